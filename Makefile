@@ -1,0 +1,56 @@
+# Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test lint bench clean
+
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+UV_MADE := .uv/made-$(UV_VERSION)
+BIN := .venv/bin
+SYNCED := .venv/.synced
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+# the environments are the ones below, whatever is active in the caller's shell
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(SYNCED) ## make .venv with everything pinned in uv.lock
+
+$(UV_MADE):
+	@python=$$(sh scripts/python.sh) || exit 2; \
+	echo "uv $(UV_VERSION) into .uv ($$python)"; \
+	rm -rf .uv && "$$python" -m venv .uv && \
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)" && touch $(UV_MADE)
+
+# uv.lock names no host (docs/decisions/0001), so its pins and hashes are exported and synced from uv's configured index:
+# `uv sync --frozen --all-extras` in three steps.
+$(SYNCED): uv.lock pyproject.toml $(UV_MADE)
+	@echo "packages of uv.lock into .venv"
+	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python .uv/bin/python .venv
+	@$(UV) export --quiet --frozen --all-extras --all-groups --no-emit-project --no-header --output-file .uv/requirements.txt
+	@$(UV) pip sync --quiet --python .venv --require-hashes .uv/requirements.txt
+	@$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@touch $(SYNCED)
+
+lock: $(UV_MADE) ## make uv.lock anew after a change to pyproject.toml (ARGS=--upgrade for newer pins)
+	.uv/bin/python scripts/lock.py $(ARGS)
+
+demo: setup ## the main job on real data, with a worker killed half-way, audited (ARGS=--no-kill)
+	$(BIN)/kstream demo $(ARGS)
+
+test: setup ## unit, broker and fault tests (ARGS=... for pytest)
+	$(BIN)/python -m pytest $(wildcard tests/unit tests/broker tests/faults) $(ARGS)
+
+lint: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict kstream $(wildcard services)
+	$(BIN)/lint-imports
+
+bench: setup ## the benchmark table, into benchmarks/RESULTS.md (ARGS=... for the benchmarks)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove what the targets above made (not the broker's jars in the user's cache)
+	rm -rf .venv .uv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find kstream services tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""kstream: stream processing on Apache Kafka."""
