@@ -1,0 +1,1 @@
+"""Tests that need a real Kafka; `bootstrap_servers` (tests/conftest.py) provides it."""

@@ -1,0 +1,146 @@
+"""The development broker with a real JVM: ready, restart, death with its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from kstream.devbroker import DevBroker
+from kstream.errors import BrokerError
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
+    """One broker for the module, with a data directory that stays."""
+    with DevBroker(data_dir=tmp_path_factory.mktemp("broker") / "data") as started:
+        yield started
+
+
+def write(servers: str, topic: str, value: bytes) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    if topic not in admin.list_topics(timeout=10).topics:
+        admin.create_topics([NewTopic(topic, num_partitions=1)])[topic].result(10)
+    producer = Producer({"bootstrap.servers": servers, "transactional.id": topic})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(topic, value, partition=0)
+    producer.commit_transaction(20)
+
+
+def read(servers: str, topic: str, count: int) -> list[bytes | None]:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "g", "isolation.level": "read_committed"})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    try:
+        return [message.value() for message in consumer.consume(count, 15)]
+    finally:
+        consumer.close()
+
+
+def test_ready_means_ready(broker: DevBroker) -> None:
+    """The first requests after start() succeed: no topic is made by naming it, transactions work."""
+    servers = broker.bootstrap_servers
+    assert AdminClient({"bootstrap.servers": servers}).list_topics(timeout=5).brokers[1].host == "127.0.0.1"
+    write(servers, "first", b"1")
+    assert read(servers, "first", 1) == [b"1"]
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_restart_keeps_port_and_data(broker: DevBroker, kill: bool) -> None:
+    topic = f"restart-{kill}"
+    servers, pid = broker.bootstrap_servers, broker.pid
+    write(servers, topic, b"1")
+    broker.restart(kill=kill)
+    assert broker.bootstrap_servers == servers and broker.pid != pid
+    write(servers, topic, b"2")
+    assert read(servers, topic, 2) == [b"1", b"2"]
+
+
+def test_kill_is_at_once_and_start_goes_on(broker: DevBroker) -> None:
+    started = time.monotonic()
+    broker.kill()
+    assert time.monotonic() - started < 2
+    assert not broker.running and broker.pid is None
+    broker.start()
+    assert read(broker.bootstrap_servers, "first", 1) == [b"1"]
+
+
+def test_a_data_directory_in_use(broker: DevBroker) -> None:
+    for fresh in (False, True):
+        with pytest.raises(BrokerError, match="in use by another broker"):
+            DevBroker(data_dir=broker.data_dir, fresh=fresh).start()
+    assert read(broker.bootstrap_servers, "first", 1) == [b"1"]
+
+
+def test_fresh_begins_with_an_empty_broker(tmp_path: Path) -> None:
+    with DevBroker(data_dir=tmp_path) as first:
+        write(first.bootstrap_servers, "old", b"1")
+    with DevBroker(data_dir=tmp_path, fresh=True) as second:
+        topics = AdminClient({"bootstrap.servers": second.bootstrap_servers}).list_topics(timeout=10).topics
+        assert "old" not in topics
+        write(second.bootstrap_servers, "new", b"2")
+        second.restart()  # fresh is for the first start only
+        assert read(second.bootstrap_servers, "new", 1) == [b"2"]
+
+
+def test_a_broker_that_ends_at_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError) as caught:
+        DevBroker(data_dir=tmp_path, config={"log.cleaner.threads": "-1"}).start()
+    assert "log.cleaner.threads" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_it_dies_with_a_parent_that_is_killed() -> None:
+    """Also when the thread that started it has long ended; its temporary directory goes too."""
+    script = textwrap.dedent("""
+        import threading, time
+        from kstream.devbroker import DevBroker
+        broker = DevBroker()
+        thread = threading.Thread(target=broker.start)
+        thread.start(); thread.join()
+        print(broker.pid, broker.data_dir, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid, directory = parent.stdout.readline().split()
+        os.kill(int(pid), 0)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
+    pause = threading.Event()
+    deadline = time.monotonic() + 15
+    while Path(directory).exists() and time.monotonic() < deadline:
+        pause.wait(0.05)
+    assert not Path(directory).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no signal for a parent's death")
+def test_it_dies_with_its_guard(tmp_path: Path) -> None:
+    broker = DevBroker(data_dir=tmp_path).start()
+    pid = broker.pid
+    assert pid is not None and broker._guard is not None
+    broker._guard.kill()
+    broker.wait()
+    pause = threading.Event()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/exe").exists() and time.monotonic() < deadline:
+        pause.wait(0.05)
+    assert not Path(f"/proc/{pid}/exe").exists()
+    broker.start()
+    broker.stop()
+
+
+def test_the_sessions_broker_answers(bootstrap_servers: str) -> None:
+    assert AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=10).brokers

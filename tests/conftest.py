@@ -1,0 +1,50 @@
+"""Fixtures that broker and fault tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    """A Kafka for the whole session: the one of KSTREAM_TEST_BOOTSTRAP_SERVERS, else a container where Docker answers,
+    else the development broker. Tests name their topics and groups so that they do not meet."""
+    if given := os.environ.get("KSTREAM_TEST_BOOTSTRAP_SERVERS"):
+        yield given
+    elif docker_answers():
+        from testcontainers.community.kafka import KafkaContainer
+
+        container = KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
+        for name, value in {
+            "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+            "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+            "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+            "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
+            "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
+            "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+            "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+            "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
+        }.items():
+            container = container.with_env(name, value)
+        with container:
+            yield container.get_bootstrap_server()
+    else:
+        from kstream.devbroker import DevBroker
+
+        with DevBroker() as broker:
+            yield broker.bootstrap_servers
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker daemon to ask for a container."""
+    try:
+        import docker
+
+        client = docker.from_env(timeout=5)
+    except Exception:  # no package, no socket, no permission: all the same here
+        return False
+    client.close()
+    return True
