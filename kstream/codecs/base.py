@@ -1,0 +1,71 @@
+"""The codec protocol, and what the built-in codecs know about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from kstream.errors import CodecError
+
+T = TypeVar("T")
+
+JSON: Final[frozenset[type]] = frozenset({dict, list, str, int, float, bool})
+"""The classes that untyped JSON gives back as they were, None aside."""
+
+
+class Codec(Protocol[T]):
+    """Carries values of one type. Any object with these two, methods or callables, will do as `key=` or `value=`.
+
+    `encode(decode(encode(x))) == encode(x)` must hold, and equal keys must give equal bytes: keys are compared and
+    partitioned by their bytes. Neither is ever called with None, unless the object is used without the helpers here.
+    An object may say `nullable = True`; then None travels as a null value (a tombstone).
+    """
+
+    @property
+    def encode(self) -> Callable[[T], bytes]: ...
+    @property
+    def decode(self) -> Callable[[bytes], T]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn(Generic[T]):
+    """A codec of kstream: `encode` and `decode` are C callables wherever there is one, for `map` over a column.
+
+    Attributes:
+        name: the declared type, for messages.
+        nullable: None is carried as null.
+        accepts: the exact classes of the values that come back as they went in; None when that is not known
+            (a tuple comes back from JSON as a list, a subclass as its base: a stateful app would behave otherwise
+            after a restart). Checked for a whole column in one C-level pass.
+        loose: `decode` may return other types than `accepts` (untyped JSON), so its results are checked too.
+        nulls: `encode` may make a JSON null of a value that is not None (NaN, infinity).
+    """
+
+    name: str
+    encode: Callable[[T], bytes]
+    decode: Callable[[bytes], T]
+    nullable: bool = False
+    accepts: frozenset[type] | None = None
+    loose: bool = False
+    nulls: bool = False
+
+
+class ColumnError(CodecError):
+    """A value of a column could not be encoded or decoded; `__cause__` is the codec's own error.
+
+    Attributes:
+        index: where in the column it lies; what is before it was fine.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+def is_nullable(codec: Codec[Any]) -> bool:
+    return bool(getattr(codec, "nullable", False))
+
+
+def name_of(codec: Codec[Any]) -> str:
+    return codec.name if isinstance(codec, BuiltIn) else type(codec).__name__

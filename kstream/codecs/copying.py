@@ -1,0 +1,43 @@
+"""Deep copies, for values that must be taken before user code changes them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from kstream.codecs.base import BuiltIn, Codec, name_of
+from kstream.errors import CodecError
+
+T = TypeVar("T")
+
+ATOMS: Final[frozenset[type]] = frozenset(
+    {int, float, bool, str, bytes, type(None), datetime, date, time, timedelta, Decimal, UUID}
+)
+"""Exact classes whose instances never change. Frozen classes are not among them: what they hold may change."""
+
+
+def copier(codec: Codec[T]) -> Callable[[T], T]:
+    """A function that copies a value by encoding and decoding it; atoms are returned as they are.
+
+    Raises (the function): CodecError, when the value cannot make the round trip.
+    """
+    accepts = codec.accepts if isinstance(codec, BuiltIn) else None
+    atoms = ATOMS | {one for one in accepts or () if issubclass(one, Enum)}
+    encode: Callable[[Any], bytes] = codec.encode
+    decode: Callable[[bytes], Any] = codec.decode
+
+    def copy(value: T) -> T:
+        if type(value) in atoms:
+            return value
+        try:
+            copied: T = decode(encode(value))
+        except Exception as error:
+            found = type(value).__qualname__
+            raise CodecError(f"cannot copy a {found} by way of the codec of {name_of(codec)}: {error}") from error
+        return copied
+
+    return copy
