@@ -1,0 +1,92 @@
+"""The clients of a MemoryCluster: what a worker gets in place of confluent-kafka's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from kstream.testing.cluster import MemoryCluster
+from kstream.testing.consumer import MemoryConsumer
+from kstream.testing.producer import MemoryProducer
+from kstream.types import END, NewTopic, TopicInfo, TopicPartition
+
+T = TypeVar("T")
+
+
+class MemoryAdmin:
+    """A `types.AdminClient`. Its futures are done when they are returned."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    def topics(self, timeout: float) -> dict[str, TopicInfo]:
+        with self._cluster.faults.around("admin.topics"):
+            return {name: TopicInfo(name, info.partitions) for name, info in self._cluster.topics().items()}
+
+    def topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
+        with self._cluster.faults.around("admin.topic_configs"):
+            return {name: dict(self._cluster.topic(name).config) for name in names}
+
+    def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
+        with self._cluster.faults.around("admin.create_topics"):
+            for topic in topics:
+                self._cluster.create(topic)
+
+    def delete_topics(self, names: Sequence[str], timeout: float) -> None:
+        with self._cluster.faults.around("admin.delete_topics"):
+            for name in names:
+                self._cluster.delete_topic(name)
+
+    def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
+        return self._answer("committed", lambda: self._cluster.group(group).committed(partitions))
+
+    def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        return self._answer("end_offsets", lambda: {at: self._cluster.log(at).end for at in partitions})
+
+    def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        return self._answer("start_offsets", lambda: {at: self._cluster.log(at).start for at in partitions})
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
+        """`before` END means all."""
+
+        def delete() -> None:
+            for at, offset in before.items():
+                log = self._cluster.log(at)
+                log.truncate(log.end if offset == END else offset)
+
+        return self._answer("delete_records", delete)
+
+    def close(self) -> None:
+        pass
+
+    def _answer(self, call: str, make: Callable[[], T]) -> Future[T]:
+        answer: Future[T] = Future()
+        try:
+            with self._cluster.faults.around(f"admin.{call}"):
+                result = make()
+            answer.set_result(result)
+        except Exception as error:
+            answer.set_exception(error)
+        return answer
+
+
+class MemoryClients:
+    """A `types.Clients` on one cluster. Several workers may share it, or have one each."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self.cluster = cluster
+
+    def consumer(self, group: str, member: str) -> MemoryConsumer:
+        return MemoryConsumer(self.cluster, group, member)
+
+    def reader(self) -> MemoryConsumer:
+        return MemoryConsumer(self.cluster)
+
+    def producer(self, transactional_id: str | None) -> MemoryProducer:
+        return MemoryProducer(self.cluster, transactional_id)
+
+    def admin(self) -> MemoryAdmin:
+        return MemoryAdmin(self.cluster)
