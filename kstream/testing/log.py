@@ -119,7 +119,7 @@ class PartitionLog:
             position = record.offset + 1
             if not record.control and record.state is TransactionState.COMMITTED:
                 found.append(record)
-        return found, max(position, stable) if limit else position
+        return found, max(position, stable)
 
     def compact(self) -> None:
         """What the log cleaner does up to the last stable offset: the last record of each key stays.

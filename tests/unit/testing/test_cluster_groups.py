@@ -117,6 +117,7 @@ def test_an_expired_member_is_told_lost_and_comes_back(g: Fixture) -> None:
     assert g.heard() == [("a", "revoked", [0, 1]), ("a", "assigned", [0, 1, 2, 3])]
     poll(b)
     assert g.heard() == [("b", "lost", [2, 3])]
+    assert b.group_metadata().generation == -1, "it has no assignment until all have joined"
     poll(a, b)
     assert g.heard() == [("a", "revoked", [0, 1, 2, 3]), ("a", "assigned", [0, 1]), ("b", "assigned", [2, 3])]
 

@@ -12,7 +12,7 @@ from kstream.testing.cluster import MemoryCluster
 from kstream.testing.consumer import MemoryConsumer
 from kstream.testing.groups import GroupMetadata
 from kstream.testing.producer import MemoryProducer
-from kstream.types import BEGINNING, TopicPartition
+from kstream.types import BEGINNING, END, TopicPartition
 
 AT = TopicPartition("t", 0)
 
@@ -184,6 +184,9 @@ def test_a_dead_producer_holds_readers_up_until_its_successor_comes(cluster: Mem
     p.close()
     cluster.append("t", b"k", b"2")
     assert seen(cluster) == []
+    at_end = reader(cluster, END)
+    assert at_end.poll(9, 0.0).ends == {AT: 0}, "read committed, the end is the last stable offset"
+    assert MemoryClients(cluster).admin().end_offsets([AT]).result() == {AT: 2}
     producer(cluster)
     assert seen(cluster) == [b"2"]
 
