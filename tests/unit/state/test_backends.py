@@ -1,0 +1,433 @@
+"""What every backend must do, and what only the one on disk must (crashes, locks, damage)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kstream.errors import StateDirectoryError, StateError
+from kstream.state.backend import Backend, Mark
+from kstream.state.memory import MemoryBackend
+from kstream.state.rocksdb import MARK_KEY, RocksBackend, RocksMemory
+
+MEMORY = RocksMemory(8 << 20, 8 << 20)
+STORES = ("counts", "default")  # the second: RocksDB has a family of that name itself
+
+
+def rocks(directory: Path, stores: tuple[str, ...] = STORES) -> RocksBackend:
+    return RocksBackend(directory, stores, MEMORY)
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    made: Backend = MemoryBackend(STORES) if request.param == "memory" else rocks(tmp_path / "task")
+    yield made
+    made.close()
+
+
+def test_a_new_store_is_empty_and_has_no_mark(backend: Backend) -> None:
+    assert backend.multi_get("counts", [b"a", b"b"]) == [None, None]
+    assert backend.multi_get("counts", []) == []
+    assert list(backend.scan("counts")) == []
+    assert backend.mark("counts") is None
+
+
+def test_what_was_written_is_read_in_the_order_of_the_keys_asked_for(backend: Backend) -> None:
+    backend.write({"counts": [(b"b", b"2"), (b"a", b"1"), (b"", b"empty key"), (b"e", b"")]}, {})
+    assert backend.multi_get("counts", (b"b", b"x", b"a", b"b", b"", b"e")) == [
+        b"2", None, b"1", b"2", b"empty key", b"",
+    ]  # fmt: skip
+
+
+def test_stores_do_not_see_each_other(backend: Backend) -> None:
+    backend.write({"counts": [(b"a", b"1")], "default": [(b"a", b"2")]}, {"counts": Mark(1, 0.5)})
+    assert backend.multi_get("counts", [b"a"]) == [b"1"]
+    assert backend.multi_get("default", [b"a"]) == [b"2"]
+    assert backend.mark("default") is None
+
+
+def test_marks_come_back_as_written(backend: Backend) -> None:
+    backend.write({}, {"counts": Mark(5, 1700000000.25)})
+    backend.write({"counts": [(b"a", b"1")]}, {"counts": Mark(2**40, 1.5), "default": Mark(0, 0.0)})
+    backend.write({"counts": [(b"b", b"1")]}, {})
+    assert backend.mark("counts") == Mark(2**40, 1.5)
+    assert backend.mark("default") == Mark(0, 0.0)
+
+
+def test_none_deletes_and_the_last_of_equal_keys_counts(backend: Backend) -> None:
+    backend.write({"counts": [(b"a", b"1"), (b"b", b"1"), (b"c", None)]}, {})
+    backend.write({"counts": iter([(b"a", None), (b"b", None), (b"b", b"2"), (b"d", b"1"), (b"d", None)])}, {})
+    assert list(backend.scan("counts")) == [(b"b", b"2")]
+    assert backend.multi_get("counts", [b"a", b"b", b"d"]) == [None, b"2", None]
+
+
+def test_a_scan_is_sorted_bytewise_and_shows_the_store_as_it_was(backend: Backend) -> None:
+    keys = [b"\x00", b"a", b"a\x00", b"ab", MARK_KEY[:5], b"\xff", b"\xff\xff"]
+    backend.write({"counts": [(key, b"1") for key in reversed(keys)]}, {"counts": Mark(1, 1.0)})
+    scan = backend.scan("counts")
+    backend.write({"counts": [(b"a", None), (b"zz", b"1"), (b"ab", b"2")]}, {})
+    assert list(scan) == [(key, b"1") for key in sorted(keys)]
+    assert list(scan) == []
+
+
+def test_nothing_of_a_write_that_raises_is_applied(backend: Backend) -> None:
+    def broken() -> Iterator[tuple[bytes, bytes | None]]:
+        yield b"b", b"1"
+        raise RuntimeError("encoder")
+
+    with pytest.raises(RuntimeError, match="encoder"):
+        backend.write({"counts": [(b"a", b"1")], "default": broken()}, {"counts": Mark(1, 1.0)})
+    with pytest.raises(KeyError, match="unknown"):
+        backend.write({"counts": [(b"a", b"1")], "unknown": [(b"a", b"1")]}, {})
+    assert list(backend.scan("counts")) == list(backend.scan("default")) == []
+    assert backend.mark("counts") is None
+
+
+def test_reset_empties_one_store_and_forgets_its_mark(backend: Backend) -> None:
+    for store in STORES:
+        backend.write({store: [(b"a", b"1")]}, {store: Mark(9, 1.0)})
+    backend.reset("counts")
+    assert backend.mark("counts") is None
+    assert list(backend.scan("counts")) == []
+    assert backend.mark("default") == Mark(9, 1.0)
+    assert list(backend.scan("default")) == [(b"a", b"1")]
+    backend.write({"counts": [(b"b", b"2")]}, {"counts": Mark(1, 2.0)})
+    assert list(backend.scan("counts")) == [(b"b", b"2")]
+
+
+def test_size_grows_with_the_data(backend: Backend) -> None:
+    backend.write({"counts": [(b"%d" % i, os.urandom(1000)) for i in range(2000)]}, {})
+    backend.flush()
+    assert backend.size_bytes("counts") > 1_500_000
+    assert backend.size_bytes("default") < 1_000_000
+
+
+def test_an_unknown_store_is_a_key_error_and_a_closed_backend_says_so(backend: Backend) -> None:
+    uses: list[Callable[[str], object]] = [
+        lambda store: backend.multi_get(store, [b"a"]),
+        backend.scan,
+        lambda store: backend.write({store: []}, {}),
+        backend.mark,
+        backend.reset,
+        backend.size_bytes,
+    ]
+    for use in uses:
+        with pytest.raises(KeyError, match="nowhere"):
+            use("nowhere")
+    backend.close()
+    backend.close()
+    for use in uses:
+        with pytest.raises(StateError, match="closed"):
+            use("counts")
+    backend.flush()  # the flusher's thread may come last
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(STORES),
+            st.lists(st.tuples(st.binary(max_size=3), st.one_of(st.none(), st.binary(max_size=3))), max_size=8),
+        ),
+        max_size=8,
+    )
+)
+def test_the_one_on_disk_is_the_one_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[str, list[tuple[bytes, bytes | None]]]]
+) -> None:
+    directory = tmp_path_factory.mktemp("rocks")
+    disk, memory = rocks(directory), MemoryBackend(STORES)
+    for offset, (store, changes) in enumerate(writes):
+        for each in (disk, memory):
+            each.write({store: changes}, {store: Mark(offset, 1.0)})
+        if offset % 3 == 2:
+            disk.close()
+            disk = rocks(directory)
+    for store in STORES:
+        assert list(disk.scan(store)) == list(memory.scan(store))
+        assert disk.mark(store) == memory.mark(store)
+    disk.close()
+
+
+# ---- RocksDB only
+
+
+def test_the_reserved_key_is_refused_and_hidden(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    backend.write({"counts": [(b"a", b"1"), (b"\xff", b"2")]}, {"counts": Mark(3, 1.0)})
+    with pytest.raises(ValueError, match="reserved"):
+        backend.write({"counts": [(b"x", b"1"), (MARK_KEY, b"1"), (b"\xff", b"1")]}, {})
+    assert list(backend.scan("counts")) == [(b"a", b"1"), (b"\xff", b"2")]
+    assert backend.multi_get("counts", [b"a", MARK_KEY, b"\xff"]) == [b"1", None, b"2"]
+    backend.close()
+    rocks(tmp_path).close()  # the refused batch keeps no lock
+
+
+def test_close_keeps_what_was_written_and_frees_the_lock_at_once(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    backend.write({"counts": [(b"%03d" % i, b"1") for i in range(100)]}, {"counts": Mark(3, 1.0)})
+    started, half, finished = (backend.scan("counts") for _ in range(3))
+    next(half)
+    assert len(list(finished)) == 100
+    backend.reset("default")
+    backend.close()
+    again = rocks(tmp_path)
+    assert len(list(again.scan("counts"))) == 100
+    assert again.mark("counts") == Mark(3, 1.0)
+    for scan in (started, half):
+        with pytest.raises(StateError, match="ended"):
+            next(scan)
+    again.close()
+
+
+def test_reset_ends_the_scans_of_that_store_only(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    for store in STORES:
+        backend.write({store: [(b"a", b"1"), (b"b", b"1")]}, {})
+    scans = [backend.scan(store) for store in STORES]
+    backend.reset("counts")
+    with pytest.raises(StateError, match="ended"):
+        next(scans[0])
+    assert len(list(scans[1])) == 2
+    backend.close()
+
+
+def test_stores_come_and_go_with_the_topology(tmp_path: Path) -> None:
+    first = rocks(tmp_path, ("a", "b"))
+    first.write({"a": [(b"k", b"a")], "b": [(b"k", b"b")]}, {"a": Mark(1, 1.0), "b": Mark(2, 1.0)})
+    first.close()
+    second = rocks(tmp_path, ("b", "c"))
+    assert second.multi_get("b", [b"k"]) == [b"b"]
+    assert second.mark("c") is None
+    second.close()
+    third = rocks(tmp_path, ("a",))
+    assert third.multi_get("a", [b"k"]) == [b"a"]
+    assert third.mark("a") == Mark(1, 1.0)
+    third.close()
+
+
+def test_a_directory_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    with pytest.raises(StateDirectoryError, match="in use by another process") as caught:
+        rocks(tmp_path)
+    assert "\n" not in str(caught.value)
+    other = subprocess.run(
+        [sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "StateDirectoryError" in other.stdout, other.stderr
+    backend.close()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+try:
+    RocksBackend(Path(sys.argv[1]), ["counts", "default"], RocksMemory(1 << 20, 1 << 20))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StateDirectoryError, match="cannot be used"):
+        rocks(tmp_path / "task")
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "task").write_text("")
+    with pytest.raises(StateDirectoryError, match="cannot be used"):
+        rocks(tmp_path / "task")
+
+
+def filled(directory: Path) -> None:
+    backend = rocks(directory)
+    backend.write({"counts": [(b"%06d" % i, os.urandom(50)) for i in range(20_000)]}, {"counts": Mark(1, 1.0)})
+    backend.close()
+
+
+def damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        for at in range(20_000, path.stat().st_size - 60_000, 4096):
+            file.seek(at)
+            file.write(b"\xde\xad\xbe\xef" * 8)
+
+
+def biggest(directory: Path) -> Path:
+    return max(directory.glob("*.sst"), key=lambda path: path.stat().st_size)
+
+
+def test_damaged_data_are_found_when_read_and_the_directory_can_be_opened_anew_at_once(tmp_path: Path) -> None:
+    filled(tmp_path)
+    damage(biggest(tmp_path))
+    backend = rocks(tmp_path)
+    scan = backend.scan("counts")
+    try:
+        for _ in scan:  # rocksdict's own iterator would just end here
+            pass
+        pytest.fail("the scan did not notice")
+    except StateError as error:
+        assert "damaged" in str(error)
+        backend.close()  # while the traceback is alive
+        rocks(tmp_path).close()
+    backend = rocks(tmp_path)
+    try:
+        backend.multi_get("counts", [b"%06d" % i for i in range(0, 20_000, 10)])
+        pytest.fail("multi_get did not notice")
+    except StateError as error:
+        assert "damaged" in str(error)
+        backend.close()
+        rocks(tmp_path).close()
+
+
+@pytest.mark.parametrize("pattern", ["*.sst", "CURRENT", "MANIFEST-*"])
+def test_lost_or_torn_files_are_damage_or_an_honest_older_state(tmp_path: Path, pattern: str) -> None:
+    filled(tmp_path)
+    for path in tmp_path.glob(pattern):
+        os.truncate(path, path.stat().st_size // 2)
+    try:
+        backend = rocks(tmp_path)
+        entries, mark = len(list(backend.scan("counts"))), backend.mark("counts")
+    except StateError:
+        return
+    backend.close()
+    assert (entries, mark) in ((0, None), (20_000, Mark(1, 1.0)))
+
+
+@pytest.mark.parametrize("pattern", ["*.sst", "CURRENT", "MANIFEST-*"])
+def test_missing_files_likewise(tmp_path: Path, pattern: str) -> None:
+    filled(tmp_path)
+    for path in tmp_path.glob(pattern):
+        path.unlink()
+    try:
+        backend = rocks(tmp_path)
+        entries, mark = len(list(backend.scan("counts"))), backend.mark("counts")
+    except StateError:
+        return
+    backend.close()
+    assert (entries, mark) in ((0, None), (20_000, Mark(1, 1.0)))
+
+
+def test_flush_on_another_thread_while_the_loop_works(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    stop, errors = threading.Event(), []
+
+    def flusher() -> None:
+        try:
+            while not stop.is_set():
+                backend.flush()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=flusher)
+    thread.start()
+    for i in range(200):
+        backend.write({store: [(b"k%d" % j, b"%d" % i) for j in range(50)] for store in STORES}, {"counts": Mark(i, 1)})
+        assert backend.multi_get("counts", [b"k7"]) == [b"%d" % i]
+        if i % 50 == 49:
+            backend.reset("default")
+    backend.close()
+    stop.set()
+    thread.join()
+    assert not errors
+    again = rocks(tmp_path)
+    assert again.multi_get("counts", [b"k7"]) == [b"199"]
+    again.close()
+
+
+def test_a_checkpoint_is_a_backend_of_its_own(tmp_path: Path) -> None:
+    backend = rocks(tmp_path / "task")
+    backend.write({"counts": [(b"a", b"1")]}, {"counts": Mark(1, 1.0)})
+    backend.checkpoint(tmp_path / "copy")
+    backend.write({"counts": [(b"a", b"2")]}, {"counts": Mark(2, 1.0)})
+    copy = rocks(tmp_path / "copy")
+    assert (copy.multi_get("counts", [b"a"]), copy.mark("counts")) == ([b"1"], Mark(1, 1.0))
+    copy.close()
+    backend.close()
+    rocks(tmp_path / "task").close()
+
+
+def test_memory_is_shared_and_told(tmp_path: Path) -> None:
+    memory = RocksMemory(4 << 20, 4 << 20)
+    backends = [RocksBackend(tmp_path / str(i), ["s"], memory) for i in range(4)]
+    for backend in backends:
+        backend.write({"s": [(b"%06d" % i, os.urandom(200)) for i in range(20_000)]}, {})
+        backend.flush()
+        list(backend.scan("s"))
+    cached, _ = memory.usage()
+    assert 0 < cached <= 5 << 20
+    for backend in backends:
+        backend.close()
+
+
+# A store's changes and mark i: key k has the value i for every k. Whatever survives must agree with the mark.
+CRASH = """
+import sys
+from pathlib import Path
+from kstream.state.backend import Mark
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+backend = RocksBackend(Path(sys.argv[1]), ["a", "b", "c"], RocksMemory(1 << 20, 256 << 10))  # memtables of 64 KiB
+print("open", flush=True)
+i = 0
+while True:
+    i += 1
+    value = b"%08d" % i + b"x" * 200
+    backend.write({s: [(b"%d" % k, value) for k in range(50)] for s in "abc"}, {s: Mark(i, float(i)) for s in "abc"})
+    if sys.argv[2] == "flush" and i % 7 == 0:
+        backend.flush()
+        print(i, flush=True)
+    elif sys.argv[2] == "memtables" and i % 50 == 0:
+        print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", ["flush", "memtables"])
+@pytest.mark.parametrize("lines", [1, 9, 30])
+def test_after_a_kill_every_store_agrees_with_its_mark(tmp_path: Path, mode: str, lines: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", CRASH, str(tmp_path), mode], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    last = b""
+    for _ in range(lines):
+        last = process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rest = process.stdout.read().split(b"\n")
+    process.stdout.close()
+    reached = [int(text) for text in (last, *rest[:-1]) if text.strip().isdigit()]
+    backend = rocks(tmp_path, ("a", "b", "c"))
+    for store in "abc":
+        mark = backend.mark(store)
+        values = {value[:8] for _, value in backend.scan(store)}
+        assert values == (set() if mark is None else {b"%08d" % mark.offset})
+        assert mark is None or mark.wall_time == mark.offset
+        if mode == "flush" and reached:
+            assert mark is not None
+            assert mark.offset >= max(reached)
+    backend.close()
+
+
+def test_a_kill_in_a_reset_leaves_the_store_whole_or_empty(tmp_path: Path) -> None:
+    code = CRASH.replace("while True:", "while True:\n    if i % 5 == 0: backend.reset('b')")
+    for lines in (2, 5, 8):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "flush"], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(lines):
+            process.stdout.readline()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        backend = rocks(tmp_path, ("a", "b", "c"))
+        mark = backend.mark("b")
+        assert {value[:8] for _, value in backend.scan("b")} == (set() if mark is None else {b"%08d" % mark.offset})
+        backend.close()
