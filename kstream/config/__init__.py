@@ -1,0 +1,222 @@
+"""The one typed list of settings, which environment, file, command line and the reference page come from.
+
+`Settings` is resolved once, in the process that starts an app (sources.py, the only importer of pydantic here), and
+handed to the workers as JSON. loading.py finds an app by `module:attribute`. units.py and kinds.py read values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from kstream.config import kinds
+from kstream.config.kinds import SECRET, Setting, is_secret
+from kstream.errors import ConfigError
+
+__all__ = ["SECRET", "Setting", "Settings", "about", "is_secret", "shown"]
+
+_SECONDS, _BYTES = "seconds", "bytes"
+
+
+def _setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "") -> Any:
+    metadata = {"setting": Setting(doc, parse, unit)}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """Everything that can be set. Durations are stored in seconds, sizes in bytes; both may be given with a unit.
+
+    Raises:
+        ConfigError: a value is not acceptable; one line that names the setting and what is accepted.
+    """
+
+    # the cluster
+    bootstrap_servers: str = _setting("localhost:9092", kinds.servers, "Kafka brokers to ask first, host:port.")
+    kafka: Mapping[str, str] = _setting({}, kinds.client_keys, "librdkafka keys passed to every client as they are.")
+    auto_create_topics: bool = _setting(True, kinds.flag, "Create topics that are missing at start.")
+    default_partitions: int = _setting(4, kinds.integer(1), "Partitions of created topics that do not say how many.")
+    replication_factor: int = _setting(
+        -1, kinds.integer(1, also=-1), "Replicas of created topics; -1 is the broker's default."
+    )
+
+    # this instance
+    instance: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of letters, digits, '.', '_' and '-'")),
+        "Stable name of this instance; without one, a name kept in the state directory.",
+    )
+    state_dir: str = _setting("./.kstream", kinds.text(accepted="a path"), "Where local state lies.")
+    workers: int | None = _setting(
+        None,
+        kinds.optional(kinds.integer(0), "cores", "auto"),
+        "Worker processes; 0 runs in this process; without a number, one for each core.",
+    )
+
+    # processing
+    processing_guarantee: Literal["exactly_once", "at_least_once"] = _setting(
+        "exactly_once", kinds.choice("exactly_once", "at_least_once"), "What a crash may do to the output."
+    )
+    commit_interval: float = _setting(0.2, kinds.duration(0.001), "Time between commits.", _SECONDS)
+    max_uncommitted_records: int = _setting(1_000_000, kinds.integer(1), "Records after which to commit early.")
+    poll_batch: int = _setting(2000, kinds.integer(1), "Records taken by one poll at most.")
+    max_task_idle: float = _setting(
+        0.0, kinds.duration(), "How long a task with several inputs waits for the empty ones.", _SECONDS
+    )
+    auto_offset_reset: Literal["earliest", "latest"] = _setting(
+        "earliest", kinds.choice("earliest", "latest"), "Where to start in a topic without committed offsets."
+    )
+    check_keys: Literal["always", "sample", "off"] = _setting(
+        "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
+    )
+
+    # state and memory
+    backend: Literal["rocksdb", "memory"] = _setting(
+        "rocksdb", kinds.choice("rocksdb", "memory"), "Where stores keep what is committed."
+    )
+    memory: int = _setting(512 * 2**20, kinds.size(16 * 2**20), "Memory budget of one worker.", _BYTES)
+    memory_state_fraction: float = _setting(
+        0.4, kinds.number(0, 1), "Share of the budget for RocksDB's caches and write buffers."
+    )
+    memory_fetch_fraction: float = _setting(0.125, kinds.number(0, 1), "Share for records fetched ahead.")
+    memory_producer_fraction: float = _setting(0.125, kinds.number(0, 1), "Share for records on their way out.")
+    memory_overlay_fraction: float = _setting(
+        0.25, kinds.number(0, 1), "Share for changes not yet committed; beyond it a commit comes early."
+    )
+    memory_backend_limit: int = _setting(
+        100 * 2**20, kinds.size(1), "What the memory backend may hold per worker.", _BYTES
+    )
+    flush_interval: float = _setting(
+        30.0, kinds.duration(0.1), "Time between background flushes of local state to disk.", _SECONDS
+    )
+
+    # the group and its clients
+    session_timeout: float = _setting(
+        10.0, kinds.duration(1), "Silence after which the group gives a worker's partitions to others.", _SECONDS
+    )
+    max_poll_interval: float = _setting(
+        300.0, kinds.duration(1), "Longest time between two polls before a worker counts as stuck.", _SECONDS
+    )
+    transaction_timeout: float = _setting(
+        10.0, kinds.duration(1), "Age at which the broker aborts an open transaction.", _SECONDS
+    )
+    linger: float = _setting(0.005, kinds.duration(), "How long the producer waits for a batch to fill.", _SECONDS)
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = _setting(
+        "lz4", kinds.choice("none", "gzip", "snappy", "lz4", "zstd"), "Compression of what is produced."
+    )
+
+    # start, stop, restart
+    shutdown_timeout: float = _setting(
+        60.0, kinds.duration(), "How long a clean stop may take before workers are killed.", _SECONDS
+    )
+    restart_initial: float = _setting(1.0, kinds.duration(), "Pause before a dead worker's first restart.", _SECONDS)
+    restart_max: float = _setting(60.0, kinds.duration(), "Longest pause before a restart.", _SECONDS)
+    restart_multiplier: float = _setting(2.0, kinds.number(1), "Factor by which the pause grows.")
+    restart_reset_after: float = _setting(
+        600.0, kinds.duration(), "Time without a failure after which the pause starts over.", _SECONDS
+    )
+
+    # logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _setting(
+        "INFO", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "Least level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = _setting(
+        "auto", kinds.choice("auto", "console", "json"), "Form of log lines; auto is console in a terminal, else JSON."
+    )
+
+    def __post_init__(self) -> None:
+        for name, setting in about().items():
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, setting.parse(value))
+            except ValueError as error:
+                raise ConfigError(f"{name}: {shown(name, value)} {error}") from None
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.transaction_timeout <= 2 * self.commit_interval:
+            raise ConfigError(
+                f"transaction_timeout: {self.transaction_timeout:g}s is not more than twice "
+                f"commit_interval ({self.commit_interval:g}s): the broker would abort open transactions"
+            )
+        if self.max_poll_interval < self.session_timeout:
+            raise ConfigError(
+                f"max_poll_interval: {self.max_poll_interval:g}s is less than "
+                f"session_timeout ({self.session_timeout:g}s)"
+            )
+        if self.restart_max < self.restart_initial:
+            raise ConfigError(
+                f"restart_max: {self.restart_max:g}s is less than restart_initial ({self.restart_initial:g}s)"
+            )
+        shares = ("state", "fetch", "producer", "overlay")
+        total = sum(getattr(self, f"memory_{share}_fraction") for share in shares)
+        if total > 1.0 + 1e-9:
+            raise ConfigError(
+                f"memory_{'|'.join(shares)}_fraction: together {total:g}, more than 1 (the whole of memory)"
+            )
+
+    @property
+    def state_memory(self) -> int:
+        """Bytes of one worker for RocksDB's caches and write buffers."""
+        return int(self.memory * self.memory_state_fraction)
+
+    @property
+    def fetch_memory(self) -> int:
+        """Bytes of one worker for prefetched records."""
+        return int(self.memory * self.memory_fetch_fraction)
+
+    @property
+    def producer_memory(self) -> int:
+        """Bytes of one worker for the producer's queue."""
+        return int(self.memory * self.memory_producer_fraction)
+
+    @property
+    def overlay_memory(self) -> int:
+        """Bytes of one worker for uncommitted changes."""
+        return int(self.memory * self.memory_overlay_fraction)
+
+    def redacted(self) -> dict[str, Any]:
+        """Every setting by name, secrets hidden: the form for logs, pages and reports."""
+        return {name: redact(name, getattr(self, name)) for name in about()}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.redacted().items())})"
+
+    def to_json(self) -> bytes:
+        """For handing over to a worker. Secrets are in it: never log it or put it on a command line."""
+        import msgspec
+
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Settings:
+        import msgspec
+
+        return msgspec.json.decode(data, type=cls)
+
+
+_about: dict[str, Setting] = {one.name: one.metadata["setting"] for one in fields(Settings)}
+
+
+def about() -> Mapping[str, Setting]:
+    """What is known about each setting, by name, in the order of the reference page."""
+    return _about
+
+
+def redact(name: str, value: Any) -> Any:
+    """The value of a setting as it may be seen."""
+    if isinstance(value, Mapping):
+        return {key: SECRET if is_secret(str(key)) else redact(str(key), item) for key, item in value.items()}
+    known = _about.get(name)
+    return SECRET if value is not None and (is_secret(name) if known is None else known.secret) else value
+
+
+def shown(name: str, value: Any) -> str:
+    """A bad value as an error line may show it: short, without secrets."""
+    if name == "kafka":
+        return "the value"  # what could not be read as keys cannot be told apart from secrets
+    text = repr(redact(name, value))
+    return text if len(text) <= 60 else text[:57] + "..."

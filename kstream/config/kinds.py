@@ -1,0 +1,186 @@
+"""What a setting may hold: a parser from what people write, with a line that says what is accepted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import Any, Final
+
+from kstream.config import units
+
+Parser = Callable[[Any], Any]
+"""Returns the setting's value; raises ValueError saying "is not ..." (what is accepted)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known about one setting besides its name, type and default.
+
+    Attributes:
+        doc: one sentence for the reference page and `--help`.
+        parse: checks a value and makes it what is stored; what it returned it accepts again.
+        unit: of the stored number: "seconds", "bytes", or "".
+        secret: never shown. Of `kafka`, single keys are secret: see `is_secret`.
+    """
+
+    doc: str
+    parse: Parser
+    unit: str = ""
+    secret: bool = False
+
+
+SECRET: Final = "***"
+_SECRET_KEY: Final = re.compile(
+    r"password|passphrase|secret|token(?!\.endpoint)|credential|jaas|key\.pem|private|user\.info|oauthbearer\.config",
+    re.IGNORECASE,
+)
+
+# What these hold is decided by the engine: anything else breaks exactly-once or co-partitioning.
+_OURS: Final = {
+    "bootstrap.servers": "set bootstrap_servers",
+    "group.id": "it is the app's name",
+    "group.instance.id": "set instance",
+    "transactional.id": "set instance",
+    "session.timeout.ms": "set session_timeout",
+    "max.poll.interval.ms": "set max_poll_interval",
+    "transaction.timeout.ms": "set transaction_timeout",
+    "auto.offset.reset": "set auto_offset_reset",
+    "enable.auto.commit": "kstream commits offsets itself",
+    "enable.auto.offset.store": "kstream commits offsets itself",
+    "isolation.level": "kstream reads committed records",
+    "enable.idempotence": "set processing_guarantee",
+    "enable.partition.eof": "kstream needs it",
+    "partitioner": "kstream partitions by murmur2, as Java clients do",
+}
+
+
+def is_secret(key: str) -> bool:
+    """Whether a librdkafka key, or a setting's name, looks like one that holds a secret."""
+    return _SECRET_KEY.search(key) is not None
+
+
+def text(pattern: str = r".+", accepted: str = "text") -> Parser:
+    def parse(value: Any) -> str:
+        if isinstance(value, PathLike):
+            value = fspath(value)
+        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+            raise ValueError(f"is not {accepted}")
+        return value
+
+    return parse
+
+
+def servers(value: Any) -> str:
+    """Brokers as "host:port,host:port"; a list is joined."""
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
+    parts = [part.strip() if isinstance(part, str) else "" for part in parts]
+    if not parts or any(
+        re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):\d{1,5}", part) is None for part in parts
+    ):
+        raise ValueError('is not a list of brokers: "host:port", or several with commas')
+    return ",".join(parts)
+
+
+def integer(least: int, also: int | None = None) -> Parser:
+    accepted = f"a whole number of {least} or more" + ("" if also is None else f", or {also}")
+
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*-?\d[\d_]*\s*", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or (value < least and value != also):
+            raise ValueError(f"is not {accepted}")
+        return value
+
+    return parse
+
+
+def number(least: float, most: float = math.inf) -> Parser:
+    accepted = f"a number of {least:g} or more" if most == math.inf else f"a number from {least:g} to {most:g}"
+
+    def parse(value: Any) -> float:
+        try:
+            found = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            found = math.nan
+        if not least <= found <= most or math.isinf(found):
+            raise ValueError(f"is not {accepted}")
+        return found
+
+    return parse
+
+
+def duration(least: float = 0.0) -> Parser:
+    def parse(value: Any) -> float:
+        found = units.seconds(value)
+        if not found >= least or math.isinf(found):
+            raise ValueError(f"is not {units.DURATION}, {least:g} seconds at least")
+        return found
+
+    return parse
+
+
+def size(least: int = 0) -> Parser:
+    def parse(value: Any) -> int:
+        found = units.size(value)
+        if found < least:
+            raise ValueError(f"is not {units.SIZE}, {least} bytes at least")
+        return found
+
+    return parse
+
+
+def flag(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    found = value if isinstance(value, bool) else words.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError("is neither true nor false")
+    return found
+
+
+def choice(*options: str) -> Parser:
+    folded = {option.lower(): option for option in options}
+
+    def parse(value: Any) -> str:
+        found = folded.get(value.strip().lower()) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f"is not one of {', '.join(options)}")
+        return found
+
+    return parse
+
+
+def optional(inner: Parser, *words: str) -> Parser:
+    """None, or one of `words` for None, or what `inner` accepts."""
+
+    def parse(value: Any) -> Any:
+        return None if value is None or (isinstance(value, str) and value in words) else inner(value)
+
+    return parse
+
+
+def client_keys(value: Any) -> dict[str, str]:
+    """librdkafka's own keys. Tables inside are dotted keys, as TOML reads `sasl.password = "..."`; text is JSON."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if not isinstance(value, Mapping):
+        raise ValueError('is not a table of librdkafka keys, such as {"sasl.mechanism": "PLAIN"}')
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat.update({f"{key}.{inner}": one for inner, one in client_keys(item).items()})
+        elif isinstance(item, bool):
+            flat[str(key)] = str(item).lower()
+        elif isinstance(item, (str, int, float)):
+            flat[str(key)] = str(item)
+        else:
+            raise ValueError(f"has a value for {key} that is neither text, number nor true or false")
+    for key in flat:
+        if key in _OURS:
+            raise ValueError(f"may not hold {key}: {_OURS[key]}")
+    return flat

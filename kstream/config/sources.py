@@ -1,0 +1,177 @@
+"""Where settings come from: command line > environment > kstream.toml > App(...) > default.
+
+pydantic-settings reads environment and file; its model is made from the one list, `Settings`. Values are judged by that
+list, so that a bad one is the same single line wherever it came from. Only the process that starts an app imports
+this module, when it does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic import create_model
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from kstream.config import Settings, about, shown
+from kstream.errors import ConfigError
+
+PREFIX: Final = "KSTREAM_"
+FILE: Final = "kstream.toml"
+_KAFKA: Final = "kafka"
+
+# Kubernetes puts such variables into every pod beside a Service named "kstream".
+_NOT_OURS: Final = re.compile(r"SERVICE_|PORT(_|$)|TEST_")
+
+
+class Given(NamedTuple):
+    """One value and where it was found."""
+
+    name: str
+    value: Any
+    source: str
+
+
+class _Base(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True)
+
+
+_model: type[_Base] = create_model(
+    "_Model",
+    __base__=_Base,
+    **{name: (dict[str, str] if name == _KAFKA else Any, None) for name in about()},  # type: ignore[call-overload]
+)
+
+
+def resolve_settings(
+    app_overrides: Mapping[str, Any], cli_overrides: Mapping[str, Any], file: Path | None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings in force, and where each came from (name -> "default", "environment KSTREAM_WORKERS", ...).
+
+    Overrides map names to values; `kafka.<key>` names a single librdkafka key; None counts as not given.
+    `file` None means `kstream.toml` in the current directory, if there is one. librdkafka keys are merged over the
+    sources, key by key, each with a source of its own under `kafka.<key>`.
+
+    Raises:
+        ConfigError: one line that names the setting, its source, what is wrong and what is accepted.
+    """
+    layers = (
+        _overrides(app_overrides, "App(...)"),
+        _file(file),
+        _environment(),
+        _overrides(cli_overrides, "command line"),
+    )
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(about(), "default")
+    for given in (one for layer in layers for one in layer):
+        parsed = _parsed(given)
+        sources[given.name] = given.source
+        if given.name != _KAFKA:
+            values[given.name] = parsed
+        else:
+            values[_KAFKA] = {**values.get(_KAFKA, {}), **parsed}
+            sources.update({f"{_KAFKA}.{key}": given.source for key in parsed})
+    settings = Settings(**values)
+    return settings, sources
+
+
+def _parsed(given: Given) -> Any:
+    try:
+        return about()[given.name].parse(given.value)
+    except ValueError as error:
+        raise ConfigError(f"{given.name}: {shown(given.name, given.value)} {error} (from {given.source})") from None
+
+
+def _overrides(values: Mapping[str, Any], source: str) -> Iterator[Given]:
+    for key, value in values.items():
+        if value is None:
+            continue
+        if key.startswith(f"{_KAFKA}."):
+            yield Given(_KAFKA, {key.removeprefix(f"{_KAFKA}."): value}, source)
+        else:
+            yield Given(_known(key.replace("-", "_"), key, source), value, source)
+
+
+def _file(file: Path | None) -> Iterator[Given]:
+    path = Path(FILE) if file is None else file
+    if not path.is_file():
+        if file is not None:
+            raise ConfigError(f"{file}: there is no such file")
+        return
+    try:
+        found = TomlConfigSettingsSource(_model, toml_file=path).toml_data
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    yield from _overrides(found, str(path))
+
+
+def _environment() -> Iterator[Given]:
+    """Variables `KSTREAM_<SETTING>`, and `KSTREAM_<SETTING>_FILE` with the path of a file that holds the value."""
+    variables = {name.upper(): name for name in os.environ if name.upper().startswith(PREFIX) and os.environ[name]}
+    try:
+        found = EnvSettingsSource(_model)()
+    except SettingsError:  # the only one that is parsed there; the error may quote a secret
+        raise ConfigError(
+            f'kafka: the value is not a JSON object like {{"key": "value"}} (from {PREFIX}KAFKA)'
+        ) from None
+    for name, value in found.items():
+        if name == _KAFKA and isinstance(value, dict):
+            yield from _client_keys(value, variables)
+        else:
+            yield Given(name, value, f"environment {variables.get(PREFIX + name.upper(), name)}")
+    for upper, variable in variables.items():
+        name = upper.removeprefix(PREFIX).lower()
+        if name in about() or name.startswith(f"{_KAFKA}__") or _NOT_OURS.match(name.upper()):
+            continue
+        if name.endswith("_file") and (target := name.removesuffix("_file")) in about():
+            if target in found:
+                raise ConfigError(f"{target}: both {PREFIX}{target.upper()} and {variable} are set; use one")
+            yield Given(target, _content(target, variable), f"file of {variable}")
+        elif near := difflib.get_close_matches(name, about(), n=1, cutoff=0.85):
+            # Other variables with our prefix may be anybody's; one that is nearly a setting is a slip.
+            raise ConfigError(
+                f"{name}: there is no such setting (from environment {variable}); did you mean {near[0]}?"
+            )
+
+
+def _client_keys(keys: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Given]:
+    """librdkafka keys: KSTREAM_KAFKA as JSON; KSTREAM_KAFKA__SASL_PASSWORD or ...__sasl.password; either with _FILE."""
+    for key, value in keys.items():
+        variable = variables.get(f"{PREFIX}KAFKA__{key.upper()}")
+        if variable is None:
+            yield Given(_KAFKA, {key: value}, f"environment {PREFIX}KAFKA")
+            continue
+        source = f"environment {variable}"
+        if key.endswith(("_file", ".file")):
+            value, key, source = _content(f"{_KAFKA}.{key}", variable), key[:-5], f"file of {variable}"
+        # no key of librdkafka has an underscore, and most shells allow no dots
+        yield Given(_KAFKA, {key.replace("_", "."): value}, source)
+
+
+def _content(name: str, variable: str) -> str:
+    try:
+        return Path(os.environ[variable]).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"{name}: the file {os.environ[variable]} of {variable} cannot be read: {reason}") from None
+
+
+def _known(name: str, as_written: str, source: str) -> str:
+    if name in about():
+        return name
+    near = difflib.get_close_matches(name, about(), n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(about())}"
+    raise ConfigError(f"{as_written}: there is no such setting (from {source}){hint}")

@@ -1,0 +1,286 @@
+"""Settings: where they come from, what they accept, what they show."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kstream.config import Settings, about
+from kstream.config.sources import resolve_settings
+from kstream.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    import os
+
+    for name in [one for one in os.environ if one.upper().startswith("KSTREAM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def resolve(app: Any = None, cli: Any = None, file: Path | None = None) -> tuple[Settings, dict[str, str]]:
+    return resolve_settings(app or {}, cli or {}, file)
+
+
+def fails(app: Any = None, cli: Any = None, file: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        resolve(app, cli, file)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.exit_status == 2
+    return message
+
+
+def test_defaults() -> None:
+    settings, sources = resolve()
+    assert settings == Settings()
+    assert set(sources) == {field.name for field in dataclasses.fields(Settings)}
+    assert set(sources.values()) == {"default"}
+    assert settings.commit_interval == 0.2
+    assert settings.memory == 512 * 2**20
+    assert settings.processing_guarantee == "exactly_once"
+
+
+def test_every_setting_is_described_and_accepts_its_default() -> None:
+    for name, setting in about().items():
+        assert setting.doc.endswith("."), name
+        assert setting.parse(getattr(Settings(), name)) == getattr(Settings(), name)
+
+
+def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = {"workers": 1, "poll_batch": 1, "linger": 1, "backend": "memory"}
+    Path("kstream.toml").write_text("workers = 2\npoll_batch = 2\nlinger = '2s'\n")
+    monkeypatch.setenv("KSTREAM_WORKERS", "3")
+    monkeypatch.setenv("KSTREAM_POLL_BATCH", "3")
+    settings, sources = resolve(app, {"workers": "4", "instance": None})
+    assert (settings.workers, settings.poll_batch, settings.linger, settings.backend) == (4, 3, 2.0, "memory")
+    assert sources["workers"] == "command line"
+    assert sources["poll_batch"] == "environment KSTREAM_POLL_BATCH"
+    assert sources["linger"] == "kstream.toml"
+    assert sources["backend"] == "App(...)"
+    assert sources["instance"] == "default"
+
+
+def test_named_file(tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text('state-dir = "/data"\n[kafka]\nsasl.mechanism = "PLAIN"\n"sasl.username" = "me"\nlog_level = 7\n')
+    settings, sources = resolve(file=path)
+    assert settings.state_dir == "/data"
+    assert settings.kafka == {"sasl.mechanism": "PLAIN", "sasl.username": "me", "log_level": "7"}
+    assert sources["state_dir"] == str(path)
+
+
+@pytest.mark.parametrize(
+    "name,given,stored",
+    [
+        ("commit_interval", "200ms", 0.2),
+        ("commit_interval", "1", 1.0),
+        ("commit_interval", timedelta(seconds=2), 2.0),
+        ("max_poll_interval", "5m", 300.0),
+        ("restart_reset_after", "1.5 h", 5400.0),
+        ("memory", "1GiB", 2**30),
+        ("memory", "64 mib", 64 * 2**20),
+        ("memory", 10**9, 10**9),
+        ("memory", "1gb", 10**9),
+        ("auto_create_topics", "no", False),
+        ("workers", "cores", None),
+        ("workers", "0", 0),
+        ("replication_factor", "-1", -1),
+        ("log_level", "debug", "DEBUG"),
+        ("bootstrap_servers", ["a:1", "b:2"], "a:1,b:2"),
+        ("bootstrap_servers", "[::1]:9092", "[::1]:9092"),
+        ("state_dir", Path("/x"), "/x"),
+        ("restart_multiplier", "1.5", 1.5),
+        ("max_uncommitted_records", "1_000", 1000),
+    ],
+)
+def test_accepted(name: str, given: Any, stored: Any) -> None:
+    for settings in (resolve(cli={name: given})[0], Settings(**{name: given})):
+        found = getattr(settings, name)
+        assert found == stored and type(found) is type(stored)
+
+
+@pytest.mark.parametrize(
+    "name,given,reason",
+    [
+        ("commit_interval", "fast", "'fast' is not a duration"),
+        ("commit_interval", "200 parsecs", "is not a duration"),
+        ("commit_interval", 0, "is not a duration"),
+        ("commit_interval", True, "is not a duration"),
+        ("memory", "lots", "is not a size"),
+        ("memory", "1MiB", "is not a size"),
+        ("memory_state_fraction", "nan", "is not a number from 0 to 1"),
+        ("memory_state_fraction", 1.5, "is not a number from 0 to 1"),
+        ("workers", "many", "is not a whole number of 0 or more"),
+        ("workers", -1, "is not a whole number of 0 or more"),
+        ("workers", 1.5, "is not a whole number of 0 or more"),
+        ("replication_factor", 0, "is not a whole number of 1 or more, or -1"),
+        ("processing_guarantee", "maybe", "is not one of exactly_once, at_least_once"),
+        ("bootstrap_servers", "localhost", "is not a list of brokers"),
+        ("bootstrap_servers", "a:1,,b:2", "is not a list of brokers"),
+        ("instance", "a/b", "is not a name of letters"),
+        ("auto_create_topics", "perhaps", "is neither true nor false"),
+        ("kafka", 5, "is not a table of librdkafka keys"),
+        ("kafka.group.id", "x", "may not hold group.id: it is the app's name"),
+        ("kafka.enable.auto.commit", "true", "kstream commits offsets itself"),
+    ],
+)
+def test_refused(name: str, given: Any, reason: str) -> None:
+    message = fails(cli={name: given})
+    assert message.startswith(f"{name.split('.', maxsplit=1)[0]}: ")
+    assert reason in message
+    assert message.endswith("(from command line)")
+
+
+def test_settings_checks_itself() -> None:
+    with pytest.raises(ConfigError, match=r"^commit_interval: 'x' is not a duration"):
+        Settings(commit_interval="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given,reason",
+    [
+        ({"transaction_timeout": "2s", "commit_interval": "1s"}, "transaction_timeout: 2s is not more than twice"),
+        ({"memory_state_fraction": 0.9}, "together 1.4, more than 1"),
+        ({"max_poll_interval": 5, "session_timeout": 6}, "max_poll_interval: 5s is less than session_timeout"),
+        ({"restart_initial": 90}, "restart_max: 60s is less than restart_initial"),
+    ],
+)
+def test_settings_that_do_not_go_together(given: Any, reason: str) -> None:
+    assert reason in fails(given)
+
+
+def test_sources_are_named_in_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert fails({"linger": "x"}).endswith("(from App(...))")
+    path = tmp_path / "kstream.toml"
+    path.write_text('linger = "x"')
+    assert fails().endswith("(from kstream.toml)")
+    path.unlink()
+    monkeypatch.setenv("KSTREAM_LINGER", "x")
+    assert fails().endswith("(from environment KSTREAM_LINGER)")
+
+
+def test_unknown_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fails({"worker": 1}) == "worker: there is no such setting (from App(...)); did you mean workers?"
+    assert "the settings are bootstrap_servers, " in fails(cli={"zzz": 1})
+    Path("kstream.toml").write_text("[memory_state]\nfraction = 1")
+    assert "memory_state: there is no such setting (from kstream.toml); did you mean" in fails()
+    Path("kstream.toml").unlink()
+    monkeypatch.setenv("KSTREAM_WORKER", "2")
+    assert fails() == (
+        "worker: there is no such setting (from environment KSTREAM_WORKER); did you mean workers?"
+    )  # fmt: skip
+
+
+def test_other_variables_with_the_prefix_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_9092_TCP_ADDR", "TEST_BOOTSTRAP_SERVERS", "CACHE"):
+        monkeypatch.setenv(f"KSTREAM_{name}", "x")
+    assert resolve()[0] == Settings()
+
+
+def test_empty_variables_count_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KSTREAM_WORKERS", "")
+    monkeypatch.setenv("KSTREAM_WORKERS_FILE", "")
+    assert resolve()[0].workers is None
+
+
+def test_files(tmp_path: Path) -> None:
+    assert fails(file=tmp_path / "missing.toml").endswith("there is no such file")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("workers =")
+    assert "not valid TOML" in fails(file=bad)
+
+
+class TestClientKeys:
+    def test_merge_over_sources(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        Path("kstream.toml").write_text('[kafka]\na = "file"\nb = "file"\n')
+        monkeypatch.setenv("KSTREAM_KAFKA", '{"b": "json", "c.d": "json", "e": "json"}')
+        monkeypatch.setenv("KSTREAM_KAFKA__c.d", "variable")
+        monkeypatch.setenv("KSTREAM_KAFKA__SASL_MECHANISM", "PLAIN")
+        secret = tmp_path / "secret"
+        secret.write_text("pass word\n")
+        monkeypatch.setenv("KSTREAM_KAFKA__SASL_PASSWORD_FILE", str(secret))
+        settings, sources = resolve({"kafka": {"a": "app", "z": True}}, {"kafka.e": "cli"})
+        assert settings.kafka == {
+            "z": "true", "a": "file", "b": "json", "c.d": "variable", "e": "cli", "sasl.mechanism": "PLAIN",
+            "sasl.password": "pass word",
+        }  # fmt: skip
+        assert sources["kafka.z"] == "App(...)"
+        assert sources["kafka.a"] == "kstream.toml"
+        assert sources["kafka.b"] == "environment KSTREAM_KAFKA"
+        assert sources["kafka.c.d"] == "environment KSTREAM_KAFKA__c.d"
+        assert sources["kafka.sasl.password"] == "file of KSTREAM_KAFKA__SASL_PASSWORD_FILE"
+        assert sources["kafka.e"] == sources["kafka"] == "command line"
+
+    def test_bad_json_shows_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for bad in ('{"sasl.password": "hunter2"', '["hunter2"]', "hunter2", '{"sasl.password": ["hunter2"]}'):
+            monkeypatch.setenv("KSTREAM_KAFKA", bad)
+            message = fails()
+            assert "hunter2" not in message and "KSTREAM_KAFKA" in message
+
+    def test_whole_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = tmp_path / "keys.json"
+        path.write_text('{"ssl.key.password": "hunter2"}')
+        monkeypatch.setenv("KSTREAM_KAFKA_FILE", str(path))
+        assert resolve()[0].kafka == {"ssl.key.password": "hunter2"}
+
+
+def test_value_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "servers"
+    path.write_text("kafka:9092\n")
+    monkeypatch.setenv("KSTREAM_BOOTSTRAP_SERVERS_FILE", str(path))
+    settings, sources = resolve()
+    assert settings.bootstrap_servers == "kafka:9092"
+    assert sources["bootstrap_servers"] == "file of KSTREAM_BOOTSTRAP_SERVERS_FILE"
+    monkeypatch.setenv("KSTREAM_BOOTSTRAP_SERVERS", "other:9092")
+    assert "use one" in fails()
+    monkeypatch.delenv("KSTREAM_BOOTSTRAP_SERVERS")
+    path.unlink()
+    assert "cannot be read: No such file" in fails()
+
+
+@pytest.mark.parametrize(
+    "key,secret",
+    [
+        ("sasl.password", True), ("ssl.key.password", True), ("ssl.keystore.password", True), ("ssl.key.pem", True),
+        ("sasl.oauthbearer.client.secret", True), ("sasl.oauthbearer.config", True), ("sasl.jaas.config", True),
+        ("my.token", True), ("sasl.username", False), ("ssl.ca.location", False), ("ssl.key.location", False),
+        ("sasl.oauthbearer.token.endpoint.url", False), ("security.protocol", False),
+    ],
+)  # fmt: skip
+def test_redaction(key: str, secret: bool) -> None:
+    settings = Settings(kafka={key: "hunter2"})
+    assert settings.redacted()["kafka"] == {key: "***" if secret else "hunter2"}
+    assert ("hunter2" in repr(settings)) is not secret
+    assert settings.kafka[key] == "hunter2"
+
+
+def test_json_round_trip() -> None:
+    settings = Settings(workers=3, kafka={"sasl.password": "x"}, commit_interval=1.5, instance="a-1")
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_memory_shares() -> None:
+    settings = Settings(memory="100MiB", memory_overlay_fraction=0.1)  # type: ignore[arg-type]
+    assert settings.overlay_memory == 10 * 2**20
+    shares = (settings.state_memory, settings.fetch_memory, settings.producer_memory, settings.overlay_memory)
+    assert sum(shares) <= settings.memory
+
+
+def test_workers_import_no_pydantic() -> None:
+    code = (
+        "import sys, kstream.config, kstream.config.loading, kstream.observe.logs as logs\n"
+        "s = kstream.config.Settings(); kstream.config.Settings.from_json(s.to_json()); logs.configure()\n"
+        "print([one for one in ('pydantic', 'pydantic_settings', 'typer', 'rich', 'click') if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
