@@ -1,0 +1,58 @@
+"""The `kstream` command: `main` runs it and turns errors into one line; app.py lists the commands, a file for each.
+
+Importing this imports nothing else: worker processes come through here when they are spawned from the command.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status.
+
+    What the user can mend is one line on standard error and status 2; other errors of kstream one line and status 1.
+    With `--debug`, anywhere, they keep their traceback. What nobody expected always does.
+    """
+    from kstream.errors import KStreamError
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        return _run(given)
+    except KStreamError as error:
+        if debug:
+            import traceback
+
+            traceback.print_exception(error)
+        return _say(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    import typer
+
+    from kstream.cli.app import commands
+
+    try:
+        result = typer.main.get_command(commands).main(list(arguments), prog_name="kstream", standalone_mode=False)
+    except typer.Abort:
+        return _INTERRUPTED
+    except Exception as error:
+        # what typer itself finds wrong: a missing argument, an option it does not know
+        message, status = getattr(error, "format_message", None), getattr(error, "exit_code", None)
+        if message is None or not isinstance(status, int):
+            raise
+        return _say(message(), status)
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, status: int) -> int:
+    if message:  # without any arguments typer shows the help and has nothing to say
+        print("kstream:", " ".join(message.split()), file=sys.stderr)
+    return status
