@@ -1,5 +1,11 @@
-"""Tests without a broker: an in-memory Kafka that speaks the protocols of `kstream.types`, and a manual clock.
+"""Tests without a broker: the TestDriver runs an app's real plan, tasks, checkpoint and restore on an in-memory Kafka.
 
-`cluster` is what tests look into, `clients` what a worker gets; `log`, `groups`, `transactions` are the broker's
-parts, `producer`, `consumer`, `fetch` the clients', `faults` the planned failures.
+`cluster` is that Kafka, `clients` what a worker talks to it with, `clock` a clock that a test moves, `driver` the
+TestDriver itself.
 """
+
+from kstream.testing.clock import ManualClock
+from kstream.testing.cluster import MemoryCluster
+from kstream.testing.driver import TestDriver
+
+__all__ = ["ManualClock", "MemoryCluster", "TestDriver"]

@@ -1,0 +1,272 @@
+"""App: what a user declares, and how it becomes something that runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from kstream.codecs import Codec
+from kstream.dsl.agent import Agent, declare
+from kstream.dsl.graph import Graph
+from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.table import Table, default_factory
+from kstream.errors import ConfigError, TopologyError
+from kstream.runtime.context import Worker
+from kstream.specs.schema import schema
+from kstream.specs.store import Scope, StoreSpec
+from kstream.specs.topic import Topic, event_time
+from kstream.topology import Topology, build
+
+if TYPE_CHECKING:
+    from kstream.config import Settings
+
+K = TypeVar("K")
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+L = TypeVar("L", bound=Callable[[Worker], AsyncGenerator[None, None]])
+
+
+class App:
+    """A service: topics, streams, tables and agents under one name. Declaring does no I/O.
+
+    Args:
+        name: names the consumer group and all internal topics: choose it once.
+        settings: defaults for this app, by the names of `kstream.config.Settings`
+            (environment, file and command line go before them).
+    """
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        if not name or any(letter not in _NAME_LETTERS for letter in name):
+            raise TopologyError(f"{name!r} cannot be an app's name: use letters, digits, '.', '_' and '-'")
+        self.name = name
+        self.overrides: Mapping[str, Any] = settings
+        self.lifespan_function: Callable[[Worker], AsyncGenerator[None, None]] | None = None
+        self._graph = Graph(name)
+        self._tables: dict[str, Table[Any, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    # ---- declarations
+
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        key: type[K] | Codec[K],
+        value: type[V] | Codec[V],
+        partitions: int | None = None,
+        timestamp: str | Callable[[V], Any] | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[K, V]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        key: type[K] | Codec[K],
+        value: Any = None,
+        partitions: int | None = None,
+        timestamp: str | Callable[[Any], Any] | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[K, Any]: ...
+    @overload
+    def topic(
+        self,
+        name: str,
+        *,
+        key: Any = bytes,
+        value: Any = None,
+        partitions: int | None = None,
+        timestamp: str | Callable[[Any], Any] | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[Any, Any]: ...
+    def topic(
+        self,
+        name: str,
+        *,
+        key: Any = bytes,
+        value: Any = None,
+        partitions: int | None = None,
+        timestamp: str | Callable[[Any], Any] | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> Topic[Any, Any]:
+        """Declares a topic.
+
+        Args:
+            key, value: the types, or codecs of one's own. `T | None` admits tombstones. Undeclared values are plain
+                JSON, undeclared keys bytes.
+            partitions: how many it must have; it is created with so many when it is missing.
+            timestamp: event time: a field's name, or a function of the value giving a datetime or ms since the epoch.
+            config: Kafka's topic settings, for when it is created.
+        """
+        topic: Topic[Any, Any] = Topic(
+            name,
+            schema(key, f"the key of topic {name!r}"),
+            schema(Any if value is None else value, f"the value of topic {name!r}"),
+            partitions,
+            None if timestamp is None else event_time(timestamp),
+            dict(config or {}),
+        )
+        self._graph.topic(topic)
+        return topic
+
+    def stream(self, topic: Topic[K, V]) -> Stream[K, V]:
+        """The records of a topic."""
+        return Stream(self._graph, self._graph.source(topic))
+
+    def table(
+        self,
+        name: str,
+        *,
+        key: type[K] | Codec[K],
+        value: type[V] | Codec[V],
+        default: Callable[[], V] | V | None = None,
+        scope: Scope = "keyed",
+    ) -> Table[K, V]:
+        """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
+
+        Args:
+            default: what a missing key reads as: a value, or a class or function that makes one.
+            scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
+        """
+        if name in self._tables:
+            raise TopologyError(f"two declarations of the table {name!r}: give one of them another name=")
+        if scope not in ("keyed", "partition"):
+            raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
+        spec = StoreSpec(name, schema(key, f"the key of table {name!r}"), schema(value, f"table {name!r}"), scope)
+        table: Table[K, V] = Table(self._graph, spec, default_factory(default, spec))
+        self._tables[name] = table
+        return table
+
+    def agent(
+        self,
+        source: Topic[Any, Any] | Stream[Any, Any] | Grouped[Any, Any],
+        *,
+        to: Topic[Any, Any] | None = None,
+        name: str | None = None,
+        tables: Iterable[Table[Any, Any]] = (),
+    ) -> Callable[[F], Agent[F]]:
+        """Decorates a function over the values of `source`.
+
+        An async generator (or coroutine) takes the stream and iterates over it for ever; a plain function takes one
+        value and returns one result, a `Record`, or None for nothing; a generator function takes one value and
+        yields any number. A second parameter receives the context. Results go to `to`, with the input's key.
+
+        Args:
+            tables: tables that the function uses and that cannot be seen in its code.
+        """
+
+        def decorate(function: F) -> Agent[F]:
+            return declare(self._graph, source, function, to, name, tables)
+
+        return decorate
+
+    def lifespan(self, function: L) -> L:
+        """Decorates an async generator that prepares what a worker needs (clients, models) before its `yield`, puts
+        it on `worker.state`, and releases it after. Runs once per worker."""
+        if self.lifespan_function is not None:
+            raise TopologyError(f"app {self.name!r} has two lifespans: make them one function")
+        self.lifespan_function = function
+        return function
+
+    # ---- what it becomes
+
+    def topology(self) -> Topology:
+        """The graph of what was declared so far.
+
+        Raises:
+            TopologyError: it cannot run.
+        """
+        return build(self.name, self._graph.nodes, list(self._graph.topics.values()))
+
+    def run(self, *, workers: int | None = None, settings: Settings | None = None, target: str | None = None) -> int:
+        """Runs the app until SIGTERM or SIGINT. Returns the exit status.
+
+        Args:
+            workers: processes; 0 runs it in this process, where the first failing record raises.
+            settings: as resolved by the command line; otherwise environment, `kstream.toml` and `App(...)` are read.
+            target: `module:attribute` under which workers load the app; found by itself for a module's attribute.
+
+        Raises:
+            UsageError: something to mend, in one line.
+            ProcessingError: a record failed (in this process only).
+        """
+        from kstream.runtime.instance import claim
+        from kstream.runtime.kafka import KafkaClients
+        from kstream.runtime.prepare import prepare_topics
+
+        if settings is None:
+            settings = self._resolve(workers)
+        topology = self.topology()
+        count = settings.workers if workers is None else workers
+        held = claim(Path(settings.state_dir), self.name, settings.instance)
+        try:
+            from kstream.runtime.child import make_worker, options_from
+
+            admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
+            try:
+                partitions = prepare_topics(topology, admin, settings)
+            finally:
+                admin.close()
+            if count == 0:
+                return self._run_here(make_worker, held.name, settings, partitions)
+            from kstream.runtime.supervisor import Supervisor
+
+            count = os.cpu_count() or 1 if count is None else count
+            return Supervisor(target or self._target(), self.name, held.name, settings, partitions, count).run()
+        finally:
+            held.release()
+
+    def _run_here(
+        self, make_worker: Callable[..., Any], instance: str, settings: Settings, partitions: dict[str, int]
+    ) -> int:
+        import signal
+        import threading
+
+        from kstream.runtime.naming import Identity
+
+        worker = make_worker(self, Identity(self.name, instance, 0), settings, partitions, raise_failures=True)
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, lambda *_: worker.stop())
+        try:
+            worker.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 0
+
+    def _resolve(self, workers: int | None) -> Settings:
+        from kstream.config.sources import resolve_settings
+
+        overrides: dict[str, Any] = {} if workers is None else {"workers": workers}
+        file = Path("kstream.toml")
+        settings, _ = resolve_settings(self.overrides, overrides, file if file.exists() else None)
+        return settings
+
+    def _target(self) -> str:
+        """Where workers find this app: a module of the program that has it as an attribute."""
+        for name, module in list(sys.modules.items()):
+            for attribute, value in list(getattr(module, "__dict__", {}).items()):
+                if value is self:
+                    if name != "__main__":
+                        return f"{name}:{attribute}"
+                    spec = getattr(module, "__spec__", None)
+                    if spec is not None:
+                        return f"{spec.name}:{attribute}"
+                    path = Path(getattr(module, "__file__", "") or "")
+                    if path.suffix == ".py" and path.parent.resolve() == Path(sys.path[0] or ".").resolve():
+                        return f"{path.stem}:{attribute}"
+        raise ConfigError(
+            "workers cannot find this app: make it an attribute of a module and use `kstream run module:attribute`, "
+            "or run it in this process with workers=0"
+        )
+
+
+_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

@@ -1,0 +1,121 @@
+"""Agents: functions over the values of a stream, with tables and outputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+
+from kstream.dsl.graph import Graph, wants_context
+from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.table import Table
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.specs.record import Record
+from kstream.specs.schema import UNKNOWN, returned_by, schema
+from kstream.specs.topic import Topic
+from kstream.topology import AgentKind, AgentNode, Node
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Agent(Generic[F]):
+    """A declared agent. Call it like the function it is, in a unit test of its own."""
+
+    def __init__(self, function: F, node: AgentNode) -> None:
+        self.function, self.name = function, node.name
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.function(*arguments, **named)
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r})"
+
+
+def declare(
+    graph: Graph,
+    source: Topic[Any, Any] | Stream[Any, Any] | Grouped[Any, Any],
+    function: F,
+    to: Topic[Any, Any] | None,
+    name: str | None,
+    tables: Iterable[Table[Any, Any]],
+) -> Agent[F]:
+    """Adds the agent's node to the graph.
+
+    Raises:
+        TopologyError: the function's form, or what it puts out, does not fit.
+    """
+    parent = _node(graph, source)
+    agent_name: str = name or getattr(function, "__name__", "agent")
+    kind = _kind(function)
+    context = wants_context(function)
+    used = {table.name: table for table in (*tables_used(function), *tables)}
+    out = schema(UNKNOWN, agent_name)
+    node = AgentNode(
+        name=agent_name,
+        parent=parent,
+        key=parent.key,
+        value=out,
+        stores=tuple(table.spec for table in used.values()),
+        function=function,
+        agent=kind,
+        wants_context=context,
+        to=to,
+    )
+    if to is not None:
+        _check_output(function, kind, parent, to, agent_name)
+    graph.add(node)
+    return Agent(function, node)
+
+
+def _node(graph: Graph, source: Any) -> Node:
+    if isinstance(source, Topic):
+        return graph.source(source)
+    if isinstance(source, Grouped):
+        return source.node()
+    if isinstance(source, Stream):
+        return source._node
+    raise TopologyError(f"an agent reads a topic, a stream or a group, not {source!r}")
+
+
+def _kind(function: Callable[..., Any]) -> AgentKind:
+    if inspect.isasyncgenfunction(function):
+        return AgentKind.ASYNC_GENERATOR
+    if inspect.iscoroutinefunction(function):
+        return AgentKind.COROUTINE
+    if inspect.isgeneratorfunction(function):
+        return AgentKind.GENERATOR
+    return AgentKind.FUNCTION
+
+
+def _check_output(function: Callable[..., Any], kind: AgentKind, parent: Node, to: Topic[Any, Any], name: str) -> None:
+    """Compares the annotated outputs with the topic, both named in the error."""
+    result = returned_by(function)
+    if kind in (AgentKind.ASYNC_GENERATOR, AgentKind.GENERATOR):
+        arguments = get_args(result)
+        result = arguments[0] if arguments else UNKNOWN
+    members = get_args(result) if get_origin(result) in (Union, UnionType) else (result,)
+    for member in members:
+        if member in (UNKNOWN, None, type(None), Any):
+            continue
+        if get_origin(member) is Record or member is Record:
+            sides = get_args(member)
+            pairs = [("key", sides[0], to.key), ("value", sides[1], to.value)] if sides else []
+        else:
+            pairs = [("value", member, to.value)]
+            if not to.key.accepts(parent.key):
+                raise TopologyError(
+                    f"agent {name!r} keeps the keys of its input, of type {parent.key}, but topic {to.name!r} is "
+                    f"declared key={to.key}: return kstream.Record(key, value)"
+                )
+        for side, have, want in pairs:
+            if isinstance(have, TypeVar) or have in (Any, None, type(None)):
+                continue
+            if not want.accepts(schema(have, f"agent {name!r}")):
+                raise TopologyError(
+                    f"agent {name!r} puts out {side}s of type {getattr(have, '__name__', have)}, but topic "
+                    f"{to.name!r} is declared {side}={want}"
+                )

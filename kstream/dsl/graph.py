@@ -1,0 +1,87 @@
+"""The nodes declared so far, and the names they are found by."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from kstream.errors import TopologyError
+from kstream.specs.topic import Topic
+from kstream.topology import Node, SinkNode, SourceNode
+
+
+class Graph:
+    """Collects nodes and topics of one app."""
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        self.nodes: list[Node] = []
+        self.topics: dict[str, Topic[Any, Any]] = {}
+        self._sources: dict[str, SourceNode] = {}
+
+    def topic(self, topic: Topic[Any, Any]) -> None:
+        if topic.name in self.topics:
+            raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
+        self.topics[topic.name] = topic
+
+    def source(self, topic: Topic[Any, Any]) -> SourceNode:
+        """The one node that reads this topic."""
+        node = self._sources.get(topic.name)
+        if node is None:
+            node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic)
+            self._sources[topic.name] = node
+            self.nodes.append(node)
+        return node
+
+    def add(self, node: Node) -> None:
+        self.nodes.append(node)
+
+    def sink(self, parent: Node, topic: Topic[Any, Any]) -> None:
+        self.add(
+            SinkNode(
+                name=topic.name, parent=parent, key=parent.key, value=parent.value, topic=topic, stores=()
+            )
+        )  # fmt: skip
+
+    def repartition(self, parent: Node, name: str, parallelism: int | None) -> SourceNode:
+        """Writes what `parent` emits to an internal topic, by its key, and reads it back."""
+        topic: Topic[Any, Any] = Topic(
+            f"{self.app}-{name}-repartition", parent.key, parent.value, partitions=parallelism, internal=True
+        )
+        self.topic(topic)
+        self.sink(parent, topic)
+        return self.source(topic)
+
+    def child_name(self, parent: Node, step: str) -> str:
+        """A name from the path of declarations. Names of what keeps data are never made from ordinals."""
+        return f"{parent.name}-{step}"
+
+
+def positional_parameters(function: Callable[..., Any]) -> int | None:
+    """How many positional arguments a function requires or may take; None when it cannot be told (C functions)."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(1 for parameter in parameters if parameter.kind in kinds and parameter.default is parameter.empty)
+
+
+def wants_context(function: Callable[..., Any], values: int = 1) -> bool:
+    """Whether the function takes a context after its `values` arguments.
+
+    Raises:
+        TopologyError: it takes neither `values` arguments nor one more.
+    """
+    if not callable(function):
+        raise TopologyError(f"{function!r} is not a function")
+    count = positional_parameters(function)
+    if count is None or count == values or inspect.isclass(function):
+        return False
+    if count == values + 1:
+        return True
+    name = getattr(function, "__qualname__", repr(function))
+    raise TopologyError(
+        f"{name}() takes {count} arguments: it should take {values}, or {values + 1} with the context last"
+    )

@@ -1,0 +1,251 @@
+"""Streams and groups: the functional way to declare a topology."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar, get_args
+
+from kstream.codecs import copier
+from kstream.dsl.graph import Graph, wants_context
+from kstream.dsl.table import Table
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.runtime.context import Context
+from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
+from kstream.specs.store import StoreSpec
+from kstream.specs.topic import Topic
+from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+G = TypeVar("G")
+A = TypeVar("A")
+N = TypeVar("N", int, float)
+
+
+class Stream(Generic[K, V]):
+    """Records of one type of key and value. Every method declares a step; nothing runs until the app does.
+
+    Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken
+    from the function's annotation or from `value=`/`key=`; undeclared types travel as plain JSON.
+    """
+
+    def __init__(self, graph: Graph, node: Node, *, rekeyed: bool = False) -> None:
+        self._graph, self._node, self._rekeyed = graph, node, rekeyed
+
+    def __repr__(self) -> str:
+        return f"Stream({self._node.name!r}, key={self._node.key}, value={self._node.value})"
+
+    def map(
+        self, function: Callable[[V], R] | Callable[[V, Context[K]], R], *, value: type[R] | None = None
+    ) -> Stream[K, R]:
+        """Each value becomes the function's result."""
+        kind = value or returned_by(function)
+        return self._step(Step.MAP, function, value=schema(kind, f"the result of map({_name(function)})"))
+
+    def filter(self, function: Callable[[V], Any] | Callable[[V, Context[K]], Any]) -> Stream[K, V]:
+        """Keeps the values for which the function is true."""
+        return self._step(Step.FILTER, function)
+
+    def flat_map(
+        self,
+        function: Callable[[V], Iterable[R]] | Callable[[V, Context[K]], Iterable[R]],
+        *,
+        value: type[R] | None = None,
+    ) -> Stream[K, R]:
+        """Each value becomes any number of values."""
+        kind: Any = value or _element(returned_by(function))
+        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of flat_map({_name(function)})"))
+
+    def peek(self, function: Callable[[V], Any] | Callable[[V, Context[K]], Any]) -> Stream[K, V]:
+        """Calls the function for its effect and passes the value on."""
+        return self._step(Step.PEEK, function)
+
+    def rekey(
+        self, function: Callable[[V], G] | Callable[[V, Context[K]], G], *, key: type[G] | None = None
+    ) -> Stream[G, V]:
+        """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
+        kind = key or returned_by(function)
+        return self._step(
+            Step.REKEY, function, key=schema(kind, f"the key of rekey({_name(function)})"), rekeyed=True
+        )  # fmt: skip
+
+    def group_by(
+        self,
+        function: Callable[[V], G] | Callable[[V, Context[K]], G],
+        *,
+        name: str | None = None,
+        key: type[G] | None = None,
+        parallelism: int | None = None,
+    ) -> Grouped[G, V]:
+        """Groups by a new key: records travel through the repartition topic `<app>-<name>-repartition`.
+
+        Args:
+            parallelism: partitions of that topic, hence tasks behind it; default: as many as the input has.
+        """
+        rekeyed = self.rekey(function, key=key)
+        name = name or self._graph.child_name(self._node, "by")
+        return Grouped(self._graph, rekeyed._node, name, parallelism)
+
+    def group_by_key(self, *, name: str | None = None, parallelism: int | None = None) -> Grouped[K, V]:
+        """Groups by the key that the records have. They move only when the key was changed by `rekey`."""
+        if self._rekeyed:
+            return Grouped(self._graph, self._node, name or self._graph.child_name(self._node, "by-key"), parallelism)
+        return Grouped(self._graph, self._node, None, None)
+
+    def to(self, topic: Topic[K, V]) -> None:
+        """Writes the records to a topic, in the task's transaction, with their keys and timestamps."""
+        self._graph.sink(self._node, topic)
+
+    def _step(
+        self,
+        step: Step,
+        function: Callable[..., Any],
+        *,
+        key: Schema | None = None,
+        value: Schema | None = None,
+        rekeyed: bool = False,
+    ) -> Stream[Any, Any]:
+        node = StatelessNode(
+            name=self._graph.child_name(self._node, step.value),
+            parent=self._node,
+            key=key or self._node.key,
+            value=value or self._node.value,
+            stores=tuple(table.spec for table in tables_used(function)),
+            step=step,
+            function=function,
+            wants_context=wants_context(function),
+        )
+        self._graph.add(node)
+        return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
+
+
+class Grouped(Generic[K, V]):
+    """Records grouped by key, ready to be aggregated.
+
+    All aggregations take `name=`, which names the store and its changelog for ever, and `emit=`: "update" writes the
+    new result for every record, "commit" once per changed key and commit.
+    """
+
+    def __init__(self, graph: Graph, node: Node, repartition: str | None, parallelism: int | None) -> None:
+        self._graph, self._node = graph, node
+        self._repartition, self._parallelism = repartition, parallelism
+        self._source: Node | None = None
+
+    def node(self) -> Node:
+        """The node that emits the grouped records: the repartition topic's source, made once, when first wanted."""
+        if self._source is None:
+            if self._repartition is None:
+                self._source = self._node
+            else:
+                self._source = self._graph.repartition(self._node, self._repartition, self._parallelism)
+        return self._source
+
+    def stream(self) -> Stream[K, V]:
+        """The records behind the repartition, as a stream."""
+        return Stream(self._graph, self.node())
+
+    def count(self, *, name: str | None = None, emit: Emit = "update") -> Table[K, int]:
+        """How many records each key has had."""
+        return self._aggregate("count", int, lambda total, _: total + 1, int, name, emit)
+
+    def sum(self, function: Callable[[V], N], *, name: str | None = None, emit: Emit = "update") -> Table[K, N]:
+        """The sum of the function over each key's values."""
+        kind = returned_by(function)
+        kind = kind if kind in (int, float) else int | float
+        return self._aggregate("sum", int, lambda total, value: total + function(value), kind, name, emit, function)
+
+    def min(self, function: Callable[[V], R], *, name: str | None = None, emit: Emit = "update") -> Table[K, R]:
+        """The least result of the function over each key's values."""
+
+        def least(so_far: Any, value: V) -> Any:
+            new: Any = function(value)
+            return new if so_far is None or new < so_far else so_far
+
+        return self._aggregate("min", _nothing, least, returned_by(function), name, emit, function)
+
+    def max(self, function: Callable[[V], R], *, name: str | None = None, emit: Emit = "update") -> Table[K, R]:
+        """The greatest result of the function over each key's values."""
+
+        def greatest(so_far: Any, value: V) -> Any:
+            new: Any = function(value)
+            return new if so_far is None or new > so_far else so_far
+
+        return self._aggregate("max", _nothing, greatest, returned_by(function), name, emit, function)
+
+    def reduce(self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update") -> Table[K, V]:
+        """Combines each key's values two at a time; the first value is the first result."""
+        node = self.node()
+        copy = copier(node.value.codec)
+
+        def combine(so_far: Any, value: V) -> Any:
+            return copy(value) if so_far is None else function(so_far, value)
+
+        wants_context(function, 2)
+        return self._aggregate("reduce", _nothing, combine, node.value.kind, name, emit, function)
+
+    def aggregate(
+        self,
+        initial: Callable[[], A],
+        fold: Callable[[A, V], A] | Callable[[A, V, Context[K]], A],
+        *,
+        name: str | None = None,
+        value: type[A] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, A]:
+        """Folds each key's values into an accumulator.
+
+        Args:
+            initial: makes the accumulator of a new key; a class serves as its type too.
+            fold: takes accumulator and value (and the context, when it has a third parameter) and returns the
+                accumulator, changed or new.
+        """
+        kind = value or returned_by(initial)
+        if kind is UNKNOWN:
+            kind = returned_by(fold)
+        return self._aggregate("aggregate", initial, fold, kind, name, emit, fold, initial)
+
+    def _aggregate(
+        self,
+        step: str,
+        initial: Callable[[], Any],
+        fold: Callable[..., Any],
+        kind: Any,
+        name: str | None,
+        emit: Emit,
+        *users: Callable[..., Any],
+    ) -> Table[Any, Any]:
+        if emit not in ("update", "commit"):
+            raise TopologyError(f"emit={emit!r}: it is 'update' (every record) or 'commit' (once per key and commit)")
+        source = self.node()
+        name = name or self._graph.child_name(source, step)
+        value = schema(kind, f"the result of {step} {name!r}")
+        spec = StoreSpec(name, source.key, value)
+        node = AggregateNode(
+            name=name,
+            parent=source,
+            key=source.key,
+            value=value,
+            stores=(spec, *(table.spec for table in tables_used(*users))),
+            initial=initial,
+            fold=fold,
+            wants_context=wants_context(fold, 2),
+            emit=emit,
+        )
+        self._graph.add(node)
+        return Table.of_aggregation(self._graph, node)
+
+
+def _nothing() -> None:
+    """The accumulator of a key without values."""
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+def _element(kind: Any) -> Any:
+    """The element type of an annotated iterable."""
+    arguments = get_args(kind)
+    return arguments[0] if arguments else UNKNOWN

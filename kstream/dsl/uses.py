@@ -1,0 +1,75 @@
+"""Which tables a function uses: found by looking at the names it refers to.
+
+A table must be known before the app runs, for its changelog is read back first. Found are tables in a function's
+globals and closure, in functions it calls by name (of the same kind, and methods' owners), and in nested functions.
+Where that is not enough (a table in a container, chosen at run time), `tables=[...]` names them; a table used
+without being known raises at the first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from kstream.dsl.table import Table
+
+
+def tables_used(*functions: Callable[..., Any]) -> list[Table[Any, Any]]:
+    found: dict[str, Table[Any, Any]] = {}
+    seen: set[int] = set()
+    for function in functions:
+        for table in _search(function, seen):
+            found.setdefault(table.name, table)
+    return list(found.values())
+
+
+def _search(thing: Any, seen: set[int]) -> Iterator[Table[Any, Any]]:
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Table):
+        yield thing
+    elif isinstance(thing, functools.partial):
+        for part in (thing.func, *thing.args, *thing.keywords.values()):
+            yield from _search(part, seen)
+    elif inspect.ismethod(thing):
+        yield from _search(thing.__func__, seen)
+        for value in vars(thing.__self__).values() if hasattr(thing.__self__, "__dict__") else ():
+            if isinstance(value, Table):
+                yield value
+    elif isinstance(thing, FunctionType):
+        for name in _names(thing.__code__):
+            if name in thing.__globals__:
+                value = thing.__globals__[name]
+                if isinstance(value, Table) or _same_package(value, thing):
+                    yield from _search(value, seen)
+        for cell in thing.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            if isinstance(value, Table | FunctionType | functools.partial) or inspect.ismethod(value):
+                yield from _search(value, seen)
+        for default in (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()):
+            if isinstance(default, Table):
+                yield default
+    elif not inspect.isclass(thing) and inspect.ismethod(getattr(thing, "__call__", None)):
+        yield from _search(thing.__call__, seen)  # an object that is callable
+
+
+def _same_package(value: Any, function: FunctionType) -> bool:
+    """Functions of other libraries hold none of our tables: do not walk through them."""
+    if not isinstance(value, FunctionType | functools.partial):
+        return False
+    module = getattr(value, "__module__", None) or function.__module__
+    return module.partition(".")[0] == function.__module__.partition(".")[0]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)

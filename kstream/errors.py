@@ -1,0 +1,115 @@
+"""Every error kstream raises, as one tree.
+
+KStreamError
+├── UsageError                  the user can mend it: one line, exit status 2, no traceback
+│   ├── ConfigError             a setting is missing or bad
+│   ├── AppLoadError            `module:attribute` cannot be loaded
+│   ├── TopologyError           the declared graph cannot run
+│   ├── TopicError              a topic is missing or does not fit (partitions, retention, compaction)
+│   ├── KafkaUnavailable        the brokers cannot be reached or refuse us
+│   ├── IdentityInUse           two instances with one name
+│   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
+│   └── BrokerError             the development broker cannot start
+├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
+├── TableError                  a table used outside its task, or a key of another partition
+├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
+├── StateError                  local state is damaged (it is rebuilt from the changelog)
+└── TransactionError            what a transactional call may come back with
+    ├── AbortRequired           abort, go back to the committed offsets, go on with the same producer
+    ├── ProducerLost            the producer is of no more use, the outcome may be unknown: new one, restore
+    └── InstanceFenced          another process runs under this identity: stop
+"""
+
+from __future__ import annotations
+
+
+class KStreamError(Exception):
+    """Base of all errors of kstream. `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(KStreamError):
+    """Something the user can mend; the message says what is wrong and what to do, in one line."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A setting is missing or has a bad value."""
+
+
+class AppLoadError(UsageError):
+    """`module:attribute` does not lead to an App."""
+
+
+class TopologyError(UsageError):
+    """The declared streams, tables and agents do not form a graph that can run."""
+
+
+class TopicError(UsageError):
+    """A topic is missing, or its partitions or settings do not fit."""
+
+
+class KafkaUnavailable(UsageError):
+    """The brokers cannot be reached, or refuse the connection."""
+
+
+class IdentityInUse(UsageError):
+    """Another running instance has the same name."""
+
+
+class StateDirectoryError(UsageError):
+    """The state directory belongs to another app, is in use, or cannot be written."""
+
+
+class BrokerError(UsageError):
+    """The development broker cannot be installed or started."""
+
+
+class CodecError(KStreamError):
+    """Bytes that cannot be decoded, or a value that cannot be encoded."""
+
+
+class TableError(KStreamError):
+    """A table was used where it cannot be: outside its task, or with a key of another partition."""
+
+
+class MutatedWithoutAssignment(TableError):
+    """A value read from a table was changed in place and not assigned back (found by the TestDriver)."""
+
+
+class StateError(KStreamError):
+    """Local state is damaged or does not belong to its changelog; it is rebuilt, never trusted."""
+
+
+class ProcessingError(KStreamError):
+    """A record could not be processed.
+
+    Attributes:
+        task: name of the task, `<sub-topology>/<partition>`.
+        topic, partition, offset: where the record lies.
+    The user's exception is `__cause__`.
+    """
+
+    def __init__(self, task: str, topic: str, partition: int, offset: int, cause: BaseException) -> None:
+        self.task, self.topic, self.partition, self.offset = task, topic, partition, offset
+        super().__init__(
+            f"task {task} stopped at {topic}[{partition}] offset {offset}: {type(cause).__name__}: {cause}"
+        )
+
+
+class TransactionError(KStreamError):
+    """A transactional call did not succeed."""
+
+
+class AbortRequired(TransactionError):
+    """The transaction must be aborted; the producer stays good."""
+
+
+class ProducerLost(TransactionError):
+    """The producer is of no more use; whether the transaction was committed may be unknown."""
+
+
+class InstanceFenced(TransactionError):
+    """Another process runs under the same identity (group.instance.id or transactional.id)."""

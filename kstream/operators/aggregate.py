@@ -1,0 +1,112 @@
+"""Keyed aggregation: folds a column of values into a store.
+
+The store's live objects are read and replaced in one loop; what is emitted is always the encoded accumulator, taken
+at that moment, because the object goes on changing (DESIGN.md: "a live state object never sits in a column"). The
+same bytes serve the changelog, when they are the key's last of the transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from kstream.errors import KStreamError
+from kstream.operators.base import Cursor, Operator
+from kstream.operators.batch import Batch
+from kstream.state.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Aggregate(Operator):
+    """With `every_update` each record emits the accumulator; otherwise each changed key emits once, before the
+    commit, stamped with the latest timestamp among the batches folded in.
+
+    A record without a key cannot be folded: it is left out, counted in `dropped` and logged, as Kafka Streams does.
+    """
+
+    def __init__(
+        self,
+        store: Store[Any],
+        initial: Callable[[], Any],
+        fold: Callable[..., Any],
+        cursor: Cursor | None,
+        *,
+        every_update: bool,
+    ) -> None:
+        super().__init__()
+        self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
+        self.every_update = every_update
+        self.dropped = 0
+        self._changed_at = 0
+
+    def push(self, batch: Batch) -> None:
+        store = self.store
+        keys = batch.encoded_keys(store.key_codec)
+        if None in store.load(keys):
+            batch = self._with_keys_only(batch, keys)
+            keys = batch.encoded_keys(store.key_codec)
+        fold, initial = self._fold_over(batch), self.initial
+        live = cast("dict[bytes | None, Any]", store.live)
+        if self.every_update:
+            encode, encoded = store.encode, cast("list[bytes | None]", [])
+            append = encoded.append
+            for key, value in zip(keys, batch.values, strict=True):
+                accumulator = live[key]
+                if accumulator is None:
+                    accumulator = initial()
+                live[key] = accumulator = fold(accumulator, value)
+                if accumulator is None:
+                    raise self._returned_none()
+                append(encode(accumulator))
+            store.changed_to(keys, encoded)
+            self.emit(batch.with_encoded_values(encoded, store.value_codec))
+        else:
+            for key, value in zip(keys, batch.values, strict=True):
+                accumulator = live[key]
+                if accumulator is None:
+                    accumulator = initial()
+                live[key] = accumulator = fold(accumulator, value)
+                if accumulator is None:
+                    raise self._returned_none()
+            store.changed(keys)
+            self._changed_at = max(self._changed_at, batch.last_timestamp)
+
+    def flush(self) -> None:
+        if self.every_update:
+            return
+        changes = self.store.encode_changes()
+        if changes:
+            self.emit(
+                Batch(
+                    len(changes),
+                    self.store.key_codec,
+                    self.store.value_codec,
+                    raw_keys=list(changes),
+                    raw_values=list(changes.values()),
+                    timestamps=[self._changed_at] * len(changes),
+                )
+            )
+
+    def _fold_over(self, batch: Batch) -> Callable[[Any, Any], Any]:
+        if self.cursor is None:
+            return self.fold
+        cursor, fold = self.cursor, self.fold
+        cursor.batch, cursor.index = batch, -1
+
+        def with_context(accumulator: Any, value: Any) -> Any:
+            cursor.index += 1
+            return fold(accumulator, value, cursor)
+
+        return with_context
+
+    def _with_keys_only(self, batch: Batch, keys: list[bytes | None]) -> Batch:
+        kept = batch.where([key is not None for key in keys])
+        missing = batch.size - kept.size
+        self.dropped += missing
+        log.warning("%d records without a key left out of %s", missing, self.store.name)
+        return kept
+
+    def _returned_none(self) -> KStreamError:
+        return KStreamError(f"the fold of {self.store.name!r} returned None: it must return the accumulator")

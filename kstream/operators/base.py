@@ -1,0 +1,101 @@
+"""What every operator is, and the two things it is given: a cursor for contexts and an outlet for outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from kstream.operators.batch import Batch
+from kstream.types import Headers, Produce
+
+Push = Callable[[Batch], None]
+
+
+class Cursor(Protocol):
+    """Where a user's context stands. Operators move it; the context reads the record from there."""
+
+    batch: Batch | None
+    index: int
+
+
+class Outlet(Protocol):
+    """Where records leave the task: the transaction of the worker.
+
+    `produce` changes when the producer is replaced: read it once per batch, never keep it.
+    """
+
+    produce: Produce
+    produced: int
+
+    def wait_for_room(self) -> None:
+        """Called after a BufferError: serves the producer until some of its queue is gone."""
+        ...
+
+
+class Operator:
+    """A node at run time. `push` takes a batch; results go to `emit`."""
+
+    def __init__(self) -> None:
+        self.children: list[Push] = []
+
+    def push(self, batch: Batch) -> None:
+        raise NotImplementedError
+
+    def emit(self, batch: Batch) -> None:
+        if batch.size:
+            for child in self.children:
+                child(batch)
+
+    def flush(self) -> None:
+        """Before a commit: emit what was held back."""
+
+    def reset(self) -> None:
+        """After an abort: forget everything since the last commit."""
+
+    def close(self) -> None:
+        """The task leaves."""
+
+
+def send_all(
+    outlet: Outlet,
+    topic: str,
+    values: list[bytes | None],
+    keys: list[bytes | None],
+    timestamps: list[int],
+) -> None:
+    """Produces a column of records; a full queue is waited for, no record is produced twice."""
+    produce = outlet.produce
+    rows = iter(zip(values, keys, timestamps, strict=True))
+    while True:
+        try:
+            for value, key, timestamp in rows:
+                produce(topic, value, key, -1, None, None, timestamp)
+        except BufferError:
+            send_one(outlet, topic, value, key, timestamp)
+            continue
+        break
+    outlet.produced += len(values)
+
+
+def send_one(
+    outlet: Outlet,
+    topic: str,
+    value: bytes | None,
+    key: bytes | None,
+    timestamp: int,
+    headers: Headers | None = None,
+    partition: int = -1,
+) -> None:
+    while True:
+        try:
+            if headers is None:
+                outlet.produce(topic, value, key, partition, None, None, timestamp)
+            else:
+                outlet.produce(topic, value, key, partition, None, None, timestamp, headers)
+            return
+        except BufferError:
+            outlet.wait_for_room()
+
+
+def noop(_: Any) -> None:
+    return None

@@ -1,0 +1,213 @@
+"""Columns of consecutive records: what travels between operators.
+
+A batch starts as one fetch (consecutive records of one partition) and keeps a reference to it: `rows` says which
+record of the fetch each element comes from, so that timestamps, headers and offsets are read only when somebody
+asks. Keys and values are held encoded, decoded or both; each form is made once, when first wanted.
+
+A live state object never sits in a column: operators hand state on encoded (DESIGN.md, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any
+
+from kstream.codecs import Codec, decode_column, decode_keys, encode_column
+from kstream.types import Fetch, Headers
+
+
+class Origin:
+    """The fetch behind a batch, its columns extracted once.
+
+    `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
+    """
+
+    __slots__ = ("_headers", "_offsets", "_timestamps", "event_time", "fetch")
+
+    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None) -> None:
+        self.fetch = fetch
+        self.event_time = timestamps is not None
+        self._timestamps = timestamps
+        self._offsets: list[int] | None = None
+        self._headers: list[Headers | None] | None = None
+
+    @property
+    def timestamps(self) -> list[int]:
+        if self._timestamps is None:
+            self._timestamps = self.fetch.timestamps()
+        return self._timestamps
+
+    @property
+    def offsets(self) -> list[int]:
+        if self._offsets is None:
+            self._offsets = self.fetch.offsets()
+        return self._offsets
+
+    @property
+    def headers(self) -> list[Headers | None]:
+        if self._headers is None:
+            self._headers = self.fetch.headers()
+        return self._headers
+
+
+class Batch:
+    """Parallel columns of n records.
+
+    `origin` and `rows` are None for records that no input caused (changes emitted at commit): these carry their
+    own `timestamps`.
+    """
+
+    __slots__ = (
+        "_keys", "_raw_keys", "_raw_values", "_timestamps", "_values", "key_codec", "origin", "rows", "size",
+        "value_codec",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        size: int,
+        key_codec: Codec[Any],
+        value_codec: Codec[Any],
+        *,
+        origin: Origin | None = None,
+        rows: Sequence[int] | None = None,
+        keys: list[Any] | None = None,
+        raw_keys: list[bytes | None] | None = None,
+        values: list[Any] | None = None,
+        raw_values: list[bytes | None] | None = None,
+        timestamps: list[int] | None = None,
+    ) -> None:
+        self.size, self.key_codec, self.value_codec = size, key_codec, value_codec
+        self.origin, self.rows = origin, rows
+        self._keys, self._raw_keys = keys, raw_keys
+        self._values, self._raw_values = values, raw_values
+        self._timestamps = timestamps
+
+    def __len__(self) -> int:
+        return self.size
+
+    # ---- columns
+
+    @property
+    def values(self) -> list[Any]:
+        if self._values is None:
+            assert self._raw_values is not None
+            self._values = decode_column(self.value_codec, self._raw_values)
+        return self._values
+
+    @property
+    def keys(self) -> list[Any]:
+        if self._keys is None:
+            self._keys = decode_keys(self.key_codec, self._raw_key_column())
+        return self._keys
+
+    @property
+    def timestamps(self) -> list[int]:
+        """Milliseconds since the epoch."""
+        if self._timestamps is None:
+            assert self.origin is not None
+            stamps = self.origin.timestamps
+            self._timestamps = stamps if self.rows is None else [stamps[row] for row in self.rows]
+        return self._timestamps
+
+    @property
+    def last_timestamp(self) -> int:
+        """The timestamp of the last record, without making the column when it is not there."""
+        if self._timestamps is None and self.origin is not None and not self.origin.event_time:
+            return self.origin.fetch.last_timestamp
+        return self.timestamps[-1]
+
+    def encoded_values(self, codec: Codec[Any]) -> list[bytes | None]:
+        if self._raw_values is not None and self.value_codec is codec:
+            return self._raw_values
+        return encode_column(codec, self.values)
+
+    def encoded_keys(self, codec: Codec[Any]) -> list[bytes | None]:
+        """Keys as this codec writes them. Keys that came encoded by the same codec are taken as they came."""
+        if self.key_codec is codec:
+            if self._raw_keys is None and self._keys is None:
+                return self._raw_key_column()
+            if self._raw_keys is not None:
+                return self._raw_keys
+        encode = codec.encode
+        raw: list[bytes | None] = [None if key is None else encode(key) for key in self.keys]
+        if self.key_codec is codec:
+            self._raw_keys = raw
+        return raw
+
+    def _raw_key_column(self) -> list[bytes | None]:
+        """The keys of the fetch, extracted only when somebody wants them."""
+        if self._raw_keys is None:
+            assert self.origin is not None
+            raw = self.origin.fetch.keys()
+            self._raw_keys = raw if self.rows is None else [raw[row] for row in self.rows]
+        return self._raw_keys
+
+    def row(self, index: int) -> int:
+        """Which record of the origin the element comes from: its ordinal in the input."""
+        return index if self.rows is None else self.rows[index]
+
+    # ---- derived batches
+
+    def with_values(self, values: list[Any], codec: Codec[Any]) -> Batch:
+        return self._derive(codec, values=values)
+
+    def with_encoded_values(self, raw_values: list[bytes | None], codec: Codec[Any]) -> Batch:
+        return self._derive(codec, raw_values=raw_values)
+
+    def with_keys(self, keys: list[Any], codec: Codec[Any]) -> Batch:
+        return Batch(
+            self.size, codec, self.value_codec, origin=self.origin, rows=self.rows, keys=keys,
+            values=self._values, raw_values=self._raw_values, timestamps=self._timestamps,
+        )  # fmt: skip
+
+    def _derive(
+        self, codec: Codec[Any], *, values: list[Any] | None = None, raw_values: list[bytes | None] | None = None
+    ) -> Batch:
+        return Batch(
+            self.size, self.key_codec, codec, origin=self.origin, rows=self.rows, keys=self._keys,
+            raw_keys=self._raw_keys, values=values, raw_values=raw_values, timestamps=self._timestamps,
+        )  # fmt: skip
+
+    def where(self, mask: Sequence[Any]) -> Batch:
+        """The records at which the mask is true."""
+        if self.origin is not None:
+            rows = list(compress(range(self.size) if self.rows is None else self.rows, mask))
+        else:
+            rows = None
+
+        def pick(column: list[Any] | None) -> list[Any] | None:
+            return None if column is None else list(compress(column, mask))
+
+        size = len(rows) if rows is not None else sum(map(bool, mask))
+        return Batch(
+            size, self.key_codec, self.value_codec, origin=self.origin, rows=rows, keys=pick(self._keys),
+            raw_keys=pick(self._raw_keys), values=pick(self._values), raw_values=pick(self._raw_values),
+            timestamps=pick(self._timestamps),
+        )  # fmt: skip
+
+    def at(self, indices: Sequence[int]) -> Batch:
+        """The records at these places, in this order; a place may come more than once. Values are not taken along."""
+
+        def pick(column: Sequence[Any] | None) -> list[Any] | None:
+            return None if column is None else [column[index] for index in indices]
+
+        rows = None if self.origin is None else (list(indices) if self.rows is None else pick(self.rows))
+        return Batch(
+            len(indices), self.key_codec, self.value_codec, origin=self.origin, rows=rows, keys=pick(self._keys),
+            raw_keys=pick(self._raw_keys), timestamps=pick(self._timestamps),
+        )  # fmt: skip
+
+    def repeat(self, counts: Sequence[int], values: list[Any], codec: Codec[Any]) -> Batch:
+        """Each record as many times as `counts` says, with these values (flat_map)."""
+
+        def spread(column: Sequence[Any] | None) -> list[Any] | None:
+            if column is None:
+                return None
+            return [item for item, count in zip(column, counts, strict=True) for _ in range(count)]
+
+        rows = None if self.origin is None else spread(range(self.size) if self.rows is None else self.rows)
+        return Batch(
+            len(values), self.key_codec, codec, origin=self.origin, rows=rows, keys=spread(self._keys),
+            raw_keys=spread(self._raw_keys), values=values, timestamps=spread(self._timestamps),
+        )  # fmt: skip

@@ -1,0 +1,123 @@
+"""The way out of a task: straight to the producer, or first put in the order of the inputs.
+
+Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
+of outputs depend on how the input was cut. `OrderedOutput` stages what a batch causes and releases it sorted by the
+record that caused it (DESIGN.md, "Batching is invisible").
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kstream.operators.base import Outlet, send_all, send_one
+from kstream.operators.batch import Batch
+from kstream.types import Headers
+
+AFTER_ALL = 1 << 62
+"""The row of an output that no input caused: it comes after those that inputs did."""
+
+
+class Output(Protocol):
+    """`order` is the writing node's place in the sub-topology, `row` the input record that caused the output."""
+
+    def column(
+        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
+    ) -> None: ...
+
+    def one(
+        self,
+        order: int,
+        row: int,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers | None,
+        partition: int,
+    ) -> None: ...
+
+    def release(self) -> None:
+        """The batch is through: what was staged goes out."""
+        ...
+
+    def reset(self) -> None:
+        """Drops what was staged."""
+        ...
+
+
+class DirectOutput:
+    """For sub-topologies in which every topic has one writer."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+
+    def column(
+        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
+    ) -> None:
+        send_all(self._outlet, topic, values, keys, batch.timestamps)
+
+    def one(
+        self,
+        order: int,
+        row: int,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers | None,
+        partition: int,
+    ) -> None:
+        send_one(self._outlet, topic, value, key, timestamp, headers, partition)
+        self._outlet.produced += 1
+
+    def release(self) -> None:
+        return
+
+    def reset(self) -> None:
+        return
+
+
+_Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int]
+
+
+class OrderedOutput:
+    """Stages outputs and sorts them, stably, by input record and then by node."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._staged: list[_Staged] = []
+
+    def column(
+        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
+    ) -> None:
+        if batch.origin is None:
+            rows = [AFTER_ALL] * batch.size
+        else:
+            rows = list(range(batch.size)) if batch.rows is None else list(batch.rows)
+        self._staged.extend(
+            (row, order, topic, value, key, timestamp, None, -1)
+            for row, value, key, timestamp in zip(rows, values, keys, batch.timestamps, strict=True)
+        )
+
+    def one(
+        self,
+        order: int,
+        row: int,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers | None,
+        partition: int,
+    ) -> None:
+        self._staged.append((row, order, topic, value, key, timestamp, headers, partition))
+
+    def release(self) -> None:
+        staged, self._staged = self._staged, []
+        staged.sort(key=lambda item: item[:2])
+        for _, _, topic, value, key, timestamp, headers, partition in staged:
+            send_one(self._outlet, topic, value, key, timestamp, headers, partition)
+        self._outlet.produced += len(staged)
+
+    def reset(self) -> None:
+        self._staged.clear()

@@ -1,0 +1,28 @@
+"""`.to(topic)`: the end of a chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kstream.operators.base import Operator
+from kstream.operators.batch import Batch
+from kstream.operators.output import Output
+from kstream.specs.topic import Topic
+
+
+class Sink(Operator):
+    """Encodes the columns for its topic (columns already encoded by its codecs pass as they are)."""
+
+    def __init__(self, topic: Topic[Any, Any], output: Output, order: int) -> None:
+        super().__init__()
+        self.topic, self.output, self.order = topic, output, order
+
+    def push(self, batch: Batch) -> None:
+        topic = self.topic
+        self.output.column(
+            self.order,
+            batch,
+            topic.name,
+            batch.encoded_values(topic.value.codec),
+            batch.encoded_keys(topic.key.codec),
+        )

@@ -1,0 +1,63 @@
+"""map, filter, flat_map, peek, rekey: one loop over a column each.
+
+A function that takes a context as its second parameter gets the task's, moved to the record before each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kstream.codecs import Codec
+from kstream.operators.base import Cursor, Operator
+from kstream.operators.batch import Batch
+
+
+def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> list[Any]:
+    """The function over the values of a batch, with the context where it is wanted."""
+    if cursor is None:
+        return list(map(function, batch.values))
+    cursor.batch = batch
+    out = []
+    for cursor.index, value in enumerate(batch.values):
+        out.append(function(value, cursor))
+    return out
+
+
+class Stateless(Operator):
+    """Common form: `function`, and the cursor when it wants a context."""
+
+    def __init__(
+        self, function: Callable[..., Any], cursor: Cursor | None, key_codec: Codec[Any], value_codec: Codec[Any]
+    ) -> None:
+        super().__init__()
+        self.function, self.cursor = function, cursor
+        self.key_codec, self.value_codec = key_codec, value_codec
+
+
+class Map(Stateless):
+    def push(self, batch: Batch) -> None:
+        self.emit(batch.with_values(apply(self.function, self.cursor, batch), self.value_codec))
+
+
+class Filter(Stateless):
+    def push(self, batch: Batch) -> None:
+        self.emit(batch.where(apply(self.function, self.cursor, batch)))
+
+
+class FlatMap(Stateless):
+    def push(self, batch: Batch) -> None:
+        groups = [list(group) for group in apply(self.function, self.cursor, batch)]
+        values = [value for group in groups for value in group]
+        self.emit(batch.repeat(list(map(len, groups)), values, self.value_codec))
+
+
+class Peek(Stateless):
+    def push(self, batch: Batch) -> None:
+        apply(self.function, self.cursor, batch)
+        self.emit(batch)
+
+
+class Rekey(Stateless):
+    def push(self, batch: Batch) -> None:
+        self.emit(batch.with_keys(apply(self.function, self.cursor, batch), self.key_codec))

@@ -1,0 +1,141 @@
+"""Topology to operators: the only place that makes the operators and stores of a task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context as ContextVars
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kstream.operators.agent import AsyncAgent, FunctionAgent, Outputs
+from kstream.operators.aggregate import Aggregate
+from kstream.operators.base import Cursor, Operator, Outlet
+from kstream.operators.output import DirectOutput, OrderedOutput, Output
+from kstream.operators.sink import Sink
+from kstream.operators.source import Source
+from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
+from kstream.state.backend import Backend
+from kstream.state.store import Store
+from kstream.topology import (
+    AgentKind,
+    AgentNode,
+    AggregateNode,
+    Node,
+    SinkNode,
+    SourceNode,
+    StatelessNode,
+    Step,
+    SubTopology,
+)
+
+_STATELESS: dict[Step, type[Stateless]] = {
+    Step.MAP: Map,
+    Step.FILTER: Filter,
+    Step.FLAT_MAP: FlatMap,
+    Step.PEEK: Peek,
+    Step.REKEY: Rekey,
+}
+
+
+class Contexts(Protocol):
+    """Makes the contexts of a task (the runtime's own; operators only move them)."""
+
+    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor: ...
+    def variables(self, cursor: Cursor) -> ContextVars: ...
+
+
+@dataclass(slots=True)
+class TaskPlan:
+    """What one task runs: operators in topological order, entered by topic."""
+
+    sources: dict[str, Source]
+    stores: dict[str, Store[Any]]
+    operators: list[Operator]
+    agents: list[AsyncAgent]
+    output: Output
+    one_at_a_time: bool
+    cursor: Cursor = field(repr=False)
+
+
+def plan_task(
+    part: SubTopology,
+    *,
+    backend: Backend,
+    outlet: Outlet,
+    contexts: Contexts,
+    loop: asyncio.AbstractEventLoop,
+    cache_bytes: int,
+    verify: bool = False,
+) -> TaskPlan:
+    """Builds the operators and stores of one task.
+
+    Args:
+        cache_bytes: object cache of all stores of the task together.
+        verify: stores check that what was read was not changed in place (TestDriver).
+    """
+    share = cache_bytes // max(1, len(part.stores))
+    stores: dict[str, Store[Any]] = {
+        spec.name: Store(spec, backend, cache_bytes=share, verify=verify) for spec in part.stores
+    }
+    output: Output = OrderedOutput(outlet) if part.merges_outputs else DirectOutput(outlet)
+    shared = contexts.new(stores, output, 0)
+    plan = TaskPlan({}, stores, [], [], output, part.one_at_a_time, shared)
+    built: dict[Node, Operator] = {}
+    for order, node in enumerate(part.nodes):
+
+        def cursor(order: int = order) -> Cursor:
+            return contexts.new(stores, output, order)
+
+        operator = built[node] = _build(node, order, stores, output, cursor, contexts, loop)
+        if node.parent is not None:
+            built[node.parent].children.append(operator.push)
+        if isinstance(operator, Source):
+            plan.sources[operator.topic.name] = operator
+        if isinstance(operator, AsyncAgent):
+            plan.agents.append(operator)
+        plan.operators.append(operator)
+    return plan
+
+
+def _build(
+    node: Node,
+    order: int,
+    stores: dict[str, Store[Any]],
+    output: Output,
+    cursor: Callable[[], Cursor],
+    contexts: Contexts,
+    loop: asyncio.AbstractEventLoop,
+) -> Operator:
+    match node:
+        case SourceNode():
+            return Source(node.topic)
+        case SinkNode():
+            return Sink(node.topic, output, order)
+        case StatelessNode():
+            kind = _STATELESS[node.step]
+            return kind(
+                node.function, cursor() if node.wants_context else None, node.key.codec, node.value.codec
+            )  # fmt: skip
+        case AggregateNode():
+            return Aggregate(
+                stores[node.stores[0].name],
+                node.initial,
+                node.fold,
+                cursor() if node.wants_context else None,
+                every_update=node.emit == "update",
+            )
+        case AgentNode():
+            outputs = Outputs(node.to, output, order, node.name)
+            used = [stores[spec.name] for spec in node.stores]
+            if node.agent in (AgentKind.FUNCTION, AgentKind.GENERATOR):
+                own = cursor() if node.wants_context else None
+                return FunctionAgent(
+                    node.function, own, outputs, used, many=node.agent is AgentKind.GENERATOR
+                )  # fmt: skip
+            mine = cursor()
+            return AsyncAgent(
+                node.name, node.function, mine, outputs, used, loop, contexts.variables(mine),
+                wants_context=node.wants_context,
+            )  # fmt: skip
+    raise AssertionError(node)

@@ -1,0 +1,174 @@
+"""The process of one worker: `python -m kstream.runtime.child`, started by the supervisor.
+
+It reads its handover from standard input and keeps watching it: when it closes, the supervisor is gone, and the
+worker stops cleanly. It imports neither pydantic nor the command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kstream.config import Settings
+from kstream.config.loading import load_target
+from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, UsageError
+from kstream.observe import logs
+from kstream.runtime.kafka import KafkaClients, KafkaOptions
+from kstream.runtime.naming import Identity
+from kstream.runtime.report import Handover, Report, TaskReport, decode_handover, encode
+from kstream.runtime.worker import StreamWorker, WorkerParts
+from kstream.state.backend import Backend
+from kstream.state.memory import MemoryBackend
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 0.5
+
+
+class SystemClock:
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def make_worker(
+    app: Any, identity: Identity, settings: Settings, partitions: dict[str, int], **more: Any
+) -> StreamWorker:
+    """A worker on the real Kafka with the real backends. `app` has `topology()` and `lifespan_function`."""
+    memory = RocksMemory(settings.state_memory // 4, settings.state_memory // 4)
+
+    def backends(directory: Path, stores: Any) -> Backend:
+        if not stores or settings.backend == "memory":
+            return MemoryBackend(stores)
+        return RocksBackend(directory, stores, memory)
+
+    return StreamWorker(
+        WorkerParts(
+            topology=app.topology(),
+            partitions=partitions,
+            settings=settings,
+            identity=identity,
+            clients=KafkaClients(settings.bootstrap_servers, options_from(settings, identity.member)),
+            clock=SystemClock(),
+            backends=backends,
+            lifespan=app.lifespan_function,
+            **more,
+        )
+    )
+
+
+def options_from(settings: Settings, client_id: str) -> KafkaOptions:
+    return KafkaOptions(
+        session_timeout=settings.session_timeout,
+        max_poll_interval=settings.max_poll_interval,
+        transaction_timeout=settings.transaction_timeout,
+        linger=settings.linger,
+        compression=settings.compression,
+        fetch_memory=settings.fetch_memory,
+        producer_memory=settings.producer_memory,
+        auto_offset_reset=settings.auto_offset_reset,
+        raw=settings.kafka,
+        client_id=client_id,
+    )
+
+
+class Reporter:
+    """Called after each turn of the worker; writes a report when it is time, and looks whether the parent lives."""
+
+    def __init__(self, descriptor: int, clock: SystemClock) -> None:
+        self._out = os.fdopen(descriptor, "wb", buffering=0)
+        self._clock = clock
+        self._next = 0.0
+
+    def __call__(self, worker: StreamWorker) -> None:
+        now = self._clock.monotonic()
+        if now < self._next:
+            return
+        self._next = now + REPORT_SECONDS
+        if parent_is_gone():
+            log.warning("the supervisor is gone: stopping")
+            worker.stop()
+        self.write(report_of(worker))
+
+    def write(self, report: Report) -> None:
+        try:
+            self._out.write(encode(report) + b"\n")
+        except BrokenPipeError:
+            log.warning("nobody reads the reports: the supervisor is gone")
+
+
+def report_of(worker: StreamWorker) -> Report:
+    tasks = [
+        TaskReport(
+            task.name, task.state.value, task.records, worker.lag_of(task), str(task.error) if task.error else None
+        )
+        for task in worker.tasks.values()
+    ]
+    return Report(
+        records=worker.records,
+        produced=worker.transaction.produced,
+        commits=worker.commits,
+        aborts=worker.aborts,
+        lag=sum(task.lag for task in tasks),
+        restoring=len(worker.restorer),
+        restore_remaining=worker.restorer.remaining(),
+        restored=worker.restorer.restored_records,
+        tasks=tasks,
+    )
+
+
+def parent_is_gone() -> bool:
+    """Standard input is at its end: whoever held the other side is no more."""
+    ready, _, _ = select.select([sys.stdin], [], [], 0)
+    return bool(ready) and not os.read(sys.stdin.fileno(), 1)
+
+
+def main() -> int:
+    handover: Handover = decode_handover(_first_line())
+    settings = Settings.from_json(bytes(handover.settings))
+    logs.configure(settings.log_level, settings.log_format, instance=handover.instance, worker=handover.index)
+    reporter = Reporter(handover.report_fd, SystemClock())
+    try:
+        sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
+        app: Any = load_target(handover.target)
+        identity = Identity(handover.app, handover.instance, handover.index)
+        worker = make_worker(app, identity, settings, handover.partitions)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+        signal.signal(signal.SIGTERM, lambda *_: _stop(worker))
+        worker.run(reporter)
+    except InstanceFenced as error:
+        reporter.write(Report(stopped_by=f"another process runs as {handover.instance!r}: {error}", usage=True))
+        return 2
+    except KStreamError as error:
+        log.error("%s", error, exc_info=error.__cause__)
+        usage = isinstance(error, UsageError) and not isinstance(error, KafkaUnavailable)
+        reporter.write(Report(stopped_by=str(error), usage=usage))
+        return error.exit_status
+    return 0
+
+
+def _stop(worker: StreamWorker) -> None:
+    if worker.stopping:
+        os._exit(1)  # the second signal: at once
+    worker.stop()
+
+
+def _first_line() -> bytes:
+    """The handover, byte by byte so that nothing behind it is read away from `parent_is_gone`."""
+    line = bytearray()
+    while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"\n", b""):
+        line += byte
+    return bytes(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

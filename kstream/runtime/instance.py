@@ -1,0 +1,81 @@
+"""The identity of an instance and its claim on the state directory.
+
+A name is claimed by a lock on `<state_dir>/instances/<name>.lock`, held until the process ends, however it ends. An
+instance without a name takes one that is kept there and free, so that a restart is the same instance again, or makes
+a new one. The file `<state_dir>/app` says whose directory it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from typing import IO
+
+from kstream.errors import IdentityInUse, StateDirectoryError
+
+
+class Claim:
+    """A held claim. `name` is the instance's name."""
+
+    def __init__(self, name: str, lock: IO[str]) -> None:
+        self.name = name
+        self._lock = lock
+
+    def release(self) -> None:
+        self._lock.close()
+
+
+def claim(state_dir: Path, app: str, name: str | None) -> Claim:
+    """Claims a name in the state directory, making both if need be.
+
+    Raises:
+        StateDirectoryError: the directory cannot be written, or belongs to another app.
+        IdentityInUse: the wanted name is taken by a running instance.
+    """
+    folder = state_dir / "instances"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_owner(state_dir, app)
+        if name is not None:
+            held = _lock(folder, name)
+            if held is None:
+                raise IdentityInUse(
+                    f"an instance named {name!r} runs already on {state_dir}: stop it, or give this one another --instance"
+                )
+            return held
+        for known in sorted(folder.glob("*.lock")):
+            held = _lock(folder, known.stem)
+            if held is not None:
+                return held
+        held = _lock(folder, secrets.token_hex(4))
+        assert held is not None  # nobody else has just thought of the same 32 bits
+        return held
+    except OSError as error:
+        raise StateDirectoryError(
+            f"state directory {state_dir} cannot be written: {error.strerror}; choose another --state-dir"
+        ) from error
+
+
+def _check_owner(state_dir: Path, app: str) -> None:
+    owner = state_dir / "app"
+    if not owner.exists():
+        temporary = state_dir / f".app-{os.getpid()}"
+        temporary.write_text(app)
+        temporary.rename(owner)
+    found = owner.read_text().strip()
+    if found != app:
+        raise StateDirectoryError(
+            f"state directory {state_dir} belongs to app {found!r}, this is {app!r}: choose another --state-dir"
+        )
+
+
+def _lock(folder: Path, name: str) -> Claim | None:
+    lock = (folder / f"{name}.lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return Claim(name, lock)

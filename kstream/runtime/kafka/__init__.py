@@ -1,0 +1,10 @@
+"""Kafka's clients behind the protocols of `kstream.types`: the only importer of confluent_kafka.
+
+`options` says how the clients are configured, `consumer`, `producer` and `admin` adapt one client each, and `problems`
+turns librdkafka's errors into ours.
+"""
+
+from kstream.runtime.kafka.clients import KafkaClients
+from kstream.runtime.kafka.options import KafkaOptions
+
+__all__ = ["KafkaClients", "KafkaOptions"]

@@ -1,0 +1,233 @@
+"""Topics, committed offsets, ends of logs. What is asked while tasks run comes as a future."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are exported, in a way mypy does not see
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
+from confluent_kafka.admin import NewTopic as ClientTopic
+
+from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
+from kstream.runtime.kafka.options import KafkaOptions
+from kstream.runtime.kafka.problems import describe, make, meaning, of
+from kstream.types import NewTopic, TopicInfo, TopicPartition
+
+T = TypeVar("T")
+
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+REQUEST_SECONDS: Final = 30.0
+"""After this a future fails with KafkaUnavailable."""
+
+
+class KafkaAdmin:
+    """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on librdkafka's thread."""
+
+    def __init__(self, servers: str, options: KafkaOptions) -> None:
+        self._servers = servers
+        self._client = make(AdminClient, options.admin(servers))
+
+    # ---- topics
+
+    def topics(self, timeout: float) -> dict[str, TopicInfo]:
+        """All topics, without their settings. Raises KafkaUnavailable within `timeout` seconds."""
+        return {
+            name: TopicInfo(name, len(topic.partitions))
+            for name, topic in self._metadata(timeout).items()
+            if topic.error is None
+        }
+
+    def _metadata(self, timeout: float) -> dict[str, Any]:
+        try:
+            found = self._client.list_topics(timeout=timeout)
+        except KafkaException as error:
+            inner = of(error)
+            if inner.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
+                raise KafkaUnavailable(
+                    f"no Kafka broker answers at {self._servers} (waited {timeout:g} s): start one, or set"
+                    " bootstrap_servers"
+                ) from error
+            raise meaning(inner, "list of topics", self._servers) from error
+        return dict(found.topics)
+
+    def topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
+        """All settings of these topics, defaults too. Raises TopicError, KafkaUnavailable."""
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = self._client.describe_configs(resources, request_timeout=timeout)
+        configs = {}
+        for resource, future in found.items():
+            entries = self._wait(future, f"settings of topic {resource.name}")
+            configs[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        return configs
+
+    def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
+        """Creates those that are missing and waits, `timeout` seconds at most, until every partition has a leader.
+
+        Raises:
+            TopicError: the cluster refuses one.
+            KafkaUnavailable: no broker answers, or it takes too long.
+        """
+        if not topics:
+            return
+        deadline = time.monotonic() + timeout
+        wanted = [
+            ClientTopic(each.name, each.partitions, each.replication, config=dict(each.config)) for each in topics
+        ]
+        for name, future in self._client.create_topics(wanted, request_timeout=timeout).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                inner = of(error)
+                if inner.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    continue
+                if inner.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                    raise meaning(inner, f"creation of topic {name}", self._servers) from error
+                raise TopicError(f"topic {name} cannot be created: {describe(inner)}") from error
+        names = {each.name for each in topics}
+        self._until(
+            deadline, lambda found: all(name in found and _ready(found[name]) for name in names), f"{sorted(names)}"
+        )
+
+    def delete_topics(self, names: Sequence[str], timeout: float) -> None:
+        """Deletes those that exist and waits until they are gone from the metadata. Raises as `create_topics`."""
+        if not names:
+            return
+        deadline = time.monotonic() + timeout
+        for name, future in self._client.delete_topics(list(names), request_timeout=timeout).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                inner = of(error)
+                if inner.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise meaning(inner, f"deletion of topic {name}", self._servers) from error
+        self._until(deadline, lambda found: not any(name in found for name in names), f"{sorted(names)}")
+
+    def _until(self, deadline: float, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
+        while not holds(self._metadata(max(deadline - time.monotonic(), 1.0))):
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"Kafka at {self._servers}: no news of topics {what} in time")
+            time.sleep(0.02)
+
+    def _wait(self, future: Future[T], doing: str) -> T:
+        try:
+            return future.result()
+        except KafkaException as error:
+            raise meaning(of(error), doing, self._servers) from error
+
+    # ---- offsets
+
+    def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
+        """Stable committed (offset, metadata), None where none was committed.
+
+        The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
+        the coordinator does not answer. An error of one partition is never taken for "none was committed".
+        """
+        if not partitions:
+            return _done({})
+        request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
+        asked = self._client.list_consumer_group_offsets(
+            [request], require_stable=True, request_timeout=REQUEST_SECONDS
+        )
+
+        def found(answers: list[Any]) -> dict[TopicPartition, tuple[int, str] | None]:
+            committed: dict[TopicPartition, tuple[int, str] | None] = {}
+            for each in answers[0].topic_partitions:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+                at = TopicPartition(each.topic, each.partition)
+                committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
+            return committed
+
+        return self._gather(list(asked.values()), found, f"committed offsets of group {group}")
+
+    def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        """Log end offsets, read uncommitted: past open transactions and their markers."""
+        return self._offsets(partitions, _LATEST, "end offsets")
+
+    def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        """The first offset that has not been deleted."""
+        return self._offsets(partitions, _EARLIEST, "start offsets")
+
+    def _offsets(
+        self, partitions: Sequence[TopicPartition], which: Any, doing: str
+    ) -> Future[dict[TopicPartition, int]]:
+        if not partitions:
+            return _done({})
+        asked = self._client.list_offsets(
+            {ClientPartition(*at): which for at in partitions},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        order = [TopicPartition(at.topic, at.partition) for at in asked]
+        return self._gather(
+            list(asked.values()),
+            lambda answers: {at: each.offset for at, each in zip(order, answers, strict=True)},
+            doing,
+        )
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
+        """Deletes all records below these offsets."""
+        if not before:
+            return _done(None)
+        asked = self._client.delete_records(
+            [ClientPartition(at.topic, at.partition, offset) for at, offset in before.items()],
+            request_timeout=REQUEST_SECONDS,
+        )
+        return self._gather(list(asked.values()), lambda _: None, "deletion of records")
+
+    def _gather(self, asked: Sequence[Future[Any]], make_result: Callable[[list[Any]], T], doing: str) -> Future[T]:
+        """One future of all answers; it fails with the first error, as one of ours."""
+        result: Future[T] = Future()
+        result.set_running_or_notify_cancel()
+        left, lock = [len(asked)], threading.Lock()
+
+        def one_came(_: Future[Any]) -> None:
+            with lock:
+                left[0] -= 1
+                if left[0]:
+                    return
+            try:
+                result.set_result(make_result([each.result() for each in asked]))
+            except KafkaException as error:
+                result.set_exception(self._meaning(of(error), doing))
+            except Exception as error:
+                result.set_exception(error)
+
+        for each in asked:
+            each.add_done_callback(one_came)
+        return result
+
+    def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
+        if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+            return AbortRequired(f"{doing}: a transaction on them is pending")
+        return meaning(error, doing, self._servers)
+
+    def close(self) -> None:
+        """Frees the client; futures that are not done fail. Idempotent."""
+        self.__dict__.pop("_client", None)
+
+
+def _ready(topic: Any) -> bool:
+    return topic.error is None and all(each.leader >= 0 and each.error is None for each in topic.partitions.values())
+
+
+def _done(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future

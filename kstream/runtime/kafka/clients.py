@@ -1,0 +1,38 @@
+"""Makes the clients of one worker."""
+
+from __future__ import annotations
+
+from kstream.runtime.kafka.admin import KafkaAdmin
+from kstream.runtime.kafka.consumer import KafkaConsumer
+from kstream.runtime.kafka.options import KafkaOptions
+from kstream.runtime.kafka.producer import KafkaProducer
+
+
+class KafkaClients:
+    """Implements `kstream.types.Clients` with confluent-kafka. No I/O until a client is used.
+
+    Args:
+        bootstrap_servers: `host:port`, several with commas.
+        options: see `KafkaOptions`.
+
+    Every method raises ConfigError when librdkafka refuses a raw setting.
+    """
+
+    def __init__(self, bootstrap_servers: str, options: KafkaOptions | None = None) -> None:
+        self._servers = bootstrap_servers
+        self._options = options or KafkaOptions()
+
+    def consumer(self, group: str, member: str) -> KafkaConsumer:
+        """A group consumer: read committed, no auto-commit, static member id `member`."""
+        return KafkaConsumer(self._servers, self._options, group, member)
+
+    def reader(self) -> KafkaConsumer:
+        """A consumer outside any group, read committed. It raises StateError when its position is not in the log."""
+        return KafkaConsumer(self._servers, self._options)
+
+    def producer(self, transactional_id: str | None) -> KafkaProducer:
+        """None: an idempotent producer without transactions (at least once)."""
+        return KafkaProducer(self._servers, self._options, transactional_id)
+
+    def admin(self) -> KafkaAdmin:
+        return KafkaAdmin(self._servers, self._options)

@@ -1,0 +1,147 @@
+"""How the clients are configured, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kstream.errors import ConfigError
+
+logger = logging.getLogger("kstream.kafka")
+
+#: Settings that correctness hangs on: kstream makes them itself.
+OURS = frozenset(
+    {
+        "acks",
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "group.protocol",
+        "isolation.level",
+        "metadata.broker.list",
+        "partition.assignment.strategy",
+        "partitioner",
+        "request.required.acks",
+        "transaction.timeout.ms",
+        "transactional.id",
+    }
+)
+
+_KINDS = ("consumer", "producer", "admin")
+
+
+@dataclass(frozen=True)
+class KafkaOptions:
+    """Settings of all clients of a worker.
+
+    Attributes:
+        session_timeout: seconds after which a silent member's partitions go to others.
+        max_poll_interval: seconds between two polls after which a member counts as stuck.
+        transaction_timeout: seconds after which the broker aborts an open transaction. Below librdkafka's 60 s, as
+            Kafka Streams has it: until then a dead worker's last transaction holds up every reader of its output.
+        linger: seconds a record waits for others to share a batch with.
+        compression: of what is produced: none, gzip, snappy, lz4 or zstd.
+        fetch_memory: bytes each consumer may prefetch.
+        producer_memory: bytes each producer may queue; beyond it `produce` raises BufferError.
+        auto_offset_reset: where a position that is not in the log (any more) leads: earliest, latest, or error, which
+            raises TopicError from `poll`. Where reading starts at first is the runtime's business.
+        client_id: shown in the brokers' logs and quotas.
+        raw: librdkafka's settings by their names, for all clients (`security.protocol`) or for one kind
+            (`consumer.fetch.wait.max.ms`, `producer.`, `admin.`). They come last, except those of `OURS`.
+
+    Raises:
+        ConfigError: `raw` has a setting that kstream makes itself.
+    """
+
+    session_timeout: float = 10.0
+    max_poll_interval: float = 300.0
+    transaction_timeout: float = 10.0
+    linger: float = 0.005
+    compression: str = "lz4"
+    fetch_memory: int = 64 << 20
+    producer_memory: int = 256 << 20
+    auto_offset_reset: Literal["earliest", "latest", "error"] = "earliest"
+    client_id: str = "kstream"
+    raw: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.raw:
+            prefix, _, rest = name.partition(".")
+            if (rest if prefix in _KINDS else name) in OURS:
+                raise ConfigError(f"the Kafka setting {name} is made by kstream and cannot be set")
+
+    def common(self, servers: str, kind: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
+        """What all clients have, and the raw settings for this kind."""
+        raw = {name: value for name, value in self.raw.items() if name.partition(".")[0] not in _KINDS}
+        prefix = kind + "."
+        raw |= {name.removeprefix(prefix): value for name, value in self.raw.items() if name.startswith(prefix)}
+        return {
+            "client.id": self.client_id,
+            "socket.keepalive.enable": True,  # else a dead broker behind a firewall is noticed after minutes
+            "reconnect.backoff.max.ms": 1000,  # 10 s by default: a restarted broker would be left waiting
+            "topic.metadata.refresh.interval.ms": 60_000,
+            **raw,
+            "bootstrap.servers": servers,
+            "logger": logger,
+        }
+
+    def consumer(self, servers: str, group: str | None, member: str | None) -> dict[str, Any]:
+        """A member of a group, or (group None) a reader of assigned partitions."""
+        fetch_max = max(min(self.fetch_memory, 50 << 20), 1 << 20)
+        return {
+            "session.timeout.ms": round(self.session_timeout * 1000),
+            "heartbeat.interval.ms": max(round(self.session_timeout * 1000 / 3), 1),
+            "max.poll.interval.ms": round(max(self.max_poll_interval, self.session_timeout) * 1000),
+            "allow.auto.create.topics": False,
+            # Prefetch: bounded in bytes, not in records, and taken up again within 5 ms (1 s by default, which
+            # stalls a fast consumer for a second at a time).
+            "queued.min.messages": 1_000_000,
+            "queued.max.messages.kbytes": max(self.fetch_memory >> 10, 1),
+            "fetch.queue.backoff.ms": 5,
+            "fetch.max.bytes": fetch_max,
+            "max.partition.fetch.bytes": min(4 << 20, fetch_max),
+            # A broker works on one fetch at a time and a partition that is resumed waits for the one under way: on an
+            # idle topic that is this long (500 ms by default).
+            "fetch.wait.max.ms": 100,
+            "fetch.error.backoff.ms": 100,
+            **self.common(servers, "consumer"),
+            "group.id": group or "kstream-reader",
+            **({"group.instance.id": member} if member else {}),
+            "partition.assignment.strategy": "range",  # keeps co-partitioned topics together
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            # A reader restores a changelog: silently going on elsewhere would leave a hole in the state.
+            "auto.offset.reset": "error" if group is None else self.auto_offset_reset,
+        }
+
+    def producer(self, servers: str, transactional_id: str | None) -> dict[str, Any]:
+        """An idempotent producer, transactional when it has an id."""
+        transactional = {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": round(self.transaction_timeout * 1000),
+        }
+        return {
+            "linger.ms": self.linger * 1000,
+            "compression.type": self.compression,
+            "batch.size": 1_000_000,
+            "batch.num.messages": 100_000,
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": max(self.producer_memory >> 10, 1),
+            **self.common(servers, "producer"),
+            **(transactional if transactional_id else {}),
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",  # as Java clients do; librdkafka's own breaks co-partitioning
+        }
+
+    def admin(self, servers: str) -> dict[str, Any]:
+        return self.common(servers, "admin")

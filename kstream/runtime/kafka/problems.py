@@ -1,0 +1,115 @@
+"""What librdkafka's errors mean to kstream, and the log of those that pass by themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from kstream.errors import ConfigError, InstanceFenced, KafkaUnavailable, KStreamError, TopicError
+from kstream.runtime.kafka.options import logger
+
+T = TypeVar("T")
+
+LOG_INTERVAL: Final = 10.0
+"""Seconds in which the same error is logged once."""
+
+FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.UNRELEASED_INSTANCE_ID,
+    }
+)
+DENIED: Final = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+NO_TOPIC: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+    }
+)
+
+
+def describe(error: KafkaError) -> str:
+    return f"{error.name()}: {error.str()}"
+
+
+def of(error: KafkaException) -> KafkaError:
+    """The error inside the exception."""
+    inner = error.args[0]
+    return inner if isinstance(inner, KafkaError) else KafkaError(KafkaError._FAIL, str(error))
+
+
+def make(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+    """A client. Raises ConfigError when librdkafka refuses the configuration."""
+    try:
+        return client(config)
+    except KafkaException as error:
+        raise ConfigError(f"Kafka client: {of(error).str()}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Kafka client: {error}") from None
+
+
+def meaning(error: KafkaError, doing: str, servers: str) -> KStreamError:
+    """The error of an operation that is outside any transaction."""
+    text = f"{doing}: {describe(error)}"
+    if error.code() in FENCED:
+        return InstanceFenced(f"another process runs under the same identity ({text})")
+    if error.code() in NO_TOPIC:
+        return TopicError(text)
+    if error.code() in DENIED:
+        return KafkaUnavailable(f"Kafka at {servers} refuses us, check credentials and rights ({text})")
+    return KafkaUnavailable(f"Kafka at {servers} ({text})")
+
+
+class Trouble:
+    """Takes a client's errors outside any call (`error_cb`): keeps those that end it, logs the others.
+
+    It does not refer to the client: a cycle would keep a dropped client alive until the garbage collector comes.
+    """
+
+    def __init__(self, who: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._who, self._clock = who, clock
+        self._logged: dict[int, tuple[float, int]] = {}
+        self.last: KafkaError | None = None
+        """The first fatal error, or the latest that says we are denied."""
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in DENIED:
+            if self.last is None or not self.last.fatal():
+                self.last = error
+        else:
+            self.note(error)
+
+    def take(self) -> KafkaError | None:
+        """What ends the client, if anything. A fatal error stays, a denial is told once: it may be over."""
+        error = self.last
+        if error is not None and not error.fatal():
+            self.last = None
+        return error
+
+    def note(self, error: KafkaError) -> None:
+        """Logs an error that librdkafka gets over by itself; the same one once in `LOG_INTERVAL`, with its count."""
+        now = self._clock()
+        since, count = self._logged.get(error.code(), (now - LOG_INTERVAL, 0))
+        if now - since < LOG_INTERVAL:
+            self._logged[error.code()] = (since, count + 1)
+            return
+        self._logged[error.code()] = (now, 0)
+        times = f" ({count} more in the last {now - since:.0f} s)" if count else ""
+        logger.warning("%s: %s%s", self._who, describe(error), times)

@@ -1,0 +1,63 @@
+"""States with their legal moves: an illegal one raises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import TypeVar
+
+
+class TaskState(Enum):
+    r"""The states of a task.
+
+                    +------------------------------+
+                    v                              |
+        CREATED -> RESTORING -> RUNNING -> SUSPENDED -> CLOSED
+                    ^   |          |  ^       ^
+                    |   v          v  |       |
+                    +-- FAILED <---+  +-------+   (its partitions came back and nobody had moved them)
+
+    Every state may go to CLOSED.
+    """
+
+    CREATED = "created"
+    RESTORING = "restoring"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
+    TaskState.CREATED: frozenset({TaskState.RESTORING, TaskState.CLOSED}),
+    TaskState.RESTORING: frozenset({TaskState.RUNNING, TaskState.SUSPENDED, TaskState.FAILED, TaskState.CLOSED}),
+    TaskState.RUNNING: frozenset({TaskState.RESTORING, TaskState.SUSPENDED, TaskState.FAILED, TaskState.CLOSED}),
+    TaskState.SUSPENDED: frozenset({TaskState.RESTORING, TaskState.RUNNING, TaskState.CLOSED}),
+    TaskState.FAILED: frozenset({TaskState.RESTORING, TaskState.SUSPENDED, TaskState.CLOSED}),
+    TaskState.CLOSED: frozenset(),
+}
+
+
+class TransactionState(Enum):
+    """IDLE -> OPEN -> IDLE by commit or abort; any -> LOST when the producer is of no more use; LOST -> IDLE by a
+    new producer."""
+
+    LOST = "lost"
+    IDLE = "idle"
+    OPEN = "open"
+
+
+TRANSACTION_MOVES: Mapping[TransactionState, frozenset[TransactionState]] = {
+    TransactionState.LOST: frozenset({TransactionState.IDLE}),
+    TransactionState.IDLE: frozenset({TransactionState.OPEN, TransactionState.LOST}),
+    TransactionState.OPEN: frozenset({TransactionState.IDLE, TransactionState.LOST}),
+}
+
+
+S = TypeVar("S", bound=Enum)
+
+
+def move(what: str, now: S, to: S, moves: Mapping[S, frozenset[S]]) -> None:
+    """Raises RuntimeError when `what` may not go from `now` to `to`."""
+    if to not in moves[now]:
+        raise RuntimeError(f"{what} cannot go from {now.value} to {to.value}")

@@ -1,0 +1,313 @@
+"""A task: one partition of one sub-topology. Pushes batches through operators; knows what is done and what is not.
+
+A task never commits: it hands the checkpoint what belongs in one (`runtime/checkpoint.py`), and is told how it ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kstream.errors import KStreamError, ProcessingError, TransactionError
+from kstream.plan import TaskPlan
+from kstream.runtime.context import Context, activate, deactivate
+from kstream.runtime.failures import BatchFailed, Suspicion
+from kstream.runtime.states import TASK_MOVES, TaskState, move
+from kstream.state.backend import Backend
+from kstream.state.store import Store
+from kstream.topology import SubTopology
+from kstream.types import Clock, Fetch, TopicPartition
+
+
+@dataclass(slots=True)
+class _Input:
+    """One input partition of a task.
+
+    `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
+    the log ended when that was last heard.
+    """
+
+    at: TopicPartition
+    position: int = 0
+    committed: int = 0
+    end: int = 0
+    at_end: bool = False
+    idle_since: float = 0.0
+
+
+class Task:
+    """See the module's text. `name` is `<sub-topology>/<partition>`."""
+
+    def __init__(
+        self,
+        part: SubTopology,
+        partition: int,
+        plan: TaskPlan,
+        backend: Backend,
+        clock: Clock,
+        *,
+        max_idle: float = 0.0,
+        target_seconds: float = 0.2,
+    ) -> None:
+        self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
+        self.name = f"{part.name}/{partition}"
+        self.state = TaskState.CREATED
+        self.error: KStreamError | None = None
+        self.suspicion = Suspicion()
+        self.records = 0
+        self.touched = False  # whether it did anything that is not committed
+        self._clock, self._max_idle, self._target = clock, max_idle, target_seconds
+        self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
+        self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}
+        self._working: Fetch | None = None  # delivered to an agent that is still at it
+        self._started = 0.0
+        self._chunk = 1 << 30 if not plan.agents else 64
+        self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
+
+    # ---- state
+
+    def go(self, to: TaskState) -> None:
+        move(f"task {self.name}", self.state, to, TASK_MOVES)
+        self.state = to
+
+    @property
+    def inputs(self) -> Sequence[TopicPartition]:
+        return list(self._inputs)
+
+    @property
+    def stores(self) -> Mapping[str, Store[Any]]:
+        return self.plan.stores
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        return {at: one.position for at, one in self._inputs.items()}
+
+    @property
+    def committed(self) -> dict[TopicPartition, int]:
+        return {at: one.committed for at, one in self._inputs.items()}
+
+    @property
+    def busy(self) -> bool:
+        """An agent is still at work on what it was given."""
+        return self._working is not None
+
+    @property
+    def buffered(self) -> int:
+        return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
+
+    @property
+    def overlay_bytes(self) -> int:
+        return sum(store.overlay_bytes for store in self.plan.stores.values())
+
+    def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """The task's state is that of these committed offsets; nothing is buffered."""
+        for at, offset in positions.items():
+            one = self._inputs[at]
+            one.position = one.committed = offset
+            one.at_end = False
+        self._drop_work()
+
+    # ---- input
+
+    def add(self, fetch: Fetch) -> None:
+        """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
+        buffer, one = self._buffers[fetch.at], self._inputs[fetch.at]
+        expected = buffer[-1].last_offset + 1 if buffer else one.position
+        if self._working is not None and self._working.at == fetch.at:
+            expected = max(expected, self._working.last_offset + 1)
+        if fetch.first_offset < expected:
+            start = sum(1 for offset in fetch.offsets() if offset < expected)
+            if start == len(fetch):
+                return
+            fetch = fetch.cut(start, len(fetch))
+        buffer.append(fetch)
+        one.at_end = False
+
+    def reached_end(self, at: TopicPartition, offset: int) -> None:
+        one = self._inputs[at]
+        one.at_end, one.end = True, offset
+        one.idle_since = self._clock.monotonic()
+        self._skip_to_end(one)
+
+    def _skip_to_end(self, one: _Input) -> None:
+        """Past the last record only control markers lie before the end. Not worth a commit of its own."""
+        if one.at_end and not self._buffers[one.at] and not self.busy:
+            one.position = max(one.position, one.end)
+
+    # ---- processing
+
+    @property
+    def wants_commit(self) -> bool:
+        """A suspect record is next, and what was done before it must be committed first."""
+        if not self.touched or not self.suspicion.any or self.busy:
+            return False
+        at = self._choose()
+        return at is not None and self.suspicion.alone(at, self._buffers[at][0].first_offset)
+
+    def run(self) -> None:
+        """Processes what is buffered, until an agent has to wait or a commit must come first.
+
+        Raises:
+            ProcessingError: a record failed. BatchFailed: a record among several did.
+        """
+        activate(self._context)
+        try:
+            while True:
+                if self._working is not None and not self._finished(self._working):
+                    return
+                if self.wants_commit:
+                    return
+                fetch = self._next()
+                if fetch is None:
+                    return
+                self._push(fetch)
+        finally:
+            deactivate()
+
+    def finish_work(self) -> None:
+        """Looks whether the agents are through with what they have; takes nothing new."""
+        if self._working is not None:
+            activate(self._context)
+            try:
+                self._finished(self._working)
+            finally:
+                deactivate()
+
+    def _push(self, fetch: Fetch) -> None:
+        self.touched = True
+        self._working = fetch
+        self._started = self._clock.monotonic()
+        try:
+            self.plan.sources[fetch.at.topic].push_fetch(fetch)
+        except TransactionError:
+            raise
+        except Exception as error:
+            raise self._failure(fetch, error) from error
+
+    def _finished(self, fetch: Fetch) -> bool:
+        """Whether all agents are through with the fetch; if so it counts as processed."""
+        try:
+            if any([agent.busy for agent in self.plan.agents]):
+                return False
+            self.plan.output.release()
+        except TransactionError:
+            raise
+        except Exception as error:
+            raise self._failure(fetch, error) from error
+        self._working = None
+        one = self._inputs[fetch.at]
+        one.position = fetch.last_offset + 1
+        self._skip_to_end(one)
+        self.records += len(fetch)
+        if self.suspicion.any:
+            self.suspicion.passed(fetch.at, fetch.first_offset)
+        if self.plan.agents:
+            self._adapt_chunk(len(fetch), self._clock.monotonic() - self._started)
+        return True
+
+    def _adapt_chunk(self, records: int, seconds: float) -> None:
+        """Agents get as much at a time as they manage within a commit interval: a drain never takes much longer."""
+        if seconds > self._target:
+            self._chunk = max(1, int(records * self._target / seconds))
+        elif records >= self._chunk:
+            self._chunk *= 2
+
+    def _failure(self, fetch: Fetch, error: Exception) -> Exception:
+        if len(fetch) > 1:
+            return BatchFailed(fetch.at, fetch.last_offset, error)
+        return ProcessingError(self.name, fetch.at.topic, fetch.at.partition, fetch.first_offset, error)
+
+    def _next(self) -> Fetch | None:
+        at = self._choose()
+        if at is None:
+            return None
+        fetch = self._buffers[at].popleft()
+        size = 1 if self.plan.one_at_a_time else self._chunk
+        if self.suspicion.any and self.suspicion.one_by_one(at, fetch.first_offset):
+            size = 1
+        elif self.suspicion.any:
+            size = 1 if self.suspicion.alone(at, fetch.first_offset) else min(size, len(fetch))
+        if len(self._inputs) > 1:
+            size = min(size, self._run_length(at, fetch))
+        if size < len(fetch):
+            self._buffers[at].appendleft(fetch.cut(size, len(fetch)))
+            fetch = fetch.cut(0, size)
+        return fetch
+
+    def _choose(self) -> TopicPartition | None:
+        """The input to read next: the one with the earliest head, as Kafka Streams does (KIP-695).
+
+        While an input is empty and not known to be at its end, the others wait for it; at its end they wait
+        `max_idle` seconds more.
+        """
+        if len(self._inputs) == 1:
+            (at,) = self._inputs
+            return at if self._buffers[at] else None
+        heads: list[tuple[int, TopicPartition]] = []
+        for at, buffer in self._buffers.items():
+            if buffer:
+                heads.append((buffer[0].cut(0, 1).last_timestamp, at))
+            elif not self._may_be_skipped(self._inputs[at]):
+                return None
+        return min(heads)[1] if heads else None
+
+    def _may_be_skipped(self, one: _Input) -> bool:
+        return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
+
+    def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
+        """How many records of the fetch come before the heads of all other inputs."""
+        buffers = (buffer for other, buffer in self._buffers.items() if other != at and buffer)
+        others = [buffer[0].cut(0, 1).last_timestamp for buffer in buffers]
+        if not others:
+            return len(fetch)
+        limit = min(others)
+        for index, timestamp in enumerate(fetch.timestamps()):
+            if timestamp > limit:
+                return max(1, index)
+        return len(fetch)
+
+    # ---- the end of a transaction
+
+    def flush(self) -> None:
+        """Before a commit: operators emit what they hold back."""
+        activate(self._context)
+        try:
+            for operator in self.plan.operators:
+                operator.flush()
+            self.plan.output.release()
+        except TransactionError:
+            raise
+        except Exception as error:
+            raise KStreamError(f"task {self.name} could not emit its changes: {error}") from error
+        finally:
+            deactivate()
+
+    def was_committed(self) -> None:
+        for one in self._inputs.values():
+            one.committed = one.position
+        self.touched = False
+
+    def rewind(self) -> dict[TopicPartition, int]:
+        """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
+        for store in self.plan.stores.values():
+            store.aborted()
+        for operator in self.plan.operators:
+            operator.reset()
+        self.plan.output.reset()
+        self.start_from(self.committed)
+        return self.committed
+
+    def close(self) -> None:
+        self._drop_work()
+        for operator in self.plan.operators:
+            operator.close()
+        self.backend.close()
+        self.go(TaskState.CLOSED)
+
+    def _drop_work(self) -> None:
+        self.touched = False
+        self._working = None
+        for buffer in self._buffers.values():
+            buffer.clear()

@@ -1,0 +1,159 @@
+"""The topics an app needs: made where they are missing, checked where they exist.
+
+Internal topics carry kstream's own guarantees, so their settings are not a matter of taste:
+
+- Repartition topics are purged by the app once their records are processed, never by time: records stamped in the past
+  would be deleted within seconds under the usual retention (measured).
+- Changelogs are compacted and never deleted from; tombstones stay for seven days, the longest time that local state
+  and snapshots may be behind.
+- Both take any timestamp: brokers refuse those more than an hour ahead by default. And they keep the producer's
+  timestamps, for event time travels in them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from kstream.errors import TopicError
+from kstream.types import AdminClient, NewTopic, TopicInfo
+
+Kind = Literal["source", "sink", "repartition", "changelog"]
+
+FOREVER: Final = "9223372036854775807"
+DELETE_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
+
+_SHARED: Final = {
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": FOREVER,
+}
+INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
+    "repartition": {**_SHARED, "cleanup.policy": "delete"},
+    "changelog": {**_SHARED, "cleanup.policy": "compact", "delete.retention.ms": str(DELETE_RETENTION_MS)},
+}
+"""Settings of internal topics, by kind."""
+
+
+@dataclass(frozen=True)
+class WantedTopic:
+    """A topic that the app needs.
+
+    Attributes:
+        kind: source and sink are the user's, repartition and changelog are internal.
+        partitions: None for a user's topic: whatever it has. Internal topics must say.
+        config: Kafka's settings to create it with; those of internal topics win over it.
+        owner: who needs it, for messages: a stream, table or app by its name.
+    """
+
+    name: str
+    kind: Kind
+    partitions: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.kind} of {self.owner})" if self.owner else f"{self.name} ({self.kind})"
+
+
+def ensure_topics(
+    admin: AdminClient,
+    wanted: Sequence[WantedTopic],
+    *,
+    auto_create: bool,
+    replication: int = -1,
+    default_partitions: int = 1,
+    timeout: float = 30.0,
+) -> dict[str, int]:
+    """Creates what is missing, checks what exists, and returns the number of partitions of each topic.
+
+    Args:
+        auto_create: also create user topics. Internal ones always are.
+        replication: of created topics; -1 is the cluster's default.
+        default_partitions: of a user topic that does not say.
+        timeout: seconds for all of it.
+
+    Raises:
+        TopicError: one line about all that is missing or does not fit, and what to do. Nothing was created then.
+        KafkaUnavailable: the cluster does not answer in time.
+    """
+    deadline = time.monotonic() + timeout
+
+    def left() -> float:
+        return max(deadline - time.monotonic(), 1.0)
+
+    existing = admin.topics(left())
+    missing = [topic for topic in wanted if topic.name not in existing]
+    if not auto_create:
+        _refuse([topic for topic in missing if topic.kind not in INTERNAL])
+    present = [topic for topic in wanted if topic.name in existing]
+    _check(admin, present, existing, left())
+    if missing:
+        admin.create_topics([_new(topic, replication, default_partitions) for topic in missing], left())
+        existing = admin.topics(left())
+        # Another instance may have been faster, with another version of the app.
+        _check(admin, missing, existing, left())
+    return {topic.name: existing[topic.name].partitions for topic in wanted}
+
+
+def _refuse(missing: Sequence[WantedTopic]) -> None:
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise TopicError(f"topics are missing: {names}; create them, or set auto_create_topics")
+
+
+def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTopic:
+    if topic.kind in INTERNAL and topic.partitions is None:
+        raise ValueError(f"internal topic {topic} needs a partition count")
+    config = {**topic.config, **INTERNAL.get(topic.kind, {})}
+    return NewTopic(topic.name, topic.partitions or default_partitions, replication, config)
+
+
+def _check(
+    admin: AdminClient, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float
+) -> None:
+    internal = [topic.name for topic in topics if topic.kind in INTERNAL]
+    configs = admin.topic_configs(internal, timeout) if internal else {}
+    problems = []
+    for topic in topics:
+        actual = existing[topic.name].partitions
+        if topic.partitions is not None and topic.partitions != actual:
+            problems.append(_wrong_partitions(topic, actual))
+        if topic.kind in INTERNAL:
+            problems += _wrong_settings(topic, configs[topic.name])
+    if problems:
+        raise TopicError("; ".join(problems))
+
+
+def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
+    if topic.kind in INTERNAL:
+        return (
+            f"topic {topic} has {actual} partitions and needs {topic.partitions}: keys would move to other tasks than"
+            " their state; put the old count back, or stop the app, reset it and delete the topic"
+        )
+    return f"topic {topic} has {actual} partitions, declared are {topic.partitions}: change the declaration"
+
+
+def _wrong_settings(topic: WantedTopic, config: Mapping[str, str]) -> list[str]:
+    wrong = {
+        name: value
+        for name, value in INTERNAL[topic.kind].items()
+        if name in config and not _fits(name, config[name], value)
+    }
+    if not wrong:
+        return []
+    found = ", ".join(f"{name}={config[name]}" for name in wrong)
+    change = ",".join(f"{name}={value}" for name, value in wrong.items())
+    return [
+        f"topic {topic} has {found}, with which data would be lost: kafka-configs.sh --alter --entity-type topics"
+        f" --entity-name {topic.name} --add-config {change}"
+    ]
+
+
+def _fits(name: str, actual: str, wanted: str) -> bool:
+    if name == "delete.retention.ms":  # longer is fine
+        return int(actual) >= int(wanted)
+    return actual == wanted

@@ -1,0 +1,613 @@
+"""A worker: one loop on one thread. poll -> tasks -> checkpoint, and what rebalances and failures ask for.
+
+It owns one consumer, one producer with its transaction, and the tasks of the partitions it is assigned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import shutil
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import Context as ContextVars
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from kstream.config import Settings
+from kstream.errors import (
+    AbortRequired,
+    KStreamError,
+    ProcessingError,
+    ProducerLost,
+    StateError,
+    TableError,
+    TransactionError,
+)
+from kstream.operators.agent import turn
+from kstream.operators.base import Cursor
+from kstream.operators.output import Output
+from kstream.partitioning import partition_of
+from kstream.plan import plan_task
+from kstream.runtime.checkpoint import checkpoint
+from kstream.runtime.context import Context, Worker, variables_of
+from kstream.runtime.failures import BatchFailed, TaskFailed
+from kstream.runtime.naming import Identity, directory_name
+from kstream.runtime.restore import Restorer
+from kstream.runtime.states import TaskState, TransactionState
+from kstream.runtime.task import Task
+from kstream.runtime.transaction import Transaction
+from kstream.state.backend import Backend
+from kstream.state.changelog import Changelog
+from kstream.state.store import Store
+from kstream.topology import AgentNode, SubTopology, Topology
+from kstream.types import Clients, Clock, TopicPartition
+
+log = logging.getLogger(__name__)
+
+Lifespan = Callable[[Worker], AsyncGenerator[None, None]]
+Backends = Callable[[Path, Sequence[str]], Backend]
+
+DELETE_RETENTION = 7 * 86_400.0 - 86_400.0
+"""Seconds after which local state may have missed tombstones: `delete.retention.ms` less a day's margin."""
+
+IDLE_SECONDS = 0.1
+"""Longest wait for records; timers, signals and restores are looked at this often at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is made of; the supervisor's child fills it with the real things, tests with others.
+
+    Attributes:
+        backends: makes the backend of one task, given its directory and the names of its stores.
+        verify: stores fail on "mutated without assignment" (TestDriver).
+        raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+    """
+
+    topology: Topology
+    partitions: Mapping[str, int]
+    settings: Settings
+    identity: Identity
+    clients: Clients
+    clock: Clock
+    backends: Backends
+    lifespan: Lifespan | None = None
+    verify: bool = False
+    raise_failures: bool = False
+
+
+class StreamWorker:
+    """See the module's text. `start`, then `step` until `stop` was called, then `close`; `run` does all three."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self.parts = parts
+        settings, identity = parts.settings, parts.identity
+        self._settings, self._clock = settings, parts.clock
+        self.directory = Path(settings.state_dir) / directory_name(identity.member)
+        self.worker = Worker(identity.app, identity.instance, identity.index)
+        self.tasks: dict[str, Task] = {}
+        self._by_input: dict[TopicPartition, Task] = {}
+        self._owned: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
+        self._changelogs: dict[tuple[str, str], Changelog] = {}
+        self._loop = asyncio.new_event_loop()
+        self._running_lifespan: AsyncGenerator[None, None] | None = None
+        exactly_once = settings.processing_guarantee == "exactly_once"
+        self.transaction = Transaction(
+            parts.clients, identity.member if exactly_once else None, timeout=settings.transaction_timeout
+        )
+        self._admin = parts.clients.admin()
+        self._consumer = parts.clients.consumer(identity.group, identity.member)
+        self._group = _ConsumerGroup(self)
+        self.restorer = Restorer(
+            identity.group,
+            self._admin,
+            parts.clients.reader,
+            self.changelog,
+            parts.clock,
+            reset=settings.auto_offset_reset,
+            delete_retention=DELETE_RETENTION,
+        )
+        self._metadata: object = None  # of the assignment under which the current work is done
+        self._assignment_is_new = False
+        self._last_commit = self._clock.monotonic()
+        self._uncommitted = 0
+        self._retry_at: dict[str, tuple[float, float]] = {}  # failed task: when to try again, the pause before
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushing: Future[None] | None = None
+        self._last_flush = self._clock.monotonic()
+        self._last_purge = self._clock.monotonic()
+        self._stopping = False
+        self._warned: set[str] = set()
+        self.commits = 0
+        self.aborts = 0
+        self.records = 0
+
+    # ---- the loop
+
+    def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
+        """Runs until `stop`. `every_step` is called after each turn (status reports)."""
+        self.start()
+        try:
+            while not self._stopping:
+                self.step()
+                if every_step is not None:
+                    every_step(self)
+        except BaseException:
+            self.abandon()
+            raise
+        self.close()
+
+    def start(self) -> None:
+        """Starts the lifespan and the producer, and joins the group. (a) of the restore order is here."""
+        if self.parts.lifespan is not None:
+            self._running_lifespan = self.parts.lifespan(self.worker)
+            self._loop.run_until_complete(anext(self._running_lifespan))
+        self.transaction.start()
+        gc.collect()
+        gc.freeze()  # what was loaded so far stays: the collector need not look at it again
+        topics = [topic for part in self.parts.topology.parts for topic in part.topics]
+        self._consumer.subscribe(topics, self)
+
+    def stop(self) -> None:
+        """Asks `run` to finish: drain, commit, leave."""
+        self._stopping = True
+
+    def step(self) -> None:
+        """One turn: what Kafka has, what the tasks make of it, and a commit when it is time.
+
+        Raises:
+            InstanceFenced: another process runs under this identity.
+            ProcessingError: a record failed, with `raise_failures`.
+        """
+        try:
+            self._poll()
+            self._restore()
+            self._run_tasks()
+            if self._commit_is_due():
+                self.commit()
+            self._housekeeping()
+        except TaskFailed as failed:
+            self._task_failed(self.tasks[failed.task], failed.error)
+        except AbortRequired as error:
+            self._abort(error)
+        except ProducerLost as error:
+            self._recover(error)
+
+    def _poll(self) -> None:
+        polled = self._consumer.poll(self._settings.poll_batch, self._patience())
+        if self._assignment_is_new:
+            self._assignment_is_new = False
+            self._metadata = self._consumer.group_metadata()
+        for fetch in polled.fetches:
+            task = self._by_input.get(fetch.at)
+            if task is not None and task.state is TaskState.RUNNING:
+                task.add(fetch)
+        for at, offset in polled.ends.items():
+            task = self._by_input.get(at)
+            if task is not None and task.state is TaskState.RUNNING:
+                task.reached_end(at, offset)
+
+    def _patience(self) -> float:
+        """How long the poll may wait for a first record."""
+        if self._stopping or self.restorer.replaying:
+            return 0.0
+        if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in self.tasks.values()):
+            return 0.0
+        if len(self.restorer):
+            return 0.005
+        if any(task.touched for task in self.tasks.values()):
+            due = self._last_commit + self._settings.commit_interval - self._clock.monotonic()
+            return min(IDLE_SECONDS, max(0.0, due))
+        return IDLE_SECONDS
+
+    def _run_tasks(self) -> None:
+        busy = False
+        for task in list(self.tasks.values()):
+            if task.state is not TaskState.RUNNING:
+                continue
+            if task.buffered:
+                self.transaction.begin()
+            before = task.records
+            with _attributed(task):
+                task.run()
+            self._uncommitted += task.records - before
+            self.records += task.records - before
+            self._hold_back(task)
+            busy = busy or task.busy
+        if busy:
+            self._loop.call_later(0.002, self._loop.stop)
+            self._loop.run_forever()
+        elif self._running_lifespan is not None:
+            turn(self._loop)
+        self.transaction.poll()
+
+    def _hold_back(self, task: Task) -> None:
+        """Pauses the inputs of a task that has far more than it can take now, and resumes them when it has little."""
+        buffered, batch = task.buffered, self._settings.poll_batch
+        if buffered > 10 * batch:
+            self._pause([at for at in task.inputs if at not in self._paused])
+        elif buffered < batch and self._paused:
+            self._resume([at for at in task.inputs if at in self._paused])
+
+    def _pause(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._consumer.pause(partitions)
+            self._paused.update(partitions)
+
+    def _resume(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._consumer.resume(partitions)
+            self._paused.difference_update(partitions)
+
+    # ---- commit
+
+    def _commit_is_due(self) -> bool:
+        if self._clock.monotonic() - self._last_commit >= self._settings.commit_interval:
+            return True
+        if self._uncommitted >= self._settings.max_uncommitted_records:
+            return True
+        limit = self._settings.memory * self._settings.memory_overlay_fraction
+        return (
+            sum(task.overlay_bytes for task in self.tasks.values()) > limit
+            or any(task.wants_commit for task in self.tasks.values() if task.state is TaskState.RUNNING)
+        )  # fmt: skip
+
+    def commit(self) -> None:
+        """Drains the agents and commits all running tasks.
+
+        Raises:
+            AbortRequired, ProducerLost: see `checkpoint`.
+        """
+        running = [task for task in self.tasks.values() if task.state is TaskState.RUNNING]
+        if any(task.touched for task in running):
+            self.transaction.begin()
+            self._drain(running)
+            self._sample_keys(running)
+            if checkpoint(running, self.changelog, self.transaction, self._group, self._clock):
+                self.commits += 1
+        self._uncommitted = 0
+        self._last_commit = self._clock.monotonic()
+
+    def _drain(self, tasks: Sequence[Task]) -> None:
+        """Step 1 of the checkpoint: agents reach the end of what they were given."""
+        deadline = self._clock.monotonic() + self._settings.transaction_timeout / 2
+        while any(task.busy for task in tasks):
+            for task in tasks:
+                if task.busy:
+                    with _attributed(task):
+                        task.finish_work()
+            if self._clock.monotonic() > deadline:
+                names = ", ".join(task.name for task in tasks if task.busy)
+                raise AbortRequired(f"agents of {names} took too long with what they were given")
+            self._loop.call_later(0.001, self._loop.stop)
+            self._loop.run_forever()
+
+    def changelog(self, task: Task, store: str) -> Changelog:
+        name = (task.name, store)
+        if name not in self._changelogs:
+            topic = self.parts.topology.changelog(task.stores[store].spec)
+            self._changelogs[name] = Changelog(topic, task.partition)
+        return self._changelogs[name]
+
+    # ---- failures
+
+    def _abort(self, error: BaseException) -> None:
+        """Takes the transaction back; every task goes on from its committed offsets."""
+        positions = self._take_back(error)
+        if self.transaction.state is TransactionState.LOST or not self.transaction.exactly_once:
+            self._recover(error)
+        elif positions:
+            self._consumer.seek(positions)
+
+    def _take_back(self, error: BaseException) -> dict[TopicPartition, int]:
+        """Aborts and rewinds the running tasks. Returns where they read on, unless the producer was lost with it."""
+        log.warning("transaction aborted: %s", error)
+        self.aborts += 1
+        try:
+            self.transaction.abort()
+        except ProducerLost as lost:
+            log.warning("%s", lost)
+        positions: dict[TopicPartition, int] = {}
+        for task in self.tasks.values():
+            if task.state is TaskState.RUNNING:
+                positions.update(task.rewind())
+        self._uncommitted = 0
+        self._last_commit = self._clock.monotonic()
+        return positions
+
+    def _recover(self, error: BaseException) -> None:
+        """The outcome of the transaction is unknown: new producer, and every task is restored."""
+        log.warning("starting over with a new producer: %s", error)
+        self.transaction.start()
+        for task in self.tasks.values():
+            if task.state is TaskState.RUNNING:
+                self._begin_restore(task, full=True)
+        self._uncommitted = 0
+        self._last_commit = self._clock.monotonic()
+
+    def _task_failed(self, task: Task, error: KStreamError) -> None:
+        """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
+        decided = not isinstance(error, ProcessingError) or task.suspicion.record_failed(error)
+        self._abort(error)
+        if not decided:
+            return
+        task.error = error
+        if self.parts.raise_failures:
+            raise error
+        settings = self._settings
+        _, last = self._retry_at.get(task.name, (0.0, 0.0))
+        pause = min(settings.restart_max, max(settings.restart_initial, last * settings.restart_multiplier))
+        self._retry_at[task.name] = (self._clock.monotonic() + pause, pause)
+        self.restorer.drop(task)
+        task.go(TaskState.FAILED)
+        self._pause([at for at in task.inputs if at in self._owned])
+        log.error("%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__)
+
+    def _retry_failed(self) -> None:
+        for task in self.tasks.values():
+            if task.state is TaskState.FAILED and self._clock.monotonic() >= self._retry_at[task.name][0]:
+                task.error = None
+                self._begin_restore(task, full=False)
+
+    # ---- rebalances (called from inside poll)
+
+    def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self._owned = set(partitions)
+        self._paused = set(partitions)
+        wanted = self._complete_tasks()
+        for name in list(self.tasks):
+            if name not in wanted:
+                self._close_task(self.tasks[name])
+        for name, (part, partition) in wanted.items():
+            task = self.tasks.get(name) or self._make_task(part, partition)
+            self._begin_restore(task, full=task.state is TaskState.CREATED)
+        self._assignment_is_new = True
+        log.info("assigned %d partitions, %d tasks", len(partitions), len(self.tasks))
+        return {at: max(0, self._by_input[at].positions[at]) if at in self._by_input else 0 for at in partitions}
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Commits what was done: these partitions may go to others. Tasks stay open: most come back at once."""
+        try:
+            self.commit()
+        except (TransactionError, TaskFailed) as error:
+            self._take_back(error)
+        self._suspend()
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Others may own these partitions by now: nothing of them may be committed."""
+        log.warning("lost %d partitions: the group had given us up", len(partitions))
+        self._take_back(AbortRequired("the partitions were lost"))
+        self._suspend()
+
+    def _suspend(self) -> None:
+        self._owned.clear()
+        for task in self.tasks.values():
+            self.restorer.drop(task)
+            if task.state in (TaskState.RUNNING, TaskState.RESTORING, TaskState.FAILED):
+                task.go(TaskState.SUSPENDED)
+
+    def _complete_tasks(self) -> dict[str, tuple[SubTopology, int]]:
+        """The tasks all of whose partitions are owned. Others wait, visibly."""
+        wanted: dict[str, tuple[SubTopology, int]] = {}
+        for part in self.parts.topology.parts:
+            for partition in {at.partition for at in self._owned if at.topic in part.topics}:
+                missing = [topic for topic in part.topics if TopicPartition(topic, partition) not in self._owned]
+                if missing:
+                    log.warning("task %s/%d waits for its other inputs: %s", part.name, partition, missing)
+                else:
+                    wanted[f"{part.name}/{partition}"] = (part, partition)
+        return wanted
+
+    # ---- tasks
+
+    def _make_task(self, part: SubTopology, partition: int) -> Task:
+        name = f"{part.name}/{partition}"
+        settings = self._settings
+        directory = self.directory / directory_name(part.name) / str(partition)
+        backend = self._open(directory, [spec.name for spec in part.stores])
+        plan = plan_task(
+            part,
+            backend=backend,
+            outlet=self.transaction,
+            contexts=_Contexts(name, self.worker),
+            loop=self._loop,
+            cache_bytes=int(settings.memory * settings.memory_state_fraction / 2 / self._expected_tasks()),
+            verify=self.parts.verify,
+        )
+        self._check_homes(part, partition, plan.stores)
+        task = Task(
+            part, partition, plan, backend, self._clock,
+            max_idle=settings.max_task_idle, target_seconds=settings.commit_interval,
+        )  # fmt: skip
+        self.tasks[name] = task
+        self._by_input.update(dict.fromkeys(task.inputs, task))
+        return task
+
+    def _open(self, directory: Path, stores: Sequence[str]) -> Backend:
+        try:
+            return self.parts.backends(directory, stores)
+        except StateError as error:
+            log.error("%s; it is rebuilt from the changelog", error)
+            shutil.rmtree(directory)
+            return self.parts.backends(directory, stores)
+
+    def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
+        """Tables that agents write by any key get a check that the key's home is this partition."""
+        if self._settings.check_keys == "off":
+            return
+        written = {store.name for node in part.nodes if isinstance(node, AgentNode) for store in node.stores}
+        count = self.parts.partitions[part.topics[0]]
+        for store in stores.values():
+            if store.name in written and store.spec.scope == "keyed":
+                store.check = lambda key: partition_of(key, count) == partition
+                store.check_each = self._settings.check_keys == "always"
+
+    def _expected_tasks(self) -> int:
+        """Tasks with stores among what is owned: they share the object cache."""
+        return max(1, sum(1 for at in self._owned if self.parts.topology.part_of(at.topic).stores))
+
+    def _close_task(self, task: Task) -> None:
+        self.restorer.drop(task)
+        task.close()
+        del self.tasks[task.name]
+        self._retry_at.pop(task.name, None)
+        for at in task.inputs:
+            del self._by_input[at]
+        for name in [name for name in self._changelogs if name[0] == task.name]:
+            del self._changelogs[name]
+
+    def _begin_restore(self, task: Task, *, full: bool) -> None:
+        """`full` False: the task goes on as it is if the group's committed offsets are still its own."""
+        self._pause([at for at in task.inputs if at in self._owned and at not in self._paused])
+        if task.state is not TaskState.RESTORING:
+            task.go(TaskState.RESTORING)
+        self.restorer.add(task, full=full)
+
+    def _restore(self) -> None:
+        self._retry_failed()
+        if not len(self.restorer):
+            return
+        if self.transaction.state is TransactionState.LOST:
+            self.transaction.start()
+        others_run = any(task.state is TaskState.RUNNING for task in self.tasks.values())
+        done = self.restorer.step(5 * self._settings.poll_batch, 0.0 if others_run else 0.02)
+        if done:
+            positions = {at: offset for task in done for at, offset in task.positions.items()}
+            self._consumer.seek(positions)
+            self._resume(list(positions))
+
+    # ---- housekeeping
+
+    def _housekeeping(self) -> None:
+        now = self._clock.monotonic()
+        if self._flushing is not None and self._flushing.done():
+            self._flushing.result()
+            self._flushing = None
+        if self._flushing is None and now - self._last_flush >= self._settings.flush_interval:
+            self._last_flush = now
+            backends = [task.backend for task in self.tasks.values() if task.state is TaskState.RUNNING]
+            self._flushing = self._flusher.submit(_flush_all, backends)
+        if now - self._last_purge >= self._settings.flush_interval:
+            self._last_purge = now
+            self._purge()
+
+    def _purge(self) -> None:
+        """Repartition topics are kept for ever by their settings; what is committed of them is deleted here."""
+        internal = {
+            source.topic.name for part in self.parts.topology.parts for source in part.sources if source.topic.internal
+        }
+        before = {
+            at: offset
+            for task in self.tasks.values()
+            if task.state is TaskState.RUNNING
+            for at, offset in task.committed.items()
+            if at.topic in internal and offset > 0
+        }
+        if before:
+            self._admin.delete_records(before)
+
+    def _sample_keys(self, tasks: Sequence[Task]) -> None:
+        """A key of a keyed table that belongs to another partition has two homes: looked for in one key a commit."""
+        if self._settings.check_keys != "sample":
+            return
+        for task in tasks:
+            for store in task.stores.values():
+                if store.check is not None and store.name not in self._warned:
+                    try:
+                        store.check_one_change()
+                    except TableError as error:
+                        self._warned.add(store.name)
+                        log.error("%s", error)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def lag_of(self, task: Task) -> int:
+        """Records that wait in a task's inputs, as far as is known without asking."""
+        total = 0
+        for at, position in task.positions.items():
+            end = self._consumer.high_watermark(at) if at in self._owned else None
+            if end is not None:
+                total += max(0, end - position)
+        return total
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Clean stop: drain, commit, leave, free everything."""
+        try:
+            self.commit()
+        except (TransactionError, TaskFailed) as error:
+            log.warning("the last commit failed, its records will be processed again: %s", error)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Frees everything without a commit. Never raises on account of Kafka."""
+        if self._flushing is not None:
+            self._flushing.exception()
+        self._flusher.shutdown()
+        self._consumer.close()
+        self.restorer.close()
+        self.transaction.discard()
+        for task in list(self.tasks.values()):
+            self._close_task(task)
+        self._admin.close()
+        if self._running_lifespan is not None:
+            lifespan, self._running_lifespan = self._running_lifespan, None
+            self._loop.run_until_complete(anext(lifespan, None))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+def _flush_all(backends: Sequence[Backend]) -> None:
+    for backend in backends:
+        backend.flush()
+
+
+@contextmanager
+def _attributed(task: Task) -> Iterator[None]:
+    """Failures inside belong to this task. A batch that failed is noted, and replayed record by record."""
+    try:
+        yield
+    except BatchFailed as failed:
+        task.suspicion.batch_failed(failed.at, failed.last_offset)
+        raise AbortRequired(
+            f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
+            "looking for the record"
+        ) from failed
+    except TransactionError:
+        raise
+    except KStreamError as error:
+        raise TaskFailed(task.name, error) from error
+
+
+class _Contexts:
+    """Makes the contexts of one task."""
+
+    def __init__(self, task: str, worker: Worker) -> None:
+        self._task, self._worker = task, worker
+
+    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
+        return Context(self._task, self._worker, stores, output, order)
+
+    def variables(self, cursor: Cursor) -> ContextVars:
+        return variables_of(cast("Context[Any]", cursor))
+
+
+class _ConsumerGroup:
+    """The group as the checkpoint sees it."""
+
+    def __init__(self, worker: StreamWorker) -> None:
+        self._worker = worker
+
+    def metadata(self) -> object:
+        return self._worker._metadata
+
+    def commit(self, offsets: dict[TopicPartition, int]) -> None:
+        self._worker._consumer.commit(offsets, {})

@@ -1,0 +1,80 @@
+"""The type of one side (key or value) of a stream, and the codec that carries it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+
+from kstream.codecs import Codec, resolve
+
+
+class _Unknown:
+    """The kind of a side whose type nobody declared; it travels as untyped JSON."""
+
+    def __repr__(self) -> str:
+        return "an undeclared type"
+
+
+UNKNOWN: Final = _Unknown()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schema:
+    """A declared type (`kind`) with its codec. One object per kind, so identity says "the same bytes"."""
+
+    kind: Any
+    codec: Codec[Any]
+
+    def accepts(self, other: Schema) -> bool:
+        """Whether values of `other` may go where this schema is declared. What is not known is let through."""
+        if self is other or UNKNOWN in (self.kind, other.kind) or self.kind in (Any, object):
+            return True
+        mine, theirs = _members(self.kind), _members(other.kind)
+        return all(
+            any(there == here or _is_subclass(there, here) or here in (Any, object) for here in mine)
+            for there in theirs
+        )
+
+    def __str__(self) -> str:
+        return getattr(self.kind, "__name__", None) or str(self.kind)
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _is_subclass(there: Any, here: Any) -> bool:
+    return isinstance(there, type) and isinstance(here, type) and issubclass(there, here)
+
+
+_by_kind: dict[Any, Schema] = {}
+
+
+def schema(kind: Any, what: str) -> Schema:
+    """The schema of a type or a codec object. `what` names the declaration in errors.
+
+    Raises:
+        TopologyError: no codec can carry this type.
+    """
+    try:
+        known = _by_kind.get(kind)
+    except TypeError:  # an unhashable kind or codec object
+        return Schema(kind, resolve(kind, what=what))
+    if known is None:
+        known = _by_kind[kind] = Schema(kind, resolve(Any if kind is UNKNOWN else kind, what=what))
+    return known
+
+
+def returned_by(function: Callable[..., Any]) -> Any:
+    """The annotated return type of a function, UNKNOWN when there is none (lambdas) or it cannot be resolved."""
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        return function if inspect.isclass(function) else UNKNOWN
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except Exception:  # names that exist only under TYPE_CHECKING: as good as no annotation
+        return UNKNOWN
+    kind = hints.get("return", UNKNOWN)
+    return UNKNOWN if kind is Any else kind

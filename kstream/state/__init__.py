@@ -1,0 +1,1 @@
+"""What operators remember: stores (an overlay of uncommitted changes over committed data) and their backends."""

@@ -1,0 +1,62 @@
+"""What a state backend must do: hold the committed stores of one task, as bytes.
+
+A backend never sees uncommitted data: `write` is called after the transaction was committed (checkpoint step 5),
+and by restore. `state/rocksdb.py` keeps the data on disk, `state/memory.py` in a dict; one conformance suite
+(tests/unit/state/test_backends.py) runs over both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Mark(NamedTuple):
+    """How far a store has applied its changelog.
+
+    `offset` is the next changelog offset to read; `wall_time` (seconds since the epoch) is when it was current:
+    a store that is older than the changelog's `delete.retention.ms` may have missed tombstones and is refused.
+    """
+
+    offset: int
+    wall_time: float
+
+
+Changes = Iterable[tuple[bytes, bytes | None]]
+"""Keys with their new values; None deletes."""
+
+
+class Backend(Protocol):
+    """The committed stores of one task. Not thread-safe, except `flush`."""
+
+    def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The committed values of these keys, in their order."""
+        ...
+
+    def scan(self, store: str) -> Iterator[tuple[bytes, bytes]]:
+        """All entries in the order of their keys (bytewise), as they were when the scan began."""
+        ...
+
+    def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
+        """Applies changes and marks of all stores in one atomic step."""
+        ...
+
+    def mark(self, store: str) -> Mark | None:
+        """None for a store that was never written."""
+        ...
+
+    def reset(self, store: str) -> None:
+        """Empties a store and forgets its mark."""
+        ...
+
+    def flush(self) -> None:
+        """Makes what was written survive a crash. May run on another thread."""
+        ...
+
+    def size_bytes(self, store: str) -> int:
+        """About how many bytes the store takes."""
+        ...
+
+    def close(self) -> None:
+        """Flushes and frees everything, the lock on the directory too. Idempotent."""
+        ...

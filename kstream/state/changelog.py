@@ -1,0 +1,62 @@
+"""Writing a store's changes to its changelog topic, and knowing how far they went.
+
+Changelog records carry wall-clock timestamps (0: the producer's now), whatever the event time: records stamped in
+the past would fall to retention at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from kstream.types import Delivered, Produce
+
+
+class ChangelogProducer(Protocol):
+    @property
+    def produce(self) -> Produce: ...
+    def produce_watched(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+    ) -> None: ...
+    def wait_for_room(self) -> None: ...
+
+
+class Changelog:
+    """One partition of one changelog topic.
+
+    `next_offset` is the offset after the last record known to be delivered. A delivery report may come without an
+    offset (DUPLICATE_SEQUENCE, after a retry): then the older one stays, and a restore replays a little more.
+    """
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic, self.partition = topic, partition
+        self.next_offset: int | None = None
+
+    def write(self, changes: Mapping[bytes, bytes | None], to: ChangelogProducer) -> None:
+        """Produces the changes; only the last one is watched."""
+        topic, partition, produce = self.topic, self.partition, to.produce
+        *_, last = changes
+        rows = iter(changes.items())
+        while True:
+            try:
+                for key, value in rows:
+                    if key is last:
+                        to.produce_watched(topic, value, key, partition, self._delivered)
+                    else:
+                        produce(topic, value, key, partition)
+            except BufferError:
+                _again(lambda: produce(topic, value, key, partition), to)  # noqa: B023  # called before the next row
+                continue
+            return
+
+    def _delivered(self, offset: int | None) -> None:
+        if offset is not None:
+            self.next_offset = offset + 1
+
+
+def _again(call: Callable[[], None], to: ChangelogProducer) -> None:
+    while True:
+        try:
+            return call()
+        except BufferError:
+            to.wait_for_room()

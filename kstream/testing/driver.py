@@ -1,0 +1,241 @@
+"""The TestDriver: one worker of an app on an in-memory Kafka, moved by hand."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from kstream.app import App
+from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
+from kstream.config import Settings
+from kstream.dsl.table import Table
+from kstream.errors import KStreamError
+from kstream.runtime.naming import Identity
+from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.states import TaskState
+from kstream.runtime.worker import StreamWorker, WorkerParts
+from kstream.specs.record import Record
+from kstream.specs.topic import Topic
+from kstream.state.backend import Backend
+from kstream.state.memory import MemoryBackend
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.testing.clients import MemoryClients
+from kstream.testing.clock import ManualClock
+from kstream.testing.cluster import MemoryCluster
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+PATIENCE = 10.0
+"""Real seconds that agents may take with what they were given before a test fails."""
+
+
+class TestDriver:
+    """Runs an app for a test. Nothing moves by itself: `send` processes, `values` and `table` commit and look.
+
+    A record that fails raises ProcessingError from the call that processed it. A value of a table that was changed in
+    place and not assigned raises MutatedWithoutAssignment at the commit; a key of a keyed table that belongs to
+    another partition raises TableError where it is written.
+
+    Args:
+        partitions: of every topic that does not say how many it has.
+        backend: "memory", or "rocksdb" in a temporary directory.
+        settings: any of `kstream.config.Settings`.
+    """
+
+    __test__ = False  # pytest: this is no test
+
+    def __init__(self, app: App, *, partitions: int = 4, backend: str = "memory", **settings: Any) -> None:
+        self.app = app
+        self.clock = ManualClock()
+        self.cluster = MemoryCluster(self.clock)
+        self._directory = Path(tempfile.mkdtemp(prefix="kstream-test-"))
+        self._settings = Settings(
+            **{
+                "default_partitions": partitions,
+                "check_keys": "always",
+                "backend": backend,
+                "state_dir": str(self._directory),
+                **settings,
+            }
+        )
+        self._topology = app.topology()
+        self._worker: StreamWorker | None = None
+        self._start()
+
+    def __enter__(self) -> TestDriver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(commit=error is None)
+
+    # ---- moving
+
+    def send(
+        self,
+        topic: Topic[K, V],
+        value: V,
+        *,
+        key: K | None = None,
+        timestamp: datetime | int | None = None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Writes a record to a topic and processes it (and what else waits); nothing is committed yet.
+
+        Args:
+            timestamp: a datetime or ms since the epoch; default: the driver's clock.
+        """
+        if isinstance(timestamp, datetime):
+            timestamp = int(timestamp.timestamp() * 1000)
+        self.cluster.append(
+            topic.name,
+            encode_keys(topic.key.codec, [key])[0],
+            encode_value(topic.value.codec, value),
+            timestamp=timestamp,
+            headers=headers,
+            partition=partition,
+        )
+        self.process()
+
+    def process(self) -> None:
+        """Processes all that waits, without a commit."""
+        deadline = time.monotonic() + PATIENCE
+        worker = self.worker
+        while True:
+            worker.step()
+            if self._idle():
+                return
+            if time.monotonic() > deadline:
+                raise KStreamError("the app does not come to rest: does an agent wait for something outside?")
+
+    def commit(self) -> None:
+        """Processes all that waits and commits, until there is nothing left to commit (internal topics too)."""
+        while True:
+            self.process()
+            before = self.worker.commits
+            self.worker.commit()
+            if self.worker.commits == before:
+                return
+
+    def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
+        """Moves the clock, then processes and commits as a worker would meanwhile."""
+        self.clock.advance(seconds + 60 * minutes + 3600 * hours)
+        self.commit()
+
+    def crash(self) -> None:
+        """The worker dies without a commit, and a new one takes its place: what was not committed is done again."""
+        worker, self._worker = self.worker, None
+        worker.abandon()
+        self._start()
+        self.process()
+
+    def close(self, *, commit: bool = True) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            try:
+                if commit:
+                    worker.commit()
+            finally:
+                worker.abandon()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # ---- looking
+
+    def values(self, topic: Topic[Any, V]) -> list[V]:
+        """The committed values of a topic, in the order they were written over all partitions."""
+        return [record.value for record in self.records(topic)]
+
+    def records(self, topic: Topic[K, V]) -> list[Record[K, V]]:
+        """The committed records of a topic, with keys, timestamps and headers."""
+        self.commit()
+        return [
+            Record(
+                decode_keys(topic.key.codec, [record.key])[0],
+                decode_value(topic.value.codec, record.value),
+                record.timestamp,
+                record.headers or None,
+            )
+            for record in self.cluster.records(topic.name)
+        ]
+
+    def table(self, table: Table[K, V]) -> TableView[K, V]:
+        """The committed content of a table, over all partitions."""
+        self.commit()
+        return TableView(self.worker, table)
+
+    @property
+    def worker(self) -> StreamWorker:
+        if self._worker is None:
+            raise KStreamError("the driver is closed")
+        return self._worker
+
+    # ---- inside
+
+    def _start(self) -> None:
+        clients = MemoryClients(self.cluster)
+        partitions = prepare_topics(self._topology, clients.admin(), self._settings)
+        worker = StreamWorker(
+            WorkerParts(
+                topology=self._topology,
+                partitions=partitions,
+                settings=self._settings,
+                identity=Identity(self.app.name, "test", 0),
+                clients=clients,
+                clock=self.clock,
+                backends=self._backend,
+                lifespan=self.app.lifespan_function,
+                verify=True,
+                raise_failures=True,
+            )
+        )
+        worker.start()
+        self._worker = worker
+
+    def _backend(self, directory: Path, stores: Sequence[str]) -> Backend:
+        if self._settings.backend == "memory":
+            return MemoryBackend(stores)
+        return RocksBackend(directory, stores, RocksMemory(8 << 20, 8 << 20))
+
+    def _idle(self) -> bool:
+        """Whether every input was read to its end and worked off."""
+        worker = self.worker
+        if len(worker.restorer) or not worker.tasks:
+            return False
+        for task in worker.tasks.values():
+            if task.state is not TaskState.RUNNING or task.busy or task.buffered:
+                return False
+            if any(self.cluster.log(at).stable_end > offset for at, offset in task.positions.items()):
+                return False
+        return True
+
+
+class TableView(Mapping[K, V], Generic[K, V]):
+    """What a table holds, read from the stores of all tasks."""
+
+    def __init__(self, worker: StreamWorker, table: Table[K, V]) -> None:
+        self._content: dict[K, V] = {}
+        decode = table.spec.key.codec.decode
+        for task in worker.tasks.values():
+            if table.name in task.stores:
+                self._content.update((decode(key), value) for key, value in task.stores[table.name].scan())
+
+    def __getitem__(self, key: K) -> V:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return repr(self._content)

@@ -1,0 +1,261 @@
+"""The graph an app becomes: nodes, cut at topics into sub-topologies, validated and described.
+
+A sub-topology is what one task runs for one partition: all nodes that hang together by edges or by a shared store.
+Nodes hold declarations only; `plan.py` turns them into operators.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from kstream.errors import TopologyError
+from kstream.specs.schema import Schema
+from kstream.specs.store import StoreSpec
+from kstream.specs.topic import Topic
+
+Emit = Literal["update", "commit"]
+
+
+@dataclass(eq=False, kw_only=True)
+class Node:
+    """One step. `key` and `value` are the schemas of what it emits; `stores` are those its functions use."""
+
+    name: str
+    parent: Node | None
+    key: Schema
+    value: Schema
+    stores: tuple[StoreSpec, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__.removesuffix("Node").lower()
+
+    def describe(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(eq=False, kw_only=True)
+class SourceNode(Node):
+    topic: Topic[Any, Any]
+
+    def describe(self) -> str:
+        internal = " (internal)" if self.topic.internal else ""
+        return f"source {self.topic.name}{internal}  key={self.key} value={self.value}"
+
+
+class Step(Enum):
+    """The stateless steps, all of one function."""
+
+    MAP = "map"
+    FILTER = "filter"
+    FLAT_MAP = "flat_map"
+    PEEK = "peek"
+    REKEY = "rekey"
+
+
+@dataclass(eq=False, kw_only=True)
+class StatelessNode(Node):
+    step: Step
+    function: Callable[..., Any]
+    wants_context: bool
+
+    @property
+    def kind(self) -> str:
+        return self.step.value
+
+
+@dataclass(eq=False, kw_only=True)
+class AggregateNode(Node):
+    """Folds values into `stores[0]` by key.
+
+    `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees.
+    """
+
+    initial: Callable[[], Any]
+    fold: Callable[..., Any]
+    wants_context: bool
+    emit: Emit
+
+    def describe(self) -> str:
+        return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}"
+
+
+class AgentKind(Enum):
+    FUNCTION = "function"
+    GENERATOR = "generator"
+    ASYNC_GENERATOR = "async generator"
+    COROUTINE = "coroutine"
+
+
+@dataclass(eq=False, kw_only=True)
+class AgentNode(Node):
+    """A user's agent; its outputs go to `to`."""
+
+    function: Callable[..., Any]
+    agent: AgentKind
+    wants_context: bool
+    to: Topic[Any, Any] | None
+
+    def describe(self) -> str:
+        uses = f"  tables={','.join(store.name for store in self.stores)}" if self.stores else ""
+        to = f"  to {self.to.name}" if self.to else ""
+        return f"agent {self.name} ({self.agent.value}){uses}{to}"
+
+
+@dataclass(eq=False, kw_only=True)
+class SinkNode(Node):
+    topic: Topic[Any, Any]
+
+    def describe(self) -> str:
+        internal = " (internal)" if self.topic.internal else ""
+        return f"to {self.topic.name}{internal}  key={self.topic.key} value={self.topic.value}"
+
+
+@dataclass(eq=False)
+class SubTopology:
+    """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change."""
+
+    name: str
+    nodes: list[Node]
+    sources: list[SourceNode]
+    stores: list[StoreSpec]
+
+    @property
+    def topics(self) -> list[str]:
+        return [source.topic.name for source in self.sources]
+
+    @property
+    def sinks(self) -> list[Topic[Any, Any]]:
+        """Topics that its nodes are declared to write to."""
+        declared = [node.topic for node in self.nodes if isinstance(node, SinkNode)]
+        return declared + [node.to for node in self.nodes if isinstance(node, AgentNode) and node.to]
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether two nodes share a store: then a record must pass all of them before the next may start."""
+        uses = [store.name for node in self.nodes for store in node.stores]
+        return len(uses) != len(set(uses))
+
+    @property
+    def merges_outputs(self) -> bool:
+        """Whether two nodes may write to one topic: then their outputs are put in the order of the inputs.
+
+        A function with a context may send anywhere, so it counts against every other writer.
+        """
+        writers: list[str] = [topic.name for topic in self.sinks]
+        free = sum(1 for node in self.nodes if getattr(node, "wants_context", False))
+        return len(writers) != len(set(writers)) or (free > 0 and free + len(writers) > 1)
+
+
+@dataclass(eq=False)
+class Topology:
+    """All sub-topologies of an app."""
+
+    app: str
+    parts: list[SubTopology]
+    declared: list[Topic[Any, Any]] = field(default_factory=list)
+
+    def changelog(self, store: StoreSpec) -> str:
+        return f"{self.app}-{store.name}-changelog"
+
+    def part_of(self, topic: str) -> SubTopology:
+        return next(part for part in self.parts if topic in part.topics)
+
+    def describe(self) -> str:
+        """The topology as indented text: one block a sub-topology, one line a node."""
+        lines = [f"Topology of {self.app}"]
+        for part in self.parts:
+            lines.append(f"\n  Sub-topology {part.name}")
+            for store in part.stores:
+                lines.append(
+                    f"    store {store.name}  {store.scope}, key={store.key} value={store.value}, "
+                    f"changelog {self.changelog(store)}"
+                )
+            children: dict[Node | None, list[Node]] = defaultdict(list)
+            for node in part.nodes:
+                children[node.parent].append(node)
+
+            def walk(node: Node, depth: int, children: dict[Node | None, list[Node]] = children) -> None:
+                lines.append("    " + "  " * depth + ("-> " if depth else "") + node.describe())
+                for child in children[node]:
+                    walk(child, depth + 1)
+
+            for source in part.sources:
+                walk(source, 0)
+        return "\n".join(lines)
+
+
+def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) -> Topology:
+    """Cuts nodes into sub-topologies.
+
+    Raises:
+        TopologyError: nothing to run, two stores or topics of one name, a sink whose types do not fit.
+    """
+    if not any(isinstance(node, SourceNode) for node in nodes):
+        raise TopologyError(f"app {app!r} has nothing to run: declare a stream or an agent over a topic")
+    _check_unique("topic", {id(topic): topic.name for topic in _topics(nodes, declared)}.values())
+    _check_unique("store", {id(store): store.name for node in nodes for store in node.stores}.values())
+    _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])
+    for node in nodes:
+        if isinstance(node, SinkNode) and node.parent is not None:
+            _check_fits(node.parent, node.topic)
+    parts = [_part(group) for group in _connected(nodes)]
+    return Topology(app, parts, list(declared))
+
+
+def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:
+    yield from declared
+    for node in nodes:
+        if isinstance(node, SourceNode | SinkNode):
+            yield node.topic
+        elif isinstance(node, AgentNode) and node.to:
+            yield node.to
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise TopologyError(f"two declarations of the {what} {name!r}: give one of them another name=")
+        seen.add(name)
+
+
+def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:
+    for side in ("key", "value"):
+        have, want = getattr(node, side), getattr(topic, side)
+        if not want.accepts(have):
+            raise TopologyError(
+                f"{node.describe()} has {side}s of type {have}, but topic {topic.name!r} is declared {side}={want}"
+            )
+
+
+def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Groups of nodes connected by an edge or a shared store, in order of declaration."""
+    group_of = {node: [node] for node in nodes}
+
+    def join(a: Node, b: Node) -> None:
+        one, other = group_of[a], group_of[b]
+        if one is not other:
+            one.extend(other)
+            for node in other:
+                group_of[node] = one
+
+    users: dict[str, Node] = {}
+    for node in nodes:
+        if node.parent is not None:
+            join(node.parent, node)
+        for store in node.stores:
+            join(users.setdefault(store.name, node), node)
+    order = {node: index for index, node in enumerate(nodes)}
+    groups = {id(group): group for group in group_of.values()}.values()
+    return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
+
+
+def _part(nodes: list[Node]) -> SubTopology:
+    sources = [node for node in nodes if isinstance(node, SourceNode)]
+    stores = list({store.name: store for node in nodes for store in node.stores}.values())
+    return SubTopology("+".join(sorted(source.topic.name for source in sources)), nodes, sources, stores)
