@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kstream.operators.agent import AsyncAgent, FunctionAgent, Outputs
 from kstream.operators.aggregate import Aggregate
@@ -28,6 +27,9 @@ from kstream.topology import (
     Step,
     SubTopology,
 )
+
+if TYPE_CHECKING:
+    import asyncio
 
 _STATELESS: dict[Step, type[Stateless]] = {
     Step.MAP: Map,

@@ -7,9 +7,11 @@ The runtime sees Kafka only through these protocols. `runtime/kafka.py` implemen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -6,10 +6,9 @@ a live state object, and goes out when the batch is through.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context as ContextVars
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kstream.errors import KStreamError
 from kstream.operators.base import Cursor, Operator
@@ -19,6 +18,9 @@ from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.store import Store
 from kstream.types import Headers
+
+if TYPE_CHECKING:  # importing it takes 20 ms, and who only declares an app needs no event loop
+    import asyncio
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -185,9 +187,10 @@ class AgentStream(Generic[K, V]):
     It is endless: an agent that leaves its loop has failed.
     """
 
-    def __init__(self, cursor: Cursor, drained: Callable[[], None]) -> None:
+    def __init__(self, cursor: Cursor, drained: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self._cursor = cursor
         self._drained = drained
+        self._loop = loop
         self._values: list[V] = []
         self._wake: asyncio.Future[None] | None = None
         cursor.index = -1
@@ -199,7 +202,7 @@ class AgentStream(Generic[K, V]):
         cursor = self._cursor
         index = cursor.index + 1
         while index >= len(self._values):
-            self._wake = asyncio.get_running_loop().create_future()
+            self._wake = self._loop.create_future()
             self._drained()
             await self._wake
             index = 0
@@ -291,7 +294,7 @@ class AsyncAgent(Operator):
             task.exception()  # asked for, so that asyncio does not complain that nobody did
 
     def _start(self) -> None:
-        self._stream = AgentStream(self.cursor, self._drained)
+        self._stream = AgentStream(self.cursor, self._drained, self._loop)
         arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
         self._task = self._variables.run(self._loop.create_task, self._drive(self.function(*arguments)))
 

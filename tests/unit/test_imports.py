@@ -1,0 +1,72 @@
+"""What is imported when: start-up stays short, and workers carry nothing that only the supervisor needs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+START_UP = 0.120
+NOT_IN_WORKERS = {"pydantic", "pydantic_core", "pydantic_settings", "typer", "rich", "starlette", "uvicorn"}
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_import_kstream_takes_no_longer_than_it_may() -> None:
+    """Processor time, best of several: what else runs on the machine does not count."""
+    code = "import time; before = time.process_time(); import kstream; print(time.process_time() - before)"
+    best = 1.0
+    for _ in range(12):
+        best = min(best, float(run(code)))
+        if best <= START_UP:
+            return
+    pytest.fail(f"import kstream takes {best * 1000:.0f} ms, it may take {START_UP * 1000:.0f}")
+
+
+def test_declaring_an_app_loads_neither_clients_nor_an_event_loop() -> None:
+    code = "import kstream, sys, json; kstream.App('a').topic('t'); print(json.dumps(list(sys.modules)))"
+    loaded = set(json.loads(run(code)))
+    assert loaded.isdisjoint({"asyncio", "confluent_kafka", "rocksdict", "concurrent.futures", "subprocess"})
+    assert {module.partition(".")[0] for module in loaded}.isdisjoint(NOT_IN_WORKERS)
+
+
+WORKER = """
+import json, sys
+for module in %r:
+    sys.modules[module] = None  # importing it would be an error
+import kstream, kstream.runtime.child as child
+from pathlib import Path
+from kstream.config import Settings
+from kstream.runtime.naming import Identity
+
+app = kstream.App("a")
+topic = app.topic("t", key=str, value=int)
+app.stream(topic).group_by_key().count().to(app.topic("out", key=str, value=int))
+settings = Settings.from_json(Settings(bootstrap_servers="localhost:1", state_dir=sys.argv[1]).to_json())
+child.logs.configure("WARNING", "json", instance="i", worker=0)
+worker = child.make_worker(app, Identity("a", "i", 0), settings, {"t": 1, "out": 1})
+worker.parts.backends(Path(sys.argv[1]), ["count"]).close()
+worker.abandon()
+print(json.dumps([name for name, module in sys.modules.items() if module is not None]))
+"""
+
+
+def test_a_worker_holds_none_of_what_only_the_supervisor_needs(tmp_path: object) -> None:
+    """A worker on the real clients and backend, made as the supervisor's child makes it."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER % sorted(NOT_IN_WORKERS), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "confluent_kafka" in loaded
+    assert "rocksdict" in loaded
+    assert {module.partition(".")[0] for module in loaded}.isdisjoint(NOT_IN_WORKERS)
