@@ -49,7 +49,7 @@ def declare(
         TopologyError: the function's form, or what it puts out, does not fit.
     """
     parent = _node(graph, source)
-    agent_name: str = name or getattr(function, "__name__", "agent")
+    agent_name = name or str(getattr(function, "__name__", "agent"))
     kind = _kind(function)
     context = wants_context(function)
     used = {table.name: table for table in (*tables_used(function), *tables)}

@@ -118,7 +118,8 @@ class Table(Generic[K, V]):
 
         if self._node is None:
             raise TableError(
-                f"table {self.name!r} is written by agents and emits no changes: only aggregations have stream() and to()"
+                f"table {self.name!r} is written by agents and emits no changes: "
+                "only aggregations have stream() and to()"
             )
         return Stream(self._graph, self._node)
 

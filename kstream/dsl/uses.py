@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 from kstream.dsl.table import Table
@@ -56,8 +56,8 @@ def _search(thing: Any, seen: set[int]) -> Iterator[Table[Any, Any]]:
         for default in (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()):
             if isinstance(default, Table):
                 yield default
-    elif not inspect.isclass(thing) and inspect.ismethod(getattr(thing, "__call__", None)):
-        yield from _search(thing.__call__, seen)  # an object that is callable
+    elif callable(thing) and inspect.isfunction(vars(type(thing)).get("__call__")):
+        yield from _search(MethodType(vars(type(thing))["__call__"], thing), seen)  # an object that is callable
 
 
 def _same_package(value: Any, function: FunctionType) -> bool:

@@ -42,7 +42,8 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
             held = _lock(folder, name)
             if held is None:
                 raise IdentityInUse(
-                    f"an instance named {name!r} runs already on {state_dir}: stop it, or give this one another --instance"
+                    f"an instance named {name!r} runs already on {state_dir}: "
+                    "stop it, or give this one another --instance"
                 )
             return held
         for known in sorted(folder.glob("*.lock")):

@@ -5,6 +5,7 @@ A task never commits: it hands the checkpoint what belongs in one (`runtime/chec
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Task:
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._started = 0.0
-        self._chunk = 1 << 30 if not plan.agents else 64
+        self._chunk = 64  # records pushed at a time; grows while they are quick
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
 
     # ---- state
@@ -146,8 +147,12 @@ class Task:
         at = self._choose()
         return at is not None and self.suspicion.alone(at, self._buffers[at][0].first_offset)
 
-    def run(self) -> None:
+    def run(self, until: float = math.inf) -> None:
         """Processes what is buffered, until an agent has to wait or a commit must come first.
+
+        Args:
+            until: the clock's monotonic time at which to stop, at the next batch's end: slow functions must not
+                keep a transaction open beyond its time.
 
         Raises:
             ProcessingError: a record failed. BatchFailed: a record among several did.
@@ -157,7 +162,7 @@ class Task:
             while True:
                 if self._working is not None and not self._finished(self._working):
                     return
-                if self.wants_commit:
+                if self.wants_commit or self._clock.monotonic() >= until:
                     return
                 fetch = self._next()
                 if fetch is None:
@@ -203,12 +208,11 @@ class Task:
         self.records += len(fetch)
         if self.suspicion.any:
             self.suspicion.passed(fetch.at, fetch.first_offset)
-        if self.plan.agents:
-            self._adapt_chunk(len(fetch), self._clock.monotonic() - self._started)
+        self._adapt_chunk(len(fetch), self._clock.monotonic() - self._started)
         return True
 
     def _adapt_chunk(self, records: int, seconds: float) -> None:
-        """Agents get as much at a time as they manage within a commit interval: a drain never takes much longer."""
+        """Operators get as much at a time as they manage within a commit interval."""
         if seconds > self._target:
             self._chunk = max(1, int(records * self._target / seconds))
         elif records >= self._chunk:

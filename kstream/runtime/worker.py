@@ -122,6 +122,7 @@ class StreamWorker:
         self._last_flush = self._clock.monotonic()
         self._last_purge = self._clock.monotonic()
         self._stopping = False
+        self._turn = 0
         self._warned: set[str] = set()
         self.commits = 0
         self.aborts = 0
@@ -207,14 +208,15 @@ class StreamWorker:
 
     def _run_tasks(self) -> None:
         busy = False
-        for task in list(self.tasks.values()):
+        until = max(self._clock.monotonic(), self._last_commit) + self._settings.commit_interval
+        for task in self._in_turn():
             if task.state is not TaskState.RUNNING:
                 continue
             if task.buffered:
                 self.transaction.begin()
             before = task.records
             with _attributed(task):
-                task.run()
+                task.run(until)
             self._uncommitted += task.records - before
             self.records += task.records - before
             self._hold_back(task)
@@ -225,6 +227,13 @@ class StreamWorker:
         elif self._running_lifespan is not None:
             turn(self._loop)
         self.transaction.poll()
+
+    def _in_turn(self) -> list[Task]:
+        """The tasks, each time beginning with another one: none starves when functions are slow."""
+        tasks = list(self.tasks.values())
+        self._turn += 1
+        first = self._turn % len(tasks) if tasks else 0
+        return tasks[first:] + tasks[:first]
 
     def _hold_back(self, task: Task) -> None:
         """Pauses the inputs of a task that has far more than it can take now, and resumes them when it has little."""

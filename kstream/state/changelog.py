@@ -35,19 +35,16 @@ class Changelog:
     def write(self, changes: Mapping[bytes, bytes | None], to: ChangelogProducer) -> None:
         """Produces the changes; only the last one is watched."""
         topic, partition, produce = self.topic, self.partition, to.produce
-        *_, last = changes
-        rows = iter(changes.items())
+        *others, (last_key, last_value) = changes.items()
+        rows = iter(others)
         while True:
             try:
                 for key, value in rows:
-                    if key is last:
-                        to.produce_watched(topic, value, key, partition, self._delivered)
-                    else:
-                        produce(topic, value, key, partition)
+                    produce(topic, value, key, partition)
+                break
             except BufferError:
                 _again(lambda: produce(topic, value, key, partition), to)  # noqa: B023  # called before the next row
-                continue
-            return
+        to.produce_watched(topic, last_value, last_key, partition, self._delivered)
 
     def _delivered(self, offset: int | None) -> None:
         if offset is not None:

@@ -48,6 +48,7 @@ class Store(Generic[V]):
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Unencoded | None] = {}
+        self._encoded = True  # whether everything in `_dirty` is bytes by now
         self._backend = backend
         self._cache_bytes = cache_bytes
         self._value_bytes = 64.0  # running mean of encoded entries
@@ -113,8 +114,12 @@ class Store(Generic[V]):
     def _fetch(self, keys: Sequence[bytes]) -> None:
         if not keys:
             return
+        found = self._backend.multi_get(self.name, keys)
+        if found.count(None) == len(found):  # new keys come in whole batches
+            self.live.update(dict.fromkeys(keys))
+            return
         decode, live = self.value_codec.decode, self.live
-        for key, raw in zip(keys, self._backend.multi_get(self.name, keys), strict=True):
+        for key, raw in zip(keys, found, strict=True):
             live[key] = None if raw is None else decode(raw)
 
     # ---- writing
@@ -124,6 +129,7 @@ class Store(Generic[V]):
             self._check_home(key)
         self.live[key] = value
         self._dirty[key] = UNENCODED
+        self._encoded = False
 
     def delete(self, key: bytes) -> None:
         self.live[key] = None
@@ -132,6 +138,7 @@ class Store(Generic[V]):
     def changed(self, keys: Iterable[bytes | None]) -> None:
         """These keys of `live` were assigned; they are encoded at commit."""
         self._dirty.update(dict.fromkeys(cast("Iterable[bytes]", keys), UNENCODED))
+        self._encoded = False
 
     def changed_to(self, keys: Iterable[bytes | None], encoded: Iterable[bytes | None]) -> None:
         """These keys of `live` were assigned, and this is how their values are encoded."""
@@ -166,12 +173,15 @@ class Store(Generic[V]):
     def encode_changes(self) -> dict[bytes, bytes | None]:
         """The changes since the last commit, encoded: keys in the order of their first change, None deletes."""
         dirty, live, encode = self._dirty, self.live, self.encode
+        if self._encoded:
+            return cast("dict[bytes, bytes | None]", dirty)
         try:
             for key, raw in dirty.items():
                 if raw is UNENCODED:
                     dirty[key] = encode(cast("V", live[key]))
         except Exception as error:
             raise CodecError(f"table {self.name!r}[{self.key_codec.decode(key)!r}]: {error}") from error
+        self._encoded = True
         return cast("dict[bytes, bytes | None]", dirty)
 
     def committed(self) -> None:
@@ -181,6 +191,7 @@ class Store(Generic[V]):
             if isinstance(sample, bytes):
                 self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
         self._dirty = {}
+        self._encoded = True
         self._read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit / 2:
@@ -189,6 +200,7 @@ class Store(Generic[V]):
 
     def aborted(self) -> None:
         self._dirty = {}
+        self._encoded = True
         self._read.clear()
         self._defaults.clear()
         self.live = {}

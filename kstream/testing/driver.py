@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kstream.app import App
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
@@ -159,8 +159,8 @@ class TestDriver:
         self.commit()
         return [
             Record(
-                decode_keys(topic.key.codec, [record.key])[0],
-                decode_value(topic.value.codec, record.value),
+                cast("K", decode_keys(topic.key.codec, [record.key])[0]),
+                cast("V", decode_value(topic.value.codec, record.value)),
                 record.timestamp,
                 record.headers or None,
             )
