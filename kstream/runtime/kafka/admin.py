@@ -16,7 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
     OffsetSpec,
     ResourceType,
 )
-from confluent_kafka.admin import NewTopic as ClientTopic
+from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
 from kstream.runtime.kafka.options import KafkaOptions

@@ -12,13 +12,14 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, StateError, TopicError
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import FENCED, NO_TOPIC, Trouble, describe, make, meaning, of
-from kstream.types import Fetch, Headers, Polled, RebalanceListener, TopicPartition
+from kstream.runtime.kafka.problems import NO_TOPIC, Trouble, describe, is_fatal, is_fenced, make, meaning, of
+from kstream.types import BEGINNING, Fetch, Headers, Polled, RebalanceListener, TopicPartition
 
-SEEK_SECONDS: Final = 10.0
+SEEK_SECONDS: Final = 5.0
 """How long `seek` tries: a partition cannot be sought until librdkafka's own thread has taken up an assignment."""
 
 COMMIT_SECONDS: Final = 30.0
+RESOLVE_SECONDS: Final = 5.0
 
 _NOT_OWNER = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 _SEEK_AGAIN = frozenset({KafkaError._STATE, KafkaError._IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED})
@@ -124,6 +125,8 @@ class KafkaConsumer:
         self._listener: RebalanceListener | None = None
         self._topics = 1
         self._rebalanced = False
+        self._fresh: dict[TopicPartition, int] = {}
+        """Partitions assigned by the group and never resumed, with their starts."""
         self._raised: BaseException | None = None
         """What the listener raised in a callback of the current call."""
         self._later: KStreamError | None = None
@@ -142,7 +145,23 @@ class KafkaConsumer:
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Reads just these partitions from these offsets; what was fetched of an assignment before is dropped."""
         self._topics = len({at.topic for at in positions})
-        self._consumer.assign(client_positions(positions))
+        self._consumer.assign(client_positions(self._absolute(positions)))
+
+    def _absolute(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """BEGINNING and END as numbers, asked of the broker. librdkafka would ask too, but its answer may come after a
+        `seek` and undo it (one in three, in a group that has just been joined)."""
+        logical = [at for at, offset in positions.items() if offset < 0]
+        if not logical:
+            return positions
+        found = dict(positions)
+        for at in logical:
+            try:
+                low, high = self._consumer.get_watermark_offsets(client_partition(at), timeout=RESOLVE_SECONDS)
+            except KafkaException as error:
+                self._trouble.note(of(error))
+                continue
+            found[at] = low if positions[at] == BEGINNING else high  # read committed: the last stable offset
+        return found
 
     # ---- reading
 
@@ -169,9 +188,10 @@ class KafkaConsumer:
             messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
             messages.insert(0, first)
         self._check()
-        if self._rebalanced or not messages:  # set by the callbacks, within poll and consume
-            return Polled()
         ends: dict[TopicPartition, int] = {}
+        if self._rebalanced:  # set by the callbacks, within poll and consume
+            self._without_errors(messages, ends)  # an error is told once: it is kept
+            messages, ends = [], {}
         if any(map(_error, messages)):
             messages = self._without_errors(messages, ends)
         fetches = split(messages, self._topics)
@@ -207,7 +227,9 @@ class KafkaConsumer:
         if code in NO_TOPIC:
             return TopicError(f"topic {message.topic() or '?'}: {describe(error)}")
         denied = code in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION)
-        if code in FENCED or error.fatal() or denied:
+        if is_fatal(error) or is_fenced(error):
+            self._trouble(error)  # it is told once as a message, and holds from now on
+        if is_fatal(error) or is_fenced(error) or denied:
             return meaning(error, "consumer", self._servers)
         self._trouble.note(error)
         return None
@@ -235,7 +257,8 @@ class KafkaConsumer:
 
         self._tell(ask)
         if starts.keys() == set(partitions):
-            found = client_positions(starts)
+            self._fresh = dict(self._absolute(starts))
+            found = client_positions(self._fresh)
         # Else the listener failed: assigned all the same, paused, so that nothing is read.
         consumer.assign(found)
         consumer.pause(found)
@@ -254,6 +277,7 @@ class KafkaConsumer:
 
     def _tell(self, tell: Callable[[RebalanceListener], None]) -> None:
         self._rebalanced = True
+        self._fresh = {}
         if self._listener is None:
             return
         try:
@@ -302,22 +326,32 @@ class KafkaConsumer:
         self._each(self._consumer.pause, partitions)
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        """They go on after the last record delivered, or where `seek` said meanwhile."""
+        """They go on after the last record delivered, or where `seek` said meanwhile.
+
+        The first time after an assignment they are sought to their start. `assign` lets a fetch slip out before
+        `pause`; if the broker answers that the position is not in the log (and auto_offset_reset is "error"), `pause`
+        throws that answer away, and the partition would be dead without a word.
+
+        Raises as `seek`.
+        """
+        fresh = {at: self._fresh[at] for at in partitions if at in self._fresh}
+        self.seek(fresh)
         self._each(self._consumer.resume, partitions)
 
     def _each(self, do: Callable[[list[Any]], None], partitions: Sequence[TopicPartition]) -> None:
         if partitions:
-            do([confluent_kafka.TopicPartition(*at) for at in partitions])
+            do(list(map(client_partition, partitions)))
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """The next records come from these offsets, of paused partitions once they are resumed.
 
         What was prefetched from elsewhere never arrives: librdkafka stamps every fetch with the version of its
-        position and drops older ones (held to it by a test). Waits until librdkafka has taken up an assignment, 10
+        position and drops older ones (held to it by a test). Waits until librdkafka has taken up an assignment, 5
         seconds at most; so it cannot be called inside `RebalanceListener.assigned`.
 
         Raises:
             RuntimeError: a partition is not assigned.
+            TopicError: librdkafka has stopped reading it, as it does with auto_offset_reset "error".
             KafkaUnavailable: it did not succeed in time.
         """
         deadline = time.monotonic() + SEEK_SECONDS
@@ -325,11 +359,17 @@ class KafkaConsumer:
             while True:
                 try:
                     self._consumer.seek(confluent_kafka.TopicPartition(at.topic, at.partition, offset))
+                    self._fresh.pop(at, None)
                     break
                 except KafkaException as error:
                     problem = of(error)
                     if at not in {(each.topic, each.partition) for each in self._consumer.assignment()}:
                         raise RuntimeError(f"{at} is not assigned, so there is nothing to seek") from None
+                    if problem.code() == KafkaError._STATE and time.monotonic() > deadline:
+                        raise TopicError(
+                            f"{at}: reading has stopped, its position was not in the log: set auto_offset_reset to"
+                            " earliest or latest, or reset the group's offsets"
+                        ) from None
                     if problem.code() not in _SEEK_AGAIN or time.monotonic() > deadline:
                         raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {describe(problem)}") from None
                 time.sleep(0.005)
@@ -337,7 +377,7 @@ class KafkaConsumer:
     def high_watermark(self, at: TopicPartition) -> int | None:
         """The partition's end as last heard from the broker; None when not heard yet. No I/O."""
         try:
-            found = self._consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*at), cached=True)
+            found = self._consumer.get_watermark_offsets(client_partition(at), cached=True)
         except KafkaException:
             return None
         return found[1] if found[1] >= 0 else None
@@ -351,6 +391,10 @@ class KafkaConsumer:
             return
         except KafkaException as error:
             self._trouble.note(of(error))
+
+
+def client_partition(at: TopicPartition) -> confluent_kafka.TopicPartition:
+    return confluent_kafka.TopicPartition(at.topic, at.partition)
 
 
 def client_positions(

@@ -97,7 +97,8 @@ class KafkaOptions:
         fetch_max = max(min(self.fetch_memory, 50 << 20), 1 << 20)
         return {
             "session.timeout.ms": round(self.session_timeout * 1000),
-            "heartbeat.interval.ms": max(round(self.session_timeout * 1000 / 3), 1),
+            # Members hear of a rebalance by their heartbeat: everybody waits for the slowest.
+            "heartbeat.interval.ms": max(round(min(self.session_timeout / 3, 0.5) * 1000), 1),
             "max.poll.interval.ms": round(max(self.max_poll_interval, self.session_timeout) * 1000),
             "allow.auto.create.topics": False,
             # Prefetch: bounded in bytes, not in records, and taken up again within 5 ms (1 s by default, which

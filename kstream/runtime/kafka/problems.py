@@ -45,6 +45,16 @@ NO_TOPIC: Final = frozenset(
 )
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client is of no more use. `_FATAL` stands for an error that was fatal before, without its flag."""
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def is_fenced(error: KafkaError) -> bool:
+    """Whether another process took over. A consumer hears it as `_FATAL`, with the real error in the text only."""
+    return error.code() in FENCED or (error.code() == KafkaError._FATAL and "fenced" in error.str())
+
+
 def describe(error: KafkaError) -> str:
     return f"{error.name()}: {error.str()}"
 
@@ -68,7 +78,7 @@ def make(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
 def meaning(error: KafkaError, doing: str, servers: str) -> KStreamError:
     """The error of an operation that is outside any transaction."""
     text = f"{doing}: {describe(error)}"
-    if error.code() in FENCED:
+    if is_fenced(error):
         return InstanceFenced(f"another process runs under the same identity ({text})")
     if error.code() in NO_TOPIC:
         return TopicError(text)
@@ -90,8 +100,8 @@ class Trouble:
         """The first fatal error, or the latest that says we are denied."""
 
     def __call__(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in DENIED:
-            if self.last is None or not self.last.fatal():
+        if is_fatal(error) or error.code() in DENIED:
+            if self.last is None or not is_fatal(self.last):
                 self.last = error
         else:
             self.note(error)
@@ -99,7 +109,7 @@ class Trouble:
     def take(self) -> KafkaError | None:
         """What ends the client, if anything. A fatal error stays, a denial is told once: it may be over."""
         error = self.last
-        if error is not None and not error.fatal():
+        if error is not None and not is_fatal(error):
             self.last = None
         return error
 

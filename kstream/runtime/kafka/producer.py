@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, KStreamError, ProducerLost
 from kstream.runtime.kafka.consumer import client_positions
 from kstream.runtime.kafka.options import KafkaOptions, logger
-from kstream.runtime.kafka.problems import DENIED, FENCED, Trouble, describe, make, of
+from kstream.runtime.kafka.problems import DENIED, Trouble, describe, is_fatal, is_fenced, make, of
 from kstream.types import Delivered, Produce, TopicPartition
 
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
@@ -170,7 +170,7 @@ class KafkaProducer:
                 return
             except KafkaException as raised:
                 error = of(raised)
-            if not error.retriable() or error.fatal() or error.txn_requires_abort():
+            if not error.retriable() or is_fatal(error) or error.txn_requires_abort():
                 self._raise(error, name)
             if time.monotonic() + RETRY_SECONDS >= deadline:
                 raise ProducerLost(f"{name} took longer than {timeout:g} s: {describe(error)}")
@@ -184,11 +184,11 @@ class KafkaProducer:
         looks the same (librdkafka lacks KIP-588): when the transaction was open for that long, it need not be another
         process; if it is one, the next `init_transactions` takes over, and group membership decides."""
         text = f"{name}: {describe(error)}"
-        if error.txn_requires_abort() and not error.fatal():
+        if error.txn_requires_abort() and not is_fatal(error):
             return AbortRequired(text)
         if error.code() in DENIED:
             return KafkaUnavailable(f"Kafka at {self._servers} refuses us, check credentials and rights ({text})")
-        if error.code() in FENCED:
+        if is_fenced(error):
             age = time.monotonic() - self._began
             if self._began and age > 0.9 * self._timeout:
                 return ProducerLost(f"{text}; the transaction was open for {age:.1f} s of {self._timeout:g}")
