@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
-from kstream.runtime.failures import TaskFailed
+from kstream.runtime.failures import StateDamaged, TaskFailed
 from kstream.runtime.task import Task
 from kstream.runtime.transaction import Transaction
 from kstream.state.backend import Mark
@@ -40,7 +40,8 @@ def checkpoint(
         TaskFailed: what a task has to commit cannot be encoded: abort, and stop that task.
         AbortRequired: nothing was committed: abort and rewind.
         ProducerLost: whether it was committed is unknown: new producer, restore.
-        StateError: it was committed, but the local state could not follow: rebuild it from the changelog.
+        StateDamaged: it was committed, but the local state could not follow: rebuild it from the changelog, and
+            restore the others too, for they may not have followed either.
     """
     touched = [task for task in tasks if task.touched]
     if not touched:
@@ -119,8 +120,8 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
         if changes:
             try:
                 task.backend.write(changes, marks)
-            except Exception as error:
-                raise StateError(f"task {task.name}: the local state could not be written: {error}") from error
+            except StateError as error:
+                raise StateDamaged(task.name, error) from error
         for store in task.stores.values():
             store.committed()
         task.was_committed()

@@ -30,6 +30,7 @@ from kstream.state.rocksdb import RocksBackend, RocksMemory
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
+MAX_UNSENT = 1 << 20
 
 
 class SystemClock:
@@ -85,7 +86,9 @@ class Reporter:
     """Called after each turn of the worker; writes a report when it is time, and looks whether the parent lives."""
 
     def __init__(self, descriptor: int, clock: SystemClock) -> None:
-        self._out = os.fdopen(descriptor, "wb", buffering=0)
+        os.set_blocking(descriptor, False)  # a supervisor that does not read must not hold the worker up
+        self._out = descriptor
+        self._unsent = b""
         self._clock = clock
         self._next = 0.0
 
@@ -100,8 +103,12 @@ class Reporter:
         self.write(report_of(worker))
 
     def write(self, report: Report) -> None:
+        if len(self._unsent) < MAX_UNSENT:
+            self._unsent += encode(report) + b"\n"
         try:
-            self._out.write(encode(report) + b"\n")
+            self._unsent = self._unsent[os.write(self._out, self._unsent) :]
+        except BlockingIOError:
+            return
         except BrokenPipeError:
             log.warning("nobody reads the reports: the supervisor is gone")
 
@@ -142,7 +149,6 @@ def main() -> int:
         app: Any = load_target(handover.target)
         identity = Identity(handover.app, handover.instance, handover.index)
         worker = make_worker(app, identity, settings, handover.partitions)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, lambda *_: _stop(worker))
         worker.run(reporter)
     except InstanceFenced as error:

@@ -11,7 +11,7 @@ The only policy so far is to stop the task (`Fail`); retry, skip and dead letter
 
 from __future__ import annotations
 
-from kstream.errors import KStreamError, ProcessingError
+from kstream.errors import KStreamError, ProcessingError, StateError
 from kstream.types import TopicPartition
 
 
@@ -27,6 +27,14 @@ class TaskFailed(Exception):
     """What a task does failed for good: a single record of it, or what it has to commit. Internal, as above."""
 
     def __init__(self, task: str, error: KStreamError) -> None:
+        super().__init__(str(error))
+        self.task, self.error = task, error
+
+
+class StateDamaged(Exception):
+    """The local state of a task cannot be read or written any more. It is rebuilt from the changelog."""
+
+    def __init__(self, task: str, error: StateError) -> None:
         super().__init__(str(error))
         self.task, self.error = task, error
 

@@ -14,13 +14,15 @@ Nothing here blocks: futures are looked at, the reader is polled. Progress is lo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from kstream.errors import AbortRequired, KStreamError, TopicError
+from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
+from kstream.runtime.failures import StateDamaged
 from kstream.runtime.states import TaskState
 from kstream.runtime.task import Task
 from kstream.state.backend import Mark
@@ -132,13 +134,15 @@ class Restorer:
             timeout: how long the reader may wait for records, in seconds.
 
         Raises:
+            StateDamaged: the local state of a task cannot be used.
             TopicError: an input has no committed offset and `auto_offset_reset` is "error".
         """
         for one in self._restoring.values():
             if one.stage is Stage.OFFSETS:
                 self._ask_offsets(one)
             if one.stage is Stage.ENDS:
-                self._ask_ends(one)
+                with _damage_of(one.task):
+                    self._ask_ends(one)
         if self._tails:
             self._replay(max_records, timeout)
         done = [one for one in self._restoring.values() if one.stage is Stage.REPLAY and not one.tails]
@@ -269,10 +273,12 @@ class Restorer:
         for fetch in polled.fetches:
             tail = self._tails.get(fetch.at)
             if tail is not None and fetch.last_offset >= tail.position:
-                self._apply(tail, fetch)
+                with _damage_of(tail.task):
+                    self._apply(tail, fetch)
         finished = [at for at, offset in polled.ends.items() if at in self._tails and offset >= self._tails[at].end]
         for at in finished:
-            self._end_tail(at, polled.ends[at])
+            with _damage_of(self._tails[at].task):
+                self._end_tail(at, polled.ends[at])
 
     def _apply(self, tail: _Tail, fetch: Fetch) -> None:
         values = fetch.values()
@@ -301,6 +307,14 @@ class Restorer:
             one.task.go(TaskState.RUNNING)
         seconds = self._clock.monotonic() - one.began
         log.info("task %s runs after %.2f s of restore", one.task.name, seconds)
+
+
+@contextmanager
+def _damage_of(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
 
 
 def _present(keys: list[bytes | None]) -> list[bytes]:

@@ -142,7 +142,10 @@ class Supervisor:
             report_fd=writing,
         )
         worker.process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.child"], stdin=subprocess.PIPE, pass_fds=(writing,)
+            [sys.executable, "-m", "kstream.runtime.child"],
+            stdin=subprocess.PIPE,
+            pass_fds=(writing,),
+            process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
         )
         os.close(writing)
         os.set_blocking(reading, False)

@@ -5,13 +5,14 @@ A task never commits: it hands the checkpoint what belongs in one (`runtime/chec
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kstream.errors import KStreamError, ProcessingError, TransactionError
+from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
 from kstream.plan import TaskPlan
 from kstream.runtime.context import Context, activate, deactivate
 from kstream.runtime.failures import BatchFailed, Suspicion
@@ -20,6 +21,9 @@ from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import SubTopology
 from kstream.types import Clock, Fetch, TopicPartition
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -186,7 +190,7 @@ class Task:
         self._started = self._clock.monotonic()
         try:
             self.plan.sources[fetch.at.topic].push_fetch(fetch)
-        except TransactionError:
+        except (TransactionError, StateError):
             raise
         except Exception as error:
             raise self._failure(fetch, error) from error
@@ -197,7 +201,7 @@ class Task:
             if any([agent.busy for agent in self.plan.agents]):
                 return False
             self.plan.output.release()
-        except TransactionError:
+        except (TransactionError, StateError):
             raise
         except Exception as error:
             raise self._failure(fetch, error) from error
@@ -281,7 +285,7 @@ class Task:
             for operator in self.plan.operators:
                 operator.flush()
             self.plan.output.release()
-        except TransactionError:
+        except (TransactionError, StateError):
             raise
         except Exception as error:
             raise KStreamError(f"task {self.name} could not emit its changes: {error}") from error
@@ -307,7 +311,10 @@ class Task:
         self._drop_work()
         for operator in self.plan.operators:
             operator.close()
-        self.backend.close()
+        try:
+            self.backend.close()
+        except KStreamError as error:  # the directory is free all the same, and the changelog has everything
+            log.warning("task %s: %s", self.name, error)
         self.go(TaskState.CLOSED)
 
     def _drop_work(self) -> None:

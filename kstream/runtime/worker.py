@@ -34,7 +34,7 @@ from kstream.partitioning import partition_of
 from kstream.plan import plan_task
 from kstream.runtime.checkpoint import checkpoint
 from kstream.runtime.context import Context, Worker, variables_of
-from kstream.runtime.failures import BatchFailed, TaskFailed
+from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed
 from kstream.runtime.naming import Identity, directory_name
 from kstream.runtime.restore import Restorer
 from kstream.runtime.states import TaskState, TransactionState
@@ -114,6 +114,7 @@ class StreamWorker:
         )
         self._metadata: object = None  # of the assignment under which the current work is done
         self._assignment_is_new = False
+        self._doubtful = False  # whether the last commit before a rebalance failed in the middle
         self._last_commit = self._clock.monotonic()
         self._uncommitted = 0
         self._retry_at: dict[str, tuple[float, float]] = {}  # failed task: when to try again, the pause before
@@ -174,6 +175,8 @@ class StreamWorker:
             self._housekeeping()
         except TaskFailed as failed:
             self._task_failed(self.tasks[failed.task], failed.error)
+        except StateDamaged as damaged:
+            self._rebuild(self.tasks[damaged.task], damaged.error)
         except AbortRequired as error:
             self._abort(error)
         except ProducerLost as error:
@@ -339,6 +342,18 @@ class StreamWorker:
         self._uncommitted = 0
         self._last_commit = self._clock.monotonic()
 
+    def _rebuild(self, task: Task, error: StateError) -> None:
+        """Local state is damaged: wiped and restored. So are the others restored: if this came up right after a
+        commit, they may not have it yet."""
+        log.error("task %s: %s; it is rebuilt from the changelog", task.name, error)
+        self._take_back(error)
+        self._close_task(task)
+        shutil.rmtree(self._directory_of(task.part, task.partition), ignore_errors=True)
+        for other in self.tasks.values():
+            if other.state is TaskState.RUNNING:
+                self._begin_restore(other, full=True)
+        self._begin_restore(self._make_task(task.part, task.partition), full=True)
+
     def _task_failed(self, task: Task, error: KStreamError) -> None:
         """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
         decided = not isinstance(error, ProcessingError) or task.suspicion.record_failed(error)
@@ -374,7 +389,8 @@ class StreamWorker:
                 self._close_task(self.tasks[name])
         for name, (part, partition) in wanted.items():
             task = self.tasks.get(name) or self._make_task(part, partition)
-            self._begin_restore(task, full=task.state is TaskState.CREATED)
+            self._begin_restore(task, full=self._doubtful or task.state is TaskState.CREATED)
+        self._doubtful = False
         self._assignment_is_new = True
         log.info("assigned %d partitions, %d tasks", len(partitions), len(self.tasks))
         return {at: max(0, self._by_input[at].positions[at]) if at in self._by_input else 0 for at in partitions}
@@ -383,14 +399,16 @@ class StreamWorker:
         """Commits what was done: these partitions may go to others. Tasks stay open: most come back at once."""
         try:
             self.commit()
-        except (TransactionError, TaskFailed) as error:
+        except (TransactionError, TaskFailed, StateDamaged) as error:
             self._take_back(error)
+            self._doubtful = True
         self._suspend()
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Others may own these partitions by now: nothing of them may be committed."""
         log.warning("lost %d partitions: the group had given us up", len(partitions))
         self._take_back(AbortRequired("the partitions were lost"))
+        self._doubtful = self.transaction.state is TransactionState.LOST
         self._suspend()
 
     def _suspend(self) -> None:
@@ -417,8 +435,7 @@ class StreamWorker:
     def _make_task(self, part: SubTopology, partition: int) -> Task:
         name = f"{part.name}/{partition}"
         settings = self._settings
-        directory = self.directory / directory_name(part.name) / str(partition)
-        backend = self._open(directory, [spec.name for spec in part.stores])
+        backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
         plan = plan_task(
             part,
             backend=backend,
@@ -444,6 +461,9 @@ class StreamWorker:
             log.error("%s; it is rebuilt from the changelog", error)
             shutil.rmtree(directory)
             return self.parts.backends(directory, stores)
+
+    def _directory_of(self, part: SubTopology, partition: int) -> Path:
+        return self.directory / directory_name(part.name) / str(partition)
 
     def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
         """Tables that agents write by any key get a check that the key's home is this partition."""
@@ -552,7 +572,7 @@ class StreamWorker:
         """Clean stop: drain, commit, leave, free everything."""
         try:
             self.commit()
-        except (TransactionError, TaskFailed) as error:
+        except (TransactionError, TaskFailed, StateDamaged) as error:
             log.warning("the last commit failed, its records will be processed again: %s", error)
         self.abandon()
 
@@ -590,6 +610,8 @@ def _attributed(task: Task) -> Iterator[None]:
             f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
             "looking for the record"
         ) from failed
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
     except TransactionError:
         raise
     except KStreamError as error:
