@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -22,6 +23,8 @@ from kstream.topology import Topology, build
 
 if TYPE_CHECKING:
     from kstream.config import Settings
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -218,6 +221,9 @@ class App:
             from kstream.runtime.supervisor import Supervisor
 
             count = os.cpu_count() or 1 if count is None else count
+            tasks = sum(partitions[part.topics[0]] for part in topology.parts)
+            if count > tasks:
+                log.warning("%d workers for %d tasks: %d of them will have nothing to do", count, tasks, count - tasks)
             return Supervisor(target or self._target(), self.name, held.name, settings, partitions, count).run()
         finally:
             held.release()

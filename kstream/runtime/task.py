@@ -22,7 +22,6 @@ from kstream.state.store import Store
 from kstream.topology import SubTopology
 from kstream.types import Clock, Fetch, TopicPartition
 
-
 log = logging.getLogger(__name__)
 
 
@@ -299,6 +298,8 @@ class Task:
 
     def rewind(self) -> dict[TopicPartition, int]:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
+        if self._working is not None:  # an agent was not through with it: it gets less the next time
+            self._chunk = max(1, len(self._working) // 4)
         for store in self.plan.stores.values():
             store.aborted()
         for operator in self.plan.operators:

@@ -6,7 +6,6 @@ It owns one consumer, one producer with its transaction, and the tasks of the pa
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -133,8 +132,8 @@ class StreamWorker:
 
     def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
         """Runs until `stop`. `every_step` is called after each turn (status reports)."""
-        self.start()
         try:
+            self.start()
             while not self._stopping:
                 self.step()
                 if every_step is not None:
@@ -150,8 +149,6 @@ class StreamWorker:
             self._running_lifespan = self.parts.lifespan(self.worker)
             self._loop.run_until_complete(anext(self._running_lifespan))
         self.transaction.start()
-        gc.collect()
-        gc.freeze()  # what was loaded so far stays: the collector need not look at it again
         topics = [topic for part in self.parts.topology.parts for topic in part.topics]
         self._consumer.subscribe(topics, self)
 
@@ -176,7 +173,8 @@ class StreamWorker:
         except TaskFailed as failed:
             self._task_failed(self.tasks[failed.task], failed.error)
         except StateDamaged as damaged:
-            self._rebuild(self.tasks[damaged.task], damaged.error)
+            if damaged.task in self.tasks:  # it may have left while its state was flushed
+                self._rebuild(self.tasks[damaged.task], damaged.error)
         except AbortRequired as error:
             self._abort(error)
         except ProducerLost as error:
@@ -295,7 +293,10 @@ class StreamWorker:
                         task.finish_work()
             if self._clock.monotonic() > deadline:
                 names = ", ".join(task.name for task in tasks if task.busy)
-                raise AbortRequired(f"agents of {names} took too long with what they were given")
+                raise AbortRequired(
+                    f"agents of {names} took longer than {self._settings.transaction_timeout / 2:g} s with what they "
+                    "were given: they get less now; where a single record may take so long, raise transaction_timeout"
+                )
             self._loop.call_later(0.001, self._loop.stop)
             self._loop.run_forever()
 
@@ -515,12 +516,12 @@ class StreamWorker:
     def _housekeeping(self) -> None:
         now = self._clock.monotonic()
         if self._flushing is not None and self._flushing.done():
-            self._flushing.result()
-            self._flushing = None
+            flushed, self._flushing = self._flushing, None
+            flushed.result()
         if self._flushing is None and now - self._last_flush >= self._settings.flush_interval:
             self._last_flush = now
-            backends = [task.backend for task in self.tasks.values() if task.state is TaskState.RUNNING]
-            self._flushing = self._flusher.submit(_flush_all, backends)
+            running = [task for task in self.tasks.values() if task.state is TaskState.RUNNING]
+            self._flushing = self._flusher.submit(_flush_all, running)
         if now - self._last_purge >= self._settings.flush_interval:
             self._last_purge = now
             self._purge()
@@ -538,7 +539,7 @@ class StreamWorker:
             if at.topic in internal and offset > 0
         }
         if before:
-            self._admin.delete_records(before)
+            self._admin.delete_records(before).add_done_callback(_log_failure)
 
     def _sample_keys(self, tasks: Sequence[Task]) -> None:
         """A key of a keyed table that belongs to another partition has two homes: looked for in one key a commit."""
@@ -594,9 +595,18 @@ class StreamWorker:
         self._loop.close()
 
 
-def _flush_all(backends: Sequence[Backend]) -> None:
-    for backend in backends:
-        backend.flush()
+def _flush_all(tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        try:
+            task.backend.flush()
+        except StateError as error:
+            raise StateDamaged(task.name, error) from error
+
+
+def _log_failure(purge: Future[None]) -> None:
+    error = purge.exception()
+    if error is not None:
+        log.warning("repartition topics could not be purged: %s; trying again later", error)
 
 
 @contextmanager
