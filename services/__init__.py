@@ -1,0 +1,1 @@
+"""Services written with kstream; each folder is one. See README.md."""

@@ -1,0 +1,88 @@
+"""`kstream demo`, scaled down, on a real Kafka."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+
+import pytest
+from confluent_kafka import Producer
+from rich.console import Console
+
+from kstream.errors import UsageError
+from kstream.runtime.kafka import KafkaClients
+from kstream.types import NewTopic
+from services.flights import audit, demo
+
+
+class Said(Console):
+    """A console that is no terminal, and what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(file=io.StringIO(), width=200, highlight=False)
+
+    @property
+    def text(self) -> str:
+        assert isinstance(self.file, io.StringIO)
+        return self.file.getvalue()
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+def test_a_worker_is_killed_and_nothing_is_lost(bootstrap_servers: str, said: Said) -> None:
+    status = demo.run(kill=True, workers=2, rate=4_000, bootstrap=bootstrap_servers, limit=16_000, console=said)
+    assert status == 0, said.text
+    assert re.search(r"16,000 flights in \d+\.\d s: 0 lost, 0 duplicated", said.text)
+    killed = re.search(r"SIGKILL to worker (\d)", said.text)
+    assert killed and f"worker {killed[1]} works again after" in said.text
+    assert "flights" not in " ".join(topics(bootstrap_servers)), "the demo leaves no topics"
+
+
+def test_the_audit_reads_what_is_committed_and_finds_a_record_too_many(
+    bootstrap_servers: str, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, read = audit.read_csv()[:1_000], audit.read
+    forged = json.dumps({"legs": 1}).encode()
+
+    def with_forgeries(client: Mapping[str, str]) -> audit.Outputs:
+        producer = Producer({**client, "transactional.id": "forger"})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(audit.AIRCRAFT, forged, b"N1")
+        producer.flush(30)
+        producer.abort_transaction(30)
+        assert audit.compare(audit.expect(rows), read(client), whole_year=False).ok
+        producer.begin_transaction()
+        producer.produce(audit.AIRCRAFT, forged, b"N1")
+        producer.commit_transaction(30)
+        return read(client)
+
+    monkeypatch.setattr(audit, "read_csv", lambda: rows)
+    monkeypatch.setattr(audit, "read", with_forgeries)
+    assert demo.run(kill=False, workers=1, rate=None, bootstrap=bootstrap_servers, limit=1_000, console=said) == 1
+    assert "0 lost, 1 duplicated" in said.text and "aircraft N1: 1 updates too many" in said.text
+
+
+def test_topics_of_someone_else_are_left_alone(bootstrap_servers: str, said: Said) -> None:
+    admin = KafkaClients(bootstrap_servers).admin()
+    admin.create_topics([NewTopic("flights-of-fancy", 1)], 15)
+    try:
+        with pytest.raises(UsageError, match=r"has flights-of-fancy: the demo needs topics of its own; delete these"):
+            demo.run(kill=False, workers=1, rate=None, bootstrap=bootstrap_servers, limit=10, console=said)
+        assert "flights-of-fancy" in topics(bootstrap_servers)
+    finally:
+        admin.delete_topics(["flights-of-fancy"], 15)
+        admin.close()
+
+
+def topics(servers: str) -> list[str]:
+    admin = KafkaClients(servers).admin()
+    try:
+        return list(admin.topics(15))
+    finally:
+        admin.close()
