@@ -1,5 +1,7 @@
 """kstream: Kafka-native stream processing in Python. These are the public names."""
 
+from typing import TYPE_CHECKING, Any
+
 from kstream.app import App
 from kstream.codecs import Codec
 from kstream.dsl.agent import Agent
@@ -10,6 +12,9 @@ from kstream.operators.agent import AgentStream, Event
 from kstream.runtime.context import Context, Worker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
+
+if TYPE_CHECKING:
+    from kstream.testing import TestDriver
 
 __all__ = [
     "Agent",
@@ -24,8 +29,18 @@ __all__ = [
     "Record",
     "Stream",
     "Table",
+    "TestDriver",
     "Topic",
     "Worker",
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The TestDriver is imported when it is wanted: services do without it."""
+    if name == "TestDriver":
+        from kstream.testing import TestDriver
+
+        return TestDriver
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from kstream.config import Settings
 from kstream.config.loading import load_target
-from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, UsageError
+from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, StateDirectoryError, UsageError
 from kstream.observe import logs
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.naming import Identity
@@ -31,6 +31,9 @@ from kstream.state.rocksdb import RocksBackend, RocksMemory
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
+
+_PASSING = (KafkaUnavailable, StateDirectoryError)
+"""Errors that may be over at the next start: no brokers, a full disk, a predecessor that still holds the state."""
 MAX_UNSENT = 1 << 20
 
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -159,14 +162,20 @@ def main() -> int:
         gc.set_threshold(*GC_THRESHOLDS)
         worker.run(reporter)
     except InstanceFenced as error:
-        reporter.write(Report(stopped_by=f"another process runs as {handover.instance!r}: {error}", usage=True))
+        reporter.write(Report(stopped_by=fenced(handover.instance, error), usage=True))
         return 2
     except KStreamError as error:
-        log.error("%s", error, exc_info=error.__cause__)
-        usage = isinstance(error, UsageError) and not isinstance(error, KafkaUnavailable)
+        usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)
+        if not usage:  # otherwise the supervisor says it, in one line
+            log.error("%s", error, exc_info=error.__cause__)
         reporter.write(Report(stopped_by=str(error), usage=usage))
         return error.exit_status
     return 0
+
+
+def fenced(instance: str, error: InstanceFenced) -> str:
+    """What to tell the user when another process took this identity over."""
+    return f"another instance runs as {instance!r}: give each its own --instance ({error})"
 
 
 def _stop(worker: StreamWorker) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from kstream.config import Settings
+from kstream.errors import UsageError
 from kstream.runtime.report import Handover, Report, decode, encode_handover
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Supervisor:
 
     def start(self) -> None:
         for worker in self.workers:
-            self._spawn(worker)
+            if not self._stopping:
+                self._spawn(worker)
 
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
@@ -105,7 +107,11 @@ class Supervisor:
                 deadline = float("inf")
 
     def run(self, every: Callable[[Supervisor], None] | None = None) -> int:
-        """Runs until SIGTERM or SIGINT (a second one kills). Returns the exit status."""
+        """Runs until SIGTERM or SIGINT (a second one kills). Returns the exit status.
+
+        Raises:
+            UsageError: what a worker ended with, where starting it again would not help.
+        """
         signals = 0
 
         def asked(*_: object) -> None:
@@ -120,12 +126,16 @@ class Supervisor:
                 self.poll(0.2)
                 if every is not None:
                     every(self)
+            if signals:
+                log.info("stopping: workers drain, commit and leave; a second signal ends them at once")
             self.wait()
         finally:
             self.stop(signal.SIGKILL)
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return 2 if self.failure else 0
+        if self.failure:
+            raise UsageError(self.failure)
+        return 0
 
     # ---- processes
 
@@ -158,6 +168,8 @@ class Supervisor:
             worker.process.stdin.flush()
         except BrokenPipeError:
             log.error("worker %d ended before it was told what to do", worker.index)
+        if self._stopping:  # the signal came while it was started
+            worker.process.send_signal(signal.SIGTERM)
 
     def _read(self, worker: WorkerProcess, descriptor: int) -> None:
         data = os.read(descriptor, 1 << 16)

@@ -64,7 +64,9 @@ def schema(kind: Any, what: str) -> Schema:
     except TypeError:  # an unhashable kind or codec object
         return Schema(kind, resolve(kind, what=what))
     if known is None:
-        known = _by_kind[kind] = Schema(kind, resolve(Any if kind is UNKNOWN else kind, what=what))
+        # What nobody declared travels as plain JSON, and by the same codec object: the same bytes serve both.
+        codec = schema(Any, what).codec if kind is UNKNOWN else resolve(kind, what=what)
+        known = _by_kind[kind] = Schema(kind, codec)
     return known
 
 
