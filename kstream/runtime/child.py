@@ -162,7 +162,7 @@ def main() -> int:
         gc.set_threshold(*GC_THRESHOLDS)
         worker.run(reporter)
     except InstanceFenced as error:
-        reporter.write(Report(stopped_by=fenced(handover.instance, error), usage=True))
+        reporter.write(Report(stopped_by=fenced(handover.instance, error), usage=True, fenced=True))
         return 2
     except KStreamError as error:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)

@@ -20,6 +20,7 @@ class Report(msgspec.Struct):
 
     Attributes:
         usage: the error is the user's to mend: restarting would not help.
+        fenced: another process took over this worker's identity, or Kafka took it for another.
     """
 
     records: int = 0
@@ -33,6 +34,7 @@ class Report(msgspec.Struct):
     tasks: list[TaskReport] = []
     stopped_by: str | None = None
     usage: bool = False
+    fenced: bool = False
 
 
 encode = msgspec.json.Encoder().encode

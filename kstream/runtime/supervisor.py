@@ -24,6 +24,9 @@ from kstream.runtime.report import Handover, Report, decode, encode_handover
 
 log = logging.getLogger(__name__)
 
+FENCED_AGAIN = 120.0
+"""Seconds within which a worker that is fenced a second time has another one with its name."""
+
 
 @dataclass(slots=True)
 class WorkerProcess:
@@ -37,7 +40,7 @@ class WorkerProcess:
     restarts: int = 0
     pause: float = 0.0
     start_at: float | None = None
-    done: bool = False
+    fenced: float = float("-inf")
     _buffer: bytes = b""
 
     @property
@@ -191,7 +194,7 @@ class Supervisor:
         worker.process = None
         if self._stopping:
             return
-        if worker.report.usage and worker.report.stopped_by:
+        if worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
             self.failure = worker.report.stopped_by
             self.stop()
             return
@@ -203,6 +206,17 @@ class Supervisor:
         worker.start_at = now + worker.pause
         worker.restarts += 1
         log.error("worker %d %s: starting it again in %.1f s", worker.index, _ending(status), worker.pause)
+
+    def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
+        """Whether a fencing may be of our own making. A static member that lost its brokers and joins again can be
+        fenced by a heartbeat of its own that was still under way (librdkafka; seen when a broker was killed and came
+        back). Started again it fences whoever has its name; fenced once more, there is somebody."""
+        if not worker.report.fenced:
+            return False
+        first, worker.fenced = now - worker.fenced > FENCED_AGAIN, now
+        if first:
+            log.error("%s; worker %d tries once to take over", worker.report.stopped_by, worker.index)
+        return first
 
     def _drain(self, worker: WorkerProcess) -> None:
         """Reads what a dead worker still said."""

@@ -1,0 +1,149 @@
+"""Faults for worker processes: SIGKILL, by their own hand, around a named step of the engine. Nothing of this is in the
+engine; the service that a worker loads installs it, when the environment asks for it.
+
+    KSTREAM_TEST_DIR   a directory shared with the test
+    KSTREAM_TEST_KILL  "<step>:<before|after>:<n>[@<instance>]": kill around the n-th call of the step
+
+Calls are counted from when the file `armed` is there. A fault strikes once over all processes; what was going on then
+lies in the file `struck`. While the file `no-flush` is there, local state is not flushed to disk; `flushed` counts
+the flushes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transaction", "apply_to_state")
+"""Functions of kstream.runtime.checkpoint, in their order."""
+
+RESTORE = {"restore_apply": "_apply", "restore_end": "_end_tail", "restore_finish": "_finish"}
+REBALANCE = ("assigned", "revoked")
+
+_worker: Any = None
+_produced_before = 0
+_fault: _Fault | None = None
+
+
+class _Fault:
+    def __init__(self, order: str, directory: Path) -> None:
+        order, _, self.instance = order.partition("@")
+        self.step, self.when, count = order.split(":")
+        self.left = int(count)
+        self.directory = directory
+        self._armed = False
+
+    def passes(self, step: str, when: str) -> None:
+        if step != self.step or when != self.when or not self.is_armed():
+            return
+        self.left -= 1
+        if self.left == 0:
+            self.strike()
+
+    def is_armed(self) -> bool:
+        if not self._armed and (not self.instance or (_worker and _worker.worker.instance == self.instance)):
+            self._armed = (self.directory / "armed").exists()
+        return self._armed
+
+    def strike(self) -> None:
+        transaction = _worker.transaction
+        told = {
+            "step": self.step,
+            "when": self.when,
+            "instance": _worker.worker.instance,
+            "worker": _worker.worker.index,
+            "transaction": transaction.state.value,
+            "records": transaction.produced - _produced_before,
+            "restoring": len(_worker.restorer),
+        }
+        try:
+            mark = os.open(self.directory / "struck", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return
+        if told["transaction"] == "open" and transaction._id is not None:
+            transaction._producer.flush(10)  # so that the brokers have what was sent: the transaction is open there too
+        os.write(mark, json.dumps(told).encode())
+        os.close(mark)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def here(step: str, when: str) -> None:
+    """Called by the service's own functions."""
+    if _fault is not None:
+        _fault.passes(step, when)
+
+
+def install() -> None:
+    """Patches the engine of this process, if it is a worker's and the environment says so."""
+    global _fault
+    directory, order = os.environ.get("KSTREAM_TEST_DIR"), os.environ.get("KSTREAM_TEST_KILL")
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    if directory is None or program is None or program.name != "kstream.runtime.child":
+        return
+    from kstream.runtime import worker as worker_module
+
+    _control_flushes(worker_module, Path(directory))
+    if order is None or (Path(directory) / "struck").exists():
+        return
+    from kstream.runtime import checkpoint
+    from kstream.runtime.restore import Restorer
+    from kstream.runtime.transaction import Transaction
+
+    _fault = _Fault(order, Path(directory))
+    _remember_worker(worker_module.StreamWorker, Transaction)
+    for step in STEPS:
+        _wrap(checkpoint, step, step)
+    for step, method in RESTORE.items():
+        _wrap(Restorer, method, step)
+    for step in REBALANCE:
+        _wrap(worker_module.StreamWorker, step, step)
+
+
+def _wrap(owner: Any, name: str, step: str) -> None:
+    function: Callable[..., Any] = getattr(owner, name)
+    fault = _fault
+    assert fault is not None
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        fault.passes(step, "before")
+        result = function(*arguments, **named)
+        fault.passes(step, "after")
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _remember_worker(worker: Any, transaction: Any) -> None:
+    start, begin = worker.start, transaction.begin
+
+    def remembering(self: Any) -> None:
+        global _worker
+        _worker = self
+        start(self)
+
+    def counting(self: Any) -> None:
+        global _produced_before
+        if self.state.value == "idle":
+            _produced_before = self.produced
+        begin(self)
+
+    worker.start, transaction.begin = remembering, counting
+
+
+def _control_flushes(worker_module: Any, directory: Path) -> None:
+    flush_all = worker_module._flush_all
+
+    def flush(backends: Any) -> None:
+        if not (directory / "no-flush").exists():
+            flush_all(backends)
+            with (directory / "flushed").open("a") as told:
+                told.write(".")
+
+    worker_module._flush_all = flush

@@ -1,0 +1,222 @@
+"""Whole instances: signals to supervisor and workers, a frozen worker, a broker that dies, two with one name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstream.devbroker import DevBroker
+from support.kafka import Reader, read
+from support.running import Command, alive, kill, until
+from support.scenario import Scenario, Scenarios, scenarios
+
+PHASE = 1200
+
+
+def workers_of(command: Command, count: int) -> list[int]:
+    return until(lambda: len(command.children) == count and command.children, "the workers")
+
+
+def committed_records(service: Scenario) -> int:
+    """Offsets in all outputs and changelogs: records and markers."""
+    return service.changelog_records() + service.output_records()
+
+
+# ---- the end of an instance
+
+
+def test_sigterm_drains_commits_and_leaves(scenario: Scenarios) -> None:
+    """A restart processes nothing twice and replays nothing: the state was flushed, the offsets are committed. The
+    session lasts, so that each worker gets what it had."""
+    service = scenario(flush_interval=60, session_timeout=20)
+    command = service.command(workers=2)
+    service.feed(PHASE)
+    workers = workers_of(command, 2)
+    service.until(lambda: service.output.rows[f"{service.app}.counts"], "the first output")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait() == 0
+    assert not any(map(alive, workers))
+    assert "Traceback" not in command.err.read_text()
+    done = committed_records(service)
+    instance = service.start(workers=2)
+    service.processed()
+    service.settled()
+    assert [report.restored for report in instance.reports] == [0, 0]
+    service.stop()
+    service.check()
+    assert committed_records(service) >= done
+
+
+def test_sigterm_in_the_middle_of_a_transaction(scenario: Scenarios) -> None:
+    """Faust #47: the next recovery hung. It is committed on the way out, and the restart goes on at once."""
+    service = scenario(commit_interval=4, transaction_timeout=20)
+    command = service.command()
+    service.feed(PHASE)
+    open_transaction(service)
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait() == 0
+    assert len(read(service.servers, [f"{service.app}.counts"])[f"{service.app}.counts"]) > 0
+    instance = service.start()
+    began = time.monotonic()
+    service.until(lambda: len(instance.tasks()) == 8, "the tasks to run", seconds=15)
+    assert time.monotonic() - began < 10
+    service.processed()
+    service.stop()
+    service.check()
+
+
+def open_transaction(service: Scenario) -> None:
+    """Waits until Kafka has records in the output that nobody may read yet."""
+    topic = f"{service.app}.counts"
+    reader = Reader(service.servers, [topic], "read_uncommitted")
+    service.until(lambda: reader.poll() or len(reader.rows[topic]) > len(service.output.rows[topic]), "a transaction")
+    reader.close()
+
+
+def test_a_second_sigterm_ends_it_at_once(scenario: Scenarios) -> None:
+    """The first one is held up by an agent that takes its time; nothing is lost."""
+    service = scenario(commit_interval=4, transaction_timeout=60)
+    service.setenv("KSTREAM_TEST_PAUSE", "0.5")
+    service.feed(400)
+    command = service.command()
+    (worker,) = workers_of(command, 1)
+    service.says(command, "runs after")
+    command.process.send_signal(signal.SIGTERM)
+    service.says(command, "stopping")
+    began = time.monotonic()
+    command.process.send_signal(signal.SIGTERM)
+    command.wait(10)
+    assert time.monotonic() - began < 2
+    assert not alive(worker)
+    assert not read(service.servers, [f"{service.app}.counts"])[f"{service.app}.counts"], "it was to be cut short"
+    service.setenv("KSTREAM_TEST_PAUSE", "0")
+    service.start()
+    service.processed()
+    service.stop()
+    service.check()
+
+
+def test_workers_stop_by_themselves_when_the_supervisor_is_killed(scenario: Scenarios) -> None:
+    """They drain, commit and leave; an instance started at once waits for them and takes over."""
+    service = scenario()
+    command = service.command(workers=2)
+    workers = workers_of(command, 2)
+    service.feed(PHASE)
+    service.until(lambda: service.output.rows[f"{service.app}.counts"], "the first output")
+    command.process.kill()
+    command.process.wait()
+    successor = service.command(workers=2)
+    service.until(lambda: not any(map(alive, workers)), "the orphans' end", seconds=10)
+    service.feed(PHASE)
+    service.processed()
+    assert successor.process.poll() is None
+    successor.process.send_signal(signal.SIGTERM)
+    assert successor.wait() == 0
+    service.check()
+
+
+# ---- one worker of an instance
+
+
+def test_a_frozen_worker_is_fenced_when_it_thaws(scenario: Scenarios) -> None:
+    """SIGSTOP past the session's end, in a transaction; another instance owns its partitions meanwhile."""
+    service = scenario(commit_interval=1.5)
+    first = service.start("a")
+    service.feed(PHASE)
+    service.processed()
+    second = service.start("b")
+    service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared")
+    service.feed(PHASE)
+    open_transaction(service)
+    (frozen,) = first.pids
+    os.kill(frozen, signal.SIGSTOP)
+    service.until(lambda: len(second.tasks()) == 8, "the second instance to own everything")
+    service.feed(PHASE)
+    service.processed()
+    os.kill(frozen, signal.SIGCONT)
+    service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared again")
+    service.feed(PHASE)
+    service.processed()
+    service.stop()
+    service.check()
+
+
+def test_restarts_back_off_and_the_others_go_on(scenario: Scenarios) -> None:
+    service = scenario(restart_initial=0.2, restart_multiplier=3.0, restart_max=1.0)
+    instance = service.start(workers=2)
+    service.feed(PHASE)
+    service.processed()
+    pauses, other = [], instance.supervisor.workers[1].pid
+    worker = instance.supervisor.workers[0]
+    for life in range(3):
+        pid = service.until(lambda: worker.pid, "the worker to be back")
+        kill(pid)
+        service.until(lambda: worker.restarts > life, "its end to be noticed")  # noqa: B023  # called at once
+        pauses.append(worker.pause)
+    assert pauses == pytest.approx([0.2, 0.6, 1.0])
+    service.feed(PHASE)
+    service.processed()
+    assert instance.supervisor.workers[1].pid == other
+    service.stop()
+    service.check()
+
+
+# ---- two instances with one identity
+
+
+def test_the_second_of_two_with_one_identity_fences_the_first(scenario: Scenarios) -> None:
+    """On two machines (here: state directories), where no lock can tell. The first ends with one line and status 2."""
+    service = scenario()
+    first = service.command("twin")
+    service.feed(PHASE)
+    service.processed()
+    second = service.command("twin", state_dir=service.directory / "state-elsewhere")
+    assert first.wait() == 2
+    lines = first.err.read_text().strip().splitlines()
+    assert lines[-1].startswith("kstream: ") and "'twin'" in lines[-1]
+    assert "Traceback" not in first.err.read_text()
+    service.feed(PHASE)
+    service.processed()
+    assert second.process.poll() is None
+    second.process.send_signal(signal.SIGTERM)
+    assert second.wait() == 0
+    service.check()
+
+
+# ---- the broker
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[DevBroker]:
+    with DevBroker(data_dir=tmp_path / "broker") as started:
+        yield started
+
+
+@pytest.fixture
+def mortal(broker: DevBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenarios]:
+    """Scenarios on a broker of their own."""
+    yield from scenarios(broker.bootstrap_servers, tmp_path, monkeypatch)
+
+
+def test_the_broker_dies_and_comes_back(mortal: Scenarios, broker: DevBroker) -> None:
+    """robinhood/faust #736: after a reset of the broker it processed and never committed again."""
+    service = mortal()
+    instance = service.start(workers=2)
+    service.feed(PHASE)
+    service.processed()
+    service.feed(PHASE)
+    restart = threading.Thread(target=broker.restart, kwargs={"kill": True})
+    restart.start()
+    service.until(lambda: not restart.is_alive(), "the broker to be back", 60)
+    service.processed(60)
+    service.feed(PHASE)
+    service.processed(60)
+    assert sum(report.commits for report in instance.reports) > 0
+    service.stop()
+    service.check()

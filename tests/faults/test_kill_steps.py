@@ -1,0 +1,145 @@
+"""A worker is killed around every step of the checkpoint, during processing, during restore and during rebalances.
+
+Each time the supervisor starts it again, everything comes out exactly once, local state and changelogs agree with it,
+and only the tail of the changelogs since the last flush was replayed: a crash never wipes state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from faults.injection import RESTORE, STEPS
+from support.kafka import read
+from support.running import kill
+from support.scenario import Scenario, Scenarios
+
+PHASE = 1200
+
+
+def begin(service: Scenario, workers: int = 1) -> int:
+    """Processes a part and sees it flushed to disk; nothing is flushed after that. Returns the changelogs' length."""
+    service.feed(PHASE)
+    service.start(workers=workers)
+    service.processed()
+    service.flushed()
+    service.stop_flushing()
+    return service.changelog_records()
+
+
+def strike(service: Scenario) -> dict[str, Any]:
+    """Lets the fault strike while input comes, and waits until everything is processed all the same."""
+    service.arm()
+    service.feed_until(lambda: service.struck, "the fault to strike")
+    service.feed(PHASE // 3)
+    service.processed()
+    service.settled()
+    assert service.struck is not None
+    return service.struck
+
+
+@pytest.mark.parametrize("step", [*STEPS, "processing"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_around_a_step_of_the_checkpoint(scenario: Scenarios, step: str, when: str) -> None:
+    service = scenario()
+    service.order(f"{step}:{when}:{333 if step == 'processing' else 2}")
+    flushed = begin(service, workers=2)
+    told = strike(service)
+
+    assert (told["step"], told["when"]) == (step, when)
+    committed = (step, when) == ("commit_transaction", "after") or step == "apply_to_state"
+    if committed:
+        assert told["transaction"] == "idle"
+    else:
+        assert told["transaction"] == "open"
+        if step != "processing":  # within a batch: its outputs are on their way when it is through
+            assert told["records"] > 0
+            assert aborted_records(service) > 0, "Kafka never had the open transaction's records"
+    (killed,) = [worker for worker in service.instances[0].supervisor.workers if worker.restarts]
+    assert (killed.index, killed.restarts) == (told["worker"], 1)
+    restored = killed.report.restored
+    assert restored <= service.changelog_records() - flushed, "more than the tail was replayed"
+    if committed:
+        assert restored > 0, "what was committed and not flushed is replayed"
+    service.stop()
+    service.check()
+
+
+def aborted_records(service: Scenario) -> int:
+    """Records in the counts that no reader of committed ones sees."""
+    topic = f"{service.app}.counts"
+    rows = [read(service.servers, [topic], isolation)[topic] for isolation in ("read_uncommitted", "read_committed")]
+    return len(rows[0]) - len(rows[1])
+
+
+@pytest.mark.parametrize("step", RESTORE)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_during_a_restore(scenario: Scenarios, step: str, when: str) -> None:
+    """The worker is killed, and killed again while it replays what the first kill made it lose."""
+    service = scenario()
+    service.order(f"{step}:{when}:3")
+    flushed = begin(service)
+    service.feed(PHASE)
+    service.processed()
+    tail = service.changelog_records() - flushed
+    service.arm()
+    (instance,) = service.instances
+    (pid,) = instance.pids
+    kill(pid)
+    service.until(lambda: service.struck, "the fault to strike")
+    service.feed(PHASE // 3)
+    service.processed()
+    service.settled()
+
+    told = service.struck
+    assert told and told["step"] == step and told["restoring"] > 0
+    assert instance.restarts == 2
+    assert 0 < instance.reports[0].restored <= tail
+    service.stop()
+    service.check()
+
+
+JOINING = ["revoked:before:1@a", "revoked:after:1@a", "assigned:before:1@a", "assigned:after:1@a", "assigned:after:1@b"]
+
+
+@pytest.mark.parametrize("fault", JOINING)
+def test_killed_while_a_second_instance_joins(scenario: Scenarios, fault: str) -> None:
+    service = scenario()
+    service.order(fault)
+    begin(service)
+    service.arm()
+    second = service.start("b")
+    told = strike(service)
+
+    assert told["instance"] == fault[-1]
+    if fault == "revoked:before:1@a":
+        assert told["transaction"] == "open" and told["records"] > 0
+    first = service.instances[0]
+    service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared")
+    assert first.restarts + second.restarts == 1
+    service.feed(PHASE // 3)
+    service.processed()
+    service.stop()
+    service.check()
+
+
+@pytest.mark.parametrize("fault", ["revoked:before:1@a", "assigned:after:1@a"])
+def test_killed_while_a_second_instance_leaves(scenario: Scenarios, fault: str) -> None:
+    """The second is gone for good; the first is killed when it takes over."""
+    service = scenario()
+    service.order(fault)
+    second = service.start("b")
+    begin(service)
+    first = service.instances[1]
+    service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared")
+    second.stop()
+    told = strike(service)
+
+    assert told["instance"] == "a"
+    service.until(lambda: len(first.tasks()) == 8, "all tasks")
+    assert first.restarts == 1
+    service.feed(PHASE // 3)
+    service.processed()
+    service.stop()
+    service.check()

@@ -1,0 +1,97 @@
+"""Topics, written and read with plain confluent-kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+
+class Row(NamedTuple):
+    """One record. `timestamp` is in ms since the epoch."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+    timestamp: int
+
+
+class Reader:
+    """Reads whole topics, on and on: `rows` has what came so far, by topic, each partition in its order."""
+
+    def __init__(self, servers: str, topics: Sequence[str], isolation: str = "read_committed") -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": "tests",
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        found = self._consumer.list_topics(timeout=20).topics
+        self.partitions = [TopicPartition(topic, p, 0) for topic in topics for p in found[topic].partitions]
+        self.rows: dict[str, list[Row]] = {topic: [] for topic in topics}
+        self._at_end: set[tuple[str, int]] = set()
+        self._consumer.assign(self.partitions)
+
+    def poll(self, timeout: float = 0.05) -> None:
+        """Takes what is there, waiting `timeout` seconds at most for the first record."""
+        first = self._consumer.poll(timeout)
+        for message in [] if first is None else [first, *self._consumer.consume(10_000, 0)]:
+            at = (message.topic(), message.partition())
+            error = message.error()
+            if error is None:
+                self._at_end.discard(at)
+                self.rows[at[0]].append(
+                    Row(at[1], message.offset(), message.key(), message.value(), message.timestamp()[1])
+                )
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._at_end.add(at)
+
+    @property
+    def at_end(self) -> bool:
+        return len(self._at_end) == len(self.partitions)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read(servers: str, topics: Sequence[str], isolation: str = "read_committed") -> dict[str, list[Row]]:
+    """All records of these topics, to their ends as of now."""
+    from support.running import until
+
+    reader = Reader(servers, topics, isolation)
+    until(lambda: reader.at_end, "the ends of " + ", ".join(topics), each=reader.poll)
+    reader.close()
+    return reader.rows
+
+
+def write(servers: str, topic: str, records: Iterable[tuple[str, bytes, int]]) -> None:
+    """Writes (key, value, timestamp), partitioned as Java clients do."""
+    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 5})
+    for key, value, timestamp in records:
+        producer.produce(topic, value, key.encode(), timestamp=timestamp)
+        producer.poll(0)
+    assert producer.flush(20) == 0
+
+
+def create(servers: str, topic: str, partitions: int, **config: str) -> None:
+    settings = {name.replace("_", "."): value for name, value in config.items()}
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(topic, partitions, config=settings)])[topic].result(20)
+
+
+def ends(servers: str, topic: str) -> list[tuple[int, int]]:
+    """(start, end) of each partition, read uncommitted."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "tests", "isolation.level": "read_uncommitted"})
+    count = len(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
+    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20) for p in range(count)]
+    consumer.close()
+    return found

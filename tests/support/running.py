@@ -1,0 +1,156 @@
+"""Instances of a service, in their own processes, and conditions with deadlines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import kstream
+from kstream.config import Settings
+from kstream.runtime.child import options_from
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.report import Report
+from kstream.runtime.supervisor import Supervisor
+
+TESTS = Path(__file__).parent.parent
+
+
+def until(
+    condition: Callable[[], Any], what: str, seconds: float = 40.0, each: Callable[[], object] = lambda: None
+) -> Any:
+    """Waits for a condition and returns what it gave; calls `each` again and again meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
+        each()
+        time.sleep(0.005)
+    return found
+
+
+class Instance:
+    """A real Supervisor with real worker processes, polled by the test.
+
+    `lives` keeps the last report of each life of each worker.
+    """
+
+    def __init__(
+        self, target: str, app: str, name: str, settings: Settings, partitions: dict[str, int], workers: int = 1
+    ) -> None:
+        self.name, self.settings = name, settings
+        self.supervisor = Supervisor(target, app, name, settings, partitions, workers)
+        self.lives: dict[tuple[int, int], Report] = {}
+        self._asked: list[subprocess.Popen[bytes]] | None = None
+        self.supervisor.start()
+
+    def poll(self) -> None:
+        self.supervisor.poll(0.0)
+        for worker in self.supervisor.workers:
+            if worker.process is not None and worker.report.tasks:
+                self.lives[worker.index, worker.restarts] = worker.report
+
+    @property
+    def reports(self) -> list[Report]:
+        return [worker.report for worker in self.supervisor.workers]
+
+    @property
+    def restarts(self) -> int:
+        return sum(worker.restarts for worker in self.supervisor.workers)
+
+    @property
+    def pids(self) -> list[int]:
+        return [worker.pid for worker in self.supervisor.workers if worker.pid]
+
+    def tasks(self, state: str = "running") -> list[str]:
+        return [task.name for report in self.reports for task in report.tasks if task.state == state]
+
+    def ask_to_stop(self) -> None:
+        """Once: a second time would mean "at once"."""
+        if self._asked is None:
+            self._asked = [worker.process for worker in self.supervisor.workers if worker.process]
+            self.supervisor.stop()
+
+    def stop(self, seconds: float = 20.0) -> None:
+        """A clean stop: every worker must leave by itself."""
+        self.ask_to_stop()
+        processes = self._asked or []
+        until(lambda: not self.supervisor.running, "the workers' end", seconds, each=self.poll)
+        assert [process.returncode for process in processes] == [0] * len(processes)
+
+    def kill(self) -> None:
+        self.supervisor.stop(signal.SIGKILL)
+        until(lambda: not self.supervisor.running, "the workers' end", 10, each=self.poll)
+
+
+def prepare(app: kstream.App, settings: Settings) -> dict[str, int]:
+    """Creates or checks the app's topics."""
+    admin = KafkaClients(settings.bootstrap_servers, options_from(settings, app.name)).admin()
+    try:
+        return prepare_topics(app.topology(), admin, settings, timeout=30)
+    finally:
+        admin.close()
+
+
+class Command:
+    """`kstream ...` as a process of its own; what it prints goes to files in `directory`."""
+
+    def __init__(self, directory: Path, *arguments: object, cwd: Path = TESTS, **environment: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.out, self.err = directory / "out", directory / "err"
+        with self.out.open("ab") as out, self.err.open("ab") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kstream.cli", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=cwd,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def children(self) -> list[int]:
+        return children_of(self.process.pid)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """For clean-up: nothing of it is left."""
+        pids = self.children
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid in pids:
+            kill(pid)
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def poll_all(instances: Iterable[Instance]) -> None:
+    for instance in instances:
+        instance.poll()
