@@ -269,7 +269,11 @@ class Restorer:
 
     def _replay(self, max_records: int, timeout: float) -> None:
         assert self._reader is not None
-        polled = self._reader.poll(max_records, timeout)
+        try:
+            polled = self._reader.poll(max_records, timeout)
+        except StateError as error:
+            self._ask_again(error)
+            return
         for fetch in polled.fetches:
             tail = self._tails.get(fetch.at)
             if tail is not None and fetch.last_offset >= tail.position:
@@ -279,6 +283,18 @@ class Restorer:
         for at in finished:
             with _damage_of(self._tails[at].task):
                 self._end_tail(at, polled.ends[at])
+
+    def _ask_again(self, error: StateError) -> None:
+        """A position is no longer in its changelog (records were deleted meanwhile): the bounds are asked for anew,
+        and what lies outside them is rebuilt."""
+        log.warning("restore: %s", error)
+        for one in self._restoring.values():
+            if one.tails:
+                for at in one.tails:
+                    del self._tails[at]
+                one.tails.clear()
+                one.stage = Stage.ENDS
+                one.not_before = self._clock.monotonic() + RETRY_SECONDS
 
     def _apply(self, tail: _Tail, fetch: Fetch) -> None:
         values = fetch.values()
