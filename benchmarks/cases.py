@@ -1,0 +1,233 @@
+"""What is compared with what, and how good it has to be."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from benchmarks.child import Watch
+from benchmarks.data import Data, delete_topics
+from benchmarks.runs import Outcome, Service, outcome_of, run_restore_yardstick, run_yardstick
+
+DEFAULT_INTERVAL = 0.2
+"""kstream's own default for `commit_interval`, for the yardstick; the services do not set it."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of each: records over keys."""
+
+    main: Data
+    cold: Data
+    long: Data
+    memory_from: int
+    """Where in `long` the memory is first looked at."""
+
+
+FULL = Sizes(Data(5_000_000, 20_000), Data(2_000_000, 2_000_000), Data(20_000_000, 20_000), 5_000_000)
+QUICK = Sizes(Data(400_000, 20_000), Data(200_000, 200_000), Data(1_600_000, 20_000), 400_000)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table. `bar` and `aim` are ratios to the yardstick; for `memory` the bar is an upper one."""
+
+    name: str
+    title: str
+    kind: str
+    bar: float
+    aim: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that are compared with one run of the yardstick in each repetition."""
+
+    cases: tuple[Case, ...]
+    emit: str
+    interval: float | None
+    cold: bool = False
+
+
+GROUPS = (
+    Group(
+        (
+            Case("update", "DSL, a record out per record in", "update", 0.85),
+            Case("agent", "async generator with a table", "agent", 0.6),
+            Case("untyped", "untyped JSON (dict)", "untyped", 0.5),
+        ),
+        "update",
+        1.0,
+    ),
+    Group((Case("commit", "DSL, one per changed key and commit", "commit", 0.75, 0.85),), "commit", 1.0),
+    Group((Case("update-default", "the first, commits every 0.2 s", "update", 0.85),), "update", None),
+    Group((Case("commit-default", "one per key and commit, every 0.2 s", "commit", 0.75, 0.85),), "commit", None),
+    Group((Case("cold", "cold state, each key once", "update", 1.3, 1.5),), "update", 1.0, cold=True),
+)
+RESTORE = Case("restore", "restore from the changelog", "update", 0.8)
+MEMORY = Case("memory", "resident memory", "update", 1.1)
+ALL = (*(case for group in GROUPS for case in group.cases), RESTORE, MEMORY)
+NAMES = tuple(case.name for case in ALL)
+
+
+@dataclass(slots=True)
+class Row:
+    """A case with what was measured, a pair for each repetition. For `memory` the pair is resident bytes."""
+
+    case: Case
+    yardstick: list[Outcome] = field(default_factory=list)
+    kstream: list[Outcome] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [mine.rate / theirs.rate for theirs, mine in zip(self.yardstick, self.kstream, strict=True)]
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the repetitions' ratios."""
+        return median(self.ratios) if self.ratios else None
+
+    @property
+    def met(self) -> bool | None:
+        if self.failures or self.ratio is None:
+            return None
+        return self.ratio <= self.case.bar if self.case is MEMORY else self.ratio >= self.case.bar
+
+
+class Shown(Protocol):
+    """How a run is shown while it lasts."""
+
+    def __call__(self, what: str, total: int | None) -> Callable[[int], None]: ...
+
+
+class Bench:
+    """Runs the chosen cases, and keeps the rows.
+
+    A case that fails is noted in its row and not tried again; the others go on.
+    """
+
+    def __init__(self, bootstrap: str, sizes: Sizes, chosen: tuple[str, ...], shown: Shown) -> None:
+        self.bootstrap, self.sizes, self.chosen = bootstrap, sizes, chosen
+        self.rows = {case.name: Row(case) for case in ALL if case.name in chosen}
+        self._shown = shown
+        self._numbers = itertools.count()
+        self._with_changelog: Service | None = None
+
+    def data(self) -> list[Data]:
+        """The topics that the chosen cases read."""
+        sizes, needed = self.sizes, []
+        if any(self._cases(group) for group in GROUPS if not group.cold):
+            needed.append(sizes.main)
+        if {"cold", "restore"} & self.rows.keys():
+            needed.append(sizes.cold)
+        return [*needed, sizes.long] if "memory" in self.rows else needed
+
+    def repeat(self, repetition: int) -> None:
+        """All chosen cases once. Odd repetitions begin with kstream, so that a drift of the machine favours nobody."""
+        for group in GROUPS:
+            cases = self._cases(group)
+            if cases:
+                self._group(group, cases, yardstick_first=repetition % 2 == 0)
+        if "restore" in self.rows:
+            self._guarded((RESTORE,), self._restore)
+        if self._with_changelog is not None:
+            self._with_changelog.remove()
+            self._with_changelog = None
+
+    def memory(self) -> None:
+        """One run: resident memory after so many records and after four times as many."""
+        if "memory" in self.rows:
+            self._guarded((MEMORY,), self._memory)
+
+    # ---- the runs
+
+    def _cases(self, group: Group) -> tuple[Case, ...]:
+        return tuple(case for case in group.cases if case.name in self.rows and not self.rows[case.name].failures)
+
+    def _group(self, group: Group, cases: tuple[Case, ...], *, yardstick_first: bool) -> None:
+        data = self.sizes.cold if group.cold else self.sizes.main
+
+        def yardstick() -> Outcome:
+            self._shown(f"yardstick, {group.emit}", None)
+            name = f"bench-{os.getpid()}-{next(self._numbers)}-yardstick"
+            return run_yardstick(self.bootstrap, data, name, group.emit, group.interval or DEFAULT_INTERVAL)
+
+        def run() -> None:
+            theirs = yardstick() if yardstick_first else None
+            mine = [(case, outcome) for case in cases for outcome in self._service(case, group, data)]
+            theirs = theirs or yardstick()
+            for case, outcome in mine:
+                self.rows[case.name].yardstick.append(theirs)
+                self.rows[case.name].kstream.append(outcome)
+
+        self._guarded(cases, run)
+
+    def _service(self, case: Case, group: Group, data: Data) -> Iterator[Outcome]:
+        """The outcome of one run, or none when it failed."""
+        service = self._make(case.kind, data, group.interval)
+
+        def run() -> None:
+            result = service.run(Watch(data.records), self._shown(f"kstream, {case.title}", data.records))
+            service.check()
+            outcomes.append(outcome_of(result))
+
+        outcomes: list[Outcome] = []
+        self._guarded((case,), run)
+        if group.cold and "restore" in self.rows and outcomes:
+            self._with_changelog = service
+        else:
+            service.remove()
+        yield from outcomes
+
+    def _restore(self) -> None:
+        data = self.sizes.cold
+        service = self._with_changelog
+        if service is None:
+            service = self._make("update", data, 1.0)
+            service.run(Watch(data.records), self._shown("kstream, writing a changelog", data.records))
+            self._with_changelog = service
+        self._shown("yardstick, restore", None)
+        theirs = run_restore_yardstick(self.bootstrap, f"{service.name}-totals-changelog", data.records)
+        watch = Watch(data.records, restore=True)
+        mine = outcome_of(service.run(watch, self._shown(f"kstream, {RESTORE.title}", data.records)))
+        service.check()  # nothing was processed twice
+        self.rows["restore"].yardstick.append(theirs)
+        self.rows["restore"].kstream.append(mine)
+
+    def _memory(self) -> None:
+        data = self.sizes.long
+        service = self._make(MEMORY.kind, data, 1.0)
+        result = service.run(Watch(data.records), self._shown(f"kstream, {MEMORY.title}", data.records))
+        service.check()
+        service.remove()
+        row = self.rows["memory"]
+        outcome = outcome_of(result)
+        first, last = (resident(result.rss, at) for at in (self.sizes.memory_from, data.records))
+        row.yardstick.append(Outcome(first, 0.0))
+        row.kstream.append(Outcome(last, outcome.cpu, {**outcome.details, "rate": outcome.rate}))
+
+    def _make(self, kind: str, data: Data, interval: float | None) -> Service:
+        name = f"bench-{os.getpid()}-{next(self._numbers)}-{kind}"
+        return Service(self.bootstrap, kind, data, name, interval)
+
+    def _guarded(self, cases: tuple[Case, ...], run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Exception as error:
+            for case in cases:
+                self.rows[case.name].failures.append(f"{type(error).__name__}: {error}")
+
+    def clean_up(self) -> None:
+        """Deletes what broken runs have left."""
+        delete_topics(self.bootstrap, f"bench-{os.getpid()}-")
+
+
+def resident(samples: list[tuple[int, int]], records: int) -> float:
+    """Bytes around that many records: the median over the last tenth before."""
+    near = [size for done, size in samples if 0.9 * records <= done <= records]
+    return median(near or [size for done, size in samples if done <= records] or [samples[0][1]])

@@ -1,0 +1,144 @@
+"""One kstream worker, timed from inside: `kstream.runtime.child`, the very process that `kstream run` starts, with a
+reporter that also looks at the clock.
+
+The environment variable `KSTREAM_BENCH_WATCH` says what to wait for (see `Watch`). The result is one line of JSON on
+standard output; then the worker is told to stop, as by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from benchmarks.stages import Stages
+from kstream.runtime import child
+from kstream.runtime.states import TaskState
+from kstream.runtime.worker import StreamWorker
+
+WATCH = "KSTREAM_BENCH_WATCH"
+SAMPLE_SECONDS = 0.25
+
+
+class Watch(msgspec.Struct):
+    """What a run waits for.
+
+    Attributes:
+        records: input records to process and commit, or changelog records to restore.
+        restore: whether it is the latter.
+        stages: measure where the time goes (stages.py).
+        profile: a file for cProfile's figures.
+    """
+
+    records: int
+    restore: bool = False
+    stages: bool = False
+    profile: str | None = None
+
+
+class Result(msgspec.Struct):
+    """Of one run. Seconds of wall clock and of processor time of the whole process, bytes of memory.
+
+    `records` are those that the seconds were measured over: the first turn that had any only starts the clock.
+    `rss` are pairs of (records done, resident bytes), four times a second.
+    """
+
+    records: int
+    seconds: float
+    cpu: float
+    commits: int = 0
+    aborts: int = 0
+    peak_rss: int = 0
+    rss: list[tuple[int, int]] = []
+    stages: list[tuple[str, int, float, float]] = []
+    started_after: float = 0.0
+
+
+class TimingReporter(child.Reporter):
+    """Called after each turn of the worker's loop, in place of the plain one, which it does the work of too."""
+
+    def __init__(self, descriptor: int, clock: child.SystemClock) -> None:
+        super().__init__(descriptor, clock)
+        self._watch = msgspec.json.decode(os.environ[WATCH], type=Watch)
+        self._stages = Stages() if self._watch.stages else None
+        self._profile: Any = None
+        self._born = time.monotonic()
+        self._began = self._cpu = self._sample_at = 0.0
+        self._first = 0
+        self._rss: list[tuple[int, int]] = []
+        self._done = False
+
+    def __call__(self, worker: StreamWorker) -> None:
+        super().__call__(worker)
+        if self._done:
+            return
+        count = worker.restorer.restored_records if self._watch.restore else worker.records
+        if not count:
+            return
+        now = time.monotonic()
+        if not self._began:
+            self._first = count
+            self._start_profiling()
+            self._began, self._cpu = time.monotonic(), time.process_time()
+            return
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_SECONDS
+            self._rss.append((count, resident_bytes()))
+        if count >= self._watch.records and self._is_through(worker):
+            self._finish(worker, count)
+
+    def _is_through(self, worker: StreamWorker) -> bool:
+        if self._watch.restore:
+            return not len(worker.restorer) and all(task.state is TaskState.RUNNING for task in worker.tasks.values())
+        positions = sum(sum(task.positions.values()) for task in worker.tasks.values())
+        if positions < self._watch.records:  # after an abort records are counted again
+            return False
+        worker.commit()  # at once, as the yardstick does, instead of at the next interval
+        return True
+
+    def _finish(self, worker: StreamWorker, count: int) -> None:
+        seconds, cpu = time.monotonic() - self._began, time.process_time() - self._cpu
+        if self._profile is not None:
+            self._profile.disable()
+            self._profile.dump_stats(self._watch.profile)
+        self._done = True
+        result = Result(
+            records=count - self._first,
+            seconds=seconds,
+            cpu=cpu,
+            commits=worker.commits,
+            aborts=worker.aborts,
+            peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            rss=self._rss,
+            stages=self._stages.rows() if self._stages else [],
+            started_after=self._began - self._born,
+        )
+        print(msgspec.json.encode(result).decode(), flush=True)
+        worker.stop()
+
+    def _start_profiling(self) -> None:
+        if self._stages is not None:
+            self._stages.reset()
+        if self._watch.profile is not None:
+            import cProfile
+
+            self._profile = cProfile.Profile()
+            self._profile.enable()
+
+
+def resident_bytes() -> int:
+    """Of this process, now (Linux); its peak elsewhere."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    child.Reporter = TimingReporter  # type: ignore[misc]
+    sys.exit(child.main())

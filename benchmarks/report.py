@@ -1,0 +1,104 @@
+"""The table, in the terminal and as RESULTS.md."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from rich.table import Table
+
+from benchmarks.cases import MEMORY, Row, Sizes
+
+HEAD = ("case", "yardstick", "kstream", "ratio", "bar", "met?")
+
+HOW = """\
+One worker, exactly-once, RocksDB, real Kafka; records a second. The yardstick (`benchmarks/yardstick.py`) is the same
+job written by hand, without what a framework has to do. Both run in processes of their own, in turn within each
+repetition. Each figure is the median of the repetitions; the ratio is the median of the repetitions' own ratios.
+
+- The yardstick's clock runs from the first messages in hand to the commit of the last. kstream's worker is the process
+  that `kstream run --workers 1` starts, with default settings but for the commit interval, measured inside by the hook
+  that is called after each turn of its loop: from the end of the first turn that processed records (these are not
+  counted) to the commit of the last, which is asked for at once, as the yardstick does. Start-up, joining the group
+  and the clean stop are outside on both sides.
+- Every run's output is read back, read committed: the last totals of all keys must add up to the input's records and
+  prices, and where every update is emitted there must be as many records out as in.
+- Restore: the state directory is deleted and the worker started again; from the first turn with restored records to
+  all tasks running. The hand-written loop consumes the same changelog into write batches of 10,000.
+- Memory: resident set of the worker, the median over the last tenth before each mark; the ratio is that of the two.
+"""
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row of the table as text."""
+    case, ratio = row.case, row.ratio
+    bar = f"≤ {case.bar:g}" if case is MEMORY else f"≥ {case.bar:g}" + (f", aim {case.aim:g}" if case.aim else "")
+    if ratio is None or row.failures:
+        return case.title, "", "failed", "", bar, "failed"
+    figures = [median(one.rate for one in side) for side in (row.yardstick, row.kstream)]
+    theirs, mine = (f"{one / 2**20:,.0f} MiB" if case is MEMORY else f"{one:,.0f}" for one in figures)
+    return case.title, theirs, mine, f"{ratio:.2f}", bar, "yes" if row.met else "NO"
+
+
+def terminal_table(rows: list[Row]) -> Table:
+    table = Table(*HEAD, title="kstream and the yardstick, records/s")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in rows:
+        style = {True: "green", False: "yellow", None: "red"}[row.met]
+        *others, met = cells(row)
+        table.add_row(*others, f"[{style}]{met}[/]")
+    return table
+
+
+def markdown(rows: list[Row], sizes: Sizes, facts: dict[str, str], repetitions: int) -> str:
+    main, cold, long = sizes.main, sizes.cold, sizes.long
+    lines = [
+        "# Benchmark results",
+        "",
+        f"Made by `make bench`. {main.records:,} JSON bids over {main.keys:,} keys, 4 partitions, a commit a second "
+        f"if nothing else is said; cold state and restore: {cold.records:,} records over as many keys; memory: after "
+        f"{sizes.memory_from:,} and after {long.records:,} records over {long.keys:,} keys. {repetitions} repetitions "
+        "(memory: one run).",
+        "",
+        *_table(HEAD, [cells(row) for row in rows], "lrrrll"),
+        "",
+        HOW,
+        "## The machine",
+        "",
+        *_table(("", ""), list(facts.items()), "ll"),
+        "",
+        "## Each repetition",
+        "",
+        "Processor time is of the whole process, librdkafka's threads included, in microseconds a record: it depends "
+        "less on what else the machine does.",
+        "",
+        *_table(
+            ("case", "ratios", "yardstick µs/record", "kstream µs/record", "kstream peak MiB", "commits", "aborts"),
+            [_details(row) for row in rows if row.ratios],
+            "lrrrrrr",
+        ),
+    ]
+    failures = [f"- {row.case.title}: {failure}" for row in rows for failure in row.failures]
+    if failures:
+        lines += ["", "## Failures", "", *failures]
+    return "\n".join(lines) + "\n"
+
+
+def _details(row: Row) -> tuple[str, ...]:
+    def all_of(name: str) -> str:
+        return ", ".join(f"{one.details[name]}" for one in row.kstream)
+
+    return (
+        row.case.title,
+        ", ".join(f"{ratio:.2f}" for ratio in row.ratios),
+        "" if row.case is MEMORY else ", ".join(f"{one.cpu:.2f}" for one in row.yardstick),
+        ", ".join(f"{one.cpu:.2f}" for one in row.kstream),
+        ", ".join(f"{one.details['peak_rss'] / 2**20:,.0f}" for one in row.kstream),
+        all_of("commits"),
+        all_of("aborts"),
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], align: str) -> list[str]:
+    rules = ["---:" if one == "r" else "---" for one in align]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, tuple(rules), *rows)]
