@@ -6,10 +6,8 @@
 
 A flight's key is its aircraft's tail number, so all flights of an aircraft meet in one partition, in order, and the
 table per aircraft needs no repartitioning. Flights for which no aircraft was named (2,512, all cancelled) have no key:
-Kafka spreads them over the partitions, they count for their carrier, and for no aircraft.
+Kafka spreads them over the partitions; they count for their carrier, and for no aircraft.
 """
-
-from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -23,42 +21,33 @@ FOREVER = {"retention.ms": "-1"}  # records stamped 2013 would be deleted within
 
 
 class Flight(msgspec.Struct):
-    """One scheduled departure. `dep_delay` is in minutes, negative when early, None for a flight that never left."""
-
     scheduled: datetime
     carrier: str
     flight: int
     tailnum: str | None
     origin: str
     dest: str
-    dep_delay: int | None
+    dep_delay: int | None  # minutes, below zero when early; None: it never left
 
 
 class Aircraft(msgspec.Struct):
-    """`total_delay` and `worst_delay` are minutes late; leaving early counts as 0."""
-
     legs: int = 0
     cancelled: int = 0
-    total_delay: int = 0
+    total_delay: int = 0  # minutes late; leaving early counts as 0
     worst_delay: int = 0
-    late_in_a_row: int = 0
+    late_in_a_row: int = 0  # a cancelled leg neither adds to it nor ends it
 
 
 class Alert(msgspec.Struct):
-    scheduled: datetime
-    carrier: str
-    flight: int
-    dep_delay: int
+    flight: Flight
     late_in_a_row: int
 
 
 class Carrier(msgspec.Struct):
-    """`mean_delay` is over the flights that left, early ones below zero; None before the first of them."""
-
     flights: int = 0
     cancelled: int = 0
-    total_delay: int = 0
-    mean_delay: float | None = None
+    total_delay: int = 0  # minutes, those of early flights below zero
+    mean_delay: float | None = None  # over the flights that left
 
 
 app = kstream.App("flights")
@@ -73,7 +62,6 @@ fleet = app.table("fleet", key=str, value=Aircraft, default=Aircraft)
 
 @app.agent(flights, to=aircraft)
 async def follow(stream: kstream.AgentStream[str, Flight], ctx: kstream.Context[str]) -> AsyncIterator[Aircraft]:
-    """Keeps the figures of each aircraft. A cancelled leg neither adds to a row of late departures nor ends it."""
     async for flight in stream:
         if flight.tailnum is None:
             continue
@@ -86,10 +74,7 @@ async def follow(stream: kstream.AgentStream[str, Flight], ctx: kstream.Context[
             plane.worst_delay = max(flight.dep_delay, plane.worst_delay)
             plane.late_in_a_row = plane.late_in_a_row + 1 if flight.dep_delay > LATE else 0
             if plane.late_in_a_row >= 2:
-                ctx.send(
-                    alerts,
-                    Alert(flight.scheduled, flight.carrier, flight.flight, flight.dep_delay, plane.late_in_a_row),
-                )
+                ctx.send(alerts, Alert(flight, plane.late_in_a_row))
         fleet[flight.tailnum] = plane
         yield plane
 
@@ -104,9 +89,5 @@ def count(total: Carrier, flight: Flight) -> Carrier:
     return total
 
 
-(
-    app.stream(flights)
-    .group_by(lambda flight: flight.carrier, key=str, name="by-carrier")
-    .aggregate(Carrier, count, name="per-carrier")
-    .to(carriers)
-)
+by_carrier = app.stream(flights).group_by(lambda flight: flight.carrier, key=str, name="by-carrier")
+by_carrier.aggregate(Carrier, count, name="per-carrier").to(carriers)

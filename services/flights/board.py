@@ -69,12 +69,14 @@ def screen(view: View, names: Mapping[str, str], width: int) -> RenderableType:
     body.add_column(ratio=11 if width >= 108 else 1)
     body.add_column(ratio=10 if width >= 108 else 1)
     body.add_row(left, Group(*right))
-    return Group(_progress(view), body)
+    return Group(_progress(view, width), body)
 
 
 def line(view: View) -> str:
     """The state in one line, for logs."""
     workers = "  ".join(f"[{worker.index}] {worker.state} {worker.records:,}" for worker in view.workers)
+    if not view.total:
+        return f"{view.seconds:6.1f} s  starting: workers {workers}"
     return (
         f"{view.seconds:6.1f} s  {view.through:>7,} of {view.total:,} flights through  {view.speed:>7,.0f}/s  "
         f"{max(view.sent - view.through, 0):>7,} waiting  workers {workers}"
@@ -121,19 +123,18 @@ def _bar(minutes: float) -> Text:
     return Text("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip(), style=style)
 
 
-def _progress(view: View) -> RenderableType:
+def _progress(view: View, width: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
-    grid.add_column(justify="right", no_wrap=True, min_width=48)
-    waiting = max(view.sent - view.through, 0)
+    grid.add_column(justify="right", no_wrap=True, min_width=48 if width >= 100 else 32)
+    waiting = f"{max(view.sent - view.through, 0):,} waiting  " if width >= 100 else ""
     grid.add_row("replayed", _progress_bar(view.sent, view.total, "blue"), f"{view.sent:,} of {view.total:,} flights")
     grid.add_row(
         Text("through", style="bold"),
         _progress_bar(view.through, view.total, "green"),
         Text.assemble(
-            (f"{view.through:,}", "bold"), f"  {view.speed:,.0f}/s  ", (f"{waiting:,} waiting", "dim"),
-            f"  {view.seconds:.1f} s",
+            (f"{view.through:,}", "bold"), f"  {view.speed:,.0f}/s  ", (waiting, "dim"), f"{view.seconds:.1f} s",
         ),
     )  # fmt: skip
     return grid
@@ -165,10 +166,10 @@ def _events(events: Sequence[Event]) -> RenderableType:
 
 
 def _alert(tail: str, alert: Alert) -> Text:
-    when = alert.scheduled.strftime("%d %b %H:%M")
+    flight = alert.flight
     text = Text.assemble(
-        (f"{when}  ", "dim"), (f"{tail:<6} ", "bold"), f"{alert.carrier} {alert.flight:<5}",
-        (f"{alert.dep_delay:>5} min", "red"), (f"  {alert.late_in_a_row} in a row", "dim"),
+        (f"{flight.scheduled:%d %b %H:%M}  ", "dim"), (f"{tail:<6} ", "bold"), f"{flight.carrier} {flight.flight:<5}",
+        (f"{flight.dep_delay:>5} min", "red"), (f"  {alert.late_in_a_row} in a row", "dim"),
     )  # fmt: skip
     text.no_wrap, text.overflow = True, "ellipsis"
     return text

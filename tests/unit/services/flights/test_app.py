@@ -64,7 +64,8 @@ def test_outputs_are_stamped_with_the_scheduled_departure(driver: TestDriver, ai
 def test_an_alert_for_each_late_departure_that_follows_another(driver: TestDriver, airport: Airport) -> None:
     for delay in (61, 60, 61, 90, 120, 0, 100):
         airport.leaves("N1", delay)
-    assert [(record.key, record.value.dep_delay, record.value.late_in_a_row) for record in driver.records(alerts)] == [
+    records = [(record.key, record.value) for record in driver.records(alerts)]
+    assert [(key, alert.flight.dep_delay, alert.late_in_a_row) for key, alert in records] == [
         ("N1", 90, 2),
         ("N1", 120, 3),
     ]
@@ -75,7 +76,7 @@ def test_a_cancelled_flight_does_not_end_a_row_of_late_ones(driver: TestDriver, 
     airport.leaves("N1", None)
     airport.leaves("N2", 200)
     at = airport.leaves("N1", 62, carrier="DL")
-    assert driver.values(alerts) == [Alert(at, "DL", 4, 62, 2)]
+    assert driver.values(alerts) == [Alert(Flight(at, "DL", 4, "N1", "JFK", "BOS", 62), 2)]
 
 
 def test_each_flight_updates_its_carrier(driver: TestDriver, airport: Airport) -> None:

@@ -156,7 +156,7 @@ def test_the_wrong_order(expected: Expected, outputs: Outputs, tail: str, topic:
     [
         (lambda values: values.pop(), (1, 0, 0)),
         (lambda values: values.append(values[0]), (0, 1, 0)),
-        (lambda values: values.append({**values[0], "dep_delay": 61}), (0, 0, 1)),
+        (lambda values: values.append({**values[0], "late_in_a_row": 99}), (0, 0, 1)),
     ],
     ids=["lost", "twice", "false"],
 )
