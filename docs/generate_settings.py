@@ -1,0 +1,93 @@
+"""Writes docs/settings.md from the one list of settings: `python docs/generate_settings.py`.
+
+tests/unit/test_docs.py holds the page to the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from kstream.config import Settings, about
+
+PAGE = Path(__file__).with_name("settings.md")
+
+HEAD = """\
+# Settings
+
+<!-- Made by docs/generate_settings.py from kstream/config/__init__.py. Change that list, then run the script. -->
+
+Every setting has one name, and five places where it may be given. The first that gives it wins:
+
+1. the command line: an option of its own (`--workers 2`) or `--set NAME=VALUE`;
+2. the environment: `KSTREAM_` and the name in capitals, or the same with `_FILE` and the path of a file that holds the
+   value (for secrets);
+3. `kstream.toml` in the current directory, or the file of `--config`;
+4. `App("name", setting=value)`;
+5. the default below.
+
+Durations are numbers of seconds or text with a unit (`200ms`, `10s`, `5m`, `1h`), sizes numbers of bytes or text
+(`512MiB`, `1GiB`). A bad value, an unknown name and a bad combination are one line that says what is accepted, and
+exit status 2.
+
+| setting | default | accepted | what it is |
+|---|---|---|---|
+"""
+
+TAIL = """
+## librdkafka's own keys
+
+`kafka` holds librdkafka keys for every client, as they are: `--set kafka.sasl.mechanism=PLAIN`, a table `[kafka]` in
+`kstream.toml`, `KSTREAM_KAFKA` as JSON, or one variable a key: `KSTREAM_KAFKA__SASL_MECHANISM`. A key may be given for
+one kind of client with a prefix: `kafka.consumer.fetch.wait.max.ms`, `kafka.producer.`, `kafka.admin.`. The sources are
+merged key by key. Keys that exactly-once or co-partitioning hang on are refused, with the setting to use instead.
+Values whose keys look like secrets are never shown.
+
+## What must fit together
+
+- `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.
+- `max_poll_interval` is at least `session_timeout`, `restart_max` at least `restart_initial`.
+- The fractions of `memory` are 1 together at most.
+"""
+
+
+def render() -> str:
+    """The page."""
+    hints = get_type_hints(Settings)
+    rows = []
+    for one in fields(Settings):
+        setting = about()[one.name]
+        default = one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc]
+        accepted = _kind(hints[one.name], setting.unit)
+        rows.append(f"| `{one.name}` | {_default(default, setting.unit)} | {accepted} | {setting.doc} |")
+    return HEAD + "\n".join(rows) + "\n" + TAIL
+
+
+def _default(value: Any, unit: str) -> str:
+    if value is None or isinstance(value, Mapping):
+        return ""
+    if unit == "bytes":
+        return f"{value // 2**20} MiB"
+    if unit == "seconds":
+        return f"{value * 1000:g} ms" if 0 < value < 1 else f"{value:g} s"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _kind(kind: Any, unit: str) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) is Mapping:
+        return "a table of keys"
+    if unit:
+        return {"seconds": "a duration", "bytes": "a size"}[unit]
+    names = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}
+    for member in (kind, *get_args(kind)):
+        if member in names:
+            return names[member]
+    raise TypeError(f"no word for {kind}")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
