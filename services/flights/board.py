@@ -16,7 +16,14 @@ from services.flights.app import Alert, Carrier
 
 CARRIERS = 16
 BAR, WORST_MEAN = 8, 24.0  # cells, and the minutes of a full bar
-STATES = {"running": "green", "restoring": "yellow", "starting": "yellow", "dead": "bold red", "stopped": "dim"}
+STATES = {
+    "running": "green",
+    "restoring": "yellow",
+    "starting": "yellow",
+    "dead": "bold red",
+    "idle": "dim",
+    "stopped": "dim",
+}
 
 
 @dataclass
@@ -98,7 +105,7 @@ def board(view: View, names: Mapping[str, str], *, wide: bool = True) -> Table:
         table.add_column("", width=BAR)
     rows = sorted(view.carriers.items(), key=lambda item: -item[1].flights)[:CARRIERS]
     for code, carrier in rows:
-        name = Text.assemble((f"{code} ", "bold"), _short(names.get(code, "")))
+        name = Text.assemble((f"{code} ", "bold"), _short(code, names.get(code, "")))
         mean = carrier.mean_delay
         cells: list[RenderableType] = [
             name, f"{carrier.flights:,}", f"{carrier.cancelled:,}", "" if mean is None else f"{mean:.1f}",
@@ -111,9 +118,10 @@ def board(view: View, names: Mapping[str, str], *, wide: bool = True) -> Table:
     return table
 
 
-def _short(name: str) -> str:
-    for ending in (" Inc.", " Co.", " Corporation", " Airlines"):
-        name = name.removesuffix(ending)
+def _short(code: str, name: str) -> str:
+    for ending in (" Inc.", " Co.", " Corporation", " Airlines", " Air Lines", " Airways", " Air"):
+        shorter = name.removesuffix(ending)
+        name = name if shorter == code else shorter
     return name
 
 

@@ -72,7 +72,9 @@ def run(
             with _topics(settings, delete=bootstrap is not None) as partitions:
                 with _errors_into(log), _service(settings, partitions, workers) as supervisor:
                     replay = Replay(_client(settings), rate, limit)
-                    view = Performance(supervisor, replay, Watch(_client(settings), partitions), kill, console).play()
+                    watch = Watch(_client(settings), partitions)
+                    tasks = sum(partitions[part.topics[0]] for part in app.topology().parts)
+                    view = Performance(supervisor, tasks, replay, watch, kill, console).play()
                 with console.status("Auditing the committed output against the CSV"):
                     verdict = audit.run(_client(settings), limit)
                 _report(console, view, verdict)

@@ -66,10 +66,16 @@ class Replay(threading.Thread):
 
 
 class Performance:
-    """One run: replays, watches, draws, kills, waits until all is through, stops the service cleanly."""
+    """One run: replays, watches, draws, kills, waits until all is through, stops the service cleanly.
 
-    def __init__(self, supervisor: Supervisor, replay: Replay, watch: Watch, kill: bool, console: Console) -> None:
+    `tasks`: how many the service has; the replay begins when all of them run.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, tasks: int, replay: Replay, watch: Watch, kill: bool, console: Console
+    ) -> None:
         self.supervisor, self.view = supervisor, View()
+        self._tasks = tasks
         self._replay, self._watch = replay, watch
         self._display = Display(self.view, console)
         self._began: float | None = None
@@ -103,7 +109,7 @@ class Performance:
 
     def _until_ready(self) -> None:
         deadline = time.monotonic() + STALLED
-        while self._replay.total is None or any(self._state(each) != "running" for each in self.supervisor.workers):
+        while self._replay.total is None or self._running_tasks() < self._tasks:
             self._turn()
             if time.monotonic() > deadline:
                 raise KStreamError(f"the workers were not ready within {STALLED:.0f} s")
@@ -171,11 +177,14 @@ class Performance:
         if worker.pid is None:
             return "dead" if self.supervisor.running else "stopped"
         if not worker.report.tasks:
-            return "starting"
+            return "idle" if worker.heard > worker.started else "starting"
         failed = next((task for task in worker.report.tasks if task.error), None)
         if failed is not None:
             raise KStreamError(f"worker {worker.index}: {failed.error}")
         return "restoring" if worker.report.restoring else "running"
+
+    def _running_tasks(self) -> int:
+        return sum(len(each.report.tasks) for each in self.supervisor.workers if self._state(each) == "running")
 
     def _say(self, text: str, style: str = "") -> None:
         self.view.events = [*self.view.events, Event(self.view.seconds, text, style)]
