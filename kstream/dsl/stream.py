@@ -180,7 +180,9 @@ class Grouped(Generic[K, V]):
         copy = copier(node.value.codec)
 
         def combine(so_far: Any, value: V) -> Any:
-            return copy(value) if so_far is None else function(so_far, value)
+            result = value if so_far is None else function(so_far, value)
+            # a value kept as the state may be changed later: others must not see that in the column it came in
+            return copy(result) if result is value else result
 
         wants_context(function, 2)
         return self._aggregate("reduce", _nothing, combine, node.value.kind, name, emit, function)

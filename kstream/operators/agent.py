@@ -58,7 +58,7 @@ class Outputs:
         if self._values:
             values, self._values = self._values, []
             indices, self._indices = self._indices, []
-            if len(indices) == batch.size and indices[-1] == batch.size - 1 and indices[0] == 0:
+            if len(indices) == batch.size and indices == list(range(batch.size)):  # one of each
                 out = batch
             else:
                 out = batch.at(indices)

@@ -6,7 +6,8 @@ tests/faults kills a worker around every step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
@@ -31,10 +32,14 @@ def checkpoint(
     transaction: Transaction,
     group: Group,
     clock: Clock,
+    drain: Callable[[Sequence[Task]], None],
 ) -> int:
     """Commits what these tasks did since the last checkpoint. Returns how many tasks that were.
 
     The caller has drained their agents (step 1) and feeds nothing meanwhile.
+
+    Args:
+        drain: lets agents reach the end of what they have.
 
     Raises:
         TaskFailed: what a task has to commit cannot be encoded: abort, and stop that task.
@@ -46,7 +51,7 @@ def checkpoint(
     touched = [task for task in tasks if task.touched]
     if not touched:
         return 0
-    flush_operators(touched)
+    flush_operators(touched, drain)
     write_changelogs(touched, changelogs, transaction)
     if transaction.exactly_once:
         send_offsets(touched, transaction, group)
@@ -59,19 +64,19 @@ def checkpoint(
     return len(touched)
 
 
-def flush_operators(tasks: Sequence[Task]) -> None:
-    """Step 1, the end of it: operators emit what they held back for the commit, stores encode what changed."""
+def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], None]) -> None:
+    """Step 1, the end of it: operators emit what they held back for the commit (agents may take it, and are waited
+    for), stores encode what changed."""
     for task in tasks:
-        try:
+        with _failing(task):
             task.flush()
+    drain(tasks)
+    for task in tasks:
+        with _failing(task):
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:
                     store.verify_reads()
-        except TransactionError:
-            raise
-        except KStreamError as error:
-            raise TaskFailed(task.name, error) from error
 
 
 def write_changelogs(
@@ -125,3 +130,16 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
         for store in task.stores.values():
             store.committed()
         task.was_committed()
+
+
+@contextmanager
+def _failing(task: Task) -> Iterator[None]:
+    """What fails inside is the task's fault."""
+    try:
+        yield
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
+    except TransactionError:
+        raise
+    except KStreamError as error:
+        raise TaskFailed(task.name, error) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
+from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.context import Context, activate, deactivate
 from kstream.runtime.failures import BatchFailed, Suspicion
@@ -66,6 +67,7 @@ class Task:
         self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}
         self._working: Fetch | None = None  # delivered to an agent that is still at it
+        self._emitting = False  # agents are still at what operators emitted for the commit
         self._started = 0.0
         self._chunk = 64  # records pushed at a time; grows while they are quick
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
@@ -95,7 +97,7 @@ class Task:
     @property
     def busy(self) -> bool:
         """An agent is still at work on what it was given."""
-        return self._working is not None
+        return self._working is not None or self._emitting
 
     @property
     def buffered(self) -> int:
@@ -182,6 +184,8 @@ class Task:
                 self._finished(self._working)
             finally:
                 deactivate()
+        elif self._emitting:
+            self._finish_emitting(())
 
     def _push(self, fetch: Fetch) -> None:
         self.touched = True
@@ -278,11 +282,18 @@ class Task:
     # ---- the end of a transaction
 
     def flush(self) -> None:
-        """Before a commit: operators emit what they hold back."""
+        """Before a commit: operators emit what they hold back. Agents behind them may then be busy with it."""
+        self._emitting = True
+        self._finish_emitting(self.plan.operators)
+
+    def _finish_emitting(self, operators: Sequence[Operator]) -> None:
         activate(self._context)
         try:
-            for operator in self.plan.operators:
+            for operator in operators:
                 operator.flush()
+            if any([agent.busy for agent in self.plan.agents]):
+                return
+            self._emitting = False
             self.plan.output.release()
         except (TransactionError, StateError):
             raise
@@ -321,5 +332,6 @@ class Task:
     def _drop_work(self) -> None:
         self.touched = False
         self._working = None
+        self._emitting = False
         for buffer in self._buffers.values():
             buffer.clear()

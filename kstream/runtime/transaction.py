@@ -57,10 +57,18 @@ class Transaction:
         self._go(TransactionState.IDLE)
 
     def begin(self) -> None:
-        """Opens a transaction unless one is open. No I/O."""
+        """Opens a transaction unless one is open. No I/O.
+
+        Raises:
+            ProducerLost: it could not. There is nothing that an abort could mend.
+        """
         if self._state is TransactionState.IDLE:
             if self._id is not None:
-                self._use().begin()
+                try:
+                    self._guarded(lambda producer: producer.begin())
+                except AbortRequired as error:
+                    self._lose()
+                    raise ProducerLost(f"no transaction could be begun: {error}") from error
             self._go(TransactionState.OPEN)
 
     def produce_watched(

@@ -278,7 +278,7 @@ class StreamWorker:
             self.transaction.begin()
             self._drain(running)
             self._sample_keys(running)
-            if checkpoint(running, self.changelog, self.transaction, self._group, self._clock):
+            if checkpoint(running, self.changelog, self.transaction, self._group, self._clock, self._drain):
                 self.commits += 1
         self._uncommitted = 0
         self._last_commit = self._clock.monotonic()
