@@ -65,13 +65,13 @@ def agent(name: str, source: str) -> kstream.App:
 def untyped(name: str, source: str) -> kstream.App:
     """The same without types: dicts in, dicts out."""
     app = kstream.App(name)
-    bids = app.topic(source, key=int)
-    totals = app.topic(f"{name}-out", key=int)
+    bids = app.topic(source, key=int, value=dict)
+    totals = app.topic(f"{name}-out", key=int, value=dict)
 
-    def start() -> dict[str, Any]:
+    def start() -> dict:  # type: ignore[type-arg]
         return {"auction": 0, "count": 0, "sum": 0}
 
-    def fold(total: dict[str, Any], bid: dict[str, Any]) -> dict[str, Any]:
+    def fold(total: dict, bid: dict) -> dict:  # type: ignore[type-arg]
         total["auction"] = bid["auction"]
         total["count"] += 1
         total["sum"] += bid["price"]
