@@ -9,6 +9,7 @@ KStreamError
 │   ├── KafkaUnavailable        the brokers cannot be reached or refuse us
 │   ├── IdentityInUse           two instances with one name
 │   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
+│   ├── StateTooLarge           the memory backend is over its limit
 │   └── BrokerError             the development broker cannot start
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
 ├── TableError                  a table used outside its task, or a key of another partition
@@ -61,6 +62,10 @@ class IdentityInUse(UsageError):
 
 class StateDirectoryError(UsageError):
     """The state directory belongs to another app, is in use, or cannot be written."""
+
+
+class StateTooLarge(UsageError):
+    """The memory backend holds more than `memory_backend_limit`."""
 
 
 class BrokerError(UsageError):

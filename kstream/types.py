@@ -1,7 +1,7 @@
 """The few types that everything speaks: positions, fetched records, and the protocols of the Kafka clients.
 
-The runtime sees Kafka only through these protocols. `runtime/kafka.py` implements them with confluent-kafka,
-`testing.py` in memory, so that tests run the very same task, checkpoint and restore code.
+The runtime sees Kafka only through these protocols. `runtime/kafka` implements them with confluent-kafka, `testing` in
+memory, so that tests run the very same task, checkpoint and restore code.
 """
 
 from __future__ import annotations

@@ -66,8 +66,10 @@ class Settings:
     max_task_idle: float = _setting(
         0.0, kinds.duration(), "How long a task with several inputs waits for the empty ones.", _SECONDS
     )
-    auto_offset_reset: Literal["earliest", "latest"] = _setting(
-        "earliest", kinds.choice("earliest", "latest"), "Where to start in a topic without committed offsets."
+    auto_offset_reset: Literal["earliest", "latest", "error"] = _setting(
+        "earliest",
+        kinds.choice("earliest", "latest", "error"),
+        "Where to start in a topic without committed offsets; error stops with a message.",
     )
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
@@ -79,9 +81,13 @@ class Settings:
     )
     memory: int = _setting(512 * 2**20, kinds.size(16 * 2**20), "Memory budget of one worker.", _BYTES)
     memory_state_fraction: float = _setting(
-        0.4, kinds.number(0, 1), "Share of the budget for RocksDB's caches and write buffers."
+        0.4,
+        kinds.number(0, 1),
+        "Share of the budget for state: half for RocksDB's caches and write buffers, half for live objects.",
     )
-    memory_fetch_fraction: float = _setting(0.125, kinds.number(0, 1), "Share for records fetched ahead.")
+    memory_fetch_fraction: float = _setting(
+        0.125, kinds.number(0, 1), "Share for records fetched ahead; half as much again is for restores."
+    )
     memory_producer_fraction: float = _setting(0.125, kinds.number(0, 1), "Share for records on their way out.")
     memory_overlay_fraction: float = _setting(
         0.25, kinds.number(0, 1), "Share for changes not yet committed; beyond it a commit comes early."
@@ -91,6 +97,10 @@ class Settings:
     )
     flush_interval: float = _setting(
         30.0, kinds.duration(0.1), "Time between background flushes of local state to disk.", _SECONDS
+    )
+
+    state_cleanup_delay: float = _setting(
+        86_400.0, kinds.duration(60), "How long local state of a task that moved elsewhere is kept.", _SECONDS
     )
 
     # the group and its clients

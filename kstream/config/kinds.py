@@ -41,7 +41,7 @@ _SECRET_KEY: Final = re.compile(
 )
 
 # What these hold is decided by the engine: anything else breaks exactly-once or co-partitioning.
-_OURS: Final = {
+OURS: Final = {
     "bootstrap.servers": "set bootstrap_servers",
     "group.id": "it is the app's name",
     "group.instance.id": "set instance",
@@ -55,8 +55,22 @@ _OURS: Final = {
     "isolation.level": "kstream reads committed records",
     "enable.idempotence": "set processing_guarantee",
     "enable.partition.eof": "kstream needs it",
+    "acks": "kstream waits for all replicas",
+    "request.required.acks": "kstream waits for all replicas",
+    "metadata.broker.list": "set bootstrap_servers",
+    "group.protocol": "kstream uses the classic protocol",
+    "partition.assignment.strategy": "kstream keeps co-partitioned topics together",
     "partitioner": "kstream partitions by murmur2, as Java clients do",
 }
+
+
+CLIENTS: Final = ("consumer", "producer", "admin")
+
+
+def client_key(name: str) -> str:
+    """librdkafka's own name of a key that may be for one kind of client (`consumer.fetch.wait.max.ms`)."""
+    kind, _, rest = name.partition(".")
+    return rest if kind in CLIENTS else name
 
 
 def is_secret(key: str) -> bool:
@@ -181,6 +195,6 @@ def client_keys(value: Any) -> dict[str, str]:
         else:
             raise ValueError(f"has a value for {key} that is neither text, number nor true or false")
     for key in flat:
-        if key in _OURS:
-            raise ValueError(f"may not hold {key}: {_OURS[key]}")
+        if client_key(key) in OURS:
+            raise ValueError(f"may not hold {key}: {OURS[client_key(key)]}")
     return flat

@@ -150,29 +150,49 @@ class Grouped(Generic[K, V]):
         """How many records each key has had."""
         return self._aggregate("count", int, lambda total, _: total + 1, int, name, emit)
 
-    def sum(self, function: Callable[[V], N], *, name: str | None = None, emit: Emit = "update") -> Table[K, N]:
+    def sum(
+        self,
+        function: Callable[[V], N],
+        *,
+        name: str | None = None,
+        value: type[N] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, N]:
         """The sum of the function over each key's values."""
-        kind = returned_by(function)
-        kind = kind if kind in (int, float) else int | float
+        kind = value or returned_by(function)
         return self._aggregate("sum", int, lambda total, value: total + function(value), kind, name, emit, function)
 
-    def min(self, function: Callable[[V], R], *, name: str | None = None, emit: Emit = "update") -> Table[K, R]:
+    def min(
+        self,
+        function: Callable[[V], R],
+        *,
+        name: str | None = None,
+        value: type[R] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, R]:
         """The least result of the function over each key's values."""
 
         def least(so_far: Any, value: V) -> Any:
             new: Any = function(value)
             return new if so_far is None or new < so_far else so_far
 
-        return self._aggregate("min", _nothing, least, returned_by(function), name, emit, function)
+        return self._aggregate("min", _nothing, least, value or returned_by(function), name, emit, function)
 
-    def max(self, function: Callable[[V], R], *, name: str | None = None, emit: Emit = "update") -> Table[K, R]:
+    def max(
+        self,
+        function: Callable[[V], R],
+        *,
+        name: str | None = None,
+        value: type[R] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, R]:
         """The greatest result of the function over each key's values."""
 
         def greatest(so_far: Any, value: V) -> Any:
             new: Any = function(value)
             return new if so_far is None or new > so_far else so_far
 
-        return self._aggregate("max", _nothing, greatest, returned_by(function), name, emit, function)
+        return self._aggregate("max", _nothing, greatest, value or returned_by(function), name, emit, function)
 
     def reduce(self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update") -> Table[K, V]:
         """Combines each key's values two at a time; the first value is the first result."""

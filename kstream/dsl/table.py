@@ -46,6 +46,8 @@ class Table(Generic[K, V]):
 
     def __getitem__(self, key: K) -> V:
         """The value of the key, or a new default. Raises KeyError when there is neither."""
+        if key is None:
+            raise self._null_key()
         store = current_store(self.name)
         value = store.get(self._encode_key(key))
         if value is None:
@@ -59,6 +61,8 @@ class Table(Generic[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         if value is None:
             raise TableError(f"None cannot be a value of table {self.name!r}: use del to remove the key")
+        if key is None:
+            raise self._null_key()
         if self._node is not None:
             raise TableError(f"table {self.name!r} is the result of an aggregation: it can be read, not written")
         current_store(self.name).put(self._encode_key(key), value)
@@ -105,6 +109,9 @@ class Table(Generic[K, V]):
     def __len__(self) -> int:
         """Entries in this partition; reads them all."""
         return sum(1 for _ in current_store(self.name).scan())
+
+    def _null_key(self) -> TableError:
+        return TableError(f"None cannot be a key of table {self.name!r}: does the record have no key?")
 
     # ---- a stream of changes, of aggregations
 

@@ -58,10 +58,8 @@ class Outputs:
         if self._values:
             values, self._values = self._values, []
             indices, self._indices = self._indices, []
-            if len(indices) == batch.size and indices == list(range(batch.size)):  # one of each
-                out = batch
-            else:
-                out = batch.at(indices)
+            one_of_each = indices == list(range(batch.size))
+            out = batch if one_of_each else batch.at(indices)
             self._output.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
         elif self._records:
             records, self._records = self._records, []

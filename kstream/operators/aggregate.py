@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 class Aggregate(Operator):
     """With `every_update` each record emits the accumulator; otherwise each changed key emits once, before the
-    commit, stamped with the latest timestamp among the batches folded in.
+    commit. Either way an output has the timestamp of the last record that went into it.
 
     A record without a key cannot be folded: it is left out, counted in `dropped` and logged, as Kafka Streams does.
     """
@@ -39,7 +39,7 @@ class Aggregate(Operator):
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
         self.dropped = 0
-        self._changed_at = 0
+        self._changed_at: dict[bytes, int] = {}  # since the last commit, by key
 
     def push(self, batch: Batch) -> None:
         store = self.store
@@ -71,12 +71,13 @@ class Aggregate(Operator):
                 if accumulator is None:
                     raise self._returned_none()
             store.changed(keys)
-            self._changed_at = max(self._changed_at, batch.last_timestamp)
+            self._changed_at.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
 
     def flush(self) -> None:
         if self.every_update:
             return
         changes = self.store.encode_changes()
+        changed_at, self._changed_at = self._changed_at, {}
         if changes:
             self.emit(
                 Batch(
@@ -85,9 +86,12 @@ class Aggregate(Operator):
                     self.store.value_codec,
                     raw_keys=list(changes),
                     raw_values=list(changes.values()),
-                    timestamps=[self._changed_at] * len(changes),
+                    timestamps=[changed_at[key] for key in changes],
                 )
             )
+
+    def reset(self) -> None:
+        self._changed_at = {}
 
     def _fold_over(self, batch: Batch) -> Callable[[Any, Any], Any]:
         if self.cursor is None:

@@ -110,13 +110,6 @@ class Batch:
             self._timestamps = stamps if self.rows is None else [stamps[row] for row in self.rows]
         return self._timestamps
 
-    @property
-    def last_timestamp(self) -> int:
-        """The timestamp of the last record, without making the column when it is not there."""
-        if self._timestamps is None and self.origin is not None and not self.origin.event_time:
-            return self.origin.fetch.last_timestamp
-        return self.timestamps[-1]
-
     def encoded_values(self, codec: Codec[Any]) -> list[bytes | None]:
         if self._raw_values is not None and self.value_codec is codec:
             return self._raw_values

@@ -25,7 +25,7 @@ from kstream.runtime.naming import Identity
 from kstream.runtime.report import Handover, Report, TaskReport, decode_handover, encode
 from kstream.runtime.worker import StreamWorker, WorkerParts
 from kstream.state.backend import Backend
-from kstream.state.memory import MemoryBackend
+from kstream.state.memory import MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 
 log = logging.getLogger(__name__)
@@ -52,11 +52,12 @@ def make_worker(
     app: Any, identity: Identity, settings: Settings, partitions: dict[str, int], **more: Any
 ) -> StreamWorker:
     """A worker on the real Kafka with the real backends. `app` has `topology()` and `lifespan_function`."""
+    limit = MemoryLimit(settings.memory_backend_limit)
     memory = RocksMemory(settings.state_memory // 4, settings.state_memory // 4)
 
     def backends(directory: Path, stores: Any) -> Backend:
         if not stores or settings.backend == "memory":
-            return MemoryBackend(stores)
+            return MemoryBackend(stores, limit)
         return RocksBackend(directory, stores, memory)
 
     return StreamWorker(
@@ -136,6 +137,8 @@ def report_of(worker: StreamWorker) -> Report:
         restoring=len(worker.restorer),
         restore_remaining=worker.restorer.remaining(),
         restored=worker.restorer.restored_records,
+        restored_bytes=worker.restorer.restored_bytes,
+        restore_seconds_left=worker.restorer.seconds_left(),
         tasks=tasks,
     )
 

@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor, about once a second: one JSON line each."""
+"""What a worker tells its supervisor, about twice a second: one JSON line each."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Report(msgspec.Struct):
     restoring: int = 0
     restore_remaining: int = 0
     restored: int = 0
+    restored_bytes: int = 0
+    restore_seconds_left: float | None = None
     tasks: list[TaskReport] = []
     stopped_by: str | None = None
     usage: bool = False

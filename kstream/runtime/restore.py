@@ -37,6 +37,9 @@ RETRY_SECONDS = 0.05
 """How long after 'a transaction is pending' or a failed request the question is asked again."""
 
 
+PROGRESS_SECONDS = 5.0
+
+
 class Stage(Enum):
     OFFSETS = "waiting for stable offsets"
     ENDS = "asking for the changelogs' ends"
@@ -90,6 +93,8 @@ class Restorer:
         self._tails: dict[TopicPartition, _Tail] = {}
         self._reader: ConsumerClient | None = None
         self._assigned: set[TopicPartition] = set()
+        self._replay_began = self._last_progress = 0.0
+        self._replayed = 0  # records since tails were last empty
         self.restored_records = 0
         self.restored_bytes = 0
 
@@ -103,6 +108,13 @@ class Restorer:
     def remaining(self) -> int:
         """Changelog records left to replay, at most (gaps and markers count)."""
         return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
+
+    def seconds_left(self) -> float | None:
+        """An estimate by the speed so far; None while nothing was replayed."""
+        seconds = self._clock.monotonic() - self._replay_began
+        if not self._tails or not self._replayed or seconds <= 0:
+            return None
+        return self.remaining() * seconds / self._replayed
 
     def stages(self) -> dict[str, str]:
         return {name: one.stage.value for name, one in self._restoring.items()}
@@ -145,6 +157,7 @@ class Restorer:
                     self._ask_ends(one)
         if self._tails:
             self._replay(max_records, timeout)
+            self._log_progress()
         done = [one for one in self._restoring.values() if one.stage is Stage.REPLAY and not one.tails]
         for one in done:
             self._finish(one)
@@ -256,6 +269,9 @@ class Restorer:
         changelog = self._changelogs(one.task, store)
         changelog.next_offset = position
         if position < end:
+            if not self._tails:
+                self._replay_began = self._last_progress = self._clock.monotonic()
+                self._replayed = 0
             self._tails[at] = _Tail(one.task, store, position, end)
             one.tails.add(at)
 
@@ -284,6 +300,16 @@ class Restorer:
             with _damage_of(self._tails[at].task):
                 self._end_tail(at, polled.ends[at])
 
+    def _log_progress(self) -> None:
+        now = self._clock.monotonic()
+        left = self.seconds_left()
+        if now - self._last_progress >= PROGRESS_SECONDS and left is not None:
+            self._last_progress = now
+            log.info(
+                "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
+                len(self._tails), self._replayed, self.restored_bytes / 1e6, self.remaining(), left,
+            )  # fmt: skip
+
     def _ask_again(self, error: StateError) -> None:
         """A position is no longer in its changelog (records were deleted meanwhile): the bounds are asked for anew,
         and what lies outside them is rebuilt."""
@@ -302,6 +328,7 @@ class Restorer:
         tail.position = fetch.last_offset + 1
         mark = Mark(tail.position, fetch.last_timestamp / 1000)
         tail.task.backend.write({tail.store: changes}, {tail.store: mark})
+        self._replayed += len(fetch)
         self.restored_records += len(fetch)
         self.restored_bytes += sum(map(len, filter(None, values)))
 

@@ -10,14 +10,13 @@ from typing import TypeVar
 class TaskState(Enum):
     r"""The states of a task.
 
-                    +------------------------------+
-                    v                              |
-        CREATED -> RESTORING -> RUNNING -> SUSPENDED -> CLOSED
-                    ^   |          |  ^       ^
-                    |   v          v  |       |
-                    +-- FAILED <---+  +-------+   (its partitions came back and nobody had moved them)
+        CREATED -> RESTORING <-> RUNNING -> FAILED -> RESTORING
+                      ^ |           |         |
+                      | v           v         |
+                    SUSPENDED <-----+---------+
 
-    Every state may go to CLOSED.
+    A suspended task has lost its partitions for the moment; when they come back it goes through RESTORING, which is
+    over at once when nobody else has had them. Every state may go to CLOSED.
     """
 
     CREATED = "created"
@@ -32,7 +31,7 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.CREATED: frozenset({TaskState.RESTORING, TaskState.CLOSED}),
     TaskState.RESTORING: frozenset({TaskState.RUNNING, TaskState.SUSPENDED, TaskState.FAILED, TaskState.CLOSED}),
     TaskState.RUNNING: frozenset({TaskState.RESTORING, TaskState.SUSPENDED, TaskState.FAILED, TaskState.CLOSED}),
-    TaskState.SUSPENDED: frozenset({TaskState.RESTORING, TaskState.RUNNING, TaskState.CLOSED}),
+    TaskState.SUSPENDED: frozenset({TaskState.RESTORING, TaskState.CLOSED}),
     TaskState.FAILED: frozenset({TaskState.RESTORING, TaskState.SUSPENDED, TaskState.CLOSED}),
     TaskState.CLOSED: frozenset(),
 }

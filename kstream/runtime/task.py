@@ -259,10 +259,20 @@ class Task:
         heads: list[tuple[int, TopicPartition]] = []
         for at, buffer in self._buffers.items():
             if buffer:
-                heads.append((buffer[0].cut(0, 1).last_timestamp, at))
+                heads.append((self._head(buffer), at))
             elif not self._may_be_skipped(self._inputs[at]):
                 return None
         return min(heads)[1] if heads else None
+
+    def _head(self, buffer: deque[Fetch]) -> int:
+        return self._timestamps(buffer[0].cut(0, 1))[0]
+
+    def _timestamps(self, fetch: Fetch) -> list[int]:
+        """Event times (ms), as the topic declares them."""
+        try:
+            return self.plan.sources[fetch.at.topic].timestamps(fetch)
+        except Exception as error:
+            raise self._failure(fetch, error) from error
 
     def _may_be_skipped(self, one: _Input) -> bool:
         return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
@@ -270,11 +280,11 @@ class Task:
     def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
         """How many records of the fetch come before the heads of all other inputs."""
         buffers = (buffer for other, buffer in self._buffers.items() if other != at and buffer)
-        others = [buffer[0].cut(0, 1).last_timestamp for buffer in buffers]
+        others = [self._head(buffer) for buffer in buffers]
         if not others:
             return len(fetch)
         limit = min(others)
-        for index, timestamp in enumerate(fetch.timestamps()):
+        for index, timestamp in enumerate(self._timestamps(fetch)):
             if timestamp > limit:
                 return max(1, index)
         return len(fetch)

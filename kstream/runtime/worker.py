@@ -15,10 +15,12 @@ from contextvars import Context as ContextVars
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 from kstream.config import Settings
 from kstream.errors import (
     AbortRequired,
+    InstanceFenced,
     KStreamError,
     ProcessingError,
     ProducerLost,
@@ -42,7 +44,7 @@ from kstream.runtime.transaction import Transaction
 from kstream.state.backend import Backend
 from kstream.state.changelog import Changelog
 from kstream.state.store import Store
-from kstream.topology import AgentNode, SubTopology, Topology
+from kstream.topology import AggregateNode, SubTopology, Topology
 from kstream.types import Clients, Clock, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ class StreamWorker:
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._flushing: Future[None] | None = None
         self._last_flush = self._clock.monotonic()
-        self._last_purge = self._clock.monotonic()
+        self._last_purge = self._started = self._clock.monotonic()
         self._stopping = False
         self._turn = 0
         self._warned: set[str] = set()
@@ -163,13 +165,24 @@ class StreamWorker:
             InstanceFenced: another process runs under this identity.
             ProcessingError: a record failed, with `raise_failures`.
         """
+        self._handling(self._one_turn)
+
+    def commit_now(self) -> None:
+        """A commit outside the loop's own times; what goes wrong is handled as in `step`."""
+        self._handling(self.commit)
+
+    def _one_turn(self) -> None:
+        self._poll()
+        self._restore()
+        self._run_tasks()
+        if self._commit_is_due():
+            self.commit()
+        self._housekeeping()
+
+    def _handling(self, call: Callable[[], None]) -> None:
+        """What may go wrong, and what is done about it."""
         try:
-            self._poll()
-            self._restore()
-            self._run_tasks()
-            if self._commit_is_due():
-                self.commit()
-            self._housekeeping()
+            call()
         except TaskFailed as failed:
             self._task_failed(self.tasks[failed.task], failed.error)
         except StateDamaged as damaged:
@@ -289,8 +302,10 @@ class StreamWorker:
         while any(task.busy for task in tasks):
             for task in tasks:
                 if task.busy:
+                    before = task.records
                     with _attributed(task):
                         task.finish_work()
+                    self.records += task.records - before
             if self._clock.monotonic() > deadline:
                 names = ", ".join(task.name for task in tasks if task.busy)
                 raise AbortRequired(
@@ -400,6 +415,8 @@ class StreamWorker:
         """Commits what was done: these partitions may go to others. Tasks stay open: most come back at once."""
         try:
             self.commit()
+        except InstanceFenced:
+            raise
         except (TransactionError, TaskFailed, StateDamaged) as error:
             self._take_back(error)
             self._doubtful = True
@@ -470,7 +487,11 @@ class StreamWorker:
         """Tables that agents write by any key get a check that the key's home is this partition."""
         if self._settings.check_keys == "off":
             return
-        written = {store.name for node in part.nodes if isinstance(node, AgentNode) for store in node.stores}
+        written = {
+            store.name
+            for node in part.nodes
+            for store in (node.stores[1:] if isinstance(node, AggregateNode) else node.stores)
+        }
         count = self.parts.partitions[part.topics[0]]
         for store in stores.values():
             if store.name in written and store.spec.scope == "keyed":
@@ -525,6 +546,17 @@ class StreamWorker:
         if now - self._last_purge >= self._settings.flush_interval:
             self._last_purge = now
             self._purge()
+            if now - self._started >= self._settings.state_cleanup_delay:
+                self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all."""
+        for directory in self.directory.glob("*/*"):
+            name = f"{unquote(directory.parent.name)}/{directory.name}"
+            touched = max((file.stat().st_mtime for file in directory.iterdir()), default=0.0)
+            if name not in self.tasks and self._clock.time() - touched >= self._settings.state_cleanup_delay:
+                log.info("deleting the local state of %s, which has been elsewhere", name)
+                shutil.rmtree(directory, ignore_errors=True)
 
     def _purge(self) -> None:
         """Repartition topics are kept for ever by their settings; what is committed of them is deleted here."""

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kstream.errors import StateError
+from kstream.errors import StateError, StateTooLarge
 from kstream.state.backend import Changes, Mark
+
+ENTRY_OVERHEAD = 130
+"""What Python's objects and the dict's slot take for an entry besides its bytes."""
+
+
+class MemoryLimit:
+    """What the memory backends of one worker may hold together, in bytes (objects included)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def add(self, size: int) -> None:
+        """Raises StateTooLarge past the limit."""
+        self.used += size
+        if self.used > self.limit:
+            raise StateTooLarge(
+                f"the memory backend holds more than memory_backend_limit ({self.limit >> 20} MiB): raise it, run more "
+                "workers, or set backend=rocksdb"
+            )
 
 
 class MemoryBackend:
@@ -14,7 +34,9 @@ class MemoryBackend:
     Nothing survives `close`. `scan` sorts all keys first: time and memory for n log n of them.
     """
 
-    def __init__(self, stores: Sequence[str]) -> None:
+    def __init__(self, stores: Sequence[str], limit: MemoryLimit | None = None) -> None:
+        self._limit = limit or MemoryLimit(1 << 62)
+        self._held = 0
         self._data: dict[str, dict[bytes, bytes]] = {store: {} for store in stores}
         self._marks: dict[str, Mark] = {}
         self._closed = False
@@ -32,13 +54,21 @@ class MemoryBackend:
         listed = [(self._store(store), list(entries)) for store, entries in changes.items()]
         for store in marks:
             self._store(store)
+        held = 0
         for data, entries in listed:
             for key, value in entries:
-                if value is None:
-                    data.pop(key, None)
-                else:
+                before = data.pop(key, None) if value is None else data.get(key)
+                if before is not None:
+                    held -= len(key) + len(before) + ENTRY_OVERHEAD
+                if value is not None:
                     data[key] = value
+                    held += len(key) + len(value) + ENTRY_OVERHEAD
         self._marks.update(marks)
+        self._take(held)
+
+    def _take(self, size: int) -> None:
+        self._held += size
+        self._limit.add(size)
 
     def mark(self, store: str) -> Mark | None:
         """None for a store that was never written."""
@@ -47,7 +77,9 @@ class MemoryBackend:
 
     def reset(self, store: str) -> None:
         """Empties a store and forgets its mark."""
-        self._store(store).clear()
+        data = self._store(store)
+        self._take(-sum(len(key) + len(value) + ENTRY_OVERHEAD for key, value in data.items()))
+        data.clear()
         self._marks.pop(store, None)
 
     def flush(self) -> None:
@@ -60,6 +92,7 @@ class MemoryBackend:
     def close(self) -> None:
         """Drops everything. Idempotent."""
         self._closed = True
+        self._take(-self._held)
         self._data.clear()
         self._marks.clear()
 

@@ -55,6 +55,7 @@ class Store(Generic[V]):
         self.verify = verify
         self.check: Callable[[bytes], bool] | None = None
         self.check_each = False
+        self._assigned: dict[bytes, bytes] = {}
         self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self._read: set[bytes] = set()
         self._clean_at_commit = 0
@@ -127,11 +128,16 @@ class Store(Generic[V]):
     def put(self, key: bytes, value: V) -> None:
         if self.check_each:
             self._check_home(key)
+        if self.verify:
+            self._assigned[key] = self.encode(value)
         self.live[key] = value
         self._dirty[key] = UNENCODED
         self._encoded = False
 
     def delete(self, key: bytes) -> None:
+        if self.check_each:
+            self._check_home(key)
+        self._assigned.pop(key, None)
         self.live[key] = None
         self._dirty[key] = None
 
@@ -202,6 +208,7 @@ class Store(Generic[V]):
         self._dirty = {}
         self._encoded = True
         self._read.clear()
+        self._assigned.clear()
         self._defaults.clear()
         self.live = {}
         self._older = {}
@@ -212,7 +219,12 @@ class Store(Generic[V]):
         self._defaults[key] = value, make
 
     def verify_reads(self) -> None:
-        """Raises MutatedWithoutAssignment when a value that was read differs from the committed one."""
+        """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
+        for key, then in self._assigned.items():
+            assigned = self.live.get(key)
+            if assigned is not None and self.encode(assigned) != then:
+                raise self._mutated(key)
+        self._assigned.clear()
         for key, (value, make) in self._defaults.items():
             if key not in self._dirty and self.encode(value) != self.encode(make()):
                 raise self._mutated(key)

@@ -39,9 +39,9 @@ PATIENCE = 10.0
 class TestDriver:
     """Runs an app for a test. Nothing moves by itself: `send` processes, `values` and `table` commit and look.
 
-    A record that fails raises ProcessingError from the call that processed it. A value of a table that was changed in
-    place and not assigned raises MutatedWithoutAssignment at the commit; a key of a keyed table that belongs to
-    another partition raises TableError where it is written.
+    A record that fails raises ProcessingError from the call that processed it; the user's exception is its cause, or a
+    TableError, as when a key of a keyed table belongs to another partition. A value of a table that was changed in
+    place and not assigned raises MutatedWithoutAssignment at the commit.
 
     Args:
         partitions: of every topic that does not say how many it has.
@@ -122,7 +122,7 @@ class TestDriver:
         while True:
             self.process()
             before = self.worker.commits
-            self.worker.commit()
+            self.worker.commit_now()
             if self.worker.commits == before:
                 return
 
@@ -143,7 +143,7 @@ class TestDriver:
         if worker is not None:
             try:
                 if commit:
-                    worker.commit()
+                    worker.commit_now()
             finally:
                 worker.abandon()
         shutil.rmtree(self._directory, ignore_errors=True)

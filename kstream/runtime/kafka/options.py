@@ -7,32 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kstream.config.kinds import OURS, client_key
 from kstream.errors import ConfigError
 
 logger = logging.getLogger("kstream.kafka")
-
-#: Settings that correctness hangs on: kstream makes them itself.
-OURS = frozenset(
-    {
-        "acks",
-        "auto.offset.reset",
-        "bootstrap.servers",
-        "enable.auto.commit",
-        "enable.auto.offset.store",
-        "enable.idempotence",
-        "enable.partition.eof",
-        "group.id",
-        "group.instance.id",
-        "group.protocol",
-        "isolation.level",
-        "metadata.broker.list",
-        "partition.assignment.strategy",
-        "partitioner",
-        "request.required.acks",
-        "transaction.timeout.ms",
-        "transactional.id",
-    }
-)
 
 _KINDS = ("consumer", "producer", "admin")
 
@@ -48,7 +26,7 @@ class KafkaOptions:
             Kafka Streams has it: until then a dead worker's last transaction holds up every reader of its output.
         linger: seconds a record waits for others to share a batch with.
         compression: of what is produced: none, gzip, snappy, lz4 or zstd.
-        fetch_memory: bytes each consumer may prefetch.
+        fetch_memory: bytes the group consumer may prefetch; a reader (restore) half of it.
         producer_memory: bytes each producer may queue; beyond it `produce` raises BufferError.
         auto_offset_reset: where a position that is not in the log (any more) leads: earliest, latest, or error, which
             raises TopicError from `poll`. Where reading starts at first is the runtime's business.
@@ -73,9 +51,8 @@ class KafkaOptions:
 
     def __post_init__(self) -> None:
         for name in self.raw:
-            prefix, _, rest = name.partition(".")
-            if (rest if prefix in _KINDS else name) in OURS:
-                raise ConfigError(f"the Kafka setting {name} is made by kstream and cannot be set")
+            if client_key(name) in OURS:
+                raise ConfigError(f"the Kafka setting {name} is made by kstream: {OURS[client_key(name)]}")
 
     def common(self, servers: str, kind: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
         """What all clients have, and the raw settings for this kind."""
@@ -94,7 +71,8 @@ class KafkaOptions:
 
     def consumer(self, servers: str, group: str | None, member: str | None) -> dict[str, Any]:
         """A member of a group, or (group None) a reader of assigned partitions."""
-        fetch_max = max(min(self.fetch_memory, 50 << 20), 1 << 20)
+        fetch_memory = self.fetch_memory if group is not None else self.fetch_memory // 2
+        fetch_max = max(min(fetch_memory, 50 << 20), 1 << 20)
         return {
             "session.timeout.ms": round(self.session_timeout * 1000),
             # Members hear of a rebalance by their heartbeat: everybody waits for the slowest.
@@ -104,7 +82,7 @@ class KafkaOptions:
             # Prefetch: bounded in bytes, not in records, and taken up again within 5 ms (1 s by default, which
             # stalls a fast consumer for a second at a time).
             "queued.min.messages": 1_000_000,
-            "queued.max.messages.kbytes": max(self.fetch_memory >> 10, 1),
+            "queued.max.messages.kbytes": max(fetch_memory >> 10, 1),
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": fetch_max,
             "max.partition.fetch.bytes": min(4 << 20, fetch_max),
