@@ -34,6 +34,7 @@ def said() -> Said:
     return Said()
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_nothing_is_lost(bootstrap_servers: str, said: Said) -> None:
     status = demo.run(kill=True, workers=2, rate=4_000, bootstrap=bootstrap_servers, limit=16_000, console=said)
     assert status == 0, said.text
