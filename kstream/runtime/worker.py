@@ -380,7 +380,9 @@ class StreamWorker:
         if self.parts.raise_failures:
             raise error
         settings = self._settings
-        _, last = self._retry_at.get(task.name, (0.0, 0.0))
+        tried_at, last = self._retry_at.get(task.name, (0.0, 0.0))
+        if self._clock.monotonic() - tried_at >= settings.restart_reset_after:
+            last = 0.0
         pause = min(settings.restart_max, max(settings.restart_initial, last * settings.restart_multiplier))
         self._retry_at[task.name] = (self._clock.monotonic() + pause, pause)
         self.restorer.drop(task)
@@ -391,7 +393,6 @@ class StreamWorker:
     def _retry_failed(self) -> None:
         for task in self.tasks.values():
             if task.state is TaskState.FAILED and self._clock.monotonic() >= self._retry_at[task.name][0]:
-                task.error = None
                 self._begin_restore(task, full=False)
 
     # ---- rebalances (called from inside poll)
@@ -517,6 +518,7 @@ class StreamWorker:
         self._pause([at for at in task.inputs if at in self._owned and at not in self._paused])
         if task.state is not TaskState.RESTORING:
             task.go(TaskState.RESTORING)
+        task.error = None
         self.restorer.add(task, full=full)
 
     def _restore(self) -> None:
