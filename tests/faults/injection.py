@@ -6,7 +6,7 @@ engine; the service that a worker loads installs it, when the environment asks f
 
 Calls are counted from when the file `armed` is there. A fault strikes once over all processes; what was going on then
 lies in the file `struck`. While the file `no-flush` is there, local state is not flushed to disk; `flushed` counts
-the flushes.
+the flushes. While `slow-restore` is there, a restore waits a while before each of its writes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,13 @@ def install() -> None:
     if directory is None or program is None or program.name != "kstream.runtime.child":
         return
     from kstream.runtime import worker as worker_module
+    from kstream.runtime.restore import Restorer
 
     _control_flushes(worker_module, Path(directory))
+    _control_restores(Restorer, Path(directory) / "slow-restore")
     if order is None or (Path(directory) / "struck").exists():
         return
     from kstream.runtime import checkpoint
-    from kstream.runtime.restore import Restorer
     from kstream.runtime.transaction import Transaction
 
     _fault = _Fault(order, Path(directory))
@@ -135,6 +137,17 @@ def _remember_worker(worker: Any, transaction: Any) -> None:
         begin(self)
 
     worker.start, transaction.begin = remembering, counting
+
+
+def _control_restores(restorer: Any, slow: Path) -> None:
+    apply = restorer._apply
+
+    def slowly(self: Any, *arguments: Any) -> None:
+        if slow.exists():
+            time.sleep(0.3)
+        apply(self, *arguments)
+
+    restorer._apply = slowly
 
 
 def _control_flushes(worker_module: Any, directory: Path) -> None:

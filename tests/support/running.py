@@ -57,7 +57,8 @@ class Instance:
 
     @property
     def reports(self) -> list[Report]:
-        return [worker.report for worker in self.supervisor.workers]
+        """The latest report of each worker that runs."""
+        return [worker.report for worker in self.supervisor.workers if worker.process is not None]
 
     @property
     def restarts(self) -> int:
@@ -110,6 +111,7 @@ class Command:
                 stdout=out,
                 stderr=err,
                 cwd=cwd,
+                start_new_session=True,  # a process group of its own, as a shell would give it
                 env={**os.environ, **environment},
             )
 

@@ -47,7 +47,7 @@ class Scenario:
         self._monkeypatch = monkeypatch
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
-        self._given = {**QUICK, **settings}
+        self.given = {**QUICK, **settings}
         self.partitions = prepare(make_app(self.app, partitions), self.settings("any"))
         self.instances: list[Instance] = []
         self.commands: list[Command] = []
@@ -57,7 +57,7 @@ class Scenario:
 
     def settings(self, instance: str) -> Settings:
         return Settings(
-            bootstrap_servers=self.servers, state_dir=str(self.state_dir(instance)), instance=instance, **self._given
+            bootstrap_servers=self.servers, state_dir=str(self.state_dir(instance)), instance=instance, **self.given
         )
 
     def state_dir(self, instance: str) -> Path:
@@ -77,7 +77,7 @@ class Scenario:
 
     def command(self, name: str = "a", workers: int = 1, state_dir: Path | None = None, **settings: object) -> Command:
         """The same as a `kstream run`."""
-        given = {**self._given, **settings}
+        given = {**self.given, **settings}
         pairs = [word for pair in given.items() for word in ("--set", "=".join(map(str, pair)))]
         command = Command(
             self.directory / f"command-{len(self.commands)}",
