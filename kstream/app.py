@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -14,7 +15,7 @@ from kstream.dsl.agent import Agent, declare
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import Table, default_factory
-from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
+from kstream.errors import ConfigError, TopologyError
 from kstream.runtime.context import Worker
 from kstream.specs.schema import schema
 from kstream.specs.store import Scope, StoreSpec
@@ -23,6 +24,7 @@ from kstream.topology import Topology, build
 
 if TYPE_CHECKING:
     from kstream.config import Settings
+    from kstream.runtime.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -199,56 +201,73 @@ class App:
             UsageError: something to mend, in one line.
             ProcessingError: a record failed (in this process only).
         """
+        settings = settings or self._resolve(workers)
+        if (settings.workers if workers is None else workers) == 0:
+            return self._run_here(settings)
+        with self.supervisor(workers=workers, settings=settings, target=target) as supervisor:
+            return supervisor.run()
+
+    @contextmanager
+    def supervisor(
+        self, *, workers: int | None = None, settings: Settings | None = None, target: str | None = None
+    ) -> Iterator[Supervisor]:
+        """The supervisor of this app, with its topics made and its name claimed, not started yet.
+
+        For programs that run a service beside other things; arguments and errors are those of `run`. Workers that
+        still run at the end are killed.
+        """
+        from kstream.runtime.supervisor import Supervisor
+
+        settings = settings or self._resolve(workers)
+        count = (settings.workers if workers is None else workers) or os.cpu_count() or 1
+        with self._prepared(settings) as (instance, partitions):
+            tasks = sum(partitions[part.topics[0]] for part in self.topology().parts)
+            if count > tasks:
+                log.warning("%d workers for %d tasks: %d of them will have nothing to do", count, tasks, count - tasks)
+            supervisor = Supervisor(target or self._target(), self.name, instance, settings, partitions, count)
+            try:
+                yield supervisor
+            finally:
+                supervisor.kill()
+
+    @contextmanager
+    def _prepared(self, settings: Settings) -> Iterator[tuple[str, dict[str, int]]]:
+        """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
+        from kstream.runtime.child import options_from
         from kstream.runtime.instance import claim
         from kstream.runtime.kafka import KafkaClients
         from kstream.runtime.prepare import prepare_topics
 
-        if settings is None:
-            settings = self._resolve(workers)
         topology = self.topology()
-        count = settings.workers if workers is None else workers
         held = claim(Path(settings.state_dir), self.name, settings.instance)
         try:
-            from kstream.runtime.child import make_worker, options_from
-
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:
                 partitions = prepare_topics(topology, admin, settings)
             finally:
                 admin.close()
-            if count == 0:
-                return self._run_here(make_worker, held.name, settings, partitions)
-            from kstream.runtime.supervisor import Supervisor
-
-            count = os.cpu_count() or 1 if count is None else count
-            tasks = sum(partitions[part.topics[0]] for part in topology.parts)
-            if count > tasks:
-                log.warning("%d workers for %d tasks: %d of them will have nothing to do", count, tasks, count - tasks)
-            return Supervisor(target or self._target(), self.name, held.name, settings, partitions, count).run()
+            yield held.name, partitions
         finally:
             held.release()
 
-    def _run_here(
-        self, make_worker: Callable[..., Any], instance: str, settings: Settings, partitions: dict[str, int]
-    ) -> int:
+    def _run_here(self, settings: Settings) -> int:
         import signal
         import threading
 
-        from kstream.runtime.child import fenced
+        from kstream.runtime.child import make_worker
         from kstream.runtime.naming import Identity
 
-        worker = make_worker(self, Identity(self.name, instance, 0), settings, partitions, raise_failures=True)
-        before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, lambda *_: worker.stop())
-        try:
-            worker.run()
-        except InstanceFenced as error:
-            raise IdentityInUse(fenced(instance, error)) from error
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with self._prepared(settings) as (instance, partitions):
+            worker = make_worker(self, Identity(self.name, instance, 0), settings, partitions, raise_failures=True)
+            before = {}
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    before[number] = signal.signal(number, lambda *_: worker.stop())
+            try:
+                worker.run()
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
         return 0
 
     def _resolve(self, workers: int | None) -> Settings:

@@ -30,7 +30,7 @@ FENCED_AGAIN = 120.0
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One worker as the supervisor sees it. `report` is its latest."""
+    """One worker as the supervisor sees it. `report` is its latest, `last_error` what ended it the last time."""
 
     index: int
     process: subprocess.Popen[bytes] | None = None
@@ -38,6 +38,7 @@ class WorkerProcess:
     started: float = 0.0
     heard: float = 0.0
     restarts: int = 0
+    last_error: str | None = None
     pause: float = 0.0
     start_at: float | None = None
     fenced: float = float("-inf")
@@ -63,7 +64,7 @@ class Supervisor:
     ) -> None:
         self.workers = [WorkerProcess(index) for index in range(count)]
         self._target, self._app, self._instance = target, app, instance
-        self._settings, self._partitions = settings, partitions
+        self._settings, self.partitions = settings, partitions
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self.failure: str | None = None
@@ -109,6 +110,11 @@ class Supervisor:
                 self.stop(signal.SIGKILL)
                 deadline = float("inf")
 
+    def kill(self) -> None:
+        """Ends what still runs, at once."""
+        self.stop(signal.SIGKILL)
+        self.wait()
+
     def run(self, every: Callable[[Supervisor], None] | None = None) -> int:
         """Runs until SIGTERM or SIGINT (a second one kills). Returns the exit status.
 
@@ -133,7 +139,7 @@ class Supervisor:
                 log.info("stopping: workers drain, commit and leave; a second signal ends them at once")
             self.wait()
         finally:
-            self.stop(signal.SIGKILL)
+            self.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self.failure:
@@ -151,7 +157,7 @@ class Supervisor:
             app=self._app,
             instance=self._instance,
             index=worker.index,
-            partitions=self._partitions,
+            partitions=self.partitions,
             report_fd=writing,
         )
         worker.process = subprocess.Popen(
@@ -205,6 +211,7 @@ class Supervisor:
         worker.pause = min(settings.restart_max, grown)
         worker.start_at = now + worker.pause
         worker.restarts += 1
+        worker.last_error = worker.report.stopped_by or _ending(status)
         log.error("worker %d %s: starting it again in %.1f s", worker.index, _ending(status), worker.pause)
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:

@@ -29,10 +29,7 @@ from kstream.config.sources import resolve_settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker
 from kstream.errors import KStreamError, UsageError
 from kstream.runtime.child import options_from
-from kstream.runtime.instance import claim
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.supervisor import Supervisor
 from services.flights import audit
 from services.flights.app import app
 from services.flights.board import View
@@ -69,11 +66,14 @@ def run(
     try:
         with _interruptible(), _cluster(bootstrap, console) as servers:
             settings = _settings(servers, folder)
-            with _topics(settings, delete=bootstrap is not None) as partitions:
-                with _errors_into(log), _service(settings, partitions, workers) as supervisor:
+            with _topics(settings, delete=bootstrap is not None):
+                with (
+                    _errors_into(log),
+                    app.supervisor(settings=settings, workers=workers, target=TARGET) as supervisor,
+                ):
                     replay = Replay(_client(settings), rate, limit)
-                    watch = Watch(_client(settings), partitions)
-                    tasks = sum(partitions[part.topics[0]] for part in app.topology().parts)
+                    watch = Watch(_client(settings), supervisor.partitions)
+                    tasks = sum(supervisor.partitions[part.topics[0]] for part in app.topology().parts)
                     view = Performance(supervisor, tasks, replay, watch, kill, console).play()
                 with console.status("Auditing the committed output against the CSV"):
                     verdict = audit.run(_client(settings), limit)
@@ -139,8 +139,8 @@ def _client(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _topics(settings: Settings, *, delete: bool) -> Iterator[dict[str, int]]:
-    """Makes the service's topics, gives the partition count of each, and deletes them at the end if so asked.
+def _topics(settings: Settings, *, delete: bool) -> Iterator[None]:
+    """Sees that the service's topics are not there yet, and deletes them at the end if so asked.
 
     Raises:
         UsageError: topics of these names are there.
@@ -158,23 +158,10 @@ def _topics(settings: Settings, *, delete: bool) -> Iterator[dict[str, int]]:
                 "delete these, or use another cluster"
             )
         try:
-            yield prepare_topics(topology, admin, settings)
+            yield
         finally:
             if delete:
-                admin.delete_topics(sorted(names), 30)
-
-
-@contextlib.contextmanager
-def _service(settings: Settings, partitions: dict[str, int], workers: int) -> Iterator[Supervisor]:
-    """The service's supervisor, not yet started. What still runs at the end is killed."""
-    held = claim(Path(settings.state_dir), app.name, settings.instance)
-    supervisor = Supervisor(TARGET, app.name, held.name, settings, partitions, workers)
-    try:
-        yield supervisor
-    finally:
-        supervisor.stop(signal.SIGKILL)
-        supervisor.wait()
-        held.release()
+                admin.delete_topics(sorted(names & admin.topics(15).keys()), 30)
 
 
 @contextlib.contextmanager

@@ -143,7 +143,9 @@ class Performance:
             raise KStreamError(f"the service stopped: {self.supervisor.failure}")
         for worker in self.supervisor.workers:
             if worker.restarts > RESTARTS:
-                raise KStreamError(f"worker {worker.index} died {worker.restarts} times")
+                raise KStreamError(
+                    f"worker {worker.index} died {worker.restarts} times, the last time: {worker.last_error}"
+                )
         if self._replay.failure is not None:
             raise KStreamError(f"the replay failed: {self._replay.failure}")
         if self._watch.failure is not None:
