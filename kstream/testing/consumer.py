@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kstream.errors import InstanceFenced
+from kstream.errors import InstanceFenced, StateError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.groups import GroupMetadata, Standing
@@ -25,7 +25,7 @@ class MemoryConsumer:
     """A `types.ConsumerClient`, read committed. Without a group (`group` None) it only takes `assign`.
 
     A poll takes a run of each partition in turn, and the next poll begins with the next partition. A position
-    outside the log starts again at the log's beginning (`auto.offset.reset=earliest`).
+    outside the log starts again at the log's beginning (`auto.offset.reset=earliest`); for a reader it is a StateError.
     """
 
     def __init__(self, cluster: MemoryCluster, group: str | None = None, member: str = "") -> None:
@@ -90,6 +90,8 @@ class MemoryConsumer:
         for at in active:
             position, log = self._positions[at], self._cluster.log(at)
             if not log.start <= position.offset <= log.end:
+                if self._group is None:
+                    raise StateError(f"{at} has no offset {position.offset}: it holds {log.start} to {log.end}")
                 position.offset = log.start
             self._watermarks[at] = log.end
             records, position.offset = log.read(position.offset, left)
