@@ -17,6 +17,7 @@ from typing import Any
 STAGES = [
     # (module, what in it, name shown)
     ("kstream.runtime.worker", "StreamWorker.step", "worker: rest of step"),
+    ("kstream.runtime.worker", "StreamWorker._one_turn", "worker: rest of step"),
     ("kstream.runtime.worker", "StreamWorker._poll", "worker: hand fetches to tasks"),
     ("kstream.runtime.worker", "StreamWorker._restore", "restore: rest"),
     ("kstream.runtime.worker", "StreamWorker._run_tasks", "worker: rest of run_tasks"),
