@@ -25,6 +25,7 @@ from kstream.types import Clock, Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
 
+_BEFORE_ALL = -(1 << 63)
 
 @dataclass(slots=True)
 class _Input:
@@ -240,8 +241,8 @@ class Task:
             size = 1
         elif self.suspicion.any:
             size = 1 if self.suspicion.alone(at, fetch.first_offset) else min(size, len(fetch))
-        if len(self._inputs) > 1:
-            size = min(size, self._run_length(at, fetch))
+        if len(self._inputs) > 1 and size > 1:
+            size = self._run_length(at, fetch.cut(0, size))
         if size < len(fetch):
             self._buffers[at].appendleft(fetch.cut(size, len(fetch)))
             fetch = fetch.cut(0, size)
@@ -268,24 +269,24 @@ class Task:
         return self._timestamps(buffer[0].cut(0, 1))[0]
 
     def _timestamps(self, fetch: Fetch) -> list[int]:
-        """Event times (ms), as the topic declares them."""
+        """Event times (ms), as the topic declares them. Where one cannot be read, they count as the earliest: the
+        records are taken at once, and fail where they are processed."""
         try:
             return self.plan.sources[fetch.at.topic].timestamps(fetch)
-        except Exception as error:
-            raise self._failure(fetch, error) from error
+        except Exception:
+            return [_BEFORE_ALL] * len(fetch)
 
     def _may_be_skipped(self, one: _Input) -> bool:
         return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
 
     def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
-        """How many records of the fetch come before the heads of all other inputs."""
-        buffers = (buffer for other, buffer in self._buffers.items() if other != at and buffer)
-        others = [self._head(buffer) for buffer in buffers]
+        """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
+        others = [(self._head(buffer), other) for other, buffer in self._buffers.items() if other != at and buffer]
         if not others:
             return len(fetch)
         limit = min(others)
         for index, timestamp in enumerate(self._timestamps(fetch)):
-            if timestamp > limit:
+            if (timestamp, at) > limit:
                 return max(1, index)
         return len(fetch)
 

@@ -641,3 +641,33 @@ def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
         ends = {p: fleet.cluster.log(TopicPartition("in", p)).end for p in range(4)}
         assert all(fleet.committed("in").get(p, 0) == end for p, end in ends.items())
     fleet.close()
+
+
+@pytest.mark.parametrize("topic", ["left", "right"])
+def test_a_record_of_several_inputs_whose_event_time_cannot_be_read_fails_in_its_turn(topic: str) -> None:
+    class At(msgspec.Struct):
+        at: int
+
+    app = kstream.App("merged")
+    left, right = (app.topic(name, key=str, value=At, timestamp="at") for name in ("left", "right"))
+    out = app.topic("out", key=str, value=int)
+    seen = app.table("seen", key=str, value=int, default=0)
+
+    def agent(value: At, ctx: kstream.Context[str]) -> int:
+        seen[ctx.key] += 1
+        return value.at
+
+    for one in (left, right):
+        app.agent(one, to=out, name=f"of-{one.name}", tables=[seen])(agent)
+    driver = TestDriver(app, partitions=1)
+    for at in range(10):
+        driver.cluster.append("left" if at % 2 else "right", b"k", b'{"at":%d}' % at)
+    driver.cluster.append(topic, b"k", b'{"at":"never"}')
+    driver.cluster.append("left", b"k", b'{"at":11}')
+    driver.cluster.append("right", b"k", b'{"at":11}')
+    with pytest.raises(ProcessingError) as caught:
+        driver.process()
+    assert (caught.value.topic, caught.value.offset) == (topic, 5)
+    before = [int(record.value or b"") for record in driver.cluster.records(out.name)]
+    assert before == list(range(9 if topic == "right" else 10)) or before == list(range(10))
+    driver.close(commit=False)
