@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _BEFORE_ALL = -(1 << 63)
 
+
 @dataclass(slots=True)
 class _Input:
     """One input partition of a task.
