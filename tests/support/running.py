@@ -85,6 +85,8 @@ class Instance:
         assert [process.returncode for process in processes] == [0] * len(processes)
 
     def kill(self) -> None:
+        for pid in self.pids:  # it should have stopped by now: its stacks go to standard error
+            kill(pid, signal.SIGUSR1)
         self.supervisor.stop(signal.SIGKILL)
         until(lambda: not self.supervisor.running, "the workers' end", 10, each=self.poll)
 

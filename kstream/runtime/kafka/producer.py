@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Final, NoReturn
 
 import confluent_kafka
@@ -18,6 +20,9 @@ from kstream.types import Delivered, Produce, TopicPartition
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 RETRY_SECONDS: Final = 0.05
+
+GRACE_SECONDS: Final = 3.0
+"""How long after its time-out a call that does not keep it is given up."""
 
 
 class KafkaProducer:
@@ -136,7 +141,9 @@ class KafkaProducer:
         producer = self._use()
         self._call(
             "send_offsets",
-            lambda timeout: producer.send_offsets_to_transaction(positions, group, timeout),
+            lambda timeout: in_time(
+                lambda: producer.send_offsets_to_transaction(positions, group, timeout), timeout + GRACE_SECONDS
+            ),
             self._timeout,
         )
 
@@ -213,6 +220,31 @@ class KafkaProducer:
         if self._producer is None:
             raise ProducerLost("the producer is closed")
         return self._producer
+
+
+def in_time(call: Callable[[], object], seconds: float) -> None:
+    """Makes a call of librdkafka that may hang whatever time-out it is given: `send_offsets_to_transaction`, when the
+    group's coordinator is gone (librdkafka #5456, open; seen when a broker was killed). It is made on a thread of its
+    own (60 microseconds), which is left to itself when it takes too long, and the producer with it.
+
+    Raises:
+        ProducerLost: it took too long. Whatever the call raises.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="send-offsets", daemon=True).start()
+    try:
+        done.result(seconds)
+    except TimeoutError:
+        raise ProducerLost(f"send_offsets has not come back after {seconds:.0f} s") from None
 
 
 def _closed(*_: object) -> None:
