@@ -15,7 +15,7 @@ from kstream.dsl.agent import Agent, declare
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import Table, default_factory
-from kstream.errors import ConfigError, TopologyError
+from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
 from kstream.runtime.context import Worker
 from kstream.specs.schema import schema
 from kstream.specs.store import Scope, StoreSpec
@@ -254,7 +254,7 @@ class App:
         import signal
         import threading
 
-        from kstream.runtime.child import make_worker
+        from kstream.runtime.child import fenced, make_worker
         from kstream.runtime.naming import Identity
 
         with self._prepared(settings) as (instance, partitions):
@@ -265,6 +265,8 @@ class App:
                     before[number] = signal.signal(number, lambda *_: worker.stop())
             try:
                 worker.run()
+            except InstanceFenced as error:
+                raise IdentityInUse(fenced(instance, error)) from error
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)

@@ -173,7 +173,7 @@ def test_two_instances_with_one_identity(folder: Folder, workers: int) -> None:
     first = folder.run(*options, "--state-dir", "here")
     folder.works(first)
     second = folder.run(*options, "--state-dir", "there")
-    assert first.wait() == 2
+    assert first.wait() == 2, first.err.read_text()[-1500:]
     said = first.err.read_text().splitlines()
     assert said[-1].startswith("kstream: another instance runs as 'twin'") and "--instance" in said[-1]
     assert not any("Traceback" in line for line in said)
