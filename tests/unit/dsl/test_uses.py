@@ -1,0 +1,178 @@
+"""Tables that a function uses are found in its code; those that cannot be are declared."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.dsl.table import Table
+from kstream.dsl.uses import tables_used
+
+app = kstream.App("uses")
+one: Table[str, int] = app.table("one", key=str, value=int)
+two: Table[str, int] = app.table("two", key=str, value=int)
+three: Table[str, int] = app.table("three", key=str, value=int)
+
+
+def names(*functions: Callable[..., Any]) -> list[str]:
+    return [table.name for table in tables_used(*functions)]
+
+
+def helper(key: str) -> int:
+    return one[key]
+
+
+def helper_of_helper(key: str) -> int:
+    return helper(key) + two[key]
+
+
+def recursive(n: int) -> int:
+    return recursive(n - 1) if n else helper("x")
+
+
+def with_global(n: int) -> int:
+    return one["a"]
+
+
+def with_nested(n: int) -> int:
+    def inner() -> int:
+        return two["a"]
+
+    return inner()
+
+
+def with_comprehension(n: int) -> list[int]:
+    return [one[key] for key in "ab"]
+
+
+def with_lambda(n: int) -> Callable[[], int]:
+    return lambda: three["a"]
+
+
+def with_default(n: int, table: Table[str, int] = one) -> int:
+    return table["a"]
+
+
+def with_keyword_default(n: int, *, table: Table[str, int] = two) -> int:
+    return table["a"]
+
+
+async def with_async(stream: Any) -> AsyncIterator[int]:
+    async for key in stream:
+        one[key] += 1
+        yield two[key]
+
+
+def unused(n: int) -> str:
+    return json.dumps(n)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (with_global, ["one"]),
+        (helper, ["one"]),
+        (helper_of_helper, ["one", "two"]),
+        (recursive, ["one"]),
+        (with_nested, ["two"]),
+        (with_comprehension, ["one"]),
+        (with_lambda, ["three"]),
+        (with_default, ["one"]),
+        (with_keyword_default, ["two"]),
+        (with_async, ["one", "two"]),
+        (unused, []),
+        (len, []),
+        (int, []),
+        (functools.partial(with_global), ["one"]),
+        (functools.partial(lambda table, n: n, three), ["three"]),
+        (functools.partial(lambda n, table=None: n, table=two), ["two"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_found_in(function: Callable[..., Any], expected: list[str]) -> None:
+    assert names(function) == expected
+
+
+def test_found_in_closures_however_deep() -> None:
+    local: Table[str, int] = kstream.App("local").table("local", key=str, value=int)
+
+    def outer() -> Callable[[int], int]:
+        def middle(n: int) -> int:
+            def inner() -> int:
+                return local["a"]
+
+            return inner()
+
+        return middle
+
+    assert names(outer()) == ["local"]
+    assert names(outer) == ["local"]
+
+
+def test_found_behind_decorators_methods_and_callable_objects() -> None:
+    def noisy(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any) -> Any:
+            return function(*arguments)
+
+        return wrapper
+
+    class Counter:
+        def __init__(self, table: Table[str, int]) -> None:
+            self.table = table
+
+        def count(self, n: int) -> int:
+            return self.table["a"] + two["a"]
+
+        def __call__(self, n: int) -> int:
+            return one["a"]
+
+    counter = Counter(three)
+    assert names(noisy(with_global)) == ["one"]
+    assert sorted(names(counter.count)) == ["three", "two"]
+    assert sorted(names(counter)) == ["one", "three"]
+
+    def by_closure(n: int) -> int:
+        return counter.count(n)
+
+    assert isinstance(names(by_closure), list)
+
+
+def test_a_variable_that_is_not_bound_yet_is_no_error() -> None:
+    def early() -> Callable[[int], int]:
+        def function(n: int) -> int:
+            return later["a"]
+
+        found.append(names(function))
+        later = one
+        return function
+
+    found: list[list[str]] = []
+    function = early()
+    assert found == [[]]
+    assert names(function) == ["one"]
+
+
+def test_one_table_found_twice_is_one() -> None:
+    assert names(with_global, helper, with_default) == ["one"]
+
+
+def test_every_step_of_a_stream_looks_for_them() -> None:
+    own = kstream.App("steps")
+    table = own.table("t", key=str, value=int, default=0)
+    source = own.topic("in", key=str, value=int)
+    for declare in (
+        lambda stream: stream.map(lambda n: table["a"]),
+        lambda stream: stream.filter(lambda n: "a" in table),
+        lambda stream: stream.group_by_key().aggregate(int, lambda total, n: total + table["a"]),
+        lambda stream: stream.group_by_key().sum(lambda n: table["a"]),
+        lambda stream: stream.group_by_key().reduce(lambda a, b: table["a"]),
+    ):
+        stream = declare(own.stream(source))
+        node = stream._node
+        assert "t" in [store.name for store in node.stores]

@@ -1,0 +1,183 @@
+"""What agents put out: keys, timestamps, headers, order; what they are told of the record at hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstream
+from kstream.testing import TestDriver
+
+#: What to put out for a record: None, the plain value, or a Record of its own.
+results = st.lists(
+    st.lists(st.sampled_from(["none", "plain", "record", "tombstone"]), max_size=3), min_size=1, max_size=8
+)
+
+
+def outputs(kinds: list[str], n: int) -> Iterator[Any]:
+    for i, kind in enumerate(kinds):
+        value = 100 * n + i
+        if kind == "none":
+            yield None
+        elif kind == "plain":
+            yield value
+        elif kind == "record":
+            yield kstream.Record(f"r{i}", value, timestamp=7, headers=[("h", b"%d" % i)])
+        else:
+            yield kstream.Record(f"t{i}", None)
+
+
+def expected(script: list[list[str]]) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for n, kinds in enumerate(script):
+        for i, result in enumerate(outputs(kinds, n)):
+            if isinstance(result, kstream.Record):
+                at = 50 + n if result.timestamp is None else result.timestamp
+                found.append((result.key, result.value, at, result.headers and list(result.headers)))
+            elif result is not None:
+                found.append((f"k{n}", 100 * n + i, 50 + n, None))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["generator", "async", "function"])
+@given(script=results, size=st.integers(1, 9))
+def test_outputs_have_their_own_or_their_inputs_key_and_time_and_keep_their_order(
+    kind: str, script: list[list[str]], size: int
+) -> None:
+    app = kstream.App("outputs")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int | None)
+    if kind == "function":
+        script = [kinds[:1] for kinds in script]
+
+        @app.agent(source, to=out)
+        def function(n: int) -> Any:
+            return next(outputs(script[n], n), None)
+
+    elif kind == "generator":
+
+        @app.agent(source, to=out)
+        def generator(n: int) -> Iterator[Any]:
+            yield from outputs(script[n], n)
+
+    else:
+
+        @app.agent(source, to=out)
+        async def stream(values: kstream.AgentStream[str, int]) -> AsyncIterator[Any]:
+            async for n in values:
+                for result in outputs(script[n], n):
+                    yield result
+
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.batch_sizes = iter([size] * 10)
+        for n in range(len(script)):
+            driver.cluster.append(source.name, b"k%d" % n, b"%d" % n, timestamp=50 + n)
+        found = [
+            (record.key, record.value, record.timestamp, record.headers and list(record.headers))
+            for record in driver.records(out)
+        ]
+    assert found == expected(script)
+
+
+def test_a_yielded_value_is_taken_when_it_is_yielded() -> None:
+    class Box(msgspec.Struct):
+        n: int
+
+    app = kstream.App("taken")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=Box)
+
+    @app.agent(source, to=out)
+    async def agent(values: kstream.AgentStream[str, int]) -> AsyncIterator[Box]:
+        box = Box(0)
+        async for n in values:
+            box.n = n
+            yield box
+            box.n = -1
+            yield kstream.Record("r", box)  # type: ignore[misc]
+            box.n = -2
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in (5, 6):
+            driver.cluster.append(source.name, b"k", b"%d" % n)
+        assert [box.n for box in driver.values(out)] == [5, -1, 6, -1]
+
+
+def test_events_tell_all_of_the_record() -> None:
+    app = kstream.App("events")
+    source = app.topic("in", key=str, value=int)
+    seen: list[Any] = []
+
+    @app.agent(source)
+    async def agent(values: kstream.AgentStream[str, int]) -> None:
+        async for event in values.events():
+            seen.append(event)
+
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=5, headers=[("h", b"1")])
+        driver.send(source, 2, key="b", timestamp=6)
+    assert [list(event.headers or ()) for event in seen] == [[("h", b"1")], []]
+    assert {(event.topic, event.partition) for event in seen} == {("in", 0)}
+    assert [(event.key, event.value, event.timestamp, event.offset) for event in seen] == [
+        ("a", 1, 5, 0), ("b", 2, 6, 1),
+    ]  # fmt: skip
+
+
+def test_the_context_tells_all_of_the_record_and_sends() -> None:
+    app = kstream.App("contexts")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str, partitions=3)
+    seen: list[Any] = []
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        seen.append((ctx.key, ctx.timestamp, ctx.topic, ctx.partition, ctx.offset, ctx.task, ctx.worker.index))
+        ctx.send(out, "plain")
+        ctx.send(out, "own", key="x", timestamp=9, headers=[("h", b"1")], partition=2)
+
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=5)
+        assert seen == [("a", 5, "in", 0, 0, "in/0", 0)]
+        assert [(r.key, r.value, r.timestamp, list(r.headers or ())) for r in driver.records(out)] == [
+            ("a", "plain", 5, []), ("x", "own", 9, [("h", b"1")]),
+        ]  # fmt: skip
+        assert [record.partition for record in driver.cluster.records("out")][1] == 2
+
+
+def test_lifespan_prepares_what_agents_use_and_releases_it() -> None:
+    app = kstream.App("lifespan")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    events: list[str] = []
+
+    @app.lifespan
+    async def resources(worker: kstream.Worker) -> Any:
+        worker.state.offset = 100
+        events.append("open")
+        yield
+        events.append("closed")
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> int:
+        return n + int(ctx.worker.state.offset)
+
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a")
+        assert driver.values(out) == [101]
+        assert events == ["open"]
+        with pytest.raises(AttributeError, match="set it in the function under @app"):
+            _ = driver.worker.worker.state.nothing
+    assert events == ["open", "closed"]
+
+
+def test_an_agent_can_be_called_like_the_function_it_is() -> None:
+    app = kstream.App("calls")
+
+    @app.agent(app.topic("in", key=str, value=int))
+    def agent(n: int) -> int:
+        """Doubles."""
+        return 2 * n
+
+    assert agent(4) == 8
+    assert agent.__doc__ == "Doubles."

@@ -1,0 +1,146 @@
+"""Aggregations against a plain loop over the records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstream
+from kstream.testing import TestDriver
+
+
+class Stats(msgspec.Struct):
+    values: list[int] = []
+    offsets: list[int] = []
+
+
+def add(stats: Stats, n: int, ctx: kstream.Context[str]) -> Stats:
+    stats.values.append(n)
+    stats.offsets.append(ctx.offset)
+    return stats
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+#: What each aggregation is, as a function of all values of a key so far.
+MODELS: dict[str, tuple[Callable[[Any, str], Any], Callable[[list[int]], Any], Any]] = {
+    "count": (lambda group, emit: group.count(name="a", emit=emit), len, int),
+    "sum": (lambda group, emit: group.sum(double, name="a", emit=emit), lambda v: 2 * sum(v), int),
+    "min": (lambda group, emit: group.min(double, name="a", emit=emit), lambda v: 2 * min(v), int),
+    "max": (lambda group, emit: group.max(double, name="a", emit=emit), lambda v: 2 * max(v), int),
+    "reduce": (lambda group, emit: group.reduce(lambda a, b: a * 3 + b, name="a", emit=emit), None, int),
+    "aggregate": (
+        lambda group, emit: group.aggregate(Stats, add, name="a", emit=emit), lambda v: v, Stats,
+    ),
+}  # fmt: skip
+
+
+def reduced(values: list[int]) -> int:
+    result, *rest = values
+    for value in rest:
+        result = result * 3 + value
+    return result
+
+
+def driver_for(name: str, emit: str) -> tuple[TestDriver, Any, Any]:
+    declare, _, kind = MODELS[name]
+    app = kstream.App(f"aggregate-{name}-{emit}")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=kind)
+    declare(app.stream(source).group_by_key(), emit).to(out)
+    return TestDriver(app, partitions=1), source, out
+
+
+records = st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.integers(-5, 5)), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize("emit", ["update", "commit"])
+@pytest.mark.parametrize("name", list(MODELS))
+@given(records=records, cut=st.integers(1, 8), commit_at=st.sets(st.integers(0, 19), max_size=3))
+def test_as_a_plain_loop_would(
+    name: str, emit: str, records: list[tuple[str | None, int]], cut: int, commit_at: set[int]
+) -> None:
+    driver, source, out = driver_for(name, emit)
+    driver.cluster.batch_sizes = iter([cut] * 40)
+    model = MODELS[name][1] or reduced
+    seen: dict[str, list[int]] = defaultdict(list)
+    updates, changes, pending = [], [], {}
+    for n, (key, value) in enumerate(records):
+        driver.cluster.append(source.name, key and key.encode(), b"%d" % value, timestamp=100 + n)
+        if key is not None:
+            seen[key].append(value)
+            updates.append((key, model(list(seen[key])), 100 + n))
+            pending[key] = updates[-1]
+        if n in commit_at:
+            driver.commit()
+            changes += pending.values()
+            pending = {}
+    driver.commit()
+    changes += pending.values()
+    found = [
+        (record.key, record.value.values if name == "aggregate" else record.value, record.timestamp)
+        for record in driver.records(out)
+    ]
+    if emit == "update":
+        assert found == updates
+    else:
+        assert sorted(found, key=repr) == sorted(changes, key=repr)
+    driver.close()
+
+
+def test_the_context_in_a_fold_is_that_of_the_record() -> None:
+    driver, source, out = driver_for("aggregate", "update")
+    with driver:
+        for key in ("a", None, "b", "a"):
+            driver.cluster.append(source.name, key and key.encode(), b"7")
+        assert [record.value.offsets for record in driver.records(out)] == [[0], [2], [0, 3]]
+
+
+def test_records_without_a_key_are_left_out_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    driver, source, out = driver_for("count", "update")
+    with driver:
+        for key in (None, b"a", None):
+            driver.cluster.append(source.name, key, b"1")
+        assert driver.values(out) == [1]
+        (task,) = driver.worker.tasks.values()
+        assert [getattr(operator, "dropped", None) for operator in task.plan.operators] == [None, 2, None]
+    assert "2 records without a key left out of a" in caplog.text
+
+
+def test_an_accumulator_may_be_anything_that_has_a_codec_and_lists_are_not_shared() -> None:
+    app = kstream.App("lists")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=list[int])
+
+    def extend(items: list[int], n: int) -> list[int]:
+        items.append(n)
+        return items
+
+    app.stream(source).group_by_key().aggregate(list, extend, name="items", value=list[int]).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(3):
+            driver.send(source, n, key="a")
+        driver.send(source, 9, key="b")
+        assert driver.values(out) == [[0], [0, 1], [0, 1, 2], [9]]
+
+
+def test_a_table_of_an_aggregation_can_be_read_by_an_agent_in_step() -> None:
+    """It shows each record the counts up to that record, not to the end of its batch."""
+    app = kstream.App("lookup")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    counts = app.stream(source).group_by_key().count(name="n")
+
+    @app.agent(source, to=out)
+    def look(n: int, ctx: kstream.Context[str]) -> int:
+        return counts[ctx.key]
+
+    with TestDriver(app, partitions=1) as driver:
+        for key in (b"a", b"b", b"a", b"a"):
+            driver.cluster.append(source.name, key, b"1")
+        assert driver.values(out) == [1, 1, 2, 3]

@@ -1,0 +1,266 @@
+"""A store against a dict: reads through overlay, cache and backend, over both backends, with commits and aborts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from kstream.errors import CodecError, MutatedWithoutAssignment, TableError
+from kstream.specs.schema import schema
+from kstream.specs.store import StoreSpec
+from kstream.state.backend import Backend, Mark
+from kstream.state.memory import MemoryBackend
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.state.store import ENTRY_OVERHEAD, Store
+
+ROCKS = RocksMemory(8 << 20, 8 << 20)
+
+
+class Box(msgspec.Struct):
+    n: int = 0
+
+
+SPEC = StoreSpec("boxes", schema(str, "key"), schema(Box, "value"))
+
+
+def a_store(backend: Backend | None = None, *, cache: int = 1 << 20, verify: bool = False) -> Store[Box]:
+    return Store(SPEC, backend or MemoryBackend(["boxes"]), cache_bytes=cache, verify=verify)
+
+
+def commit(store: Store[Any], backend: Backend) -> dict[bytes, bytes | None]:
+    changes = dict(store.encode_changes())
+    backend.write({store.name: changes.items()}, {store.name: Mark(1, 0.0)})
+    store.committed()
+    return changes
+
+
+KEYS = [b"a", b"b", b"bb", b"c", b"d"]
+keys = st.sampled_from(KEYS)
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
+    """The cache holds few entries, so that they are evicted, and found again, all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="kstream-store-"))
+        self.committed: dict[bytes, int] = {}
+        self.now: dict[bytes, int] = {}
+        self.changed: set[bytes] = set()
+
+    @initialize(kind=st.sampled_from(["memory", "memory", "rocksdb"]), entries=st.integers(0, 6))
+    def make(self, kind: str, entries: int) -> None:
+        self.backend: Backend = (
+            MemoryBackend(["boxes"]) if kind == "memory" else RocksBackend(self.directory, ["boxes"], ROCKS)
+        )
+        self.store = a_store(self.backend, cache=entries * (ENTRY_OVERHEAD + 64))
+
+    @rule(key=keys, n=st.integers(0, 9))
+    def put(self, key: bytes, n: int) -> None:
+        self.store.put(key, Box(n))
+        self.now[key] = n
+        self.changed.add(key)
+
+    @rule(key=keys)
+    def change_in_place_and_assign(self, key: bytes) -> None:
+        box = self.store.get(key)
+        if box is None:
+            box = Box()
+        box.n += 1
+        self.store.put(key, box)
+        self.now[key] = box.n
+        self.changed.add(key)
+
+    @rule(key=keys)
+    def delete(self, key: bytes) -> None:
+        self.store.delete(key)
+        self.now.pop(key, None)
+        self.changed.add(key)
+
+    @rule(column=st.lists(keys, min_size=1, max_size=6), encoded=st.booleans())
+    def fold_a_column(self, column: list[bytes], encoded: bool) -> None:
+        """As the aggregation does: load, change `live`, say what was changed."""
+        self.store.load(column)
+        taken = []
+        for key in column:
+            box = self.store.live[key] or Box()
+            box.n += 10
+            self.store.live[key] = box
+            taken.append(self.store.encode(box))
+            self.now[key] = self.now.get(key, 0) + 10
+        if encoded:
+            self.store.changed_to(column, taken)
+        else:
+            self.store.changed(column)
+        self.changed.update(column)
+
+    @rule(key=keys)
+    def get(self, key: bytes) -> None:
+        box = self.store.get(key)
+        assert (None if box is None else box.n) == self.now.get(key)
+
+    @rule(column=st.lists(st.one_of(keys, st.none()), max_size=6))
+    def load(self, column: list[bytes | None]) -> None:
+        assert (None in self.store.load(column)) == (None in column)
+        for key in column:
+            if key is not None:
+                box = self.store.live[key]
+                assert (None if box is None else box.n) == self.now.get(key)
+
+    @rule()
+    def scan(self) -> None:
+        assert [(key, box.n) for key, box in self.store.scan()] == sorted(self.now.items())
+
+    @rule(twice=st.booleans())
+    def commit(self, twice: bool) -> None:
+        if twice:
+            self.store.encode_changes()  # commit-time emission encodes before the checkpoint does
+        changes = commit(self.store, self.backend)
+        assert set(changes) == self.changed
+        assert {key: None if raw is None else msgspec.json.decode(raw)["n"] for key, raw in changes.items()} == {
+            key: self.now.get(key) for key in self.changed
+        }
+        self.committed, self.changed = dict(self.now), set()
+
+    @rule()
+    def abort(self) -> None:
+        self.store.aborted()
+        self.now, self.changed = dict(self.committed), set()
+
+    @invariant()
+    def nothing_uncommitted_is_in_the_backend(self) -> None:
+        if hasattr(self, "backend"):
+            found = {key: msgspec.json.decode(raw)["n"] for key, raw in self.backend.scan("boxes")}
+            assert found == self.committed
+            assert self.store.uncommitted == len(self.changed)
+
+    def teardown(self) -> None:
+        if hasattr(self, "backend"):
+            self.backend.close()
+        shutil.rmtree(self.directory)
+
+
+TestStoreAgainstDict = StoreAgainstDict.TestCase
+TestStoreAgainstDict.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_missing_keys_of_a_column_are_fetched_at_once() -> None:
+    class Counted(MemoryBackend):
+        calls: list[list[bytes]]
+
+        def multi_get(self, store: str, keys: Any) -> list[bytes | None]:
+            self.calls.append(sorted(keys))
+            return super().multi_get(store, keys)
+
+    backend = Counted(["boxes"])
+    backend.calls = []
+    store = a_store(backend)
+    store.load([b"a", b"b", b"a", None])
+    store.load([b"b", b"c"])
+    store.load([b"a", b"b", b"c"])
+    assert backend.calls == [[b"a", b"b"], [b"c"]]
+
+
+def test_absent_keys_are_remembered_and_found_once_they_are_written() -> None:
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend)
+    assert store.get(b"a") is None
+    store.put(b"a", Box(1))
+    commit(store, backend)
+    assert store.get(b"a") == Box(1)
+
+
+def test_an_aborted_change_in_place_is_forgotten_though_it_was_never_assigned() -> None:
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend)
+    store.put(b"a", Box(1))
+    commit(store, backend)
+    box = store.get(b"a")
+    assert box is not None
+    box.n = 99
+    store.aborted()
+    assert store.get(b"a") == Box(1)
+
+
+def test_the_cache_is_bounded() -> None:
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend, cache=100 * (ENTRY_OVERHEAD + 64))
+    for n in range(2000):
+        store.put(b"%d" % n, Box(n))
+        if n % 10 == 9:
+            commit(store, backend)
+            assert len(store.live) + len(store._older) <= 130
+    assert store.get(b"3") == Box(3)
+
+
+def test_what_the_overlay_takes_grows_with_reads_and_writes_and_shrinks_at_commit() -> None:
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend)
+    assert store.overlay_bytes == 0
+    for n in range(50):
+        store.put(b"%d" % n, Box(n))
+    assert store.overlay_bytes >= 50 * ENTRY_OVERHEAD
+    commit(store, backend)
+    assert store.overlay_bytes == 0
+    store.load([b"x%d" % n for n in range(20)])
+    assert store.overlay_bytes >= 20 * ENTRY_OVERHEAD
+    store.aborted()
+    assert store.overlay_bytes == 0
+
+
+def test_a_value_that_cannot_be_encoded_names_table_and_key() -> None:
+    store: Store[Any] = a_store()
+    store.put(b"a", object())
+    with pytest.raises(CodecError, match=r"table 'boxes'\['a'\]"):
+        store.encode_changes()
+
+
+def test_a_key_of_elsewhere() -> None:
+    store = a_store()
+    store.check = lambda key: key == b"home"
+    store.put(b"away", Box())
+    with pytest.raises(TableError, match="'away' of table 'boxes' belongs to another partition"):
+        store.check_one_change()
+    store.check_each = True
+    store.put(b"home", Box())
+    for write in (lambda: store.put(b"away", Box()), lambda: store.delete(b"away")):
+        with pytest.raises(TableError):
+            write()
+
+
+@pytest.mark.parametrize("assigned", [False, True])
+@pytest.mark.parametrize("how", ["read", "default", "after assignment", "absent"])
+def test_verifying_finds_what_was_changed_and_not_assigned(how: str, assigned: bool) -> None:
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend, verify=True)
+    store.put(b"a", Box(1))
+    commit(store, backend)
+    store.verify_reads()
+    if how == "read":
+        box = store.get(b"a")
+    elif how == "default":
+        box = Box()
+        store.remember_default(b"a", box, Box)
+    elif how == "after assignment":
+        box = Box(5)
+        store.put(b"a", box)
+    else:
+        assert store.get(b"b") is None
+        store.verify_reads()
+        return
+    assert box is not None
+    box.n += 1
+    if assigned:
+        store.put(b"a", box)
+        store.verify_reads()
+    else:
+        with pytest.raises(MutatedWithoutAssignment, match=r"'boxes'\['a'\]"):
+            store.verify_reads()

@@ -1,0 +1,361 @@
+"""What declarations become: sub-topologies, their names, what must be refused and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+import kstream
+from kstream.errors import TableError, TopologyError
+from kstream.runtime.prepare import prepare_topics
+from kstream.testing import MemoryCluster, TestDriver
+from kstream.testing.clients import MemoryClients
+from kstream.topology import Topology
+
+
+class Bid(msgspec.Struct, tag=True):
+    auction: int
+    price: int
+
+
+class Other(msgspec.Struct, tag=True):
+    x: int
+
+
+def app_with_bids() -> tuple[kstream.App, kstream.Topic[str, Bid]]:
+    app = kstream.App("shop")
+    return app, app.topic("bids", key=str, value=Bid)
+
+
+def parts(app: kstream.App) -> dict[str, list[str]]:
+    return {part.name: [node.describe().split("  ")[0] for node in part.nodes] for part in app.topology().parts}
+
+
+def auction(bid: Bid) -> int:
+    return bid.auction
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+# ---- where it is cut
+
+
+def test_it_is_cut_at_repartitions() -> None:
+    app, bids = app_with_bids()
+    app.stream(bids).group_by(auction, name="by-auction").count(name="n").to(app.topic("out", key=int, value=int))
+    assert parts(app) == {
+        "bids": ["source bids", "rekey bids-rekey", "to shop-by-auction-repartition (internal)"],
+        "shop-by-auction-repartition": [
+            "source shop-by-auction-repartition (internal)", "aggregate n", "to out",
+        ],
+    }  # fmt: skip
+
+
+def test_unconnected_parts_are_tasks_of_their_own_and_one_topic_has_one_source() -> None:
+    app, bids = app_with_bids()
+    more = app.topic("more", key=str, value=int)
+    app.stream(bids).peek(same)
+    app.stream(more).peek(same)
+    app.stream(bids).filter(same)
+    assert parts(app) == {
+        "bids": ["source bids", "peek bids-peek", "filter bids-filter"],
+        "more": ["source more", "peek more-peek"],
+    }
+
+
+def test_a_shared_table_fuses_two_inputs_into_one_task() -> None:
+    app, bids = app_with_bids()
+    more = app.topic("more", key=str, value=int)
+    table = app.table("t", key=str, value=int)
+
+    @app.agent(bids)
+    def one(bid: Bid, ctx: kstream.Context[str]) -> None:
+        table[ctx.key] = 1
+
+    @app.agent(more)
+    def two(n: int, ctx: kstream.Context[str]) -> None:
+        table[ctx.key] = 2
+
+    (part,) = app.topology().parts
+    assert part.name == "bids+more"
+    assert part.one_at_a_time
+    assert [store.name for store in part.stores] == ["t"]
+
+
+def test_a_chain_is_neither_fused_nor_merged() -> None:
+    app, bids = app_with_bids()
+    app.stream(bids).map(same).filter(same).group_by_key().count(name="n").to(app.topic("out", key=str, value=int))
+    (part,) = app.topology().parts
+    assert (part.one_at_a_time, part.merges_outputs) == (False, False)
+
+
+def test_two_writers_of_one_topic_are_merged_and_a_context_counts_as_one() -> None:
+    for declare, expected in [
+        (lambda stream, out: (stream.to(out), stream.filter(same).to(out)), True),
+        (lambda stream, out: stream.map(lambda v, ctx: v).to(out), True),
+        (lambda stream, out: stream.map(lambda v, ctx: v), False),
+        (lambda stream, out: (stream.peek(lambda v, ctx: v), stream.peek(lambda v, ctx: v)), True),
+    ]:
+        app, bids = app_with_bids()
+        declare(app.stream(bids), app.topic("out", key=str, value=Bid))
+        (part,) = app.topology().parts
+        assert part.merges_outputs == expected
+
+
+def test_group_by_key_moves_records_only_after_rekey() -> None:
+    app, bids = app_with_bids()
+    app.stream(bids).map(same).group_by_key().count(name="a")
+    assert len(app.topology().parts) == 1
+    app.stream(bids).rekey(auction).filter(same).group_by_key(name="again").count(name="b")
+    assert [part.name for part in app.topology().parts] == ["bids", "shop-again-repartition"]
+
+
+def test_one_group_used_twice_has_one_repartition() -> None:
+    app, bids = app_with_bids()
+    group = app.stream(bids).group_by(auction)
+    group.count()
+    group.sum(lambda bid: bid.price)
+    group.stream().peek(same)
+    topology = app.topology()
+    assert [part.name for part in topology.parts] == ["bids", "shop-bids-by-repartition"]
+    assert [topology.changelog(store) for store in topology.parts[1].stores] == [
+        "shop-shop-bids-by-repartition-count-changelog", "shop-shop-bids-by-repartition-sum-changelog",
+    ]  # fmt: skip
+
+
+def test_parts_keep_their_names_when_others_come() -> None:
+    app, bids = app_with_bids()
+    app.stream(bids).group_by(auction, name="a").count(name="n")
+    before = [part.name for part in app.topology().parts]
+    app.stream(app.topic("x", key=str, value=int)).peek(same)
+    assert [part.name for part in app.topology().parts][: len(before)] == before
+
+
+def test_it_describes_itself() -> None:
+    app, bids = app_with_bids()
+    table = app.table("spend", key=str, value=int, scope="partition")
+    out = app.topic("out", key=str, value=int)
+
+    @app.agent(bids, to=out)
+    async def score(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[int]:
+        async for bid in stream:
+            table["x"] = bid.price
+            yield 1
+
+    app.stream(bids).group_by(auction, name="by", parallelism=8).count(name="n", emit="commit").to(
+        app.topic("counts", key=int, value=int)
+    )
+    text = app.topology().describe()
+    for piece in (
+        "shop", "source bids  key=str value=Bid", "agent score (async generator)  tables=spend  to out",
+        "store spend  partition, key=str value=int, changelog shop-spend-changelog",
+        "to shop-by-repartition (internal)", "aggregate n  store=n emit=commit", "to counts  key=int value=int",
+    ):  # fmt: skip
+        assert piece in text, piece
+
+
+# ---- what is refused
+
+
+def refused(match: str, declare: Callable[[kstream.App, Any], object]) -> None:
+    app, bids = app_with_bids()
+    with pytest.raises((TopologyError, TableError), match=match) as caught:
+        declare(app, bids)
+        app.topology()
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_run() -> None:
+    refused("'shop' has nothing to run: declare a stream or an agent", lambda app, bids: None)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "a/b"])
+def test_app_names_fit_for_topics(name: str) -> None:
+    with pytest.raises(TopologyError, match="cannot be an app's name"):
+        kstream.App(name)
+
+
+def test_duplicate_names() -> None:
+    def two_stores(app: kstream.App, bids: Any) -> None:
+        group = app.stream(bids).group_by_key()
+        group.count(name="n")
+        group.sum(lambda bid: bid.price, name="n")
+
+    def table_and_store(app: kstream.App, bids: Any) -> None:
+        table = app.table("n", key=str, value=int)
+        app.stream(bids).peek(lambda bid: table).group_by_key().count(name="n")
+
+    def two_agents(app: kstream.App, bids: Any) -> None:
+        app.agent(bids, name="a")(same)
+        app.agent(bids, name="a")(same)
+
+    refused("two declarations of the store 'n': give one of them another name=", two_stores)
+    refused("two declarations of the store 'n'", table_and_store)
+    refused("two declarations of the agent 'a'", two_agents)
+    refused("topic 'bids' is declared twice", lambda app, bids: app.topic("bids"))
+    refused(
+        "two declarations of the table 't'",
+        lambda app, bids: [app.table("t", key=str, value=int) for _ in range(2)],
+    )
+    refused(
+        "'shop-bids-by-repartition' is declared twice",
+        lambda app, bids: [app.stream(bids).group_by(auction).count(name=name) for name in "ab"],
+    )
+
+
+def to_int(bid: Bid) -> int:
+    return bid.price
+
+
+def test_types_that_do_not_fit_are_named_both() -> None:
+    def out(app: kstream.App, key: Any = str, value: Any = Other) -> Any:
+        return app.topic("out", key=key, value=value)
+
+    refused(
+        "source bids.* has values of type Bid, but topic 'out' is declared value=Other",
+        lambda app, bids: app.stream(bids).to(out(app)),
+    )
+    refused(
+        "map bids-map has values of type int, but topic 'out' is declared value=Other",
+        lambda app, bids: app.stream(bids).map(to_int).to(out(app)),
+    )
+    refused(
+        "has keys of type int, but topic 'out' is declared key=str",
+        lambda app, bids: app.stream(bids).rekey(auction).to(out(app, value=Bid)),
+    )
+    refused(
+        "aggregate n.* has values of type int, but topic 'out' is declared value=str",
+        lambda app, bids: app.stream(bids).group_by_key().count(name="n").to(out(app, value=str)),
+    )
+
+
+def test_outputs_of_agents_that_do_not_fit_are_named_both() -> None:
+    async def yields(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[Other]:
+        async for bid in stream:
+            yield Other(bid.price)
+
+    def generates(bid: Bid) -> Iterator[Other]:
+        yield Other(1)
+
+    def returns(bid: Bid) -> Other | None:
+        return None
+
+    def records(bid: Bid) -> kstream.Record[int, Bid]:
+        return kstream.Record(1, bid)
+
+    for function in (yields, generates, returns):
+        refused(
+            f"agent '{function.__name__}' puts out values of type Other, but topic 'out' is declared value=Bid",
+            lambda app, bids, function=function: app.agent(bids, to=app.topic("out", key=str, value=Bid))(function),
+        )
+    refused(
+        "agent 'records' puts out keys of type int, but topic 'out' is declared key=str",
+        lambda app, bids: app.agent(bids, to=app.topic("out", key=str, value=Bid))(records),
+    )
+    refused(
+        r"agent 'returns' keeps the keys of its input, of type str, but topic 'out' is declared key=int: "
+        r"return kstream.Record\(key, value\)",
+        lambda app, bids: app.agent(bids, to=app.topic("out", key=int, value=Other))(returns),
+    )
+
+
+def test_what_fits_or_is_not_known_passes() -> None:
+    def maybe(bid: Bid) -> Bid | Other | None:
+        return bid
+
+    def anything(bid: Bid):  # type: ignore[no-untyped-def]
+        return bid
+
+    app, bids = app_with_bids()
+    app.agent(bids, to=app.topic("union", key=str, value=Bid | Other))(maybe)
+    app.agent(bids, to=app.topic("unknown", key=str, value=Other), name="b")(anything)
+    app.stream(bids).map(lambda bid: bid.price).to(app.topic("lambda", key=str, value=int))
+    app.stream(bids).to(app.topic("nullable", key=str, value=Bid | None))
+    app.stream(bids).to(app.topic("any", key=str))
+    app.topology()
+
+
+def test_functions_of_the_wrong_form() -> None:
+    refused(
+        r"takes 0 arguments: it should take 1, or 2 with the context last", lambda app, b: app.stream(b).map(lambda: 1)
+    )
+    refused("takes 3 arguments", lambda app, b: app.stream(b).filter(lambda a, b, c: 1))
+    refused(
+        "takes 1 arguments: it should take 2, or 3", lambda app, b: app.stream(b).group_by_key().aggregate(int, same)
+    )
+    refused("is not a function", lambda app, b: app.stream(b).map(5))
+    refused("an agent reads a topic, a stream or a group, not 5", lambda app, b: app.agent(5)(same))
+    refused("emit='never'", lambda app, b: app.stream(b).group_by_key().count(emit="never"))
+    refused("neither 'keyed' nor 'partition'", lambda app, b: app.table("t", key=str, value=int, scope="x"))
+    refused("emits no changes: only aggregations", lambda app, b: app.table("t", key=str, value=int).stream())
+
+
+def test_two_lifespans() -> None:
+    app, _ = app_with_bids()
+
+    @app.lifespan
+    async def one(worker: kstream.Worker) -> Any:
+        yield
+
+    with pytest.raises(TopologyError, match="two lifespans"):
+        app.lifespan(one)
+
+
+# ---- partitions
+
+
+def prepare(topology: Topology, existing: dict[str, int], **settings: Any) -> dict[str, int]:
+    from kstream.config import Settings
+
+    cluster = MemoryCluster()
+    for name, count in existing.items():
+        cluster.create_topic(name, count)
+    return prepare_topics(topology, MemoryClients(cluster).admin(), Settings(**settings))
+
+
+def test_internal_topics_have_as_many_partitions_as_what_feeds_them() -> None:
+    app, bids = app_with_bids()
+    group = app.stream(bids).group_by(auction, name="one")
+    group.count(name="a")
+    group.stream().group_by(auction, name="two", parallelism=7).count(name="b")
+    assert prepare(app.topology(), {"bids": 3}) == {
+        "bids": 3, "shop-one-repartition": 3, "shop-a-changelog": 3, "shop-two-repartition": 7, "shop-b-changelog": 7,
+    }  # fmt: skip
+
+
+def test_inputs_of_one_task_must_have_equal_partitions() -> None:
+    app, bids = app_with_bids()
+    more = app.topic("more", key=str, value=int)
+    table = app.table("t", key=str, value=int)
+    for topic in (bids, more):
+        app.agent(topic, name=topic.name, tables=[table])(same)
+    prepare(app.topology(), {"bids": 3, "more": 3})
+    with pytest.raises(TopologyError, match="equal partition counts: bids has 3, more has 4; repartition one"):
+        prepare(app.topology(), {"bids": 3, "more": 4})
+
+
+def test_two_parts_that_read_one_group_behind_a_shared_table_wait_for_each_other() -> None:
+    """A repartition that is fed by the part that reads it: its partitions cannot be told."""
+    app, bids = app_with_bids()
+    table = app.table("t", key=int, value=int)
+    group = app.stream(bids).group_by(auction, name="by")
+    app.agent(group, name="behind", tables=[table])(same)
+    app.agent(bids, name="before", tables=[table])(same)
+    with pytest.raises(TopologyError, match=r"in a circle \(bids\+shop-by-repartition\): give one parallelism="):
+        prepare(app.topology(), {"bids": 3})
+
+
+def test_the_test_driver_runs_what_was_declared() -> None:
+    app, bids = app_with_bids()
+    out = app.topic("out", key=int, value=int)
+    app.stream(bids).group_by(auction, name="by").sum(to_int, name="sum").to(out)
+    with TestDriver(app) as driver:
+        for n in range(6):
+            driver.send(bids, Bid(n % 2, n), key=f"k{n}")
+        found = {record.key: record.value for record in driver.records(out)}
+    assert found == {0: 0 + 2 + 4, 1: 1 + 3 + 5}
