@@ -40,7 +40,7 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest $(wildcard tests/unit tests/broker tests/faults) $(ARGS)
+	$(BIN)/python -m pytest $(wildcard tests/unit tests/typing tests/broker tests/faults) $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

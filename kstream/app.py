@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
-L = TypeVar("L", bound=Callable[[Worker], AsyncGenerator[None, None]])
+L = TypeVar("L", bound=Callable[[Worker], AsyncIterator[None]])
 
 
 class App:
@@ -48,7 +48,7 @@ class App:
             raise TopologyError(f"{name!r} cannot be an app's name: use letters, digits, '.', '_' and '-'")
         self.name = name
         self.overrides: Mapping[str, Any] = settings
-        self.lifespan_function: Callable[[Worker], AsyncGenerator[None, None]] | None = None
+        self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
         self._tables: dict[str, Table[Any, Any]] = {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args, overload
 
 from kstream.codecs import copier
 from kstream.dsl.graph import Graph, wants_context
@@ -29,6 +29,9 @@ class Stream(Generic[K, V]):
 
     Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken
     from the function's annotation or from `value=`/`key=`; undeclared types travel as plain JSON.
+
+    Functions take the value, or the value and the context. (Overloads say so, for of a union of the two a type
+    checker cannot tell what a lambda returns.)
     """
 
     def __init__(self, graph: Graph, node: Node, *, rekeyed: bool = False) -> None:
@@ -37,43 +40,74 @@ class Stream(Generic[K, V]):
     def __repr__(self) -> str:
         return f"Stream({self._node.name!r}, key={self._node.key}, value={self._node.value})"
 
-    def map(
-        self, function: Callable[[V], R] | Callable[[V, Context[K]], R], *, value: type[R] | None = None
-    ) -> Stream[K, R]:
+    @overload
+    def map(self, function: Callable[[V], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
+    @overload
+    def map(self, function: Callable[[V, Context[K]], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
+    def map(self, function: Callable[..., R], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes the function's result."""
         kind = value or returned_by(function)
         return self._step(Step.MAP, function, value=schema(kind, f"the result of map({_name(function)})"))
 
-    def filter(self, function: Callable[[V], Any] | Callable[[V, Context[K]], Any]) -> Stream[K, V]:
+    @overload
+    def filter(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
+    @overload
+    def filter(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
+    def filter(self, function: Callable[..., Any]) -> Stream[K, V]:
         """Keeps the values for which the function is true."""
         return self._step(Step.FILTER, function)
 
+    @overload
+    def flat_map(self, function: Callable[[V], Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]: ...
+    @overload
     def flat_map(
-        self,
-        function: Callable[[V], Iterable[R]] | Callable[[V, Context[K]], Iterable[R]],
-        *,
-        value: type[R] | None = None,
-    ) -> Stream[K, R]:
+        self, function: Callable[[V, Context[K]], Iterable[R]], *, value: type[R] | None = None
+    ) -> Stream[K, R]: ...
+    def flat_map(self, function: Callable[..., Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes any number of values."""
         kind: Any = value or _element(returned_by(function))
         return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of flat_map({_name(function)})"))
 
-    def peek(self, function: Callable[[V], Any] | Callable[[V, Context[K]], Any]) -> Stream[K, V]:
+    @overload
+    def peek(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
+    @overload
+    def peek(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
+    def peek(self, function: Callable[..., Any]) -> Stream[K, V]:
         """Calls the function for its effect and passes the value on."""
         return self._step(Step.PEEK, function)
 
-    def rekey(
-        self, function: Callable[[V], G] | Callable[[V, Context[K]], G], *, key: type[G] | None = None
-    ) -> Stream[G, V]:
+    @overload
+    def rekey(self, function: Callable[[V], G], *, key: type[G] | None = None) -> Stream[G, V]: ...
+    @overload
+    def rekey(self, function: Callable[[V, Context[K]], G], *, key: type[G] | None = None) -> Stream[G, V]: ...
+    def rekey(self, function: Callable[..., G], *, key: type[G] | None = None) -> Stream[G, V]:
         """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
         kind = key or returned_by(function)
         return self._step(
             Step.REKEY, function, key=schema(kind, f"the key of rekey({_name(function)})"), rekeyed=True
         )  # fmt: skip
 
+    @overload
     def group_by(
         self,
-        function: Callable[[V], G] | Callable[[V, Context[K]], G],
+        function: Callable[[V], G],
+        *,
+        name: str | None = None,
+        key: type[G] | None = None,
+        parallelism: int | None = None,
+    ) -> Grouped[G, V]: ...
+    @overload
+    def group_by(
+        self,
+        function: Callable[[V, Context[K]], G],
+        *,
+        name: str | None = None,
+        key: type[G] | None = None,
+        parallelism: int | None = None,
+    ) -> Grouped[G, V]: ...
+    def group_by(
+        self,
+        function: Callable[..., G],
         *,
         name: str | None = None,
         key: type[G] | None = None,
@@ -84,7 +118,7 @@ class Stream(Generic[K, V]):
         Args:
             parallelism: partitions of that topic, hence tasks behind it; default: as many as the input has.
         """
-        rekeyed = self.rekey(function, key=key)
+        rekeyed: Stream[G, V] = self.rekey(function, key=key)
         name = name or self._graph.child_name(self._node, "by")
         return Grouped(self._graph, rekeyed._node, name, parallelism)
 
@@ -207,10 +241,30 @@ class Grouped(Generic[K, V]):
         wants_context(function, 2)
         return self._aggregate("reduce", _nothing, combine, node.value.kind, name, emit, function)
 
+    @overload
     def aggregate(
         self,
         initial: Callable[[], A],
-        fold: Callable[[A, V], A] | Callable[[A, V, Context[K]], A],
+        fold: Callable[[A, V], A],
+        *,
+        name: str | None = None,
+        value: type[A] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, A]: ...
+    @overload
+    def aggregate(
+        self,
+        initial: Callable[[], A],
+        fold: Callable[[A, V, Context[K]], A],
+        *,
+        name: str | None = None,
+        value: type[A] | None = None,
+        emit: Emit = "update",
+    ) -> Table[K, A]: ...
+    def aggregate(
+        self,
+        initial: Callable[[], A],
+        fold: Callable[..., A],
         *,
         name: str | None = None,
         value: type[A] | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context as ContextVars
@@ -49,7 +49,7 @@ from kstream.types import Clients, Clock, TopicPartition
 
 log = logging.getLogger(__name__)
 
-Lifespan = Callable[[Worker], AsyncGenerator[None, None]]
+Lifespan = Callable[[Worker], AsyncIterator[None]]
 Backends = Callable[[Path, Sequence[str]], Backend]
 
 DELETE_RETENTION = 7 * 86_400.0 - 86_400.0
@@ -96,7 +96,7 @@ class StreamWorker:
         self._paused: set[TopicPartition] = set()
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._loop = asyncio.new_event_loop()
-        self._running_lifespan: AsyncGenerator[None, None] | None = None
+        self._running_lifespan: AsyncIterator[None] | None = None
         exactly_once = settings.processing_guarantee == "exactly_once"
         self.transaction = Transaction(
             parts.clients, identity.member if exactly_once else None, timeout=settings.transaction_timeout

@@ -1,0 +1,137 @@
+"""The types of DESIGN.md section 4, end to end. Checked by mypy in test_api.py; never run.
+
+Each `reveal_type` has the expected type behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import reveal_type
+
+import msgspec
+
+import kstream
+
+
+class Bid(msgspec.Struct):
+    auction: int
+    bidder: str
+    price: int
+    at: datetime
+
+
+class Alert(msgspec.Struct):
+    bidder: str
+
+
+class Total(msgspec.Struct):
+    count: int = 0
+    sum: int = 0
+
+
+app = kstream.App("auctions")
+bids = app.topic("bids", key=str, value=Bid, timestamp="at")
+reveal_type(bids)  # T: kstream.specs.topic.Topic[str, api.Bid]
+alerts = app.topic("alerts", key=str, value=Alert)
+totals = app.topic("totals", key=int, value=Total)
+counts = app.topic("counts", key=int, value=int)
+untyped = app.topic("untyped", key=str)
+reveal_type(untyped)  # T: kstream.specs.topic.Topic[str, Any]
+reveal_type(app.topic("bare"))  # T: kstream.specs.topic.Topic[Any, Any]
+
+spend = app.table("spend", key=str, value=int, default=int)
+reveal_type(spend)  # T: kstream.dsl.table.Table[str, int]
+
+
+def auction(bid: Bid) -> int:
+    return bid.auction
+
+
+def add(total: Total, bid: Bid) -> Total:
+    total.count += 1
+    total.sum += bid.price
+    return total
+
+
+def add_with_context(total: Total, bid: Bid, ctx: kstream.Context[int]) -> Total:
+    reveal_type(ctx.key)  # T: int
+    return total
+
+
+stream = app.stream(bids)
+reveal_type(stream)  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.map(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[str, int]
+reveal_type(stream.map(lambda bid, ctx: (ctx.key, bid.price)))  # T: kstream.dsl.stream.Stream[str, tuple[str, int]]
+reveal_type(stream.filter(lambda bid: bid.price > 1))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.flat_map(lambda bid: [bid.price]))  # T: kstream.dsl.stream.Stream[str, int]
+reveal_type(stream.peek(print))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.rekey(auction))  # T: kstream.dsl.stream.Stream[int, api.Bid]
+
+grouped = stream.group_by(auction, name="by-auction")
+reveal_type(grouped)  # T: kstream.dsl.stream.Grouped[int, api.Bid]
+reveal_type(stream.group_by_key())  # T: kstream.dsl.stream.Grouped[str, api.Bid]
+reveal_type(grouped.count())  # T: kstream.dsl.table.Table[int, int]
+reveal_type(grouped.sum(lambda bid: bid.price))  # T: kstream.dsl.table.Table[int, int]
+reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.table.Table[int, float]
+reveal_type(grouped.min(lambda bid: bid.bidder))  # T: kstream.dsl.table.Table[int, str]
+reveal_type(grouped.max(lambda bid: bid.at))  # T: kstream.dsl.table.Table[int, datetime.datetime]
+reveal_type(grouped.reduce(lambda a, b: a))  # T: kstream.dsl.table.Table[int, api.Bid]
+aggregated = grouped.aggregate(Total, add, name="per-auction")
+reveal_type(aggregated)  # T: kstream.dsl.table.Table[int, api.Total]
+folded = grouped.aggregate(Total, lambda total, bid: Total(1, bid.price))
+reveal_type(folded)  # T: kstream.dsl.table.Table[int, api.Total]
+reveal_type(grouped.aggregate(Total, add_with_context))  # T: kstream.dsl.table.Table[int, api.Total]
+reveal_type(aggregated.stream())  # T: kstream.dsl.stream.Stream[int, api.Total]
+reveal_type(grouped.stream())  # T: kstream.dsl.stream.Stream[int, api.Bid]
+
+aggregated.to(totals)
+aggregated.to(counts)  # E: Argument 1 to "to" of "Table" has incompatible type "Topic[int, int]"
+stream.to(alerts)  # E: Argument 1 to "to" of "Stream" has incompatible type "Topic[str, Alert]"
+stream.map(lambda bid: Alert(bid.bidder)).to(alerts)
+stream.map(lambda bid: bid.nothing)  # E: "Bid" has no attribute "nothing"
+grouped.aggregate(int, add)  # E: Cannot infer value of type parameter "A" of "aggregate"
+
+
+@app.agent(stream.group_by(lambda bid: bid.bidder, name="by-bidder"), to=alerts)
+async def score(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[Alert]:
+    async for bid in stream:
+        reveal_type(bid)  # T: api.Bid
+        spend[bid.bidder] += bid.price
+        if spend[bid.bidder] > 10_000:
+            yield Alert(bid.bidder)
+    async for event in stream.events():
+        reveal_type(event.key)  # T: str
+        reveal_type(event.value)  # T: api.Bid
+
+
+@app.agent(bids, to=totals)
+def total(bid: Bid, ctx: kstream.Context[str]) -> kstream.Record[int, Total] | None:
+    reveal_type(ctx.key)  # T: str
+    return kstream.Record(bid.auction, Total(1, bid.price))
+
+
+reveal_type(kstream.Record(1, Total()))  # T: kstream.specs.record.Record[int, api.Total]
+
+
+def use_table() -> None:
+    reveal_type(spend["a"])  # T: int
+    reveal_type(spend.get("a"))  # T: int | None
+    reveal_type(spend.get("a", 0))  # T: int
+    reveal_type(list(spend.items()))  # T: builtins.list[tuple[str, int]]
+    spend["a"] = "b"  # E: Incompatible types in assignment (expression has type "str", target has type "int")
+    spend[1] = 1  # E: Invalid index type "int" for "Table[str, int]"; expected type "str"
+
+
+@app.lifespan
+async def resources(worker: kstream.Worker) -> AsyncIterator[None]:
+    yield
+
+
+with kstream.TestDriver(app) as driver:
+    reveal_type(driver)  # T: kstream.testing.driver.TestDriver
+    driver.send(bids, Bid(1, "x", 1, datetime.now()), key="a")
+    driver.send(bids, Alert("x"), key="a")  # E: Cannot infer value of type parameter "V" of "send"
+    reveal_type(driver.values(alerts))  # T: builtins.list[api.Alert]
+    reveal_type(driver.records(totals))  # T: builtins.list[kstream.specs.record.Record[int, api.Total]]
+    reveal_type(driver.table(spend)["x"])  # T: int
