@@ -79,13 +79,14 @@ class KafkaOptions:
             "heartbeat.interval.ms": max(round(min(self.session_timeout / 3, 0.5) * 1000), 1),
             "max.poll.interval.ms": round(max(self.max_poll_interval, self.session_timeout) * 1000),
             "allow.auto.create.topics": False,
-            # Prefetch: bounded in bytes, not in records, and taken up again within 5 ms (1 s by default, which
-            # stalls a fast consumer for a second at a time).
-            "queued.min.messages": 1_000_000,
+            # Prefetch: taken up again within 5 ms (1 s by default, which stalls a fast consumer for a second at a time).
+            # All partitions share one queue, first come first served: what is behind a repartition waits for all that
+            # is prefetched of the inputs before it. So each partition prefetches little, and a fetch brings little.
+            "queued.min.messages": 20_000,
             "queued.max.messages.kbytes": max(fetch_memory >> 10, 1),
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": fetch_max,
-            "max.partition.fetch.bytes": min(4 << 20, fetch_max),
+            "max.partition.fetch.bytes": min(1 << 20, fetch_max),
             # A broker works on one fetch at a time and a partition that is resumed waits for the one under way: on an
             # idle topic that is this long (500 ms by default).
             "fetch.wait.max.ms": 100,
