@@ -90,7 +90,7 @@ def test_64_partitions_are_given_up_quickly(scenario: Scenarios) -> None:
     service.settled()
     assert first.restarts + second.restarts == 0
     service.stop()
-    service.check()
+    audit(service.servers, service.app)
 
 
 def test_a_rebalance_in_the_middle_of_a_restore(scenario: Scenarios) -> None:

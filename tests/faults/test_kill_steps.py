@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from faults.injection import RESTORE, STEPS
+from faults.injection import STEPS
 from support.kafka import read
 from support.running import kill
 from support.scenario import Scenario, Scenarios
@@ -73,8 +73,17 @@ def aborted_records(service: Scenario) -> int:
     return len(rows[0]) - len(rows[1])
 
 
-@pytest.mark.parametrize("step", RESTORE)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("step", "when"),
+    [
+        ("restore_apply", "after"),
+        ("restore_end", "before"),
+        ("restore_finish", "after"),
+        pytest.param("restore_apply", "before", marks=pytest.mark.slow),
+        pytest.param("restore_end", "after", marks=pytest.mark.slow),
+        pytest.param("restore_finish", "before", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_during_a_restore(scenario: Scenarios, step: str, when: str) -> None:
     """The worker is killed, and killed again while it replays what the first kill made it lose."""
     service = scenario()
@@ -100,12 +109,18 @@ def test_killed_during_a_restore(scenario: Scenarios, step: str, when: str) -> N
     service.check()
 
 
-JOINING = ["revoked:before:1@a", "revoked:after:1@a", "assigned:before:1@a", "assigned:after:1@a", "assigned:after:1@b"]
+JOINING = [
+    "revoked:before:1@a",
+    "assigned:after:1@a",
+    "assigned:after:1@b",
+    pytest.param("revoked:after:1@a", marks=pytest.mark.slow),
+    pytest.param("assigned:before:1@a", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("fault", JOINING)
 def test_killed_while_a_second_instance_joins(scenario: Scenarios, fault: str) -> None:
-    service = scenario()
+    service = scenario(commit_interval=1.0)  # under load a transaction is open nearly all the time
     service.order(fault)
     begin(service)
     service.arm()

@@ -31,13 +31,18 @@ _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 REQUEST_SECONDS: Final = 30.0
 """After this a future fails with KafkaUnavailable."""
 
+COORDINATOR_SECONDS: Final = 5.0
+"""The same for a question to a group's coordinator."""
+
 
 class KafkaAdmin:
     """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on librdkafka's thread."""
 
     def __init__(self, servers: str, options: KafkaOptions) -> None:
         self._servers = servers
-        self._client = make(AdminClient, options.admin(servers))
+        self._config = options.admin(servers)
+        self._client = make(AdminClient, self._config)
+        self._worn = False
 
     # ---- topics
 
@@ -140,9 +145,13 @@ class KafkaAdmin:
         """
         if not partitions:
             return _done({})
+        if self._worn:
+            # A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511,
+            # open; seen when a broker was killed): the next question goes out through a new one.
+            self._worn, self._client = False, make(AdminClient, self._config)
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
         asked = self._client.list_consumer_group_offsets(
-            [request], require_stable=True, request_timeout=REQUEST_SECONDS
+            [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
         )
 
         def found(answers: list[Any]) -> dict[TopicPartition, tuple[int, str] | None]:
@@ -216,6 +225,8 @@ class KafkaAdmin:
     def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
             return AbortRequired(f"{doing}: a transaction on them is pending")
+        if error.code() == KafkaError._TIMED_OUT:
+            self._worn = True
         return meaning(error, doing, self._servers)
 
     def close(self) -> None:
