@@ -6,6 +6,7 @@ worker stops cleanly. It imports neither pydantic nor the command line.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
@@ -150,6 +151,7 @@ def parent_is_gone() -> bool:
 
 
 def main() -> int:
+    faulthandler.enable()  # a crash in native code says where it was
     handover: Handover = decode_handover(_first_line())
     settings = Settings.from_json(bytes(handover.settings))
     logs.configure(settings.log_level, settings.log_format, instance=handover.instance, worker=handover.index)

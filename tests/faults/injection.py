@@ -88,7 +88,6 @@ def install() -> None:
     program = getattr(sys.modules["__main__"], "__spec__", None)
     if directory is None or program is None or program.name != "kstream.runtime.child":
         return
-    faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
     from kstream.runtime import worker as worker_module
     from kstream.runtime.restore import Restorer
