@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint bench clean
+.PHONY: help setup lock demo test test-long lint bench clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -13,7 +13,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SYNCED) ## make .venv with everything pinned in uv.lock
 
@@ -40,7 +40,10 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest $(wildcard tests/unit tests/typing tests/broker tests/faults) $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests $(ARGS)
+
+test-long: setup ## the long forms of the tests
+	$(BIN)/python -m pytest -m slow tests $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

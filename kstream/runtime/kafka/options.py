@@ -79,7 +79,7 @@ class KafkaOptions:
             "heartbeat.interval.ms": max(round(min(self.session_timeout / 3, 0.5) * 1000), 1),
             "max.poll.interval.ms": round(max(self.max_poll_interval, self.session_timeout) * 1000),
             "allow.auto.create.topics": False,
-            # Prefetch: taken up again within 5 ms (1 s by default, which stalls a fast consumer for a second at a time).
+            # Prefetch: taken up again within 5 ms (1 s by default, which stalls a fast consumer a second at a time).
             # All partitions share one queue, first come first served: what is behind a repartition waits for all that
             # is prefetched of the inputs before it. So each partition prefetches little, and a fetch brings little.
             "queued.min.messages": 20_000,
