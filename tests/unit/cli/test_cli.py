@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kstream.app import App
 
+from kstream.app import App
 from kstream.cli import main
 from kstream.config import Settings
 from kstream.errors import InstanceFenced, KafkaUnavailable
