@@ -83,6 +83,22 @@ def test_outputs_have_their_own_or_their_inputs_key_and_time_and_keep_their_orde
     assert found == expected(script)
 
 
+@pytest.mark.parametrize("counts", [[2, 0, 1], [0, 2, 1], [1, 0, 2], [1, 1, 1], [0, 3, 0], [0, 1, 2]])
+def test_as_many_outputs_as_records_need_not_be_one_of_each(counts: list[int]) -> None:
+    app = kstream.App("counts")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+
+    @app.agent(source, to=out)
+    def agent(n: int) -> Iterator[int]:
+        yield from [n] * counts[n]
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(3):
+            driver.cluster.append(source.name, b"k%d" % n, b"%d" % n, timestamp=50 + n)
+        found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
+    assert found == [(f"k{n}", n, 50 + n) for n, count in enumerate(counts) for _ in range(count)]
+
+
 def test_a_yielded_value_is_taken_when_it_is_yielded() -> None:
     class Box(msgspec.Struct):
         n: int

@@ -144,3 +144,22 @@ def test_a_table_of_an_aggregation_can_be_read_by_an_agent_in_step() -> None:
         for key in (b"a", b"b", b"a", b"a"):
             driver.cluster.append(source.name, key, b"1")
         assert driver.values(out) == [1, 1, 2, 3]
+
+
+def test_a_value_kept_by_reduce_is_not_the_one_that_branches_beside_it_see() -> None:
+    app = kstream.App("kept")
+    source, out = app.topic("in", key=str, value=Stats), app.topic("out", key=str, value=list[int])
+    group = app.stream(source).group_by_key()
+
+    def newest(old: Stats, new: Stats) -> Stats:
+        if len(new.values) == 1:
+            return new
+        old.values += new.values  # changes what was returned, and was a record's value, before
+        return old
+
+    group.reduce(newest, name="newest")
+    group.stream().map(lambda stats: stats.values, value=list[int]).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in (b"[1]", b"[2]", b"[3,4]"):
+            driver.cluster.append(source.name, b"k", b'{"values":%s}' % n)
+        assert driver.values(out) == [[1], [2], [3, 4]]

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kstream
@@ -52,6 +52,8 @@ def lowest_head_first(left: list[int], right: list[int]) -> list[str]:
 times = st.lists(st.integers(1, 6), max_size=8)
 
 
+@example(left=[2], right=[1, 2], sizes=[], singly=False)  # of equal times, the first topic's comes first
+@example(left=[1, 1], right=[1, 1], sizes=[1], singly=False)
 @given(left=times, right=times, sizes=st.lists(st.integers(0, 6), max_size=10), singly=st.booleans())
 def test_inputs_are_taken_in_the_order_of_their_times_however_they_are_fetched(
     left: list[int], right: list[int], sizes: list[int], singly: bool
@@ -67,6 +69,20 @@ def test_inputs_are_taken_in_the_order_of_their_times_however_they_are_fetched(
         task.plan.one_at_a_time = singly  # in runs, too
     fleet.settle()
     assert fleet.outputs(MERGING.out).get("k", []) == lowest_head_first(left, right)
+    fleet.close()
+
+
+def test_records_that_are_fetched_again_are_not_processed_again(tmp_path: Path) -> None:
+    counting = Counting("again")
+    fleet = Fleet(counting.app, tmp_path, partitions=1, poll_batch=4)
+    fleet.start("a")
+    fleet.settle()
+    fleet.send(counting.source, ["k"] * 6)
+    for start in (0, 3, 5):
+        fleet.step("a", seconds=0.0)
+        fleet.workers["a"]._consumer.seek({TopicPartition("in", 0): start})
+    fleet.settle()
+    counting.check(fleet)
     fleet.close()
 
 

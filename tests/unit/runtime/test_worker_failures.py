@@ -230,6 +230,8 @@ def test_a_failed_task_reads_nothing_meanwhile(broken: Any) -> None:
     fleet.send(source, [key] * 50, 1)
     fleet.step("a", times=6)
     assert fleet.task("a", 0).buffered == 0
+    positions = fleet.workers["a"]._consumer._positions  # type: ignore[attr-defined]
+    assert {at.partition: one.paused for at, one in positions.items()} == {0: True, 1: False}
 
 
 def test_the_pauses_start_over_after_a_long_time_without_failure(broken: Any) -> None:
