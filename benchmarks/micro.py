@@ -31,11 +31,12 @@ from benchmarks.records import Bid, Total
 from benchmarks.stages import Stages
 from kstream.config import Settings
 from kstream.partitioning import partition_of
+from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.child import SystemClock
 from kstream.runtime.kafka.consumer import KafkaConsumer
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.naming import Identity
-from kstream.runtime.worker import StreamWorker, WorkerParts
+from kstream.runtime.worker import StreamWorker
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.types import TopicPartition
 

@@ -22,7 +22,7 @@ STAGES = [
     ("kstream.runtime.worker", "StreamWorker._restore", "restore: rest"),
     ("kstream.runtime.worker", "StreamWorker._run_tasks", "worker: rest of run_tasks"),
     ("kstream.runtime.worker", "StreamWorker._commit_is_due", "worker: is a commit due"),
-    ("kstream.runtime.worker", "StreamWorker._housekeeping", "worker: housekeeping"),
+    ("kstream.runtime.housekeeping", "Housekeeping.step", "worker: housekeeping"),
     ("kstream.runtime.worker", "StreamWorker.commit", "commit: rest"),
     ("kstream.runtime.task", "Task.run", "task: run, cut, choose"),
     ("kstream.runtime.task", "Task._push", "task: push"),

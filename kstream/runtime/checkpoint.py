@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
-from kstream.runtime.failures import StateDamaged, TaskFailed
+from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed
 from kstream.runtime.task import Task
 from kstream.runtime.transaction import Transaction
 from kstream.state.backend import Mark
@@ -68,11 +68,11 @@ def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], Non
     """Step 1, the end of it: operators emit what they held back for the commit (agents may take it, and are waited
     for), stores encode what changed."""
     for task in tasks:
-        with _failing(task):
+        with attributed(task):
             task.flush()
     drain(tasks)
     for task in tasks:
-        with _failing(task):
+        with attributed(task):
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:
@@ -133,10 +133,16 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
 
 
 @contextmanager
-def _failing(task: Task) -> Iterator[None]:
-    """What fails inside is the task's fault."""
+def attributed(task: Task) -> Iterator[None]:
+    """What fails inside belongs to this task. A batch that failed is noted, and replayed record by record."""
     try:
         yield
+    except BatchFailed as failed:
+        task.suspicion.batch_failed(failed.at, failed.last_offset)
+        raise AbortRequired(
+            f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
+            "looking for the record"
+        ) from failed
     except StateError as error:
         raise StateDamaged(task.name, error) from error
     except TransactionError:

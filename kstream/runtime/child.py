@@ -21,10 +21,11 @@ from kstream.config import Settings
 from kstream.config.loading import load_target
 from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, StateDirectoryError, UsageError
 from kstream.observe import logs
+from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.naming import Identity
 from kstream.runtime.report import Handover, Report, TaskReport, decode_handover, encode
-from kstream.runtime.worker import StreamWorker, WorkerParts
+from kstream.runtime.worker import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory

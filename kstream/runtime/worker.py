@@ -7,17 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import Context as ContextVars
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import unquote
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from kstream.config import Settings
 from kstream.errors import (
     AbortRequired,
     InstanceFenced,
@@ -29,56 +20,26 @@ from kstream.errors import (
     TransactionError,
 )
 from kstream.operators.agent import turn
-from kstream.operators.base import Cursor
-from kstream.operators.output import Output
-from kstream.partitioning import partition_of
-from kstream.plan import plan_task
-from kstream.runtime.checkpoint import checkpoint
-from kstream.runtime.context import Context, Worker, variables_of
-from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed
-from kstream.runtime.naming import Identity, directory_name
+from kstream.runtime.assembly import TaskMaker, WorkerParts
+from kstream.runtime.checkpoint import attributed, checkpoint
+from kstream.runtime.context import Worker
+from kstream.runtime.failures import StateDamaged, TaskFailed
+from kstream.runtime.housekeeping import Housekeeping
 from kstream.runtime.restore import Restorer
 from kstream.runtime.states import TaskState, TransactionState
 from kstream.runtime.task import Task
 from kstream.runtime.transaction import Transaction
-from kstream.state.backend import Backend
 from kstream.state.changelog import Changelog
-from kstream.state.store import Store
-from kstream.topology import AggregateNode, SubTopology, Topology
-from kstream.types import Clients, Clock, TopicPartition
+from kstream.topology import SubTopology
+from kstream.types import TopicPartition
 
 log = logging.getLogger(__name__)
-
-Lifespan = Callable[[Worker], AsyncIterator[None]]
-Backends = Callable[[Path, Sequence[str]], Backend]
 
 DELETE_RETENTION = 7 * 86_400.0 - 86_400.0
 """Seconds after which local state may have missed tombstones: `delete.retention.ms` less a day's margin."""
 
 IDLE_SECONDS = 0.1
 """Longest wait for records; timers, signals and restores are looked at this often at least."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerParts:
-    """What a worker is made of; the supervisor's child fills it with the real things, tests with others.
-
-    Attributes:
-        backends: makes the backend of one task, given its directory and the names of its stores.
-        verify: stores fail on "mutated without assignment" (TestDriver).
-        raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
-    """
-
-    topology: Topology
-    partitions: Mapping[str, int]
-    settings: Settings
-    identity: Identity
-    clients: Clients
-    clock: Clock
-    backends: Backends
-    lifespan: Lifespan | None = None
-    verify: bool = False
-    raise_failures: bool = False
 
 
 class StreamWorker:
@@ -88,7 +49,6 @@ class StreamWorker:
         self.parts = parts
         settings, identity = parts.settings, parts.identity
         self._settings, self._clock = settings, parts.clock
-        self.directory = Path(settings.state_dir) / directory_name(identity.member)
         self.worker = Worker(identity.app, identity.instance, identity.index)
         self.tasks: dict[str, Task] = {}
         self._by_input: dict[TopicPartition, Task] = {}
@@ -113,16 +73,15 @@ class StreamWorker:
             reset=settings.auto_offset_reset,
             delete_retention=DELETE_RETENTION,
         )
+        self._maker = TaskMaker(parts, self.worker, self.transaction, self._loop)
+        self.directory = self._maker.directory
+        self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, parts.clock)
         self._metadata: object = None  # of the assignment under which the current work is done
         self._assignment_is_new = False
         self._doubtful = False  # whether the last commit before a rebalance failed in the middle
         self._last_commit = self._clock.monotonic()
         self._uncommitted = 0
         self._retry_at: dict[str, tuple[float, float]] = {}  # failed task: when to try again, the pause before
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        self._flushing: Future[None] | None = None
-        self._last_flush = self._clock.monotonic()
-        self._last_purge = self._started = self._clock.monotonic()
         self._stopping = False
         self._turn = 0
         self._warned: set[str] = set()
@@ -177,7 +136,7 @@ class StreamWorker:
         self._run_tasks()
         if self._commit_is_due():
             self.commit()
-        self._housekeeping()
+        self._housekeeping.step(self.tasks)
 
     def _handling(self, call: Callable[[], None]) -> None:
         """What may go wrong, and what is done about it."""
@@ -229,7 +188,7 @@ class StreamWorker:
             if task.buffered:
                 self.transaction.begin()
             before = task.records
-            with _attributed(task):
+            with attributed(task):
                 task.run(until)
             self._uncommitted += task.records - before
             self.records += task.records - before
@@ -303,7 +262,7 @@ class StreamWorker:
             for task in tasks:
                 if task.busy:
                     before = task.records
-                    with _attributed(task):
+                    with attributed(task):
                         task.finish_work()
                     self.records += task.records - before
             if self._clock.monotonic() > deadline:
@@ -364,7 +323,7 @@ class StreamWorker:
         log.error("task %s: %s; it is rebuilt from the changelog", task.name, error)
         self._take_back(error)
         self._close_task(task)
-        shutil.rmtree(self._directory_of(task.part, task.partition), ignore_errors=True)
+        self._maker.wipe(task.part, task.partition)
         for other in self.tasks.values():
             if other.state is TaskState.RUNNING:
                 self._begin_restore(other, full=True)
@@ -452,52 +411,10 @@ class StreamWorker:
     # ---- tasks
 
     def _make_task(self, part: SubTopology, partition: int) -> Task:
-        name = f"{part.name}/{partition}"
-        settings = self._settings
-        backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
-        plan = plan_task(
-            part,
-            backend=backend,
-            outlet=self.transaction,
-            contexts=_Contexts(name, self.worker),
-            loop=self._loop,
-            cache_bytes=int(settings.memory * settings.memory_state_fraction / 2 / self._expected_tasks()),
-            verify=self.parts.verify,
-        )
-        self._check_homes(part, partition, plan.stores)
-        task = Task(
-            part, partition, plan, backend, self._clock,
-            max_idle=settings.max_task_idle, target_seconds=settings.commit_interval,
-        )  # fmt: skip
-        self.tasks[name] = task
+        task = self._maker.make(part, partition, self._expected_tasks())
+        self.tasks[task.name] = task
         self._by_input.update(dict.fromkeys(task.inputs, task))
         return task
-
-    def _open(self, directory: Path, stores: Sequence[str]) -> Backend:
-        try:
-            return self.parts.backends(directory, stores)
-        except StateError as error:
-            log.error("%s; it is rebuilt from the changelog", error)
-            shutil.rmtree(directory)
-            return self.parts.backends(directory, stores)
-
-    def _directory_of(self, part: SubTopology, partition: int) -> Path:
-        return self.directory / directory_name(part.name) / str(partition)
-
-    def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
-        """Tables that agents write by any key get a check that the key's home is this partition."""
-        if self._settings.check_keys == "off":
-            return
-        written = {
-            store.name
-            for node in part.nodes
-            for store in (node.stores[1:] if isinstance(node, AggregateNode) else node.stores)
-        }
-        count = self.parts.partitions[part.topics[0]]
-        for store in stores.values():
-            if store.name in written and store.spec.scope == "keyed":
-                store.check = lambda key: partition_of(key, count) == partition
-                store.check_each = self._settings.check_keys == "always"
 
     def _expected_tasks(self) -> int:
         """Tasks with stores among what is owned: they share the object cache."""
@@ -533,47 +450,6 @@ class StreamWorker:
             positions = {at: offset for task in done for at, offset in task.positions.items()}
             self._consumer.seek(positions)
             self._resume(list(positions))
-
-    # ---- housekeeping
-
-    def _housekeeping(self) -> None:
-        now = self._clock.monotonic()
-        if self._flushing is not None and self._flushing.done():
-            flushed, self._flushing = self._flushing, None
-            flushed.result()
-        if self._flushing is None and now - self._last_flush >= self._settings.flush_interval:
-            self._last_flush = now
-            running = [task for task in self.tasks.values() if task.state is TaskState.RUNNING]
-            self._flushing = self._flusher.submit(_flush_all, running)
-        if now - self._last_purge >= self._settings.flush_interval:
-            self._last_purge = now
-            self._purge()
-            if now - self._started >= self._settings.state_cleanup_delay:
-                self._clean_up()
-
-    def _clean_up(self) -> None:
-        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all."""
-        for directory in self.directory.glob("*/*"):
-            name = f"{unquote(directory.parent.name)}/{directory.name}"
-            touched = max((file.stat().st_mtime for file in directory.iterdir()), default=0.0)
-            if name not in self.tasks and self._clock.time() - touched >= self._settings.state_cleanup_delay:
-                log.info("deleting the local state of %s, which has been elsewhere", name)
-                shutil.rmtree(directory, ignore_errors=True)
-
-    def _purge(self) -> None:
-        """Repartition topics are kept for ever by their settings; what is committed of them is deleted here."""
-        internal = {
-            source.topic.name for part in self.parts.topology.parts for source in part.sources if source.topic.internal
-        }
-        before = {
-            at: offset
-            for task in self.tasks.values()
-            if task.state is TaskState.RUNNING
-            for at, offset in task.committed.items()
-            if at.topic in internal and offset > 0
-        }
-        if before:
-            self._admin.delete_records(before).add_done_callback(_log_failure)
 
     def _sample_keys(self, tasks: Sequence[Task]) -> None:
         """A key of a keyed table that belongs to another partition has two homes: looked for in one key a commit."""
@@ -613,9 +489,7 @@ class StreamWorker:
 
     def abandon(self) -> None:
         """Frees everything without a commit. Never raises on account of Kafka."""
-        if self._flushing is not None:
-            self._flushing.exception()
-        self._flusher.shutdown()
+        self._housekeeping.close()
         self._consumer.close()
         self.restorer.close()
         self.transaction.discard()
@@ -627,52 +501,6 @@ class StreamWorker:
             self._loop.run_until_complete(anext(lifespan, None))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
-
-
-def _flush_all(tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        try:
-            task.backend.flush()
-        except StateError as error:
-            raise StateDamaged(task.name, error) from error
-
-
-def _log_failure(purge: Future[None]) -> None:
-    error = purge.exception()
-    if error is not None:
-        log.warning("repartition topics could not be purged: %s; trying again later", error)
-
-
-@contextmanager
-def _attributed(task: Task) -> Iterator[None]:
-    """Failures inside belong to this task. A batch that failed is noted, and replayed record by record."""
-    try:
-        yield
-    except BatchFailed as failed:
-        task.suspicion.batch_failed(failed.at, failed.last_offset)
-        raise AbortRequired(
-            f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
-            "looking for the record"
-        ) from failed
-    except StateError as error:
-        raise StateDamaged(task.name, error) from error
-    except TransactionError:
-        raise
-    except KStreamError as error:
-        raise TaskFailed(task.name, error) from error
-
-
-class _Contexts:
-    """Makes the contexts of one task."""
-
-    def __init__(self, task: str, worker: Worker) -> None:
-        self._task, self._worker = task, worker
-
-    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
-        return Context(self._task, self._worker, stores, output, order)
-
-    def variables(self, cursor: Cursor) -> ContextVars:
-        return variables_of(cast("Context[Any]", cursor))
 
 
 class _ConsumerGroup:

@@ -16,10 +16,11 @@ from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
 from kstream.dsl.table import Table
 from kstream.errors import KStreamError
+from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.naming import Identity
 from kstream.runtime.prepare import prepare_topics
 from kstream.runtime.states import TaskState
-from kstream.runtime.worker import StreamWorker, WorkerParts
+from kstream.runtime.worker import StreamWorker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.backend import Backend

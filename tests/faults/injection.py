@@ -89,10 +89,11 @@ def install() -> None:
     if directory is None or program is None or program.name != "kstream.runtime.child":
         return
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
+    from kstream.runtime import housekeeping
     from kstream.runtime import worker as worker_module
     from kstream.runtime.restore import Restorer
 
-    _control_flushes(worker_module, Path(directory))
+    _control_flushes(housekeeping, Path(directory))
     _control_restores(Restorer, Path(directory) / "slow-restore")
     if order is None or (Path(directory) / "struck").exists():
         return
@@ -152,8 +153,8 @@ def _control_restores(restorer: Any, slow: Path) -> None:
     restorer._apply = slowly
 
 
-def _control_flushes(worker_module: Any, directory: Path) -> None:
-    flush_all = worker_module._flush_all
+def _control_flushes(housekeeping: Any, directory: Path) -> None:
+    flush_all = housekeeping.flush_all
 
     def flush(backends: Any) -> None:
         if not (directory / "no-flush").exists():
@@ -161,4 +162,4 @@ def _control_flushes(worker_module: Any, directory: Path) -> None:
             with (directory / "flushed").open("a") as told:
                 told.write(".")
 
-    worker_module._flush_all = flush
+    housekeeping.flush_all = flush

@@ -1,0 +1,136 @@
+"""What a worker is made of, and the making of its tasks: directory, backend, plan, contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import Context as ContextVars
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from kstream.config import Settings
+from kstream.errors import StateError
+from kstream.operators.base import Cursor
+from kstream.operators.output import Output
+from kstream.partitioning import partition_of
+from kstream.plan import plan_task
+from kstream.runtime.context import Context, Worker, variables_of
+from kstream.runtime.naming import Identity, directory_name
+from kstream.runtime.task import Task
+from kstream.runtime.transaction import Transaction
+from kstream.state.backend import Backend
+from kstream.state.store import Store
+from kstream.topology import AggregateNode, SubTopology, Topology
+from kstream.types import Clients, Clock
+
+log = logging.getLogger(__name__)
+
+Lifespan = Callable[[Worker], AsyncIterator[None]]
+Backends = Callable[[Path, Sequence[str]], Backend]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is made of; the supervisor's child fills it with the real things, tests with others.
+
+    Attributes:
+        backends: makes the backend of one task, given its directory and the names of its stores.
+        verify: stores fail on "mutated without assignment" (TestDriver).
+        raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+    """
+
+    topology: Topology
+    partitions: Mapping[str, int]
+    settings: Settings
+    identity: Identity
+    clients: Clients
+    clock: Clock
+    backends: Backends
+    lifespan: Lifespan | None = None
+    verify: bool = False
+    raise_failures: bool = False
+
+
+class TaskMaker:
+    """Makes the tasks of one worker."""
+
+    def __init__(
+        self, parts: WorkerParts, worker: Worker, transaction: Transaction, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
+        self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
+
+    def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
+        """A task in state CREATED, its local state opened.
+
+        Args:
+            sharing: how many tasks share the memory for live objects.
+        """
+        settings = self._parts.settings
+        backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
+        plan = plan_task(
+            part,
+            backend=backend,
+            outlet=self._transaction,
+            contexts=_Contexts(f"{part.name}/{partition}", self._worker),
+            loop=self._loop,
+            cache_bytes=settings.state_memory // 2 // max(1, sharing),
+            verify=self._parts.verify,
+        )
+        self._check_homes(part, partition, plan.stores)
+        return Task(
+            part,
+            partition,
+            plan,
+            backend,
+            self._parts.clock,
+            max_idle=settings.max_task_idle,
+            target_seconds=settings.commit_interval,
+        )
+
+    def wipe(self, part: SubTopology, partition: int) -> None:
+        """Deletes the local state of a closed task."""
+        shutil.rmtree(self._directory_of(part, partition), ignore_errors=True)
+
+    def _directory_of(self, part: SubTopology, partition: int) -> Path:
+        return self.directory / directory_name(part.name) / str(partition)
+
+    def _open(self, directory: Path, stores: Sequence[str]) -> Backend:
+        try:
+            return self._parts.backends(directory, stores)
+        except StateError as error:
+            log.error("%s; it is rebuilt from the changelog", error)
+            shutil.rmtree(directory)
+            return self._parts.backends(directory, stores)
+
+    def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
+        """Tables that user code writes by any key get a check that the key's home is this partition."""
+        how = self._parts.settings.check_keys
+        if how == "off":
+            return
+        written = {
+            store.name
+            for node in part.nodes
+            for store in (node.stores[1:] if isinstance(node, AggregateNode) else node.stores)
+        }
+        count = self._parts.partitions[part.topics[0]]
+        for store in stores.values():
+            if store.name in written and store.spec.scope == "keyed":
+                store.check = lambda key: partition_of(key, count) == partition
+                store.check_each = how == "always"
+
+
+class _Contexts:
+    """Makes the contexts of one task."""
+
+    def __init__(self, task: str, worker: Worker) -> None:
+        self._task, self._worker = task, worker
+
+    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
+        return Context(self._task, self._worker, stores, output, order)
+
+    def variables(self, cursor: Cursor) -> ContextVars:
+        return variables_of(cast("Context[Any]", cursor))
