@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from kstream.errors import KStreamError
+from kstream.codecs import encode_value
+from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
 from kstream.operators.output import Output
@@ -35,6 +36,8 @@ class Outputs:
         self._indices: list[int] = []
         self._records: list[tuple[int, Record[Any, Any]]] = []
         self._encode = to.value.codec.encode if to else _nowhere(name)
+        self._nulls = to is not None and getattr(to.value.codec, "nulls", False)
+        self._class: type | None = None  # of the output before: the same class needs no second look
 
     def take(self, index: int, result: Any) -> None:
         """One output of the record at `index`; None is none."""
@@ -44,8 +47,13 @@ class Outputs:
             # Order among the outputs of a batch is kept: once a Record came, all go one by one.
             self._flush_plain_into_records()
             self._records.append((index, self._encoded(result)))
+        elif result.__class__ is not self._class and self._to is not None:
+            encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
+            self._class = result.__class__
+            self.take(index, result)
         elif self._records:
             self._records.append((index, Record(_INPUT_KEY, self._encode(result))))
+            self._refuse_nulls([self._records[-1][1].value])
         else:
             self._values.append(self._encode(result))
             self._indices.append(index)
@@ -58,6 +66,7 @@ class Outputs:
         if self._values:
             values, self._values = self._values, []
             indices, self._indices = self._indices, []
+            self._refuse_nulls(values)
             one_of_each = indices == list(range(batch.size))
             out = batch if one_of_each else batch.at(indices)
             self._output.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
@@ -77,7 +86,12 @@ class Outputs:
     def reset(self) -> None:
         self._values, self._indices, self._records = [], [], []
 
+    def _refuse_nulls(self, values: list[bytes | None]) -> None:
+        if self._nulls and b"null" in values:
+            raise CodecError(f"agent {self._name!r} put out NaN or infinity: JSON has neither")
+
     def _flush_plain_into_records(self) -> None:
+        self._refuse_nulls(self._values)
         for index, value in zip(self._indices, self._values, strict=True):
             self._records.append((index, Record(_INPUT_KEY, value)))
         self._values, self._indices = [], []
@@ -105,13 +119,13 @@ def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str
     if to is None:
         _nowhere(who)(record)
         raise AssertionError
-    key = None if record.key is None else to.key.codec.encode(record.key)
+    key = None if record.key is None else encode_value(to.key.codec, record.key)
     if record.value is None:
         if not getattr(to.value.codec, "nullable", False):
             raise KStreamError(f"a tombstone (value None) for {to.name!r}, whose values are not declared `| None`")
         value = None
     else:
-        value = to.value.codec.encode(record.value)
+        value = encode_value(to.value.codec, record.value)
     return Record(key, value, record.timestamp, record.headers)
 
 

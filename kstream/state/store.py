@@ -11,9 +11,10 @@ aggregation loop reads and writes it without a call per record, between `load` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from kstream.codecs import Codec
+from kstream.codecs import Codec, encode_value
 from kstream.errors import CodecError, MutatedWithoutAssignment, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend
@@ -45,6 +46,8 @@ class Store(Generic[V]):
         self.key_codec: Codec[Any] = spec.key.codec
         self.value_codec: Codec[V] = spec.value.codec
         self.encode: Callable[[V], bytes] = self.value_codec.encode
+        if verify:  # and values must be of the declared type, or they would not come back after a restart
+            self.encode = cast("Callable[[V], bytes]", partial(encode_value, self.value_codec))
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Unencoded | None] = {}

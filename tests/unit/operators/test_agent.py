@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.errors import CodecError, ProcessingError
 from kstream.testing import TestDriver
 
 #: What to put out for a record: None, the plain value, or a Record of its own.
@@ -197,3 +198,48 @@ def test_an_agent_can_be_called_like_the_function_it_is() -> None:
 
     assert agent(4) == 8
     assert agent.__doc__ == "Doubles."
+
+
+@pytest.mark.parametrize("before", [[], [1], [kstream.Record("r", 1)], [1, kstream.Record("r", 1)]], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (int, "text"),
+        (int, kstream.Record("r", "text")),
+        (int, kstream.Record(5, 1)),
+        (int, True),
+        (float | int, float("nan")),
+        (float | int, kstream.Record("r", float("inf"))),
+    ],
+)
+def test_an_output_of_another_type_than_its_topic_fails_at_its_record(kind: Any, bad: Any, before: list[Any]) -> None:
+    """A reader could not decode it."""
+    app = kstream.App("types")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=kind)
+
+    @app.agent(source, to=out)
+    def agent(n: int) -> Any:
+        yield from before
+        yield bad if n == 2 else 7
+
+    driver = TestDriver(app, partitions=1)
+    for n in range(4):
+        driver.cluster.append(source.name, b"k", b"%d" % n)
+    with pytest.raises(ProcessingError) as caught:
+        driver.process()
+    assert caught.value.offset == 2
+    assert isinstance(caught.value.__cause__, CodecError)
+    assert len(driver.cluster.records(out.name)) == 2 * (len(before) + 1)
+    assert [record.value for record in driver.cluster.records(out.name)][-1:] == [b"7"]
+    driver.close(commit=False)
+
+
+def test_what_is_sent_is_of_its_topics_types() -> None:
+    app = kstream.App("types")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    app.agent(source)(lambda n, ctx: ctx.send(out, "text" if n else 1))
+    driver = TestDriver(app, partitions=1)
+    driver.send(source, 0, key="a")
+    with pytest.raises(ProcessingError, match="where int was declared"):
+        driver.send(source, 1, key="a")
+    driver.close(commit=False)

@@ -610,7 +610,24 @@ def test_a_fold_that_returns_nothing_says_so() -> None:
 
 def test_a_value_that_cannot_be_encoded_is_found() -> None:
     driver, source = table_case(lambda table, n: table.__setitem__("a", object()))
-    with pytest.raises(KStreamError, match="object is unsupported"):
+    with pytest.raises(KStreamError, match="a value of type object, where Box was declared"):
+        driver.send(source, 1, key="a")
+        driver.commit()
+    driver.close(commit=False)
+
+
+@pytest.mark.parametrize("how", ["table", "fold"])
+def test_state_of_another_type_than_declared_is_found(how: str) -> None:
+    """After a restart it could not be decoded."""
+    app = kstream.App("typed")
+    source = app.topic("in", key=str, value=int)
+    if how == "fold":
+        app.stream(source).group_by_key().aggregate(int, lambda total, n: total + n / 2, name="t")
+    else:
+        table = app.table("t", key=str, value=int)
+        app.agent(source)(lambda n, ctx: table.__setitem__(ctx.key, n / 2))
+    driver = TestDriver(app, partitions=1)
+    with pytest.raises(KStreamError, match="float, where int was declared"):
         driver.send(source, 1, key="a")
         driver.commit()
     driver.close(commit=False)

@@ -46,8 +46,7 @@ def test_outputs_carry_the_event_time(timestamp: Any) -> None:
     stream = app.stream(source).filter(lambda value: value["keep"])
     stream.to(out)
     stream.group_by_key().count(name="n", emit="commit").to(counts)
-    app.agent(stream)(send := lambda value, ctx: ctx.send(sent, ctx.timestamp))
-    assert send
+    app.agent(stream)(lambda value, ctx: ctx.send(sent, ctx.timestamp))
     with TestDriver(app, partitions=1) as driver:
         for n, keep in enumerate((True, True, False)):
             driver.send(source, {"at": MS + n, "keep": keep}, key="k", timestamp=5)
