@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # `ci` for every run, `long` (HYPOTHESIS_PROFILE=long) for a search that may take its time.
-settings.register_profile("ci", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -637,6 +637,7 @@ def test_state_of_another_type_than_declared_is_found(how: str) -> None:
 
 
 def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
+    """KAFKA-19479: offsets committed though the flush had failed."""
     counting = Counting()
     fleet = Fleet(counting.app, tmp_path, backend="rocksdb", processing_guarantee="at_least_once")
     keys = [f"k{i}" for i in range(8)]

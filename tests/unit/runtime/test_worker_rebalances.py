@@ -46,7 +46,7 @@ def at_work(fleet: Fleet, *names: str) -> None:
 
 
 def test_a_worker_joins_in_the_middle_of_a_transaction(fleet: Fleet) -> None:
-    """Faust #323, #177, #136: exactly-once, scale 1 -> 2."""
+    """Faust #323, #177, #136: exactly-once, scale 1 -> 2; #216, #241: fetching went on before the seek."""
     at_work(fleet, "a")
     fleet.start("b")
     fleet.step(seconds=0.01)

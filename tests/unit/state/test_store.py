@@ -209,6 +209,7 @@ def test_an_aborted_change_in_place_is_forgotten_though_it_was_never_assigned() 
 
 
 def test_the_cache_is_bounded() -> None:
+    """Faust #247: memory that grows with the number of keys."""
     backend = MemoryBackend(["boxes"])
     store = a_store(backend, cache=100 * (ENTRY_OVERHEAD + 64))
     for n in range(2000):
