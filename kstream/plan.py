@@ -97,7 +97,21 @@ def plan_task(
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         plan.operators.append(operator)
+    for node, operator in built.items():
+        operator.isolates = len(operator.children) > 1 and _leads_to_state(node, part)
     return plan
+
+
+def _leads_to_state(node: Node, part: SubTopology) -> bool:
+    """Whether what this node emits may be kept in a store further on, where user code may change it later: then its
+    children must not share objects, or what one does would show in another, depending on how the input was cut."""
+    below = {node}
+    for other in part.nodes:  # parents come before their children
+        if other.parent in below:
+            below.add(other)
+            if other.stores:
+                return True
+    return False
 
 
 def _build(

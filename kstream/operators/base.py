@@ -37,14 +37,23 @@ class Operator:
 
     def __init__(self) -> None:
         self.children: list[Push] = []
+        self.isolates = False  # children after the first get values of their own: state may keep those of another
 
     def push(self, batch: Batch) -> None:
         raise NotImplementedError
 
     def emit(self, batch: Batch) -> None:
-        if batch.size:
-            for child in self.children:
-                child(batch)
+        if not batch.size:
+            return
+        if self.isolates:
+            first, *others = self.children
+            own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
+            first(batch)
+            for child, copied in zip(others, own, strict=True):
+                child(copied)
+            return
+        for child in self.children:
+            child(batch)
 
     def flush(self) -> None:
         """Before a commit: emit what was held back."""

@@ -10,6 +10,7 @@ A live state object never sits in a column: operators hand state on encoded (DES
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import compress
 from typing import Any
 
@@ -147,6 +148,12 @@ class Batch:
 
     def with_encoded_values(self, raw_values: list[bytes | None], codec: Codec[Any]) -> Batch:
         return self._derive(codec, raw_values=raw_values)
+
+    def with_own_values(self) -> Batch:
+        """The same records with values that no other batch refers to: decoded anew, or copied."""
+        if self._raw_values is not None:
+            return self._derive(self.value_codec, raw_values=self._raw_values)
+        return self._derive(self.value_codec, values=deepcopy(self.values))
 
     def with_keys(self, keys: list[Any], codec: Codec[Any]) -> Batch:
         return Batch(

@@ -257,7 +257,8 @@ class StreamWorker:
 
     def _drain(self, tasks: Sequence[Task]) -> None:
         """Step 1 of the checkpoint: agents reach the end of what they were given."""
-        deadline = self._clock.monotonic() + self._settings.transaction_timeout / 2
+        patience = self._settings.transaction_timeout / 3  # agents are drained twice at most
+        deadline = self._clock.monotonic() + patience
         while any(task.busy for task in tasks):
             for task in tasks:
                 if task.busy:
@@ -268,7 +269,7 @@ class StreamWorker:
             if self._clock.monotonic() > deadline:
                 names = ", ".join(task.name for task in tasks if task.busy)
                 raise AbortRequired(
-                    f"agents of {names} took longer than {self._settings.transaction_timeout / 2:g} s with what they "
+                    f"agents of {names} took longer than {patience:.1f} s with what they "
                     "were given: they get less now; where a single record may take so long, raise transaction_timeout"
                 )
             self._loop.call_later(0.001, self._loop.stop)
