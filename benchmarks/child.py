@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.resident import peak
 from benchmarks.stages import Stages
 from kstream.runtime import child
 from kstream.runtime.states import TaskState
@@ -112,7 +113,7 @@ class TimingReporter(child.Reporter):
             cpu=cpu,
             commits=worker.commits,
             aborts=worker.aborts,
-            peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+            peak_rss=peak(),
             rss=self._rss,
             stages=self._stages.rows() if self._stages else [],
             started_after=self._began - self._born,

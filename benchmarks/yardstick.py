@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
 from benchmarks.records import Bid, Total
+from benchmarks.resident import peak
 
 
 def make_consumer(bootstrap: str, group: str) -> Consumer:
@@ -82,8 +82,7 @@ def arguments() -> argparse.Namespace:
 
 
 def report(records: int, seconds: float, cpu: float, commits: int) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"records": records, "seconds": seconds, "cpu": cpu, "commits": commits, "peak_rss": peak}))
+    print(json.dumps({"records": records, "seconds": seconds, "cpu": cpu, "commits": commits, "peak_rss": peak()}))
 
 
 def restore(bootstrap: str, changelog: str, records: int) -> None:
