@@ -87,7 +87,7 @@ def run(given: argparse.Namespace, console: Console) -> int:
         finally:
             bench.clean_up()
     rows = list(bench.rows.values())
-    console.print(terminal_table(rows))
+    console.print(terminal_table(rows, quick=given.quick))
     for row in rows:
         for failure in row.failures:
             console.print(f"[red]{row.case.name} failed:[/] {failure}", markup=True, highlight=False)

@@ -8,14 +8,13 @@ standard output; then the worker is told to stop, as by SIGTERM.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from typing import Any
 
 import msgspec
 
-from benchmarks.resident import peak
+from benchmarks import resident
 from benchmarks.stages import Stages
 from kstream.runtime import child
 from kstream.runtime.states import TaskState
@@ -88,7 +87,7 @@ class TimingReporter(child.Reporter):
             return
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_SECONDS
-            self._rss.append((count, resident_bytes()))
+            self._rss.append((count, resident.now()))
         if count >= self._watch.records and self._is_through(worker):
             self._finish(worker, count)
 
@@ -113,7 +112,7 @@ class TimingReporter(child.Reporter):
             cpu=cpu,
             commits=worker.commits,
             aborts=worker.aborts,
-            peak_rss=peak(),
+            peak_rss=resident.peak(),
             rss=self._rss,
             stages=self._stages.rows() if self._stages else [],
             started_after=self._began - self._born,
@@ -129,15 +128,6 @@ class TimingReporter(child.Reporter):
 
             self._profile = cProfile.Profile()
             self._profile.enable()
-
-
-def resident_bytes() -> int:
-    """Of this process, now (Linux); its peak elsewhere."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

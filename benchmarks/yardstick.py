@@ -32,7 +32,7 @@ from benchmarks.records import Bid, Total
 from benchmarks.resident import peak
 
 
-def make_consumer(bootstrap: str, group: str) -> Consumer:
+def make_consumer(bootstrap: str, group: str, prefetch: int = 1_000_000) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -41,7 +41,7 @@ def make_consumer(bootstrap: str, group: str) -> Consumer:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "queued.max.messages.kbytes": 65536,
-            "queued.min.messages": 1_000_000,
+            "queued.min.messages": prefetch,
             "fetch.queue.backoff.ms": 5,
             "max.partition.fetch.bytes": 4 << 20,
         }
@@ -78,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--records", type=int, required=True)
     parser.add_argument("--emit", choices=["update", "commit"], default="update")
     parser.add_argument("--commit-interval", type=float, default=1.0, help="seconds")
+    parser.add_argument("--prefetch", type=int, default=1_000_000, help="records of each partition")
     return parser.parse_args()
 
 
@@ -123,7 +124,7 @@ if __name__ == "__main__":
     # Timed from the first messages in hand until the commit of the last one.
     source, out, changelog = args.topics
     name = f"yardstick-{time.time_ns()}"
-    consumer, producer = make_consumer(args.bootstrap, name), make_producer(args.bootstrap, name)
+    consumer, producer = make_consumer(args.bootstrap, name, args.prefetch), make_producer(args.bootstrap, name)
     producer.init_transactions()
     directory = tempfile.mkdtemp(prefix="kstream-bench-")
     db = make_database(directory)
