@@ -21,7 +21,7 @@ repetition. Each figure is the median of the repetitions; the ratio is the media
   counted) to the commit of the last, which is asked for at once, as the yardstick does. Start-up, joining the group
   and the clean stop are outside on both sides.
 - The yardstick prefetches a million records of each partition, as the loop did that the bars were set with. With
-  kstream's own 20,000 (`--prefetch 20000`) it mostly takes 5 to 25% less processor time (two of eight noisy pairs: no less).
+  kstream's own 20,000 (`--prefetch 20000`) it mostly takes 5 to 25% less processor time (two of eight pairs: no less).
 - Every run's output is read back, read committed: the last totals of all keys must add up to the input's records and
   prices, and where every update is emitted there must be as many records out as in.
 - Restore: the state directory is deleted and the worker started again; from the first turn with restored records to
