@@ -19,8 +19,8 @@ __all__ = ["SECRET", "Setting", "Settings", "about", "is_secret", "shown"]
 _SECONDS, _BYTES = "seconds", "bytes"
 
 
-def _setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "") -> Any:
-    metadata = {"setting": Setting(doc, parse, unit)}
+def _setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "", *, secret: bool = False) -> Any:
+    metadata = {"setting": Setting(doc, parse, unit, secret)}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -135,6 +135,55 @@ class Settings:
     )
     log_format: Literal["auto", "console", "json"] = _setting(
         "auto", kinds.choice("auto", "console", "json"), "Form of log lines; auto is console in a terminal, else JSON."
+    )
+    log_file: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(accepted="a path")),
+        "Log into files beside standard error: this name, with each worker's number before the suffix.",
+    )
+    log_file_size: int = _setting(100 * 2**20, kinds.size(1024), "Size at which a log file is rolled.", _BYTES)
+    log_file_age: float = _setting(86_400.0, kinds.duration(1), "Age at which a log file is rolled.", _SECONDS)
+    log_file_keep: int = _setting(7, kinds.integer(0), "Rolled log files that are kept, of each process.")
+    slow_record: float = _setting(
+        1.0, kinds.duration(), "Time in user code from which a record is logged as slow; 0 never.", _SECONDS
+    )
+
+    # what can be seen from outside
+    web: bool = _setting(True, kinds.flag, "Serve health, metrics, API and status page.")
+    web_host: str = _setting("127.0.0.1", kinds.text(accepted="an address"), "Address they are served on.")
+    web_port: int | None = _setting(
+        None,
+        kinds.optional(kinds.integer(0), "auto"),
+        "Port they are served on; 0 is any free one; without a number, the first free one from 8010 on.",
+    )
+    web_token: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(accepted="a token")),
+        "Bearer token for all but health and metrics; without one, one is made and kept in the state directory.",
+        secret=True,
+    )
+    web_url: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(r"https?://\S+", "a URL")),
+        "Where others reach this instance's page; without one, made of the host's name and the port.",
+    )
+    announce_interval: float = _setting(
+        5.0,
+        kinds.duration(),
+        "Time between announcements to the app's other instances, through Kafka; 0 never.",
+        _SECONDS,
+    )
+    stall_timeout: float = _setting(
+        60.0, kinds.duration(1), "Time without movement after which a task with lag counts as stalled.", _SECONDS
+    )
+    system_metrics_interval: float = _setting(
+        30.0, kinds.duration(0.5), "Time between looks at processor, memory and open files.", _SECONDS
+    )
+    kafka_statistics_interval: float = _setting(
+        5.0, kinds.duration(), "Time between librdkafka's statistics; 0 never.", _SECONDS
+    )
+    trace_sample: float = _setting(
+        0.0, kinds.number(0, 1), "Share of records that start a trace (OpenTelemetry; kstream[traces])."
     )
 
     def __post_init__(self) -> None:

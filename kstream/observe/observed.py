@@ -1,0 +1,42 @@
+"""What the web layer is given: an instance that can be looked at and told a few things.
+
+`kstream.runtime.instance_observer.Observer` implements it; the methods are called from the web server's thread.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus
+
+
+class Observed(Protocol):
+    def status(self) -> InstanceStatus:
+        """This instance, as of the last report of each worker (half a second old at most)."""
+        ...
+
+    def instances(self) -> list[InstanceStatus]:
+        """All instances of the app, this one first, the others as they announced themselves through Kafka."""
+        ...
+
+    def history(self) -> list[Point]:
+        """The last ten minutes, a point a second, oldest first."""
+        ...
+
+    def graph(self) -> Graph: ...
+    def settings(self) -> list[SettingStatus]: ...
+    def metrics(self) -> bytes:
+        """Prometheus' text format."""
+        ...
+
+    def live(self) -> Health: ...
+    def ready(self) -> Health: ...
+    def started(self) -> Health: ...
+    def pause(self) -> None:
+        """Stops processing in this instance; what was done is committed, partitions are kept."""
+        ...
+
+    def resume(self) -> None: ...
+    def set_log_level(self, level: str, logger: str | None) -> None:
+        """In the supervisor and its workers. Raises ConfigError when there is no such level."""
+        ...

@@ -1,0 +1,227 @@
+"""What is known of a running instance, as the API, the status page, `kstream status` and the other instances see it.
+
+Times are seconds since the epoch, durations seconds, rates per second, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+InstanceState = Literal["starting", "running", "restoring", "degraded", "paused", "stopping", "silent"]
+
+
+class InputStatus(msgspec.Struct):
+    """One input partition of a task. `timestamp` is that of the last record processed, in Kafka."""
+
+    topic: str
+    partition: int
+    position: int
+    lag: int
+    timestamp: float | None = None
+
+
+class TaskStatus(msgspec.Struct):
+    """One task. `why` says why it does not move, when it has lag and does not.
+
+    `busy` and `backpressured` are shares (0..1) of the last seconds.
+    """
+
+    name: str
+    worker: int
+    state: str
+    records: int = 0
+    rate: float = 0.0
+    lag: int = 0
+    buffered: int = 0
+    busy: float = 0.0
+    backpressured: float = 0.0
+    why: str | None = None
+    error: str | None = None
+    inputs: list[InputStatus] = []
+
+    @property
+    def part(self) -> str:
+        return self.name.rpartition("/")[0]
+
+    @property
+    def time(self) -> float | None:
+        """How far it is in event time, as Kafka's timestamps say: the earliest of its inputs."""
+        return min((one.timestamp for one in self.inputs if one.timestamp is not None), default=None)
+
+
+class WorkerStatus(msgspec.Struct):
+    """One worker process. `state` is running, starting, restarting (in `restart_in` seconds) or stopped."""
+
+    index: int
+    state: str
+    pid: int | None = None
+    started: float | None = None
+    restarts: int = 0
+    last_error: str | None = None
+    restart_in: float | None = None
+    busy: float = 0.0
+    idle: float = 0.0
+    backpressured: float = 0.0
+    rate: float = 0.0
+    tasks: int = 0
+    partitions: int = 0
+    cpu: float | None = None
+    memory: int | None = None
+
+
+class StoreStatus(msgspec.Struct):
+    """One store over all tasks of the instance. `largest` are the largest entries seen when written: key, bytes."""
+
+    name: str
+    part: str
+    entries: int = 0
+    size: int = 0
+    hits: int = 0
+    misses: int = 0
+    largest: list[tuple[str, int]] = []
+
+
+class CheckpointStatus(msgspec.Struct):
+    """One commit, or one that failed (`error` says how)."""
+
+    at: float
+    worker: int
+    seconds: float
+    tasks: int = 0
+    records: int = 0
+    error: str | None = None
+
+
+class ErrorStatus(msgspec.Struct):
+    """A line logged at ERROR, or a worker's end. `trace` is the traceback, when there is one."""
+
+    at: float
+    text: str
+    worker: int | None = None
+    task: str | None = None
+    logger: str = ""
+    trace: str | None = None
+
+
+class RestoreStatus(msgspec.Struct):
+    """What is being restored now, in sum. `stages` says by task what it waits for."""
+
+    tasks: int = 0
+    remaining: int = 0
+    restored: int = 0
+    seconds_left: float | None = None
+    stages: dict[str, str] = {}
+
+
+class Totals(msgspec.Struct):
+    """Sums over the instance. Latencies are of the records committed in the last seconds; None when there were none."""
+
+    consumed: int = 0
+    committed: int = 0
+    produced: int = 0
+    rate_in: float = 0.0
+    rate_out: float = 0.0
+    bytes_in: float = 0.0
+    bytes_out: float = 0.0
+    lag: int = 0
+    latency_p50: float | None = None
+    latency_p99: float | None = None
+    busy: float = 0.0
+    idle: float = 0.0
+    backpressured: float = 0.0
+    checkpoints: int = 0
+    checkpoint_failures: int = 0
+    aborts: int = 0
+    rebalances: int = 0
+    restarts: int = 0
+    errors: int = 0
+
+
+class InstanceStatus(msgspec.Struct):
+    """An instance. What it announces through Kafka has no `checkpoints`, `stores`, `errors` and `edges`.
+
+    Attributes:
+        at: when this was put together.
+        url: of its own status page, as others may reach it; None without one.
+        edges: records/s through the edges of the graph, by `GraphEdge.id`.
+    """
+
+    app: str
+    instance: str
+    state: InstanceState
+    at: float
+    started: float
+    version: str = ""
+    host: str = ""
+    pid: int = 0
+    url: str | None = None
+    ready: bool = False
+    reasons: list[str] = []
+    paused: bool = False
+    log_level: str = "INFO"
+    totals: Totals = msgspec.field(default_factory=Totals)
+    restore: RestoreStatus = msgspec.field(default_factory=RestoreStatus)
+    workers: list[WorkerStatus] = []
+    tasks: list[TaskStatus] = []
+    stores: list[StoreStatus] = []
+    checkpoints: list[CheckpointStatus] = []
+    errors: list[ErrorStatus] = []
+    edges: dict[str, float] = {}
+
+
+class Point(msgspec.Struct):
+    """One second of history, for the curves."""
+
+    at: float
+    rate_in: float
+    rate_out: float
+    lag: int
+    latency_p50: float | None
+    latency_p99: float | None
+    busy: float
+    backpressured: float
+    checkpoint_seconds: float | None
+
+
+class Health(msgspec.Struct):
+    """The answer of a probe."""
+
+    ok: bool
+    reasons: list[str] = []
+
+
+class GraphNode(msgspec.Struct):
+    """A topic, or an operator inside a sub-topology (`part`). `stores` are the stores it uses."""
+
+    id: str
+    kind: str
+    label: str
+    part: str | None = None
+    internal: bool = False
+    stores: list[str] = []
+
+
+class GraphEdge(msgspec.Struct):
+    id: str
+    source: str
+    target: str
+
+
+class Graph(msgspec.Struct):
+    """The topology as it is drawn. Topics lie between the sub-topologies that write and read them."""
+
+    app: str
+    parts: list[str]
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+
+
+class SettingStatus(msgspec.Struct):
+    """A setting as it may be seen: secrets are hidden."""
+
+    name: str
+    value: str
+    source: str
+    doc: str
