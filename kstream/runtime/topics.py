@@ -8,6 +8,7 @@ Internal topics carry kstream's own guarantees, so their settings are not a matt
   and snapshots may be behind.
 - Both take any timestamp: brokers refuse those more than an hour ahead by default. And they keep the producer's
   timestamps, for event time travels in them.
+- In the topic of the instances' announcements timestamps are the brokers' own, so that ages hang on one clock only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final, Literal
 from kstream.errors import TopicError
 from kstream.types import AdminClient, NewTopic, TopicInfo
 
-Kind = Literal["source", "sink", "repartition", "changelog"]
+Kind = Literal["source", "sink", "repartition", "changelog", "instances"]
 
 FOREVER: Final = "9223372036854775807"
 DELETE_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
@@ -34,6 +35,7 @@ _SHARED: Final = {
 INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
     "repartition": {**_SHARED, "cleanup.policy": "delete"},
     "changelog": {**_SHARED, "cleanup.policy": "compact", "delete.retention.ms": str(DELETE_RETENTION_MS)},
+    "instances": {"cleanup.policy": "compact,delete", "message.timestamp.type": "LogAppendTime"},
 }
 """Settings of internal topics, by kind."""
 
@@ -146,7 +148,7 @@ def _wrong_settings(topic: WantedTopic, config: Mapping[str, str]) -> list[str]:
     if not wrong:
         return []
     found = ", ".join(f"{name}={config[name]}" for name in wrong)
-    change = ",".join(f"{name}={value}" for name, value in wrong.items())
+    change = ",".join(f"{name}=[{value}]" if "," in value else f"{name}={value}" for name, value in wrong.items())
     return [
         f"topic {topic} has {found}, with which data would be lost: kafka-configs.sh --alter --entity-type topics"
         f" --entity-name {topic.name} --add-config {change}"
