@@ -61,8 +61,8 @@ class Result(msgspec.Struct):
 class TimingReporter(child.Reporter):
     """Called after each turn of the worker's loop, in place of the plain one, which it does the work of too."""
 
-    def __init__(self, descriptor: int, clock: child.SystemClock) -> None:
-        super().__init__(descriptor, clock)
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         self._watch = msgspec.json.decode(os.environ[WATCH], type=Watch)
         self._stages = Stages() if self._watch.stages else None
         self._profile: Any = None

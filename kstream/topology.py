@@ -135,6 +135,16 @@ class SubTopology:
         return declared + [node.to for node in self.nodes if isinstance(node, AgentNode) and node.to]
 
     @property
+    def operator_names(self) -> list[str]:
+        """One for each node, unique within the sub-topology: what metrics and the status page call them."""
+        names: list[str] = []
+        for node in self.nodes:
+            name = f"{node.kind} {node.name}"
+            used = sum(1 for other in names if other == name or other.startswith(f"{name} #"))
+            names.append(f"{name} #{used + 1}" if used else name)
+        return names
+
+    @property
     def one_at_a_time(self) -> bool:
         """Whether two nodes share a store: then a record must pass all of them before the next may start."""
         uses = [store.name for node in self.nodes for store in node.stores]

@@ -37,6 +37,7 @@ class Outputs:
         self._records: list[tuple[int, Record[Any, Any]]] = []
         self._encode = to.value.codec.encode if to else _nowhere(name)
         self._nulls = to is not None and getattr(to.value.codec, "nulls", False)
+        self.emitted = 0
         self._class: type | None = None  # of the output before: the same class needs no second look
 
     def take(self, index: int, result: Any) -> None:
@@ -67,11 +68,13 @@ class Outputs:
             values, self._values = self._values, []
             indices, self._indices = self._indices, []
             self._refuse_nulls(values)
+            self.emitted += len(values)
             one_of_each = indices == list(range(batch.size))
             out = batch if one_of_each else batch.at(indices)
             self._output.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
         elif self._records:
             records, self._records = self._records, []
+            self.emitted += len(records)
             keys = None
             for index, record in records:
                 key = record.key
@@ -162,6 +165,7 @@ class FunctionAgent(Operator):
             for cursor.index, value in enumerate(batch.values):
                 take(cursor.index, function(value, *arguments))
         self.outputs.release(batch)
+        self.emitted = self.outputs.emitted
 
     def reset(self) -> None:
         self.outputs.reset()
@@ -323,6 +327,7 @@ class AsyncAgent(Operator):
         batch, self._batch = self._batch, None
         if batch is not None:
             self.outputs.release(batch)
+            self.emitted = self.outputs.emitted
 
 
 def turn(loop: asyncio.AbstractEventLoop) -> None:

@@ -38,7 +38,6 @@ class Aggregate(Operator):
         super().__init__()
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
-        self.dropped = 0
         self._changed_at: dict[bytes, int] = {}  # since the last commit, by key
 
     def push(self, batch: Batch) -> None:

@@ -21,11 +21,14 @@ class Cursor(Protocol):
 class Outlet(Protocol):
     """Where records leave the task: the transaction of the worker.
 
-    `produce` changes when the producer is replaced: read it once per batch, never keep it.
+    `produce` changes when the producer is replaced: read it once per batch, never keep it. `produced` counts the
+    records by topic (missing topics count as 0).
     """
 
     produce: Produce
-    produced: int
+
+    @property
+    def produced(self) -> dict[str, int]: ...
 
     def wait_for_room(self) -> None:
         """Called after a BufferError: serves the producer until some of its queue is gone."""
@@ -37,6 +40,8 @@ class Operator:
 
     def __init__(self) -> None:
         self.children: list[Push] = []
+        self.emitted = 0  # records
+        self.dropped = 0  # records left out on purpose
         self.isolates = False  # children after the first get values of their own: state may keep those of another
 
     def push(self, batch: Batch) -> None:
@@ -45,6 +50,7 @@ class Operator:
     def emit(self, batch: Batch) -> None:
         if not batch.size:
             return
+        self.emitted += batch.size
         if self.isolates:
             first, *others = self.children
             own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
@@ -83,7 +89,7 @@ def send_all(
             send_one(outlet, topic, value, key, timestamp)
             continue
         break
-    outlet.produced += len(values)
+    outlet.produced[topic] += len(values)
 
 
 def send_one(

@@ -68,7 +68,7 @@ class DirectOutput:
         partition: int,
     ) -> None:
         send_one(self._outlet, topic, value, key, timestamp, headers, partition)
-        self._outlet.produced += 1
+        self._outlet.produced[topic] += 1
 
     def release(self) -> None:
         return
@@ -117,7 +117,7 @@ class OrderedOutput:
         staged.sort(key=lambda item: item[:2])
         for _, _, topic, value, key, timestamp, headers, partition in staged:
             send_one(self._outlet, topic, value, key, timestamp, headers, partition)
-        self._outlet.produced += len(staged)
+            self._outlet.produced[topic] += 1
 
     def reset(self) -> None:
         self._staged.clear()

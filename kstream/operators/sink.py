@@ -19,6 +19,7 @@ class Sink(Operator):
 
     def push(self, batch: Batch) -> None:
         topic = self.topic
+        self.emitted += batch.size
         self.output.column(
             self.order,
             batch,

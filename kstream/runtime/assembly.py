@@ -18,6 +18,7 @@ from kstream.operators.output import Output
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
 from kstream.runtime.context import Context, Worker, variables_of
+from kstream.runtime.measures import Measures
 from kstream.runtime.naming import Identity, directory_name
 from kstream.runtime.task import Task
 from kstream.runtime.transaction import Transaction
@@ -58,9 +59,15 @@ class TaskMaker:
     """Makes the tasks of one worker."""
 
     def __init__(
-        self, parts: WorkerParts, worker: Worker, transaction: Transaction, loop: asyncio.AbstractEventLoop
+        self,
+        parts: WorkerParts,
+        worker: Worker,
+        transaction: Transaction,
+        loop: asyncio.AbstractEventLoop,
+        measures: Measures,
     ) -> None:
         self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
+        self._measures = measures
         self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
 
     def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
@@ -89,6 +96,7 @@ class TaskMaker:
             self._parts.clock,
             max_idle=settings.max_task_idle,
             target_seconds=settings.commit_interval,
+            measures=self._measures.parts[part.name],
         )
 
     def wipe(self, part: SubTopology, partition: int) -> None:

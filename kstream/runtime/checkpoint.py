@@ -119,6 +119,7 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
             if not changed:
                 continue
             changes[name] = changed.items()
+            task.measures.stores[name].wrote(changed)
             offset = changelogs(task, name).next_offset
             if offset is not None:
                 marks[name] = Mark(offset, now)
@@ -129,7 +130,7 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
                 raise StateDamaged(task.name, error) from error
         for store in task.stores.values():
             store.committed()
-        task.was_committed()
+        task.was_committed(now)
 
 
 @contextmanager

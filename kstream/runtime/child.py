@@ -10,7 +10,6 @@ import faulthandler
 import gc
 import logging
 import os
-import select
 import signal
 import sys
 import time
@@ -24,7 +23,8 @@ from kstream.observe import logs
 from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.naming import Identity
-from kstream.runtime.report import Handover, Report, TaskReport, decode_handover, encode
+from kstream.runtime.report import Command, Handover, Report, decode_handover
+from kstream.runtime.reporting import Commands, Reporter
 from kstream.runtime.worker import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend, MemoryLimit
@@ -32,11 +32,8 @@ from kstream.state.rocksdb import RocksBackend, RocksMemory
 
 log = logging.getLogger(__name__)
 
-REPORT_SECONDS = 0.5
-
 _PASSING = (KafkaUnavailable, StateDirectoryError)
 """Errors that may be over at the next start: no brokers, a full disk, a predecessor that still holds the state."""
-MAX_UNSENT = 1 << 20
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """Batches make many objects that go without a cycle: the collector looks less often than by default (700, 10, 10)."""
@@ -92,81 +89,25 @@ def options_from(settings: Settings, client_id: str) -> KafkaOptions:
     )
 
 
-class Reporter:
-    """Called after each turn of the worker; writes a report when it is time, and looks whether the parent lives."""
-
-    def __init__(self, descriptor: int, clock: SystemClock) -> None:
-        os.set_blocking(descriptor, False)  # a supervisor that does not read must not hold the worker up
-        self._out = descriptor
-        self._unsent = b""
-        self._clock = clock
-        self._next = 0.0
-
-    def __call__(self, worker: StreamWorker) -> None:
-        now = self._clock.monotonic()
-        if now < self._next:
-            return
-        self._next = now + REPORT_SECONDS
-        if parent_is_gone():
-            log.warning("the supervisor is gone: stopping")
-            worker.stop()
-        self.write(report_of(worker))
-
-    def write(self, report: Report) -> None:
-        if len(self._unsent) < MAX_UNSENT:
-            self._unsent += encode(report) + b"\n"
-        try:
-            self._unsent = self._unsent[os.write(self._out, self._unsent) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            log.warning("nobody reads the reports: the supervisor is gone")
-
-
-def report_of(worker: StreamWorker) -> Report:
-    tasks = [
-        TaskReport(
-            task.name, task.state.value, task.records, worker.lag_of(task), str(task.error) if task.error else None
-        )
-        for task in worker.tasks.values()
-    ]
-    return Report(
-        records=worker.records,
-        produced=worker.transaction.produced,
-        commits=worker.commits,
-        aborts=worker.aborts,
-        lag=sum(task.lag for task in tasks),
-        restoring=len(worker.restorer),
-        restore_remaining=worker.restorer.remaining(),
-        restored=worker.restorer.restored_records,
-        restored_bytes=worker.restorer.restored_bytes,
-        restore_seconds_left=worker.restorer.seconds_left(),
-        tasks=tasks,
-    )
-
-
-def parent_is_gone() -> bool:
-    """Standard input is at its end: whoever held the other side is no more."""
-    ready, _, _ = select.select([sys.stdin], [], [], 0)
-    return bool(ready) and not os.read(sys.stdin.fileno(), 1)
-
-
 def main() -> int:
     faulthandler.enable()  # a crash in native code says where it was
     handover: Handover = decode_handover(_first_line())
     settings = Settings.from_json(bytes(handover.settings))
     logs.configure(settings.log_level, settings.log_format, instance=handover.instance, worker=handover.index)
-    reporter = Reporter(handover.report_fd, SystemClock())
+    reporter = Reporter(handover.report_fd, Commands(sys.stdin.fileno()), time.monotonic, obey=obey)
+    obey(handover.command)
     try:
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load_target(handover.target)
         identity = Identity(handover.app, handover.instance, handover.index)
         worker = make_worker(app, identity, settings, handover.partitions)
+        worker.paused = bool(handover.command.paused)
         signal.signal(signal.SIGTERM, lambda *_: _stop(worker))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
         gc.set_threshold(*GC_THRESHOLDS)
         worker.run(reporter)
+        reporter.write(reporter.report(worker))
     except InstanceFenced as error:
         reporter.write(Report(stopped_by=fenced(handover.instance, error), usage=True, fenced=True))
         return 2
@@ -177,6 +118,11 @@ def main() -> int:
         reporter.write(Report(stopped_by=str(error), usage=usage))
         return error.exit_status
     return 0
+
+
+def obey(command: Command) -> None:
+    for name, level in command.log_levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def fenced(instance: str, error: InstanceFenced) -> str:
@@ -191,7 +137,7 @@ def _stop(worker: StreamWorker) -> None:
 
 
 def _first_line() -> bytes:
-    """The handover, byte by byte so that nothing behind it is read away from `parent_is_gone`."""
+    """The handover, byte by byte so that no command behind it is read away."""
     line = bytearray()
     while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"\n", b""):
         line += byte

@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor, about twice a second: one JSON line each."""
+"""What a worker and its supervisor tell each other, a JSON line each: reports one way, commands the other."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from typing import Any
 
 import msgspec
 
-
-class TaskReport(msgspec.Struct):
-    name: str
-    state: str
-    records: int
-    lag: int
-    error: str | None = None
+from kstream.observe.catalogue import Metric, Series
+from kstream.observe.status import CheckpointStatus, ErrorStatus, TaskStatus
 
 
 class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
     Attributes:
+        metrics: all series of the worker; `defined` are the metrics among them that are the user's.
+        checkpoints, errors: those since the report before.
+        largest: by store, the largest entries seen when written: key, bytes.
         usage: the error is the user's to mend: restarting would not help.
         fenced: another process took over this worker's identity, or Kafka took it for another.
     """
@@ -33,7 +31,14 @@ class Report(msgspec.Struct):
     restored: int = 0
     restored_bytes: int = 0
     restore_seconds_left: float | None = None
-    tasks: list[TaskReport] = []
+    partitions: int = 0
+    tasks: list[TaskStatus] = []
+    stages: dict[str, str] = {}
+    metrics: list[Series] = []
+    defined: list[Metric] = []
+    checkpoints: list[CheckpointStatus] = []
+    errors: list[ErrorStatus] = []
+    largest: dict[str, list[tuple[str, int]]] = {}
     stopped_by: str | None = None
     usage: bool = False
     fenced: bool = False
@@ -43,8 +48,19 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Report).decode
 
 
+class Command(msgspec.Struct):
+    """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root."""
+
+    paused: bool | None = None
+    log_levels: dict[str, str] = {}
+
+
+encode_command = msgspec.json.Encoder().encode
+decode_command = msgspec.json.Decoder(Command).decode
+
+
 class Handover(msgspec.Struct):
-    """What the supervisor hands a worker on its standard input, in one line."""
+    """What the supervisor hands a worker on its standard input, in one line. `command` is in force from the start."""
 
     target: str
     path: list[str]
@@ -54,6 +70,7 @@ class Handover(msgspec.Struct):
     index: int
     partitions: dict[str, int]
     report_fd: int
+    command: Command = msgspec.field(default_factory=Command)
 
 
 encode_handover = msgspec.json.Encoder().encode

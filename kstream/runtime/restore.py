@@ -22,6 +22,8 @@ from enum import Enum
 from typing import Literal
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
+from kstream.observe.catalogue import LATENCIES
+from kstream.observe.instruments import Histogram
 from kstream.runtime.failures import StateDamaged
 from kstream.runtime.states import TaskState
 from kstream.runtime.task import Task
@@ -97,6 +99,7 @@ class Restorer:
         self._replayed = 0  # records since tails were last empty
         self.restored_records = 0
         self.restored_bytes = 0
+        self.durations = Histogram(LATENCIES)
 
     def __len__(self) -> int:
         return len(self._restoring)
@@ -349,6 +352,7 @@ class Restorer:
         if one.task.state is TaskState.RESTORING:
             one.task.go(TaskState.RUNNING)
         seconds = self._clock.monotonic() - one.began
+        self.durations.observe(seconds)
         log.info("task %s runs after %.2f s of restore", one.task.name, seconds)
 
 

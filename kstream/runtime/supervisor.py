@@ -15,17 +15,40 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
 from kstream.config import Settings
 from kstream.errors import UsageError
-from kstream.runtime.report import Handover, Report, decode, encode_handover
+from kstream.runtime.report import Command, Handover, Report, decode, encode_command, encode_handover
 
 log = logging.getLogger(__name__)
 
 FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
+
+
+class Watcher(Protocol):
+    """Who wants to know what happens to the workers (runtime/observer.py). Called on the supervisor's thread."""
+
+    def heard(self, worker: WorkerProcess) -> None:
+        """A new report is there."""
+        ...
+
+    def ended(self, worker: WorkerProcess, reason: str) -> None:
+        """The process ended; `reason` is one of a few words."""
+        ...
+
+    def tick(self) -> None:
+        """The supervisor's loop goes round."""
+        ...
+
+
+class _NobodyWatches:
+    def heard(self, worker: WorkerProcess) -> None: ...
+    def ended(self, worker: WorkerProcess, reason: str) -> None: ...
+    def tick(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -68,6 +91,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self.failure: str | None = None
+        self.watcher: Watcher = _NobodyWatches()
+        self.command = Command()  # what was told to all workers, for those that start later
 
     def start(self) -> None:
         for worker in self.workers:
@@ -76,6 +101,7 @@ class Supervisor:
 
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
+        self.watcher.tick()
         for key, _ in self._selector.select(timeout):
             self._read(key.data, key.fd)
         now = time.monotonic()
@@ -87,6 +113,23 @@ class Supervisor:
             elif worker.pid and now - worker.heard > self._settings.max_poll_interval:
                 log.error("worker %d has been silent for %.0f s: killing it", worker.index, now - worker.heard)
                 os.kill(worker.pid, signal.SIGKILL)
+
+    def tell(self, command: Command) -> None:
+        """Tells all workers, those that start later too. May be called from any thread."""
+        levels = {**self.command.log_levels, **command.log_levels}
+        self.command = Command(self.command.paused if command.paused is None else command.paused, levels)
+        line = encode_command(command) + b"\n"
+        for worker in self.workers:
+            process = worker.process
+            if process is not None and process.stdin is not None:
+                try:
+                    os.write(process.stdin.fileno(), line)
+                except (OSError, ValueError):  # it has just ended: its successor is told at its start
+                    log.debug("worker %d was not told: it has ended", worker.index)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     @property
     def running(self) -> bool:
@@ -159,6 +202,7 @@ class Supervisor:
             index=worker.index,
             partitions=self.partitions,
             report_fd=writing,
+            command=self.command,
         )
         worker.process = subprocess.Popen(
             [sys.executable, "-m", "kstream.runtime.child"],
@@ -190,6 +234,7 @@ class Supervisor:
         *lines, worker._buffer = (worker._buffer + data).split(b"\n")
         for line in lines:
             worker.report = decode(line)
+            self.watcher.heard(worker)
 
     def _died(self, worker: WorkerProcess, now: float) -> None:
         assert worker.process is not None
@@ -198,7 +243,9 @@ class Supervisor:
         if worker.process.stdin is not None:
             worker.process.stdin.close()
         worker.process = None
+        reason = "fenced" if worker.report.fenced else _kind_of_ending(status)
         if self._stopping:
+            self.watcher.ended(worker, "stopped")
             return
         if worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
             self.failure = worker.report.stopped_by
@@ -213,6 +260,7 @@ class Supervisor:
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or _ending(status)
         log.error("worker %d %s: starting it again in %.1f s", worker.index, _ending(status), worker.pause)
+        self.watcher.ended(worker, reason)
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
         """Whether a fencing may be of our own making. A static member that lost its brokers and joins again can be
@@ -230,6 +278,10 @@ class Supervisor:
         for key in list(self._selector.get_map().values()):
             while key.data is worker and key.fd in {other.fd for other in self._selector.get_map().values()}:
                 self._read(worker, key.fd)
+
+
+def _kind_of_ending(status: int) -> str:
+    return "killed" if status < 0 else "error" if status else "ended"
 
 
 def _ending(status: int) -> str:

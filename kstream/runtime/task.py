@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
@@ -17,6 +17,7 @@ from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.context import Context, activate, deactivate
 from kstream.runtime.failures import BatchFailed, Suspicion
+from kstream.runtime.measures import PartMeasures, Runs
 from kstream.runtime.states import TASK_MOVES, TaskState, move
 from kstream.state.backend import Backend
 from kstream.state.store import Store
@@ -33,7 +34,8 @@ class _Input:
     """One input partition of a task.
 
     `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
-    the log ended when that was last heard.
+    the log ended when that was last heard; `timestamp` (ms) is that of the last record processed, `runs` are those
+    since the last commit.
     """
 
     at: TopicPartition
@@ -42,6 +44,8 @@ class _Input:
     end: int = 0
     at_end: bool = False
     idle_since: float = 0.0
+    timestamp: int | None = None
+    runs: Runs = field(default_factory=Runs)
 
 
 class Task:
@@ -57,7 +61,9 @@ class Task:
         *,
         max_idle: float = 0.0,
         target_seconds: float = 0.2,
+        measures: PartMeasures | None = None,
     ) -> None:
+        self.measures = measures or PartMeasures(part)
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
         self.name = f"{part.name}/{partition}"
         self.state = TaskState.CREATED
@@ -115,6 +121,7 @@ class Task:
             one = self._inputs[at]
             one.position = one.committed = offset
             one.at_end = False
+            one.runs.drop()
         self._drop_work()
 
     # ---- input
@@ -214,10 +221,14 @@ class Task:
         one = self._inputs[fetch.at]
         one.position = fetch.last_offset + 1
         self._skip_to_end(one)
-        self.records += len(fetch)
+        records, seconds = len(fetch), self._clock.monotonic() - self._started
+        self.records += records
+        self.measures.processed(fetch.at.topic, records, seconds)
+        one.timestamp = fetch.last_timestamp
+        one.runs.add(records, fetch.first_timestamp, one.timestamp)
         if self.suspicion.any:
             self.suspicion.passed(fetch.at, fetch.first_offset)
-        self._adapt_chunk(len(fetch), self._clock.monotonic() - self._started)
+        self._adapt_chunk(records, seconds)
         return True
 
     def _adapt_chunk(self, records: int, seconds: float) -> None:
@@ -265,6 +276,13 @@ class Task:
             elif not self._may_be_skipped(self._inputs[at]):
                 return None
         return min(heads)[1] if heads else None
+
+    @property
+    def missing_inputs(self) -> list[TopicPartition]:
+        """Empty inputs that the others, which have records, wait for."""
+        if self._choose() is not None or not self.buffered:
+            return []
+        return [at for at, buffer in self._buffers.items() if not buffer and not self._may_be_skipped(self._inputs[at])]
 
     def _head(self, buffer: deque[Fetch]) -> int:
         return self._timestamps(buffer[0].cut(0, 1))[0]
@@ -314,10 +332,24 @@ class Task:
         finally:
             deactivate()
 
-    def was_committed(self) -> None:
-        for one in self._inputs.values():
+    def was_committed(self, now: float) -> None:
+        """`now` is the wall clock: how old the records are at their commit is counted."""
+        for at, one in self._inputs.items():
             one.committed = one.position
+            if one.runs.records:
+                latency = self.measures.latency[at.topic]
+                self.measures.committed[at.topic] += one.runs.committed(now, latency)
         self.touched = False
+
+    @property
+    def uncommitted(self) -> int:
+        """Records processed since the last commit."""
+        return sum(one.runs.records for one in self._inputs.values())
+
+    @property
+    def timestamps(self) -> dict[TopicPartition, int | None]:
+        """Kafka's timestamp (ms) of the last record processed of each input."""
+        return {at: one.timestamp for at, one in self._inputs.items()}
 
     def rewind(self) -> dict[TopicPartition, int]:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
@@ -333,6 +365,7 @@ class Task:
 
     def close(self) -> None:
         self._drop_work()
+        self.measures.closed(self)
         for operator in self.plan.operators:
             operator.close()
         try:

@@ -7,6 +7,8 @@ everything was delivered.
 from __future__ import annotations
 
 import logging
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
@@ -21,7 +23,8 @@ class Transaction:
 
     Attributes:
         produce: the current producer's method; read it anew for each batch, it changes with the producer.
-        produced: records sent since the worker started.
+        produced: records handed to producers since the worker started, by topic.
+        blocked: seconds that were spent waiting for room in the producer's queue.
     """
 
     def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
@@ -29,7 +32,8 @@ class Transaction:
         self._producer: ProducerClient | None = None
         self._state = TransactionState.LOST
         self.produce: Produce = _no_producer
-        self.produced = 0
+        self.produced: defaultdict[str, int] = defaultdict(int)
+        self.blocked = 0.0
 
     @property
     def state(self) -> TransactionState:
@@ -82,7 +86,9 @@ class Transaction:
                 self.wait_for_room()
 
     def wait_for_room(self) -> None:
+        began = time.monotonic()
         self._use().poll(0.1)
+        self.blocked += time.monotonic() - began
 
     def poll(self) -> None:
         """Serves delivery reports."""

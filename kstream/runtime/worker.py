@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from kstream.errors import (
@@ -19,12 +20,14 @@ from kstream.errors import (
     TableError,
     TransactionError,
 )
+from kstream.observe.status import CheckpointStatus
 from kstream.operators.agent import turn
 from kstream.runtime.assembly import TaskMaker, WorkerParts
 from kstream.runtime.checkpoint import attributed, checkpoint
 from kstream.runtime.context import Worker
-from kstream.runtime.failures import StateDamaged, TaskFailed
+from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed
 from kstream.runtime.housekeeping import Housekeeping
+from kstream.runtime.measures import Measures
 from kstream.runtime.restore import Restorer
 from kstream.runtime.states import TaskState, TransactionState
 from kstream.runtime.task import Task
@@ -50,7 +53,10 @@ class StreamWorker:
         settings, identity = parts.settings, parts.identity
         self._settings, self._clock = settings, parts.clock
         self.worker = Worker(identity.app, identity.instance, identity.index)
+        self.measures = Measures(parts.topology.parts, parts.clock.monotonic())
         self.tasks: dict[str, Task] = {}
+        self.waiting: dict[str, list[str]] = {}  # tasks some of whose inputs are elsewhere, and which
+        self.paused = False  # by an operator: tasks are not run, everything else goes on
         self._by_input: dict[TopicPartition, Task] = {}
         self._owned: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
@@ -73,7 +79,7 @@ class StreamWorker:
             reset=settings.auto_offset_reset,
             delete_retention=DELETE_RETENTION,
         )
-        self._maker = TaskMaker(parts, self.worker, self.transaction, self._loop)
+        self._maker = TaskMaker(parts, self.worker, self.transaction, self._loop, self.measures)
         self.directory = self._maker.directory
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, parts.clock)
         self._metadata: object = None  # of the assignment under which the current work is done
@@ -111,6 +117,7 @@ class StreamWorker:
             self._loop.run_until_complete(anext(self._running_lifespan))
         self.transaction.start()
         topics = [topic for part in self.parts.topology.parts for topic in part.topics]
+        self.measures.rebalance_began(self._clock.monotonic())
         self._consumer.subscribe(topics, self)
 
     def stop(self) -> None:
@@ -145,18 +152,26 @@ class StreamWorker:
         except TaskFailed as failed:
             self._task_failed(self.tasks[failed.task], failed.error)
         except StateDamaged as damaged:
+            self.measures.failed("state", damaged)
             if damaged.task in self.tasks:  # it may have left while its state was flushed
                 self._rebuild(self.tasks[damaged.task], damaged.error)
-        except AbortRequired as error:
-            self._abort(error)
-        except ProducerLost as error:
-            self._recover(error)
+        except (AbortRequired, ProducerLost) as error:
+            if not isinstance(error.__cause__, BatchFailed):  # else the record is looked for, and counted when found
+                self.measures.failed("commit", error)
+            if isinstance(error, ProducerLost):
+                self._recover(error)
+            else:
+                self._abort(error)
 
     def _poll(self) -> None:
-        polled = self._consumer.poll(self._settings.poll_batch, self._patience())
+        patience = self._patience()
+        began, worked = time.monotonic(), time.thread_time()
+        polled = self._consumer.poll(self._settings.poll_batch, patience)
         if self._assignment_is_new:
             self._assignment_is_new = False
             self._metadata = self._consumer.group_metadata()
+        elif patience:
+            self.measures.idle += max(0.0, time.monotonic() - began - (time.thread_time() - worked))
         for fetch in polled.fetches:
             task = self._by_input.get(fetch.at)
             if task is not None and task.state is TaskState.RUNNING:
@@ -185,21 +200,36 @@ class StreamWorker:
         for task in self._in_turn():
             if task.state is not TaskState.RUNNING:
                 continue
-            if task.buffered:
-                self.transaction.begin()
-            before = task.records
-            with attributed(task):
-                task.run(until)
-            self._uncommitted += task.records - before
-            self.records += task.records - before
+            if (task.buffered or task.busy) and not self.paused:
+                self._run_task(task, until)
             self._hold_back(task)
             busy = busy or task.busy
         if busy:
-            self._loop.call_later(0.002, self._loop.stop)
-            self._loop.run_forever()
+            self._wait_for_agents(0.002)
         elif self._running_lifespan is not None:
             turn(self._loop)
         self.transaction.poll()
+
+    def _run_task(self, task: Task, until: float) -> None:
+        if task.buffered:
+            self.transaction.begin()
+        records, began, blocked = task.records, time.monotonic(), self.transaction.blocked
+        try:
+            with attributed(task):
+                task.run(until)
+        finally:
+            self._uncommitted += task.records - records
+            self.records += task.records - records
+            waited = self.transaction.blocked - blocked
+            self.measures.times[task.name].ran(began, time.monotonic(), waited, task.busy)
+
+    def _wait_for_agents(self, seconds: float) -> None:
+        """Agents go on with what they were given. Time in which none of them computes is backpressure: they wait for
+        something outside."""
+        began, worked = time.monotonic(), time.thread_time()
+        self._loop.call_later(seconds, self._loop.stop)
+        self._loop.run_forever()
+        self.measures.backpressured += max(0.0, time.monotonic() - began - (time.thread_time() - worked))
 
     def _in_turn(self) -> list[Task]:
         """The tasks, each time beginning with another one: none starves when functions are slow."""
@@ -247,13 +277,28 @@ class StreamWorker:
         """
         running = [task for task in self.tasks.values() if task.state is TaskState.RUNNING]
         if any(task.touched for task in running):
+            self._commit(running)
+        self._uncommitted = 0
+        self._last_commit = self._clock.monotonic()
+        self.measures.committed_at = self._clock.time()
+
+    def _commit(self, running: Sequence[Task]) -> None:
+        began = time.monotonic()
+        told = CheckpointStatus(self._clock.time(), self.worker.index, 0.0)
+        try:
             self.transaction.begin()
             self._drain(running)
             self._sample_keys(running)
-            if checkpoint(running, self.changelog, self.transaction, self._group, self._clock, self._drain):
-                self.commits += 1
-        self._uncommitted = 0
-        self._last_commit = self._clock.monotonic()
+            told.records = sum(task.uncommitted for task in running)
+            told.tasks = checkpoint(
+                running, self.changelog, self.transaction, self._group, self._clock, self._drain
+            )  # fmt: skip
+        except (TransactionError, TaskFailed, StateDamaged) as error:
+            self.measures.checkpoint_failed(told, error)
+            raise
+        told.seconds = time.monotonic() - began
+        self.measures.checkpoint_done(told)
+        self.commits += 1
 
     def _drain(self, tasks: Sequence[Task]) -> None:
         """Step 1 of the checkpoint: agents reach the end of what they were given."""
@@ -272,8 +317,7 @@ class StreamWorker:
                     f"agents of {names} took longer than {patience:.1f} s with what they "
                     "were given: they get less now; where a single record may take so long, raise transaction_timeout"
                 )
-            self._loop.call_later(0.001, self._loop.stop)
-            self._loop.run_forever()
+            self._wait_for_agents(0.001)
 
     def changelog(self, task: Task, store: str) -> Changelog:
         name = (task.name, store)
@@ -311,6 +355,7 @@ class StreamWorker:
     def _recover(self, error: BaseException) -> None:
         """The outcome of the transaction is unknown: new producer, and every task is restored."""
         log.warning("starting over with a new producer: %s", error)
+        self.measures.producer_restarts += 1
         self.transaction.start()
         for task in self.tasks.values():
             if task.state is TaskState.RUNNING:
@@ -336,6 +381,7 @@ class StreamWorker:
         self._abort(error)
         if not decided:
             return
+        self.measures.failed("process" if isinstance(error, ProcessingError) else "commit", error)
         task.error = error
         if self.parts.raise_failures:
             raise error
@@ -353,6 +399,7 @@ class StreamWorker:
     def _retry_failed(self) -> None:
         for task in self.tasks.values():
             if task.state is TaskState.FAILED and self._clock.monotonic() >= self._retry_at[task.name][0]:
+                task.measures.retries += 1
                 self._begin_restore(task, full=False)
 
     # ---- rebalances (called from inside poll)
@@ -369,11 +416,13 @@ class StreamWorker:
             self._begin_restore(task, full=self._doubtful or task.state is TaskState.CREATED)
         self._doubtful = False
         self._assignment_is_new = True
+        self.measures.rebalance_ended(self._clock.monotonic())
         log.info("assigned %d partitions, %d tasks", len(partitions), len(self.tasks))
         return {at: max(0, self._by_input[at].positions[at]) if at in self._by_input else 0 for at in partitions}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Commits what was done: these partitions may go to others. Tasks stay open: most come back at once."""
+        self.measures.rebalance_began(self._clock.monotonic())
         try:
             self.commit()
         except InstanceFenced:
@@ -386,6 +435,7 @@ class StreamWorker:
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Others may own these partitions by now: nothing of them may be committed."""
         log.warning("lost %d partitions: the group had given us up", len(partitions))
+        self.measures.rebalance_began(self._clock.monotonic())
         self._take_back(AbortRequired("the partitions were lost"))
         self._doubtful = self.transaction.state is TransactionState.LOST
         self._suspend()
@@ -400,10 +450,12 @@ class StreamWorker:
     def _complete_tasks(self) -> dict[str, tuple[SubTopology, int]]:
         """The tasks all of whose partitions are owned. Others wait, visibly."""
         wanted: dict[str, tuple[SubTopology, int]] = {}
+        self.waiting = {}
         for part in self.parts.topology.parts:
             for partition in {at.partition for at in self._owned if at.topic in part.topics}:
                 missing = [topic for topic in part.topics if TopicPartition(topic, partition) not in self._owned]
                 if missing:
+                    self.waiting[f"{part.name}/{partition}"] = missing
                     log.warning("task %s/%d waits for its other inputs: %s", part.name, partition, missing)
                 else:
                     wanted[f"{part.name}/{partition}"] = (part, partition)
@@ -414,6 +466,7 @@ class StreamWorker:
     def _make_task(self, part: SubTopology, partition: int) -> Task:
         task = self._maker.make(part, partition, self._expected_tasks())
         self.tasks[task.name] = task
+        self.measures.times[task.name].open(self._clock.monotonic())
         self._by_input.update(dict.fromkeys(task.inputs, task))
         return task
 
@@ -424,6 +477,7 @@ class StreamWorker:
     def _close_task(self, task: Task) -> None:
         self.restorer.drop(task)
         task.close()
+        self.measures.times[task.name].close(self._clock.monotonic())
         del self.tasks[task.name]
         self._retry_at.pop(task.name, None)
         for at in task.inputs:
@@ -469,14 +523,31 @@ class StreamWorker:
     def stopping(self) -> bool:
         return self._stopping
 
-    def lag_of(self, task: Task) -> int:
-        """Records that wait in a task's inputs, as far as is known without asking."""
-        total = 0
-        for at, position in task.positions.items():
-            end = self._consumer.high_watermark(at) if at in self._owned else None
-            if end is not None:
-                total += max(0, end - position)
-        return total
+    @property
+    def now(self) -> float:
+        """By the monotonic clock."""
+        return self._clock.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the worker was made."""
+        return self.now - self.measures.began
+
+    @property
+    def owned(self) -> int:
+        """Partitions assigned to this worker."""
+        return len(self._owned)
+
+    @property
+    def uncommitted(self) -> int:
+        """Records processed since the last commit."""
+        return self._uncommitted
+
+    def lags_of(self, task: Task) -> dict[TopicPartition, int]:
+        """Records that wait in each of a task's inputs; inputs whose ends were not heard of yet are left out."""
+        ends = {at: self._consumer.high_watermark(at) for at in task.inputs if at in self._owned}
+        positions = task.positions
+        return {at: max(0, end - positions[at]) for at, end in ends.items() if end is not None}
 
     # ---- the end
 

@@ -53,6 +53,10 @@ class Backend(Protocol):
         """Makes what was written survive a crash. May run on another thread."""
         ...
 
+    def entries(self, store: str) -> int:
+        """About how many entries the store has."""
+        ...
+
     def size_bytes(self, store: str) -> int:
         """About how many bytes the store takes."""
         ...

@@ -15,6 +15,8 @@ from kstream.types import Delivered, Produce
 class ChangelogProducer(Protocol):
     @property
     def produce(self) -> Produce: ...
+    @property
+    def produced(self) -> dict[str, int]: ...
     def produce_watched(
         self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
     ) -> None: ...
@@ -44,6 +46,7 @@ class Changelog:
                 break
             except BufferError:
                 _again(lambda: produce(topic, value, key, partition), to)  # noqa: B023  # called before the next row
+        to.produced[topic] += len(changes)
         to.produce_watched(topic, last_value, last_key, partition, self._delivered)
 
     def _delivered(self, offset: int | None) -> None:

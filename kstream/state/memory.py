@@ -85,6 +85,10 @@ class MemoryBackend:
     def flush(self) -> None:
         """Nothing to do: the changelog is the only copy."""
 
+    def entries(self, store: str) -> int:
+        """Exactly how many."""
+        return len(self._store(store))
+
     def size_bytes(self, store: str) -> int:
         """Bytes of keys and values; Python's objects take about 130 more an entry."""
         return sum(map(len, self._store(store))) + sum(map(len, self._store(store).values()))

@@ -259,6 +259,11 @@ class RocksBackend:
             except Exception as error:
                 raise self._mapped(error, "checkpoint") from error
 
+    def entries(self, store: str) -> int:
+        """About how many entries: RocksDB counts an overwritten one twice until it is compacted."""
+        self._check(store)
+        return self._stores[store][0].property_int_value("rocksdb.estimate-num-keys") or 0
+
     def size_bytes(self, store: str) -> int:
         """About how many bytes the store takes, on disk (compressed) and in memtables."""
         self._check(store)

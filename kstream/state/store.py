@@ -62,6 +62,8 @@ class Store(Generic[V]):
         self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self._read: set[bytes] = set()
         self._clean_at_commit = 0
+        self.hits = 0  # keys of batches that were live
+        self.misses = 0  # keys that were fetched from the backend
 
     # ---- reading
 
@@ -70,7 +72,9 @@ class Store(Generic[V]):
 
         None among the keys is not loaded, and comes back in the result.
         """
-        missing = set(keys).difference(self.live)
+        distinct = set(keys)
+        missing = distinct.difference(self.live)
+        self.hits += len(distinct) - len(missing)
         if missing:
             wanted = [key for key in missing if key is not None]
             if self._older:
@@ -78,7 +82,9 @@ class Store(Generic[V]):
                 for key in wanted:
                     if key in older:
                         self.live[key] = older.pop(key)
-                wanted = [key for key in wanted if key not in self.live]
+                asked, wanted = len(wanted), [key for key in wanted if key not in self.live]
+                self.hits += asked - len(wanted)
+            self.misses += len(wanted)
             self._fetch(wanted)
         return missing
 

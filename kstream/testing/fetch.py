@@ -29,6 +29,10 @@ class MemoryFetch:
         return self._records[-1].offset
 
     @property
+    def first_timestamp(self) -> int:
+        return self._records[0].timestamp
+
+    @property
     def last_timestamp(self) -> int:
         return self._records[-1].timestamp
 

@@ -61,7 +61,7 @@ class _Fault:
             "instance": _worker.worker.instance,
             "worker": _worker.worker.index,
             "transaction": transaction.state.value,
-            "records": transaction.produced - _produced_before,
+            "records": sum(transaction.produced.values()) - _produced_before,
             "restoring": len(_worker.restorer),
         }
         try:
@@ -136,7 +136,7 @@ def _remember_worker(worker: Any, transaction: Any) -> None:
     def counting(self: Any) -> None:
         global _produced_before
         if self.state.value == "idle":
-            _produced_before = self.produced
+            _produced_before = sum(self.produced.values())
         begin(self)
 
     worker.start, transaction.begin = remembering, counting

@@ -110,7 +110,7 @@ def test_records_without_a_key_are_left_out_counted_and_logged(caplog: pytest.Lo
             driver.cluster.append(source.name, key, b"1")
         assert driver.values(out) == [1]
         (task,) = driver.worker.tasks.values()
-        assert [getattr(operator, "dropped", None) for operator in task.plan.operators] == [None, 2, None]
+        assert [operator.dropped for operator in task.plan.operators] == [0, 2, 0]
     assert "2 records without a key left out of a" in caplog.text
 
 

@@ -143,7 +143,7 @@ def test_markers_at_the_end_are_passed_without_a_commit_of_their_own(tmp_path: P
     fleet.settle()
     commits = fleet.workers["a"].commits
     assert fleet.task("a", 0).positions == {TopicPartition("in", 0): 4}
-    assert fleet.workers["a"].lag_of(fleet.task("a", 0)) == 0
+    assert sum(fleet.workers["a"].lags_of(fleet.task("a", 0)).values()) == 0
     fleet.step("a", times=20, seconds=0.5)
     assert fleet.workers["a"].commits == commits == 1
     counting_outputs = fleet.outputs(counting.by_dsl)

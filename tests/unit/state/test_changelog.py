@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,7 @@ class Full:
         self.records: list[tuple[bytes | None, bytes | None, int]] = []
         self.watched: list[Delivered] = []
         self.waits = 0
+        self.produced: Counter[str] = Counter()
         self._full_at, self._calls = full_at, 0
 
     def produce(self, topic: str, value: bytes | None, key: bytes | None, partition: int = -1, *_: object) -> None:
