@@ -41,8 +41,13 @@ class Fetch(Protocol):
     @property
     def last_offset(self) -> int: ...
     @property
+    def first_timestamp(self) -> int:
+        """Milliseconds since the epoch (UTC) of the first record, as Kafka has it."""
+        ...
+
+    @property
     def last_timestamp(self) -> int:
-        """Milliseconds since the epoch (UTC) of the last record."""
+        """The same of the last record."""
         ...
 
     def __len__(self) -> int: ...

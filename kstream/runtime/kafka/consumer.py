@@ -53,6 +53,10 @@ class MessageFetch:
         return self._messages[-1].offset()  # type: ignore[return-value]
 
     @property
+    def first_timestamp(self) -> int:
+        return self._messages[0].timestamp()[1]
+
+    @property
     def last_timestamp(self) -> int:
         return self._messages[-1].timestamp()[1]
 
