@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,7 +23,7 @@ import msgspec
 from kstream.errors import KafkaUnavailable, KStreamError
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.topics import WantedTopic, ensure_topics
-from kstream.types import BEGINNING, Clients, Fetch, ProducerClient, TopicPartition
+from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
 
 if TYPE_CHECKING:
     from kstream.runtime.kafka import KafkaOptions
@@ -38,6 +38,7 @@ LISTEN_SECONDS: Final = 1.0
 """How often what the others wrote is looked at."""
 RETRY_SECONDS: Final = 60.0
 """Age at which clients that met an error are replaced; also, how often trouble is logged."""
+ASK_SECONDS: Final = 30.0
 GOODBYE_SECONDS: Final = 1.0
 """How long a stop waits for the last word to be delivered."""
 MAX_BYTES: Final = 500_000
@@ -140,13 +141,16 @@ class Listener:
     """Reads the announcements of an app, from the oldest there are, into a directory. The topic must exist.
 
     Attributes:
-        at_end: whether all that was there at the beginning has been read.
+        at_end: whether all that was there at the beginning has been read. The consumer's own word for that comes only
+            when nothing new has come for a while, and there is always somebody who talks.
     """
 
-    def __init__(self, clients: Clients, app: str, directory: Directory) -> None:
-        self.at_end = False
+    def __init__(self, clients: Clients, admin: AdminClient, app: str, directory: Directory) -> None:
         self._directory = directory
         self._at = TopicPartition(topic_of(app), 0)
+        start = admin.start_offsets([self._at]).result(ASK_SECONDS)[self._at]
+        self._end = admin.end_offsets([self._at]).result(ASK_SECONDS)[self._at]
+        self.at_end = start >= self._end
         self._reader = clients.reader()
         self._reader.assign({self._at: BEGINNING})
 
@@ -155,6 +159,7 @@ class Listener:
         polled = self._reader.poll(10_000, timeout)
         for fetch in polled.fetches:
             self._hear(fetch)
+            self.at_end = self.at_end or fetch.last_offset >= self._end - 1
         self.at_end = self.at_end or self._at in polled.ends
 
     def _hear(self, fetch: Fetch) -> None:
@@ -192,10 +197,10 @@ def read_instances(clients: Clients, app: str, timeout: float) -> list[InstanceS
     try:
         if topic_of(app) not in admin.topics(timeout):
             return []
+        directory = Directory()
+        listener = Listener(clients, admin, app, directory)
     finally:
         admin.close()
-    directory = Directory()
-    listener = Listener(clients, app, directory)
     try:
         while not listener.at_end:
             left = deadline - time.monotonic()
@@ -271,22 +276,17 @@ class Announcer:
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[ProducerClient, Listener]]:
-        admin = self._clients.admin()
-        try:
-            ensure_topics(
-                admin, [wanted_topic(self._app)], auto_create=True, replication=self._replication, timeout=15.0
-            )
-        finally:
+        with ExitStack() as stack:
+            admin = self._clients.admin()
+            stack.callback(admin.close)
+            wanted = [wanted_topic(self._app)]
+            ensure_topics(admin, wanted, auto_create=True, replication=self._replication, timeout=15.0)
+            producer = self._clients.producer(None)
+            stack.callback(producer.close)
+            listener = Listener(self._clients, admin, self._app, self._directory)
+            stack.callback(listener.close)
             admin.close()
-        producer = self._clients.producer(None)
-        try:
-            listener = Listener(self._clients, self._app, self._directory)
-            try:
-                yield producer, listener
-            finally:
-                listener.close()
-        finally:
-            producer.close()
+            yield producer, listener
 
     def _converse(self, producer: ProducerClient, listener: Listener) -> None:
         """Until told to stop, or until an error comes of clients that are `RETRY_SECONDS` old. Before that librdkafka
