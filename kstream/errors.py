@@ -10,6 +10,7 @@ KStreamError
 │   ├── IdentityInUse           two instances with one name
 │   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
 │   ├── StateTooLarge           the memory backend is over its limit
+│   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
 ├── TableError                  a table used outside its task, or a key of another partition
@@ -66,6 +67,10 @@ class StateDirectoryError(UsageError):
 
 class StateTooLarge(UsageError):
     """The memory backend holds more than `memory_backend_limit`."""
+
+
+class MetricsError(UsageError):
+    """A metric of the user's is declared or counted in a way that Prometheus would not take."""
 
 
 class BrokerError(UsageError):

@@ -11,6 +11,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any, Generic, TypeVar, cast
 
 from kstream.errors import TableError
+from kstream.observe.metrics import Metrics
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
 from kstream.operators.output import AFTER_ALL, Output
@@ -28,7 +29,7 @@ _UNSET: Any = object()
 class Worker:
     """What `@app.lifespan` is given, and `ctx.worker` later: a place for clients, models, pools.
 
-    `state` takes any attribute; `index` is the worker's number within its instance.
+    `state` takes any attribute; `index` is the worker's number within its instance; `metrics` makes metrics.
     """
 
     class State:
@@ -40,6 +41,7 @@ class Worker:
     def __init__(self, app: str, instance: str, index: int) -> None:
         self.app, self.instance, self.index = app, instance, index
         self.state: Any = self.State()
+        self.metrics = Metrics()
 
 
 class Context(Generic[K]):
@@ -48,12 +50,14 @@ class Context(Generic[K]):
     Attributes:
         task: `<sub-topology>/<partition>`.
         worker: what the app's lifespan prepared (`ctx.worker.state`).
+        metrics: makes metrics: `ctx.metrics.counter("orders").inc()`. This one may be used at any time.
     """
 
-    __slots__ = ("_order", "_output", "batch", "index", "stores", "task", "worker")
+    __slots__ = ("_order", "_output", "batch", "index", "metrics", "stores", "task", "worker")
 
     def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], output: Output, order: int) -> None:
         self.task, self.worker, self.stores = task, worker, stores
+        self.metrics = worker.metrics.of_task(task)
         self._output, self._order = output, order
         self.batch: Batch | None = None
         self.index = -1

@@ -16,6 +16,8 @@ from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
 from kstream.dsl.table import Table
 from kstream.errors import KStreamError
+from kstream.observe.catalogue import Metric
+from kstream.observe.merging import Merged
 from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.naming import Identity
 from kstream.runtime.prepare import prepare_topics
@@ -68,6 +70,8 @@ class TestDriver:
         )
         self._topology = app.topology()
         self._worker: StreamWorker | None = None
+        self._metrics = Merged()
+        self._defined: dict[str, Metric] = {}
         self._start()
 
     def __enter__(self) -> TestDriver:
@@ -134,7 +138,9 @@ class TestDriver:
 
     def crash(self) -> None:
         """The worker dies without a commit, and a new one takes its place: what was not committed is done again."""
+        self._report()
         worker, self._worker = self.worker, None
+        self._metrics.ended("worker")
         worker.abandon()
         self._start()
         self.process()
@@ -172,6 +178,30 @@ class TestDriver:
         """The committed content of a table, over all partitions."""
         self.commit()
         return TableView(self.worker, table)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of one of the app's own metrics, by the name that is exposed (`orders_total`; of a histogram
+        `..._count` and `..._sum`): of all its series with these label values, added up. 0.0 when nothing was counted.
+
+        Raises:
+            KStreamError: there is no such metric; the message lists those that there are.
+        """
+        self._report()
+        metric = self._defined.get(name)
+        if metric is None or not set(labels) <= set(metric.labels):
+            known = ", ".join(f"{each}({', '.join(one.labels)})" for each, one in self._defined.items())
+            raise KStreamError(f"there is no metric {name}({', '.join(labels)}); there are: {known or 'none'}")
+        if name == f"{metric.name}_count":
+            return float(sum(self._metrics.buckets(metric.name, labels) or ()))
+        return self._metrics.value(metric.name, labels) or 0.0
+
+    def _report(self) -> None:
+        """Takes the worker's metrics over, so that they outlive it."""
+        definitions, series = self.worker.worker.metrics.collect()
+        self._metrics.update("worker", series, definitions)
+        for metric in definitions:
+            endings = ("_count", "_sum") if metric.kind == "histogram" else ("",)
+            self._defined.update({metric.name + ending: metric for ending in endings})
 
     @property
     def worker(self) -> StreamWorker:
