@@ -8,6 +8,7 @@ from kstream.dsl.agent import Agent
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
+from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.agent import AgentStream, Event
 from kstream.runtime.context import Context, Worker
 from kstream.specs.record import Record
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from kstream.testing import TestDriver
 
 __all__ = [
+    "BUSINESS",
+    "PERFORMANCE",
     "Agent",
     "AgentStream",
     "App",

@@ -233,6 +233,7 @@ class App:
     @contextmanager
     def _prepared(self, settings: Settings) -> Iterator[tuple[str, dict[str, int]]]:
         """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
+        from kstream.observe import logs
         from kstream.runtime.child import options_from
         from kstream.runtime.instance import claim
         from kstream.runtime.kafka import KafkaClients
@@ -240,6 +241,7 @@ class App:
 
         topology = self.topology()
         held = claim(Path(settings.state_dir), self.name, settings.instance)
+        logs.bind(instance=held.name)
         try:
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:

@@ -1,82 +1,137 @@
-"""Log lines. The library logs through `logging`; this formats its records: a console in a terminal, JSON elsewhere.
+"""Log lines of a process. The library and its users log through `logging`; this says what becomes of it.
 
-Fields given as `extra={...}` become fields of the line, as do those bound here (app, instance, worker).
+A line goes to standard error (a console in a terminal, JSON elsewhere), to a file where one is wanted, and from WARNING
+up into the counts and the recent errors that the status page shows. Its fields are those given as `extra={...}`, those
+of the record that is processed meanwhile (task, topic, partition, offset), and those bound here (app, instance,
+worker). See docs/logs.md.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TextIO
+
+from kstream.errors import ConfigError
+from kstream.observe.recent import RECENT
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from kstream.config import Settings
+    from kstream.observe.status import ErrorStatus
 
-_HANDLER: Final = "kstream"
+BUSINESS: Final[MappingProxyType[str, object]] = MappingProxyType({"marker": "BUSINESS"})
+"""Marks a line as one about what the service is for: `log.info("...", extra=kstream.BUSINESS | {"order": 5})`."""
+PERFORMANCE: Final[MappingProxyType[str, object]] = MappingProxyType({"marker": "PERFORMANCE"})
+"""Marks a line as one about speed; kstream's own on slow records and restores have it."""
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_OURS: Final = "kstream"
+
+_where: Callable[[], Mapping[str, object]] = dict
+_bound: dict[str, object] = {}  # what the formatters made last put into every line
 
 
-def configure(level: str = "INFO", format: str = "auto", stream: TextIO | None = None, **bound: object) -> None:
-    """Sends everything logged in this process to `stream` (standard error). Called again, it replaces what it set up.
+def located_by(where: Callable[[], Mapping[str, object]]) -> None:
+    """From now on each line has the fields that `where` gives when the line is made. It must not raise."""
+    global _where
+    _where = where
 
-    `format` is "console", "json" or "auto" (console when `stream` is a terminal). `bound` goes into every line.
+
+class Located(logging.Filter):
+    """Adds the fields of the record at hand. For handlers: a logger's filters miss what its children log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in _where().items():
+            record.__dict__.setdefault(name, value)
+        return True
+
+
+def configure(
+    level: str = "INFO",
+    format: str = "auto",
+    stream: TextIO | None = None,
+    *,
+    file: logging.Handler | None = None,
+    **bound: object,
+) -> None:
+    """Sends everything logged in this process to `stream` (standard error) and to `file`. Called again, it replaces
+    what it set up.
+
+    `format` is "console", "json" or "auto" (console when `stream` is a terminal; a file has JSON then). `bound` goes
+    into every line.
     """
+    global _bound
+    from kstream.observe.lines import formatter
+
+    _bound = bound
     stream = sys.stderr if stream is None else stream
-    console = format == "console" or (format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
-    handler.set_name(_HANDLER)
-    handler.setFormatter(_formatter(console, stream.isatty(), bound))
+    terminal = stream.isatty()
+    console = logging.StreamHandler(stream)
+    console.setFormatter(formatter(format == "console" or (format == "auto" and terminal), terminal, bound))
+    handlers: list[logging.Handler] = [RECENT, console]
+    if file is not None:
+        file.setFormatter(formatter(format == "console", False, bound))
+        handlers.append(file)
+    worker = bound.get("worker")
+    RECENT.worker = worker if isinstance(worker, int) else None
     root = logging.getLogger()
-    for old in [one for one in root.handlers if one.get_name() == _HANDLER]:
+    for old in [one for one in root.handlers if one.get_name() == _OURS]:
         root.removeHandler(old)
-    root.addHandler(handler)
+        if isinstance(old, logging.FileHandler):
+            old.close()
+    for handler in handlers:
+        handler.set_name(_OURS)
+        handler.filters = [Located()]
+        root.addHandler(handler)
     root.setLevel(level)
 
 
-def _formatter(console: bool, colors: bool, bound: dict[str, object]) -> logging.Formatter:
-    # structlog imports rich where it finds it, for coloured tracebacks. A worker must not carry it (DESIGN section 5),
-    # and it triples the time this takes: while structlog is imported, rich is not there.
-    hidden = "rich" not in sys.modules and "structlog" not in sys.modules
-    if hidden:
-        sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        import structlog
-        import structlog.dev
-        import structlog.stdlib
-    finally:
-        if hidden:
-            del sys.modules["rich"]
+def configure_from(settings: Settings, worker: int | None = None, **bound: object) -> None:
+    """`configure` as the settings say, in the process of a worker or (None) in that which started it.
 
-    def bind(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        return {**event, **{key: value for key, value in bound.items() if key not in event}}
+    Raises:
+        ConfigError: the log file cannot be written.
+    """
+    file = None
+    if settings.log_file is not None:
+        from kstream.observe.rolling import RollingFile, file_of
 
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        bind,
-    ]
-    if console:
-        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False))
-        last: list[Processor] = [
-            structlog.dev.ConsoleRenderer(
-                colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-    else:
-        shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-        last = [
-            structlog.processors.format_exc_info,
-            structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(serializer=_json),
-        ]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-    )
+        file = RollingFile(
+            file_of(settings.log_file, worker),
+            size=settings.log_file_size,
+            age=settings.log_file_age,
+            keep=settings.log_file_keep,
+        )
+    if worker is not None:
+        bound["worker"] = worker
+    configure(settings.log_level, settings.log_format, None, file=file, **bound)
 
 
-def _json(event: EventDict, **_: Any) -> str:
-    import orjson
+def bind(**more: object) -> None:
+    """From now on these fields go into every line too: what was not known yet when `configure` was called."""
+    _bound.update(more)
 
-    # non-str keys and objects that JSON lacks must not cost the line
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+def set_level(level: str, logger: str | None = None) -> None:
+    """Changes the least level that is logged, of a logger and those below it, or of all that have none of their own.
+
+    Raises:
+        ConfigError: there is no such level.
+    """
+    known = level.strip().upper()
+    if known not in LEVELS:
+        raise ConfigError(f"log level: {level!r} is none of {', '.join(LEVELS)}")
+    logging.getLogger(logger).setLevel(known)
+
+
+def recent() -> list[ErrorStatus]:
+    """The lines logged at ERROR or above since the last call, the latest 50 at most, oldest first."""
+    return RECENT.take()
+
+
+def counts() -> dict[str, int]:
+    """Lines since the process began by level, from WARNING up; those that were held back as repetitions count."""
+    return RECENT.counts()

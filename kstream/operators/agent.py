@@ -164,6 +164,7 @@ class FunctionAgent(Operator):
         else:
             for cursor.index, value in enumerate(batch.values):
                 take(cursor.index, function(value, *arguments))
+        cursor.batch = None
         self.outputs.release(batch)
         self.emitted = self.outputs.emitted
 

@@ -60,6 +60,8 @@ class Aggregate(Operator):
                     raise self._returned_none()
                 append(encode(accumulator))
             store.changed_to(keys, encoded)
+            if self.cursor is not None:
+                self.cursor.batch = None
             self.emit(batch.with_encoded_values(encoded, store.value_codec))
         else:
             for key, value in zip(keys, batch.values, strict=True):
@@ -70,6 +72,8 @@ class Aggregate(Operator):
                 if accumulator is None:
                     raise self._returned_none()
             store.changed(keys)
+            if self.cursor is not None:
+                self.cursor.batch = None
             self._changed_at.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
 
     def flush(self) -> None:

@@ -21,6 +21,7 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
     out = []
     for cursor.index, value in enumerate(batch.values):
         out.append(function(value, cursor))
+    cursor.batch = None
     return out
 
 

@@ -96,6 +96,7 @@ class TaskMaker:
             self._parts.clock,
             max_idle=settings.max_task_idle,
             target_seconds=settings.commit_interval,
+            slow_record=settings.slow_record,
             measures=self._measures.parts[part.name],
         )
 
@@ -136,9 +137,16 @@ class _Contexts:
 
     def __init__(self, task: str, worker: Worker) -> None:
         self._task, self._worker = task, worker
+        self._cursors: list[Context[Any]] = []
 
     def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
-        return Context(self._task, self._worker, stores, output, order)
+        made: Context[Any] = Context(self._task, self._worker, stores, output, order)
+        made.cursors = self._cursors
+        self._cursors.append(made)
+        return made
 
     def variables(self, cursor: Cursor) -> ContextVars:
-        return variables_of(cast("Context[Any]", cursor))
+        own = cast("Context[Any]", cursor)
+        self._cursors.remove(own)  # it is at hand in its agent only
+        own.cursors = ()
+        return variables_of(own)

@@ -93,10 +93,10 @@ def main() -> int:
     faulthandler.enable()  # a crash in native code says where it was
     handover: Handover = decode_handover(_first_line())
     settings = Settings.from_json(bytes(handover.settings))
-    logs.configure(settings.log_level, settings.log_format, instance=handover.instance, worker=handover.index)
     reporter = Reporter(handover.report_fd, Commands(sys.stdin.fileno()), time.monotonic, obey=obey)
-    obey(handover.command)
     try:
+        logs.configure_from(settings, handover.index, app=handover.app, instance=handover.instance)
+        obey(handover.command)
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load_target(handover.target)
         identity = Identity(handover.app, handover.instance, handover.index)

@@ -6,11 +6,13 @@ context variable, so that a table used deep inside user code, or after an `await
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
 from typing import Any, Generic, TypeVar, cast
 
 from kstream.errors import TableError
+from kstream.observe import logs
 from kstream.observe.metrics import Metrics
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
@@ -18,7 +20,7 @@ from kstream.operators.output import AFTER_ALL, Output
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.store import Store
-from kstream.types import Headers
+from kstream.types import Fetch, Headers
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -53,7 +55,7 @@ class Context(Generic[K]):
         metrics: makes metrics: `ctx.metrics.counter("orders").inc()`. This one may be used at any time.
     """
 
-    __slots__ = ("_order", "_output", "batch", "index", "metrics", "stores", "task", "worker")
+    __slots__ = ("_order", "_output", "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker")
 
     def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], output: Output, order: int) -> None:
         self.task, self.worker, self.stores = task, worker, stores
@@ -61,6 +63,15 @@ class Context(Generic[K]):
         self._output, self._order = output, order
         self.batch: Batch | None = None
         self.index = -1
+        # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
+        self.fetch: Fetch | None = None
+        self.cursors: Sequence[Context[Any]] = ()
+
+    def works_on(self, fetch: Fetch | None) -> None:
+        """Called on the shared context for each batch; no record is at hand yet."""
+        self.fetch = fetch
+        for cursor in self.cursors:
+            cursor.batch, cursor.index = None, -1
 
     def _at(self) -> tuple[Batch, int]:
         if self.batch is None or self.index < 0:
@@ -148,6 +159,37 @@ def deactivate() -> None:
 
 _NO_TASK: Any = type("NoTask", (), {"stores": None, "task": ""})()
 _current.set(_NO_TASK)
+
+
+def here() -> dict[str, object]:
+    """Task, topic, partition and offset of the record at hand, for log lines.
+
+    A function without a context does not say at which record of its batch it is: then `first_offset` and `last_offset`
+    are the batch's. Outside records only the task is known, outside tasks nothing.
+    """
+    context = _current.get(_NO_TASK)
+    if context is _NO_TASK:
+        return {}
+    fetch = context.fetch
+    for cursor in (*context.cursors, context):
+        if cursor.batch is not None and cursor.batch.origin is not None:
+            fetch = cursor.batch.origin.fetch
+            if cursor.index >= 0:
+                return {
+                    "task": context.task,
+                    "topic": fetch.at.topic,
+                    "partition": fetch.at.partition,
+                    "offset": cursor.offset,
+                }
+    if fetch is None:
+        return {"task": context.task}
+    place: dict[str, object] = {"task": context.task, "topic": fetch.at.topic, "partition": fetch.at.partition}
+    if len(fetch) == 1:
+        return place | {"offset": fetch.first_offset}
+    return place | {"first_offset": fetch.first_offset, "last_offset": fetch.last_offset}
+
+
+logs.located_by(here)
 
 
 def current_store(table: str) -> Store[Any]:

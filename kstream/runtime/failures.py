@@ -15,6 +15,13 @@ from kstream.errors import KStreamError, ProcessingError, StateError
 from kstream.types import TopicPartition
 
 
+def place_of(error: KStreamError, task: str) -> dict[str, object]:
+    """What is known of where it failed: fields of a log line."""
+    if isinstance(error, ProcessingError):
+        return {"task": task, "topic": error.topic, "partition": error.partition, "offset": error.offset}
+    return {"task": task}
+
+
 class BatchFailed(Exception):
     """User code or a codec failed somewhere in a batch of several records. Internal: never reaches a user."""
 

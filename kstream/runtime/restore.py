@@ -24,6 +24,7 @@ from typing import Literal
 from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
+from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.failures import StateDamaged
 from kstream.runtime.states import TaskState
 from kstream.runtime.task import Task
@@ -311,6 +312,7 @@ class Restorer:
             log.info(
                 "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
                 len(self._tails), self._replayed, self.restored_bytes / 1e6, self.remaining(), left,
+                extra=PERFORMANCE,
             )  # fmt: skip
 
     def _ask_again(self, error: StateError) -> None:
@@ -353,7 +355,12 @@ class Restorer:
             one.task.go(TaskState.RUNNING)
         seconds = self._clock.monotonic() - one.began
         self.durations.observe(seconds)
-        log.info("task %s runs after %.2f s of restore", one.task.name, seconds)
+        log.info(
+            "task %s runs after %.2f s of restore",
+            one.task.name,
+            seconds,
+            extra=PERFORMANCE | {"task": one.task.name, "seconds": seconds},
+        )
 
 
 @contextmanager

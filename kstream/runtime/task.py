@@ -18,6 +18,7 @@ from kstream.plan import TaskPlan
 from kstream.runtime.context import Context, activate, deactivate
 from kstream.runtime.failures import BatchFailed, Suspicion
 from kstream.runtime.measures import PartMeasures, Runs
+from kstream.runtime.slow import SlowRecords
 from kstream.runtime.states import TASK_MOVES, TaskState, move
 from kstream.state.backend import Backend
 from kstream.state.store import Store
@@ -62,6 +63,7 @@ class Task:
         max_idle: float = 0.0,
         target_seconds: float = 0.2,
         measures: PartMeasures | None = None,
+        slow_record: float = 0.0,
     ) -> None:
         self.measures = measures or PartMeasures(part)
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
@@ -78,6 +80,7 @@ class Task:
         self._emitting = False  # agents are still at what operators emitted for the commit
         self._started = 0.0
         self._chunk = 64  # records pushed at a time; grows while they are quick
+        self._slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
 
     # ---- state
@@ -110,6 +113,11 @@ class Task:
     @property
     def buffered(self) -> int:
         return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
+
+    @property
+    def slow_batches(self) -> int:
+        """Batches in which a record took `slow_record` seconds or more."""
+        return self._slow.batches
 
     @property
     def overlay_bytes(self) -> int:
@@ -199,6 +207,7 @@ class Task:
     def _push(self, fetch: Fetch) -> None:
         self.touched = True
         self._working = fetch
+        self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
             self.plan.sources[fetch.at.topic].push_fetch(fetch)
@@ -218,12 +227,14 @@ class Task:
         except Exception as error:
             raise self._failure(fetch, error) from error
         self._working = None
+        self._context.works_on(None)
         one = self._inputs[fetch.at]
         one.position = fetch.last_offset + 1
         self._skip_to_end(one)
         records, seconds = len(fetch), self._clock.monotonic() - self._started
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
+        self._slow.look(fetch, seconds)
         one.timestamp = fetch.last_timestamp
         one.runs.add(records, fetch.first_timestamp, one.timestamp)
         if self.suspicion.any:
@@ -377,6 +388,7 @@ class Task:
     def _drop_work(self) -> None:
         self.touched = False
         self._working = None
+        self._context.works_on(None)
         self._emitting = False
         for buffer in self._buffers.values():
             buffer.clear()

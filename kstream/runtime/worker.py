@@ -25,7 +25,7 @@ from kstream.operators.agent import turn
 from kstream.runtime.assembly import TaskMaker, WorkerParts
 from kstream.runtime.checkpoint import attributed, checkpoint
 from kstream.runtime.context import Worker
-from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed
+from kstream.runtime.failures import BatchFailed, StateDamaged, TaskFailed, place_of
 from kstream.runtime.housekeeping import Housekeeping
 from kstream.runtime.measures import Measures
 from kstream.runtime.restore import Restorer
@@ -218,10 +218,14 @@ class StreamWorker:
             with attributed(task):
                 task.run(until)
         finally:
-            self._uncommitted += task.records - records
-            self.records += task.records - records
+            self._count(task, task.records - records)
             waited = self.transaction.blocked - blocked
             self.measures.times[task.name].ran(began, time.monotonic(), waited, task.busy)
+
+    def _count(self, task: Task, records: int) -> None:
+        self._uncommitted += records
+        self.records += records
+        self.measures.times[task.name].records += records
 
     def _wait_for_agents(self, seconds: float) -> None:
         """Agents go on with what they were given. Time in which none of them computes is backpressure: they wait for
@@ -310,7 +314,7 @@ class StreamWorker:
                     before = task.records
                     with attributed(task):
                         task.finish_work()
-                    self.records += task.records - before
+                    self._count(task, task.records - before)
             if self._clock.monotonic() > deadline:
                 names = ", ".join(task.name for task in tasks if task.busy)
                 raise AbortRequired(
@@ -366,7 +370,7 @@ class StreamWorker:
     def _rebuild(self, task: Task, error: StateError) -> None:
         """Local state is damaged: wiped and restored. So are the others restored: if this came up right after a
         commit, they may not have it yet."""
-        log.error("task %s: %s; it is rebuilt from the changelog", task.name, error)
+        log.error("task %s: %s; it is rebuilt from the changelog", task.name, error, extra={"task": task.name})
         self._take_back(error)
         self._close_task(task)
         self._maker.wipe(task.part, task.partition)
@@ -394,7 +398,10 @@ class StreamWorker:
         self.restorer.drop(task)
         task.go(TaskState.FAILED)
         self._pause([at for at in task.inputs if at in self._owned])
-        log.error("%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__)
+        log.error(
+            "%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__,
+            extra=place_of(error, task.name),
+        )  # fmt: skip
 
     def _retry_failed(self) -> None:
         for task in self.tasks.values():

@@ -1,20 +1,22 @@
-"""What librdkafka's errors mean to kstream, and the log of those that pass by themselves."""
+"""What librdkafka's errors mean to kstream, and the log of those that pass by themselves.
+
+All of it goes to the logger `kstream.kafka`, librdkafka's own lines too. While brokers are down there are many a
+second: of those alike one is logged in ten seconds.
+"""
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from kstream.errors import ConfigError, InstanceFenced, KafkaUnavailable, KStreamError, TopicError
+from kstream.observe.throttle import Throttle
 from kstream.runtime.kafka.options import logger
 
 T = TypeVar("T")
-
-LOG_INTERVAL: Final = 10.0
-"""Seconds in which the same error is logged once."""
 
 FENCED: Final = frozenset(
     {
@@ -93,9 +95,8 @@ class Trouble:
     It does not refer to the client: a cycle would keep a dropped client alive until the garbage collector comes.
     """
 
-    def __init__(self, who: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._who, self._clock = who, clock
-        self._logged: dict[int, tuple[float, int]] = {}
+    def __init__(self, who: str) -> None:
+        self._who = who
         self.last: KafkaError | None = None
         """The first fatal error, or the latest that says we are denied."""
 
@@ -114,12 +115,24 @@ class Trouble:
         return error
 
     def note(self, error: KafkaError) -> None:
-        """Logs an error that librdkafka gets over by itself; the same one once in `LOG_INTERVAL`, with its count."""
-        now = self._clock()
-        since, count = self._logged.get(error.code(), (now - LOG_INTERVAL, 0))
-        if now - since < LOG_INTERVAL:
-            self._logged[error.code()] = (since, count + 1)
-            return
-        self._logged[error.code()] = (now, 0)
-        times = f" ({count} more in the last {now - since:.0f} s)" if count else ""
-        logger.warning("%s: %s%s", self._who, describe(error), times)
+        """Logs an error that librdkafka gets over by itself."""
+        logger.warning("%s: %s", self._who, describe(error))
+
+
+class ClientLines(logging.Filter):
+    """Gives librdkafka's own lines the level they have for kstream.
+
+    It logs at ERROR whatever goes wrong between it and a broker, and tries again by itself. That is a warning; where it
+    is told as an error too (`FAIL`), which `Trouble` logs with the client's name, it is for debugging.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.ERROR or not isinstance(record.args, tuple) or len(record.args) != 3:
+            return True  # one of ours, or of a level that is right
+        level = logging.DEBUG if record.args[0] == "FAIL" else logging.WARNING
+        record.levelno, record.levelname = level, logging.getLevelName(level)
+        return logger.isEnabledFor(level)
+
+
+logger.addFilter(ClientLines())
+logger.addFilter(Throttle())
