@@ -19,6 +19,20 @@ Target = Annotated[
     str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="Where the App is, such as services.flights.app:app.")
 ]
 
+OptionalTarget = Annotated[
+    str | None, typer.Argument(metavar="[MODULE:ATTRIBUTE]", help="Where the App is.", show_default=False)
+]
+Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT,...", help="Kafka brokers.")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings in TOML (default: kstream.toml, if there is one)."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, or kafka.<key>=VALUE. May be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -47,14 +61,9 @@ def run(
     ] = None,
     instance: Annotated[str | None, typer.Option(metavar="NAME", help="Stable name of this instance.")] = None,
     state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
-    bootstrap_servers: Annotated[str | None, typer.Option(metavar="HOST:PORT,...", help="Kafka brokers.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings in TOML (default: kstream.toml, if there is one).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting, or kafka.<key>=VALUE. May be repeated."),
-    ] = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
     log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> int:
     """Run an app until it is told to stop (Ctrl-C or SIGTERM; a second time: at once)."""
@@ -76,6 +85,26 @@ def topology(target: Target) -> None:
     from kstream.cli import run as command
 
     typer.echo(command.load_app(target).topology().describe())
+
+
+@commands.command()
+def status(
+    target: OptionalTarget = None,
+    app: Annotated[str | None, typer.Option("--app", metavar="NAME", help="The app's name, without its code.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print once; status 0 only if all instances are ready.")] = False,
+    as_json: AsJson = False,
+    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask an instance's page, not Kafka.")] = None,
+    token: Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")] = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show the running instances of an app, live: workers, tasks, lag, and what is wrong."""
+    from kstream.cli import status as command
+    from kstream.cli.operate import subject
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.status(on, app, url=url, token=token, once=once, as_json=as_json)
 
 
 @commands.command()

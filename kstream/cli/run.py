@@ -13,6 +13,7 @@ from kstream.errors import AppLoadError, ConfigError
 
 if TYPE_CHECKING:
     from kstream.app import App
+    from kstream.config import Settings
 
 
 def run(target: str, options: Mapping[str, str | None], assignments: Sequence[str], file: Path | None) -> int:
@@ -22,9 +23,23 @@ def run(target: str, options: Mapping[str, str | None], assignments: Sequence[st
 
     app = load_app(target)
     given = {**parse_assignments(assignments), **{name: value for name, value in options.items() if value is not None}}
-    settings, _ = resolve_settings(app.overrides, given, file)
+    settings, sources = resolve_settings(app.overrides, given, file)
     configure_from(settings, app=app.name)
-    return app.run(settings=settings, target=target)
+    return app.run(settings=settings, target=target, sources=sources)
+
+
+def resolve(
+    app: App | None, options: Mapping[str, str | None], assignments: Sequence[str], file: Path | None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings in force and where each came from; without an app, those that do not come from one.
+
+    Raises:
+        ConfigError: a value or a name is bad.
+    """
+    from kstream.config.sources import resolve_settings
+
+    given = {**parse_assignments(assignments), **{name: value for name, value in options.items() if value is not None}}
+    return resolve_settings({} if app is None else app.overrides, given, file)
 
 
 def load_app(target: str) -> App:

@@ -1,0 +1,71 @@
+"""Numbers and times as people read them, and the tables of the operators' commands."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output; into a file or pipe, as wide as a line needs."""
+    out = Console(highlight=False)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = 160
+    return out
+
+
+def table(*columns: str) -> Table:
+    """Without lines. A column whose name begins with ">" holds numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold dim", collapse_padding=True)
+    for name in columns:
+        if name.startswith(">"):
+            made.add_column(name[1:], justify="right", no_wrap=True)
+        else:
+            made.add_column(name, overflow="fold")
+    return made
+
+
+def count(number: float) -> str:
+    """1,234; 56.7k; 1.2M; at most five letters."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    for unit in ("k", "M", "G"):
+        number /= 1000
+        if number < 999.5:
+            return f"{number:.1f}{unit}" if number < 99.95 else f"{number:.0f}{unit}"
+    return f"{number:,.0f}G"
+
+
+def rate(number: float) -> str:
+    return f"{count(number)}/s" if number >= 10 or number == 0 else f"{number:.1f}/s"
+
+
+def span(seconds: float) -> str:
+    """12 ms, 3 s, 5 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def moment(at: float | None, now: float) -> str:
+    """A time of today, or the date too."""
+    if at is None:
+        return "-"
+    then, today = time.localtime(at), time.localtime(now)
+    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
+
+
+def plural(number: int, one: str) -> str:
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"

@@ -1,0 +1,279 @@
+"""`kstream status`: the instances of an app, live in the terminal, as they announce themselves through Kafka."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from kstream.cli import human
+from kstream.cli.operate import Subject
+from kstream.errors import KafkaUnavailable, UsageError
+from kstream.observe.status import InstanceStatus, TaskStatus
+from kstream.runtime.announce import Directory, Listener, topic_of
+from kstream.types import Clients
+
+TIMEOUT: Final = 15.0
+REFRESH_SECONDS: Final = 1.0
+STYLES: Final = {
+    "running": "green",
+    "starting": "yellow",
+    "restoring": "yellow",
+    "paused": "yellow",
+    "suspended": "yellow",
+    "restarting": "red",
+    "degraded": "red",
+    "failed": "red",
+    "silent": "red",
+    "stopping": "dim",
+    "stopped": "dim",
+}
+HEALTHY: Final = frozenset({"running", "stopping"})
+
+Look = Callable[[float], list[InstanceStatus]]
+"""The instances as of now, after waiting for news for that many seconds at most."""
+
+
+def status(on: Subject, name: str | None, *, url: str | None, token: str | None, once: bool, as_json: bool) -> int:
+    """The command. The app is `on.app`, or the one of this `name`; or whatever runs at `url`.
+
+    Raises:
+        UsageError: it is not said which app, or nothing of it is to be seen.
+    """
+    if url is not None:
+        return run(url, through_page(url, token or on.settings.web_token), once=once, as_json=as_json)
+    if name is None and on.app is not None:
+        name = on.app.name
+    if name is None:
+        raise UsageError("which app? give MODULE:ATTRIBUTE, or --app NAME, or --url URL of an instance")
+    with through_kafka(on.clients, name, on.servers) as look:
+        return run(f"{name} on {on.servers}", look, once=once, as_json=as_json)
+
+
+def run(title: str, look: Look, *, once: bool, as_json: bool) -> int:
+    """Shows the instances until Ctrl-C, or `once`. Returns 0 when there are some and all are ready, else 1."""
+    instances = look(0.0)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(instances)).decode() + "\n")
+    elif once:
+        human.console().print(screen(title, instances, time.time()))
+    else:
+        watch(title, look, instances)
+        return 0
+    return 0 if instances and all(one.ready for one in instances) else 1
+
+
+def watch(title: str, look: Look, instances: Sequence[InstanceStatus]) -> None:
+    """Until Ctrl-C, which is how to leave it."""
+    out = human.console()
+
+    def drawn(instances: Sequence[InstanceStatus]) -> RenderableType:
+        return screen(title, instances, time.time(), height=out.height)
+
+    with Live(drawn(instances), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        try:
+            while True:
+                due = time.monotonic() + REFRESH_SECONDS
+                while (left := due - time.monotonic()) > 0:
+                    instances = look(left)
+                live.update(drawn(instances), refresh=True)
+        except KeyboardInterrupt:
+            return
+
+
+# ---- where it comes from
+
+
+@contextmanager
+def through_kafka(clients: Clients, app: str, servers: str) -> Iterator[Look]:
+    """The announcements.
+
+    Raises:
+        UsageError: no instance of such an app ever announced itself there.
+        KafkaUnavailable: no broker answers.
+    """
+    directory = Directory()
+    with ExitStack() as stack:
+        admin = clients.admin()
+        stack.callback(admin.close)
+        topics = admin.topics(TIMEOUT)
+        if topic_of(app) not in topics:
+            raise UsageError(_nobody(app, servers, list(topics)))
+        listener = Listener(clients, admin, app, directory)
+        stack.callback(listener.close)
+        deadline = time.monotonic() + TIMEOUT
+        while not listener.at_end:
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"topic {topic_of(app)} could not be read within {TIMEOUT:g} s: try again")
+            listener.take(0.5)
+
+        def look(seconds: float) -> list[InstanceStatus]:
+            listener.take(seconds)
+            return directory.instances(time.monotonic(), time.time())
+
+        yield look
+
+
+def _nobody(app: str, servers: str, topics: Sequence[str]) -> str:
+    others = sorted(name.removesuffix("-instances") for name in topics if name.endswith("-instances"))
+    known = f"; apps that did: {', '.join(others[:8])}" if others else ""
+    return (
+        f"no instance of {app!r} ever announced itself at {servers}: start one (announce_interval must not be 0)"
+        f" or mend the name{known}"
+    )
+
+
+def through_page(url: str, token: str | None) -> Look:
+    """What one instance answers at /api/instances; asked once a second or less often.
+
+    The result raises UsageError when it cannot be reached or refuses.
+    """
+
+    def look(seconds: float) -> list[InstanceStatus]:
+        time.sleep(seconds)
+        return _ask(url.rstrip("/") + "/api/instances", token)
+
+    return look
+
+
+def _ask(url: str, token: str | None) -> list[InstanceStatus]:
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url} is no URL of an instance: write it as http://127.0.0.1:8010")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
+            return msgspec.json.decode(answer.read(), type=list[InstanceStatus])
+    except HTTPError as error:
+        if error.code == 401:
+            raise UsageError(f"{url} wants another token: give --token, or set KSTREAM_WEB_TOKEN") from None
+        raise UsageError(f"{url} answers {error.code} {error.reason}: is it an instance's page?") from None
+    except (OSError, HTTPException) as error:
+        raise UsageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
+
+
+# ---- how it looks
+
+
+def screen(title: str, instances: Sequence[InstanceStatus], now: float, height: int | None = None) -> RenderableType:
+    """All of it. With a `height` (lines), tasks that are in order are left out as far as it needs."""
+    heard = [one for one in instances if one.state != "silent"]
+    parts: list[RenderableType] = [_summary(title, heard, len(instances), now), Text("")]
+    if not instances:
+        parts.append(Text("No instance was heard of in the last ten minutes.", style="red"))
+        return Group(*parts)
+    parts += [_instances(instances, now), Text("")]
+    troubles = _troubles(instances)
+    tasks = [(one, task) for one in heard for task in one.tasks]
+    room = None if height is None else max(height - len(instances) - 2 * len(troubles) - 9, 3)
+    parts.append(_tasks(tasks, now, room))
+    if troubles:
+        parts += [Text(""), *troubles]
+    return Group(*parts)
+
+
+def _summary(title: str, heard: Sequence[InstanceStatus], known: int, now: float) -> Text:
+    ready = sum(one.ready for one in heard)
+    totals = [one.totals for one in heard]
+    latency = max((one.latency_p99 for one in totals if one.latency_p99 is not None), default=None)
+    facts = [
+        f"{human.plural(known, 'instance')}, {ready} ready",
+        human.plural(sum(len(one.tasks) for one in heard), "task"),
+        f"in {human.rate(sum(one.rate_in for one in totals))}, out {human.rate(sum(one.rate_out for one in totals))}",
+        f"lag {human.count(sum(one.lag for one in totals))}",
+    ]
+    if latency is not None:
+        facts.append(f"p99 {human.span(latency)}")
+    text = Text.assemble((title, "bold"), (f"  {time.strftime('%H:%M:%S', time.localtime(now))}\n", "dim"))
+    return text.append(" · ".join(facts), style="green" if known and ready == known else "yellow")
+
+
+def _instances(instances: Sequence[InstanceStatus], now: float) -> RenderableType:
+    table = human.table("INSTANCE", "STATE", ">WORKERS", ">TASKS", ">IN", ">LAG", ">BUSY", ">UP", ">HEARD", "HOST")
+    table.columns[-1].overflow, table.columns[-1].no_wrap = "ellipsis", True
+    for one in instances:
+        running = sum(worker.state == "running" for worker in one.workers)
+        table.add_row(
+            one.instance,
+            _state(one.state),
+            Text(f"{running}/{len(one.workers)}", style="" if running == len(one.workers) else "red"),
+            str(len(one.tasks)),
+            human.rate(one.totals.rate_in),
+            human.count(one.totals.lag),
+            f"{one.totals.busy:.0%}",
+            human.span(max(now - one.started, 0.0)),
+            human.span(max(now - one.at, 1.0)),
+            one.host,
+        )
+    return table
+
+
+def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int | None) -> RenderableType:
+    """Those in trouble first, then by name; a last line says how many found no room."""
+    tasks.sort(key=lambda row: (row[1].state == "running" and row[1].why is None, _natural(row[1].name)))
+    shown = tasks if room is None or len(tasks) <= room else tasks[: room - 1]
+    table = human.table("TASK", "OWNER", "STATE", ">LAG", ">IN", ">BUSY", "EVENT TIME")
+    for one, task in shown:
+        state = _state(task.state)
+        if task.why is not None and task.state == "running":
+            state = Text("stalled", style="red")
+        owner = f"{one.instance}/{task.worker}"
+        table.add_row(
+            task.name,
+            owner,
+            state,
+            human.count(task.lag),
+            human.rate(task.rate),
+            f"{task.busy:.0%}",
+            human.moment(task.time, now),
+        )
+    if len(shown) == len(tasks):
+        return table
+    return Group(table, Text(f"… {human.plural(len(tasks) - len(shown), 'more task')} (--once shows all)", style="dim"))
+
+
+def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
+    """A line for each thing that is not as it should be, and for what is being restored."""
+    lines = []
+    for one in instances:
+        lines += [_line(one.instance, reason, "red") for reason in one.reasons if one.state not in HEALTHY]
+        if one.restore.tasks:
+            left = one.restore.seconds_left
+            soon = "" if left is None else f", about {human.span(left)} left"
+            tasks = human.plural(one.restore.tasks, "task")
+            lines.append(
+                _line(one.instance, f"restores {tasks}: {human.count(one.restore.remaining)} records{soon}", "yellow")
+            )
+        for worker in one.workers:
+            if worker.state == "restarting":
+                due = "" if worker.restart_in is None else f" in {human.span(worker.restart_in)}"
+                lines.append(_line(f"{one.instance}/{worker.index}", f"restarts{due}: {worker.last_error}", "red"))
+        for task in one.tasks if one.state != "silent" else ():
+            if task.error or task.why:
+                lines.append(_line(task.name, task.error or task.why or "", "red"))
+    return lines
+
+
+def _line(who: str, what: str, style: str) -> Text:
+    return Text.assemble((f"{who}: ", "bold"), (what, style))
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=STYLES.get(state, ""))
+
+
+def _natural(name: str) -> tuple[str, int]:
+    part, _, number = name.rpartition("/")
+    return part, int(number) if number.isdigit() else 0
