@@ -189,46 +189,64 @@ class App:
         """
         return build(self.name, self._graph.nodes, list(self._graph.topics.values()))
 
-    def run(self, *, workers: int | None = None, settings: Settings | None = None, target: str | None = None) -> int:
+    def run(
+        self,
+        *,
+        workers: int | None = None,
+        settings: Settings | None = None,
+        target: str | None = None,
+        sources: Mapping[str, str] | None = None,
+    ) -> int:
         """Runs the app until SIGTERM or SIGINT. Returns the exit status.
 
         Args:
             workers: processes; 0 runs it in this process, where the first failing record raises.
             settings: as resolved by the command line; otherwise environment, `kstream.toml` and `App(...)` are read.
             target: `module:attribute` under which workers load the app; found by itself for a module's attribute.
+            sources: where each of `settings` comes from, for the status page.
 
         Raises:
             UsageError: something to mend, in one line.
             ProcessingError: a record failed (in this process only).
         """
-        settings = settings or self._resolve(workers)
+        if settings is None:
+            settings, sources = self._resolve(workers)
         if (settings.workers if workers is None else workers) == 0:
             return self._run_here(settings)
-        with self.supervisor(workers=workers, settings=settings, target=target) as supervisor:
+        with self.supervisor(workers=workers, settings=settings, target=target, sources=sources) as supervisor:
             return supervisor.run()
 
     @contextmanager
     def supervisor(
-        self, *, workers: int | None = None, settings: Settings | None = None, target: str | None = None
+        self,
+        *,
+        workers: int | None = None,
+        settings: Settings | None = None,
+        target: str | None = None,
+        sources: Mapping[str, str] | None = None,
     ) -> Iterator[Supervisor]:
-        """The supervisor of this app, with its topics made and its name claimed, not started yet.
+        """The supervisor of this app, with its topics made, its name claimed and its status page served, not started
+        yet.
 
         For programs that run a service beside other things; arguments and errors are those of `run`. Workers that
         still run at the end are killed.
         """
         from kstream.runtime.supervisor import Supervisor
+        from kstream.web.instance import observed
 
-        settings = settings or self._resolve(workers)
+        if settings is None:
+            settings, sources = self._resolve(workers)
         count = (settings.workers if workers is None else workers) or os.cpu_count() or 1
         with self._prepared(settings) as (instance, partitions):
             tasks = sum(partitions[part.topics[0]] for part in self.topology().parts)
             if count > tasks:
                 log.warning("%d workers for %d tasks: %d of them will have nothing to do", count, tasks, count - tasks)
             supervisor = Supervisor(target or self._target(), self.name, instance, settings, partitions, count)
-            try:
-                yield supervisor
-            finally:
-                supervisor.kill()
+            with observed(supervisor, self.topology(), settings, instance, sources or {}):
+                try:
+                    yield supervisor
+                finally:
+                    supervisor.kill()
 
     @contextmanager
     def _prepared(self, settings: Settings) -> Iterator[tuple[str, dict[str, int]]]:
@@ -274,13 +292,12 @@ class App:
                     signal.signal(number, handler)
         return 0
 
-    def _resolve(self, workers: int | None) -> Settings:
+    def _resolve(self, workers: int | None) -> tuple[Settings, dict[str, str]]:
         from kstream.config.sources import resolve_settings
 
         overrides: dict[str, Any] = {} if workers is None else {"workers": workers}
         file = Path("kstream.toml")
-        settings, _ = resolve_settings(self.overrides, overrides, file if file.exists() else None)
-        return settings
+        return resolve_settings(self.overrides, overrides, file if file.exists() else None)
 
     def _target(self) -> str:
         """Where workers find this app: a module of the program that has it as an attribute."""

@@ -89,6 +89,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "Records processed, by input topic; what is processed again after an abort counts again.",
             "topic",
         ),
+        _counter("task_records_total", "records", "Records processed, by task.", "task"),
         _counter(
             "records_committed_total", "records", "Records processed and committed: each counts once.", "topic"
         ),

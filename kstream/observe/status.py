@@ -116,7 +116,8 @@ class RestoreStatus(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """Sums over the instance. Latencies are of the records committed in the last seconds; None when there were none."""
+    """Sums over the instance; records, rates and bytes are those of topics that are not kstream's own, counts since the
+    instance was started. Latencies are of the records committed in the last seconds; None when there were none."""
 
     consumed: int = 0
     committed: int = 0

@@ -111,17 +111,19 @@ class PartMeasures:
         for index, operator in enumerate(task.plan.operators):
             self.emitted[index] += operator.emitted
             self.dropped += operator.dropped
+        self.slow += task.slow_batches
         for name, store in task.stores.items():
             self.stores[name].hits += store.hits
             self.stores[name].misses += store.misses
 
 
 class TaskTimes:
-    """Seconds of one task. What is neither busy nor backpressured is idle."""
+    """Seconds and records of one task. What is neither busy nor backpressured is idle."""
 
-    __slots__ = ("backpressured", "busy", "elapsed", "opened", "waiting_since")
+    __slots__ = ("backpressured", "busy", "elapsed", "opened", "records", "waiting_since")
 
     def __init__(self) -> None:
+        self.records = 0
         self.busy = self.backpressured = self.elapsed = 0.0
         self.opened: float | None = None
         self.waiting_since: float | None = None

@@ -14,6 +14,7 @@ class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
     Attributes:
+        joined: it was given an assignment, be it an empty one.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         checkpoints, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
@@ -32,6 +33,7 @@ class Report(msgspec.Struct):
     restored_bytes: int = 0
     restore_seconds_left: float | None = None
     partitions: int = 0
+    joined: bool = False
     tasks: list[TaskStatus] = []
     stages: dict[str, str] = {}
     metrics: list[Series] = []

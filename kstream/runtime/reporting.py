@@ -128,11 +128,13 @@ class StoreSizes:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._at = float("-inf")
+        self._tasks: list[Task] = []
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def of(self, worker: StreamWorker) -> dict[str, tuple[int, int]]:
-        if self._clock() - self._at >= STORES_SECONDS:
-            self._at = self._clock()
+        tasks = [task for task in worker.tasks.values() if task.state is TaskState.RUNNING]
+        if self._clock() - self._at >= STORES_SECONDS or tasks != self._tasks:
+            self._at, self._tasks = self._clock(), tasks
             self._sizes = {}
             for task in worker.tasks.values():
                 for store in task.stores:
@@ -167,6 +169,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         restored_bytes=restorer.restored_bytes,
         restore_seconds_left=restorer.seconds_left(),
         partitions=worker.owned,
+        joined=worker.measures.rebalances > 0,
         tasks=tasks,
         stages=restorer.stages(),
         metrics=list(series_of(worker, tasks, sizes)),
@@ -281,6 +284,7 @@ def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Seri
 
 def _time_series(task: str, times: TaskTimes, now: float) -> Iterator[Series]:
     backpressured = times.backpressured_until(now)
+    yield Series("task_records_total", (task,), times.records)
     yield Series("busy_seconds_total", (task,), times.busy)
     yield Series("backpressured_seconds_total", (task,), backpressured)
     yield Series("idle_seconds_total", (task,), max(0.0, times.total(now) - times.busy - backpressured))
@@ -292,14 +296,15 @@ def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
         yield Series("records_committed_total", (topic,), part.committed[topic])
         yield part.latency[topic].series("record_e2e_latency_seconds", topic)
     yield part.processing.series("record_processing_seconds", part.name)
-    emitted = list(part.emitted)
+    emitted, slow = list(part.emitted), part.slow
     for task in worker.tasks.values():
         if task.measures is part:
+            slow += task.slow_batches
             for index, operator in enumerate(task.plan.operators):
                 emitted[index] += operator.emitted
     for name, count in zip(part.operators, emitted, strict=True):
         yield Series("operator_records_total", (part.name, name), count)
-    yield Series("slow_batches_total", (part.name,), part.slow)
+    yield Series("slow_batches_total", (part.name,), slow)
     yield Series("task_retries_total", (part.name,), part.retries)
 
 

@@ -1,0 +1,89 @@
+"""Rates and curves of an instance: counters looked at once a second, and what they say about the last seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from kstream.observe.catalogue import DURATIONS, LATENCIES
+from kstream.observe.instruments import quantile
+from kstream.observe.merging import Merged
+from kstream.observe.status import Point
+
+WINDOW: Final = 5.0
+"""Seconds over which rates are taken: long enough to be calm, short enough to show what happens."""
+KEPT: Final = 600
+"""Points of history, one a second."""
+
+_Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Look:
+    at: float
+    counters: dict[str, dict[_Labels, float]]
+    latency: list[int]
+    checkpoints: list[int]
+    checkpoint_seconds: float
+
+
+class History:
+    """`look` once a second; everything else is about what was seen by then."""
+
+    def __init__(self) -> None:
+        self._looks: deque[_Look] = deque()
+        self.points: deque[Point] = deque(maxlen=KEPT)
+
+    def look(self, now: float, merged: Merged) -> None:
+        """`now` is monotonic."""
+        counters: dict[str, dict[_Labels, float]] = {}
+        latency, checkpoints, seconds = [0] * (len(LATENCIES) + 1), [0] * (len(DURATIONS) + 1), 0.0
+        for metric, series in merged.families():
+            if metric.kind == "counter":
+                counters[metric.name] = {one.labels: one.value for one in series}
+            elif metric.name == "record_e2e_latency_seconds":
+                for one in series:
+                    latency = [have + more for have, more in zip(latency, one.buckets or latency, strict=True)]
+            elif metric.name == "checkpoint_duration_seconds":
+                checkpoints, seconds = list(series[0].buckets or checkpoints), series[0].value
+        self._looks.append(_Look(now, counters, latency, checkpoints, seconds))
+        while len(self._looks) > 2 and now - self._looks[1].at >= WINDOW:
+            self._looks.popleft()
+
+    def totals(self, name: str) -> dict[_Labels, float]:
+        """Of each series of a counter, since the instance was started."""
+        return self._looks[-1].counters.get(name, {}) if self._looks else {}
+
+    def total(self, name: str) -> float:
+        return sum(self.totals(name).values())
+
+    def rates(self, name: str) -> dict[_Labels, float]:
+        """Per second, of each series of a counter. New series count from zero."""
+        if len(self._looks) < 2:
+            return {}
+        first, last = self._looks[0], self._looks[-1]
+        before, seconds = first.counters.get(name, {}), last.at - first.at
+        return {
+            labels: max(0.0, value - before.get(labels, 0.0)) / seconds
+            for labels, value in last.counters.get(name, {}).items()
+        }
+
+    def rate(self, name: str) -> float:
+        return sum(self.rates(name).values())
+
+    def latency(self, share: float) -> float | None:
+        """The latency (seconds) that this share of the records committed lately did not exceed."""
+        if len(self._looks) < 2:
+            return None
+        first, last = self._looks[0], self._looks[-1]
+        counts = [now - then for now, then in zip(last.latency, first.latency, strict=True)]
+        return quantile(LATENCIES, counts, share)
+
+    def checkpoint_seconds(self) -> float | None:
+        """Mean duration of the checkpoints of the last second or so."""
+        if len(self._looks) < 2:
+            return None
+        before, last = self._looks[-2], self._looks[-1]
+        count = sum(last.checkpoints) - sum(before.checkpoints)
+        return (last.checkpoint_seconds - before.checkpoint_seconds) / count if count > 0 else None
