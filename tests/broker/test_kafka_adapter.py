@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pytest
-from confluent_kafka import KafkaError
 
 from kstream.errors import (
     AbortRequired,
@@ -24,7 +23,6 @@ from kstream.errors import (
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka.admin import KafkaAdmin
 from kstream.runtime.kafka.consumer import KafkaConsumer
-from kstream.runtime.kafka.problems import Trouble, is_fenced
 from kstream.runtime.kafka.producer import KafkaProducer
 from kstream.types import (
     BEGINNING,
@@ -847,29 +845,6 @@ def test_a_group_that_never_was_has_committed_nothing(admin: KafkaAdmin, topic: 
 
 
 # ---- no broker
-
-
-def test_the_same_passing_error_is_logged_every_ten_seconds_with_its_count(caplog: pytest.LogCaptureFixture) -> None:
-    clock = [0.0]
-    trouble = Trouble("consumer m", lambda: clock[0])
-    down, slow = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 down"), KafkaError(KafkaError._TIMED_OUT, "slow")
-    with caplog.at_level(logging.WARNING, "kstream.kafka"):
-        for clock[0] in (0.0, 1.0, 2.0, 9.9, 10.5, 11.0):
-            trouble(down)
-        trouble(slow)
-    assert [record.getMessage() for record in caplog.records] == [
-        "consumer m: _ALL_BROKERS_DOWN: 1/1 down",
-        "consumer m: _ALL_BROKERS_DOWN: 1/1 down (3 more in the last 10 s)",
-        "consumer m: _TIMED_OUT: slow",
-    ]
-    assert trouble.take() is None
-    trouble(KafkaError(KafkaError._AUTHENTICATION, "bad password"))
-    trouble(KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", True))
-    trouble(KafkaError(KafkaError._AUTHENTICATION, "bad password"))
-    for _ in range(2):
-        error = trouble.take()
-        assert error is not None
-        assert is_fenced(error)
 
 
 def test_an_unreachable_broker_is_named_in_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
 
+import kstream
+from kstream.errors import ConfigError
 from kstream.observe import logs
 
 
@@ -58,3 +61,100 @@ def test_configured_again_replaces() -> None:
     text = second.getvalue()
     assert "yes" in text and "offset" in text and "instance" in text and "a-1" in text
     assert "\x1b" not in text
+
+
+# ---- markers, levels, what is bound
+
+
+def test_markers_merge_with_other_fields() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream)
+    log = logging.getLogger("x")
+    log.info("sold", extra=kstream.BUSINESS)
+    log.info("sold", extra=kstream.BUSINESS | {"order": 5})
+    log.info("restored", extra=kstream.PERFORMANCE | {"seconds": 1.5})
+    assert [(line["marker"], line.get("order"), line.get("seconds")) for line in lines(stream)] == [
+        ("BUSINESS", None, None),
+        ("BUSINESS", 5, None),
+        ("PERFORMANCE", None, 1.5),
+    ]
+
+
+def test_what_is_bound_later_is_in_later_lines() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream, app="bids")
+    logging.getLogger("x").info("before")
+    logs.bind(instance="a-1")
+    logging.getLogger("x").info("after")
+    logging.getLogger("x").info("its own", extra={"instance": "other"})
+    assert [line.get("instance") for line in lines(stream)] == [None, "a-1", "other"]
+    assert all(line["app"] == "bids" for line in lines(stream))
+
+
+def test_levels_change_at_run_time() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream)
+    talkative = logging.getLogger("talkative.one")
+    try:
+        talkative.debug("no")
+        logs.set_level("debug", "talkative")
+        talkative.debug("yes")
+        logging.getLogger("other").debug("no")
+        logs.set_level("ERROR")
+        logging.getLogger("other").warning("no")
+        talkative.debug("yes, it has a level of its own")
+    finally:
+        logging.getLogger("talkative").setLevel(logging.NOTSET)
+    assert [line["message"] for line in lines(stream)] == ["yes", "yes, it has a level of its own"]
+
+
+@pytest.mark.parametrize("level", ["LOUD", "", "10", "NOTSET"])
+def test_a_level_that_is_none_is_refused_in_one_line(level: str) -> None:
+    before = logging.getLogger().level
+    with pytest.raises(ConfigError) as caught:
+        logs.set_level(level)
+    assert str(caught.value) == f"log level: {level!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL"
+    assert logging.getLogger().level == before
+
+
+# ---- for the status page
+
+
+def test_errors_are_kept_until_they_are_taken_and_warnings_counted() -> None:
+    logs.configure("INFO", "json", io.StringIO(), worker=3)
+    logs.recent()
+    before = logs.counts()
+    log = logging.getLogger("kstream.some")
+    log.info("nothing")
+    log.warning("careful")
+    try:
+        raise ValueError("boom")
+    except ValueError:
+        log.exception("record %d failed", 7, extra={"task": "clicks/1"})
+    log.critical("worse")
+    first, second = logs.recent()
+    assert (first.text, first.worker, first.task, first.logger) == ("record 7 failed", 3, "clicks/1", "kstream.some")
+    assert first.trace is not None and first.trace.endswith("ValueError: boom")
+    assert abs(first.at - time.time()) < 60
+    assert (second.text, second.task, second.trace) == ("worse", None, None)
+    assert logs.recent() == []
+    counted = {level: count - before.get(level, 0) for level, count in logs.counts().items()}
+    assert counted == {"WARNING": 1, "ERROR": 1, "CRITICAL": 1}
+
+
+def test_only_the_latest_errors_are_kept() -> None:
+    logs.configure("INFO", "json", io.StringIO())
+    logs.recent()
+    for number in range(60):
+        logging.getLogger("x").error("error %d", number)
+    assert [one.text for one in logs.recent()] == [f"error {number}" for number in range(10, 60)]
+
+
+def test_arguments_that_do_not_fit_cost_a_line_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logging.getLogger().handlers.clear()  # pytest's own would raise
+    logs.configure("INFO", "json", stream)
+    logging.getLogger("x").error("%d", "not a number")
+    logging.getLogger("x").error("fine")
+    assert [line["message"] for line in lines(stream)] == ["fine"]
+    assert "TypeError" in capsys.readouterr().err

@@ -1,0 +1,105 @@
+"""Errors that librdkafka gets over, its own lines among them: a sensible level, and not a flood."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError
+
+from kstream.observe.throttle import Throttle
+from kstream.runtime.kafka import KafkaClients, KafkaOptions
+from kstream.runtime.kafka.options import logger
+from kstream.runtime.kafka.problems import ClientLines, Trouble, is_fenced
+from kstream.testing import ManualClock
+from kstream.types import TopicPartition
+
+
+@pytest.fixture
+def clock() -> Iterator[ManualClock]:
+    """Moves the throttle of the Kafka clients' logger, which is a new one."""
+    clock, before = ManualClock(), logger.filters[:]
+    assert [type(one) for one in before] == [ClientLines, Throttle]
+    logger.filters[:] = [ClientLines(), Throttle(clock=clock.monotonic)]
+    yield clock
+    logger.filters[:] = before
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records if record.name == logger.name]
+
+
+def test_the_same_passing_error_is_logged_every_ten_seconds_with_its_count(
+    caplog: pytest.LogCaptureFixture, clock: ManualClock
+) -> None:
+    trouble = Trouble("consumer m")
+    down, slow = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 down"), KafkaError(KafkaError._TIMED_OUT, "slow")
+    with caplog.at_level(logging.WARNING, logger.name):
+        for step in (0.0, 1.0, 1.0, 7.9, 0.6, 0.5):
+            clock.advance(step)
+            trouble(down)
+        trouble(slow)
+    assert logged(caplog) == [
+        ("WARNING", "consumer m: _ALL_BROKERS_DOWN: 1/1 down"),
+        ("WARNING", "consumer m: _ALL_BROKERS_DOWN: 1/1 down (3 more in the last 10 s)"),
+        ("WARNING", "consumer m: _TIMED_OUT: slow"),
+    ]
+
+
+def test_what_ends_a_client_is_kept() -> None:
+    trouble = Trouble("consumer m")
+    assert trouble.take() is None
+    trouble(KafkaError(KafkaError._AUTHENTICATION, "bad password"))
+    trouble(KafkaError(KafkaError.FENCED_INSTANCE_ID, "fenced", True))
+    trouble(KafkaError(KafkaError._AUTHENTICATION, "bad password"))
+    for _ in range(2):
+        error = trouble.take()
+        assert error is not None
+        assert is_fenced(error)
+
+
+def test_librdkafkas_lines_have_levels_that_fit(caplog: pytest.LogCaptureFixture, clock: ManualClock) -> None:
+    form, client = "%s [%s] %s", "kstream#consumer-1"
+    with caplog.at_level(logging.DEBUG, logger.name):
+        logger.error(form, "FAIL", client, "[thrd:b:1]: b:1: Connection refused")
+        logger.error(form, "ERROR", client, "b:1 failed")
+        logger.warning(form, "REQTMOUT", client, "timed out")
+        logger.critical(form, "FATAL", client, "fenced")
+        logger.error("one of ours")
+    assert logged(caplog) == [
+        ("DEBUG", f"FAIL [{client}] [thrd:b:1]: b:1: Connection refused"),
+        ("WARNING", f"ERROR [{client}] b:1 failed"),
+        ("WARNING", f"REQTMOUT [{client}] timed out"),
+        ("CRITICAL", f"FATAL [{client}] fenced"),
+        ("ERROR", "one of ours"),
+    ]
+    caplog.clear()
+    clock.advance(11)
+    with caplog.at_level(logging.INFO, logger.name):
+        logger.error(form, "FAIL", client, "[thrd:b:1]: b:1: Connection refused")
+    assert logged(caplog) == []
+
+
+def test_brokers_that_are_down_are_no_flood(caplog: pytest.LogCaptureFixture, clock: ManualClock) -> None:
+    """A real client that tries for a second: it connects many times over, and says so once."""
+
+    class Listener:
+        def assigned(self, partitions: object) -> dict[TopicPartition, int]:
+            return {}
+
+        def revoked(self, partitions: object) -> None: ...
+        def lost(self, partitions: object) -> None: ...
+
+    consumer = KafkaClients(
+        "127.0.0.1:1", KafkaOptions(raw={"reconnect.backoff.ms": "20", "reconnect.backoff.max.ms": "20"})
+    ).consumer("g", "m")
+    consumer.subscribe(["t"], Listener())
+    with caplog.at_level(logging.INFO, logger.name):
+        for _ in range(10):
+            consumer.poll(10, 0.1)
+        consumer.close()
+    lines = logged(caplog)
+    assert {level for level, _ in lines} == {"WARNING"}
+    assert len([text for _, text in lines if "Connection refused" in text]) == 1, lines
+    assert len(lines) <= 3, lines
