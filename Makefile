@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-long lint bench clean
+.PHONY: help setup lock demo test test-long lint bench tools clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -53,6 +53,9 @@ lint: setup ## ruff, mypy --strict, import-linter
 
 bench: setup ## the benchmark table, into benchmarks/RESULTS.md (ARGS=... for the benchmarks)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+tools: ## chromium, Prometheus and Alertmanager, which some tests need (Debian packages, as root or with sudo)
+	@sh scripts/tools.sh
 
 clean: ## remove what the targets above made (not the broker's jars in the user's cache)
 	rm -rf .venv .uv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

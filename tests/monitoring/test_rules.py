@@ -1,0 +1,106 @@
+"""Prometheus' and Alertmanager's files, judged by their own tools, and held to the catalogue and the runbook."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.expressions import problems
+from support.tools import tool
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "monitoring"
+RULES = MONITORING / "rules/kstream.yml"
+UNIT_TESTS = sorted((MONITORING / "rules/tests").glob("*.yml"))
+RUNBOOK = ROOT / "docs/runbook.md"
+RUNBOOK_URL = "https://github.com/kstream-py/kstream/blob/main/docs/runbook.md"
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+each_alert = pytest.mark.parametrize("name", ALERTS)
+
+
+def run(*command: object, cwd: Path = ROOT) -> str:
+    """What a tool prints; fails with it when the tool does."""
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# ---- the tools' own judgement
+
+
+def test_promtool_accepts_the_rules() -> None:
+    assert f"{len(rules())} rules found" in run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    assert "1 rule files found" in run(tool("promtool"), "check", "config", MONITORING / "prometheus.yml")
+
+
+def test_amtool_accepts_the_configuration() -> None:
+    assert "1 receivers" in run(tool("amtool"), "check-config", MONITORING / "alertmanager.yml")
+
+
+@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
+def test_the_rules_pass_their_unit_tests(file: Path) -> None:
+    assert "SUCCESS" in run(tool("promtool"), "test", "rules", file.name, cwd=file.parent)
+
+
+# ---- what the tools do not see
+
+
+def unit_tested() -> Iterator[tuple[str, bool]]:
+    """Alert and whether it has to fire, for each check in the unit tests."""
+    for file in UNIT_TESTS:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            for check in test["alert_rule_test"]:
+                yield check["alertname"], bool(check.get("exp_alerts"))
+
+
+@each_alert
+def test_an_alert_is_unit_tested_firing_and_silent(name: str) -> None:
+    assert {fires for alert, fires in unit_tested() if alert == name} == {True, False}
+
+
+@each_alert
+def test_an_alert_says_what_an_operator_needs(name: str) -> None:
+    alert = ALERTS[name]
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+
+
+@each_alert
+def test_an_alert_leads_to_its_section_of_the_runbook(name: str) -> None:
+    assert ALERTS[name]["annotations"]["runbook_url"] == f"{RUNBOOK_URL}#{name.lower()}"
+    sections = re.split(r"(?m)^## ", RUNBOOK.read_text())
+    (section,) = [text for text in sections if text.startswith(f"{name}\n")]
+    for part in ("**Symptom.**", "**Meaning.**", "**Look at.**", "**Do.**"):
+        assert part in section, part
+
+
+def test_the_runbook_has_no_alert_that_is_not_there() -> None:
+    titles = re.findall(r"(?m)^## (\w+)$", RUNBOOK.read_text())
+    assert sorted(titles) == sorted(ALERTS)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None:
+    recorded = {one["record"] for one in rules() if "record" in one}
+    assert problems(rule["expr"], recorded) == []
+
+
+def test_recorded_series_are_used() -> None:
+    expressions = "\n".join(alert["expr"] for alert in ALERTS.values())
+    for rule in rules():
+        assert "alert" in rule or rule["record"] in expressions
