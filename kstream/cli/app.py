@@ -108,6 +108,38 @@ def status(
 
 
 @commands.command()
+def lag(
+    target: Target,
+    most: Annotated[int | None, typer.Option("--max", min=0, metavar="N", help="Status 1 when more wait.")] = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show what waits in an app's inputs, running or not, from its committed offsets."""
+    from kstream.cli import lag as command
+    from kstream.cli.operate import subject
+
+    return command.run(subject(target, bootstrap_servers, set_ or [], config), as_json=as_json, most=most)
+
+
+@commands.command("config")
+def config_(
+    target: OptionalTarget = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only those that are not at their defaults.")] = False,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> None:
+    """Show every setting: its value, where it comes from and what it is. Secrets are hidden."""
+    from kstream.cli import config as command
+    from kstream.cli.operate import subject
+
+    command.run(subject(target, bootstrap_servers, set_ or [], config), changed=changed, as_json=as_json)
+
+
+@commands.command()
 def broker(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of 127.0.0.1 (default: a free one).")] = None,
     data_dir: Annotated[

@@ -47,3 +47,23 @@ def size(value: object) -> int:
     if match is None or unit not in _FOLDED:
         raise ValueError(f"is not {SIZE}")
     return int(float(match[1]) * _FOLDED[unit])
+
+
+def show_seconds(value: float) -> str:
+    """A duration in its largest fitting unit, as `seconds` reads it: 200ms, 1.5s, 5m, 1d."""
+    for unit, factor in reversed(_SECONDS.items()):
+        if value >= factor and _few_digits(value / factor):
+            return f"{value / factor:.12g}{unit}"
+    return f"{value * 1000:.12g}ms" if 0 < value < 1 else f"{value:.12g}s"
+
+
+def show_size(value: int) -> str:
+    """A size in the largest unit that divides it, as `size` reads it: 512MiB, 1048588B."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if value and value % _BYTES[unit] == 0:
+            return f"{value // _BYTES[unit]}{unit}"
+    return f"{value}B"
+
+
+def _few_digits(value: float) -> bool:
+    return value * 2 == round(value * 2)

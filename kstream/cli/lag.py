@@ -1,0 +1,204 @@
+"""`kstream lag`: what waits in an app's inputs, counted from the committed offsets; the app need not run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from kstream.cli import human
+from kstream.cli.operate import Subject
+from kstream.errors import AbortRequired, KafkaUnavailable, TopicError
+from kstream.observe.status import InstanceStatus
+from kstream.runtime.announce import read_instances
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.naming import Identity
+from kstream.topology import Topology
+from kstream.types import AdminClient, Clients, TopicPartition
+
+TIMEOUT: Final = 15.0
+RETRY_SECONDS: Final = 0.05
+"""Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
+
+
+class PartitionLag(msgspec.Struct):
+    """One input partition.
+
+    Attributes:
+        committed: offset of the next record to process; None when the app never committed there.
+        lag: records from there to `end`. Gaps in the offsets (the ends of transactions, compaction) count as records,
+            but a partition in which nothing else is left has no lag.
+        waiting: timestamp of the first record that waits, seconds since the epoch; None when none does.
+        owner: `instance/worker` that has it, as announced.
+    """
+
+    topic: str
+    partition: int
+    internal: bool
+    committed: int | None
+    end: int
+    lag: int
+    waiting: float | None = None
+    owner: str | None = None
+
+
+class Lag(msgspec.Struct):
+    """All inputs of an app. `at` is when they were looked at, `seconds` by how much the oldest waiting record waits."""
+
+    app: str
+    group: str
+    at: float
+    total: int
+    seconds: float
+    partitions: list[PartitionLag]
+
+
+def run(on: Subject, *, as_json: bool, most: int | None) -> int:
+    """The command. Returns 1 when the total is above `most`, else 0."""
+    assert on.app is not None
+    found = measure(on.app.topology(), on)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+    else:
+        human.console().print(screen(found, on.servers))
+    return 0 if most is None or found.total <= most else 1
+
+
+def measure(topology: Topology, on: Subject) -> Lag:
+    """Asks the cluster.
+
+    Raises:
+        TopicError: an input does not exist.
+        KafkaUnavailable: no answer in time.
+    """
+    group = Identity(topology.app, "", 0).group
+    admin = on.clients.admin()
+    try:
+        rows = _offsets(topology, admin, group, on)
+    finally:
+        admin.close()
+    _look_at_first(rows, KafkaClients(on.servers, replace(on.options, raw={**on.options.raw, **_ONE_RECORD})))
+    owners = _owners(read_instances(on.clients, topology.app, TIMEOUT))
+    now = time.time()
+    for row in rows:
+        row.owner = owners.get(TopicPartition(row.topic, row.partition))
+    oldest = min((row.waiting for row in rows if row.waiting is not None), default=now)
+    return Lag(topology.app, group, now, sum(row.lag for row in rows), max(now - oldest, 0.0), rows)
+
+
+def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) -> list[PartitionLag]:
+    inputs = {source.topic.name: source.topic.internal for part in topology.parts for source in part.sources}
+    topics = admin.topics(TIMEOUT)
+    if missing := [name for name in inputs if name not in topics]:
+        raise TopicError(
+            f"{topology.app} reads topics that are not at {on.servers}: {', '.join(missing)}; they are made when the"
+            " app is started, if auto_create_topics allows, or look at another cluster with --bootstrap-servers"
+        )
+    at = [TopicPartition(name, number) for name in inputs for number in range(topics[name].partitions)]
+    starts, ends = admin.start_offsets(at), admin.end_offsets(at)
+    committed = _committed(admin, group, at)
+    try:
+        first, last = starts.result(TIMEOUT), ends.result(TIMEOUT)
+    except FutureTimeout:
+        raise KafkaUnavailable(f"Kafka at {on.servers} does not say where its topics end: try again") from None
+    rows = []
+    for one in at:
+        known = committed[one]
+        offset = None if known is None else known[0]
+        # Records below the start are deleted: they wait for nobody. Without an offset the app begins where
+        # auto_offset_reset says.
+        begin = first[one] if offset is None else max(offset, first[one])
+        if offset is None and on.settings.auto_offset_reset == "latest":
+            begin = last[one]
+        lag = max(last[one] - begin, 0)
+        rows.append(PartitionLag(one.topic, one.partition, inputs[one.topic], offset, last[one], lag))
+    return rows
+
+
+def _committed(
+    admin: AdminClient, group: str, at: Sequence[TopicPartition]
+) -> Mapping[TopicPartition, tuple[int, str] | None]:
+    """Asked again while a transaction is pending on them, as one is now and then in an app that runs."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return admin.committed(group, at).result(TIMEOUT)
+        except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"the committed offsets of group {group} cannot be read: {error}") from error
+        time.sleep(RETRY_SECONDS)
+
+
+_ONE_RECORD: Final = {
+    "consumer.queued.min.messages": "1",
+    "consumer.max.partition.fetch.bytes": "2048",
+    "consumer.fetch.wait.max.ms": "100",
+}
+
+
+def _look_at_first(rows: Sequence[PartitionLag], clients: Clients) -> None:
+    """Reads the first waiting record of each partition, for its timestamp. Where there is none before the end, what
+    is left are ends of transactions, and there is no lag."""
+    left = {TopicPartition(row.topic, row.partition): row for row in rows if row.lag}
+    reader = clients.reader()
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        reader.assign({at: row.end - row.lag for at, row in left.items()})
+        while left and time.monotonic() < deadline:
+            polled = reader.poll(10_000, 0.5)
+            for fetch in polled.fetches:
+                if (row := left.pop(fetch.at, None)) is not None:
+                    row.waiting = fetch.timestamps()[0] / 1000
+                    row.lag = max(row.end - fetch.first_offset, 1)
+            for at in polled.ends:
+                if (row := left.pop(at, None)) is not None and polled.ends[at] >= row.end:
+                    row.lag = 0
+    finally:
+        reader.close()
+
+
+def _owners(instances: Sequence[InstanceStatus]) -> dict[TopicPartition, str]:
+    return {
+        TopicPartition(one.topic, one.partition): f"{instance.instance}/{task.worker}"
+        for instance in instances
+        if instance.state != "silent"
+        for task in instance.tasks
+        for one in task.inputs
+    }
+
+
+# ---- how it looks
+
+
+def screen(found: Lag, servers: str) -> RenderableType:
+    table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", ">WAITING", "OWNER")
+    for topic in dict.fromkeys(row.topic for row in found.partitions):
+        for row in found.partitions:
+            if row.topic == topic:
+                _row(table, row, found.at)
+    internal = Text("* internal: made and purged by the app", style="dim")
+    waiting = f", the oldest for {human.span(found.seconds)}" if found.seconds else ""
+    total = Text(f"{human.plural(found.total, 'record')} wait{waiting}", style="bold")
+    title = Text.assemble((f"{found.app} on {servers}", "bold"), (f"  group {found.group}", "dim"))
+    notes = [internal] if any(row.internal for row in found.partitions) else []
+    return Group(title, "", table, *notes, "", total)
+
+
+def _row(table: Table, row: PartitionLag, now: float) -> None:
+    table.add_row(
+        row.topic + ("*" if row.internal else ""),
+        str(row.partition),
+        "never" if row.committed is None else f"{row.committed:,}",
+        f"{row.end:,}",
+        Text(f"{row.lag:,}", style="yellow" if row.lag else ""),
+        "-" if row.waiting is None else human.span(max(now - row.waiting, 0.0)),
+        row.owner or "-",
+    )

@@ -1,0 +1,41 @@
+"""The settings as they may be seen, by the page's API and `kstream config`: in people's units, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kstream.config import Settings, about, redact
+from kstream.config.units import show_seconds, show_size
+from kstream.observe.status import SettingStatus
+
+_KAFKA: Final = "kafka"
+
+
+def setting_rows(settings: Settings, sources: Mapping[str, str]) -> list[SettingStatus]:
+    """Every setting, in the order of the reference page; each librdkafka key is a row of its own.
+
+    Args:
+        sources: where each came from, by name (`resolve_settings`); those not in it count as defaults.
+    """
+    rows = []
+    for name, setting in about().items():
+        value = redact(name, getattr(settings, name))
+        if name == _KAFKA and value:
+            for key, one in value.items():
+                name = f"{_KAFKA}.{key}"
+                rows.append(SettingStatus(name, str(one), sources.get(name, "default"), setting.doc))
+        else:
+            rows.append(SettingStatus(name, _shown(value, setting.unit), sources.get(name, "default"), setting.doc))
+    return rows
+
+
+def _shown(value: Any, unit: str) -> str:
+    """As it may be given again; nothing for what is not set."""
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if unit == "seconds":
+        return show_seconds(value)
+    return show_size(value) if unit == "bytes" else str(value)
