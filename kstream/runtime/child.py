@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def make_worker(
     """A worker on the real Kafka with the real backends. `app` has `topology()` and `lifespan_function`."""
     limit = MemoryLimit(settings.memory_backend_limit)
     memory = RocksMemory(settings.state_memory // 4, settings.state_memory // 4)
+    options = options_from(settings, identity.member)
+    options = replace(options, statistics_interval=settings.kafka_statistics_interval)  # workers poll their clients
 
     def backends(directory: Path, stores: Any) -> Backend:
         if not stores or settings.backend == "memory":
@@ -65,7 +68,7 @@ def make_worker(
             partitions=partitions,
             settings=settings,
             identity=identity,
-            clients=KafkaClients(settings.bootstrap_servers, options_from(settings, identity.member)),
+            clients=KafkaClients(settings.bootstrap_servers, options),
             clock=SystemClock(),
             backends=backends,
             lifespan=app.lifespan_function,

@@ -120,10 +120,19 @@ class KafkaConsumer:
     ones are assigned, with the offsets that the listener says, paused. Nothing arrives from them before `resume`.
     """
 
-    def __init__(self, servers: str, options: KafkaOptions, group: str | None = None, member: str | None = None):
+    def __init__(
+        self,
+        servers: str,
+        options: KafkaOptions,
+        group: str | None = None,
+        member: str | None = None,
+        statistics: Callable[[str], None] | None = None,
+    ) -> None:
         self._servers = servers
         self._trouble = Trouble(f"consumer {member or 'of changelogs'}")
         config = options.consumer(servers, group, member) | {"error_cb": self._trouble}
+        if statistics is not None:
+            config["stats_cb"] = statistics
         self._consumer = make(confluent_kafka.Consumer, config)
         self._group = group
         self._listener: RebalanceListener | None = None

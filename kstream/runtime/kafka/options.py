@@ -31,6 +31,7 @@ class KafkaOptions:
         auto_offset_reset: where a position that is not in the log (any more) leads: earliest, latest, or error, which
             raises TopicError from `poll`. Where reading starts at first is the runtime's business.
         client_id: shown in the brokers' logs and quotas.
+        statistics_interval: seconds between librdkafka's statistics of consumers and producers; 0 for none.
         raw: librdkafka's settings by their names, for all clients (`security.protocol`) or for one kind
             (`consumer.fetch.wait.max.ms`, `producer.`, `admin.`). They come last, except those of `OURS`.
 
@@ -47,6 +48,7 @@ class KafkaOptions:
     producer_memory: int = 256 << 20
     auto_offset_reset: Literal["earliest", "latest", "error"] = "earliest"
     client_id: str = "kstream"
+    statistics_interval: float = 0.0
     raw: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class KafkaOptions:
             # idle topic that is this long (500 ms by default).
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,
+            "statistics.interval.ms": round(self.statistics_interval * 1000),
             **self.common(servers, "consumer"),
             "group.id": group or "kstream-reader",
             **({"group.instance.id": member} if member else {}),
@@ -116,6 +119,7 @@ class KafkaOptions:
             "batch.num.messages": 100_000,
             "queue.buffering.max.messages": 2_000_000,
             "queue.buffering.max.kbytes": max(self.producer_memory >> 10, 1),
+            "statistics.interval.ms": round(self.statistics_interval * 1000),
             **self.common(servers, "producer"),
             **(transactional if transactional_id else {}),
             "acks": "all",

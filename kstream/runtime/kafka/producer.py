@@ -38,13 +38,21 @@ class KafkaProducer:
 
     produce: Produce
 
-    def __init__(self, servers: str, options: KafkaOptions, transactional_id: str | None) -> None:
+    def __init__(
+        self,
+        servers: str,
+        options: KafkaOptions,
+        transactional_id: str | None,
+        statistics: Callable[[str], None] | None = None,
+    ) -> None:
         self._servers, self._id = servers, transactional_id
         self._timeout = options.transaction_timeout
         self._began = 0.0
         self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip())
         self._failures: dict[KafkaError | None, Message | None] = {}
         config = options.producer(servers, transactional_id) | {"error_cb": self._trouble}
+        if statistics is not None:
+            config["stats_cb"] = statistics
         if transactional_id is None:
             config["on_delivery"] = self._failures.setdefault  # (None, message) for those that were delivered
         self._producer: confluent_kafka.Producer | None = make(confluent_kafka.Producer, config)
