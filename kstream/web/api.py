@@ -1,0 +1,132 @@
+"""The routes: health, metrics, what the page shows, and the few actions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kstream.errors import ConfigError
+from kstream.observe.observed import Observed
+from kstream.observe.status import Health
+from kstream.web.answers import Json, failure
+from kstream.web.feed import Feed
+from kstream.web.guard import Guard
+
+LOGGER = logging.getLogger(__name__)
+STATIC: Final = Path(__file__).parent / "static"
+PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
+    """What `/api/log-level` is sent. Without `logger` it is the level of all."""
+
+    level: str
+    logger: str | None = None
+
+
+def make_app(observed: Observed, token: str, feed: Feed | None = None) -> Starlette:
+    """The ASGI application of one instance; all but health, metrics and the empty page need the bearer `token`."""
+    return Starlette(
+        routes=[*_open_routes(observed), *_data_routes(observed, feed or Feed(observed)), *_action_routes(observed)],
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={HTTPException: _refused, ConfigError: _not_accepted, Exception: _failed},
+    )
+
+
+def _open_routes(observed: Observed) -> list[BaseRoute]:
+    async def metrics(_: Request) -> Response:
+        return Response(observed.metrics(), headers={"content-type": PROMETHEUS})
+
+    async def page(_: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    return [
+        Route("/live", _probe(observed.live)),
+        Route("/ready", _probe(observed.ready)),
+        Route("/startup", _probe(observed.started)),
+        Route("/metrics", metrics),
+        Route("/", page),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+def _data_routes(observed: Observed, feed: Feed) -> list[BaseRoute]:
+    return [
+        Route("/api/status", _get(observed.status)),
+        Route("/api/instances", _get(observed.instances)),
+        Route("/api/graph", _get(observed.graph)),
+        Route("/api/history", _get(observed.history)),
+        Route("/api/settings", _get(observed.settings)),
+        Route("/api/events", feed, methods=["GET"]),
+    ]
+
+
+def _action_routes(observed: Observed) -> list[BaseRoute]:
+    async def pause(_: Request) -> Response:
+        LOGGER.warning("paused by request")
+        observed.pause()
+        return Json({"paused": True})
+
+    async def resume(_: Request) -> Response:
+        LOGGER.warning("resumed by request")
+        observed.resume()
+        return Json({"paused": False})
+
+    async def log_level(request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await request.body(), type=LogLevel)
+        except msgspec.DecodeError as error:
+            return failure(400, f'{error}; send {{"level": "DEBUG"}}, or {{"level": "DEBUG", "logger": "name"}}')
+        observed.set_log_level(wanted.level, wanted.logger or None)
+        LOGGER.warning("log level set to %s by request", wanted.level, extra={"of": wanted.logger or "all"})
+        return Json(wanted)
+
+    return [
+        Route("/api/pause", pause, methods=["POST"]),
+        Route("/api/resume", resume, methods=["POST"]),
+        Route("/api/log-level", log_level, methods=["POST"]),
+    ]
+
+
+def _get(ask: Callable[[], Any]) -> Endpoint:
+    async def answer(_: Request) -> Response:
+        return Json(ask())
+
+    return answer
+
+
+def _probe(ask: Callable[[], Health]) -> Endpoint:
+    async def answer(_: Request) -> Response:
+        health = ask()
+        return Json({"status": "ok" if health.ok else "failing", "reasons": health.reasons}, 200 if health.ok else 503)
+
+    return answer
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    message = {404: f"there is no {request.url.path}", 405: f"{request.url.path} does not take {request.method}"}
+    return failure(error.status_code, message.get(error.status_code, error.detail), error.headers)
+
+
+async def _not_accepted(_: Request, error: Exception) -> Response:
+    return failure(400, str(error))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A defect here or in the instance. Starlette logs nothing of it by itself; uvicorn logs the traceback."""
+    return failure(500, f"{request.url.path} failed with {type(error).__name__}; the log has the trace")

@@ -1,0 +1,79 @@
+"""An instance that can be looked at: its observer, the announcements through Kafka, and the web server."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from kstream.config import Settings
+from kstream.runtime.announce import Announcer, quiet
+from kstream.runtime.child import options_from
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.observer import Observer
+from kstream.runtime.supervisor import Supervisor
+from kstream.topology import Topology
+from kstream.web.server import WebServer
+from kstream.web.token import FILE, token_for
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def observed(
+    supervisor: Supervisor, topology: Topology, settings: Settings, instance: str, sources: Mapping[str, str]
+) -> Iterator[Observer]:
+    """Observes, announces and serves the instance, as the settings say, until the block ends.
+
+    Args:
+        sources: where each setting comes from, for the page.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    observer = Observer(supervisor, topology, settings, instance, sources=sources)
+    server = _serve(observer, settings) if settings.web else None
+    announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
+    try:
+        yield observer
+    finally:
+        if announcer is not None:
+            announcer.stop()
+        if server is not None:
+            server.stop()
+
+
+def _serve(observer: Observer, settings: Settings) -> WebServer:
+    token = token_for(settings.web_token, Path(settings.state_dir))
+    server = WebServer(observer, token, settings.web_host, settings.web_port)
+    server.start()
+    observer.url = settings.web_url or _url_for_others(server, settings.web_host)
+    if sys.stderr.isatty():  # somebody sits there: the link lets them in
+        log.info("status page: %s/#token=%s", server.url, token)
+    else:
+        where = "web_token" if settings.web_token else Path(settings.state_dir) / FILE
+        log.info("status page: %s (its token: %s)", server.url, where)
+    return server
+
+
+def _url_for_others(server: WebServer, host: str) -> str:
+    """Served to this machine only, it is this machine's URL that is told; else that of the host's name."""
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    return server.url if local else f"http://{socket.gethostname()}:{server.port}"
+
+
+def _announce(observer: Observer, app: str, settings: Settings) -> Announcer:
+    clients = KafkaClients(settings.bootstrap_servers, quiet(options_from(settings, f"{app}-instances")))
+    announcer = Announcer(
+        clients, app, settings.announce_interval, observer.light_status, replication=settings.replication_factor
+    )
+    observer.others = announcer.others
+    announcer.start()
+    return announcer

@@ -1,0 +1,244 @@
+// The other sections: checkpoints, workers, stores, restore, errors, instances, settings.
+
+import { attribute, badge, h, keyed, loadBar, number, setLoad, text, TONES } from "./dom.js";
+import { Bars } from "./charts.js";
+import { ago, bytes, count, dateTime, duration, exact, NONE, percent, rate } from "./format.js";
+import { Table } from "./table.js";
+
+const child = (cell, make) => cell.firstChild ?? cell.appendChild(make());
+const data = (value, format, of) => (cell, row) => number(child(cell, () => h("data", {})), of(row), format(of(row)));
+const numeric = (id, label, format, of, title) => ({ id, label, numeric: true, value: of, show: data(id, format, of), title });
+const state = (of) => ({ id: "state", label: "State", value: of, show: (cell, row) => badge(child(cell, () => h("span", {})), of(row), TONES[of(row)] ?? "calm") });
+
+export class Checkpoints {
+  constructor(root) {
+    this.bars = new Bars(root);
+    this.table = new Table({
+      label: "Checkpoints",
+      key: (row) => `${row.at} ${row.worker}`,
+      sort: ["at", true],
+      empty: "No checkpoint yet.",
+      mark: (row) => (row.error ? "failed" : ""),
+      columns: [
+        { id: "at", label: "When", value: (row) => row.at, show: (cell, row) => text(cell, dateTime(row.at).slice(11)) },
+        numeric("worker", "Worker", String, (row) => row.worker),
+        numeric("seconds", "Duration", duration, (row) => row.seconds),
+        numeric("tasks", "Tasks", exact, (row) => row.tasks),
+        numeric("records", "Records", exact, (row) => row.records),
+        { id: "error", label: "Result", class: "why", value: (row) => row.error ?? "committed" },
+      ],
+    });
+    root.append(this.table.element);
+  }
+
+  update(status) {
+    this.bars.update(status.checkpoints);
+    this.table.update(status.checkpoints.slice(-200));
+  }
+}
+
+export class Workers {
+  constructor(root) {
+    this.table = new Table({
+      label: "Workers",
+      key: (row) => String(row.index),
+      sort: ["index"],
+      empty: "No worker processes.",
+      mark: (row) => (row.state === "running" ? "" : "failed"),
+      columns: [
+        numeric("index", "Worker", String, (row) => row.index),
+        state((row) => row.state),
+        numeric("rate", "Records/s", rate, (row) => row.rate),
+        { id: "load", label: "Load", value: (row) => row.busy + row.backpressured, title: "busy, backpressured",
+          show: (cell, row) => setLoad(child(cell, loadBar), row.busy, row.backpressured) },
+        numeric("tasks", "Tasks", exact, (row) => row.tasks),
+        numeric("cpu", "CPU", percent, (row) => row.cpu, "of one core"),
+        numeric("memory", "Memory", bytes, (row) => row.memory, "resident"),
+        numeric("restarts", "Restarts", exact, (row) => row.restarts),
+        { id: "note", label: "Last end", class: "why", value: (row) => row.last_error,
+          show: (cell, row) => text(cell, [row.last_error, row.restart_in === null ? null : `again in ${duration(row.restart_in)}`].filter(Boolean).join(", ")) },
+      ],
+    });
+    root.append(this.table.element);
+  }
+
+  update(status) {
+    this.table.update(status.workers);
+  }
+}
+
+export class Stores {
+  constructor(root) {
+    const ratio = (row) => (row.hits + row.misses ? row.hits / (row.hits + row.misses) : null);
+    this.table = new Table({
+      label: "Stores",
+      key: (row) => `${row.part} ${row.name}`,
+      sort: ["size", true],
+      empty: "This app keeps no state.",
+      columns: [
+        { id: "name", label: "Store", value: (row) => row.name, class: "name" },
+        { id: "part", label: "Sub-topology", value: (row) => row.part, class: "owner", show: (cell, row) => {
+          text(cell, row.part);
+          attribute(cell, "title", row.part);
+        } },
+        numeric("entries", "Entries", count, (row) => row.entries, "about, as the backend estimates"),
+        numeric("size", "Size", bytes, (row) => row.size, "about"),
+        numeric("hits", "Cache hits", percent, ratio, "keys of batches found live"),
+        { id: "largest", label: "Largest entries written", class: "largest", value: (row) => row.largest[0]?.[1] ?? null, show: showLargest },
+      ],
+    });
+    root.append(this.table.element);
+  }
+
+  update(status) {
+    this.table.update(status.stores);
+  }
+}
+
+/** The largest entry, the others behind a disclosure. Keys are the user's data: shown as text, whatever is in them. */
+function showLargest(cell, row) {
+  const words = ([key, size]) => `${key} (${bytes(size)})`;
+  if (row.largest.length < 2) {
+    cell.firstElementChild?.remove();
+    text(cell, row.largest.map(words).join("") || NONE);
+    return;
+  }
+  if (!cell.firstElementChild) cell.replaceChildren(h("details", {}, h("summary", {}), h("ol", {})));
+  const [summary, list] = cell.firstElementChild.children;
+  text(summary, `${words(row.largest[0])}, ${row.largest.length - 1} more`);
+  const items = row.largest.map((one, at) => ({ at, words: words(one) }));
+  keyed(list, items, (one) => one.at, () => h("li", {}), (node, one) => text(node, one.words));
+}
+
+export class Restore {
+  constructor(section) {
+    this.section = section;
+    this.bar = h("progress", { max: 1, "aria-label": "Restored" });
+    this.said = h("p", { id: "restore" });
+    this.stages = h("ul", { class: "stages" });
+    section.querySelector(".body").append(this.bar, this.said, h("details", {}, h("summary", {}, "Tasks"), this.stages));
+  }
+
+  update({ restore }) {
+    this.section.hidden = !restore.tasks;
+    if (!restore.tasks) return;
+    const total = restore.restored + restore.remaining;
+    if (total) attribute(this.bar, "value", restore.restored / total);
+    const left = restore.seconds_left === null ? "" : `, about ${duration(restore.seconds_left)}`;
+    text(this.said, `${restore.tasks} ${restore.tasks === 1 ? "task" : "tasks"}: ${exact(restore.restored)} of ${exact(total)} changelog records replayed, ${exact(restore.remaining)} left${left}.`);
+    keyed(this.stages, Object.entries(restore.stages), ([name]) => name, () => h("li", {}), (node, [name, words]) => text(node, `${name}: ${words}`));
+  }
+}
+
+export class Errors {
+  constructor(root) {
+    this.none = h("p", { class: "none" }, "No error since the start of this instance.");
+    this.list = h("ul", { class: "errors", id: "errors" });
+    root.append(this.none, this.list);
+  }
+
+  update(status) {
+    this.none.hidden = status.errors.length > 0;
+    const seen = new Map();
+    const items = [...status.errors].sort((a, b) => b.at - a.at).map((one) => {
+      const id = `${one.at} ${one.text}`;
+      seen.set(id, (seen.get(id) ?? 0) + 1);
+      return { id: `${id} ${seen.get(id)}`, one };
+    });
+    keyed(this.list, items, (item) => item.id, ({ one }) => this.make(one), (node, { one }) => this.fill(node, one, status.at));
+  }
+
+  make(error) {
+    const line = [h("time", {}), h("span", { class: "text" }), h("span", { class: "muted" })];
+    const head = error.trace
+      ? h("details", {}, h("summary", {}, ...line), h("pre", { tabindex: 0 }, error.trace))
+      : h("div", { class: "plain" }, ...line);
+    return h("li", {}, head);
+  }
+
+  fill(node, error, now) {
+    const [when, words, where] = node.querySelectorAll("time, .text, .muted");
+    text(when, ago(error.at, now));
+    attribute(when, "title", dateTime(error.at));
+    text(words, error.text);
+    text(where, [error.worker === null ? null : `worker ${error.worker}`, error.task, error.logger].filter((one) => one !== null && one !== "").join(" · "));
+  }
+}
+
+/** The address, when it is one a link may lead to: it comes from Kafka, where anybody may have written it. */
+function pageOf(url) {
+  try {
+    const parsed = new URL(url);
+    return ["http:", "https:"].includes(parsed.protocol) ? parsed.href : null;
+  } catch {
+    return null;
+  }
+}
+
+export class Instances {
+  constructor(root) {
+    this.table = new Table({
+      label: "Instances",
+      key: (row) => row.instance,
+      sort: ["instance"],
+      empty: "None was heard of yet.",
+      mark: (row) => (row.state === "silent" || !row.ready ? "failed" : ""),
+      columns: [
+        { id: "instance", label: "Instance", class: "name", value: (row) => row.instance, show: (cell, row) => this.name(cell, row) },
+        state((row) => row.state),
+        { id: "host", label: "Host", class: "owner", value: (row) => row.host },
+        { id: "version", label: "Version", value: (row) => row.version },
+        numeric("uptime", "Up", duration, (row) => row.at - row.started),
+        numeric("workers", "Workers", exact, (row) => row.workers.length),
+        numeric("tasks", "Tasks", exact, (row) => row.tasks.length),
+        numeric("rate", "Records/s", rate, (row) => row.totals.rate_in),
+        numeric("lag", "Lag", exact, (row) => row.totals.lag),
+        { id: "reasons", label: "Not ready because", class: "why", value: (row) => row.reasons.join("; ") || null },
+      ],
+    });
+    root.append(this.table.element);
+  }
+
+  update(instances, own) {
+    this.own = own;
+    this.table.update(instances);
+  }
+
+  name(cell, row) {
+    const url = row.instance === this.own ? null : pageOf(row.url);
+    const wanted = url ? "A" : "SPAN";
+    if (cell.firstChild?.nodeName !== wanted) cell.replaceChildren(url ? h("a", { target: "_blank", rel: "noopener noreferrer" }) : h("span", {}));
+    if (url) attribute(cell.firstChild, "href", url);
+    text(cell.firstChild, row.instance === this.own ? `${row.instance} (this one)` : row.instance);
+  }
+}
+
+export class Settings {
+  constructor(root) {
+    const search = h("input", { type: "search", placeholder: "Setting…", "aria-label": "Filter settings", oninput: () => refilter() });
+    const changed = h("input", { type: "checkbox", onchange: () => refilter() });
+    this.table = new Table({
+      label: "Settings",
+      key: (row) => row.name,
+      sort: ["name"],
+      empty: "No settings.",
+      mark: (row) => (row.source === "default" ? "other" : ""),
+      columns: [
+        { id: "name", label: "Setting", class: "code", value: (row) => row.name },
+        { id: "value", label: "Value", class: "code value", value: (row) => row.value },
+        { id: "source", label: "From", value: (row) => row.source },
+        { id: "doc", label: "Meaning", class: "why", value: (row) => row.doc },
+      ],
+    });
+    const refilter = () =>
+      this.table.filter((row) => {
+        const fits = `${row.name} ${row.value} ${row.source} ${row.doc}`.toLowerCase().includes(search.value.toLowerCase());
+        return fits && (!changed.checked || row.source !== "default");
+      });
+    root.append(h("div", { class: "tools" }, search, h("label", { class: "inline" }, changed, " changed only")), this.table.element);
+  }
+
+  update(settings) {
+    this.table.update(settings);
+  }
+}

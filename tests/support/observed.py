@@ -1,0 +1,390 @@
+"""An instance to look at that needs no Kafka: numbers that move with the clock, always consistent with each other.
+
+Everything is computed from the time, so status, history and metrics of one moment agree; `freeze()` holds the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstream.config import Settings, about
+from kstream.errors import ConfigError
+from kstream.observe.status import (
+    CheckpointStatus,
+    ErrorStatus,
+    Graph,
+    GraphEdge,
+    GraphNode,
+    Health,
+    InputStatus,
+    InstanceStatus,
+    Point,
+    RestoreStatus,
+    SettingStatus,
+    StoreStatus,
+    TaskStatus,
+    Totals,
+    WorkerStatus,
+)
+
+APP = "flights"
+TRACE = """Traceback (most recent call last):
+  File "services/flights/app.py", line 61, in delays
+    minutes = int(flight.arrival_delay)
+ValueError: invalid literal for int() with base 10: '<b>NA</b>'
+"""
+EVIL = '<img src=x onerror="window.hacked=1">&quot;\''
+"""A key that would run as a script if the page did not escape it."""
+
+# sub-topology -> its operators: (kind, label, stores); the first reads, the last writes
+PARTS: dict[str, list[tuple[str, str, list[str]]]] = {
+    "flights": [
+        ("source", "flights", []),
+        ("filter", "not-cancelled", []),
+        ("map", "delay", []),
+        ("rekey", "by-route", []),
+        ("agent", "notify-late", ["seen"]),
+    ],
+    "flights-by-route-repartition": [
+        ("source", "flights-by-route-repartition", []),
+        ("aggregate", "route-delays", ["route-delays"]),
+        ("aggregate", "route-counts", ["route-counts"]),
+    ],
+    "weather": [("source", "weather", []), ("agent", "storms", ["storms", "stations"])],
+}
+TOPICS = ["flights", "weather", "flights-by-route-repartition", "route-delays", "route-counts", "late", "alerts"]
+EDGES = [
+    ("flights", "flights/source flights"),
+    ("flights/source flights", "flights/not-cancelled"),
+    ("flights/not-cancelled", "flights/delay"),
+    ("flights/delay", "flights/by-route"),
+    ("flights/delay", "flights/notify-late"),
+    ("flights/by-route", "flights-by-route-repartition"),
+    ("flights/notify-late", "late"),
+    ("flights-by-route-repartition", "flights-by-route-repartition/source flights-by-route-repartition"),
+    ("flights-by-route-repartition/source flights-by-route-repartition", "flights-by-route-repartition/route-delays"),
+    ("flights-by-route-repartition/source flights-by-route-repartition", "flights-by-route-repartition/route-counts"),
+    ("flights-by-route-repartition/route-delays", "route-delays"),
+    ("flights-by-route-repartition/route-counts", "route-counts"),
+    ("weather", "weather/source weather"),
+    ("weather/source weather", "weather/storms"),
+    ("weather/storms", "alerts"),
+]
+
+
+@dataclass
+class FakeObserved:
+    """An `Observed`. The tasks of all sub-topologies are dealt out over instances and their workers in turn.
+
+    Attributes:
+        restoring: the instance restores half of its tasks; failing: a task stops again and again, a worker was killed.
+        calls: what the actions were asked for.
+    """
+
+    partitions: int = 4
+    instance_count: int = 1
+    worker_count: int = 2
+    restoring: bool = False
+    failing: bool = False
+    killed: bool = False
+    paused: bool = False
+    log_level: str = "INFO"
+    started_at: float = field(default_factory=lambda: time.time() - 3723)
+    frozen: float | None = None
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    broken: bool = False
+
+    def now(self) -> float:
+        return time.time() if self.frozen is None else self.frozen
+
+    def freeze(self, at: float | None = None) -> None:
+        self.frozen = time.time() if at is None else at
+
+    # the protocol
+
+    def status(self) -> InstanceStatus:
+        if self.broken:
+            raise RuntimeError("the observer is broken")
+        status = self._light(0)
+        now = self.now()
+        status.checkpoints = self._checkpoints(now)
+        status.stores = self._stores(now)
+        status.errors = self._errors(now)
+        status.edges = self._edges(status.totals.rate_in)
+        return status
+
+    def instances(self) -> list[InstanceStatus]:
+        return [self.status(), *(self._light(index) for index in range(1, self.instance_count))]
+
+    def history(self) -> list[Point]:
+        last = math.floor(self.now())
+        first = max(math.ceil(self.started_at), last - 599)
+        return [self._point(float(at)) for at in range(first, last + 1)]
+
+    def graph(self) -> Graph:
+        nodes = [GraphNode(topic, "topic", topic, internal="repartition" in topic) for topic in TOPICS]
+        for part, operators in PARTS.items():
+            for kind, label, stores in operators:
+                name = f"{part}/source {label}" if kind == "source" else f"{part}/{label}"
+                nodes.append(GraphNode(name, kind, label, part, stores=stores))
+        return Graph(APP, list(PARTS), nodes, [GraphEdge(f"{a} -> {b}", a, b) for a, b in EDGES])
+
+    def settings(self) -> list[SettingStatus]:
+        values = Settings(workers=self.worker_count, kafka={"sasl.password": "secret", "sasl.mechanism": "PLAIN"})
+        sources = {"workers": "command line", "kafka": "kstream.toml", "commit_interval": "KSTREAM_COMMIT_INTERVAL"}
+        return [
+            SettingStatus(name, str(value), sources.get(name, "default"), about()[name].doc)
+            for name, value in values.redacted().items()
+        ]
+
+    def metrics(self) -> bytes:
+        status = self.status()
+        totals, app = status.totals, f'{{app="{APP}"'
+        lines = [
+            "# TYPE kstream_records_committed_total counter",
+            f'kstream_records_committed_total{app},topic="flights"}} {totals.committed}',
+            "# TYPE kstream_records_produced_total counter",
+            f'kstream_records_produced_total{app},topic="late"}} {totals.produced}',
+            "# TYPE kstream_checkpoints_total counter",
+            f"kstream_checkpoints_total{app}}} {totals.checkpoints}",
+            "# TYPE kstream_checkpoint_failures_total counter",
+            f'kstream_checkpoint_failures_total{app},reason="AbortRequired"}} {totals.checkpoint_failures}',
+            "# TYPE kstream_worker_restarts_total counter",
+            f'kstream_worker_restarts_total{app},reason="killed"}} {totals.restarts}',
+            "# TYPE kstream_consumer_lag_records gauge",
+        ]
+        for task in status.tasks:
+            for one in task.inputs:
+                lines.append(
+                    f'kstream_consumer_lag_records{app},topic="{one.topic}",partition="{one.partition}"}} {one.lag}'
+                )
+        return ("\n".join(lines) + "\n").encode()
+
+    def live(self) -> Health:
+        return Health(True)
+
+    def ready(self) -> Health:
+        reasons = self._reasons()
+        return Health(not reasons, reasons)
+
+    def started(self) -> Health:
+        return self.ready()
+
+    def pause(self) -> None:
+        self.calls.append(("pause",))
+        self.paused = True
+
+    def resume(self) -> None:
+        self.calls.append(("resume",))
+        self.paused = False
+
+    def set_log_level(self, level: str, logger: str | None) -> None:
+        if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ConfigError(f"log_level: {level!r} is none of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        self.calls.append(("log_level", level, logger))
+        if logger is None:
+            self.log_level = level
+
+    # what it is made of
+
+    def _reasons(self) -> list[str]:
+        reasons = []
+        if self.restoring:
+            reasons.append("7 tasks restore: 1,240,000 records are left, about 14 s")
+        if self.failing:
+            reasons.append("task flights/1 failed: ValueError: invalid literal for int()")
+        if self.killed:
+            reasons.append("worker 1 ended (signal 9) and is started again in 1.2 s")
+        if self.paused:
+            reasons.append("paused by request")
+        return reasons
+
+    def _light(self, index: int) -> InstanceStatus:
+        """What an instance announces through Kafka."""
+        now, reasons = self.now(), self._reasons() if index == 0 else []
+        state: Any = "running"
+        if index == 0 and reasons:
+            state = "paused" if self.paused else "restoring" if self.restoring else "degraded"
+        elif index and index == self.instance_count - 1 and self.failing:
+            state, reasons = "silent", ["not heard of for 17 s"]
+        tasks = self._tasks(index, now)
+        return InstanceStatus(
+            app=APP,
+            instance=f"flights-{index}",
+            state=state,
+            at=now,
+            started=self.started_at + 60 * index,
+            version="0.1.0",
+            host=f"node-{index}.example",
+            pid=4000 + index,
+            url=f"http://node-{index}.example:8010" if index != 1 else "javascript:alert(1)",
+            ready=not reasons,
+            reasons=reasons,
+            paused=self.paused and index == 0,
+            log_level=self.log_level if index == 0 else "INFO",
+            totals=self._totals(index, now, tasks),
+            restore=self._restore(tasks) if index == 0 else RestoreStatus(),
+            workers=self._workers(index, now, tasks),
+            tasks=tasks,
+        )
+
+    def _rate(self, at: float) -> float:
+        """Records/s into the whole instance at a time."""
+        if self.paused:
+            return 0.0
+        wave = 1 + 0.25 * math.sin(at / 40) + 0.08 * math.sin(at / 3.7) + 0.05 * math.sin(at * 1.9)
+        dip = 0.15 if self.killed and at > self.now() - 6 else 1.0
+        return 48_000 * wave * dip
+
+    def _lag(self, at: float) -> int:
+        behind = 900_000.0 if self.restoring else 0.0
+        return int(behind + 2_400 * (1.2 + math.sin(at / 55)) + 400 * math.sin(at / 2.3) ** 2)
+
+    def _committed(self, at: float) -> int:
+        """The integral of the mean rate, so that totals only grow."""
+        return int(48_000 * (at - self.started_at))
+
+    def _latencies(self, at: float) -> tuple[float, float]:
+        p50 = 0.16 + 0.03 * math.sin(at / 21) + 0.01 * math.sin(at * 2.1)
+        return p50, p50 * 2.2 + 0.12 * max(0.0, math.sin(at / 33)) ** 6
+
+    def _shares(self, at: float, number: int) -> tuple[float, float]:
+        busy = min(0.97, 0.35 + 0.2 * math.sin(at / 37 + number) + 0.25 * (number % 7) / 7)
+        return busy, min(1 - busy, max(0.0, 0.35 * math.sin(at / 90 + number * 1.7)))
+
+    def _point(self, at: float) -> Point:
+        p50, p99 = self._latencies(at)
+        busy, backpressured = self._shares(at, 1)
+        rate, seconds = self._rate(at), 0.018 + 0.012 * math.sin(at / 9) ** 2
+        return Point(at, rate, rate * 1.31, self._lag(at), p50, p99, busy, backpressured, seconds)
+
+    def _totals(self, index: int, now: float, tasks: list[TaskStatus]) -> Totals:
+        p50, p99 = self._latencies(now)
+        busy, backpressured = self._shares(now, 1)
+        committed, rate = self._committed(now) // self.instance_count, sum(task.rate for task in tasks)
+        return Totals(
+            consumed=committed + 9_600,
+            committed=committed,
+            produced=int(committed * 1.31),
+            rate_in=rate,
+            rate_out=rate * 1.31,
+            bytes_in=rate * 131,
+            bytes_out=rate * 1.31 * 84,
+            lag=sum(task.lag for task in tasks),
+            latency_p50=p50 if rate else None,
+            latency_p99=p99 if rate else None,
+            busy=busy,
+            idle=1 - busy - backpressured,
+            backpressured=backpressured,
+            checkpoints=int((now - self.started_at) / 0.2),
+            checkpoint_failures=3 if self.failing else 0,
+            aborts=5 if self.failing else 0,
+            rebalances=2 + index,
+            restarts=1 if self.killed or self.failing else 0,
+            errors=12 if self.failing else 0,
+        )
+
+    def _tasks(self, index: int, now: float) -> list[TaskStatus]:
+        everything = [(part, partition) for partition in range(self.partitions) for part in PARTS]
+        mine = [(number, *one) for number, one in enumerate(everything) if number % self.instance_count == index]
+        tasks = []
+        for place, (number, part, partition) in enumerate(mine):
+            tasks.append(self._task(index, now, place, number, part, partition, len(everything)))
+        return tasks
+
+    def _task(self, index: int, now: float, place: int, number: int, part: str, partition: int, of: int) -> TaskStatus:
+        busy, backpressured = self._shares(now, number)
+        lag = int(self._lag(now) / of * (0.5 + (number * 37 % 11) / 10))
+        task = TaskStatus(
+            f"{part}/{partition}",
+            place % self.worker_count,
+            "running",
+            records=self._committed(now) // of,
+            rate=self._rate(now) / of,
+            lag=lag,
+            buffered=lag // 2,
+            busy=busy / 3,
+            backpressured=backpressured / 3,
+            inputs=[InputStatus(part, partition, self._committed(now) // of, lag, now - 0.2 - lag / 5000)],
+        )
+        if index == 0 and self.paused:
+            task.why = "paused"
+        if index == 0 and self.restoring and place % 2 == 0:
+            task.state, task.rate, task.busy = "restoring", 0.0, 0.0
+            task.why = "restores route-delays, 177,142 records left"
+        elif self.failing and task.name == "flights/1":
+            task.state, task.rate, task.lag, task.busy = "failed", 0.0, 48_211, 0.0
+            task.inputs[0].lag = task.lag
+            task.why = "tried again in 8 s"
+            task.error = "ValueError: invalid literal for int() with base 10: '<b>NA</b>'"
+        elif index == 0 and self.killed and task.worker == 1:
+            task.state, task.rate, task.busy, task.why = "suspended", 0.0, 0.0, "its worker is not running"
+        return task
+
+    def _workers(self, index: int, now: float, tasks: list[TaskStatus]) -> list[WorkerStatus]:
+        workers = []
+        for number in range(self.worker_count):
+            mine = [task for task in tasks if task.worker == number]
+            busy, backpressured = self._shares(now, number + 3 * index)
+            worker = WorkerStatus(
+                number, "running", 5000 + 10 * index + number, self.started_at + 2, 0, None, None,
+                busy, 1 - busy - backpressured, backpressured, sum(task.rate for task in mine), len(mine), len(mine),
+                0.9 * busy, (131 + 7 * number) * 2**20,
+            )  # fmt: skip
+            if index == 0 and number == 1 and self.killed:
+                worker.state, worker.pid, worker.restart_in, worker.restarts = "restarting", None, 1.2, 1
+                worker.last_error, worker.busy, worker.idle, worker.backpressured = "killed by signal 9", 0.0, 0.0, 0.0
+                worker.cpu = worker.memory = None
+            workers.append(worker)
+        return workers
+
+    def _restore(self, tasks: list[TaskStatus]) -> RestoreStatus:
+        waiting = [task for task in tasks if task.state == "restoring"]
+        if not waiting:
+            return RestoreStatus()
+        stages = {task.name: "replays the changelog" if n else "waits for offsets" for n, task in enumerate(waiting)}
+        return RestoreStatus(len(waiting), 1_240_000, 2_860_000, 14.2, stages)
+
+    def _checkpoints(self, now: float) -> list[CheckpointStatus]:
+        found = []
+        for n in range(100):
+            at = math.floor(now / 0.4) * 0.4 - 0.4 * (99 - n)
+            seconds = 0.018 + 0.012 * math.sin(at / 9) ** 2 + 0.03 * max(0.0, math.sin(at / 5)) ** 30
+            one = CheckpointStatus(at, n % self.worker_count, seconds, 6, int(self._rate(at) * 0.2))
+            if self.failing and n in (40, 41, 77):
+                one.error, one.records = "AbortRequired: the group rebalances (ILLEGAL_GENERATION)", 0
+            found.append(one)
+        return found
+
+    def _stores(self, now: float) -> list[StoreStatus]:
+        grown = int((now - self.started_at) * 3)
+        return [
+            StoreStatus(
+                "route-delays", "flights-by-route-repartition", 224_310 + grown, 48_300_000 + grown * 200, 9_811_204,
+                120_331, [("JFK-LAX", 18_204), ("LGA-ATL", 17_110), (EVIL, 9_120), ("EWR-SFO", 8_800)],
+            ),
+            StoreStatus("route-counts", "flights-by-route-repartition", 224_310 + grown, 9_100_000, 8_000_000, 2_100),
+            StoreStatus("seen", "flights", 1_204_551 + grown * 9, 310_200_000, 4_000_000, 3_900_000, [("N14228", 96)]),
+            StoreStatus("storms", "weather", 3, 1_204, 0, 0),
+            StoreStatus("stations", "weather", 26_115, 2_900_000, 80_110, 26_115, [("EWR", 512)]),
+        ]  # fmt: skip
+
+    def _errors(self, now: float) -> list[ErrorStatus]:
+        errors = []
+        if self.killed:
+            errors.append(ErrorStatus(now - 3, "worker 1 was killed by signal 9, started again in 1.2 s", 1))
+        if self.failing:
+            text = "task flights/1 stopped at flights[1] offset 48211: ValueError: invalid literal for int()"
+            errors += [
+                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, 0, "flights/1", "kstream.runtime.worker", TRACE)
+                for n in range(4)
+            ]
+            errors.append(ErrorStatus(now - 340, f"a message with markup {EVIL}", None, None, "user.code"))
+        return errors
+
+    def _edges(self, rate: float) -> dict[str, float]:
+        shares = [0.6, 0.6, 0.58, 0.58, 0.58, 0.58, 0.04, 0.38, 0.38, 0.38, 0.38, 0.2, 0.02, 0.02, 0.0]
+        return {edge.id: rate * share for edge, share in zip(self.graph().edges, shares, strict=True)}
