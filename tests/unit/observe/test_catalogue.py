@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 
 from kstream.observe.catalogue import CATALOGUE, SECTIONS, Metric, full_name
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 METRICS = pytest.mark.parametrize("metric", list(CATALOGUE.values()), ids=list(CATALOGUE))
 
@@ -59,3 +63,14 @@ def test_bounds_ascend_and_only_histograms_have_them(metric: Metric) -> None:
     assert (metric.kind == "histogram") == bool(metric.bounds)
     assert list(metric.bounds) == sorted(set(metric.bounds))
     assert metric.merge == "sum" or metric.kind == "gauge"
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate_metrics", DOCS / "generate_metrics.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (DOCS / "metrics.md").read_text()
+    assert page == module.render(page), "run: python docs/generate_metrics.py"
+    for metric in CATALOGUE.values():
+        assert page.count(f"| `{full_name(metric)}` |") == 1
