@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kstream.operators.agent import AsyncAgent, FunctionAgent, Outputs
 from kstream.operators.aggregate import Aggregate
-from kstream.operators.base import Cursor, Operator, Outlet
+from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.output import DirectOutput, OrderedOutput, Output
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
@@ -69,12 +69,14 @@ def plan_task(
     loop: asyncio.AbstractEventLoop,
     cache_bytes: int,
     verify: bool = False,
+    around: Callable[[Node, Operator], Push] | None = None,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
     Args:
         cache_bytes: object cache of all stores of the task together.
         verify: stores check that what was read was not changed in place (TestDriver).
+        around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
     stores: dict[str, Store[Any]] = {
@@ -91,7 +93,7 @@ def plan_task(
 
         operator = built[node] = _build(node, order, stores, output, cursor, contexts, loop)
         if node.parent is not None:
-            built[node.parent].children.append(operator.push)
+            built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
         if isinstance(operator, AsyncAgent):

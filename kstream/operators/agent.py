@@ -265,7 +265,10 @@ class AsyncAgent(Operator):
         super().__init__()
         self.name, self.function, self.cursor, self.outputs = name, function, cursor, outputs
         self.stores = stores
-        self._loop, self._variables, self._wants_context = loop, variables, wants_context
+        self._loop, self._wants_context = loop, wants_context
+        self._first_variables = variables
+        self.variables = variables  # the context variables of the agent that runs now
+        self.when_drained: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._batch: Batch | None = None
         self._stream: AgentStream[Any, Any]
@@ -287,8 +290,7 @@ class AsyncAgent(Operator):
 
     def push(self, batch: Batch) -> None:
         prefetch(self.stores, batch)
-        if self._task is None:
-            self._start()
+        self.start()
         self._batch = batch
         self._stream.feed(batch)
         turn(self._loop)
@@ -310,10 +312,14 @@ class AsyncAgent(Operator):
         if task is not None and task.done() and not task.cancelled():
             task.exception()  # asked for, so that asyncio does not complain that nobody did
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Unless it runs."""
+        if self._task is not None:
+            return
+        self.variables = self._first_variables.copy()
         self._stream = AgentStream(self.cursor, self._drained, self._loop)
         arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
-        self._task = self._variables.run(self._loop.create_task, self._drive(self.function(*arguments)))
+        self._task = self._loop.create_task(self._drive(self.function(*arguments)), context=self.variables)
 
     async def _drive(self, running: AsyncGenerator[Any, None] | Coroutine[Any, Any, None]) -> None:
         if isinstance(running, Coroutine):
@@ -329,6 +335,8 @@ class AsyncAgent(Operator):
         if batch is not None:
             self.outputs.release(batch)
             self.emitted = self.outputs.emitted
+            if self.when_drained is not None:
+                self.when_drained()
 
 
 def turn(loop: asyncio.AbstractEventLoop) -> None:

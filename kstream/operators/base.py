@@ -25,8 +25,8 @@ class Outlet(Protocol):
     records by topic (missing topics count as 0).
     """
 
-    produce: Produce
-
+    @property
+    def produce(self) -> Produce: ...
     @property
     def produced(self) -> dict[str, int]: ...
 

@@ -8,8 +8,9 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kstream.config import Settings
 from kstream.errors import StateError
@@ -27,6 +28,11 @@ from kstream.state.store import Store
 from kstream.topology import AggregateNode, SubTopology, Topology
 from kstream.types import Clients, Clock
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from kstream.runtime.tracing import TaskTraces, Tracing
+
 log = logging.getLogger(__name__)
 
 Lifespan = Callable[[Worker], AsyncIterator[None]]
@@ -41,6 +47,7 @@ class WorkerParts:
         backends: makes the backend of one task, given its directory and the names of its stores.
         verify: stores fail on "mutated without assignment" (TestDriver).
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+        tracer_provider: OpenTelemetry's, where records are traced.
     """
 
     topology: Topology
@@ -53,6 +60,7 @@ class WorkerParts:
     lifespan: Lifespan | None = None
     verify: bool = False
     raise_failures: bool = False
+    tracer_provider: TracerProvider | None = None
 
 
 class TaskMaker:
@@ -68,6 +76,7 @@ class TaskMaker:
     ) -> None:
         self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
         self._measures = measures
+        self._tracing = _tracing(parts)
         self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
 
     def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
@@ -77,18 +86,20 @@ class TaskMaker:
             sharing: how many tasks share the memory for live objects.
         """
         settings = self._parts.settings
+        traces = self._traces_of(part, partition)
         backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
         plan = plan_task(
             part,
             backend=backend,
-            outlet=self._transaction,
+            outlet=self._transaction if traces is None else traces,
             contexts=_Contexts(f"{part.name}/{partition}", self._worker),
             loop=self._loop,
             cache_bytes=settings.state_memory // 2 // max(1, sharing),
             verify=self._parts.verify,
+            around=None if traces is None else traces.around,
         )
         self._check_homes(part, partition, plan.stores)
-        return Task(
+        return self._class_of(traces)(
             part,
             partition,
             plan,
@@ -99,6 +110,20 @@ class TaskMaker:
             slow_record=settings.slow_record,
             measures=self._measures.parts[part.name],
         )
+
+    def _traces_of(self, part: SubTopology, partition: int) -> TaskTraces | None:
+        if self._tracing is None:
+            return None
+        from kstream.runtime.tracing import TaskTraces
+
+        return TaskTraces(self._tracing, part, f"{part.name}/{partition}", self._transaction)
+
+    def _class_of(self, traces: TaskTraces | None) -> Callable[..., Task]:
+        if traces is None:
+            return Task
+        from kstream.runtime.tracing import TracedTask
+
+        return partial(TracedTask, traces)
 
     def wipe(self, part: SubTopology, partition: int) -> None:
         """Deletes the local state of a closed task."""
@@ -130,6 +155,15 @@ class TaskMaker:
             if store.name in written and store.spec.scope == "keyed":
                 store.check = lambda key: partition_of(key, count) == partition
                 store.check_each = how == "always"
+
+
+def _tracing(parts: WorkerParts) -> Tracing | None:
+    if parts.tracer_provider is None:
+        return None
+    from kstream.runtime.tracing import Tracing
+
+    share, identity = parts.settings.trace_sample, parts.identity
+    return Tracing(parts.tracer_provider, share, identity.group, identity.member)
 
 
 class _Contexts:

@@ -14,18 +14,21 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kstream.config import Settings
 from kstream.config.loading import load_target
 from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, StateDirectoryError, UsageError
-from kstream.observe import logs
+from kstream.observe import logs, traces
+from kstream.observe.catalogue import Metric, Series
 from kstream.runtime.assembly import WorkerParts
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.naming import Identity
-from kstream.runtime.report import Command, Handover, Report, decode_handover
+from kstream.runtime.report import Command, Handover, decode_handover
 from kstream.runtime.reporting import Commands, Reporter
+from kstream.runtime.system import GarbageCollection, process_name
 from kstream.runtime.worker import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend, MemoryLimit
@@ -72,6 +75,7 @@ def make_worker(
             clock=SystemClock(),
             backends=backends,
             lifespan=app.lifespan_function,
+            tracer_provider=traces.provider_for(identity.app, identity.instance, identity.index, settings.trace_sample),
             **more,
         )
     )
@@ -96,31 +100,48 @@ def main() -> int:
     faulthandler.enable()  # a crash in native code says where it was
     handover: Handover = decode_handover(_first_line())
     settings = Settings.from_json(bytes(handover.settings))
-    reporter = Reporter(handover.report_fd, Commands(sys.stdin.fileno()), time.monotonic, obey=obey)
+    reporter = Reporter(
+        handover.report_fd,
+        Commands(sys.stdin.fileno()),
+        time.monotonic,
+        more=partial(series_besides, GarbageCollection()),
+        errors=logs.recent,
+        obey=obey,
+    )
+    worker: StreamWorker | None = None
     try:
         logs.configure_from(settings, handover.index, app=handover.app, instance=handover.instance)
         obey(handover.command)
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load_target(handover.target)
         identity = Identity(handover.app, handover.instance, handover.index)
-        worker = make_worker(app, identity, settings, handover.partitions)
+        running = worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
-        signal.signal(signal.SIGTERM, lambda *_: _stop(worker))
+        signal.signal(signal.SIGTERM, lambda *_: _stop(running))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
         gc.set_threshold(*GC_THRESHOLDS)
         worker.run(reporter)
-        reporter.write(reporter.report(worker))
+        reporter.last(worker)
     except InstanceFenced as error:
-        reporter.write(Report(stopped_by=fenced(handover.instance, error), usage=True, fenced=True))
+        reporter.last(worker, stopped_by=fenced(handover.instance, error), usage=True, fenced=True)
         return 2
     except KStreamError as error:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)
         if not usage:  # otherwise the supervisor says it, in one line
             log.error("%s", error, exc_info=error.__cause__)
-        reporter.write(Report(stopped_by=str(error), usage=usage))
+        reporter.last(worker, stopped_by=str(error), usage=usage)
         return error.exit_status
     return 0
+
+
+def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tuple[list[Metric], list[Series]]:
+    """What a worker's process counts besides the engine: the user's metrics, librdkafka, log lines, the collector."""
+    defined, series = worker.worker.metrics.collect()
+    if isinstance(worker.parts.clients, KafkaClients):
+        series += worker.parts.clients.statistics.collect()
+    series += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
+    return defined, series + collections.collect(process_name(worker.worker.index))
 
 
 def obey(command: Command) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from kstream.app import App
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
@@ -32,6 +32,9 @@ from kstream.testing.clients import MemoryClients
 from kstream.testing.clock import ManualClock
 from kstream.testing.cluster import MemoryCluster
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -49,12 +52,21 @@ class TestDriver:
     Args:
         partitions: of every topic that does not say how many it has.
         backend: "memory", or "rocksdb" in a temporary directory.
+        tracer_provider: OpenTelemetry's; records with a trace of their own are traced, and the share `trace_sample`.
         settings: any of `kstream.config.Settings`.
     """
 
     __test__ = False  # pytest: this is no test
 
-    def __init__(self, app: App, *, partitions: int = 4, backend: str = "memory", **settings: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        partitions: int = 4,
+        backend: str = "memory",
+        tracer_provider: TracerProvider | None = None,
+        **settings: Any,
+    ) -> None:
         self.app = app
         self.clock = ManualClock()
         self.cluster = MemoryCluster(self.clock)
@@ -68,6 +80,7 @@ class TestDriver:
                 **settings,
             }
         )
+        self._tracer_provider = tracer_provider
         self._topology = app.topology()
         self._worker: StreamWorker | None = None
         self._metrics = Merged()
@@ -226,6 +239,7 @@ class TestDriver:
                 lifespan=self.app.lifespan_function,
                 verify=True,
                 raise_failures=True,
+                tracer_provider=self._tracer_provider,
             )
         )
         worker.start()
