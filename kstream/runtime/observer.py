@@ -20,7 +20,7 @@ import msgspec
 
 from kstream.config import Settings, about
 from kstream.observe import exposition, logs
-from kstream.observe.catalogue import Metric, Series
+from kstream.observe.catalogue import Series
 from kstream.observe.merging import Merged
 from kstream.observe.status import (
     CheckpointStatus,
@@ -37,11 +37,12 @@ from kstream.observe.status import (
     Totals,
     WorkerStatus,
 )
-from kstream.runtime import health
+from kstream.runtime import health, supervisor
 from kstream.runtime.graph import Drawing
 from kstream.runtime.history import History
 from kstream.runtime.report import Command
 from kstream.runtime.supervisor import Supervisor, WorkerProcess
+from kstream.runtime.system import GarbageCollection, Processes, process_name
 from kstream.topology import Topology
 
 LOOK_SECONDS: Final = 1.0
@@ -51,7 +52,6 @@ LARGEST: Final = 5
 SUPERVISOR: Final = "supervisor"
 
 Others = Callable[[], list[InstanceStatus]]
-More = Callable[[], tuple[list[Metric], list[Series]]]
 
 
 class Observer:
@@ -59,21 +59,20 @@ class Observer:
 
     Args:
         sources: where each setting comes from.
-        more: further series of the supervisor's own (its processes).
     """
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        watched: Supervisor,
         topology: Topology,
         settings: Settings,
         instance: str,
-        *,
         sources: Mapping[str, str] | None = None,
-        more: tuple[More, ...] = (),
     ) -> None:
-        self._supervisor, self._topology, self._settings = supervisor, topology, settings
-        self._sources, self._more = sources or {}, more
+        self._supervisor, self._topology, self._settings = watched, topology, settings
+        self._sources = sources or {}
+        self._processes = Processes(settings.system_metrics_interval)
+        self._collections = GarbageCollection()
         self.others: Others = list  # the app's other instances, as they announced themselves
         self.url: str | None = None
         self.merged = Merged()
@@ -91,14 +90,15 @@ class Observer:
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
         self._largest: dict[int, dict[str, list[tuple[str, int]]]] = {}
-        supervisor.watcher = self
+        watched.watcher = self
 
     # ---- fed by the supervisor
 
     def heard(self, worker: WorkerProcess) -> None:
         report = worker.report
         with self._lock:
-            self.merged.update(worker.index, report.metrics, report.defined)
+            if report.metrics:  # a worker that ended before it had any has none to tell
+                self.merged.update(worker.index, report.metrics, report.defined)
             self._checkpoints.extend(report.checkpoints)
             for error in report.errors:
                 error.worker = worker.index
@@ -110,6 +110,8 @@ class Observer:
             self.merged.ended(worker.index)
             if reason != "stopped":
                 self._restarts[reason] = self._restarts.get(reason, 0) + 1
+                text = f"worker {worker.index} ended and is started again: {worker.last_error}"
+                self._errors.append(ErrorStatus(time.time(), text, worker.index, logger=supervisor.__name__))
 
     def tick(self) -> None:
         now = self._beat = time.monotonic()
@@ -118,13 +120,9 @@ class Observer:
         self._next = now + LOOK_SECONDS
         with self._lock:
             self._stalls.look(now, self._tasks(), self._paused)
-            self._errors.extend(logs.recent())
-            defined, series = [], list(self._own_series())
-            for more in self._more:
-                found = more()
-                defined += found[0]
-                series += found[1]
-            self.merged.update(SUPERVISOR, series, defined)
+            # the supervisor's own lines are about workers that end: `ended` has those, whether logs are kept or not
+            self._errors.extend(error for error in logs.recent() if error.logger != supervisor.__name__)
+            self.merged.update(SUPERVISOR, self._own_series())
             self._history.look(now, self.merged)
             self._history.points.append(self._point())
 
@@ -144,7 +142,9 @@ class Observer:
         own += [Series("workers", (state,), count) for state, count in states.items()]
         own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._known_restarts().items()]
         own += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
-        return own
+        pids = {process_name(worker.index): worker.pid for worker in workers if worker.pid}
+        own += self._processes.collect({process_name(None): os.getpid(), **pids})
+        return own + self._collections.collect(process_name(None))
 
     def _known_restarts(self) -> dict[str, int]:
         return {**dict.fromkeys(("killed", "error", "fenced"), 0), **self._restarts}
@@ -207,11 +207,11 @@ class Observer:
         return health.live(time.monotonic(), self._beat, self._supervisor.workers, self._settings)
 
     def ready(self) -> Health:
-        supervisor = self._supervisor
+        watched = self._supervisor
         with self._lock:
             found = health.ready(
-                time.monotonic(), supervisor.workers, self._stalls, self._settings,
-                stopping=supervisor.stopping, paused=self._paused,
+                time.monotonic(), watched.workers, self._stalls, self._settings,
+                stopping=watched.stopping, paused=self._paused,
             )  # fmt: skip
             self._was_ready = self._was_ready or found.ok
             return found
@@ -280,7 +280,7 @@ class Observer:
             for share in ("busy", "idle", "backpressured")
         }
         rates = self._history.rates("task_records_total")
-        process = f"worker-{worker.index}"
+        process = process_name(worker.index)
         runs = worker.process is not None
         cpu = self._history.rates("process_cpu_seconds_total").get((process,))
         memory = self.merged.value("process_resident_memory_bytes", {"process": process})

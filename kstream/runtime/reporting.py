@@ -10,6 +10,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Any
+
+import msgspec
 
 from kstream.errors import StateError
 from kstream.observe.catalogue import Metric, Series
@@ -28,8 +31,8 @@ STORES_SECONDS = 5.0
 MAX_UNSENT = 8 << 20
 SHOWN_KEY = 80
 
-More = Callable[[], tuple[list[Metric], list[Series]]]
-"""A source of series besides the worker's own: user metrics, clients, the process."""
+More = Callable[[StreamWorker], tuple[list[Metric], list[Series]]]
+"""Series besides the worker's own: user metrics, clients, the process."""
 
 
 class Reporter:
@@ -38,7 +41,8 @@ class Reporter:
     Args:
         descriptor: where reports go.
         commands: standard input: a JSON line each; its end means that the supervisor is gone.
-        more: further series for each report. errors: what was logged at ERROR since the last call.
+        more: further series for each report.
+        errors: what was logged at ERROR since the last call.
         obey: carries out what is not the worker's own business (log levels).
     """
 
@@ -48,8 +52,8 @@ class Reporter:
         commands: Commands,
         clock: Callable[[], float],
         *,
-        more: tuple[More, ...] = (),
-        errors: Callable[[], list[ErrorStatus]] = list,
+        more: More,
+        errors: Callable[[], list[ErrorStatus]],
         obey: Callable[[Command], None],
     ) -> None:
         os.set_blocking(descriptor, False)  # a supervisor that does not read must not hold the worker up
@@ -72,12 +76,15 @@ class Reporter:
 
     def report(self, worker: StreamWorker) -> Report:
         report = report_of(worker, self._sizes)
-        for more in self._more:
-            defined, series = more()
-            report.defined += defined
-            report.metrics += series
+        report.defined, series = self._more(worker)
+        report.metrics += series
         report.errors = self._errors()
         return report
+
+    def last(self, worker: StreamWorker | None, **said: Any) -> None:
+        """The last report of this process. What the worker counted is in it, as far as there was one."""
+        report = Report(errors=self._errors()) if worker is None else self.report(worker)
+        self.write(msgspec.structs.replace(report, **said))
 
     def _listen(self, worker: StreamWorker) -> None:
         for command in self._commands.read():

@@ -20,6 +20,7 @@ from kstream.errors import (
     TableError,
     TransactionError,
 )
+from kstream.observe import traces
 from kstream.observe.status import CheckpointStatus
 from kstream.operators.agent import turn
 from kstream.runtime.assembly import TaskMaker, WorkerParts
@@ -91,6 +92,7 @@ class StreamWorker:
         self._stopping = False
         self._turn = 0
         self._warned: set[str] = set()
+        self._every_step: Callable[[StreamWorker], None] = _nothing
         self.commits = 0
         self.aborts = 0
         self.records = 0
@@ -98,13 +100,13 @@ class StreamWorker:
     # ---- the loop
 
     def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
-        """Runs until `stop`. `every_step` is called after each turn (status reports)."""
+        """Runs until `stop`. `every_step` is called after each turn, and while agents are waited for (reports)."""
+        self._every_step = every_step or _nothing
         try:
             self.start()
             while not self._stopping:
                 self.step()
-                if every_step is not None:
-                    every_step(self)
+                self._every_step(self)
         except BaseException:
             self.abandon()
             raise
@@ -322,6 +324,7 @@ class StreamWorker:
                     "were given: they get less now; where a single record may take so long, raise transaction_timeout"
                 )
             self._wait_for_agents(0.001)
+            self._every_step(self)
 
     def changelog(self, task: Task, store: str) -> Changelog:
         name = (task.name, store)
@@ -484,6 +487,7 @@ class StreamWorker:
     def _close_task(self, task: Task) -> None:
         self.restorer.drop(task)
         task.close()
+        self.worker.metrics.forget(task.name)
         self.measures.times[task.name].close(self._clock.monotonic())
         del self.tasks[task.name]
         self._retry_at.pop(task.name, None)
@@ -580,6 +584,12 @@ class StreamWorker:
             self._loop.run_until_complete(anext(lifespan, None))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+        if self.parts.tracer_provider is not None:
+            traces.flush(self.parts.tracer_provider)
+
+
+def _nothing(_: StreamWorker) -> None:
+    return
 
 
 class _ConsumerGroup:

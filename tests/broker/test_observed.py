@@ -1,0 +1,317 @@
+"""A metric that lies is a defect: known input, and what /metrics, the API and the probes say of it, on a real Kafka
+with real workers, across restarts and rebalances."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstream
+from broker.observed_service import make_app
+from kstream.config import Settings
+from support.kafka import read, write
+from support.running import until
+from support.serving import Served
+
+QUICK: dict[str, Any] = {
+    "commit_interval": 0.1,
+    "session_timeout": 3.0,
+    "restart_initial": 0.1,
+    "restart_max": 1.0,
+    "announce_interval": 0.5,
+    "kafka_statistics_interval": 0.5,
+    "system_metrics_interval": 0.5,
+}
+
+
+class Service:
+    """One test's app: feed it, start instances of it, ask them."""
+
+    target = "broker.observed_service:app"
+
+    def __init__(self, servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+        self.servers, self.directory = servers, directory
+        self.name = f"observed-{uuid.uuid4().hex[:8]}"
+        monkeypatch.setenv("KSTREAM_TEST_APP", self.name)
+        monkeypatch.setenv("KSTREAM_TEST_PARTITIONS", str(partitions))
+        self.app: kstream.App = make_app(self.name, partitions)
+        self.events, self.seen, self.groups = (f"{self.name}.{name}" for name in ("events", "seen", "groups"))
+        self.repartition = f"{self.name}-by-group-repartition"
+        self.instances: list[Served] = []
+        self.fed = 0
+
+    def start(self, name: str = "a", workers: int = 1, **settings: Any) -> Served:
+        given = {**QUICK, **settings}
+        resolved = Settings(
+            bootstrap_servers=self.servers, state_dir=str(self.directory / name), instance=name, **given
+        )  # fmt: skip
+        served = Served(self.app, self.target, resolved, workers)
+        self.instances.append(served)
+        return served
+
+    def feed(self, count: int, **more: Any) -> None:
+        now = round(time.time() * 1000)
+        numbers = range(self.fed, self.fed + count)
+        write(
+            self.servers,
+            self.events,
+            [(f"k{n % 97}", json.dumps({"number": n, "group": f"g{n % 5}", **more}).encode(), now) for n in numbers],
+        )
+        self.fed += count
+
+    def committed(self, *instances: Served) -> float:
+        return sum(one.metrics()("kstream_records_committed_total", topic=self.events) for one in instances)
+
+    def all_done(self, *instances: Served, seconds: float = 30) -> None:
+        """Everything is through, behind the repartition too."""
+        until(
+            lambda: (
+                sum(one.metrics()("kstream_records_committed_total") for one in instances) >= 2 * self.fed
+                and sum(one.metrics()("kstream_consumer_lag_records") for one in instances) == 0
+            ),
+            "all records to be committed",
+            seconds,
+            each=lambda: time.sleep(0.05),
+        )
+
+
+Services = Callable[..., Service]
+
+
+@pytest.fixture
+def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    made: list[Service] = []
+
+    def make(partitions: int = 4) -> Service:
+        made.append(Service(bootstrap_servers, tmp_path, monkeypatch, partitions))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for instance in one.instances:
+            instance.stop()
+
+
+def running(*instances: Served) -> None:
+    for one in instances:
+        until(lambda one=one: one.probe("ready")[0], f"instance {one.name} to be ready", each=lambda: time.sleep(0.05))
+
+
+def test_known_input_is_what_metrics_and_api_say(service: Services) -> None:
+    one = service()
+    served = one.start(workers=2)
+    running(served)
+    one.feed(3000)
+    one.all_done(served)
+    metrics = until(
+        lambda: (found := served.metrics())("kstream_consumed_bytes_total", topic=one.events) > 0 and found, "bytes"
+    )
+    for topic in (one.events, one.repartition):
+        for name in ("records_consumed_total", "records_committed_total", "record_e2e_latency_seconds_count"):
+            assert metrics(f"kstream_{name}", topic=topic) == 3000, name
+    for topic in (one.repartition, one.seen, one.groups):
+        assert metrics("kstream_records_produced_total", topic=topic) == 3000
+    assert metrics("kstream_record_processing_seconds_count") == 6000
+    assert metrics("kstream_operator_records_total", operator="agent see") == 3000
+    assert metrics("kstream_task_records_total") == 6000
+    assert metrics("seen_total") == 3000 and metrics("seen_total", group="g1") == 600
+    assert 0 < metrics("kstream_record_e2e_latency_seconds_sum", topic=one.events) < 3000 * 30
+    assert metrics("kstream_consumed_bytes_total", topic=one.events) >= sum(len(f"k{n % 97}") for n in range(3000))
+    entries = {row.key for row in read(one.servers, [f"{one.name}-counts-changelog"])[f"{one.name}-counts-changelog"]}
+    assert len(entries) == 97
+    assert metrics("kstream_assigned_partitions") == 8 and metrics("kstream_tasks", state="running") == 8
+    assert metrics("kstream_transaction_aborts_total") == metrics("kstream_errors_total") == 0
+    assert metrics("kstream_checkpoints_total") == metrics("kstream_checkpoint_duration_seconds_count") > 0
+    assert metrics("kstream_workers", state="running") == 2 and metrics("kstream_ready") == 1
+    until(lambda: served.metrics()("kstream_process_resident_memory_bytes", process="worker-1") > 1e7, "memory")
+    for worker in ("0", "1"):
+        shares = [metrics(f"kstream_worker_{share}_seconds_total", worker=worker) for share in ("busy", "idle")]
+        assert all(share > 0 for share in shares)
+
+    status = until(lambda: (found := served.status()).totals.committed == 3000 and found, "the page to follow")
+    assert (status.totals.consumed, status.totals.produced) == (3000, 6000)
+    assert (status.totals.lag, status.totals.errors, status.totals.aborts) == (0, 0, 0)
+    assert sum(task.records for task in status.tasks) == 6000 and len(status.tasks) == 8
+    assert sum(one.records for one in status.checkpoints) == 6000
+    assert {store.name for store in status.stores} == {"counts", "per-group"}
+    assert status.ready and status.state == "running"
+    graph = json.loads(served.ask("/api/graph")[1])
+    assert {edge["id"] for edge in graph["edges"]} == status.edges.keys()
+
+
+def test_a_worker_that_is_killed_takes_no_counts_with_it(service: Services) -> None:
+    """Faust's and Quix' gauges start over; a counter that goes back looks like a reset, and `increase` lies."""
+    one = service()
+    served = one.start(workers=2)
+    running(served)
+    one.feed(2000)
+    one.all_done(served)
+    for _ in range(2):
+        before = served.metrics()
+        os.kill(served.pids[0], signal.SIGKILL)
+        until(lambda: not served.probe("ready")[0], "the kill to be noticed")
+        assert served.probe("live")[0]
+        one.feed(500)
+        running(served)
+        one.all_done(served)
+        after = served.metrics()
+        for name in ("records_consumed_total", "records_committed_total", "checkpoints_total", "task_records_total"):
+            assert after(f"kstream_{name}") >= before(f"kstream_{name}"), name
+    metrics = served.metrics()
+    assert metrics("kstream_records_committed_total", topic=one.events) == one.fed == 3000
+    assert metrics("kstream_records_committed_total", topic=one.repartition) == 3000
+    assert metrics("kstream_worker_restarts_total", reason="killed") == 2
+    status = served.status()
+    assert [worker.restarts for worker in status.workers] == [2, 0] or sum(w.restarts for w in status.workers) == 2
+    assert any("SIGKILL" in error.text for error in status.errors)
+
+
+def test_a_kill_in_the_middle_of_the_work_is_counted_as_it_was(service: Services) -> None:
+    """Committed records count once each; of the last commit before a kill the count may go down with the worker."""
+    one = service()
+    served = one.start(workers=1)
+    running(served)
+    one.feed(4000, work=0.0005)
+    until(lambda: one.committed(served) > 200, "some of it")
+    os.kill(served.pids[0], signal.SIGKILL)
+    largest = max(checkpoint.records for checkpoint in served.status().checkpoints)
+    running(served)
+    until(lambda: served.metrics()("kstream_tasks", state="running") == 8, "tasks")
+    until(
+        lambda: served.metrics()("kstream_consumer_lag_records") == 0 and one.committed(served) > 3000,
+        "the rest", 40, each=lambda: time.sleep(0.05),
+    )  # fmt: skip
+    counted = one.committed(served)
+    assert 4000 - 4 * largest <= counted <= 4000
+    assert served.metrics()("kstream_records_consumed_total", topic=one.events) >= counted
+    assert len(read(one.servers, [one.seen])[one.seen]) == 4000
+
+
+def test_an_instance_joins_and_leaves_and_the_sum_stays_true(service: Services) -> None:
+    one = service()
+    first = one.start("a")
+    running(first)
+    one.feed(1000)
+    one.all_done(first)
+    second = one.start("b")
+    until(lambda: len(second.status().tasks) == len(first.status().tasks) == 4, "the tasks to be shared")
+    running(first, second)
+    one.feed(1000)
+    one.all_done(first, second)
+    assert one.committed(first, second) == 2000
+    assert one.committed(second) > 0
+    lags = [
+        labels for served in (first, second) for labels, _ in served.metrics().series("kstream_consumer_lag_records")
+    ]
+    places = [(labels["topic"], labels["partition"]) for labels in lags]
+    assert len(places) == len(set(places)) == 8, "each partition has one owner"
+    assert first.metrics()("kstream_rebalances_total") >= 2
+    until(lambda: len(json.loads(first.ask("/api/instances")[1])) == 2, "them to hear of each other")
+    known = {found["instance"]: found for found in json.loads(second.ask("/api/instances")[1])}
+    assert known.keys() == {"a", "b"} and known["a"]["url"] == first.url
+    assert first.metrics()("kstream_instances") == 2
+    second.stop()
+    until(lambda: first.metrics()("kstream_tasks", state="running") == 8, "the first to have everything again")
+    one.feed(500)
+    running(first)
+    until(lambda: one.committed(first) + 1000 >= 2500 - 1000, "the rest to be committed")
+    until(lambda: first.metrics()("kstream_consumer_lag_records") == 0, "nothing to be left")
+    until(lambda: json.loads(first.ask("/api/instances")[1])[-1]["state"] in ("running", "stopping"), "its goodbye")
+
+
+def test_a_record_that_fails_is_seen_everywhere(service: Services) -> None:
+    one = service(partitions=1)
+    served = one.start(restart_initial=5.0, restart_max=10.0)
+    running(served)
+    one.feed(10)
+    one.feed(1, **{"raise": True})
+    until(lambda: not served.probe("ready")[0], "readiness to turn red")
+    status = until(lambda: (found := served.status()).errors and found, "the error")
+    (task,) = [task for task in status.tasks if task.state == "failed"]
+    assert "event 10 is bad" in (task.error or "") and f"{one.events}[0] offset 10" in (task.error or "")
+    error = next(error for error in status.errors if "event 10 is bad" in error.text)
+    assert error.trace and "observed_service.py" in error.trace and error.worker == 0
+    reasons = " ".join(served.probe("ready")[1])
+    assert "1 task failed" in reasons and "event 10 is bad" in reasons
+    assert served.probe("live") == (True, [])
+    metrics = served.metrics()
+    assert metrics("kstream_errors_total", phase="process") == 1
+    assert metrics("kstream_errors_total", **{"class": "ValueError"}) == 1
+    assert metrics("kstream_tasks", state="failed") == 1
+    assert metrics("kstream_records_committed_total", topic=one.events) == 10
+    assert metrics("kstream_ready") == 0
+    until(lambda: served.metrics()("kstream_task_retries_total") >= 1, "the retry", 20)
+
+
+def test_waiting_outside_is_backpressure_and_computing_is_work(service: Services) -> None:
+    one = service(partitions=1)
+    served = one.start()
+    running(served)
+    one.feed(200, sleep=0.05)
+    shares = until(lambda: (found := served.status().totals).backpressured > 0.7 and found, "backpressure", 20)
+    assert shares.busy < 0.3 and shares.idle < 0.3
+    (task,) = [task for task in served.status().tasks if task.name == f"{one.events}/0"]
+    assert task.backpressured > 0.7 and task.busy < 0.3
+    one.all_done(served)
+    until(lambda: served.status().totals.idle > 0.8, "rest", 20)
+    one.feed(400, work=0.02)
+    shares = until(lambda: (found := served.status().totals).busy > 0.7 and found, "work", 20)
+    assert shares.backpressured < 0.2
+
+
+def test_paused_records_wait_over_a_restart_too(service: Services) -> None:
+    one = service()
+    served = one.start()
+    running(served)
+    one.feed(100)
+    one.all_done(served)
+    assert served.ask("/api/pause", {}, token=False)[0] == 401
+    assert served.ask("/api/pause", {})[0] in (200, 204)
+    until(lambda: all(task.why == "paused by an operator" for task in served.status().tasks), "the pause")
+    one.feed(100)
+    until(lambda: served.status().totals.lag == 100, "lag")
+    assert served.probe("ready") == (True, ["paused by an operator: records wait"])
+    os.kill(served.pids[0], signal.SIGKILL)
+    until(lambda: served.status().workers[0].restarts == 1 and served.probe("ready")[0], "the restart")
+    until(lambda: served.status().totals.lag == 100, "lag")
+    assert one.committed(served) == 100 and served.status().state == "paused"
+    assert served.ask("/api/resume", {})[0] in (200, 204)
+    one.all_done(served)
+    assert one.committed(served) == 200 and served.status().state == "running"
+
+
+def test_a_task_that_does_not_move_turns_readiness_red_and_says_why(service: Services) -> None:
+    """DESIGN.md, invariant 6."""
+    one = service(partitions=1)
+    served = one.start(stall_timeout=1.0, transaction_timeout=30.0)
+    running(served)
+    one.feed(1, sleep=4.0)
+    one.feed(5)
+    _, reasons = until(lambda: not (found := served.probe("ready"))[0] and found, "the stall to be seen")
+    assert f"task {one.events}/0 has lag and has not moved" in reasons[0]
+    assert "agents wait for something outside" in reasons[0]
+    assert served.probe("live")[0]
+    one.all_done(served)
+    running(served)
+
+
+def test_levels_change_while_it_runs(service: Services, capfd: pytest.CaptureFixture[str]) -> None:
+    one = service(partitions=1)
+    served = one.start()
+    running(served)
+    assert served.ask("/api/log-level", {"level": "loud", "logger": None})[0] == 400
+    assert served.ask("/api/log-level", {"level": "ERROR", "logger": None})[0] in (200, 204)
+    assert served.status().log_level == "ERROR"
+    os.kill(served.pids[0], signal.SIGKILL)  # its successor has the level too
+    until(lambda: served.status().workers[0].restarts == 1, "the restart")
+    capfd.readouterr()
+    running(served)
+    assert "assigned" not in capfd.readouterr().err
