@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from kstream.errors import KStreamError, MetricsError
 from kstream.observe.catalogue import Series
 from kstream.observe.metrics import MAX_LABEL_SETS, Metrics
 from kstream.testing import TestDriver
+from unit.runtime.harness import Fleet
 
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -323,3 +325,33 @@ def test_an_agent_has_them_too_and_its_gauge_is_its_tasks(caplog: pytest.LogCapt
         assert d.metric("open_orders") == 3.0
         assert d.metric("seen_total") == 3.0
     assert not caplog.records
+
+
+def test_a_gauge_moves_with_its_task_and_a_count_stays_with_the_worker(tmp_path: Path) -> None:
+    """Four tasks on one worker, then on two: over both, each task's gauge counts once."""
+    app = kstream.App("moving")
+    topic = app.topic("orders", key=str, value=int)
+
+    def seen(value: int, ctx: kstream.Context[str]) -> int:
+        ctx.metrics.gauge("tasks_at_work").set(1)
+        ctx.metrics.counter("orders").inc()
+        return value
+
+    app.stream(topic).map(seen).to(app.topic("out", key=str, value=int))
+    fleet = Fleet(app, tmp_path)
+    keys = [str(number) for number in range(40)]
+    try:
+        fleet.start("a")
+        fleet.send(topic, keys)
+        fleet.settle()
+        assert values(fleet.workers["a"].worker.metrics) == {("tasks_at_work",): 4.0, ("orders_total",): 40.0}
+        fleet.start("b")
+        fleet.settle()
+        assert values(fleet.workers["a"].worker.metrics) == {("tasks_at_work",): 2.0, ("orders_total",): 40.0}
+        fleet.send(topic, keys)
+        fleet.settle()
+        both = [values(worker.worker.metrics) for worker in fleet.workers.values()]
+        assert [one["tasks_at_work",] for one in both] == [2.0, 2.0]
+        assert sum(one["orders_total",] for one in both) == 80.0
+    finally:
+        fleet.close()
