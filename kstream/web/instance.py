@@ -35,7 +35,7 @@ def observed(
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    observer = Observer(supervisor, topology, settings, instance, sources=sources)
+    observer = Observer(supervisor, topology, settings, instance, sources)
     server = _serve(observer, settings) if settings.web else None
     announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
     try:
