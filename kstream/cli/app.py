@@ -11,7 +11,6 @@ commands = typer.Typer(
     name="kstream",
     help="Stream-processing microservices in Python, native to Apache Kafka, exactly once.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -20,7 +19,7 @@ Target = Annotated[
 ]
 
 OptionalTarget = Annotated[
-    str | None, typer.Argument(metavar="[MODULE:ATTRIBUTE]", help="Where the App is.", show_default=False)
+    str | None, typer.Argument(metavar="MODULE:ATTRIBUTE", help="Where the App is.", show_default=False)
 ]
 Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT,...", help="Kafka brokers.")]
 Config = Annotated[
@@ -99,7 +98,7 @@ def status(
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Show the running instances of an app, live: workers, tasks, lag, and what is wrong."""
+    """Show the running instances of an app, live: tasks, lag, trouble."""
     from kstream.cli import status as command
     from kstream.cli.operate import subject
 
@@ -116,7 +115,7 @@ def lag(
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Show what waits in an app's inputs, running or not, from its committed offsets."""
+    """Show what waits in an app's inputs, whether it runs or not."""
     from kstream.cli import lag as command
     from kstream.cli.operate import subject
 
@@ -132,11 +131,26 @@ def config_(
     config: Config = None,
     set_: Assignments = None,
 ) -> None:
-    """Show every setting: its value, where it comes from and what it is. Secrets are hidden."""
+    """Show every setting, its value and its source; secrets are hidden."""
     from kstream.cli import config as command
     from kstream.cli.operate import subject
 
     command.run(subject(target, bootstrap_servers, set_ or [], config), changed=changed, as_json=as_json)
+
+
+@commands.command()
+def doctor(
+    target: OptionalTarget = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Check brokers, rights, topics and machine; status 1 if one is red."""
+    from kstream.cli import doctor as command
+    from kstream.cli.operate import subject
+
+    return command.run(subject(target, bootstrap_servers, set_ or [], config), as_json=as_json)
 
 
 @commands.command()

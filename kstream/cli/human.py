@@ -69,3 +69,12 @@ def moment(at: float | None, now: float) -> str:
 
 def plural(number: int, one: str) -> str:
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def size(value: int) -> str:
+    """For people: 1.5 GiB."""
+    number, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    return f"{number:.1f} {units[0]}" if number < 100 and units[0] != "B" else f"{number:.0f} {units[0]}"

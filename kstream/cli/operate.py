@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kstream.cli.run import load_app, resolve
-from kstream.runtime.announce import quiet
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients, KafkaOptions
 
 if TYPE_CHECKING:
     from kstream.app import App
     from kstream.config import Settings
+    from kstream.runtime.kafka import KafkaClients, KafkaOptions
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,15 @@ class Subject:
 
     @property
     def options(self) -> KafkaOptions:
+        from kstream.runtime.announce import quiet
+        from kstream.runtime.child import options_from
+
         return quiet(options_from(self.settings, "kstream-command"))
 
     @property
     def clients(self) -> KafkaClients:
+        from kstream.runtime.kafka import KafkaClients
+
         return KafkaClients(self.servers, self.options)
 
 

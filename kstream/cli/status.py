@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
-from kstream.errors import KafkaUnavailable, UsageError
+from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.runtime.announce import Directory, Listener, topic_of
 from kstream.types import Clients
@@ -108,11 +108,7 @@ def through_kafka(clients: Clients, app: str, servers: str) -> Iterator[Look]:
             raise UsageError(_nobody(app, servers, list(topics)))
         listener = Listener(clients, admin, app, directory)
         stack.callback(listener.close)
-        deadline = time.monotonic() + TIMEOUT
-        while not listener.at_end:
-            if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"topic {topic_of(app)} could not be read within {TIMEOUT:g} s: try again")
-            listener.take(0.5)
+        listener.to_end(TIMEOUT)
 
         def look(seconds: float) -> list[InstanceStatus]:
             listener.take(seconds)

@@ -99,10 +99,14 @@ def encode(status: InstanceStatus, interval: float) -> bytes:
 
 
 class Heard(NamedTuple):
-    """The latest word of an instance, and when it was said by the hearer's monotonic clock."""
+    """The latest word of an instance, and when it was said by the hearer's monotonic clock.
+
+    `skew` is the broker's clock, when it took the announcement, minus the instance's, when it made it.
+    """
 
     said: Announcement
     at: float
+    skew: float = 0.0
 
 
 class Directory:
@@ -123,11 +127,16 @@ class Directory:
     def instances(self, monotonic: float, wall: float) -> list[InstanceStatus]:
         """By name, as of now. `at` of each is by our own wall clock, whatever the instance's says."""
         with self._lock:
-            for name, (said, at) in list(self._heard.items()):
-                if monotonic - at > max(FORGOTTEN_AFTER, (SILENT_AFTER + 1) * said.interval):
+            for name, one in list(self._heard.items()):
+                if monotonic - one.at > max(FORGOTTEN_AFTER, (SILENT_AFTER + 1) * one.said.interval):
                     del self._heard[name]
             heard = sorted(self._heard.items())
         return [_aged(one.said, max(monotonic - one.at, 0.0), wall) for _, one in heard]
+
+    def clocks(self) -> dict[str, tuple[str, float]]:
+        """The host of each instance, and by how many seconds the broker's clock is ahead of its own."""
+        with self._lock:
+            return {name: (one.said.host, one.skew) for name, one in self._heard.items()}
 
 
 def _aged(said: Announcement, age: float, wall: float) -> InstanceStatus:
@@ -162,6 +171,15 @@ class Listener:
             self.at_end = self.at_end or fetch.last_offset >= self._end - 1
         self.at_end = self.at_end or self._at in polled.ends
 
+    def to_end(self, timeout: float) -> None:
+        """Takes all there was at the beginning. Raises KafkaUnavailable when that takes longer (seconds)."""
+        deadline = time.monotonic() + timeout
+        while not self.at_end:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise KafkaUnavailable(f"topic {self._at.topic} could not be read within {timeout:g} s: try again")
+            self.take(min(left, 1.0))
+
     def _hear(self, fetch: Fetch) -> None:
         rows = zip(fetch.keys(), fetch.values(), fetch.timestamps(), strict=True)
         latest = {key: (value, timestamp) for key, value, timestamp in rows if key is not None}
@@ -169,18 +187,19 @@ class Listener:
         for key, (value, timestamp) in latest.items():
             # What comes while we listen is new. Only of what was there before do we have to compare clocks.
             age = 0.0 if self.at_end else max(wall - timestamp / 1000, 0.0)
-            self._directory.hear(key.decode(errors="replace"), _heard(value, now - age))
+            self._directory.hear(key.decode(errors="replace"), _heard(value, now - age, timestamp / 1000))
 
     def close(self) -> None:
         self._reader.close()
 
 
-def _heard(value: bytes | None, at: float) -> Heard | None:
+def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
     """None for a goodbye, and for what another version wrote in another way: as if it had not been heard of."""
     if value is None:
         return None
     try:
-        return Heard(_decode(value), at)
+        said = _decode(value)
+        return Heard(said, at, taken - said.at)
     except msgspec.DecodeError as error:
         log.debug("an announcement that cannot be read: %s", error)
         return None
@@ -192,24 +211,31 @@ def read_instances(clients: Clients, app: str, timeout: float) -> list[InstanceS
     Raises:
         KafkaUnavailable: it took longer than `timeout` seconds.
     """
-    deadline = time.monotonic() + timeout
+    return _read(clients, app, timeout).instances(time.monotonic(), time.time())
+
+
+def read_clocks(clients: Clients, app: str, timeout: float) -> dict[str, tuple[str, float]]:
+    """Of each instance of the last ten minutes: its host, and by how many seconds the broker's clock is ahead of its
+    own; an announcement has both. The time that it was under way is in it. Raises as `read_instances`."""
+    directory = _read(clients, app, timeout)
+    lately = {one.instance for one in directory.instances(time.monotonic(), time.time())}
+    return {name: clock for name, clock in directory.clocks().items() if name in lately}
+
+
+def _read(clients: Clients, app: str, timeout: float) -> Directory:
+    """Reads the topic to its end, once."""
+    directory = Directory()
     admin = clients.admin()
     try:
-        if topic_of(app) not in admin.topics(timeout):
-            return []
-        directory = Directory()
-        listener = Listener(clients, admin, app, directory)
+        if topic_of(app) in admin.topics(timeout):
+            listener = Listener(clients, admin, app, directory)
+            try:
+                listener.to_end(timeout)
+            finally:
+                listener.close()
     finally:
         admin.close()
-    try:
-        while not listener.at_end:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise KafkaUnavailable(f"topic {topic_of(app)} could not be read within {timeout:g} s: try again")
-            listener.take(min(left, 1.0))
-    finally:
-        listener.close()
-    return directory.instances(time.monotonic(), time.time())
+    return directory
 
 
 class Announcer:
