@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ from kstream.observe.throttle import Throttle
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+
+log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 5.0
 """How long a worker that ends waits for its last spans to be taken."""
@@ -103,5 +106,12 @@ def _exporter(name: str) -> SpanExporter:
 
 
 def flush(provider: TracerProvider) -> None:
-    """Hands over what was not exported yet, for `FLUSH_SECONDS` at most."""
-    provider.force_flush(round(FLUSH_SECONDS * 1000))
+    """Hands over what was not exported yet, for `FLUSH_SECONDS` at most.
+
+    The SDK's own time-out is not kept: with a collector that is down it waits 10 s a batch.
+    """
+    flushing = threading.Thread(target=provider.force_flush, name="traces-flush", daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_SECONDS)
+    if flushing.is_alive():
+        log.warning("the last spans were not taken within %.0f s: is the collector up?", FLUSH_SECONDS)

@@ -1,0 +1,213 @@
+"""The tracer provider by the standard environment variables, and spans that really arrive at a collector."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from kstream.errors import ConfigError, UsageError
+from kstream.observe import traces
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Collector:
+    """A tiny OTLP/HTTP collector: it keeps the requests it was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, ExportTraceServiceRequest]] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                collector.requests.append((self.path, ExportTraceServiceRequest.FromString(body)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    yield collector
+    collector.close()
+
+
+SERVICE = """
+import kstream
+from kstream.observe import traces
+from kstream.testing import TestDriver
+
+app = kstream.App("bids")
+source = app.topic("in", key=str, value=int)
+app.stream(source).map(lambda value: value + 1).to(app.topic("out", key=str, value=int))
+provider = traces.provider_for(app.name, "host-1", 2, 1.0)
+with TestDriver(app, partitions=1, tracer_provider=provider, trace_sample=1.0) as d:
+    for value in range(3):
+        d.send(source, value, key="k")
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_spans_arrive_at_a_real_collector(collector: Collector) -> None:
+    """By OTLP over HTTP, flushed when the worker ends: the process exits at once behind it."""
+    code = SERVICE + "import os; os._exit(0)"
+    done = run(code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=test")
+    assert done.returncode == 0, done.stderr
+    (resource,) = {
+        json.dumps({one.key: one.value.string_value for one in each.resource.attributes}, sort_keys=True)
+        for _, request in collector.requests
+        for each in request.resource_spans
+    }
+    found = json.loads(resource)
+    assert (found["service.name"], found["service.instance.id"]) == ("bids", "host-1-2")
+    assert found["deployment.environment"] == "test"
+    names = [
+        span.name
+        for _, request in collector.requests
+        for each in request.resource_spans
+        for scope in each.scope_spans
+        for span in scope.spans
+    ]
+    assert sorted(names) == ["map in-map"] * 3 + ["process in"] * 3 + ["send out"] * 3
+    assert {path for path, _ in collector.requests} == {"/v1/traces"}
+
+
+def test_the_environments_names_come_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    plain = traces.make_provider("bids", "host-1", 2).resource.attributes
+    assert (plain["service.name"], plain["service.instance.id"]) == ("bids", "host-1-2")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7,team=x")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "auction")
+    named = traces.make_provider("bids", "host-1", 2).resource.attributes
+    assert (named["service.name"], named["service.instance.id"], named["team"]) == ("auction", "pod-7", "x")
+
+
+def test_a_collector_that_is_down_holds_nothing_up_and_does_not_flood_the_log() -> None:
+    code = f"""
+import logging, os, time
+logging.basicConfig()
+{SERVICE}
+    began = time.monotonic()
+took = time.monotonic() - began
+assert took < traces.FLUSH_SECONDS + 3, took
+os._exit(0)
+"""
+    done = run(code, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert 1 <= len([line for line in lines if "127.0.0.1" in line]) <= 3, done.stderr
+    assert lines[-1].endswith("the last spans were not taken within 5 s: is the collector up?")
+
+
+def test_spans_on_the_console() -> None:
+    done = run(SERVICE, OTEL_TRACES_EXPORTER="console")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"name": "process in"') == 3
+
+
+def test_a_provider_of_the_services_own_is_taken() -> None:
+    code = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine)
+from kstream.observe import traces
+assert traces.provider_for("a", "i", 0, 0.0) is mine
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ours_is_everybodys() -> None:
+    """What the service's libraries trace goes the same way."""
+    code = """
+from kstream.observe import traces
+ours = traces.provider_for("a", "i", 0, 0.5)
+from opentelemetry import trace
+assert trace.get_tracer_provider() is ours and ours is not None
+"""
+    done = run(code, OTEL_TRACES_EXPORTER="none")
+    assert done.returncode == 0, done.stderr
+
+
+def test_switched_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert traces.provider_for("a", "i", 0, 1.0) is None
+
+
+def test_without_opentelemetry_the_error_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["opentelemetry"] = None
+from kstream.errors import UsageError
+from kstream.observe import traces
+assert traces.provider_for("a", "i", 0, 0.0) is None
+try:
+    traces.provider_for("a", "i", 0, 0.01)
+except UsageError as error:
+    print(error)
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("trace_sample is 0.01, but OpenTelemetry is not installed (")
+    assert line.endswith("pip install 'kstream[traces]'")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin", "'zipkin'"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "'otlp_proto_grpc'"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "pigeon", "'otlp with protocol pigeon'"),
+    ],
+)
+def test_an_exporter_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        traces.make_provider("a", "i", 0)
+    assert isinstance(caught.value, UsageError)
+    assert str(caught.value).startswith(f"OTEL_TRACES_EXPORTER: no exporter {wanted} is installed")
+    assert "\n" not in str(caught.value)
