@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from kstream.errors import TableError
 from kstream.observe import logs
-from kstream.observe.metrics import Metrics
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
 from kstream.operators.output import AFTER_ALL, Output
@@ -41,6 +40,8 @@ class Worker:
             raise AttributeError(f"worker.state has no {name!r}: set it in the function under @app.lifespan")
 
     def __init__(self, app: str, instance: str, index: int) -> None:
+        from kstream.observe.metrics import Metrics  # declaring an app does without them
+
         self.app, self.instance, self.index = app, instance, index
         self.state: Any = self.State()
         self.metrics = Metrics()
