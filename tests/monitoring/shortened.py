@@ -1,0 +1,85 @@
+"""The files of monitoring/ as the tests run them: the same but for waits, addresses and the receiver's URL.
+
+Every wait is divided by `SPEED`, and kept long enough to hold a few scrapes. Numbers of seconds that an expression
+compares with (such as the age of a checkpoint) are thresholds, not waits, and stay.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MONITORING = Path(__file__).parents[2] / "monitoring"
+
+SPEED = 60.0
+SCRAPES = "1s"
+LEAST_WAIT, LEAST_WINDOW = 1.0, 5.0
+"""Seconds. A window of five scrapes survives that a busy machine misses some."""
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+DURATION = r"(?:\d+(?:ms|[smhdw]))+"
+WINDOW = re.compile(rf"(?<=\[){DURATION}(?=\])|(?<=\boffset ){DURATION}")
+
+
+def write_shortened(directory: Path, alertmanager: str, webhook: str) -> tuple[Path, Path]:
+    """Writes the shortened files into `directory`, laid out as monitoring/ is, without targets.
+
+    Args:
+        alertmanager: host:port of it.
+        webhook: URL to which alerts go.
+
+    Returns the files of Prometheus and of Alertmanager.
+    """
+    (directory / "rules").mkdir(parents=True)
+    (directory / "targets").mkdir()
+    for rules in sorted((MONITORING / "rules").glob("*.yml")):
+        _write(directory / "rules" / rules.name, shortened_rules(_read(rules)))
+
+    prometheus = _read(MONITORING / "prometheus.yml")
+    prometheus["global"].update(scrape_interval=SCRAPES, evaluation_interval=SCRAPES)
+    (managers,) = prometheus["alerting"]["alertmanagers"]
+    managers["static_configs"] = [{"targets": [alertmanager]}]
+    (job,) = prometheus["scrape_configs"]
+    (found,) = job["file_sd_configs"]
+    found["refresh_interval"] = shorter(found["refresh_interval"], LEAST_WAIT)
+
+    manager = _read(MONITORING / "alertmanager.yml")
+    for wait in ("group_wait", "group_interval", "repeat_interval"):
+        manager["route"][wait] = shorter(manager["route"][wait], LEAST_WAIT)
+    (receiver,) = manager["receivers"]
+    (hook,) = receiver["webhook_configs"]
+    hook["url"] = webhook
+
+    files = directory / "prometheus.yml", directory / "alertmanager.yml"
+    _write(files[0], prometheus)
+    _write(files[1], manager)
+    return files
+
+
+def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
+    """The same groups, with shorter `for` and shorter windows and offsets in the expressions."""
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            rule["expr"] = WINDOW.sub(lambda found: shorter(found[0], LEAST_WINDOW), rule["expr"])
+            if "for" in rule:
+                rule["for"] = shorter(rule["for"], LEAST_WAIT)
+    return rules
+
+
+def shorter(duration: str, least: float) -> str:
+    """A duration of Prometheus ("5m", "1h30m"), divided by `SPEED`; never less than `least` seconds."""
+    parts = re.findall(r"(\d+)(ms|[smhdw])", duration)
+    seconds = sum(int(number) * UNITS[unit] for number, unit in parts)
+    return f"{round(max(least, seconds / SPEED) * 1000)}ms"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
