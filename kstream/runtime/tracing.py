@@ -11,7 +11,7 @@ import time
 import zlib
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -55,9 +55,13 @@ class Tracing:
         }  # fmt: skip
         self._limit = int(share * (1 << 64))
 
-    def begins(self, at: TopicPartition, offset: int) -> bool:
+    def beginning(self, at: TopicPartition, offsets: Sequence[int]) -> list[int]:
+        """Those of the offsets that begin a trace: evenly spread, differently in each partition."""
+        limit = self._limit
+        if not limit:
+            return []
         seed = zlib.crc32(f"{at.topic}/{at.partition}".encode()) << 32
-        return (offset * _SPREAD + seed) & _MASK < self._limit
+        return [offset for offset in offsets if (offset * _SPREAD + seed) & _MASK < limit]
 
 
 class _Mark(NamedTuple):
@@ -89,18 +93,22 @@ class TaskTraces:
 
     def notice(self, fetch: Fetch) -> None:
         """Looks for records to be traced. Fetches come in order, but may come again."""
+        offsets, headers = fetch.offsets(), fetch.headers()
+        found: dict[int, Context] = {}
+        if fetch.at.topic not in self._internal:  # there a trace goes on or there is none
+            found = dict.fromkeys(self._tracing.beginning(fetch.at, offsets), _NOTHING)
+        if any(headers):
+            for offset, carried in zip(offsets, headers, strict=True):
+                parent = _carried(carried) if carried else None
+                if parent is None:
+                    continue
+                if get_current_span(parent).get_span_context().trace_flags.sampled:
+                    found[offset] = parent
+                else:
+                    found.pop(offset, None)
         marks = self._marks[fetch.at]
         last = marks[-1].offset if marks else -1
-        may_begin = fetch.at.topic not in self._internal  # there a trace goes on or there is none
-        for offset, headers in zip(fetch.offsets(), fetch.headers(), strict=True):
-            if offset <= last:
-                continue
-            parent = _carried(headers) if headers else None
-            if parent is not None:
-                if get_current_span(parent).get_span_context().trace_flags.sampled:
-                    marks.append(_Mark(offset, parent))
-            elif may_begin and self._tracing.begins(fetch.at, offset):
-                marks.append(_Mark(offset, _NOTHING))
+        marks.extend(_Mark(offset, found[offset]) for offset in sorted(found) if offset > last)
 
     def limit(self, fetch: Fetch) -> int:
         """How many records of the fetch may go together: up to the next traced one, which goes alone."""

@@ -412,13 +412,12 @@ def test_the_share_is_kept_evenly_and_always_the_same() -> None:
     at = TopicPartition("in", 3)
     for share in (0.0, 0.001, 0.1, 0.5, 1.0):
         tracing = Tracing(provider, share, "g", "c")
-        chosen = [offset for offset in range(20_000) if tracing.begins(at, offset)]
+        chosen = tracing.beginning(at, range(20_000))
         assert abs(len(chosen) - share * 20_000) <= 2, share
-        assert chosen == [offset for offset in range(20_000) if Tracing(provider, share, "x", "y").begins(at, offset)]
+        again = Tracing(provider, share, "x", "y")
+        assert [offset for offset in range(20_000) if again.beginning(at, [offset])] == chosen
     tenth = Tracing(provider, 0.1, "g", "c")
-    chosen = [offset for offset in range(1000) if tenth.begins(at, offset)]
-    others = [offset for offset in range(1000) if tenth.begins(TopicPartition("in", 4), offset)]
-    assert chosen != others
+    assert tenth.beginning(at, range(1000)) != tenth.beginning(TopicPartition("in", 4), range(1000))
 
 
 def test_a_full_queue_makes_no_second_span(spans: Spans) -> None:
