@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from kstream.errors import ConfigError, UsageError
 from kstream.observe import traces
+from support.collector import Collector
 
 
 @pytest.fixture(autouse=True)
@@ -24,35 +20,6 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
-
-
-class Collector:
-    """A tiny OTLP/HTTP collector: it keeps the requests it was sent."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, ExportTraceServiceRequest]] = []
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                collector.requests.append((self.path, ExportTraceServiceRequest.FromString(body)))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -93,23 +60,12 @@ def test_spans_arrive_at_a_real_collector(collector: Collector) -> None:
     code = SERVICE + "import os; os._exit(0)"
     done = run(code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_RESOURCE_ATTRIBUTES="deployment.environment=test")
     assert done.returncode == 0, done.stderr
-    (resource,) = {
-        json.dumps({one.key: one.value.string_value for one in each.resource.attributes}, sort_keys=True)
-        for _, request in collector.requests
-        for each in request.resource_spans
-    }
-    found = json.loads(resource)
-    assert (found["service.name"], found["service.instance.id"]) == ("bids", "host-1-2")
-    assert found["deployment.environment"] == "test"
-    names = [
-        span.name
-        for _, request in collector.requests
-        for each in request.resource_spans
-        for scope in each.scope_spans
-        for span in scope.spans
-    ]
+    found = collector.resources
+    assert [(one["service.name"], one["service.instance.id"]) for one in found] == [("bids", "host-1-2")]
+    assert found[0]["deployment.environment"] == "test"
+    names = [span.name for span in collector.spans]
     assert sorted(names) == ["map in-map"] * 3 + ["process in"] * 3 + ["send out"] * 3
-    assert {path for path, _ in collector.requests} == {"/v1/traces"}
+    assert collector.paths == {"/v1/traces"}
 
 
 def test_the_environments_names_come_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
