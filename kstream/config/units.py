@@ -50,11 +50,11 @@ def size(value: object) -> int:
 
 
 def show_seconds(value: float) -> str:
-    """A duration in its largest fitting unit, as `seconds` reads it: 200ms, 1.5s, 5m, 1d."""
-    for unit, factor in reversed(_SECONDS.items()):
-        if value >= factor and _few_digits(value / factor):
-            return f"{value / factor:.12g}{unit}"
-    return f"{value * 1000:.12g}ms" if 0 < value < 1 else f"{value:.12g}s"
+    """A duration as `seconds` reads it, in the largest unit of which it has whole halves: 200ms, 1.25s, 1.5m, 1d."""
+    for unit in ("d", "h", "m"):
+        if value >= _SECONDS[unit] and value * 2 % _SECONDS[unit] == 0:
+            return _plain(value / _SECONDS[unit]) + unit
+    return _plain(value * 1000) + "ms" if 0 < value < 1 else _plain(value) + "s"
 
 
 def show_size(value: int) -> str:
@@ -65,5 +65,5 @@ def show_size(value: int) -> str:
     return f"{value}B"
 
 
-def _few_digits(value: float) -> bool:
-    return value * 2 == round(value * 2)
+def _plain(value: float) -> str:
+    return f"{value:.9f}".rstrip("0").rstrip(".")

@@ -1,0 +1,259 @@
+"""What the operators' commands print, from given statuses; beside a real app they are in tests/broker."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from kstream.cli import human, main
+from kstream.cli.checks import cluster, machine
+from kstream.cli.status import run, screen
+from kstream.config import Settings
+from kstream.observe.status import (
+    InputStatus,
+    InstanceState,
+    InstanceStatus,
+    RestoreStatus,
+    TaskStatus,
+    Totals,
+    WorkerStatus,
+)
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in [one for one in os.environ if one.startswith("KSTREAM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def instance(name: str, state: InstanceState = "running", tasks: int = 2, **more: Any) -> InstanceStatus:
+    given: dict[str, Any] = {
+        "ready": state == "running",
+        "workers": [WorkerStatus(0, "running")],
+        "totals": Totals(rate_in=1500.0, rate_out=2.5, lag=70, latency_p99=0.25, busy=0.5),
+        "tasks": [
+            TaskStatus(f"orders/{n}", 0, "running", lag=n, inputs=[InputStatus("orders", n, 1, n, NOW - 5)])
+            for n in range(tasks)
+        ],
+    }
+    return InstanceStatus("shop", name, state, NOW - 2, NOW - 7200, host="node", **{**given, **more})
+
+
+def text(of: RenderableType, width: int = 80) -> str:
+    out = Console(width=width, record=True, file=io.StringIO())
+    out.print(of)
+    return out.export_text()
+
+
+class TestHuman:
+    @pytest.mark.parametrize(
+        "value,shown",
+        [(0, "0"), (9999, "9,999"), (10_000, "10.0k"), (99_949, "99.9k"), (99_951, "100k"), (999_499, "999k"),
+         (999_500, "1.0M"), (123_456_789, "123M"), (5e12, "5,000G")],
+    )  # fmt: skip
+    def test_count(self, value: float, shown: str) -> None:
+        assert human.count(value) == shown
+
+    @pytest.mark.parametrize(
+        "value,shown",
+        [(0.0, "0 ms"), (0.999, "999 ms"), (0.9996, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (3599, "1 h"),
+         (7500, "2 h 5 min"), (86_400, "1 d"), (100_000, "1 d 3 h")],
+    )  # fmt: skip
+    def test_span(self, value: float, shown: str) -> None:
+        assert human.span(value) == shown
+
+    @pytest.mark.parametrize(
+        "value,shown",
+        [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1000 << 20, "1000 MiB"), (3 << 50, "3072 TiB")],
+    )
+    def test_size(self, value: int, shown: str) -> None:
+        assert human.size(value) == shown
+
+    def test_rate_and_moment(self) -> None:
+        assert [human.rate(one) for one in (0, 0.25, 9.96, 1234)] == ["0/s", "0.2/s", "10.0/s", "1,234/s"]
+        assert human.moment(None, NOW) == "-"
+        assert len(human.moment(NOW - 1, NOW)) == 8 and human.moment(NOW - 1e9, NOW).startswith("1992-")
+
+
+class TestStatus:
+    def test_totals_instances_and_tasks(self) -> None:
+        shown = text(screen("shop on k:1", [instance("a"), instance("b")], NOW))
+        assert "2 instances, 2 ready · 4 tasks · in 3,000/s, out 5.0/s · lag 140 · p99 250 ms" in shown
+        assert shown.count("orders/1  a/0") + shown.count("orders/1 a/0") == 1 and "2 h" in shown
+
+    def test_silent_ones_are_shown_but_not_counted(self) -> None:
+        silent = instance("b", "silent", reasons=["not heard of for 20 s"])
+        shown = text(screen("shop", [instance("a"), silent], NOW))
+        assert "2 instances, 1 ready · 2 tasks · in 1,500/s" in shown and "b: not heard of for 20 s" in shown
+        assert "b/0" not in shown
+
+    def test_what_is_wrong_is_said(self) -> None:
+        bad = instance("a", "degraded", reasons=["task orders/0 failed"], restore=RestoreStatus(1, 12_000, 5, 60.0))
+        bad.tasks[0].state, bad.tasks[0].error = "failed", "ValueError: x"
+        bad.tasks[1].why = "waits for payments[1]"
+        bad.workers.append(WorkerStatus(1, "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
+        shown = text(screen("shop", [bad], NOW))
+        for line in (
+            "a: task orders/0 failed",
+            "orders/0: ValueError: x",
+            "orders/1: waits for payments[1]",
+            "a/1: restarts in 4 s: was killed by SIGKILL",
+            "a: restores 1 task: 12.0k records, about 1 min left",
+        ):
+            assert line in shown, line
+        assert "stalled" in shown and "1/2" in shown
+
+    @pytest.mark.parametrize("width", [80, 200])
+    @pytest.mark.parametrize("height", [24, 60])
+    def test_twenty_instances_with_64_tasks_fit_the_window(self, width: int, height: int) -> None:
+        instances = [instance(f"i{n}", tasks=4 if n < 16 else 0) for n in range(20 if height == 60 else 5)]
+        for number, one in enumerate(instances):
+            for task in one.tasks:
+                task.name = f"{task.name}{number}"
+        instances[3].tasks[2].why = "waits for something"
+        shown = text(screen("shop", instances, NOW, height), width).splitlines()
+        assert len(shown) <= height and max(map(len, shown)) <= width
+        (header,) = [n for n, line in enumerate(shown) if line.startswith("TASK ")]
+        assert "stalled" in shown[header + 1], "what is in trouble comes first"
+        assert any("more tasks (--once shows all)" in line for line in shown)
+
+    def test_nobody(self) -> None:
+        assert "No instance was heard of" in text(screen("shop", [], NOW))
+
+    @pytest.mark.parametrize(
+        "instances,status",
+        [([], 1), ([instance("a")], 0), ([instance("a"), instance("b", "restoring")], 1)],
+    )
+    def test_exit_status(
+        self, capsys: pytest.CaptureFixture[str], instances: list[InstanceStatus], status: int
+    ) -> None:
+        assert run("shop", lambda _: instances, once=True, as_json=False) == status
+        capsys.readouterr()
+        assert run("shop", lambda _: instances, once=False, as_json=True) == status
+        assert [one["instance"] for one in json.loads(capsys.readouterr().out)] == [one.instance for one in instances]
+
+
+class TestConfig:
+    def test_changed_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["config", "--changed", "--json", "--set", "linger=1s", "--set", "kafka.sasl.password=hush"]
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        rows = {row["name"]: row for row in json.loads(out)}
+        assert set(rows) == {"linger", "kafka.sasl.password"} and "hush" not in out
+        assert (rows["linger"]["value"], rows["linger"]["source"]) == ("1s", "command line")
+
+    def test_without_changes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["config", "--changed"]) == 0
+        assert capsys.readouterr().out == "All settings are at their defaults.\n"
+
+    @pytest.mark.parametrize("width,doc", [("80", False), ("150", True)])
+    def test_as_a_table(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: str, doc: bool
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("KSTREAM_WORKERS", "3")
+        assert main(["config"]) == 0
+        out = capsys.readouterr().out
+        assert "environment KSTREAM_WORKERS" in out and ("Time between commits." in out) is doc
+        assert max(map(len, out.splitlines())) <= int(width)
+
+    def test_of_an_app(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        (tmp_path / "shop_app.py").write_text("import kstream\napp = kstream.App('shop', poll_batch=7)\n")
+        assert main(["config", "shop_app:app", "--changed", "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["name"], row["value"], row["source"]) == ("poll_batch", "7", "App(...)")
+
+
+class TestMachine:
+    @pytest.mark.parametrize(
+        "limit,tasks,state",
+        [(256, 10, "error"), (600, 10, "warning"), (1024, 10, "ok"), (1024, None, "warning"), (65536, None, "ok"),
+         (resource.RLIM_INFINITY, 9999, "ok")],
+    )  # fmt: skip
+    def test_open_files(self, limit: int, tasks: int | None, state: str) -> None:
+        found = machine.open_files(limit, tasks)
+        assert found.state == state and (found.advice != "") == (state != "ok")
+
+    @pytest.mark.parametrize("total,state", [(1 << 30, "error"), ((2 << 30) + 1, "warning"), (4 << 30, "ok")])
+    def test_memory(self, total: int, state: str) -> None:
+        assert machine.memory(Settings(workers=2, memory=1 << 30), total).state == state
+        assert machine.available() > 0
+
+    def test_state_directory(self, tmp_path: Path) -> None:
+        found = machine.state_directory(tmp_path / "not" / "yet")
+        assert found.state == "ok" and "will be made" in found.text
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "file").write_text("")
+        assert machine.state_directory(tmp_path / "file").state == "error"
+        assert machine.state_directory(tmp_path / "file" / "below").state == "error"
+
+    def test_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import shutil
+
+        total = 100 << 30
+        for free, state in ((50 << 30, "ok"), (4 << 30, "warning"), (50 << 20, "error")):
+            usage = shutil._ntuple_diskusage(total, total - free, free)  # type: ignore[attr-defined]
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+            assert machine.disk(tmp_path).state == state
+
+
+class TestBrokers:
+    @pytest.mark.parametrize(
+        "apis,text,state",
+        [
+            (
+                {1: (4, 18), 9: (1, 10), 11: (0, 9), 22: (0, 5), 28: (0, 5), 68: (0, 1), 88: (0, 0)},
+                "4.1 or newer",
+                "ok",
+            ),
+            ({1: (4, 17), 9: (1, 9), 11: (0, 9), 22: (0, 5), 28: (0, 5), 68: (0, 1)}, "Kafka 4.0 or newer", "ok"),
+            ({1: (0, 13), 9: (0, 8), 11: (0, 7), 22: (0, 4), 28: (0, 3), 60: (0, 0)}, "Kafka 2.8 or newer", "ok"),
+            ({1: (0, 11), 9: (0, 6), 11: (0, 6), 22: (0, 2), 28: (0, 2), 47: (0, 0)}, "without OffsetFetch", "error"),
+            ({}, "did not tell", "unknown"),
+        ],
+    )
+    def test_version(self, apis: dict[int, tuple[int, int]], text: str, state: str) -> None:
+        found = cluster.broker_version(apis, {"process.roles": "broker"})
+        assert text in found.text and found.state == state
+
+    def test_offsets_that_are_forgotten_soon(self) -> None:
+        (found,) = cluster.limits(Settings(), {"offsets.retention.minutes": "60"})
+        assert found.state == "warning" and "1 h" in found.text
+
+    @pytest.mark.parametrize(
+        "server,address",
+        [("a:1", ("a", 1)), ("SSL://b.c:9092", ("b.c", 9092)), ("[::1]:3", ("::1", 3))],
+    )
+    def test_addresses(self, server: str, address: tuple[str, int]) -> None:
+        assert cluster._address(server) == address
+
+
+class TestCompletion:
+    def complete(self, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        monkeypatch.setenv("_KSTREAM_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        with pytest.raises(SystemExit) as ended:
+            main([])
+        assert not ended.value.code
+        return capsys.readouterr().out.split()
+
+    def test_commands_and_options(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.complete("kstream do", capsys, monkeypatch) == ["doctor"]
+        assert self.complete("kstream lag x:y --m", capsys, monkeypatch) == ["--max"]
+
+    def test_help_is_tidy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--help"]) == 0
+        assert "--install-completion" in capsys.readouterr().out

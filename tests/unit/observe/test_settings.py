@@ -1,0 +1,46 @@
+"""Settings as they may be seen: people's units, sources, no secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kstream.config import SECRET, Settings, about
+from kstream.config.sources import resolve_settings
+from kstream.observe.settings import setting_rows
+
+
+@pytest.fixture(autouse=True)
+def _nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [one for one in os.environ if one.startswith("KSTREAM_")]:
+        monkeypatch.delenv(name)
+
+
+def test_every_setting_once_in_order() -> None:
+    rows = setting_rows(Settings(), {})
+    assert [row.name for row in rows] == list(about())
+    assert {row.source for row in rows} == {"default"}
+    assert all(row.doc for row in rows)
+
+
+def test_values_can_be_given_again(tmp_path: object) -> None:
+    settings = Settings(commit_interval=0.15, memory=600 << 20, workers=3, web=False, linger=0.0125)
+    given = {row.name: row.value for row in setting_rows(settings, {}) if row.value}
+    assert (given["commit_interval"], given["memory"], given["web"]) == ("150ms", "600MiB", "false")
+    again, _ = resolve_settings({}, given, None)
+    assert again == settings
+    assert dataclasses.asdict(again) == dataclasses.asdict(settings)
+
+
+def test_secrets_are_hidden_and_keys_have_their_own_sources() -> None:
+    settings, sources = resolve_settings(
+        {"kafka": {"sasl.username": "me"}}, {"kafka.sasl.password": "hush", "web_token": "hush", "linger": "1s"}, None
+    )
+    rows = {row.name: row for row in setting_rows(settings, sources)}
+    assert (rows["kafka.sasl.username"].value, rows["kafka.sasl.username"].source) == ("me", "App(...)")
+    assert (rows["kafka.sasl.password"].value, rows["kafka.sasl.password"].source) == (SECRET, "command line")
+    assert (rows["web_token"].value, rows["linger"].value, rows["linger"].source) == (SECRET, "1s", "command line")
+    assert "kafka" not in rows and "hush" not in repr(rows)
