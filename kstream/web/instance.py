@@ -45,6 +45,7 @@ def observed(
             announcer.stop()
         if server is not None:
             server.stop()
+        observer.close()
 
 
 def _serve(observer: Observer, settings: Settings) -> WebServer:

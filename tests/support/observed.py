@@ -193,9 +193,9 @@ class FakeObserved:
     def _reasons(self) -> list[str]:
         reasons = []
         if self.restoring:
-            reasons.append("7 tasks restore: 1,240,000 records are left, about 14 s")
+            reasons.append("tasks restore: 1,240,000 records are left, about 14 s")
         if self.failing:
-            reasons.append("task flights/1 failed: ValueError: invalid literal for int()")
+            reasons.append("task flights/0 failed: ValueError: invalid literal for int()")
         if self.killed:
             reasons.append("worker 1 ended (signal 9) and is started again in 1.2 s")
         if self.paused:
@@ -289,7 +289,7 @@ class FakeObserved:
 
     def _tasks(self, index: int, now: float) -> list[TaskStatus]:
         everything = [(part, partition) for partition in range(self.partitions) for part in PARTS]
-        mine = [(number, *one) for number, one in enumerate(everything) if number % self.instance_count == index]
+        mine = [(number, *one) for number, one in enumerate(everything) if one[1] % self.instance_count == index]
         tasks = []
         for place, (number, part, partition) in enumerate(mine):
             tasks.append(self._task(index, now, place, number, part, partition, len(everything)))
@@ -313,15 +313,16 @@ class FakeObserved:
         if index == 0 and self.paused:
             task.why = "paused"
         if index == 0 and self.restoring and place % 2 == 0:
-            task.state, task.rate, task.busy = "restoring", 0.0, 0.0
+            task.state, task.rate, task.busy, task.backpressured = "restoring", 0.0, 0.0, 0.0
             task.why = "restores route-delays, 177,142 records left"
-        elif self.failing and task.name == "flights/1":
+        elif self.failing and task.name == "flights/0":
             task.state, task.rate, task.lag, task.busy = "failed", 0.0, 48_211, 0.0
             task.inputs[0].lag = task.lag
             task.why = "tried again in 8 s"
             task.error = "ValueError: invalid literal for int() with base 10: '<b>NA</b>'"
         elif index == 0 and self.killed and task.worker == 1:
-            task.state, task.rate, task.busy, task.why = "suspended", 0.0, 0.0, "its worker is not running"
+            task.state, task.rate, task.busy, task.backpressured = "suspended", 0.0, 0.0, 0.0
+            task.why = "its worker is not running"
         return task
 
     def _workers(self, index: int, now: float, tasks: list[TaskStatus]) -> list[WorkerStatus]:
@@ -377,9 +378,9 @@ class FakeObserved:
         if self.killed:
             errors.append(ErrorStatus(now - 3, "worker 1 was killed by signal 9, started again in 1.2 s", 1))
         if self.failing:
-            text = "task flights/1 stopped at flights[1] offset 48211: ValueError: invalid literal for int()"
+            text = "task flights/0 stopped at flights[0] offset 48211: ValueError: invalid literal for int()"
             errors += [
-                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, 0, "flights/1", "kstream.runtime.worker", TRACE)
+                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, 0, "flights/0", "kstream.runtime.worker", TRACE)
                 for n in range(4)
             ]
             errors.append(ErrorStatus(now - 340, f"a message with markup {EVIL}", None, None, "user.code"))

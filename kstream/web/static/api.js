@@ -2,13 +2,21 @@
 
 const KEPT = "kstream-token";
 
+function decoded(words) {
+  try {
+    return decodeURIComponent(words);
+  } catch {
+    return words; // a token with a % of its own
+  }
+}
+
 export class Refused extends Error {}
 
 export class Api {
   constructor() {
-    const given = new URLSearchParams(location.hash.slice(1)).get("token");
+    const given = location.hash.match(/^#token=(.+)$/)?.[1];
     if (given) {
-      sessionStorage.setItem(KEPT, given);
+      sessionStorage.setItem(KEPT, decoded(given));
       history.replaceState(null, "", location.pathname + location.search);
     }
     this.token = sessionStorage.getItem(KEPT);

@@ -5,6 +5,7 @@ import { clock, dateTime, duration, exact } from "./format.js";
 
 const SPAN = 600;
 const HEIGHT = 150;
+const BARS = 156;
 const LEFT = 52;
 const BOTTOM = 18;
 const TOP = 8;
@@ -16,6 +17,9 @@ function ticks(most) {
   const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= rough);
   return [0, 1, 2, 3].map((n) => n * step).filter((value, at, all) => at === 0 || all[at - 1] < most);
 }
+
+/** 50.0k as 50k: the values of an axis are round. */
+const roundly = (words) => words.replace(/\.0+(?!\d)/, "");
 
 export class Curves {
   /** `series`: [{name, label, of: point => value or null}]; `format` shows a value; `most`: the top of a fixed axis. */
@@ -110,7 +114,7 @@ export class Curves {
         attribute(label, "x", LEFT - 6);
         attribute(label, "y", at + 3.5);
         attribute(label, "text-anchor", "end");
-        text(label, this.format(one.value));
+        text(label, roundly(this.format(one.value)));
       }
     });
   }
@@ -151,9 +155,9 @@ function runsOf(points, of) {
 export class Bars {
   /** Durations of checkpoints, oldest first; those that failed are as high as the chart, and red. */
   constructor(root) {
-    this.svg = svg("svg", { class: "bars", height: 96, role: "img" });
+    this.svg = svg("svg", { class: "bars", height: BARS, role: "img" });
     this.said = h("p", { class: "said" });
-    root.append(this.svg, this.said);
+    root.append(h("div", { class: "bars-body" }, this.svg, this.said));
     this.checkpoints = [];
     new ResizeObserver(() => this.draw()).observe(this.svg);
   }
@@ -168,10 +172,11 @@ export class Bars {
     if (!width) return;
     const most = Math.max(12, Math.floor((width - LEFT) / 5));
     const shown = this.checkpoints.slice(-most);
-    attribute(this.svg, "viewBox", `0 0 ${width} 96`);
+    attribute(this.svg, "viewBox", `0 0 ${width} ${BARS}`);
     const steps = ticks(Math.max(0.001, ...shown.map((one) => (one.error ? 0 : one.seconds))));
     const top = steps.at(-1);
-    const y = (value) => 92 - (Math.min(value, top) / top) * 84;
+    const [low, full] = [BARS - 4, BARS - 12];
+    const y = (value) => low - (Math.min(value, top) / top) * full;
     const step = Math.min(14, (width - LEFT) / Math.max(shown.length, 1));
     const lines = steps.map((value) => ({ id: `axis ${value}`, value }));
     const bars = shown.map((one, at) => ({ id: `${one.at} ${one.worker}`, one, x: LEFT + at * step }));
@@ -182,14 +187,14 @@ export class Bars {
         const at = Math.round(y(item.value)) + 0.5;
         for (const [name, value] of [["x2", width], ["y1", at], ["y2", at]]) attribute(node.children[0], name, value);
         attribute(node.children[1], "y", at + 3.5);
-        text(node.children[1], duration(item.value));
+        text(node.children[1], roundly(duration(item.value)));
         return;
       }
       const { one } = item;
-      const high = one.error ? 84 : Math.max(2, 92 - y(one.seconds));
+      const high = one.error ? full : Math.max(2, low - y(one.seconds));
       attribute(node, "class", one.error ? "failed" : "done");
       attribute(node, "x", item.x.toFixed(1));
-      attribute(node, "y", (92 - high).toFixed(1));
+      attribute(node, "y", (low - high).toFixed(1));
       attribute(node, "width", Math.max(1.5, step - 1.5).toFixed(1));
       attribute(node, "height", high.toFixed(1));
       text(node.firstChild, `${dateTime(one.at)}, worker ${one.worker}: ${one.error ?? `${duration(one.seconds)}, ${exact(one.records)} records of ${one.tasks} tasks`}`);

@@ -83,7 +83,7 @@ function inside(name, sized, edges, partOf) {
       links.push({ id: `out ${edge.id}`, source: edge.source, target: `out ${edge.id}` });
     }
   }
-  const laid = layered(nodes, links, 54, 14);
+  const laid = layered(nodes, links, 60, 14);
   const shift = ({ x, y, ...rest }) => ({ ...rest, x: x + PAD, y: y + HEADER });
   const width = Math.max(laid.width + 2 * PAD, Math.min(210, measure(name, 12) + 3 * PAD));
   const at = new Map([...laid.at].map(([id, point]) => [id, shift(point)]));
@@ -134,15 +134,22 @@ function curve(points) {
   return path;
 }
 
-/** The middle of the longest piece that lies outside of boxes, or of the longest: there the rate is written. */
-function labelPlace(points) {
-  let best = null;
-  for (let at = 1; at < points.length; at += 1) {
-    const [a, b] = [points[at - 1], points[at]];
-    const length = Math.abs(b.x - a.x);
-    if (!best || length > best.length + 1) best = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, length };
-  }
-  return best;
+/**
+ * Where the rate is written: on the longest piece, in its middle; where edges part, at the target's end, where they join,
+ * at the source's. There it lies on the side that the curve does not come from.
+ */
+function labelPlace(points, side) {
+  const pieces = points.slice(1).map((b, at) => ({ a: points[at], b, length: Math.abs(b.x - points[at].x) }));
+  const { a, b, length } = pieces.reduce((best, one) => (one.length > best.length + 1 ? one : best));
+  const steep = Math.abs(a.y - b.y) > 8;
+  if (steep && side === "target") return { x: b.x - 9, y: b.y + (b.y > a.y ? 13 : -6), anchor: "end", length };
+  if (steep && side === "source") return { x: a.x + 4, y: a.y + (a.y > b.y ? 13 : -6), anchor: "start", length };
+  return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 - 5, anchor: "middle", length };
+}
+
+function sideOf(edge, edges) {
+  if (edges.filter((other) => other.source === edge.source).length > 1) return "target";
+  return edges.filter((other) => other.target === edge.target).length > 1 ? "source" : "middle";
 }
 
 /** Draws once; `update` changes numbers and colours only. */
@@ -161,8 +168,8 @@ export class Drawing {
       .map((edge) => {
         const points = plan.paths.get(edge.id);
         const line = svg("path", { class: "edge", d: curve(points), "marker-end": "url(#arrow)" });
-        const place = labelPlace(points);
-        const label = svg("text", { x: place.x, y: place.y - 5, "text-anchor": "middle" });
+        const place = labelPlace(points, sideOf(edge, graph.edges));
+        const label = svg("text", { x: place.x, y: place.y, "text-anchor": place.anchor });
         const title = svg("title", {});
         line.append(title);
         edges.append(line);
@@ -230,8 +237,8 @@ function drawOperator(node) {
 function drawPart(name, box) {
   const title = svg("title", {});
   const load = svg("text", { class: "kind", x: PAD, y: 32 });
-  const busy = svg("rect", { class: "busy", x: 1, y: 1, height: 4, width: 0, rx: 2 });
-  const back = svg("rect", { class: "back", y: 1, height: 4, width: 0, rx: 2 });
+  const busy = svg("rect", { class: "busy", x: 10, y: -2, height: 4, width: 0, rx: 2 });
+  const back = svg("rect", { class: "back", y: -2, height: 4, width: 0, rx: 2 });
   const frame = svg("rect", { class: "frame", width: box.width, height: box.height, rx: 10 });
   const element = svg(
     "g",
@@ -255,13 +262,14 @@ function drawPart(name, box) {
       `sub-topology ${name}: ${now.tasks} tasks in this instance, lag ${exact(now.lag)}; of its busiest worker ` +
         `${percent(now.busy)} busy, ${percent(now.backpressured)} backpressured`,
     );
-    const room = box.width - 2;
+    const room = box.width - 20;
     attribute(busy, "width", (Math.min(1, now.busy) * room).toFixed(1));
-    attribute(back, "x", (1 + Math.min(1, now.busy) * room).toFixed(1));
+    attribute(back, "x", (10 + Math.min(1, now.busy) * room).toFixed(1));
     attribute(back, "width", (Math.min(1 - Math.min(1, now.busy), now.backpressured) * room).toFixed(1));
     element.style.setProperty("--busy-share", `${Math.round(Math.min(1, now.busy) * 100)}%`);
     element.style.setProperty("--back-share", `${Math.round(Math.min(1, now.backpressured) * 100)}%`);
-    attribute(element, "class", `part${now.failed ? " failed" : ""}${state ? "" : " absent"}`);
+    const marks = [now.failed ? "failed" : "", now.backpressured > now.busy ? "pressed" : "", state ? "" : "absent"];
+    attribute(element, "class", ["part", ...marks].filter(Boolean).join(" "));
   };
   return { element, update };
 }

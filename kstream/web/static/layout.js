@@ -6,6 +6,33 @@
  * Gives {width, height, at: id -> {x, y} (top left), lanes: edge id -> [{x, y, width}]}: what an edge passes on its way.
  */
 export function layered(nodes, edges, gapX, gapY) {
+  const laid = { width: 0, height: 0, at: new Map(), lanes: new Map() };
+  for (const some of connected(nodes, edges)) {
+    const ids = new Set(some.map((node) => node.id));
+    const one = drawn(some, edges.filter((edge) => ids.has(edge.source) && ids.has(edge.target)), gapX, gapY);
+    const top = laid.height ? laid.height + 1.6 * gapY : 0; // what does not hang together is stacked
+    const lower = (point) => ({ ...point, y: point.y + top });
+    for (const [id, point] of one.at) laid.at.set(id, lower(point));
+    for (const [id, passed] of one.lanes) laid.lanes.set(id, passed.map(lower));
+    laid.width = Math.max(laid.width, one.width);
+    laid.height = top + one.height;
+  }
+  return laid;
+}
+
+/** The nodes, in groups that hang together. */
+function connected(nodes, edges) {
+  const group = new Map(nodes.map((node) => [node.id, [node]]));
+  for (const { source, target } of edges) {
+    const [one, other] = [group.get(source), group.get(target)];
+    if (!one || !other || one === other) continue;
+    one.push(...other);
+    for (const node of other) group.set(node.id, one);
+  }
+  return new Set(group.values());
+}
+
+function drawn(nodes, edges, gapX, gapY) {
   const known = new Map(nodes.map((node) => [node.id, { ...node, real: true, into: [], out: [] }]));
   const forward = withoutCycles(known, edges.filter((edge) => edge.source !== edge.target));
   const layerOf = layers(known, forward);

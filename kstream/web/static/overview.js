@@ -59,7 +59,7 @@ export class Tiles {
     this.lag = tile(root, "lag", "Lag", "records");
     this.latency = tile(root, "latency", "Latency, p99", "");
     this.checkpoint = tile(root, "checkpoint", "Checkpoint, median", "");
-    this.load = tile(root, "load", "Load", "");
+    this.load = tile(root, "load", "Load", "busy");
     this.bar = loadBar();
     this.load.value.parentElement.after(this.bar);
     this.committed = h("data", { id: "committed" });
@@ -83,7 +83,7 @@ export class Tiles {
     this.showLag(status, instances);
     number(this.latency.value, totals.latency_p99, duration(totals.latency_p99));
     text(this.latency.said[0], `median ${duration(totals.latency_p50)}`);
-    text(this.latency.said[1], "from the record's time to its commit");
+    text(this.latency.said[1], "record to commit");
     const done = status.checkpoints.filter((one) => !one.error).map((one) => one.seconds).sort((a, b) => a - b);
     const median = done[Math.floor(done.length / 2)];
     number(this.checkpoint.value, median, duration(median));
@@ -92,15 +92,15 @@ export class Tiles {
     attribute(this.checkpoint.said[1], "class", totals.checkpoint_failures ? "failure" : null);
     number(this.load.value, totals.busy, percent(totals.busy));
     setLoad(this.bar, totals.busy, totals.backpressured);
-    text(this.load.said[0], `backpressured ${percent(totals.backpressured)}, idle ${percent(totals.idle)}`);
-    text(this.load.said[1], "of the workers' time");
+    text(this.load.said[0], `${percent(totals.backpressured)} backpressured`);
+    attribute(this.load.said[0], "title", `${percent(totals.idle)} idle: shares of the workers' time`);
   }
 
   showLag({ totals, tasks }, instances) {
     number(this.lag.value, totals.lag, count(totals.lag));
     const most = tasks.reduce((best, task) => (task.lag > (best?.lag ?? 0) ? task : best), null);
-    text(this.lag.said[0], most ? `most: ${most.name} ${count(most.lag)}` : "no task is behind");
-    attribute(this.lag.said[0], "title", most?.name);
+    text(this.lag.said[0], most ? `${count(most.lag)} in ${most.name}` : "no task is behind");
+    attribute(this.lag.said[0], "title", most ? `the most: ${most.name}` : null);
     text(this.lag.said[1], `${exact(totals.lag)}${ofAll(instances, "lag", count)}`);
   }
 }

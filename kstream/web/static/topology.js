@@ -4,6 +4,7 @@ import { h, svg } from "./dom.js";
 import { Drawing } from "./graph.js";
 
 const TALLEST = 560;
+const READABLE = 0.66; // below this scale labels cannot be read: then only a part is shown at first
 
 /** Of each sub-topology: the busiest worker's share for it, and sums over its tasks in this instance. */
 export function loadsOf(tasks) {
@@ -30,6 +31,7 @@ export function loadsOf(tasks) {
 export class Topology {
   constructor(root) {
     this.view = { x: 0, y: 0, width: 1, height: 1 };
+    this.fitted = null;
     const arrow = svg(
       "marker",
       { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto", markerUnits: "userSpaceOnUse" },
@@ -49,7 +51,7 @@ export class Topology {
         h("span", { class: "key internal" }), "internal topic",
         h("span", { class: "hint" }, "Drag or arrow keys move, + and − zoom, 0 fits. Rates are this instance's.")),
     );
-    new ResizeObserver(() => this.fitted && this.fit()).observe(this.svg);
+    new ResizeObserver(() => this.fitted !== null && this.fit(this.fitted)).observe(this.svg);
     this.listen();
   }
 
@@ -61,23 +63,26 @@ export class Topology {
       "aria-label",
       `Topology of ${graph.app}: ${graph.parts.length} sub-topologies, ${graph.nodes.filter((node) => !node.part).length} topics`,
     );
-    this.fit();
+    this.fit(READABLE);
   }
 
   update(status) {
     this.drawing?.update(loadsOf(status.tasks), status.edges);
   }
 
-  fit() {
+  /** Shows the whole, or, with `least`, as much as fits at that scale, from the left. */
+  fit(least = 0) {
     if (!this.drawing || !this.svg.clientWidth) return;
     const { width, height } = this.drawing;
     const room = this.svg.clientWidth;
-    const scale = Math.min((room - 24) / width, TALLEST / height, 1.1);
-    const tall = Math.round(Math.max(120, height * scale + 24));
+    const whole = Math.min((room - 24) / width, TALLEST / height, 1.1);
+    const scale = Math.max(whole, least);
+    const tall = Math.round(Math.max(120, Math.min(TALLEST, height * scale) + 24));
     this.svg.style.setProperty("height", `${tall}px`);
     const [w, t] = [room / scale, tall / scale];
-    this.show({ x: (width - w) / 2, y: (height - t) / 2, width: w, height: t });
-    this.fitted = true;
+    const x = width * scale > room ? -12 / scale : (width - w) / 2;
+    this.show({ x, y: (height - t) / 2, width: w, height: t });
+    this.fitted = least;
   }
 
   show(view) {
@@ -90,13 +95,13 @@ export class Topology {
     const scale = (this.svg.clientWidth / width) * factor;
     if (scale > 4 || scale < 0.1) return;
     const [w, t] = [width / factor, height / factor];
-    this.fitted = false;
+    this.fitted = null;
     this.show({ x: x + (width - w) * at.x, y: y + (height - t) * at.y, width: w, height: t });
   }
 
   move(dx, dy) {
     const scale = this.view.width / this.svg.clientWidth;
-    this.fitted = false;
+    this.fitted = null;
     this.show({ ...this.view, x: this.view.x - dx * scale, y: this.view.y - dy * scale });
   }
 
@@ -115,8 +120,10 @@ export class Topology {
     this.svg.addEventListener(
       "wheel",
       (event) => {
-        if (!event.ctrlKey && !event.metaKey) return; // a plain wheel scrolls the page
+        const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
+        if (!event.ctrlKey && !event.metaKey && !sideways) return; // a plain wheel scrolls the page
         event.preventDefault();
+        if (sideways) return this.move(-event.deltaX, 0);
         const box = this.svg.getBoundingClientRect();
         const at = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
         this.zoom(event.deltaY < 0 ? 1.12 : 0.89, at);
