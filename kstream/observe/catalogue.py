@@ -146,7 +146,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     "Checkpoints": (
         _counter("checkpoints_total", "checkpoints", "Transactions committed."),
         _histogram("checkpoint_duration_seconds", "seconds", "From draining the agents to local state.", DURATIONS),
-        _counter("checkpoint_failures_total", "checkpoints", "Commits that failed, by error class.", "reason"),
+        _counter("checkpoint_failures_total", "checkpoints", "Commits that failed.", "reason"),
         _gauge(
             "checkpoint_last_success_timestamp_seconds",
             "seconds since the epoch",

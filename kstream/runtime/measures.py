@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
 from kstream.observe.catalogue import DURATIONS, LATENCIES, PER_RECORD, SIZES
 from kstream.observe.instruments import Histogram
 from kstream.observe.status import CheckpointStatus
+from kstream.runtime.failures import StateDamaged, TaskFailed
 from kstream.topology import SubTopology
 
 SAMPLE = 64
@@ -24,6 +26,17 @@ MERGED = 256
 """Records up to which runs are taken together before their latencies are counted."""
 CLASSES = 50
 """Error classes that are told apart."""
+
+
+REASONS = {
+    AbortRequired: "aborted",
+    ProducerLost: "producer lost",
+    InstanceFenced: "fenced",
+    TaskFailed: "record failed",
+    StateDamaged: "state damaged",
+}
+"""Of failed checkpoints. A closed list: each is there at zero from the start, so that alerts see the first one."""
+OTHER = "other"
 
 
 class Runs:
@@ -164,7 +177,7 @@ class Measures:
         self.times: defaultdict[str, TaskTimes] = defaultdict(TaskTimes)
         self.idle = self.backpressured = 0.0
         self.checkpoints = Histogram(DURATIONS)
-        self.checkpoint_failures: Counter[str] = Counter()
+        self.checkpoint_failures = dict.fromkeys((*REASONS.values(), OTHER), 0)
         self.last_checkpoints: deque[CheckpointStatus] = deque(maxlen=50)  # until they are reported
         self.committed_at: float | None = None
         self.producer_restarts = 0
@@ -180,7 +193,7 @@ class Measures:
 
     def checkpoint_failed(self, attempt: CheckpointStatus, error: BaseException) -> None:
         attempt.error = str(error)
-        self.checkpoint_failures[error_class(error)] += 1
+        self.checkpoint_failures[REASONS.get(type(error), OTHER)] += 1
         self.last_checkpoints.append(attempt)
 
     def failed(self, phase: str, error: BaseException) -> None:

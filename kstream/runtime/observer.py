@@ -92,6 +92,9 @@ class Observer:
         self._largest: dict[int, dict[str, list[tuple[str, int]]]] = {}
         watched.watcher = self
 
+    def close(self) -> None:
+        self._collections.close()
+
     # ---- fed by the supervisor
 
     def heard(self, worker: WorkerProcess) -> None:

@@ -488,7 +488,6 @@ class StreamWorker:
         self.restorer.drop(task)
         task.close()
         self.worker.metrics.forget(task.name)
-        self.worker.metrics.forget(task.name)
         self.measures.times[task.name].close(self._clock.monotonic())
         del self.tasks[task.name]
         self._retry_at.pop(task.name, None)

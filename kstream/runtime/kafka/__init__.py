@@ -4,13 +4,7 @@
 turns librdkafka's errors into ours.
 """
 
-from confluent_kafka import libversion
-
-from kstream.runtime.kafka.clients import KafkaClients
+from kstream.runtime.kafka.clients import KafkaClients, librdkafka_version
 from kstream.runtime.kafka.options import KafkaOptions
 
 __all__ = ["KafkaClients", "KafkaOptions", "librdkafka_version"]
-
-
-def librdkafka_version() -> str:
-    return str(libversion()[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from confluent_kafka import libversion
+
 from kstream.runtime.kafka.admin import KafkaAdmin
 from kstream.runtime.kafka.consumer import KafkaConsumer
 from kstream.runtime.kafka.options import KafkaOptions
@@ -41,3 +43,7 @@ class KafkaClients:
 
     def admin(self) -> KafkaAdmin:
         return KafkaAdmin(self._servers, self._options)
+
+
+def librdkafka_version() -> str:
+    return str(libversion()[0])
