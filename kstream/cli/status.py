@@ -201,14 +201,17 @@ def _instances(instances: Sequence[InstanceStatus], now: float) -> RenderableTyp
     table.columns[-1].overflow, table.columns[-1].no_wrap = "ellipsis", True
     for one in instances:
         running = sum(worker.state == "running" for worker in one.workers)
-        table.add_row(
-            one.instance,
-            _state(one.state),
+        now_known = (
             Text(f"{running}/{len(one.workers)}", style="" if running == len(one.workers) else "red"),
             str(len(one.tasks)),
             human.rate(one.totals.rate_in),
             human.count(one.totals.lag),
             f"{one.totals.busy:.0%}",
+        )
+        table.add_row(
+            one.instance,
+            _state(one.state),
+            *(("-",) * len(now_known) if one.state == "silent" else now_known),
             human.span(max(now - one.started, 0.0)),
             human.span(max(now - one.at, 1.0)),
             one.host,
