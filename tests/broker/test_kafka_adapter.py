@@ -542,6 +542,31 @@ def test_a_group_whose_position_is_not_in_the_log(
     consumer.close()
 
 
+def test_a_purged_partition_whose_start_is_not_known_yet_is_taken_without_a_warning(
+    clients: KafkaClients, admin: KafkaAdmin, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The runtime says 0, restores, and seeks. Without the question for the log's start, librdkafka warned of an offset
+    reset in two of five of these rounds."""
+    topic = make_topic(admin, 32)
+    partitions = [TopicPartition(topic, partition) for partition in range(32)]
+    producer = clients.producer(None)
+    for at in partitions * 5:
+        producer.produce(topic, b"v", b"k", at.partition)
+    producer.flush(20)
+    producer.close()
+    admin.delete_records(dict.fromkeys(partitions, 3)).result(20)
+    with caplog.at_level(logging.DEBUG, "kstream.kafka"):
+        for _ in range(6):
+            consumer = joined(clients, name("group"), [topic], Listener(dict.fromkeys(partitions, 0)))
+            assert not quiet(consumer, 0.2).fetches
+            consumer.seek(dict.fromkeys(partitions, 3))
+            consumer.resume(partitions)
+            got = gather(consumer, lambda got: len(got.ends) == 32)
+            assert all(got.offsets(at) == [3, 4] for at in partitions)
+            consumer.close()
+    assert not [record.getMessage() for record in caplog.records if "offset reset" in record.getMessage()]
+
+
 def test_commit_without_a_transaction(clients: KafkaClients, admin: KafkaAdmin, topic: str) -> None:
     group, listener = name("group"), Listener()
     consumer = joined(clients, group, [topic], listener)

@@ -20,6 +20,7 @@ SEEK_SECONDS: Final = 5.0
 
 COMMIT_SECONDS: Final = 30.0
 RESOLVE_SECONDS: Final = 5.0
+START_SECONDS: Final = 1.0
 
 _NOT_OWNER = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 _SEEK_AGAIN = frozenset({KafkaError._STATE, KafkaError._IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED})
@@ -176,6 +177,22 @@ class KafkaConsumer:
             found[at] = low if positions[at] == BEGINNING else high  # read committed: the last stable offset
         return found
 
+    def _in_the_log(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """For `assign` in a group: 0 stands for what is not known yet, and may have been deleted (repartition topics
+        are purged). A fetch that slips out before `pause` would make librdkafka warn that it resets the offset. Asked
+        in one request; without an answer they stay, and there may be such a warning."""
+        unknown = [at for at, offset in positions.items() if offset == 0]
+        if not unknown:
+            return positions
+        asked = client_positions(dict.fromkeys(unknown, BEGINNING))
+        try:
+            starts = self._consumer.offsets_for_times(asked, timeout=START_SECONDS)
+        except KafkaException as error:
+            self._trouble.note(of(error))
+            return positions
+        known = {TopicPartition(each.topic, each.partition): each.offset for each in starts if each.error is None}
+        return {at: max(offset, known.get(at, 0)) for at, offset in positions.items()}
+
     # ---- reading
 
     def poll(self, max_records: int, timeout: float) -> Polled:
@@ -271,7 +288,7 @@ class KafkaConsumer:
         self._tell(ask)
         if starts.keys() == set(partitions):
             self._fresh = dict(self._absolute(starts))
-            found = client_positions(self._fresh)
+            found = client_positions(self._in_the_log(self._fresh))
         # Else the listener failed: assigned all the same, paused, so that nothing is read.
         consumer.assign(found)
         consumer.pause(found)
