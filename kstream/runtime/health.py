@@ -28,21 +28,22 @@ class Stalls:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._moved: dict[str, tuple[tuple[int, ...], float]] = {}
+        self._still: dict[str, float] = {}  # since when
 
     def look(self, now: float, tasks: Iterable[TaskStatus], paused: bool) -> None:
-        moved = {}
+        moved, stills = {}, {}
         for task in tasks:
             positions = tuple(one.position for one in task.inputs)
             before, since = self._moved.get(task.name, (None, now))
             still = task.lag > 0 and task.state == "running" and not paused and before == positions
             moved[task.name] = positions, (since if still else now)
-        self._moved = moved
+            if still:
+                stills[task.name] = since
+        self._moved, self._still = moved, stills
 
     def stalled(self, now: float) -> dict[str, float]:
         """By task: for how many seconds."""
-        return {
-            task: now - since for task, (_, since) in self._moved.items() if now - since >= self._timeout
-        }  # fmt: skip
+        return {task: now - since for task, since in self._still.items() if now - since >= self._timeout}
 
 
 def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Settings) -> Health:
