@@ -333,6 +333,7 @@ class AsyncAgent(Operator):
         """The agent asks for more than it was given: its batch is through."""
         batch, self._batch = self._batch, None
         if batch is not None:
+            self.cursor.batch = None  # no record is at hand until the next batch
             self.outputs.release(batch)
             self.emitted = self.outputs.emitted
             if self.when_drained is not None:

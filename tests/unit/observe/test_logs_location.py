@@ -160,6 +160,35 @@ def test_an_async_agent_keeps_its_record_over_an_await(lines: Lines) -> None:
     ]
 
 
+def test_what_an_agent_does_between_its_records_belongs_to_none(lines: Lines) -> None:
+    app = kstream.App("a")
+    source = app.topic("in", key=str, value=int)
+    background: set[asyncio.Task[None]] = set()
+
+    @app.agent(source)
+    async def spawns(stream: kstream.AgentStream[str, int]) -> None:
+        async def beside() -> None:
+            log.info("beside")
+            while not stream_is_drained():
+                await asyncio.sleep(0)
+            log.info("later")
+
+        async for value in stream:
+            log.info("at %d", value)
+            background.add(asyncio.get_running_loop().create_task(beside()))
+            await asyncio.sleep(0)
+
+    with TestDriver(app, partitions=1) as d:
+
+        def stream_is_drained() -> bool:
+            return not any(task.busy for task in d.worker.tasks.values())
+
+        send(d, source, 5)
+        while len(lines.found) < 3:
+            d.worker._loop.run_until_complete(asyncio.sleep(0))
+    assert lines.found == [("at 5", place(0)), ("beside", place(0)), ("later", {"task": "in/0"})]
+
+
 def test_what_is_emitted_at_commit_has_a_task_and_no_record(lines: Lines) -> None:
     app = kstream.App("a")
     source = app.topic("in", key=str, value=int)
