@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from kstream.errors import KafkaUnavailable, KStreamError
+from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.topics import WantedTopic, ensure_topics
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
@@ -78,10 +78,18 @@ def wanted_topic(app: str) -> WantedTopic:
 
 
 def quiet(options: KafkaOptions) -> KafkaOptions:
-    """The same options for clients that send and receive little: small buffers, few requests, and no log lines of
-    librdkafka's own, for the workers' clients have the same to tell."""
+    """The same options for clients that send and receive little: small buffers, few requests, no statistics, and no log
+    lines of librdkafka's own, for the workers' clients have the same to tell."""
     raw = {**options.raw, "consumer.fetch.wait.max.ms": "5000", "log_level": "2"}
-    return replace(options, fetch_memory=8 << 20, producer_memory=8 << 20, raw=raw)
+    few = 8 << 20
+    return replace(
+        options,
+        fetch_memory=few,
+        producer_memory=few,
+        statistics_interval=0.0,
+        passing_level=logging.DEBUG,
+        raw=raw,
+    )
 
 
 def encode(status: InstanceStatus, interval: float) -> bytes:
@@ -265,9 +273,10 @@ class Announcer:
         self._name: str | None = None
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._stopping, self._woken = False, threading.Event()
-        self._under_way = False
+        self._sent: float | None = None
+        """When the announcement that is under way was sent, by the monotonic clock."""
         self._due = 0.0
-        self._logged: float | None = None
+        self._troubled, self._logged = False, float("-inf")
 
     def start(self) -> None:
         self._thread.start()
@@ -317,7 +326,7 @@ class Announcer:
     def _converse(self, producer: ProducerClient, listener: Listener) -> None:
         """Until told to stop, or until an error comes of clients that are `RETRY_SECONDS` old. Before that librdkafka
         is left to get over it: new clients would only log the same again."""
-        self._under_way = False
+        self._sent = None
         began = time.monotonic()
         while not self._stopping:
             try:
@@ -330,7 +339,7 @@ class Announcer:
                 if time.monotonic() - began > RETRY_SECONDS:
                     raise
                 self._note(error)
-            self._pause(min(self._due - time.monotonic(), LISTEN_SECONDS))
+            self._pause(min(max(self._due - time.monotonic(), 0.01), LISTEN_SECONDS))
         self._leave(producer)
 
     def _leave(self, producer: ProducerClient) -> None:
@@ -346,21 +355,30 @@ class Announcer:
         """Sends an announcement, unless the last one is still under way.
 
         Raises:
-            ProducerLost: it was not delivered (yet), and why.
+            ProducerLost: that one has been so for as many intervals as make an instance silent, or was refused.
         """
-        if self._under_way:
-            producer.flush(0.0)
+        if self._sent is not None:
+            late = time.monotonic() - self._sent
+            if late > SILENT_AFTER * self._interval:
+                self._complain(producer, late)
+            return
         status = self._make_status()
         self._name = status.instance
-        self._under_way = True
+        self._sent = time.monotonic()
         producer.produce_watched(
             topic_of(self._app), encode(status, self._interval), status.instance.encode(), 0, self._delivered
         )
 
+    def _complain(self, producer: ProducerClient, late: float) -> None:
+        try:
+            producer.flush(0.1)
+        except ProducerLost as error:
+            raise ProducerLost(f"an announcement is under way for {late:.0f} s: {error}") from error
+
     def _delivered(self, _: int | None) -> None:
-        self._under_way = False
-        if self._logged is not None:
-            self._logged = None
+        self._sent = None
+        if self._troubled:
+            self._troubled = False
             log.info("this instance announces itself again")
 
     def _pause(self, seconds: float) -> None:
@@ -370,8 +388,8 @@ class Announcer:
 
     def _note(self, error: Exception) -> None:
         now = time.monotonic()
-        if self._logged is None or now - self._logged > RETRY_SECONDS:
-            self._logged = now
+        if now - self._logged > RETRY_SECONDS:
+            self._troubled, self._logged = True, now
             unexpected = None if isinstance(error, KStreamError) else error
             log.warning(
                 "other instances may not see this one, nor it them (it works all the same): %s",

@@ -130,7 +130,7 @@ class KafkaConsumer:
         statistics: Callable[[str], None] | None = None,
     ) -> None:
         self._servers = servers
-        self._trouble = Trouble(f"consumer {member or 'of changelogs'}")
+        self._trouble = Trouble(f"consumer {member or 'of changelogs'}", options.passing_level)
         config = options.consumer(servers, group, member) | {"error_cb": self._trouble}
         if statistics is not None:
             config["stats_cb"] = statistics

@@ -31,6 +31,7 @@ class KafkaOptions:
         auto_offset_reset: where a position that is not in the log (any more) leads: earliest, latest, or error, which
             raises TopicError from `poll`. Where reading starts at first is the runtime's business.
         client_id: shown in the brokers' logs and quotas.
+        passing_level: at which errors that librdkafka gets over by itself are logged.
         statistics_interval: seconds between librdkafka's statistics of consumers and producers; 0 for none.
         raw: librdkafka's settings by their names, for all clients (`security.protocol`) or for one kind
             (`consumer.fetch.wait.max.ms`, `producer.`, `admin.`). They come last, except those of `OURS`.
@@ -48,6 +49,7 @@ class KafkaOptions:
     producer_memory: int = 256 << 20
     auto_offset_reset: Literal["earliest", "latest", "error"] = "earliest"
     client_id: str = "kstream"
+    passing_level: int = logging.WARNING
     statistics_interval: float = 0.0
     raw: Mapping[str, str] = field(default_factory=dict)
 

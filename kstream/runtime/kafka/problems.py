@@ -95,8 +95,8 @@ class Trouble:
     It does not refer to the client: a cycle would keep a dropped client alive until the garbage collector comes.
     """
 
-    def __init__(self, who: str) -> None:
-        self._who = who
+    def __init__(self, who: str, level: int = logging.WARNING) -> None:
+        self._who, self._level = who, level
         self.last: KafkaError | None = None
         """The first fatal error, or the latest that says we are denied."""
 
@@ -116,7 +116,7 @@ class Trouble:
 
     def note(self, error: KafkaError) -> None:
         """Logs an error that librdkafka gets over by itself."""
-        logger.warning("%s: %s", self._who, describe(error))
+        logger.log(self._level, "%s: %s", self._who, describe(error))
 
 
 class ClientLines(logging.Filter):

@@ -48,7 +48,7 @@ class KafkaProducer:
         self._servers, self._id = servers, transactional_id
         self._timeout = options.transaction_timeout
         self._began = 0.0
-        self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip())
+        self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip(), options.passing_level)
         self._failures: dict[KafkaError | None, Message | None] = {}
         config = options.producer(servers, transactional_id) | {"error_cb": self._trouble}
         if statistics is not None:
