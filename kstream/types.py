@@ -193,8 +193,8 @@ class NewTopic:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-class AdminClient(Protocol):
-    """Cluster operations. Those used while tasks run are futures: they never block the loop."""
+class TopicMaker(Protocol):
+    """What making and checking topics takes."""
 
     def topics(self, timeout: float) -> dict[str, TopicInfo]:
         """All topics, without their settings. Raises KafkaUnavailable."""
@@ -204,6 +204,10 @@ class AdminClient(Protocol):
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
         """Creates those that are missing (one that exists is no error) and waits until metadata shows them."""
         ...
+
+
+class AdminClient(TopicMaker, Protocol):
+    """Cluster operations. Those used while tasks run are futures: they never block the loop."""
 
     def delete_topics(self, names: Sequence[str], timeout: float) -> None: ...
     def committed(

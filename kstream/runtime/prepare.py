@@ -6,10 +6,10 @@ from kstream.config import Settings
 from kstream.errors import TopologyError
 from kstream.runtime.topics import WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
-from kstream.types import AdminClient
+from kstream.types import TopicMaker
 
 
-def prepare_topics(topology: Topology, admin: AdminClient, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
+def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
     """Creates or checks every topic. Returns the partition count of each.
 
     Order matters: a repartition topic without a parallelism of its own has as many partitions as the input of the

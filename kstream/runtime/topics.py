@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from kstream.errors import TopicError
-from kstream.types import AdminClient, NewTopic, TopicInfo
+from kstream.types import NewTopic, TopicInfo, TopicMaker
 
 Kind = Literal["source", "sink", "repartition", "changelog", "instances"]
 
@@ -62,7 +62,7 @@ class WantedTopic:
 
 
 def ensure_topics(
-    admin: AdminClient,
+    admin: TopicMaker,
     wanted: Sequence[WantedTopic],
     *,
     auto_create: bool,
@@ -114,9 +114,7 @@ def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTo
     return NewTopic(topic.name, topic.partitions or default_partitions, replication, config)
 
 
-def _check(
-    admin: AdminClient, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float
-) -> None:
+def _check(admin: TopicMaker, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float) -> None:
     internal = [topic.name for topic in topics if topic.kind in INTERNAL]
     configs = admin.topic_configs(internal, timeout) if internal else {}
     problems = []

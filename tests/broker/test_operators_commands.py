@@ -250,7 +250,7 @@ class TestDoctor:
         found = {check["name"]: check for check in done.json}
         assert {name for name, check in found.items() if check["state"] == "error"} == set()
         assert found["brokers"]["text"] == f"{place.servers} answers"
-        assert found["topics"]["text"] == "4 topics, 0 there, fit for 4 tasks"
+        assert found["topics"]["text"] == "5 topics, 0 there, fit for 4 tasks"
         assert f"{place.app}-seen-changelog" in found["missing topics"]["text"]
         assert "KRaft" in found["broker version"]["text"] and "Kafka 4." in found["broker version"]["text"]
         assert found["clocks"]["state"] == "unknown"
@@ -262,7 +262,7 @@ class TestDoctor:
         until(lambda: shown(place)[1], "its announcement")
         clocks = place.check("clocks")
         assert clocks["state"] == "ok" and "one or more on this machine" in clocks["text"]
-        assert place.check("topics")["text"] == "4 topics, 4 there, fit for 4 tasks"
+        assert place.check("topics")["text"] == "5 topics, 5 there, fit for 4 tasks"
         assert place.check("replication")["state"] == place.check("rights to topics")["state"] == "ok"
         table = place.kstream("doctor", "service:app", COLUMNS="80")
         assert table.status == 0 and " 0 red" in table.out and max(map(len, table.out.splitlines())) <= 80

@@ -10,20 +10,21 @@ from kstream.cli.checks import Check, attempt
 from kstream.cli.checks.cluster import grant
 from kstream.cli.operate import Subject
 from kstream.errors import KStreamError, TopicError, TopologyError
-from kstream.runtime.announce import topic_of
+from kstream.runtime.announce import topic_of, wanted_topic
 from kstream.runtime.kafka.inspection import ClusterInspector
 from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.topics import ensure_topics
 from kstream.topology import Topology
-from kstream.types import AdminClient, NewTopic, TopicInfo
+from kstream.types import NewTopic, TopicInfo, TopicMaker
 
 TIMEOUT: Final = 15.0
 _WHOLE: Final = frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"})
 
 
 class Pretending:
-    """What `prepare_topics` needs of an admin client; instead of making topics it notes which it would have made."""
+    """A `types.TopicMaker` that makes no topics but notes which it would have made."""
 
-    def __init__(self, admin: AdminClient) -> None:
+    def __init__(self, admin: TopicMaker) -> None:
         self.would_make: dict[str, NewTopic] = {}
         self._admin = admin
 
@@ -57,8 +58,6 @@ class Topics:
             if pretending.would_make:
                 yield attempt("missing topics", lambda: self._missing(list(pretending.would_make.values())), "")
             there = [name for name in self._counts if name not in pretending.would_make]
-            if topic_of(self._topology.app) in admin.topics(TIMEOUT):
-                there.append(topic_of(self._topology.app))
             yield from self._each(there, admin.topic_configs(there, TIMEOUT))
         except KStreamError as error:
             yield Check("topics", "unknown", " ".join(str(error).split()))
@@ -67,8 +66,14 @@ class Topics:
 
     def _fit(self, pretending: Pretending) -> Check:
         """As `kstream run` would see it: what there is, partition counts, settings of internal topics."""
+        settings = self._on.settings
         try:
-            self._counts = prepare_topics(self._topology, pretending, self._on.settings, TIMEOUT)  # type: ignore[arg-type]
+            self._counts = prepare_topics(self._topology, pretending, settings, TIMEOUT)
+            if settings.announce_interval:
+                wanted = [wanted_topic(self._topology.app)]
+                self._counts |= ensure_topics(
+                    pretending, wanted, auto_create=True, replication=settings.replication_factor, timeout=TIMEOUT
+                )
         except (TopicError, TopologyError) as error:
             return Check(
                 "topics", "error", " ".join(str(error).split()), "the app will not start before this is mended"
