@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
-from kstream.errors import AbortRequired, KafkaUnavailable, TopicError
+from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.announce import read_instances
 from kstream.runtime.kafka import KafkaClients
@@ -86,7 +87,9 @@ def measure(topology: Topology, on: Subject) -> Lag:
     finally:
         admin.close()
     _look_at_first(rows, KafkaClients(on.servers, replace(on.options, raw={**on.options.raw, **_ONE_RECORD})))
-    owners = _owners(read_instances(on.clients, topology.app, TIMEOUT))
+    owners: dict[TopicPartition, str] = {}
+    with suppress(KStreamError):  # who has what is told where it can be told: the lag is known without
+        owners = _owners(read_instances(on.clients, topology.app, TIMEOUT))
     now = time.time()
     for row in rows:
         row.owner = owners.get(TopicPartition(row.topic, row.partition))

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console, RenderableType
@@ -26,6 +28,10 @@ from kstream.observe.status import (
     Totals,
     WorkerStatus,
 )
+from kstream.runtime.announce import encode
+from kstream.runtime.child import SystemClock
+from kstream.testing.clients import MemoryClients
+from kstream.testing.cluster import MemoryCluster
 
 NOW = 1_700_000_000.0
 
@@ -204,7 +210,7 @@ class TestMachine:
 
         total = 100 << 30
         for free, state in ((50 << 30, "ok"), (4 << 30, "warning"), (50 << 20, "error")):
-            usage = shutil._ntuple_diskusage(total, total - free, free)  # type: ignore[attr-defined]
+            usage = shutil._ntuple_diskusage(total, total - free, free)
             monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
             assert machine.disk(tmp_path).state == state
 
@@ -238,6 +244,27 @@ class TestBrokers:
     )
     def test_addresses(self, server: str, address: tuple[str, int]) -> None:
         assert cluster._address(server) == address
+
+
+class TestClocks:
+    """An announcement has the sender's clock inside and the broker's outside."""
+
+    @pytest.mark.parametrize("skew,state", [(0.2, "ok"), (-0.2, "ok"), (5.0, "warning"), (-300.0, "error")])
+    def test_skew(self, skew: float, state: str) -> None:
+        kafka = MemoryCluster(SystemClock())
+        kafka.create_topic("shop-instances")
+        now = time.time()
+        for name, ahead in (("a", 0.0), ("b", skew)):
+            said = instance(name)
+            said.at = now - ahead
+            kafka.append("shop-instances", name.encode(), encode(said, 5.0), timestamp=int(now * 1000))
+        found = cluster.clocks(cast(Any, SimpleNamespace(clients=MemoryClients(kafka))), "shop")
+        assert found.state == state and "2 instances, none on this machine" in found.text
+        assert state == "ok" or "the farthest: b on node" in found.text
+
+    def test_nobody_to_ask(self) -> None:
+        found = cluster.clocks(cast(Any, SimpleNamespace(clients=MemoryClients(MemoryCluster()))), "shop")
+        assert found.state == "unknown"
 
 
 class TestCompletion:

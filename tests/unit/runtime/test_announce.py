@@ -22,19 +22,11 @@ from kstream.observe.status import (
 )
 from kstream.runtime import announce
 from kstream.runtime.announce import Announcement, Announcer, Directory, Heard, encode, read_instances, topic_of
+from kstream.runtime.child import SystemClock
 from kstream.runtime.kafka import KafkaOptions
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
-from kstream.types import Clock
 from support.running import until
-
-
-class WallClock:
-    def time(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 def status(name: str, tasks: int = 1, **more: Any) -> InstanceStatus:
@@ -66,8 +58,7 @@ def heavy(name: str) -> InstanceStatus:
 
 @pytest.fixture
 def cluster() -> MemoryCluster:
-    clock: Clock = WallClock()
-    return MemoryCluster(clock)
+    return MemoryCluster(SystemClock())
 
 
 @pytest.fixture
