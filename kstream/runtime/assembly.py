@@ -45,6 +45,7 @@ class WorkerParts:
 
     Attributes:
         backends: makes the backend of one task, given its directory and the names of its stores.
+        memory_use: bytes of the backends' own memory, by use.
         verify: stores fail on "mutated without assignment" (TestDriver).
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
         tracer_provider: OpenTelemetry's, where records are traced.
@@ -58,6 +59,7 @@ class WorkerParts:
     clock: Clock
     backends: Backends
     lifespan: Lifespan | None = None
+    memory_use: Callable[[], Mapping[str, int]] = dict
     verify: bool = False
     raise_failures: bool = False
     tracer_provider: TracerProvider | None = None

@@ -75,6 +75,7 @@ def make_worker(
             clock=SystemClock(),
             backends=backends,
             lifespan=app.lifespan_function,
+            memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
             tracer_provider=traces.provider_for(identity.app, identity.instance, identity.index, settings.trace_sample),
             **more,
         )

@@ -316,6 +316,8 @@ def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
 
 
 def _store_series(worker: StreamWorker, sizes: StoreSizes) -> Iterator[Series]:
+    for use, size in worker.parts.memory_use().items():
+        yield Series("rocksdb_memory_bytes", (use,), size)
     measured = sizes.of(worker)
     for name, (part, store) in _stores(worker).items():
         hits, misses, overlay = store.hits, store.misses, 0
