@@ -204,6 +204,8 @@ class Observer:
         ]
 
     def metrics(self) -> bytes:
+        with self._lock:  # what the instance says of itself is as of now, as its probes are
+            self.merged.update(SUPERVISOR, self._own_series())
         return exposition.text(self.merged, self._app)
 
     def live(self) -> Health:
