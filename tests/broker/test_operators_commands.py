@@ -88,10 +88,13 @@ class Place:
 
     def check(self, name: str, *arguments: object, **more: Any) -> dict[str, str]:
         """One finding of the doctor."""
+        return self.findings(*arguments, **more)[name]
+
+    def findings(self, *arguments: object, **more: Any) -> dict[str, dict[str, str]]:
+        """All of them, by name."""
         done = self.kstream("doctor", "service:app", "--json", *arguments, **more)
-        (found,) = [check for check in done.json if check["name"] == name]
         assert (done.status == 1) == any(check["state"] == "error" for check in done.json)
-        return dict(found)
+        return {check["name"]: check for check in done.json}
 
     def unknown(self) -> set[str]:
         """What the doctor could not look at."""
@@ -260,10 +263,10 @@ class TestDoctor:
     def test_beside_an_instance(self, place: Place) -> None:
         place.start("one")
         until(lambda: shown(place)[1], "its announcement")
-        clocks = place.check("clocks")
-        assert clocks["state"] == "ok" and "one or more on this machine" in clocks["text"]
-        assert place.check("topics")["text"] == "5 topics, 5 there, fit for 4 tasks"
-        assert place.check("replication")["state"] == place.check("rights to topics")["state"] == "ok"
+        found = place.findings()
+        assert found["clocks"]["state"] == "ok" and "one or more on this machine" in found["clocks"]["text"]
+        assert found["topics"]["text"] == "5 topics, 5 there, fit for 4 tasks"
+        assert found["replication"]["state"] == found["rights to topics"]["state"] == "ok"
         table = place.kstream("doctor", "service:app", COLUMNS="80")
         assert table.status == 0 and " 0 red" in table.out and max(map(len, table.out.splitlines())) <= 80
 
@@ -348,9 +351,9 @@ def test_rights_that_are_missing(
 
 def _lack_rights(place: Place, forbid: Callable[[Resource, str, AclOperation], None]) -> None:
     create(place.servers, f"{place.app}.lines", 2)
-    assert place.check("rights to the group")["state"] == "ok"
-    assert place.check("rights to transactions")["state"] == "unknown"
-    assert place.check("rights to topics")["state"] == "ok"
+    found = place.findings()
+    states = [found[f"rights to {what}"]["state"] for what in ("the group", "transactions", "topics")]
+    assert states == ["ok", "unknown", "ok"]
     forbid(Resource.GROUP, place.app, AclOperation.READ)
     forbid(Resource.TOPIC, f"{place.app}.lines", AclOperation.READ)
     group = until(lambda: (one := place.check("rights to the group"))["state"] == "error" and one, "the rule", 20)
