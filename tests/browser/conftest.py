@@ -10,18 +10,8 @@ import pytest
 
 from kstream.web.server import WebServer
 from support.observed import FakeObserved
-from support.page import TOKEN, Page
+from support.page import ARGUMENTS, TOKEN, Page
 from support.tools import tool
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")

@@ -39,39 +39,35 @@ ValueError: invalid literal for int() with base 10: '<b>NA</b>'
 EVIL = '<img src=x onerror="window.hacked=1">&quot;\''
 """A key that would run as a script if the page did not escape it."""
 
-# sub-topology -> its operators: (kind, label, stores); the first reads, the last writes
+# sub-topology -> its operators: (kind, label, stores)
 PARTS: dict[str, list[tuple[str, str, list[str]]]] = {
     "flights": [
-        ("source", "flights", []),
         ("filter", "not-cancelled", []),
         ("map", "delay", []),
         ("rekey", "by-route", []),
         ("agent", "notify-late", ["seen"]),
     ],
     "flights-by-route-repartition": [
-        ("source", "flights-by-route-repartition", []),
         ("aggregate", "route-delays", ["route-delays"]),
         ("aggregate", "route-counts", ["route-counts"]),
     ],
-    "weather": [("source", "weather", []), ("agent", "storms", ["storms", "stations"])],
+    "weather": [("agent", "storms", ["storms", "stations"])],
 }
 TOPICS = ["flights", "weather", "flights-by-route-repartition", "route-delays", "route-counts", "late", "alerts"]
+# source, target, share of the instance's rate
 EDGES = [
-    ("flights", "flights/source flights"),
-    ("flights/source flights", "flights/not-cancelled"),
-    ("flights/not-cancelled", "flights/delay"),
-    ("flights/delay", "flights/by-route"),
-    ("flights/delay", "flights/notify-late"),
-    ("flights/by-route", "flights-by-route-repartition"),
-    ("flights/notify-late", "late"),
-    ("flights-by-route-repartition", "flights-by-route-repartition/source flights-by-route-repartition"),
-    ("flights-by-route-repartition/source flights-by-route-repartition", "flights-by-route-repartition/route-delays"),
-    ("flights-by-route-repartition/source flights-by-route-repartition", "flights-by-route-repartition/route-counts"),
-    ("flights-by-route-repartition/route-delays", "route-delays"),
-    ("flights-by-route-repartition/route-counts", "route-counts"),
-    ("weather", "weather/source weather"),
-    ("weather/source weather", "weather/storms"),
-    ("weather/storms", "alerts"),
+    ("topic:flights", "flights/not-cancelled", 0.6),
+    ("flights/not-cancelled", "flights/delay", 0.58),
+    ("flights/delay", "flights/by-route", 0.58),
+    ("flights/delay", "flights/notify-late", 0.58),
+    ("flights/by-route", "topic:flights-by-route-repartition", 0.58),
+    ("flights/notify-late", "topic:late", 0.04),
+    ("topic:flights-by-route-repartition", "flights-by-route-repartition/route-delays", 0.38),
+    ("topic:flights-by-route-repartition", "flights-by-route-repartition/route-counts", 0.38),
+    ("flights-by-route-repartition/route-delays", "topic:route-delays", 0.38),
+    ("flights-by-route-repartition/route-counts", "topic:route-counts", 0.2),
+    ("topic:weather", "weather/storms", 0.02),
+    ("weather/storms", "topic:alerts", 0.0),
 ]
 
 
@@ -125,12 +121,12 @@ class FakeObserved:
         return [self._point(float(at)) for at in range(first, last + 1)]
 
     def graph(self) -> Graph:
-        nodes = [GraphNode(topic, "topic", topic, internal="repartition" in topic) for topic in TOPICS]
+        nodes = [GraphNode(f"topic:{name}", "topic", name, internal="repartition" in name) for name in TOPICS]
         for part, operators in PARTS.items():
-            for kind, label, stores in operators:
-                name = f"{part}/source {label}" if kind == "source" else f"{part}/{label}"
-                nodes.append(GraphNode(name, kind, label, part, stores=stores))
-        return Graph(APP, list(PARTS), nodes, [GraphEdge(f"{a} -> {b}", a, b) for a, b in EDGES])
+            nodes += [
+                GraphNode(f"{part}/{label}", kind, label, part, stores=stores) for kind, label, stores in operators
+            ]
+        return Graph(APP, list(PARTS), nodes, [GraphEdge(f"{a} -> {b}", a, b) for a, b, _ in EDGES])
 
     def settings(self) -> list[SettingStatus]:
         values = Settings(workers=self.worker_count, kafka={"sasl.password": "secret", "sasl.mechanism": "PLAIN"})
@@ -387,5 +383,4 @@ class FakeObserved:
         return errors
 
     def _edges(self, rate: float) -> dict[str, float]:
-        shares = [0.6, 0.6, 0.58, 0.58, 0.58, 0.58, 0.04, 0.38, 0.38, 0.38, 0.38, 0.2, 0.02, 0.02, 0.0]
-        return {edge.id: rate * share for edge, share in zip(self.graph().edges, shares, strict=True)}
+        return {f"{a} -> {b}": rate * share for a, b, share in EDGES}

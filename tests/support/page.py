@@ -7,6 +7,16 @@ from urllib.parse import quote, urlsplit
 
 import playwright.sync_api as playwright
 
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Of Chromium: nothing but the pages that are opened goes over the network."""
 TOKEN = "a-token/with+signs=and%percent"
 """Of the instances that the browser tests make."""
 

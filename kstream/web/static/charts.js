@@ -3,7 +3,8 @@
 import { attribute, h, keyed, number, svg, text } from "./dom.js";
 import { clock, dateTime, duration, exact } from "./format.js";
 
-const SPAN = 600;
+// seconds shown -> seconds between marks; of a young instance, the shortest that holds what there is
+const SPANS = new Map([[60, 15], [120, 30], [300, 60], [600, 120]]);
 const HEIGHT = 150;
 const BARS = 156;
 const LEFT = 52;
@@ -62,7 +63,7 @@ export class Curves {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!step) return;
       event.preventDefault();
-      this.pointed = Math.min(1, Math.max(0, (this.pointed ?? 1) + (step * 5) / SPAN));
+      this.pointed = Math.min(1, Math.max(0, (this.pointed ?? 1) + (step * 5) / this.span));
       this.show();
     });
   }
@@ -77,15 +78,16 @@ export class Curves {
     if (!width || !this.points.length) return;
     attribute(this.svg, "viewBox", `0 0 ${width} ${HEIGHT}`);
     const end = this.points.at(-1).at;
+    this.span = [...SPANS.keys()].find((one) => one >= end - this.points[0].at) ?? 600;
     const highest = Math.max(this.least, ...this.points.flatMap((point) => this.series.map((one) => one.of(point) ?? 0)));
     const steps = ticks(this.most ?? highest);
     const top = this.most ?? steps.at(-1);
-    const x = (at) => LEFT + ((at - end + SPAN) / SPAN) * (width - LEFT - 2);
+    const x = (at) => LEFT + ((at - end + this.span) / this.span) * (width - LEFT - 2);
     const y = (value) => HEIGHT - BOTTOM - (Math.min(value, top) / top) * (HEIGHT - BOTTOM - TOP);
     this.x = x;
     this.axes(width, steps.filter((step) => step <= top * 1.001), y, x, end);
     this.series.forEach((one, at) => {
-      const runs = runsOf(this.points.filter((point) => point.at > end - SPAN), one.of);
+      const runs = runsOf(this.points.filter((point) => point.at >= end - this.span), one.of);
       const line = (run) => run.map(([t, value]) => `${x(t).toFixed(1)} ${y(value).toFixed(1)}`).join("L");
       attribute(this.paths[at], "d", runs.map((run) => `M${line(run)}${run.length === 1 ? "h1" : ""}`).join("") || "M0 0");
       const area = runs.map((run) => `M${x(run[0][0]).toFixed(1)} ${y(0)}L${line(run)}L${x(run.at(-1)[0]).toFixed(1)} ${y(0)}z`);
@@ -96,18 +98,19 @@ export class Curves {
 
   axes(width, steps, y, x, end) {
     const rows = steps.map((value) => ({ id: `y${value}`, value }));
-    const minutes = width > 420 ? [10, 8, 6, 4, 2] : [10, 5];
-    const columns = minutes.map((ago) => ({ id: `x${ago}`, ago }));
+    const step = width > 420 ? SPANS.get(this.span) : this.span / 2;
+    const columns = [];
+    for (let ago = this.span; ago > 0; ago -= step) columns.push({ id: `x${ago}`, ago, first: ago === this.span });
     const make = () => svg("g", {}, svg("line", {}), svg("text", {}));
     keyed(this.grid, [...rows, ...columns], (one) => one.id, make, (group, one) => {
       const [line, label] = group.children;
       if ("ago" in one) {
-        const at = x(end - one.ago * 60);
+        const at = x(end - one.ago);
         attribute(line, "visibility", "hidden");
         attribute(label, "x", Math.round(at));
         attribute(label, "y", HEIGHT - 4);
-        attribute(label, "text-anchor", one.ago === 10 ? "start" : "middle");
-        text(label, `−${one.ago} min`);
+        attribute(label, "text-anchor", one.first ? "start" : "middle");
+        text(label, one.ago < 120 ? `−${one.ago} s` : `−${one.ago / 60} min`);
       } else {
         const at = Math.round(y(one.value)) + 0.5;
         for (const [name, value] of [["x1", LEFT], ["x2", width], ["y1", at], ["y2", at]]) attribute(line, name, value);
@@ -123,7 +126,7 @@ export class Curves {
   show() {
     if (!this.points.length || !this.x) return;
     const end = this.points.at(-1).at;
-    const wanted = this.pointed === null ? end : end - SPAN + this.pointed * SPAN;
+    const wanted = this.pointed === null ? end : end - this.span + this.pointed * this.span;
     const near = this.points.reduce((best, point) => (Math.abs(point.at - wanted) < Math.abs(best.at - wanted) ? point : best));
     text(this.when, this.pointed === null ? "" : clock(near.at));
     attribute(this.cursor, "visibility", this.pointed === null ? "hidden" : "visible");

@@ -29,7 +29,7 @@ const isEnd = (node) => node.kind === "source" || node.kind === "sink";
 function sizeOf(node) {
   if (node.part && isEnd(node)) return { width: 12, height: 12 };
   const most = node.part ? 150 : 170;
-  const words = [node.label, ...node.stores.map((store) => `   ${store}`)];
+  const words = [node.label, node.part ? node.kind : "", ...node.stores.map((store) => `   ${store}`)];
   const width = Math.min(most, Math.max(...words.map((one) => measure(one, 12))) + 22);
   return { width: Math.max(node.part ? 62 : 50, width), height: node.part ? 36 + STORE * node.stores.length : 30 };
 }
@@ -252,7 +252,7 @@ function drawPart(name, box) {
   );
   const update = (state) => {
     const now = state ?? { busy: 0, backpressured: 0, tasks: 0, lag: 0, failed: 0 };
-    const wide = box.width > 190;
+    const wide = box.width > 240;
     const words = [`${percent(now.busy)} busy`];
     if (now.backpressured >= 0.005) words.push(`${percent(now.backpressured)} backpr${wide ? "essured" : "."}`);
     if (wide || words.length === 1) words.push(`lag ${count(now.lag)}`);
