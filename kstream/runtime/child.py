@@ -147,7 +147,7 @@ def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tupl
 
 def obey(command: Command) -> None:
     for name, level in command.log_levels.items():
-        logging.getLogger(name).setLevel(level)
+        logs.set_level(level, name or None)
 
 
 def fenced(instance: str, error: InstanceFenced) -> str:

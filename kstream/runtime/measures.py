@@ -169,9 +169,9 @@ class TaskTimes:
 
 
 class Measures:
-    """Everything a worker counts."""
+    """Everything a worker counts, from `now` (monotonic; `wall` by the wall clock) on."""
 
-    def __init__(self, parts: Iterable[SubTopology], now: float) -> None:
+    def __init__(self, parts: Iterable[SubTopology], now: float, wall: float) -> None:
         self.began = now
         self.parts = {part.name: PartMeasures(part) for part in parts}
         self.times: defaultdict[str, TaskTimes] = defaultdict(TaskTimes)
@@ -179,7 +179,7 @@ class Measures:
         self.checkpoints = Histogram(DURATIONS)
         self.checkpoint_failures = dict.fromkeys((*REASONS.values(), OTHER), 0)
         self.last_checkpoints: deque[CheckpointStatus] = deque(maxlen=50)  # until they are reported
-        self.committed_at: float | None = None
+        self.committed_at = wall  # nothing has been done yet that is not committed
         self.producer_restarts = 0
         self.rebalances = 0
         self.rebalance = Histogram(DURATIONS)

@@ -18,10 +18,11 @@ from typing import Final
 
 import msgspec
 
-from kstream.config import Settings, about
+from kstream.config import Settings
 from kstream.observe import exposition, logs
 from kstream.observe.catalogue import Series
 from kstream.observe.merging import Merged
+from kstream.observe.settings import setting_rows
 from kstream.observe.status import (
     CheckpointStatus,
     ErrorStatus,
@@ -74,6 +75,8 @@ class Observer:
         self._processes = Processes(settings.system_metrics_interval)
         self._collections = GarbageCollection()
         self.others: Others = list  # the app's other instances, as they announced themselves
+        self.changed: Callable[[], None] = _nothing  # called when the state of the instance or of a worker changes
+        self._states: list[str] = []
         self.url: str | None = None
         self.merged = Merged()
         self._lock = RLock()
@@ -128,6 +131,10 @@ class Observer:
             self.merged.update(SUPERVISOR, self._own_series())
             self._history.look(now, self.merged)
             self._history.points.append(self._point())
+            states = [self._state(self.ready()), *map(_state_of, self._supervisor.workers)]
+            changed, self._states = states != self._states, states
+        if changed:
+            self.changed()
 
     def _own_series(self) -> list[Series]:
         workers = self._supervisor.workers
@@ -198,10 +205,7 @@ class Observer:
         return self._drawing.graph
 
     def settings(self) -> list[SettingStatus]:
-        return [
-            SettingStatus(name, str(value), self._sources.get(name, "default"), about()[name].doc)
-            for name, value in self._settings.redacted().items()
-        ]
+        return setting_rows(self._settings, self._sources)
 
     def metrics(self) -> bytes:
         with self._lock:  # what the instance says of itself is as of now, as its probes are
@@ -394,6 +398,10 @@ class Observer:
             backpressured=totals.backpressured,
             checkpoint_seconds=self._history.checkpoint_seconds(),
         )
+
+
+def _nothing() -> None:
+    return
 
 
 def _state_of(worker: WorkerProcess) -> str:

@@ -245,8 +245,7 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield measures.checkpoints.series("checkpoint_duration_seconds")
     for reason, count in measures.checkpoint_failures.items():
         yield Series("checkpoint_failures_total", (reason,), count)
-    if measures.committed_at is not None:
-        yield Series("checkpoint_last_success_timestamp_seconds", (index,), measures.committed_at)
+    yield Series("checkpoint_last_success_timestamp_seconds", (index,), measures.committed_at)
     yield Series("transaction_aborts_total", (), worker.aborts)
     yield Series("producer_restarts_total", (), measures.producer_restarts)
     yield Series("uncommitted_records", (), worker.uncommitted)

@@ -54,7 +54,7 @@ class StreamWorker:
         settings, identity = parts.settings, parts.identity
         self._settings, self._clock = settings, parts.clock
         self.worker = Worker(identity.app, identity.instance, identity.index)
-        self.measures = Measures(parts.topology.parts, parts.clock.monotonic())
+        self.measures = Measures(parts.topology.parts, parts.clock.monotonic(), parts.clock.time())
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, list[str]] = {}  # tasks some of whose inputs are elsewhere, and which
         self.paused = False  # by an operator: tasks are not run, everything else goes on

@@ -75,6 +75,6 @@ def _announce(observer: Observer, app: str, settings: Settings) -> Announcer:
     announcer = Announcer(
         clients, app, settings.announce_interval, observer.light_status, replication=settings.replication_factor
     )
-    observer.others = announcer.others
+    observer.others, observer.changed = announcer.others, announcer.announce
     announcer.start()
     return announcer

@@ -9,7 +9,10 @@ import sys
 import pytest
 
 START_UP = 0.120
-NOT_IN_WORKERS = {"pydantic", "pydantic_core", "pydantic_settings", "typer", "rich", "starlette", "uvicorn"}
+NOT_IN_WORKERS = {
+    "pydantic", "pydantic_core", "pydantic_settings", "typer", "rich", "starlette", "uvicorn",
+    "prometheus_client", "psutil",
+}  # fmt: skip
 
 
 def run(code: str) -> str:
