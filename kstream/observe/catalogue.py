@@ -135,8 +135,8 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter(
             "worker_backpressured_seconds_total",
             "seconds",
-            "Time a worker had records but waited for what comes after it: room in the producer's queue, or agents "
-            "that wait for something outside.",
+            "Time a worker had records but waited for what comes after it: room in the producer's queue, the brokers' "
+            "word on a commit, or agents that wait for something outside.",
             "worker",
         ),
         _counter("busy_seconds_total", "seconds", "As for the worker, of one task.", "task"),

@@ -187,6 +187,13 @@ class Measures:
         self._rebalance_began: float | None = None
         self.errors: Counter[tuple[str, str]] = Counter()
 
+    def waited_for_brokers(self, seconds: float, lag: bool) -> None:
+        """In a commit. Where records wait meanwhile that is backpressure; otherwise there was nothing else to do."""
+        if lag:
+            self.backpressured += seconds
+        else:
+            self.idle += seconds
+
     def checkpoint_done(self, done: CheckpointStatus) -> None:
         self.checkpoints.observe(done.seconds)
         self.last_checkpoints.append(done)

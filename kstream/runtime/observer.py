@@ -85,7 +85,7 @@ class Observer:
         self._internal = _internal_topics(topology)
         self._history = History()
         self._stalls = health.Stalls(settings.stall_timeout)
-        self._started = time.time()
+        self._started, self._version = time.time(), version("kstream")
         self._was_ready = False
         self._beat = self._next = time.monotonic()
         self._paused, self._log_level = False, str(settings.log_level)
@@ -141,7 +141,7 @@ class Observer:
         states = dict.fromkeys(("running", "starting", "restarting", "stopped"), 0)
         for worker in workers:
             states[_state_of(worker)] += 1
-        labels = self._instance, version("kstream"), platform.python_version(), _librdkafka()
+        labels = self._instance, self._version, platform.python_version(), _librdkafka()
         own = [
             Series("build_info", labels, 1),
             Series("start_time_seconds", (), self._started),
@@ -180,7 +180,7 @@ class Observer:
                 state=self._state(ready),
                 at=time.time(),
                 started=self._started,
-                version=version("kstream"),
+                version=self._version,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 url=self.url,

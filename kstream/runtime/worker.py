@@ -289,7 +289,7 @@ class StreamWorker:
         self.measures.committed_at = self._clock.time()
 
     def _commit(self, running: Sequence[Task]) -> None:
-        began = time.monotonic()
+        began, worked, waited = time.monotonic(), time.thread_time(), self._backpressured
         told = CheckpointStatus(self._clock.time(), self.worker.index, 0.0)
         try:
             self.transaction.begin()
@@ -303,6 +303,8 @@ class StreamWorker:
             self.measures.checkpoint_failed(told, error)
             raise
         told.seconds = time.monotonic() - began
+        waited = told.seconds - (time.thread_time() - worked) - (self._backpressured - waited)
+        self.measures.waited_for_brokers(max(0.0, waited), any(map(self._has_lag, running)))
         self.measures.checkpoint_done(told)
         self.commits += 1
 
@@ -543,6 +545,13 @@ class StreamWorker:
     def elapsed(self) -> float:
         """Seconds since the worker was made."""
         return self.now - self.measures.began
+
+    @property
+    def _backpressured(self) -> float:
+        return self.measures.backpressured + self.transaction.blocked
+
+    def _has_lag(self, task: Task) -> bool:
+        return bool(task.buffered) or any(self.lags_of(task).values())
 
     @property
     def owned(self) -> int:
