@@ -70,13 +70,15 @@ GROUPS = (
 )
 RESTORE = Case("restore", "restore from the changelog", "update", 0.8)
 MEMORY = Case("memory", "resident memory", "update", 1.1)
-ALL = (*(case for group in GROUPS for case in group.cases), RESTORE, MEMORY)
+OBSERVING = Case("observing", "processor time that metrics leave", "update", 0.97)
+ALL = (*(case for group in GROUPS for case in group.cases), RESTORE, MEMORY, OBSERVING)
 NAMES = tuple(case.name for case in ALL)
 
 
 @dataclass(slots=True)
 class Row:
-    """A case with what was measured, a pair for each repetition. For `memory` the pair is resident bytes."""
+    """A case with what was measured, a pair for each repetition. For `memory` the pair is resident bytes; `observing`
+    has no yardstick but the whole of its own run."""
 
     case: Case
     yardstick: list[Outcome] = field(default_factory=list)
@@ -85,6 +87,8 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
+        if self.case is OBSERVING:
+            return [1 - one.details["observing"] for one in self.kstream]
         return [mine.rate / theirs.rate for theirs, mine in zip(self.yardstick, self.kstream, strict=True)]
 
     @property
@@ -121,7 +125,7 @@ class Bench:
     def data(self) -> list[Data]:
         """The topics that the chosen cases read."""
         sizes, needed = self.sizes, []
-        if any(self._cases(group) for group in GROUPS if not group.cold):
+        if "observing" in self.rows or any(self._cases(group) for group in GROUPS if not group.cold):
             needed.append(sizes.main)
         if {"cold", "restore"} & self.rows.keys():
             needed.append(sizes.cold)
@@ -135,6 +139,8 @@ class Bench:
                 self._group(group, cases, yardstick_first=repetition % 2 == 0)
         if "restore" in self.rows:
             self._guarded((RESTORE,), self._restore)
+        if "observing" in self.rows:
+            self._guarded((OBSERVING,), self._observing)
         if self._with_changelog is not None:
             self._with_changelog.remove()
             self._with_changelog = None
@@ -199,6 +205,19 @@ class Bench:
         self.rows["restore"].yardstick.append(theirs)
         self.rows["restore"].kstream.append(mine)
 
+    def _observing(self) -> None:
+        """One run with the default commit interval, timed by stages: what counting, reporting and the like take of the
+        process's processor time. Two runs, with and without, would have to agree to 1%; here they differ by 10."""
+        data = self.sizes.main
+        service = self._make(OBSERVING.kind, data, None)
+        watch = Watch(data.records, stages=True)
+        result = service.run(watch, self._shown(f"kstream, {OBSERVING.title}", data.records))
+        service.check()
+        service.remove()
+        outcome = outcome_of(result)
+        outcome.details["observing"] = observing_of(result.stages) / result.cpu
+        self.rows["observing"].kstream.append(outcome)
+
     def _memory(self) -> None:
         data = self.sizes.long
         service = self._make(MEMORY.kind, data, 1.0)
@@ -225,6 +244,11 @@ class Bench:
     def clean_up(self) -> None:
         """Deletes what broken runs have left."""
         delete_topics(self.bootstrap, f"bench-{os.getpid()}-")
+
+
+def observing_of(stages: list[tuple[str, int, float, float]]) -> float:
+    """Seconds of processor time in the stages that only observe."""
+    return sum(cpu for name, _, _, cpu in stages if name.startswith("observing"))
 
 
 def resident(samples: list[tuple[int, int]], records: int) -> float:

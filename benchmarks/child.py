@@ -17,6 +17,7 @@ import msgspec
 from benchmarks import resident
 from benchmarks.stages import Stages
 from kstream.runtime import child
+from kstream.runtime.reporting import Reporter
 from kstream.runtime.states import TaskState
 from kstream.runtime.worker import StreamWorker
 
@@ -58,7 +59,7 @@ class Result(msgspec.Struct):
     started_after: float = 0.0
 
 
-class TimingReporter(child.Reporter):
+class TimingReporter(Reporter):
     """Called after each turn of the worker's loop, in place of the plain one, which it does the work of too."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -131,5 +132,5 @@ class TimingReporter(child.Reporter):
 
 
 if __name__ == "__main__":
-    child.Reporter = TimingReporter  # type: ignore[misc]
+    child.Reporter = TimingReporter  # type: ignore[attr-defined]
     sys.exit(child.main())

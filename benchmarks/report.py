@@ -6,7 +6,7 @@ from statistics import median
 
 from rich.table import Table
 
-from benchmarks.cases import MEMORY, Row, Sizes
+from benchmarks.cases import MEMORY, OBSERVING, Row, Sizes
 
 HEAD = ("case", "yardstick", "kstream", "ratio", "bar", "met?")
 
@@ -26,6 +26,9 @@ repetition. Each figure is the median of the repetitions; the ratio is the media
   prices, and where every update is emitted there must be as many records out as in.
 - Restore: the state directory is deleted and the worker started again; from the first turn with restored records to
   all tasks running. The hand-written loop consumes the same changelog into write batches of 10,000.
+- Metrics: counting, reports, librdkafka's statistics and the like (the stages named "observing" in
+  `benchmarks/stages.py`), timed in a run with the default commit interval; the ratio is what they leave of the
+  process's processor time. Runs with and without them differ by 10% among themselves, which would hide it.
 - Memory: resident set of the worker, the median over the last tenth before each mark; the ratio is that of the two.
 """
 
@@ -36,9 +39,15 @@ def cells(row: Row) -> tuple[str, ...]:
     bar = f"≤ {case.bar:g}" if case is MEMORY else f"≥ {case.bar:g}" + (f", aim {case.aim:g}" if case.aim else "")
     if ratio is None or row.failures:
         return case.title, "", "failed", "", bar, "failed"
+    if case is OBSERVING:
+        return case.title, "", f"{median(one.rate for one in row.kstream):,.0f}", f"{ratio:.3f}", bar, _yes(row)
     figures = [median(one.rate for one in side) for side in (row.yardstick, row.kstream)]
     theirs, mine = (f"{one / 2**20:,.0f} MiB" if case is MEMORY else f"{one:,.0f}" for one in figures)
-    return case.title, theirs, mine, f"{ratio:.2f}", bar, "yes" if row.met else "NO"
+    return case.title, theirs, mine, f"{ratio:.2f}", bar, _yes(row)
+
+
+def _yes(row: Row) -> str:
+    return "yes" if row.met else "NO"
 
 
 def terminal_table(rows: list[Row], *, quick: bool) -> Table:
@@ -106,7 +115,7 @@ def _details(row: Row) -> tuple[str, ...]:
         "" if row.case is MEMORY else ", ".join(f"{one.cpu:.2f}" for one in row.yardstick),
         ", ".join(f"{one.cpu:.2f}" for one in row.kstream),
         ""
-        if row.case is MEMORY
+        if row.case in (MEMORY, OBSERVING)
         else f"{median(one.cpu for one in row.yardstick) / median(one.cpu for one in row.kstream):.2f}",
         ", ".join(f"{one.details['peak_rss'] / 2**20:,.0f}" for one in row.kstream),
         all_of("commits"),

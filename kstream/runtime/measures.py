@@ -19,7 +19,7 @@ from kstream.topology import SubTopology
 
 SAMPLE = 64
 """Entries of a store whose sizes are looked at in each commit."""
-LARGEST_AMONG = 2000
+LARGEST_AMONG = 250
 """Of how many entries of a commit the largest is looked for."""
 LARGEST = 5
 MERGED = 256
