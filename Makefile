@@ -40,7 +40,7 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow" tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests $(ARGS)
 
 test-long: setup ## the long forms of the tests
 	$(BIN)/python -m pytest -m slow tests $(ARGS)

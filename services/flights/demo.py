@@ -28,6 +28,7 @@ from kstream.config import Settings
 from kstream.config.sources import resolve_settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker
 from kstream.errors import KStreamError, UsageError
+from kstream.runtime.announce import topic_of
 from kstream.runtime.child import options_from
 from kstream.runtime.kafka import KafkaClients
 from services.flights import audit
@@ -146,7 +147,7 @@ def _topics(settings: Settings, *, delete: bool) -> Iterator[None]:
         UsageError: topics of these names are there.
     """
     topology = app.topology()
-    names = {topic.name for topic in topology.declared}
+    names = {topic.name for topic in topology.declared} | {topic_of(app.name)}
     for part in topology.parts:
         names |= {*part.topics, *(topic.name for topic in part.sinks), *map(topology.changelog, part.stores)}
     admin = KafkaClients(settings.bootstrap_servers, options_from(settings, app.name)).admin()
