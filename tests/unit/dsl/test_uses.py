@@ -92,7 +92,7 @@ def unused(n: int) -> str:
         (functools.partial(lambda table, n: n, three), ["three"]),
         (functools.partial(lambda n, table=None: n, table=two), ["two"]),
     ],
-    ids=lambda value: getattr(value, "__name__", str(value)),
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_found_in(function: Callable[..., Any], expected: list[str]) -> None:
     assert names(function) == expected
