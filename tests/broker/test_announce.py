@@ -64,6 +64,7 @@ def test_a_broker_that_is_killed_and_comes_back(
     servers = broker.bootstrap_servers
     one, two, three = (start(servers, name) for name in ("one", "two", "three"))
     until(lambda: states(one) == {"two": "running", "three": "running"}, "the others")
+    until(lambda: "one" in states(two), "the first to be heard")
     (seen, _) = one.others()
     assert (seen.instance, len(seen.tasks), seen.tasks[63].inputs[0].position) == ("three", 64, 63)
 
@@ -87,7 +88,8 @@ def test_a_broker_that_is_killed_and_comes_back(
     four = start(servers, "four")
     until(lambda: states(one).get("four") == "running", "the first to hear again", 60)
     until(lambda: states(four).get("one") == "running", "the first to be heard again", 60)
-    assert states(one)["two"] == "silent"
+    # what it had under way may have come through with the broker's return, a goodbye perhaps
+    until(lambda: states(one).get("two") in ("silent", None), "the second not to be taken for alive", 20)
     told = [record for record in caplog.records if "other instances may not see" in record.getMessage()]
     assert 1 <= len(told) <= 2, "one line of each that was there"
 
