@@ -91,7 +91,7 @@ def test_a_broker_that_is_killed_and_comes_back(
     # what it had under way may have come through with the broker's return, a goodbye perhaps
     until(lambda: states(one).get("two") in ("silent", None), "the second not to be taken for alive", 20)
     told = [record for record in caplog.records if "other instances may not see" in record.getMessage()]
-    assert 1 <= len(told) <= 2, "one line of each that was there"
+    assert len(told) <= 2, "one line at most of each that was there"
 
 
 def test_the_topic_as_it_is_made(broker: DevBroker, start: Callable[[str, str], Announcer]) -> None:

@@ -270,8 +270,8 @@ def test_waiting_outside_is_backpressure_and_computing_is_work(service: Services
     one.all_done(served)
     until(lambda: served.status().totals.idle > 0.8, "rest", 20)
     one.feed(400, work=0.02)
-    shares = until(lambda: (found := served.status().totals).busy > 0.7 and found, "work", 20)
-    assert shares.backpressured < 0.2
+    shares = until(lambda: (found := served.status().totals).busy > 0.6 and found, "work", 20)
+    assert shares.backpressured < 0.4  # commits wait for the brokers meanwhile
 
 
 def test_paused_records_wait_over_a_restart_too(service: Services) -> None:
