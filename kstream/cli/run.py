@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
 def run(target: str, options: Mapping[str, str | None], assignments: Sequence[str], file: Path | None) -> int:
     """Loads the app, resolves its settings and runs it; returns the exit status."""
-    from kstream.config.sources import resolve_settings
     from kstream.observe.logs import configure_from
 
     app = load_app(target)
-    given = {**parse_assignments(assignments), **{name: value for name, value in options.items() if value is not None}}
-    settings, sources = resolve_settings(app.overrides, given, file)
+    settings, sources = resolve(app, options, assignments, file)
     configure_from(settings, app=app.name)
     return app.run(settings=settings, target=target, sources=sources)
 

@@ -183,7 +183,6 @@ class Measures:
         self.producer_restarts = 0
         self.rebalances = 0
         self.rebalance = Histogram(DURATIONS)
-        self.restore = Histogram(LATENCIES)
         self._rebalance_began: float | None = None
         self.errors: Counter[tuple[str, str]] = Counter()
 

@@ -89,7 +89,7 @@ class Observer:
         self._was_ready = False
         self._beat = self._next = time.monotonic()
         self._paused, self._log_level = False, str(settings.log_level)
-        self._restarts: dict[str, int] = {}
+        self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
         self._largest: dict[int, dict[str, list[tuple[str, int]]]] = {}
@@ -150,14 +150,11 @@ class Observer:
             Series("instances", (), 1 + sum(1 for other in self.others() if other.state not in ("silent", "stopping"))),
         ]
         own += [Series("workers", (state,), count) for state, count in states.items()]
-        own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._known_restarts().items()]
+        own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._restarts.items()]
         own += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
         pids = {process_name(worker.index): worker.pid for worker in workers if worker.pid}
         own += self._processes.collect({process_name(None): os.getpid(), **pids})
         return own + self._collections.collect(process_name(None))
-
-    def _known_restarts(self) -> dict[str, int]:
-        return {**dict.fromkeys(("killed", "error", "fenced"), 0), **self._restarts}
 
     # ---- read by others
 
@@ -173,7 +170,7 @@ class Observer:
     def light_status(self) -> InstanceStatus:
         """What is announced to the other instances."""
         with self._lock:
-            ready = self.ready()
+            ready, tasks = self.ready(), self._rated_tasks()
             return InstanceStatus(
                 app=self._app,
                 instance=self._instance,
@@ -190,8 +187,8 @@ class Observer:
                 log_level=self._log_level,
                 totals=self._totals(),
                 restore=self._restore(),
-                workers=[self._worker(worker) for worker in self._supervisor.workers],
-                tasks=self._rated_tasks(),
+                workers=[self._worker(worker, tasks) for worker in self._supervisor.workers],
+                tasks=tasks,
             )
 
     def instances(self) -> list[InstanceStatus]:
@@ -282,13 +279,13 @@ class Observer:
             )
         return tasks
 
-    def _worker(self, worker: WorkerProcess) -> WorkerStatus:
+    def _worker(self, worker: WorkerProcess, tasks: list[TaskStatus]) -> WorkerStatus:
         labels, now, report = (str(worker.index),), time.monotonic(), worker.report
         shares = {
             share: min(1.0, self._history.rates(f"worker_{share}_seconds_total").get(labels, 0.0))
             for share in ("busy", "idle", "backpressured")
         }
-        rates = self._history.rates("task_records_total")
+        own = [task for task in tasks if task.worker == worker.index]
         process = process_name(worker.index)
         runs = worker.process is not None
         cpu = self._history.rates("process_cpu_seconds_total").get((process,))
@@ -301,8 +298,8 @@ class Observer:
             restarts=worker.restarts,
             last_error=worker.last_error,
             restart_in=max(0.0, worker.start_at - now) if worker.start_at is not None else None,
-            rate=sum(rates.get((task.name,), 0.0) for task in report.tasks) if runs else 0.0,
-            tasks=len(report.tasks) if runs else 0,
+            rate=sum(task.rate for task in own),
+            tasks=len(own),
             partitions=report.partitions if runs else 0,
             cpu=cpu,
             memory=None if memory is None else int(memory),

@@ -236,11 +236,10 @@ def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes) 
 
 def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     measures, restorer, index = worker.measures, worker.restorer, str(worker.worker.index)
-    elapsed = worker.elapsed
     yield Series("worker_idle_seconds_total", (index,), measures.idle)
-    waited = measures.backpressured + worker.transaction.blocked
-    yield Series("worker_backpressured_seconds_total", (index,), waited)
-    yield Series("worker_busy_seconds_total", (index,), max(0.0, elapsed - measures.idle - waited))
+    yield Series("worker_backpressured_seconds_total", (index,), worker.backpressured)
+    busy = worker.elapsed - measures.idle - worker.backpressured
+    yield Series("worker_busy_seconds_total", (index,), max(0.0, busy))
     yield Series("checkpoints_total", (), worker.commits)
     yield measures.checkpoints.series("checkpoint_duration_seconds")
     for reason, count in measures.checkpoint_failures.items():

@@ -289,7 +289,7 @@ class StreamWorker:
         self.measures.committed_at = self._clock.time()
 
     def _commit(self, running: Sequence[Task]) -> None:
-        began, worked, waited = time.monotonic(), time.thread_time(), self._backpressured
+        began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
         told = CheckpointStatus(self._clock.time(), self.worker.index, 0.0)
         try:
             self.transaction.begin()
@@ -303,7 +303,7 @@ class StreamWorker:
             self.measures.checkpoint_failed(told, error)
             raise
         told.seconds = time.monotonic() - began
-        waited = told.seconds - (time.thread_time() - worked) - (self._backpressured - waited)
+        waited = told.seconds - (time.thread_time() - worked) - (self.backpressured - waited)
         self.measures.waited_for_brokers(max(0.0, waited), any(map(self._has_lag, running)))
         self.measures.checkpoint_done(told)
         self.commits += 1
@@ -547,7 +547,8 @@ class StreamWorker:
         return self.now - self.measures.began
 
     @property
-    def _backpressured(self) -> float:
+    def backpressured(self) -> float:
+        """Seconds in which there were records, and what comes after this worker was waited for."""
         return self.measures.backpressured + self.transaction.blocked
 
     def _has_lag(self, task: Task) -> bool:

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kstream.errors import ConfigError
+from kstream.observe.exposition import CONTENT_TYPE
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
 from kstream.web.answers import Json, failure
@@ -25,7 +26,6 @@ from kstream.web.guard import Guard
 
 LOGGER = logging.getLogger(__name__)
 STATIC: Final = Path(__file__).parent / "static"
-PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -48,7 +48,7 @@ def make_app(observed: Observed, token: str, feed: Feed | None = None) -> Starle
 
 def _open_routes(observed: Observed) -> list[BaseRoute]:
     async def metrics(_: Request) -> Response:
-        return Response(observed.metrics(), headers={"content-type": PROMETHEUS})
+        return Response(observed.metrics(), headers={"content-type": CONTENT_TYPE})
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html")
