@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from broker.test_observed import Service, running
-from monitoring.test_real_app import fed
+from support.observing import Service, fed, running, services
 from support.page import Page
 from support.running import until
 from support.serving import Served
@@ -23,10 +22,8 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    made = Service(bootstrap_servers, tmp_path, monkeypatch, partitions=64)
-    yield made
-    for instance in made.instances:
-        instance.stop()
+    for make in services(bootstrap_servers, tmp_path, monkeypatch):
+        yield make(64)
 
 
 def opened(page: Page, served: Served) -> Page:
@@ -65,7 +62,12 @@ def test_a_kill_a_restore_and_a_second_instance(service: Service, page: Page) ->
             shutil.rmtree(folder)  # its successor has to restore everything
         os.kill(first.pids[0], signal.SIGKILL)
         expect(page.section("ready")).to_have_text("not ready")
-        expect(page.section("restoring")).to_be_visible(timeout=20_000)
+        until(lambda: first.status().restore.tasks > 0, "the restore", 40)
+        os.kill(first.pids[0], signal.SIGSTOP)  # it could be over between two ticks of the page
+        try:
+            expect(page.section("restoring")).to_be_visible(timeout=20_000)
+        finally:
+            os.kill(first.pids[0], signal.SIGCONT)
         expect(page.section("ready")).to_have_text("ready", timeout=40_000)
     until(lambda: first.metrics()("kstream_consumer_lag_records") == 0, "nothing to be left", 60)
     page.wait_value("lag", 0)

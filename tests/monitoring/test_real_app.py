@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from broker.test_observed import Service, running
 from monitoring.stack import Stack, dashboard_expressions, free_port
+from support.observing import Service, fed, running, services
 from support.running import Command, until
 from support.serving import Served
 
@@ -21,32 +19,12 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    made = Service(bootstrap_servers, tmp_path, monkeypatch, partitions=4)
-    yield made
-    for instance in made.instances:
-        instance.stop()
+    for make in services(bootstrap_servers, tmp_path, monkeypatch):
+        yield make(4)
 
 
 def target(served: Served) -> str:
     return served.url.removeprefix("http://")
-
-
-@contextmanager
-def fed(service: Service, count: int, **more: float) -> Iterator[None]:
-    """Records on and on, until the block ends."""
-    ending = threading.Event()
-
-    def feed() -> None:
-        while not ending.wait(0.25):
-            service.feed(count, **more)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 def test_every_expression_of_the_dashboard_has_data_and_a_killed_app_raises_job_down(
