@@ -1,0 +1,40 @@
+"""What the tests of deployment share: installations that are seen, and tools that are missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy import tools
+from deploy.recipes import CannotInstall
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installations_are_shown(request: pytest.FixtureRequest) -> None:
+    """An installation takes minutes: its line goes past pytest's capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def show(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(line, file=sys.stderr, flush=True)
+
+    tools.say = show
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[str], Path]:
+    """`tool("helm3")`: a program's path; where it cannot be had the test is skipped with the reason, in CI it fails."""
+
+    def find(name: str) -> Path:
+        try:
+            return tools.tool(name)
+        except CannotInstall as e:
+            if os.environ.get("CI") or os.environ.get("KSTREAM_DEPLOY"):
+                pytest.fail(str(e), pytrace=False)
+            pytest.skip(str(e))
+
+    return find
