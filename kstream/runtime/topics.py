@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Literal
 
 from kstream.errors import TopicError
@@ -115,17 +116,28 @@ def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTo
 
 
 def _check(admin: TopicMaker, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float) -> None:
+    found = problems(admin, topics, existing, timeout)
+    if found:
+        raise TopicError("; ".join(chain.from_iterable(found.values())))
+
+
+def problems(
+    admin: TopicMaker, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float
+) -> dict[str, list[str]]:
+    """What does not fit of topics that exist, by name: a line each, which says what to do."""
     internal = [topic.name for topic in topics if topic.kind in INTERNAL]
     configs = admin.topic_configs(internal, timeout) if internal else {}
-    problems = []
+    found: dict[str, list[str]] = {}
     for topic in topics:
         actual = existing[topic.name].partitions
+        wrong = []
         if topic.partitions is not None and topic.partitions != actual:
-            problems.append(_wrong_partitions(topic, actual))
+            wrong.append(_wrong_partitions(topic, actual))
         if topic.kind in INTERNAL:
-            problems += _wrong_settings(topic, configs[topic.name])
-    if problems:
-        raise TopicError("; ".join(problems))
+            wrong += _wrong_settings(topic, configs[topic.name])
+        if wrong:
+            found[topic.name] = wrong
+    return found
 
 
 def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
