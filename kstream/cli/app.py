@@ -56,7 +56,15 @@ def top(
 def run(
     target: Target,
     workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Worker processes; 0: in this process (default: cores).")
+        str | None,
+        typer.Option(
+            metavar="N|MIN..MAX",
+            help="Worker processes, or as many as the load asks; 0: in this process (default: cores).",
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", metavar="NAME", help="Run this isolation group only. May be repeated (default: all)."),
     ] = None,
     instance: Annotated[str | None, typer.Option(metavar="NAME", help="Stable name of this instance.")] = None,
     state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
@@ -70,6 +78,7 @@ def run(
 
     options = {
         "workers": workers,
+        "groups": ",".join(group) if group else None,
         "instance": instance,
         "state_dir": state_dir,
         "bootstrap_servers": bootstrap_servers,
@@ -120,6 +129,22 @@ def lag(
     from kstream.cli.operate import subject
 
     return command.run(subject(target, bootstrap_servers, set_ or [], config), as_json=as_json, most=most)
+
+
+@commands.command()
+def topics(
+    target: Target,
+    create: Annotated[bool, typer.Option("--create", help="Make those that are missing, as a start does.")] = False,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show the topics an app needs; status 1 if one is missing or wrong."""
+    from kstream.cli import topics as command
+    from kstream.cli.operate import subject
+
+    return command.run(subject(target, bootstrap_servers, set_ or [], config), create=create, as_json=as_json)
 
 
 @commands.command("config")
