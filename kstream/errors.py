@@ -12,6 +12,7 @@ KStreamError
 │   ├── StateTooLarge           the memory backend is over its limit
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
+├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
 ├── TableError                  a table used outside its task, or a key of another partition
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
@@ -75,6 +76,10 @@ class MetricsError(UsageError):
 
 class BrokerError(UsageError):
     """The development broker cannot be installed or started."""
+
+
+class LeavingFailed(KStreamError):
+    """Members that are gone could not be taken out of their group: their partitions rest until their session ends."""
 
 
 class CodecError(KStreamError):

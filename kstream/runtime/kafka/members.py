@@ -1,0 +1,210 @@
+"""Takes members that are gone for good out of their group, so that others have their partitions at once.
+
+librdkafka sends no LeaveGroup for a static member: what it had rests until its session ends
+(docs/decisions/0011-leaving-a-group.md). The request exists (KIP-345) and kafka-python's admin client can send it. That
+is imported when it is wanted, by the supervisor only: 0.4 s and 255 modules that no worker should pay for.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from kstream.errors import LeavingFailed
+from kstream.runtime.kafka.options import KafkaOptions, logger
+
+RETRY_SECONDS: Final = 0.1
+
+_PASSWORDS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_TLS_KEYS: Final = frozenset(
+    {
+        "enable.ssl.certificate.verification",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.certificate.location",
+        "ssl.crl.location",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.key.location",
+        "ssl.key.password",
+    }
+)
+
+
+def remove_members(
+    servers: str, raw: Mapping[str, str], group: str, members: Sequence[str], timeout: float
+) -> frozenset[str]:
+    """Takes static members out of a group. Call it when their consumers are closed: one that still runs would lose
+    its partitions, join again, and do its uncommitted work twice over (no output of it counts twice).
+
+    Args:
+        raw: librdkafka's settings, as `KafkaOptions.raw`.
+        members: their `group.instance.id`. Those that the group does not know are passed over: they are gone.
+        timeout: seconds that this takes at most.
+
+    Returns those that were members until now.
+
+    Raises:
+        LeavingFailed: the brokers refuse or do not answer, or `raw` has what only librdkafka understands.
+    """
+    if not members:
+        return frozenset()
+    deadline = time.monotonic() + timeout
+    config = connection(KafkaOptions(raw=raw).admin(servers))
+    _words.first = ""
+    outcome: list[frozenset[str] | Exception] = []
+
+    def remove() -> None:
+        try:
+            outcome.append(_remove(config, group, members, deadline))
+        except Exception as error:  # told to the caller below
+            outcome.append(error)
+
+    # A name server that does not answer, say, is waited for without a limit of kafka-python's: so it gets a thread that
+    # may be left behind.
+    thread = threading.Thread(target=remove, name="leaving the group", daemon=True)
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    if not outcome:
+        raise _failed(f"no answer from {servers} within {timeout:g} s{_words.first}")
+    if isinstance(outcome[0], Exception):
+        raise _failed(_text(outcome[0])) from outcome[0]
+    return outcome[0]
+
+
+def _remove(config: dict[str, Any], group: str, members: Sequence[str], deadline: float) -> frozenset[str]:
+    """Asks until it is done. After a passing failure (the coordinator moves, a broker restarts) with a new client:
+    kafka-python keeps a coordinator once it has found one."""
+    from kafka.admin import KafkaAdminClient, MemberToRemove  # type: ignore[import-untyped]
+    from kafka.errors import (  # type: ignore[import-untyped]
+        KafkaConnectionError,
+        NoError,
+        RebalanceInProgressError,
+        RetriableError,
+        UnknownMemberIdError,
+    )
+
+    wanted = [MemberToRemove(group_instance_id=member, reason="the instance stopped") for member in members]
+    while True:
+        left = max(1, round((deadline - time.monotonic()) * 1000))
+        try:
+            client = KafkaAdminClient(**config, bootstrap_timeout_ms=left, request_timeout_ms=left)
+            try:
+                answers = client.remove_group_members(group, wanted)
+            finally:
+                client.close()
+        except (RetriableError, KafkaConnectionError, RebalanceInProgressError):
+            if time.monotonic() + RETRY_SECONDS > deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+            continue
+        refused = {member: error for member, error in answers.items() if error not in (NoError, UnknownMemberIdError)}
+        if refused:
+            raise _failed(", ".join(f"{member}: {error.__name__}" for member, error in refused.items()))
+        return frozenset(member for member, error in answers.items() if error is NoError)
+
+
+class _Words(logging.Handler):
+    """kafka-python logs each step at INFO and what it gets over at ERROR: for kstream all of it is for debugging. The
+    first error is kept, for it says why there is no answer in the end: those after it are mostly "disconnected"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.ERROR and not self.first:
+            self.first = "; " + re.sub(r"^<.*>: ", "", text)
+        logger.debug("kafka-python: %s", text)
+
+
+_words = _Words()
+_theirs = logging.getLogger("kafka")
+_theirs.addHandler(_words)
+_theirs.propagate = False
+_theirs.setLevel(logging.INFO)  # at DEBUG it logs its configuration, passwords too: never that
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, LeavingFailed) else f"{type(error).__name__}: {error}"
+
+
+def _failed(reason: str) -> LeavingFailed:
+    return LeavingFailed(f"the group was not left, so the partitions rest until the session ends ({reason})")
+
+
+# ---- librdkafka's settings as kafka-python's
+
+
+def connection(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What kafka-python needs to connect as librdkafka does with this configuration.
+
+    Raises:
+        LeavingFailed: something of it has no equivalent.
+    """
+    security = str(config.get("security.protocol", "plaintext")).upper()
+    servers = [server.rpartition("//")[2] for server in str(config["bootstrap.servers"]).split(",")]
+    found: dict[str, Any] = {
+        "bootstrap_servers": servers,
+        "client_id": config["client.id"],
+        "security_protocol": security,
+        "reconnect_backoff_max_ms": 1000,
+    }
+    if security.startswith("SASL"):
+        found |= _login(config)
+    if security.endswith("SSL"):
+        found["ssl_context"] = tls_context(config)
+    return found
+
+
+def _login(config: Mapping[str, Any]) -> dict[str, Any]:
+    mechanism = str(config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI").upper()
+    if mechanism not in _PASSWORDS:
+        raise _failed(f"sasl.mechanism {mechanism} cannot be used here, only {', '.join(_PASSWORDS)}")
+    return {
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": config.get("sasl.username"),
+        "sasl_plain_password": config.get("sasl.password"),
+    }
+
+
+def tls_context(config: Mapping[str, Any]) -> ssl.SSLContext:
+    """Raises LeavingFailed: a key has no equivalent, a file cannot be read."""
+    foreign = sorted(key for key in config if key.startswith("ssl.") and key not in _TLS_KEYS)
+    if foreign:
+        raise _failed(
+            f"{', '.join(foreign)} cannot be used here: use files (ssl.ca.location, ssl.certificate.location)"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if str(config.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
+        context.check_hostname = False
+    if str(config.get("enable.ssl.certificate.verification", "true")).lower() == "false":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    try:
+        _trust(context, config)
+        if certificate := config.get("ssl.certificate.location"):
+            context.load_cert_chain(certificate, config.get("ssl.key.location"), config.get("ssl.key.password") or "")
+    except (OSError, ssl.SSLError) as error:
+        raise _failed(f"TLS: {error}") from error
+    return context
+
+
+def _trust(context: ssl.SSLContext, config: Mapping[str, Any]) -> None:
+    location, text = config.get("ssl.ca.location"), config.get("ssl.ca.pem")
+    load: Callable[..., None] = context.load_verify_locations
+    if text:
+        load(cadata=text)
+    if location and location != "probe":
+        load(location)
+    elif not text:
+        context.load_default_certs()
+    if revoked := config.get("ssl.crl.location"):
+        load(revoked)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
