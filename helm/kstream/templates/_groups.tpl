@@ -1,0 +1,108 @@
+{{/* Isolation groups: what each of them is, and what must fit together. */}}
+
+{{/* Fails with what to give where a value is missing that has no default. */}}
+{{- define "kstream.checkRequired" -}}
+{{- $_ := required "app is missing: what `kstream run` takes, such as app=services.flights.app:app" .Values.app -}}
+{{- $_ := required "image.repository is missing: an image that has the app and kstream" .Values.image.repository -}}
+{{- $_ := required "bootstrapServers is missing: Kafka brokers as host:port, several with commas" .Values.bootstrapServers -}}
+{{- end -}}
+
+{{/* Group name -> the values that hold for it. Read it with fromYaml. */}}
+{{- define "kstream.groups" -}}
+{{- $own := list "replicas" "workers" "resources" "settings" "autoscaling" "persistence" "podDisruptionBudget" "extraEnv"
+    "podAnnotations" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" -}}
+{{- $groups := dict -}}
+{{- range $name, $group := .Values.groups -}}
+  {{- $common := dict -}}
+  {{- range $key := $own -}}
+    {{- $_ := set $common $key (index $.Values $key) -}}
+  {{- end -}}
+  {{- $_ := set $groups $name (mustMergeOverwrite (mustDeepCopy $common) $group) -}}
+{{- end -}}
+{{- if not $groups -}}
+  {{- fail "groups: there is none; at least `default` must stay" -}}
+{{- end -}}
+{{- toYaml $groups -}}
+{{- end -}}
+
+{{/* Groups that an instance runs, for KSTREAM_GROUPS: all when `default` is alone. */}}
+{{- define "kstream.runs" -}}
+{{- if or (ne .group "default") (gt (len .root.Values.groups) 1) -}}{{ .group }}{{- end -}}
+{{- end -}}
+
+{{/* The consumer group of an isolation group. */}}
+{{- define "kstream.consumerGroup" -}}
+{{- .root.Values.appName -}}{{- if ne .group "default" -}}-{{ .group }}{{- end -}}
+{{- end -}}
+
+{{/* Fails where autoscaling cannot work. */}}
+{{- define "kstream.checkAutoscaling" -}}
+{{- $of := printf "groups.%s: autoscaling" .group -}}
+{{- with .values.autoscaling -}}
+{{- if not $.root.Values.appName -}}
+  {{- fail (printf "%s needs appName, the name in App(\"...\"): the consumer group is named after it" $of) -}}
+{{- end -}}
+{{- if not .topics -}}
+  {{- fail (printf "%s needs topics: the inputs and repartition topics of the group, as `kstream topics` lists them" $of) -}}
+{{- end -}}
+{{- $partitions := int .partitions -}}
+{{- if lt $partitions 1 -}}
+  {{- fail (printf "%s needs partitions: how many the topic has that has most of them" $of) -}}
+{{- end -}}
+{{- $each := splitList ".." (toString $.values.workers) | first | int | max 1 -}}
+{{- $most := div (sub (add $partitions $each) 1) $each | int -}}
+{{- if gt (int .maxReplicas) $most -}}
+  {{- fail (printf "%s: maxReplicas is %d, but %d partitions keep %d pods of %d workers busy: lower it, or add partitions" $of (int .maxReplicas) $partitions $most $each) -}}
+{{- end -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+  {{- fail (printf "%s: minReplicas is %d, more than maxReplicas (%d)" $of (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq .kind "hpa") (lt (int .minReplicas) 1) -}}
+  {{- fail (printf "%s: minReplicas 0 needs kind keda" $of) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Pods of a workload. With autoscaling the number is the autoscaler's and left out. But where the last release had a number,
+leaving it out would make Kubernetes fall back to 1: it is kept as it is in the cluster, in this release and in those after
+it. The annotation tells the two apart.
+*/}}
+{{- define "kstream.leavesReplicasOut" -}}
+{{- if .values.autoscaling.enabled -}}
+  {{- if or (not .live) (eq (dig "metadata" "annotations" "kstream/replicas" "" .live) "left-out") -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "kstream.replicas" -}}
+{{- if not .values.autoscaling.enabled -}}
+replicas: {{ int .values.replicas }}
+{{- else if not (include "kstream.leavesReplicasOut" .) -}}
+replicas: {{ int .live.spec.replicas }}
+{{- end -}}
+{{- end -}}
+
+{{/* Fails where claims would have to change: Kubernetes refuses it with a message that says nothing. */}}
+{{- define "kstream.checkClaims" -}}
+{{- range $claim := dig "spec" "volumeClaimTemplates" list .live -}}
+  {{- $has := $claim.spec.resources.requests.storage -}}
+  {{- if ne (include "kstream.mebibytes" $has) (include "kstream.mebibytes" $.values.persistence.size) -}}
+    {{- fail (printf "persistence.size: the claims of StatefulSet %s have %s, which Kubernetes cannot change to %s; the chart's README says how it is done (More disk)" $.name $has $.values.persistence.size) -}}
+  {{- end -}}
+  {{- $class := $.values.persistence.storageClass -}}
+  {{- if and $class (ne $class (default $class $claim.spec.storageClassName)) -}}
+    {{- fail (printf "persistence.storageClass: the claims of StatefulSet %s have %s, which Kubernetes cannot change" $.name $claim.spec.storageClassName) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A size as a number of MiB: 2Gi is 2048. */}}
+{{- define "kstream.mebibytes" -}}
+{{- $factor := dict "Mi" 1 "Gi" 1024 "Ti" 1048576 -}}
+{{- $unit := regexFind "[A-Za-z]+$" . -}}
+{{- if hasKey $factor $unit -}}
+  {{- mul (trimSuffix $unit . | int64) (index $factor $unit) -}}
+{{- else -}}
+  {{- . -}}
+{{- end -}}
+{{- end -}}
