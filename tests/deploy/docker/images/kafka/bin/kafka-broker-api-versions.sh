@@ -1,0 +1,3 @@
+#!/bin/bash
+exec java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "/opt/kafka/libs/*" \
+    org.apache.kafka.tools.BrokerApiVersionsCommand "$@"
