@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -92,13 +93,13 @@ class Daemon:
         self._lock.close()
         shutil.rmtree(self.run, ignore_errors=True)  # the namespaces end with the last process in them
 
-    def docker(self, *arguments: object, timeout: float = 600, **options: str) -> str:
+    def docker(self, *arguments: object, timeout: float = 600, good: Container[int] = (0,), **options: str) -> str:
         """Debian's `docker`, whose builder is in the daemon; its standard output.
 
         Raises:
             AssertionError: it failed; the message is what it said.
         """
-        return call(["/usr/bin/docker", *map(str, arguments)], {**self.environment, **options}, timeout)
+        return call(["/usr/bin/docker", *map(str, arguments)], {**self.environment, **options}, timeout, good=good)
 
     def _wait_until_it_answers(self, seconds: float = 30.0) -> None:
         assert self._process is not None
@@ -116,18 +117,26 @@ class Daemon:
         self.docker("volume", "prune", "--force")
 
 
-def call(command: list[str], environment: dict[str, str], timeout: float = 600, cwd: Path | None = None) -> str:
-    """Runs a program to its end and returns its standard output.
+def call(
+    command: list[str],
+    environment: dict[str, str],
+    timeout: float = 600,
+    cwd: Path | None = None,
+    given: str = "",
+    good: Container[int] = (0,),
+) -> str:
+    """Runs a program to its end, with `given` on its standard input, and returns its standard output.
 
     Raises:
-        AssertionError: its status is not 0, or it took longer than `timeout` seconds; the message is what it said.
+        AssertionError: its status is not one of `good`, or it took longer than `timeout` seconds. The message is what
+            it said.
     """
     try:
         done = subprocess.run(
             command,
             env=environment,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -135,7 +144,7 @@ def call(command: list[str], environment: dict[str, str], timeout: float = 600, 
         )
     except subprocess.TimeoutExpired as late:
         raise AssertionError(f"`{' '.join(command)}` took more than {timeout:.0f} s: {late.stderr!r}") from None
-    assert done.returncode == 0, (
+    assert done.returncode in good, (
         f"`{' '.join(command)}`: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     )
     return done.stdout
