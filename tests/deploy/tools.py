@@ -63,6 +63,7 @@ TOOLS: dict[str, Recipe] = {
     "prometheus-operator-crds": GoFiles(
         "github.com/prometheus-operator/prometheus-operator", "0.94.0", "example/prometheus-operator-crd"
     ),
+    "promtool": Debian("prometheus", "promtool"),
     # a cluster whose containers run nothing
     "etcd": GoWrapper("go.etcd.io/etcd/server/v3", "3.6.16", ("go.etcd.io/etcd/server/v3",), "server", "30 s"),
     "kubernetes": GoWrapper(

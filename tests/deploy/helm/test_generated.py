@@ -1,0 +1,56 @@
+"""What is made by scripts, and what is not copied."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.helm.chart import CHART, ROOT
+from kstream.config import Settings
+
+
+@pytest.mark.parametrize(
+    ("script", "made"), [("generate_readme.py", "README.md"), ("generate_schema.py", "values.schema.json")]
+)
+def test_what_scripts_make_is_up_to_date(script: str, made: str) -> None:
+    rendered = runpy.run_path(str(ROOT / "helm" / script))["render"]()
+    assert CHART.joinpath(made).read_text() == rendered, f"run `python helm/{script}`"
+
+
+def test_the_readme_knows_every_value() -> None:
+    def names(values: dict[str, Any], prefix: str = "") -> list[str]:
+        return [f"{prefix}{key}" for key in values]
+
+    readme = CHART.joinpath("README.md").read_text()
+    values = yaml.safe_load(CHART.joinpath("values.yaml").read_text())
+    for name in names(values):
+        assert f"| `{name}" in readme, name
+
+
+def test_each_setting_has_one_place() -> None:
+    """In `settings`, or in a value of the chart's own: none in both, none forgotten."""
+    generate = runpy.run_path(str(ROOT / "helm" / "generate_schema.py"))
+    assert set(generate["NOT_HERE"]) <= {one.name for one in fields(Settings)}
+
+
+@pytest.mark.parametrize(
+    ("link", "original"), [("rules.yml", "rules/kstream.yml"), ("dashboard.json", "dashboard.json")]
+)
+def test_the_project_has_one_copy(link: str, original: str) -> None:
+    path = CHART / "monitoring" / link
+    assert path.is_symlink()
+    assert path.resolve() == ROOT / "monitoring" / original
+    assert not Path(path.readlink()).is_absolute()
+
+
+def test_chart_and_library_have_one_version() -> None:
+    import tomllib
+
+    version = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load(CHART.joinpath("Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == version

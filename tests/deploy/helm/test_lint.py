@@ -1,0 +1,145 @@
+"""The chart through the linters: every case of the matrix, with both helms."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.helm.chart import BASE, CHART, MATRIX, MONITORING, ROOT, Helm, Refused, Values, merged
+from deploy.helm.validation import VERSIONS, crd_files, locations, write_schemas
+
+CASES = pytest.mark.parametrize("values", MATRIX.values(), ids=list(MATRIX))
+
+# kube-score's findings that stay, and why.
+EXPLAINED = {
+    "CPU limit is not set": "a limit stalls restores and bursts; the request shares the CPU fairly",
+    "ImagePullPolicy is not set to Always": "releases have tags of their own; with Always a restart needs the registry",
+    "Deployment few replicas": "with autoscaling their number is the autoscaler's",
+    "The service is of type NodePort": "a value of the user's",
+    "The pod does not have a matching NetworkPolicy": "the pod of `helm test` lives for seconds and serves nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def schemas(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    write_schemas(folder, tool("kubernetes-schemas"), crd_files(tool("keda-crds"), tool("prometheus-operator-crds")))
+    return folder
+
+
+@CASES
+def test_helm_lint(helm: Helm, values: Values) -> None:
+    said = helm.run("lint", "--strict", str(CHART), values=merged(BASE, values))
+    assert "0 chart(s) failed" in said
+
+
+@CASES
+def test_both_helms_make_the_same(tool: Callable[[str], Path], tmp_path: Path, values: Values) -> None:
+    """As objects: the helms differ in blank lines."""
+    three, four = (Helm(tool(name), tmp_path).template(values) for name in ("helm3", "helm4"))
+    assert three.objects == four.objects
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_schemas_of_kubernetes_and_operators(
+    one_helm: Helm, version: str, schemas: Path, tool: Callable[[str], Path]
+) -> None:
+    rendered = one_helm.folder / "rendered"
+    rendered.mkdir()
+    for name, values in MATRIX.items():
+        rendered.joinpath(f"{name}.yaml").write_text(one_helm.text(values, version=version))
+    command = [str(tool("kubeconform")), "-strict", "-summary", "-output=json", f"-kubernetes-version={version}"]
+    done = subprocess.run([*command, *locations(schemas), str(rendered)], capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    assert found.get("resources", []) == []
+    assert found["summary"]["valid"] > 5 * len(MATRIX) and not found["summary"]["skipped"]
+
+
+def test_the_schemas_refuse_what_is_wrong(one_helm: Helm, schemas: Path, tool: Callable[[str], Path]) -> None:
+    """A field nobody knows in each kind that has one: so that the test above says something."""
+    good = one_helm.template(MONITORING, MATRIX["keda"], MATRIX["groups that differ"])
+    kinds = {one["kind"] for one in good.objects if "spec" in one}
+    assert {"PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject", "StatefulSet", "Deployment"} <= kinds
+    for kind in kinds:
+        wrong = good.of(kind)[0]
+        wrong["spec"]["unheardOf"] = True
+        file = one_helm.folder / "wrong.yaml"
+        file.write_text(yaml.safe_dump(wrong))
+        command = [str(tool("kubeconform")), "-strict", "-kubernetes-version=1.37.0", *locations(schemas), str(file)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        assert "unheardOf" in said, kind
+
+
+def test_kube_score(one_helm: Helm, tool: Callable[[str], Path]) -> None:
+    explained = set()
+    for name, values in MATRIX.items():
+        if "extras" in name or "no extras" in name:
+            continue  # containers of the user's, and what was switched off on purpose
+        file = one_helm.folder / "rendered.yaml"
+        file.write_text(one_helm.text(values))
+        command = [str(tool("kube-score")), "score", "--output-format=ci", "--kubernetes-version=v1.28", str(file)]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        assert "[OK]" in said, name
+        for line in said.splitlines():
+            if line.startswith(("[CRITICAL]", "[WARNING]")):
+                reasons = [one for one in EXPLAINED if one in line]
+                assert reasons, f"{name}: {line}"
+                explained.update(reasons)
+    assert explained == set(EXPLAINED), "an explanation without a finding"
+
+
+def test_the_rules_in_the_release_are_the_projects_and_hold(helm: Helm, tool: Callable[[str], Path]) -> None:
+    rules = helm.template(MONITORING).one("PrometheusRule")["spec"]
+    assert rules == yaml.safe_load(ROOT.joinpath("monitoring/rules/kstream.yml").read_text())
+    file = helm.folder / "rules.yml"
+    file.write_text(yaml.safe_dump(rules))
+    said = subprocess.run([tool("promtool"), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0 and "SUCCESS" in said.stdout, said.stderr
+
+
+def test_the_dashboard_in_the_release_is_the_projects(helm: Helm) -> None:
+    config = helm.template(MONITORING).one("ConfigMap", "air-kstream-dashboard")
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(config["data"]["kstream.json"]) == json.loads(
+        ROOT.joinpath("monitoring/dashboard.json").read_text()
+    )
+
+
+def test_a_package_has_them_too(helm: Helm) -> None:
+    """Links out of the chart become files: a package that is installed elsewhere is the same release."""
+    helm.run("package", str(CHART), "--destination", str(helm.folder))
+    (package,) = helm.folder.glob("kstream-*.tgz")
+    values = merged(BASE, MONITORING)
+    from_package = helm.run("template", "air", str(package), "--namespace", "prod", values=values)
+    from_folder = helm.run("template", "air", str(CHART), "--namespace", "prod", values=values)
+    assert list(yaml.safe_load_all(from_package)) == list(yaml.safe_load_all(from_folder))
+
+
+@pytest.mark.parametrize("missing", ["app", "image", "bootstrapServers"])
+def test_what_must_be_given_is_asked_for(helm: Helm, missing: str) -> None:
+    values = {key: value for key, value in BASE.items() if key != missing}
+    with pytest.raises(Refused, match=f"{missing}.* is missing: "):
+        helm.run("template", "air", str(CHART), values=values)
+
+
+def test_notes_name_commands_for_each_workload(one_helm: Helm) -> None:
+    values = merged(BASE, MATRIX["groups that differ"])
+    said = one_helm.run("install", "air", str(CHART), "--dry-run=client", "-n", "prod", values=values)
+    notes = said.split("NOTES:")[1]
+    for expected in (
+        "kubectl -n prod rollout status statefulset/air-kstream\n",
+        "kubectl -n prod rollout status deployment/air-kstream-cpu-intensive\n",
+        "kubectl -n prod rollout status statefulset/air-kstream-gpu\n",
+        "kstream lag services.flights.app:app",
+        "helm -n prod test air",
+        "air-kstream-gpu: its pods follow the lag, 1 to 6.",
+        "Groups of the app that are not among `groups` are run by nobody.",
+        "Its state is restored from Kafka whenever a pod is replaced.",
+    ):
+        assert expected in notes, expected
+    assert "<nil>" not in notes and "%!" not in notes
