@@ -93,7 +93,6 @@ class GoInstall:
     package: str
     version: str
     takes: str
-    files: str = ""  # a folder of the module that is kept beside the program
     ldflags: str = ""
 
     @property
@@ -106,8 +105,6 @@ class GoInstall:
             into,
             GOBIN=str(into),
         )
-        if self.files:
-            copy_of_module(self.package.split("/cmd/")[0], self.version, self.files, into / self.files)
 
 
 @dataclass(frozen=True)

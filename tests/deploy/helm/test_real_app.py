@@ -1,0 +1,39 @@
+"""What the chart runs in pods, on a real instance: the command of `helm test`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.helm.chart import Helm
+from support.observing import Service, running, services
+
+
+@pytest.fixture
+def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    for make in services(bootstrap_servers, tmp_path, monkeypatch):
+        yield make(1)
+
+
+def test_the_command_of_helm_test(one_helm: Helm, service: Service) -> None:
+    (container,) = one_helm.template().one("Pod")["spec"]["containers"]
+    (variable,) = container["env"]
+    assert variable["name"] == "URL" and variable["value"] == "http://air-kstream:8010"
+    assert container["command"][:2] == ["python", "-c"]
+
+    def test(url: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *container["command"][1:]]
+        return subprocess.run(command, env={**os.environ, "URL": url}, capture_output=True, text=True, check=False)
+
+    served = service.start("a")
+    running(served)
+    done = test(served.url)
+    assert done.returncode == 0, done.stderr
+    assert "/ready:" in done.stdout and f'app="{service.name}"' in done.stdout
+    served.stop()
+    assert test(served.url).returncode != 0
