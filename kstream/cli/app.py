@@ -147,6 +147,35 @@ def topics(
     return command.run(subject(target, bootstrap_servers, set_ or [], config), create=create, as_json=as_json)
 
 
+@commands.command()
+def plan(
+    target: Target,
+    rate: Annotated[str, typer.Option("--rate", metavar="N", help="Records a second, such as 50k or 1.5M.")],
+    records: Annotated[
+        Path | None,
+        typer.Option("--records", metavar="FILE", help="A sample, JSON lines (default: the latest of its topics)."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Of an instance (default: this machine's).")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Of an instance, such as 4GiB.")] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="That the input topics have.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option(metavar="[STORE=]N", help="Entries that stores will have. May be repeated.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of work to measure.")] = 5.0,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Measure an app on sample data and propose what a rate takes. It runs on a broker of its own."""
+    from kstream.cli import plan as command
+    from kstream.cli.operate import subject
+
+    wanted = command.target_of(rate, cores, memory, partitions, keys or [])
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.run(on, target, records, wanted, seconds=seconds, as_json=as_json)
+
+
 @commands.command("config")
 def config_(
     target: OptionalTarget = None,
