@@ -96,6 +96,7 @@ class Service:
             settings=msgspec.Raw(settings.to_json()),
             app=self.name,
             instance="bench",
+            group="default",
             index=0,
             partitions=partitions,
             report_fd=writing,

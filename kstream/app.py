@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -120,9 +121,14 @@ class App:
         self._graph.topic(topic)
         return topic
 
-    def stream(self, topic: Topic[K, V]) -> Stream[K, V]:
-        """The records of a topic."""
-        return Stream(self._graph, self._graph.source(topic))
+    def stream(self, topic: Topic[K, V], *, group: str | None = None) -> Stream[K, V]:
+        """The records of a topic.
+
+        Args:
+            group: the isolation group of what is done with them, as Flink's slot-sharing groups: a consumer group and
+                workers of its own. What comes behind a repartition inherits it.
+        """
+        return Stream(self._graph, self._graph.source(topic, group))
 
     def table(
         self,
@@ -155,6 +161,7 @@ class App:
         to: Topic[Any, Any] | None = None,
         name: str | None = None,
         tables: Iterable[Table[Any, Any]] = (),
+        group: str | None = None,
     ) -> Callable[[F], Agent[F]]:
         """Decorates a function over the values of `source`.
 
@@ -164,10 +171,11 @@ class App:
 
         Args:
             tables: tables that the function uses and that cannot be seen in its code.
+            group: the isolation group in which it runs (see `stream`).
         """
 
         def decorate(function: F) -> Agent[F]:
-            return declare(self._graph, source, function, to, name, tables)
+            return declare(self._graph, source, function, to, name, tables, group)
 
         return decorate
 
@@ -192,7 +200,7 @@ class App:
     def run(
         self,
         *,
-        workers: int | None = None,
+        workers: int | str | None = None,
         settings: Settings | None = None,
         target: str | None = None,
         sources: Mapping[str, str] | None = None,
@@ -200,7 +208,8 @@ class App:
         """Runs the app until SIGTERM or SIGINT. Returns the exit status.
 
         Args:
-            workers: processes; 0 runs it in this process, where the first failing record raises.
+            workers: processes for each isolation group; "1..4" follows the load; 0 runs a group in this process, where
+                the first failing record raises.
             settings: as resolved by the command line; otherwise environment, `kstream.toml` and `App(...)` are read.
             target: `module:attribute` under which workers load the app; found by itself for a module's attribute.
             sources: where each of `settings` comes from, for the status page.
@@ -209,18 +218,17 @@ class App:
             UsageError: something to mend, in one line.
             ProcessingError: a record failed (in this process only).
         """
-        if settings is None:
-            settings, sources = self._resolve(workers)
-        if (settings.workers if workers is None else workers) == 0:
+        settings, sources = self._resolve(workers, settings, sources)
+        if settings.workers == 0:
             return self._run_here(settings)
-        with self.supervisor(workers=workers, settings=settings, target=target, sources=sources) as supervisor:
+        with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
             return supervisor.run()
 
     @contextmanager
     def supervisor(
         self,
         *,
-        workers: int | None = None,
+        workers: int | str | None = None,
         settings: Settings | None = None,
         target: str | None = None,
         sources: Mapping[str, str] | None = None,
@@ -231,18 +239,27 @@ class App:
         For programs that run a service beside other things; arguments and errors are those of `run`. Workers that
         still run at the end are killed.
         """
+        from kstream.runtime.scaling import Scaler, useful_workers
         from kstream.runtime.supervisor import Supervisor
         from kstream.web.instance import observed
 
-        if settings is None:
-            settings, sources = self._resolve(workers)
-        count = (settings.workers if workers is None else workers) or os.cpu_count() or 1
+        settings, sources = self._resolve(workers, settings, sources)
+        topology = self.topology()
+        groups = self._groups(settings, topology)
+        least, most = settings.worker_range or (self._count(settings, groups),) * 2
         with self._prepared(settings) as (instance, partitions):
-            tasks = sum(partitions[part.topics[0]] for part in self.topology().parts)
-            if count > tasks:
-                log.warning("%d workers for %d tasks: %d of them will have nothing to do", count, tasks, count - tasks)
-            supervisor = Supervisor(target or self._target(), self.name, instance, settings, partitions, count)
-            with observed(supervisor, self.topology(), settings, instance, sources or {}):
+            for group in groups:
+                if most > (useful := useful_workers(topology, partitions, group)):
+                    log.warning(
+                        "%d workers in isolation group %s, but no topic of it has more than %d partitions: "
+                        "%d of them will have nothing to do", most, group, useful, most - useful,
+                    )  # fmt: skip
+            supervisor = Supervisor(target or self._target(), self.name, instance, settings, partitions, least, groups)
+            with observed(supervisor, topology, settings, instance, sources or {}) as observer:
+                if settings.worker_range:
+                    supervisor.scaler = observer.scaler = Scaler(
+                        topology, partitions, groups, settings, least, most, observer.workers_elsewhere
+                    )
                 try:
                     yield supervisor
                 finally:
@@ -277,8 +294,14 @@ class App:
         from kstream.runtime.child import fenced, make_worker
         from kstream.runtime.naming import Identity
 
+        groups = self._groups(settings, self.topology())
+        if len(groups) > 1:
+            raise ConfigError(
+                f"workers=0 runs one isolation group, the app has {', '.join(groups)}: choose with --group"
+            )
         with self._prepared(settings) as (instance, partitions):
-            worker = make_worker(self, Identity(self.name, instance, 0), settings, partitions, raise_failures=True)
+            identity = Identity(self.name, instance, 0, groups[0])
+            worker = make_worker(self, identity, settings, partitions, raise_failures=True)
             before = {}
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGTERM, signal.SIGINT):
@@ -292,12 +315,31 @@ class App:
                     signal.signal(number, handler)
         return 0
 
-    def _resolve(self, workers: int | None) -> tuple[Settings, dict[str, str]]:
+    def _resolve(
+        self, workers: int | str | None, settings: Settings | None, sources: Mapping[str, str] | None
+    ) -> tuple[Settings, Mapping[str, str]]:
+        """The settings given, or those of environment and file, with `workers` where it is given."""
+        if settings is not None:
+            return (settings if workers is None else replace(settings, workers=workers)), sources or {}
         from kstream.config.sources import resolve_settings
 
         overrides: dict[str, Any] = {} if workers is None else {"workers": workers}
         file = Path("kstream.toml")
         return resolve_settings(self.overrides, overrides, file if file.exists() else None)
+
+    def _groups(self, settings: Settings, topology: Topology) -> tuple[str, ...]:
+        """The isolation groups that this instance runs."""
+        wanted = [name for name in settings.groups.split(",") if name]
+        for name in wanted:
+            if name not in topology.groups:
+                raise ConfigError(
+                    f"groups: app {self.name!r} has no isolation group {name!r}; it has {', '.join(topology.groups)}"
+                )
+        return tuple(wanted or topology.groups)
+
+    def _count(self, settings: Settings, groups: tuple[str, ...]) -> int:
+        """Workers of each group, where their number is fixed: without one, the cores are shared out."""
+        return int(settings.workers or max(1, (os.cpu_count() or 1) // len(groups)))
 
     def _target(self) -> str:
         """Where workers find this app: a module of the program that has it as an attribute."""

@@ -19,16 +19,21 @@ from kstream.specs.topic import Topic
 
 Emit = Literal["update", "commit"]
 
+DEFAULT_GROUP = "default"
+"""The isolation group of what declares none."""
+
 
 @dataclass(eq=False, kw_only=True)
 class Node:
-    """One step. `key` and `value` are the schemas of what it emits; `stores` are those its functions use."""
+    """One step. `key` and `value` are the schemas of what it emits; `stores` are those its functions use; `group` is
+    the isolation group it was declared with."""
 
     name: str
     parent: Node | None
     key: Schema
     value: Schema
     stores: tuple[StoreSpec, ...] = ()
+    group: str | None = None
 
     @property
     def kind(self) -> str:
@@ -117,12 +122,18 @@ class SinkNode(Node):
 
 @dataclass(eq=False)
 class SubTopology:
-    """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change."""
+    """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change, with
+    `@<group>` behind it in an isolation group of its own: several groups may read one topic."""
 
-    name: str
     nodes: list[Node]
     sources: list[SourceNode]
     stores: list[StoreSpec]
+    group: str = DEFAULT_GROUP
+
+    @property
+    def name(self) -> str:
+        topics = "+".join(sorted(self.topics))
+        return topics if self.group == DEFAULT_GROUP else f"{topics}@{self.group}"
 
     @property
     def topics(self) -> list[str]:
@@ -163,7 +174,7 @@ class SubTopology:
 
 @dataclass(eq=False)
 class Topology:
-    """All sub-topologies of an app."""
+    """All sub-topologies of an app, or those of one of its isolation groups."""
 
     app: str
     parts: list[SubTopology]
@@ -173,13 +184,25 @@ class Topology:
         return f"{self.app}-{store.name}-changelog"
 
     def part_of(self, topic: str) -> SubTopology:
+        """The one that reads the topic, in the topology of a single group."""
         return next(part for part in self.parts if topic in part.topics)
+
+    @property
+    def groups(self) -> list[str]:
+        """The isolation groups that have something to run (Flink's slot-sharing groups), in order of declaration."""
+        return list(dict.fromkeys(part.group for part in self.parts))
+
+    def of_group(self, group: str) -> Topology:
+        """What the workers of an isolation group run."""
+        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
 
     def describe(self) -> str:
         """The topology as indented text: one block a sub-topology, one line a node."""
         lines = [f"Topology of {self.app}"]
         for part in self.parts:
             lines.append(f"\n  Sub-topology {part.name}")
+            if part.group != DEFAULT_GROUP:
+                lines.append(f"    isolation group {part.group}")
             for store in part.stores:
                 lines.append(
                     f"    store {store.name}  {store.scope}, key={store.key} value={store.value}, "
@@ -213,7 +236,8 @@ def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) 
     for node in nodes:
         if isinstance(node, SinkNode) and node.parent is not None:
             _check_fits(node.parent, node.topic)
-    parts = [_part(group) for group in _connected(nodes)]
+    parts = [_part(connected) for connected in _connected(nodes)]
+    _assign_groups(parts)
     return Topology(app, parts, list(declared))
 
 
@@ -268,4 +292,39 @@ def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
 def _part(nodes: list[Node]) -> SubTopology:
     sources = [node for node in nodes if isinstance(node, SourceNode)]
     stores = list({store.name: store for node in nodes for store in node.stores}.values())
-    return SubTopology("+".join(sorted(source.topic.name for source in sources)), nodes, sources, stores)
+    return SubTopology(nodes, sources, stores)
+
+
+def _assign_groups(parts: Sequence[SubTopology]) -> None:
+    """Gives each sub-topology its isolation group: the one that its nodes are declared with, else that of what writes
+    its inputs (as Flink's slot-sharing groups are inherited), else the default.
+
+    Raises:
+        TopologyError: nodes of one sub-topology are declared with different groups.
+    """
+    writers = {
+        node.topic.name: part
+        for part in parts
+        for node in part.nodes
+        if isinstance(node, SinkNode) and node.topic.internal
+    }
+
+    def group_of(part: SubTopology, seen: tuple[SubTopology, ...] = ()) -> str:
+        declared = {node.group: node for node in part.nodes if node.group is not None}
+        if len(declared) > 1:
+            said = " and ".join(f"{node.describe()} in {group!r}" for group, node in declared.items())
+            raise TopologyError(
+                f"one sub-topology cannot be in two isolation groups ({said}): they share a stream or a table; give "
+                "app.stream() the group too, or put a group_by or a topic between them"
+            )
+        if declared:
+            return next(iter(declared))
+        found = {
+            group_of(writers[topic], (*seen, part))
+            for topic in part.topics
+            if topic in writers and writers[topic] not in seen and writers[topic] is not part
+        }
+        return found.pop() if len(found) == 1 else DEFAULT_GROUP
+
+    for part in parts:
+        part.group = group_of(part)

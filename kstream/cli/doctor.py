@@ -54,7 +54,7 @@ def examine(on: Subject) -> Iterator[Check]:
             yield Check("cluster", "error", " ".join(str(error).split()), "see the brokers' logs")
         if on.app is not None:
             topology = on.app.topology()
-            yield from of_cluster.rights(on, inspector, broker, topology.app)
+            yield from of_cluster.rights(on, inspector, broker, topology.app, topology.groups)
             topics = Topics(on, topology, inspector)
             yield from topics.checks()
             tasks = topics.tasks

@@ -21,7 +21,7 @@ from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicE
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.announce import read_instances
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.naming import Identity
+from kstream.runtime.naming import consumer_group
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, TopicPartition
 
@@ -31,9 +31,10 @@ RETRY_SECONDS: Final = 0.05
 
 
 class PartitionLag(msgspec.Struct):
-    """One input partition.
+    """One input partition of an isolation group.
 
     Attributes:
+        group: the consumer group.
         committed: offset of the next record to process; None when the app never committed there.
         lag: records from there to `end`. Gaps in the offsets (the ends of transactions, compaction) count as records,
             but a partition in which nothing else is left has no lag.
@@ -49,13 +50,14 @@ class PartitionLag(msgspec.Struct):
     lag: int
     waiting: float | None = None
     owner: str | None = None
+    group: str = ""
 
 
 class Lag(msgspec.Struct):
     """All inputs of an app. `at` is when they were looked at, `seconds` by how much the oldest waiting record waits."""
 
     app: str
-    group: str
+    groups: list[str]
     at: float
     total: int
     seconds: float
@@ -80,21 +82,25 @@ def measure(topology: Topology, on: Subject) -> Lag:
         TopicError: an input does not exist.
         KafkaUnavailable: no answer in time.
     """
-    group = Identity(topology.app, "", 0).group
+    groups = {consumer_group(topology.app, group): group for group in topology.groups}
+    clients = KafkaClients(on.servers, replace(on.options, raw={**on.options.raw, **_ONE_RECORD}))
     admin = on.clients.admin()
+    rows = []
     try:
-        rows = _offsets(topology, admin, group, on)
+        for name, group in groups.items():
+            found = _offsets(topology.of_group(group), admin, name, on)
+            _look_at_first(found, clients)
+            rows += found
     finally:
         admin.close()
-    _look_at_first(rows, KafkaClients(on.servers, replace(on.options, raw={**on.options.raw, **_ONE_RECORD})))
-    owners: dict[TopicPartition, str] = {}
+    owners: dict[tuple[str, TopicPartition], str] = {}
     with suppress(KStreamError):  # who has what is told where it can be told: the lag is known without
         owners = _owners(read_instances(on.clients, topology.app, TIMEOUT))
     now = time.time()
     for row in rows:
-        row.owner = owners.get(TopicPartition(row.topic, row.partition))
+        row.owner = owners.get((groups[row.group], TopicPartition(row.topic, row.partition)))
     oldest = min((row.waiting for row in rows if row.waiting is not None), default=now)
-    return Lag(topology.app, group, now, sum(row.lag for row in rows), max(now - oldest, 0.0), rows)
+    return Lag(topology.app, list(groups), now, sum(row.lag for row in rows), max(now - oldest, 0.0), rows)
 
 
 def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) -> list[PartitionLag]:
@@ -122,7 +128,7 @@ def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) ->
         if offset is None and on.settings.auto_offset_reset == "latest":
             begin = last[one]
         lag = max(last[one] - begin, 0)
-        rows.append(PartitionLag(one.topic, one.partition, inputs[one.topic], offset, last[one], lag))
+        rows.append(PartitionLag(one.topic, one.partition, inputs[one.topic], offset, last[one], lag, group=group))
     return rows
 
 
@@ -168,9 +174,10 @@ def _look_at_first(rows: Sequence[PartitionLag], clients: Clients) -> None:
         reader.close()
 
 
-def _owners(instances: Sequence[InstanceStatus]) -> dict[TopicPartition, str]:
+def _owners(instances: Sequence[InstanceStatus]) -> dict[tuple[str, TopicPartition], str]:
+    """By isolation group and partition."""
     return {
-        TopicPartition(one.topic, one.partition): f"{instance.instance}/{task.worker}"
+        (task.group, TopicPartition(one.topic, one.partition)): f"{instance.instance}/{task.worker}"
         for instance in instances
         if instance.state != "silent"
         for task in instance.tasks
@@ -183,25 +190,26 @@ def _owners(instances: Sequence[InstanceStatus]) -> dict[TopicPartition, str]:
 
 def screen(found: Lag, servers: str) -> RenderableType:
     table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", ">WAITING", "OWNER")
-    for topic in dict.fromkeys(row.topic for row in found.partitions):
+    for part in dict.fromkeys((row.group, row.topic) for row in found.partitions):
         for row in found.partitions:
-            if row.topic == topic:
-                _row(table, row, found.at)
+            if (row.group, row.topic) == part:
+                _row(table, row, found)
     internal = Text("* internal: made and purged by the app", style="dim")
     waiting = f", the oldest for {human.span(found.seconds)}" if found.seconds else ""
     total = Text(f"{human.plural(found.total, 'record')} wait{waiting}", style="bold")
-    title = Text.assemble((f"{found.app} on {servers}", "bold"), (f"  group {found.group}", "dim"))
+    title = Text.assemble((f"{found.app} on {servers}", "bold"), (f"  group {', '.join(found.groups)}", "dim"))
     notes = [internal] if any(row.internal for row in found.partitions) else []
     return Group(title, "", table, *notes, "", total)
 
 
-def _row(table: Table, row: PartitionLag, now: float) -> None:
+def _row(table: Table, row: PartitionLag, found: Lag) -> None:
+    group = "" if row.group == found.app else f" ({row.group})"
     table.add_row(
-        row.topic + ("*" if row.internal else ""),
+        row.topic + ("*" if row.internal else "") + group,
         str(row.partition),
         "never" if row.committed is None else f"{row.committed:,}",
         f"{row.end:,}",
         Text(f"{row.lag:,}", style="yellow" if row.lag else ""),
-        "-" if row.waiting is None else human.span(max(now - row.waiting, 0.0)),
+        "-" if row.waiting is None else human.span(max(found.at - row.waiting, 0.0)),
         row.owner or "-",
     )

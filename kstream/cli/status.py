@@ -258,7 +258,7 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
         for worker in one.workers:
             if worker.state == "restarting":
                 due = "" if worker.restart_in is None else f" in {human.span(worker.restart_in)}"
-                lines.append(_line(f"{one.instance}/{worker.index}", f"restarts{due}: {worker.last_error}", "red"))
+                lines.append(_line(f"{one.instance}/{worker.name}", f"restarts{due}: {worker.last_error}", "red"))
         for task in one.tasks if one.state != "silent" else ():
             if task.error or task.why:
                 lines.append(_line(task.name, task.error or task.why or "", "red"))

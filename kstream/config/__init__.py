@@ -50,10 +50,34 @@ class Settings:
         "Stable name of this instance; without one, a name kept in the state directory.",
     )
     state_dir: str = _setting("./.kstream", kinds.text(accepted="a path"), "Where local state lies.")
-    workers: int | None = _setting(
+    workers: int | str | None = _setting(
         None,
-        kinds.optional(kinds.integer(0), "cores", "auto"),
-        "Worker processes; 0 runs in this process; without a number, one for each core.",
+        kinds.optional(kinds.workers, "cores", "auto"),
+        "Worker processes of each isolation group; MIN..MAX follows the load; 0 runs in this process; without a "
+        "number, one for each core.",
+    )
+    groups: str = _setting(
+        "",
+        kinds.names(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", "a list of isolation groups with commas"),
+        "Isolation groups that this instance runs; empty: all of the app's.",
+    )
+    on_stop: Literal["auto", "leave", "stay"] = _setting(
+        "auto",
+        kinds.choice("auto", "leave", "stay"),
+        "Whether workers that stop leave their group at once, or keep their partitions until their session ends, to "
+        "have them again when they are back; auto: stay when the instance was given a name.",
+    )
+
+    # workers that follow the load (workers = MIN..MAX)
+    autoscale_up: float = _setting(
+        0.8, kinds.number(0.05, 1), "Busy-or-backpressured share of the workers' time above which there is one more."
+    )
+    autoscale_down: float = _setting(0.2, kinds.number(0, 0.9), "Share below which there is one fewer.")
+    autoscale_window: float = _setting(
+        30.0, kinds.duration(1), "Time over which the share is taken, and for which all must run undisturbed.", _SECONDS
+    )
+    autoscale_cooldown: float = _setting(
+        120.0, kinds.duration(), "Time after a change in which there is no other.", _SECONDS
     )
 
     # processing
@@ -206,6 +230,11 @@ class Settings:
                 f"max_poll_interval: {self.max_poll_interval:g}s is less than "
                 f"session_timeout ({self.session_timeout:g}s)"
             )
+        if self.autoscale_down * 2 >= self.autoscale_up:
+            raise ConfigError(
+                f"autoscale_down: {self.autoscale_down:g} is not less than half of autoscale_up "
+                f"({self.autoscale_up:g}): the worker that goes would be missed at once"
+            )
         if self.restart_max < self.restart_initial:
             raise ConfigError(
                 f"restart_max: {self.restart_max:g}s is less than restart_initial ({self.restart_initial:g}s)"
@@ -216,6 +245,17 @@ class Settings:
             raise ConfigError(
                 f"memory_{'|'.join(shares)}_fraction: together {total:g}, more than 1 (the whole of memory)"
             )
+
+    @property
+    def worker_range(self) -> tuple[int, int] | None:
+        """Fewest and most workers, where they follow the load."""
+        least, dots, most = str(self.workers).partition("..")
+        return (int(least), int(most)) if dots else None
+
+    @property
+    def leaves_on_stop(self) -> bool:
+        """Whether workers that stop with their instance leave their groups at once."""
+        return self.on_stop == "leave" or (self.on_stop == "auto" and self.instance is None)
 
     @property
     def state_memory(self) -> int:

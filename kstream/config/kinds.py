@@ -113,6 +113,35 @@ def integer(least: int, also: int | None = None) -> Parser:
     return parse
 
 
+def workers(value: Any) -> int | str:
+    """A number of processes, or "1..4": from one to four, as the load asks."""
+    accepted = 'a whole number of 0 or more, or MIN..MAX such as "1..4"'
+    if not isinstance(value, str) or ".." not in value:
+        try:
+            return integer(0)(value)  # type: ignore[no-any-return]
+        except ValueError:
+            raise ValueError(f"is not {accepted}") from None
+    match = re.fullmatch(r"\s*(\d{1,4})\s*\.\.\s*(\d{1,4})\s*", value)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"is not {accepted}, of which MIN is 1 or more and MAX not less than MIN")
+    return f"{int(match[1])}..{int(match[2])}"
+
+
+def names(pattern: str, accepted: str) -> Parser:
+    """Names with commas between them; a list is joined."""
+
+    def parse(value: Any) -> str:
+        parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else [0]
+        parts = [part.strip() if isinstance(part, str) else "" for part in parts]
+        if parts == [""]:
+            return ""
+        if any(re.fullmatch(pattern, part) is None for part in parts):
+            raise ValueError(f"is not {accepted}")
+        return ",".join(parts)
+
+    return parse
+
+
 def number(least: float, most: float = math.inf) -> Parser:
     accepted = f"a number of {least:g} or more" if most == math.inf else f"a number from {least:g} to {most:g}"
 

@@ -15,7 +15,7 @@ from kstream.errors import TopologyError
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema
 from kstream.specs.topic import Topic
-from kstream.topology import AgentKind, AgentNode, Node
+from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,13 +42,14 @@ def declare(
     to: Topic[Any, Any] | None,
     name: str | None,
     tables: Iterable[Table[Any, Any]],
+    group: str | None,
 ) -> Agent[F]:
     """Adds the agent's node to the graph.
 
     Raises:
         TopologyError: the function's form, or what it puts out, does not fit.
     """
-    parent = _node(graph, source)
+    parent = _node(graph, source, group)
     agent_name = name or str(getattr(function, "__name__", "agent"))
     kind = _kind(function)
     context = wants_context(function)
@@ -64,6 +65,7 @@ def declare(
         agent=kind,
         wants_context=context,
         to=to,
+        group=group,
     )
     if to is not None:
         _check_output(function, kind, parent, to, agent_name)
@@ -71,13 +73,17 @@ def declare(
     return Agent(function, node)
 
 
-def _node(graph: Graph, source: Any) -> Node:
+def _node(graph: Graph, source: Any, group: str | None) -> Node:
+    """What the agent reads: in its isolation group, where the stream begins with this."""
     if isinstance(source, Topic):
-        return graph.source(source)
+        return graph.source(source, group)
     if isinstance(source, Grouped):
-        return source.node()
+        return (source if group is None else source.isolated(group)).node()
     if isinstance(source, Stream):
-        return source._node
+        node = source._node
+        if group is not None and isinstance(node, SourceNode) and node.group == DEFAULT_GROUP:
+            return graph.source(node.topic, group)
+        return node
     raise TopologyError(f"an agent reads a topic, a stream or a group, not {source!r}")
 
 

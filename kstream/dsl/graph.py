@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
 from kstream.errors import TopologyError
 from kstream.specs.topic import Topic
-from kstream.topology import Node, SinkNode, SourceNode
+from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode
+
+GROUP_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+"""Fit for consumer groups, folders and Kubernetes' names."""
 
 
 class Graph:
@@ -18,19 +22,29 @@ class Graph:
         self.app = app
         self.nodes: list[Node] = []
         self.topics: dict[str, Topic[Any, Any]] = {}
-        self._sources: dict[str, SourceNode] = {}
+        self._sources: dict[tuple[str, str | None], SourceNode] = {}
 
     def topic(self, topic: Topic[Any, Any]) -> None:
         if topic.name in self.topics:
             raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
         self.topics[topic.name] = topic
 
-    def source(self, topic: Topic[Any, Any]) -> SourceNode:
-        """The one node that reads this topic."""
-        node = self._sources.get(topic.name)
+    def source(self, topic: Topic[Any, Any], group: str | None = None) -> SourceNode:
+        """The one node that reads this topic, in an isolation group.
+
+        Raises:
+            TopologyError: the group's name cannot be one.
+        """
+        if group is not None and re.fullmatch(GROUP_NAME, group) is None:
+            raise TopologyError(
+                f"group={group!r} cannot be an isolation group's name: use small letters, digits and '-'"
+            )
+        if group is None and not topic.internal:  # what reads an internal topic may inherit its writer's group
+            group = DEFAULT_GROUP
+        node = self._sources.get((topic.name, group))
         if node is None:
-            node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic)
-            self._sources[topic.name] = node
+            node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic, group=group)
+            self._sources[topic.name, group] = node
             self.nodes.append(node)
         return node
 
@@ -44,14 +58,14 @@ class Graph:
             )
         )  # fmt: skip
 
-    def repartition(self, parent: Node, name: str, parallelism: int | None) -> SourceNode:
+    def repartition(self, parent: Node, name: str, parallelism: int | None, group: str | None) -> SourceNode:
         """Writes what `parent` emits to an internal topic, by its key, and reads it back."""
         topic: Topic[Any, Any] = Topic(
             f"{self.app}-{name}-repartition", parent.key, parent.value, partitions=parallelism, internal=True
         )
         self.topic(topic)
         self.sink(parent, topic)
-        return self.source(topic)
+        return self.source(topic, group)
 
     def child_name(self, parent: Node, step: str) -> str:
         """A name from the path of declarations. Names of what keeps data are never made from ordinals."""

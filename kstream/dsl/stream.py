@@ -95,6 +95,7 @@ class Stream(Generic[K, V]):
         name: str | None = None,
         key: type[G] | None = None,
         parallelism: int | None = None,
+        group: str | None = None,
     ) -> Grouped[G, V]: ...
     @overload
     def group_by(
@@ -104,6 +105,7 @@ class Stream(Generic[K, V]):
         name: str | None = None,
         key: type[G] | None = None,
         parallelism: int | None = None,
+        group: str | None = None,
     ) -> Grouped[G, V]: ...
     def group_by(
         self,
@@ -112,20 +114,26 @@ class Stream(Generic[K, V]):
         name: str | None = None,
         key: type[G] | None = None,
         parallelism: int | None = None,
+        group: str | None = None,
     ) -> Grouped[G, V]:
         """Groups by a new key: records travel through the repartition topic `<app>-<name>-repartition`.
 
         Args:
             parallelism: partitions of that topic, hence tasks behind it; default: as many as the input has.
+            group: the isolation group of what comes behind it; default: that of what comes before.
         """
         rekeyed: Stream[G, V] = self.rekey(function, key=key)
         name = name or self._graph.child_name(self._node, "by")
-        return Grouped(self._graph, rekeyed._node, name, parallelism)
+        return Grouped(self._graph, rekeyed._node, name, parallelism, group)
 
-    def group_by_key(self, *, name: str | None = None, parallelism: int | None = None) -> Grouped[K, V]:
-        """Groups by the key that the records have. They move only when the key was changed by `rekey`."""
-        if self._rekeyed:
-            return Grouped(self._graph, self._node, name or self._graph.child_name(self._node, "by-key"), parallelism)
+    def group_by_key(
+        self, *, name: str | None = None, parallelism: int | None = None, group: str | None = None
+    ) -> Grouped[K, V]:
+        """Groups by the key that the records have. They move only when the key was changed by `rekey`, or when what
+        comes behind is to be in another isolation group."""
+        if self._rekeyed or group is not None:
+            name = name or self._graph.child_name(self._node, "by-key")
+            return Grouped(self._graph, self._node, name, parallelism, group)
         return Grouped(self._graph, self._node, None, None)
 
     def to(self, topic: Topic[K, V]) -> None:
@@ -162,9 +170,16 @@ class Grouped(Generic[K, V]):
     new result for every record, "commit" once per changed key and commit.
     """
 
-    def __init__(self, graph: Graph, node: Node, repartition: str | None, parallelism: int | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        node: Node,
+        repartition: str | None,
+        parallelism: int | None,
+        group: str | None = None,
+    ) -> None:
         self._graph, self._node = graph, node
-        self._repartition, self._parallelism = repartition, parallelism
+        self._repartition, self._parallelism, self._group = repartition, parallelism, group
         self._source: Node | None = None
 
     def node(self) -> Node:
@@ -173,8 +188,16 @@ class Grouped(Generic[K, V]):
             if self._repartition is None:
                 self._source = self._node
             else:
-                self._source = self._graph.repartition(self._node, self._repartition, self._parallelism)
+                self._source = self._graph.repartition(
+                    self._node, self._repartition, self._parallelism, self._group
+                )  # fmt: skip
         return self._source
+
+    def isolated(self, group: str) -> Grouped[K, V]:
+        """The same, with what comes behind it in an isolation group, where none was given yet."""
+        if self._repartition is None or self._group is not None or self._source is not None:
+            return self
+        return Grouped(self._graph, self._node, self._repartition, self._parallelism, group)
 
     def stream(self) -> Stream[K, V]:
         """The records behind the repartition, as a stream."""

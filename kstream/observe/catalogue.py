@@ -81,6 +81,13 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("instances", "instances", "Instances of the app that were heard of through Kafka lately."),
         _gauge("workers", "processes", "Worker processes, by what they do.", "state"),
         _counter("worker_restarts_total", "restarts", "Workers that ended and were started again.", "reason"),
+        _counter(
+            "worker_scalings_total",
+            "changes",
+            "Workers added (up) and taken away (down) because of the load, where their number follows it.",
+            "group",
+            "direction",
+        ),
     ),
     "Records": (
         _counter(

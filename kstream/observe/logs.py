@@ -76,7 +76,7 @@ def configure(
         file.setFormatter(formatter(format == "console", False, bound))
         handlers.append(file)
     worker = bound.get("worker")
-    RECENT.worker = worker if isinstance(worker, int) else None
+    RECENT.worker = None if worker is None else str(worker)
     root = logging.getLogger()
     for old in [one for one in root.handlers if one.get_name() == _OURS]:
         root.removeHandler(old)
@@ -89,7 +89,7 @@ def configure(
     root.setLevel(level)
 
 
-def configure_from(settings: Settings, worker: int | None = None, **bound: object) -> None:
+def configure_from(settings: Settings, worker: str | None = None, **bound: object) -> None:
     """`configure` as the settings say, in the process of a worker or (None) in that which started it.
 
     Raises:

@@ -22,7 +22,7 @@ class Recent(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.worker: int | None = None
+        self.worker: str | None = None
         self._counts: Counter[str] = Counter()
         self._kept: deque[ErrorStatus] = deque(maxlen=KEPT)
         self._traceback = logging.Formatter().formatException

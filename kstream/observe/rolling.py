@@ -21,8 +21,8 @@ from kstream.errors import ConfigError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def file_of(path: str, worker: int | None) -> Path:
-    """The file of one process: the supervisor's is the path itself, worker 1 has its number before the suffix."""
+def file_of(path: str, worker: str | None) -> Path:
+    """The file of one process: the supervisor's is the path itself, a worker's has its name before the suffix."""
     whole = Path(path)
     return whole if worker is None else whole.with_name(f"{whole.stem}-{worker}{whole.suffix}")
 

@@ -29,7 +29,7 @@ class TaskStatus(msgspec.Struct):
     """
 
     name: str
-    worker: int
+    worker: str
     state: str
     records: int = 0
     rate: float = 0.0
@@ -46,16 +46,23 @@ class TaskStatus(msgspec.Struct):
         return self.name.rpartition("/")[0]
 
     @property
+    def group(self) -> str:
+        """Its isolation group, which the names of sub-topologies end with."""
+        return self.part.partition("@")[2] or "default"
+
+    @property
     def time(self) -> float | None:
         """How far it is in event time, as Kafka's timestamps say: the earliest of its inputs."""
         return min((one.timestamp for one in self.inputs if one.timestamp is not None), default=None)
 
 
 class WorkerStatus(msgspec.Struct):
-    """One worker process. `state` is running, starting, restarting (in `restart_in` seconds) or stopped."""
+    """One worker process. `state` is running, starting, restarting (in `restart_in` seconds), retiring (it makes its
+    last commit: one fewer is needed) or stopped. `group` is its isolation group."""
 
-    index: int
+    name: str
     state: str
+    group: str = "default"
     pid: int | None = None
     started: float | None = None
     restarts: int = 0
@@ -87,7 +94,7 @@ class CheckpointStatus(msgspec.Struct):
     """One commit, or one that failed (`error` says how)."""
 
     at: float
-    worker: int
+    worker: str
     seconds: float
     tasks: int = 0
     records: int = 0
@@ -99,7 +106,7 @@ class ErrorStatus(msgspec.Struct):
 
     at: float
     text: str
-    worker: int | None = None
+    worker: str | None = None
     task: str | None = None
     logger: str = ""
     trace: str | None = None
@@ -113,6 +120,21 @@ class RestoreStatus(msgspec.Struct):
     restored: int = 0
     seconds_left: float | None = None
     stages: dict[str, str] = {}
+
+
+class ScalingStatus(msgspec.Struct):
+    """How many workers an isolation group has in an instance where they follow the load, and the last change of it.
+
+    `share` is the busy-or-backpressured share (0..1) of its workers, None while it is not judged.
+    """
+
+    group: str
+    workers: int
+    least: int
+    most: int
+    share: float | None = None
+    at: float | None = None
+    reason: str | None = None
 
 
 class Totals(msgspec.Struct):
@@ -165,6 +187,7 @@ class InstanceStatus(msgspec.Struct):
     totals: Totals = msgspec.field(default_factory=Totals)
     restore: RestoreStatus = msgspec.field(default_factory=RestoreStatus)
     workers: list[WorkerStatus] = []
+    scaling: list[ScalingStatus] = []
     tasks: list[TaskStatus] = []
     stores: list[StoreStatus] = []
     checkpoints: list[CheckpointStatus] = []

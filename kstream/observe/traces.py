@@ -28,7 +28,7 @@ _PROTOCOLS: Final[Mapping[str, str]] = {"http/protobuf": "otlp_proto_http", "grp
 _EXPORT_LOGGERS: Final = ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
 
 
-def provider_for(app: str, instance: str, worker: int, sample: float) -> TracerProvider | None:
+def provider_for(app: str, instance: str, worker: str, sample: float) -> TracerProvider | None:
     """The tracer provider of a worker's process; None when nothing is to be traced.
 
     One that the service itself has set (`opentelemetry.trace.set_tracer_provider`, before the worker starts) is taken
@@ -66,7 +66,7 @@ def _set_by_the_service() -> TracerProvider | None:
     return found if isinstance(found, TracerProvider) else None
 
 
-def make_provider(app: str, instance: str, worker: int) -> TracerProvider:
+def make_provider(app: str, instance: str, worker: str) -> TracerProvider:
     """A provider that exports in batches, from a thread of its own. Raises ImportError, ConfigError."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider

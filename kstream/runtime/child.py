@@ -67,7 +67,7 @@ def make_worker(
 
     return StreamWorker(
         WorkerParts(
-            topology=app.topology(),
+            topology=app.topology().of_group(identity.isolation),
             partitions=partitions,
             settings=settings,
             identity=identity,
@@ -76,7 +76,9 @@ def make_worker(
             backends=backends,
             lifespan=app.lifespan_function,
             memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
-            tracer_provider=traces.provider_for(identity.app, identity.instance, identity.index, settings.trace_sample),
+            tracer_provider=traces.provider_for(
+                identity.app, identity.instance, identity.worker, settings.trace_sample
+            ),
             **more,
         )
     )
@@ -111,11 +113,11 @@ def main() -> int:
     )
     worker: StreamWorker | None = None
     try:
-        logs.configure_from(settings, handover.index, app=handover.app, instance=handover.instance)
+        identity = Identity(handover.app, handover.instance, handover.index, handover.group)
+        logs.configure_from(settings, identity.worker, app=handover.app, instance=handover.instance)
         obey(handover.command)
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load_target(handover.target)
-        identity = Identity(handover.app, handover.instance, handover.index)
         running = worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
         signal.signal(signal.SIGTERM, lambda *_: _stop(running))
@@ -142,7 +144,7 @@ def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tupl
     if isinstance(worker.parts.clients, KafkaClients):
         series += worker.parts.clients.statistics.collect()
     series += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
-    return defined, series + collections.collect(process_name(worker.worker.index))
+    return defined, series + collections.collect(process_name(worker.worker.name))
 
 
 def obey(command: Command) -> None:

@@ -16,6 +16,7 @@ from kstream.observe import logs
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
 from kstream.operators.output import AFTER_ALL, Output
+from kstream.runtime.naming import Identity
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.store import Store
@@ -30,7 +31,8 @@ _UNSET: Any = object()
 class Worker:
     """What `@app.lifespan` is given, and `ctx.worker` later: a place for clients, models, pools.
 
-    `state` takes any attribute; `index` is the worker's number within its instance; `metrics` makes metrics.
+    `state` takes any attribute; `name` is what the worker is called within its instance, `index` its number within
+    its isolation group `group` there; `metrics` makes metrics.
     """
 
     class State:
@@ -39,10 +41,11 @@ class Worker:
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(f"worker.state has no {name!r}: set it in the function under @app.lifespan")
 
-    def __init__(self, app: str, instance: str, index: int) -> None:
+    def __init__(self, identity: Identity) -> None:
         from kstream.observe.metrics import Metrics  # declaring an app does without them
 
-        self.app, self.instance, self.index = app, instance, index
+        self.app, self.instance, self.index = identity.app, identity.instance, identity.index
+        self.group, self.name = identity.isolation, identity.worker
         self.state: Any = self.State()
         self.metrics = Metrics()
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from kstream.config import Settings
 from kstream.observe.status import Health, TaskStatus
-from kstream.runtime.supervisor import WorkerProcess
+from kstream.runtime.processes import WorkerProcess
 
 LOOP_SECONDS: Final = 30.0
 """Since the supervisor's loop went round: it does so five times a second."""
@@ -54,7 +54,7 @@ def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Se
     for worker in workers:
         silent = now - worker.heard
         if worker.process is not None and silent > settings.max_poll_interval + SILENT_SECONDS:
-            reasons.append(f"worker {worker.index} has been silent for {silent:.0f} s and could not be killed")
+            reasons.append(f"worker {worker.name} has been silent for {silent:.0f} s and could not be killed")
     return Health(not reasons, reasons)
 
 
@@ -78,7 +78,9 @@ def ready(
 
 
 def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> Iterator[str]:
-    name = f"worker {worker.index}"
+    name = f"worker {worker.name}"
+    if worker.retiring or (worker.added and now - worker.started < settings.stall_timeout and not worker.report.joined):
+        return  # one too many, or one more: the others do the work meanwhile
     if worker.process is None:
         if worker.start_at is not None:
             yield f"{name} starts again in {max(0.0, worker.start_at - now):.0f} s: {worker.last_error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-DEFAULT_GROUP = "default"
+from kstream.topology import DEFAULT_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,21 @@ class Identity:
     @property
     def group(self) -> str:
         """The consumer group."""
-        return self.app if self.isolation == DEFAULT_GROUP else f"{self.app}-{self.isolation}"
+        return consumer_group(self.app, self.isolation)
 
     @property
     def member(self) -> str:
         return f"{self.app}-{self.isolation}-{self.instance}-{self.index}"
+
+    @property
+    def worker(self) -> str:
+        """What the worker is called within its instance: in log lines, metrics and on the status page."""
+        return str(self.index) if self.isolation == DEFAULT_GROUP else f"{self.isolation}-{self.index}"
+
+
+def consumer_group(app: str, isolation: str) -> str:
+    """The consumer group of an isolation group."""
+    return app if isolation == DEFAULT_GROUP else f"{app}-{isolation}"
 
 
 def directory_name(name: str) -> str:

@@ -41,8 +41,10 @@ from kstream.observe.status import (
 from kstream.runtime import health, supervisor
 from kstream.runtime.graph import Drawing
 from kstream.runtime.history import History
+from kstream.runtime.processes import WorkerProcess
 from kstream.runtime.report import Command
-from kstream.runtime.supervisor import Supervisor, WorkerProcess
+from kstream.runtime.scaling import Scaler
+from kstream.runtime.supervisor import Supervisor
 from kstream.runtime.system import GarbageCollection, Processes, process_name
 from kstream.topology import Topology
 
@@ -78,6 +80,7 @@ class Observer:
         self.changed: Callable[[], None] = _nothing  # called when the state of the instance or of a worker changes
         self._states: list[str] = []
         self.url: str | None = None
+        self.scaler: Scaler | None = None  # where workers follow the load
         self.merged = Merged()
         self._lock = RLock()
         self._app, self._instance = topology.app, instance
@@ -92,7 +95,7 @@ class Observer:
         self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
-        self._largest: dict[int, dict[str, list[tuple[str, int]]]] = {}
+        self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
         watched.watcher = self
 
     def close(self) -> None:
@@ -104,20 +107,20 @@ class Observer:
         report = worker.report
         with self._lock:
             if report.metrics:  # a worker that ended before it had any has none to tell
-                self.merged.update(worker.index, report.metrics, report.defined)
+                self.merged.update(worker.name, report.metrics, report.defined)
             self._checkpoints.extend(report.checkpoints)
             for error in report.errors:
-                error.worker = worker.index
+                error.worker = worker.name
                 self._errors.append(error)
-            self._largest.setdefault(worker.index, {}).update(report.largest)
+            self._largest.setdefault(worker.name, {}).update(report.largest)
 
     def ended(self, worker: WorkerProcess, reason: str) -> None:
         with self._lock:
-            self.merged.ended(worker.index)
-            if reason != "stopped":
+            self.merged.ended(worker.name)
+            if reason not in ("stopped", "retired"):
                 self._restarts[reason] = self._restarts.get(reason, 0) + 1
-                text = f"worker {worker.index} ended and is started again: {worker.last_error}"
-                self._errors.append(ErrorStatus(time.time(), text, worker.index, logger=supervisor.__name__))
+                text = f"worker {worker.name} ended and is started again: {worker.last_error}"
+                self._errors.append(ErrorStatus(time.time(), text, worker.name, logger=supervisor.__name__))
 
     def tick(self) -> None:
         now = self._beat = time.monotonic()
@@ -138,7 +141,7 @@ class Observer:
 
     def _own_series(self) -> list[Series]:
         workers = self._supervisor.workers
-        states = dict.fromkeys(("running", "starting", "restarting", "stopped"), 0)
+        states = dict.fromkeys(("running", "starting", "restarting", "retiring", "stopped"), 0)
         for worker in workers:
             states[_state_of(worker)] += 1
         labels = self._instance, self._version, platform.python_version(), _librdkafka()
@@ -151,8 +154,10 @@ class Observer:
         ]
         own += [Series("workers", (state,), count) for state, count in states.items()]
         own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._restarts.items()]
+        if self.scaler is not None:
+            own += [Series("worker_scalings_total", labels, count) for labels, count in self.scaler.counts.items()]
         own += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
-        pids = {process_name(worker.index): worker.pid for worker in workers if worker.pid}
+        pids = {process_name(worker.name): worker.pid for worker in workers if worker.pid}
         own += self._processes.collect({process_name(None): os.getpid(), **pids})
         return own + self._collections.collect(process_name(None))
 
@@ -188,8 +193,19 @@ class Observer:
                 totals=self._totals(),
                 restore=self._restore(),
                 workers=[self._worker(worker, tasks) for worker in self._supervisor.workers],
+                scaling=[] if self.scaler is None else self.scaler.status(),
                 tasks=tasks,
             )
+
+    def workers_elsewhere(self, group: str) -> int:
+        """The workers of an isolation group in the app's other instances, as far as they were heard of lately."""
+        return sum(
+            1
+            for other in self.others()
+            if other.state != "silent"
+            for worker in other.workers
+            if worker.group == group and worker.state != "retiring"
+        )
 
     def instances(self) -> list[InstanceStatus]:
         return [self.light_status(), *(one for one in self.others() if one.instance != self._instance)]
@@ -280,18 +296,19 @@ class Observer:
         return tasks
 
     def _worker(self, worker: WorkerProcess, tasks: list[TaskStatus]) -> WorkerStatus:
-        labels, now, report = (str(worker.index),), time.monotonic(), worker.report
+        labels, now, report = (worker.name,), time.monotonic(), worker.report
         shares = {
             share: min(1.0, self._history.rates(f"worker_{share}_seconds_total").get(labels, 0.0))
             for share in ("busy", "idle", "backpressured")
         }
-        own = [task for task in tasks if task.worker == worker.index]
-        process = process_name(worker.index)
+        own = [task for task in tasks if task.worker == worker.name]
+        process = process_name(worker.name)
         runs = worker.process is not None
         cpu = self._history.rates("process_cpu_seconds_total").get((process,))
         memory = self.merged.value("process_resident_memory_bytes", {"process": process})
         return WorkerStatus(
-            index=worker.index,
+            name=worker.name,
+            group=worker.group,
             state=_state_of(worker),
             pid=worker.pid,
             started=time.time() - (now - worker.started) if runs else None,
@@ -314,7 +331,7 @@ class Observer:
                 largest = {
                     key: size
                     for worker in self._supervisor.workers
-                    for key, size in self._largest.get(worker.index, {}).get(store.name, [])
+                    for key, size in self._largest.get(worker.name, {}).get(store.name, [])
                 }
                 stores.append(
                     StoreStatus(
@@ -355,7 +372,7 @@ class Observer:
     def _totals(self) -> Totals:
         history = self._history
         shares = {
-            share: min(1.0, history.rate(f"worker_{share}_seconds_total") / len(self._supervisor.workers))
+            share: min(1.0, history.rate(f"worker_{share}_seconds_total") / max(1, len(self._supervisor.workers)))
             for share in ("busy", "idle", "backpressured")
         }
         return Totals(
@@ -402,6 +419,8 @@ def _nothing() -> None:
 
 
 def _state_of(worker: WorkerProcess) -> str:
+    if worker.retiring:
+        return "retiring"
     if worker.process is not None:
         return "running" if worker.report.joined else "starting"
     return "restarting" if worker.start_at is not None else "stopped"

@@ -15,6 +15,7 @@ class Report(msgspec.Struct):
 
     Attributes:
         joined: it was given an assignment, be it an empty one.
+        elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         checkpoints, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
@@ -34,6 +35,9 @@ class Report(msgspec.Struct):
     restore_seconds_left: float | None = None
     partitions: int = 0
     joined: bool = False
+    paused: bool = False
+    elapsed: float = 0.0
+    worked: float = 0.0
     tasks: list[TaskStatus] = []
     stages: dict[str, str] = {}
     metrics: list[Series] = []
@@ -69,6 +73,7 @@ class Handover(msgspec.Struct):
     settings: msgspec.Raw
     app: str
     instance: str
+    group: str
     index: int
     partitions: dict[str, int]
     report_fd: int

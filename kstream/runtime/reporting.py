@@ -158,7 +158,7 @@ class StoreSizes:
 def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
     tasks = [_status_of(worker, task) for task in worker.tasks.values()]
     tasks += [
-        TaskStatus(name, worker.worker.index, "waiting", why=f"its inputs {', '.join(missing)} are elsewhere")
+        TaskStatus(name, worker.worker.name, "waiting", why=f"its inputs {', '.join(missing)} are elsewhere")
         for name, missing in worker.waiting.items()
     ]
     measures, restorer = worker.measures, worker.restorer
@@ -177,6 +177,9 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         restore_seconds_left=restorer.seconds_left(),
         partitions=worker.owned,
         joined=worker.measures.rebalances > 0,
+        paused=worker.paused,
+        elapsed=worker.elapsed,
+        worked=max(0.0, worker.elapsed - measures.idle),
         tasks=tasks,
         stages=restorer.stages(),
         metrics=list(series_of(worker, tasks, sizes)),
@@ -193,7 +196,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
     ]
     return TaskStatus(
         task.name,
-        worker.worker.index,
+        worker.worker.name,
         task.state.value,
         records=task.records,
         lag=sum(lags.values()),
@@ -235,16 +238,16 @@ def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes) 
 
 
 def _worker_series(worker: StreamWorker) -> Iterator[Series]:
-    measures, restorer, index = worker.measures, worker.restorer, str(worker.worker.index)
-    yield Series("worker_idle_seconds_total", (index,), measures.idle)
-    yield Series("worker_backpressured_seconds_total", (index,), worker.backpressured)
+    measures, restorer, name = worker.measures, worker.restorer, worker.worker.name
+    yield Series("worker_idle_seconds_total", (name,), measures.idle)
+    yield Series("worker_backpressured_seconds_total", (name,), worker.backpressured)
     busy = worker.elapsed - measures.idle - worker.backpressured
-    yield Series("worker_busy_seconds_total", (index,), max(0.0, busy))
+    yield Series("worker_busy_seconds_total", (name,), max(0.0, busy))
     yield Series("checkpoints_total", (), worker.commits)
     yield measures.checkpoints.series("checkpoint_duration_seconds")
     for reason, count in measures.checkpoint_failures.items():
         yield Series("checkpoint_failures_total", (reason,), count)
-    yield Series("checkpoint_last_success_timestamp_seconds", (index,), measures.committed_at)
+    yield Series("checkpoint_last_success_timestamp_seconds", (name,), measures.committed_at)
     yield Series("transaction_aborts_total", (), worker.aborts)
     yield Series("producer_restarts_total", (), measures.producer_restarts)
     yield Series("uncommitted_records", (), worker.uncommitted)

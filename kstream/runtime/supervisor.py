@@ -1,7 +1,8 @@
-"""An instance: starts its workers, restarts those that die, stops them together.
+"""An instance: starts its workers, restarts those that die, has more or fewer of them, stops them together.
 
 One dead worker does not disturb the others: its partitions stay its own (static membership) until its session ends,
-and it is back sooner.
+and it is back sooner. One that is gone for good is taken out of its consumer group, so that others have its partitions
+at once.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ import logging
 import os
 import selectors
 import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from kstream.config import Settings
-from kstream.errors import UsageError
-from kstream.runtime.report import Command, Handover, Report, decode, encode_command, encode_handover
+from kstream.errors import LeavingFailed, UsageError
+from kstream.runtime.naming import Identity, consumer_group
+from kstream.runtime.processes import WorkerProcess
+from kstream.runtime.report import Command, Handover
+from kstream.topology import DEFAULT_GROUP
 
 log = logging.getLogger(__name__)
 
 FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
+
+LEAVE_SECONDS = 5.0
+"""Longest time that taking workers out of their group may take; they are out at the end of their session anyway."""
 
 
 class Watcher(Protocol):
@@ -37,7 +43,8 @@ class Watcher(Protocol):
         ...
 
     def ended(self, worker: WorkerProcess, reason: str) -> None:
-        """The process ended; `reason` is one of a few words."""
+        """The process ended: `killed`, `error`, `ended` or `fenced` when it is started again, `stopped` with the
+        instance, `retired` when it was one too many."""
         ...
 
     def tick(self) -> None:
@@ -51,47 +58,39 @@ class _NobodyWatches:
     def tick(self) -> None: ...
 
 
-@dataclass(slots=True)
-class WorkerProcess:
-    """One worker as the supervisor sees it. `report` is its latest, `last_error` what ended it the last time."""
-
-    index: int
-    process: subprocess.Popen[bytes] | None = None
-    report: Report = field(default_factory=Report)
-    started: float = 0.0
-    heard: float = 0.0
-    restarts: int = 0
-    last_error: str | None = None
-    pause: float = 0.0
-    start_at: float | None = None
-    fenced: float = float("-inf")
-    _buffer: bytes = b""
-
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid if self.process is not None and self.process.poll() is None else None
-
-
 class Supervisor:
-    """Runs `count` workers of an app until told to stop.
+    """Runs workers of an app until told to stop.
 
-    `start`, `poll` again and again, `stop`, `wait`; or `run` for all of it with signals.
+    `start`, `poll` again and again, `stop`, `wait`; or `run` for all of it with signals. `add` and `retire` change how
+    many there are; what decides on that is `scaler` (scaling.py).
 
     Args:
         target: `module:attribute` of the app, as the workers load it.
         partitions: the partition count of every topic (from `prepare_topics`).
+        count: how many workers each of the isolation groups `groups` has at the start.
     """
 
     def __init__(
-        self, target: str, app: str, instance: str, settings: Settings, partitions: dict[str, int], count: int
+        self,
+        target: str,
+        app: str,
+        instance: str,
+        settings: Settings,
+        partitions: dict[str, int],
+        count: int,
+        groups: Sequence[str] = (DEFAULT_GROUP,),
     ) -> None:
-        self.workers = [WorkerProcess(index) for index in range(count)]
         self._target, self._app, self._instance = target, app, instance
+        self.groups = tuple(groups)
+        self.workers = [self._place(group, index) for group in groups for index in range(count)]
         self._settings, self.partitions = settings, partitions
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self.failure: str | None = None
         self.watcher: Watcher = _NobodyWatches()
+        self.scaler: Callable[[Supervisor], None] = _as_it_is
+        self._stopped: list[WorkerProcess] = []  # those that a clean stop has ended
+        self._leaving: list[tuple[threading.Thread, frozenset[str]]] = []
         self.command = Command()  # what was told to all workers, for those that start later
 
     def start(self) -> None:
@@ -103,7 +102,7 @@ class Supervisor:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
         self.watcher.tick()
         for key, _ in self._selector.select(timeout):
-            self._read(key.data, key.fd)
+            self._read(key.data)
         now = time.monotonic()
         for worker in self.workers:
             if worker.process is not None and worker.process.poll() is not None:
@@ -111,21 +110,70 @@ class Supervisor:
             elif worker.start_at is not None and now >= worker.start_at and not self._stopping:
                 self._spawn(worker)
             elif worker.pid and now - worker.heard > self._settings.max_poll_interval:
-                log.error("worker %d has been silent for %.0f s: killing it", worker.index, now - worker.heard)
+                log.error("worker %s has been silent for %.0f s: killing it", worker.name, now - worker.heard)
                 os.kill(worker.pid, signal.SIGKILL)
+        if not self._stopping:
+            self.scaler(self)
+
+    # ---- how many there are
+
+    def of_group(self, group: str) -> list[WorkerProcess]:
+        """The workers of an isolation group that are to stay."""
+        return [worker for worker in self.workers if worker.group == group and not worker.retiring]
+
+    def add(self, group: str) -> WorkerProcess:
+        """One worker more, with the lowest number that is free: its local state may still be there."""
+        taken = {worker.name for worker in self.workers} | {name for _, names in self._leaving for name in names}
+        index = next(index for index in range(len(taken) + 1) if self._place(group, index).name not in taken)
+        worker = self._place(group, index)
+        worker.added = True
+        self.workers = [*self.workers, worker]
+        self._spawn(worker)
+        return worker
+
+    def retire(self, group: str) -> WorkerProcess:
+        """One worker fewer, that with the highest number: it makes its last commit and leaves its consumer group."""
+        worker = max(self.of_group(group), key=lambda one: one.index)
+        worker.retiring = True
+        worker.signal(signal.SIGTERM)
+        if worker.process is None:  # it was about to be started again
+            self._gone(worker)
+        return worker
+
+    def _gone(self, worker: WorkerProcess) -> None:
+        self.workers = [other for other in self.workers if other is not worker]
+        self.watcher.ended(worker, "retired")
+        self._leave([worker])
+
+    def _leave(self, workers: Sequence[WorkerProcess]) -> None:
+        """Has workers that ended taken out of their groups, by a thread: nobody waits for the brokers here."""
+        self._leaving = [(thread, names) for thread, names in self._leaving if thread.is_alive()]
+        for group in dict.fromkeys(worker.group for worker in workers):
+            gone = [worker for worker in workers if worker.group == group]
+            thread = threading.Thread(
+                target=self._remove, args=(group, [one.identity.member for one in gone]), name="leaving", daemon=True
+            )
+            thread.start()
+            self._leaving.append((thread, frozenset(one.name for one in gone)))
+
+    def _remove(self, group: str, members: Sequence[str]) -> None:
+        from kstream.runtime.kafka.members import remove_members
+
+        settings = self._settings
+        try:
+            remove_members(
+                settings.bootstrap_servers, settings.kafka, consumer_group(self._app, group), members, LEAVE_SECONDS
+            )
+        except LeavingFailed as error:
+            log.warning("%s", error)
 
     def tell(self, command: Command) -> None:
         """Tells all workers, those that start later too. May be called from any thread."""
         levels = {**self.command.log_levels, **command.log_levels}
         self.command = Command(self.command.paused if command.paused is None else command.paused, levels)
-        line = encode_command(command) + b"\n"
         for worker in self.workers:
-            process = worker.process
-            if process is not None and process.stdin is not None:
-                try:
-                    os.write(process.stdin.fileno(), line)
-                except (OSError, ValueError):  # it has just ended: its successor is told at its start
-                    log.debug("worker %d was not told: it has ended", worker.index)
+            if not worker.tell(command):
+                log.debug("worker %s was not told: it has ended", worker.name)
 
     @property
     def stopping(self) -> bool:
@@ -140,11 +188,11 @@ class Supervisor:
         self._stopping = True
         for worker in self.workers:
             worker.start_at = None
-            if worker.process is not None and worker.process.poll() is None:
-                worker.process.send_signal(how)
+            worker.signal(how)
 
     def wait(self) -> None:
-        """Waits for the workers to leave; kills those that take longer than `shutdown_timeout`."""
+        """Waits for the workers to end; kills those that take longer than `shutdown_timeout`. Those that ended well
+        leave their groups, when the instance is not to come back under its name."""
         deadline = time.monotonic() + self._settings.shutdown_timeout
         while self.running:
             self.poll(0.05)
@@ -152,6 +200,11 @@ class Supervisor:
                 log.error("workers did not stop within %.0f s: killing them", self._settings.shutdown_timeout)
                 self.stop(signal.SIGKILL)
                 deadline = float("inf")
+        stopped, self._stopped = self._stopped, []
+        if self._settings.leaves_on_stop:
+            self._leave(stopped)
+        for thread, _ in self._leaving:
+            thread.join(LEAVE_SECONDS + 1)
 
     def kill(self) -> None:
         """Ends what still runs, at once."""
@@ -192,6 +245,7 @@ class Supervisor:
     # ---- processes
 
     def _spawn(self, worker: WorkerProcess) -> None:
+        worker.added = worker.added and not worker.restarts
         reading, writing = os.pipe()
         handover = Handover(
             target=self._target,
@@ -199,46 +253,32 @@ class Supervisor:
             settings=msgspec.Raw(self._settings.to_json()),
             app=self._app,
             instance=self._instance,
+            group=worker.group,
             index=worker.index,
             partitions=self.partitions,
             report_fd=writing,
             command=self.command,
         )
-        worker.process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.child"],
-            stdin=subprocess.PIPE,
-            pass_fds=(writing,),
-            process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
-        )
-        os.close(writing)
-        os.set_blocking(reading, False)
+        if not worker.spawn(handover, writing, reading):
+            log.error("worker %s ended before it was told what to do", worker.name)
         self._selector.register(reading, selectors.EVENT_READ, worker)
-        worker.start_at, worker.started = None, time.monotonic()
-        worker.heard, worker.report, worker._buffer = worker.started, Report(), b""
-        assert worker.process.stdin is not None
-        try:
-            worker.process.stdin.write(encode_handover(handover) + b"\n")
-            worker.process.stdin.flush()
-        except BrokenPipeError:
-            log.error("worker %d ended before it was told what to do", worker.index)
         if self._stopping:  # the signal came while it was started
-            worker.process.send_signal(signal.SIGTERM)
+            worker.signal(signal.SIGTERM)
 
-    def _read(self, worker: WorkerProcess, descriptor: int) -> None:
-        data = os.read(descriptor, 1 << 16)
-        if not data:
-            self._selector.unregister(descriptor)
-            os.close(descriptor)
+    def _read(self, worker: WorkerProcess) -> None:
+        pipe = worker.pipe
+        reports = worker.read()
+        if reports is None:
+            assert pipe is not None
+            self._selector.unregister(pipe)
             return
-        worker.heard = time.monotonic()
-        *lines, worker._buffer = (worker._buffer + data).split(b"\n")
-        for line in lines:
-            worker.report = decode(line)
+        for worker.report in reports:
             self.watcher.heard(worker)
 
     def _died(self, worker: WorkerProcess, now: float) -> None:
         assert worker.process is not None
-        self._drain(worker)
+        while worker.pipe is not None:  # what it still said
+            self._read(worker)
         status, lived = worker.process.returncode, now - worker.started
         if worker.process.stdin is not None:
             worker.process.stdin.close()
@@ -246,6 +286,11 @@ class Supervisor:
         reason = "fenced" if worker.report.fenced else _kind_of_ending(status)
         if self._stopping:
             self.watcher.ended(worker, "stopped")
+            if status == 0:
+                self._stopped.append(worker)
+            return
+        if worker.retiring:
+            self._gone(worker)
             return
         if worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
             self.failure = worker.report.stopped_by
@@ -259,7 +304,7 @@ class Supervisor:
         worker.start_at = now + worker.pause
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or _ending(status)
-        log.error("worker %d %s: starting it again in %.1f s", worker.index, _ending(status), worker.pause)
+        log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pause)
         self.watcher.ended(worker, reason)
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
@@ -270,14 +315,15 @@ class Supervisor:
             return False
         first, worker.fenced = now - worker.fenced > FENCED_AGAIN, now
         if first:
-            log.error("%s; worker %d tries once to take over", worker.report.stopped_by, worker.index)
+            log.error("%s; worker %s tries once to take over", worker.report.stopped_by, worker.name)
         return first
 
-    def _drain(self, worker: WorkerProcess) -> None:
-        """Reads what a dead worker still said."""
-        for key in list(self._selector.get_map().values()):
-            while key.data is worker and key.fd in {other.fd for other in self._selector.get_map().values()}:
-                self._read(worker, key.fd)
+    def _place(self, group: str, index: int) -> WorkerProcess:
+        return WorkerProcess(Identity(self._app, self._instance, index, group))
+
+
+def _as_it_is(_: Supervisor) -> None:
+    return
 
 
 def _kind_of_ending(status: int) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import psutil
 
 
-def process_name(worker: int | None) -> str:
-    """The label `process`: of a worker by its index, of the supervisor with None."""
+def process_name(worker: str | None) -> str:
+    """The label `process`: of a worker by its name, of the supervisor with None."""
     return "supervisor" if worker is None else f"worker-{worker}"
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from kstream.errors import (
     AbortRequired,
@@ -53,7 +54,7 @@ class StreamWorker:
         self.parts = parts
         settings, identity = parts.settings, parts.identity
         self._settings, self._clock = settings, parts.clock
-        self.worker = Worker(identity.app, identity.instance, identity.index)
+        self.worker = Worker(identity)
         self.measures = Measures(parts.topology.parts, parts.clock.monotonic(), parts.clock.time())
         self.tasks: dict[str, Task] = {}
         self.waiting: dict[str, list[str]] = {}  # tasks some of whose inputs are elsewhere, and which
@@ -290,7 +291,7 @@ class StreamWorker:
 
     def _commit(self, running: Sequence[Task]) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
-        told = CheckpointStatus(self._clock.time(), self.worker.index, 0.0)
+        told = CheckpointStatus(self._clock.time(), self.worker.name, 0.0)
         try:
             self.transaction.begin()
             self._drain(running)
@@ -578,6 +579,9 @@ class StreamWorker:
             self.commit()
         except (TransactionError, TaskFailed, StateDamaged) as error:
             log.warning("the last commit failed, its records will be processed again: %s", error)
+            # left open, the transaction would keep those who take over waiting until the broker gives it up
+            with suppress(InstanceFenced):
+                self._take_back(error)
         self.abandon()
 
     def abandon(self) -> None:

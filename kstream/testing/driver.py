@@ -82,7 +82,7 @@ class TestDriver:
         )
         self._tracer_provider = tracer_provider
         self._topology = app.topology()
-        self._worker: StreamWorker | None = None
+        self._workers: list[StreamWorker] = []  # one for each isolation group
         self._metrics = Merged()
         self._defined: dict[str, Metric] = {}
         self._start()
@@ -127,9 +127,9 @@ class TestDriver:
     def process(self) -> None:
         """Processes all that waits, without a commit."""
         deadline = time.monotonic() + PATIENCE
-        worker = self.worker
         while True:
-            worker.step()
+            for worker in self._open():
+                worker.step()
             if self._idle():
                 return
             if time.monotonic() > deadline:
@@ -139,9 +139,10 @@ class TestDriver:
         """Processes all that waits and commits, until there is nothing left to commit (internal topics too)."""
         while True:
             self.process()
-            before = self.worker.commits
-            self.worker.commit_now()
-            if self.worker.commits == before:
+            before = [worker.commits for worker in self._workers]
+            for worker in self._workers:
+                worker.commit_now()
+            if [worker.commits for worker in self._workers] == before:
                 return
 
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
@@ -150,21 +151,22 @@ class TestDriver:
         self.commit()
 
     def crash(self) -> None:
-        """The worker dies without a commit, and a new one takes its place: what was not committed is done again."""
+        """The worker dies without a commit, and a new one takes its place: what was not committed is done again. So it
+        is in each isolation group."""
         self._report()
-        worker, self._worker = self.worker, None
-        self._metrics.ended("worker")
-        worker.abandon()
+        for worker in self._open():
+            self._metrics.ended(worker.worker.name)
+            worker.abandon()
         self._start()
         self.process()
 
     def close(self, *, commit: bool = True) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            try:
-                if commit:
-                    worker.commit_now()
-            finally:
+        workers, self._workers = self._workers, []
+        try:
+            for worker in workers if commit else ():
+                worker.commit_now()
+        finally:
+            for worker in workers:
                 worker.abandon()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -190,7 +192,7 @@ class TestDriver:
     def table(self, table: Table[K, V]) -> TableView[K, V]:
         """The committed content of a table, over all partitions."""
         self.commit()
-        return TableView(self.worker, table)
+        return TableView(self._open(), table)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of the app's own metrics, by the name that is exposed (`orders_total`; of a histogram
@@ -209,41 +211,48 @@ class TestDriver:
         return self._metrics.value(metric.name, labels) or 0.0
 
     def _report(self) -> None:
-        """Takes the worker's metrics over, so that they outlive it."""
-        definitions, series = self.worker.worker.metrics.collect()
-        self._metrics.update("worker", series, definitions)
-        for metric in definitions:
-            endings = ("_count", "_sum") if metric.kind == "histogram" else ("",)
-            self._defined.update({metric.name + ending: metric for ending in endings})
+        """Takes the workers' metrics over, so that they outlive them."""
+        for worker in self._open():
+            definitions, series = worker.worker.metrics.collect()
+            self._metrics.update(worker.worker.name, series, definitions)
+            for metric in definitions:
+                endings = ("_count", "_sum") if metric.kind == "histogram" else ("",)
+                self._defined.update({metric.name + ending: metric for ending in endings})
 
     @property
     def worker(self) -> StreamWorker:
-        if self._worker is None:
+        """The worker of the first isolation group: the only one, where none are declared."""
+        return self._open()[0]
+
+    def _open(self) -> list[StreamWorker]:
+        if not self._workers:
             raise KStreamError("the driver is closed")
-        return self._worker
+        return self._workers
 
     # ---- inside
 
     def _start(self) -> None:
         clients = MemoryClients(self.cluster)
         partitions = prepare_topics(self._topology, clients.admin(), self._settings)
-        worker = StreamWorker(
-            WorkerParts(
-                topology=self._topology,
-                partitions=partitions,
-                settings=self._settings,
-                identity=Identity(self.app.name, "test", 0),
-                clients=clients,
-                clock=self.clock,
-                backends=self._backend,
-                lifespan=self.app.lifespan_function,
-                verify=True,
-                raise_failures=True,
-                tracer_provider=self._tracer_provider,
+        self._workers = []
+        for group in self._topology.groups:
+            worker = StreamWorker(
+                WorkerParts(
+                    topology=self._topology.of_group(group),
+                    partitions=partitions,
+                    settings=self._settings,
+                    identity=Identity(self.app.name, "test", 0, group),
+                    clients=clients,
+                    clock=self.clock,
+                    backends=self._backend,
+                    lifespan=self.app.lifespan_function,
+                    verify=True,
+                    raise_failures=True,
+                    tracer_provider=self._tracer_provider,
+                )
             )
-        )
-        worker.start()
-        self._worker = worker
+            worker.start()
+            self._workers.append(worker)
 
     def _backend(self, directory: Path, stores: Sequence[str]) -> Backend:
         if self._settings.backend == "memory":
@@ -252,24 +261,24 @@ class TestDriver:
 
     def _idle(self) -> bool:
         """Whether every input was read to its end and worked off."""
-        worker = self.worker
-        if len(worker.restorer) or not worker.tasks:
-            return False
-        for task in worker.tasks.values():
-            if task.state is not TaskState.RUNNING or task.busy or task.buffered:
+        for worker in self._open():
+            if len(worker.restorer) or not worker.tasks:
                 return False
-            if any(self.cluster.log(at).stable_end > offset for at, offset in task.positions.items()):
-                return False
+            for task in worker.tasks.values():
+                if task.state is not TaskState.RUNNING or task.busy or task.buffered:
+                    return False
+                if any(self.cluster.log(at).stable_end > offset for at, offset in task.positions.items()):
+                    return False
         return True
 
 
 class TableView(Mapping[K, V], Generic[K, V]):
     """What a table holds, read from the stores of all tasks."""
 
-    def __init__(self, worker: StreamWorker, table: Table[K, V]) -> None:
+    def __init__(self, workers: Sequence[StreamWorker], table: Table[K, V]) -> None:
         self._content: dict[K, V] = {}
         decode = table.spec.key.codec.decode
-        for task in worker.tasks.values():
+        for task in (task for worker in workers for task in worker.tasks.values()):
             if table.name in task.stores:
                 self._content.update((decode(key), value) for key, value in task.stores[table.name].scan())
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 
 from kstream.errors import KStreamError
-from kstream.runtime.supervisor import Supervisor, WorkerProcess
+from kstream.runtime.processes import WorkerProcess
+from kstream.runtime.supervisor import Supervisor
 from services.flights.app import flights
 from services.flights.board import Event, View, WorkerView, board, event_line, line, screen
 from services.flights.replay import data_file, read_flights, replay
@@ -144,7 +145,7 @@ class Performance:
         for worker in self.supervisor.workers:
             if worker.restarts > RESTARTS:
                 raise KStreamError(
-                    f"worker {worker.index} died {worker.restarts} times, the last time: {worker.last_error}"
+                    f"worker {worker.name} died {worker.restarts} times, the last time: {worker.last_error}"
                 )
         if self._replay.failure is not None:
             raise KStreamError(f"the replay failed: {self._replay.failure}")

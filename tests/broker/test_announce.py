@@ -28,7 +28,7 @@ def status(name: str, tasks: int = 64) -> InstanceStatus:
         started=1.0,
         ready=True,
         host="h",
-        tasks=[TaskStatus(f"t/{n}", 0, "running", inputs=[InputStatus("t", n, n, 0, 1.0)]) for n in range(tasks)],
+        tasks=[TaskStatus(f"t/{n}", "0", "running", inputs=[InputStatus("t", n, n, 0, 1.0)]) for n in range(tasks)],
     )
 
 

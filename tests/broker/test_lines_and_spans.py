@@ -71,7 +71,7 @@ def test_lines_and_spans_of_two_workers(
     files = {path.name: lines(path) for path in (tmp_path / "logs").iterdir()}
     assert files.keys() == {"x.log", "x-0.log", "x-1.log"}
     for file, found in files.items():
-        worker = {"x.log": None, "x-0.log": 0, "x-1.log": 1}[file]
+        worker = {"x.log": None, "x-0.log": "0", "x-1.log": "1"}[file]
         assert found, file
         assert {(line["app"], line.get("worker")) for line in found} == {(name, worker)}
         assert found[-1]["instance"] == "one"

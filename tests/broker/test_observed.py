@@ -162,7 +162,7 @@ def test_a_record_that_fails_is_seen_everywhere(service: Services) -> None:
     (task,) = [task for task in status.tasks if task.state == "failed"]
     assert "event 10 is bad" in (task.error or "") and f"{one.events}[0] offset 10" in (task.error or "")
     error = next(error for error in status.errors if "event 10 is bad" in error.text)
-    assert error.trace and "observed_service.py" in error.trace and error.worker == 0
+    assert error.trace and "observed_service.py" in error.trace and error.worker == "0"
     reasons = " ".join(served.probe("ready")[1])
     assert "1 task failed" in reasons and "event 10 is bad" in reasons
     assert served.probe("live") == (True, [])

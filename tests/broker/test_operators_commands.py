@@ -190,7 +190,7 @@ def test_lag_of_an_app_that_runs_and_of_one_that_does_not(place: Place) -> None:
         return found.status == 0 and found.json
 
     found = until(settled, "all to be committed", 30)
-    assert (found["total"], found["seconds"], found["group"]) == (0, 0.0, place.app)
+    assert (found["total"], found["seconds"], found["groups"]) == (0, 0.0, [place.app])
     rows = {(row["topic"], row["partition"]): row for row in found["partitions"]}
     lines, repartition = f"{place.app}.lines", f"{place.app}-by-line-repartition"
     assert set(rows) == {(topic, n) for topic in (lines, repartition) for n in (0, 1)}

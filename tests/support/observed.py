@@ -296,7 +296,7 @@ class FakeObserved:
         lag = int(self._lag(now) / of * (0.5 + (number * 37 % 11) / 10))
         task = TaskStatus(
             f"{part}/{partition}",
-            place % self.worker_count,
+            str(place % self.worker_count),
             "running",
             records=self._committed(now) // of,
             rate=self._rate(now) / of,
@@ -316,7 +316,7 @@ class FakeObserved:
             task.inputs[0].lag = task.lag
             task.why = "tried again in 8 s"
             task.error = "ValueError: invalid literal for int() with base 10: '<b>NA</b>'"
-        elif index == 0 and self.killed and task.worker == 1:
+        elif index == 0 and self.killed and task.worker == "1":
             task.state, task.rate, task.busy, task.backpressured = "suspended", 0.0, 0.0, 0.0
             task.why = "its worker is not running"
         return task
@@ -324,10 +324,10 @@ class FakeObserved:
     def _workers(self, index: int, now: float, tasks: list[TaskStatus]) -> list[WorkerStatus]:
         workers = []
         for number in range(self.worker_count):
-            mine = [task for task in tasks if task.worker == number]
+            mine = [task for task in tasks if task.worker == str(number)]
             busy, backpressured = self._shares(now, number + 3 * index)
             worker = WorkerStatus(
-                number, "running", 5000 + 10 * index + number, self.started_at + 2, 0, None, None,
+                str(number), "running", "default", 5000 + 10 * index + number, self.started_at + 2, 0, None, None,
                 busy, 1 - busy - backpressured, backpressured, sum(task.rate for task in mine), len(mine), len(mine),
                 0.9 * busy, (131 + 7 * number) * 2**20,
             )  # fmt: skip
@@ -350,7 +350,7 @@ class FakeObserved:
         for n in range(100):
             at = math.floor(now / 0.4) * 0.4 - 0.4 * (99 - n)
             seconds = 0.018 + 0.012 * math.sin(at / 9) ** 2 + 0.03 * max(0.0, math.sin(at / 5)) ** 30
-            one = CheckpointStatus(at, n % self.worker_count, seconds, 6, int(self._rate(at) * 0.2))
+            one = CheckpointStatus(at, str(n % self.worker_count), seconds, 6, int(self._rate(at) * 0.2))
             if self.failing and n in (40, 41, 77):
                 one.error, one.records = "AbortRequired: the group rebalances (ILLEGAL_GENERATION)", 0
             found.append(one)
@@ -372,11 +372,11 @@ class FakeObserved:
     def _errors(self, now: float) -> list[ErrorStatus]:
         errors = []
         if self.killed:
-            errors.append(ErrorStatus(now - 3, "worker 1 was killed by signal 9, started again in 1.2 s", 1))
+            errors.append(ErrorStatus(now - 3, "worker 1 was killed by signal 9, started again in 1.2 s", "1"))
         if self.failing:
             text = "task flights/0 stopped at flights[0] offset 48211: ValueError: invalid literal for int()"
             errors += [
-                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, 0, "flights/0", "kstream.runtime.worker", TRACE)
+                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, "0", "flights/0", "kstream.runtime.worker", TRACE)
                 for n in range(4)
             ]
             errors.append(ErrorStatus(now - 340, f"a message with markup {EVIL}", None, None, "user.code"))

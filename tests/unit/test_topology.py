@@ -359,3 +359,66 @@ def test_the_test_driver_runs_what_was_declared() -> None:
             driver.send(bids, Bid(n % 2, n), key=f"k{n}")
         found = {record.key: record.value for record in driver.records(out)}
     assert found == {0: 0 + 2 + 4, 1: 1 + 3 + 5}
+
+
+# ---- isolation groups
+
+
+def groups(app: kstream.App) -> dict[str, str]:
+    return {part.name: part.group for part in app.topology().parts}
+
+
+def test_isolation_groups_are_parts_of_their_own_over_one_topic() -> None:
+    app, bids = app_with_bids()
+    app.agent(bids)(same)
+    app.agent(bids, name="heavy", group="cpu-intensive")(same)
+    app.agent(app.stream(bids), name="heavier", group="cpu-intensive")(same)
+    app.stream(bids, group="default").peek(same)
+    assert parts(app) == {
+        "bids": ["source bids", "agent same (function)", "peek bids-peek"],
+        "bids@cpu-intensive": ["source bids", "agent heavy (function)", "agent heavier (function)"],
+    }
+    assert groups(app) == {"bids": "default", "bids@cpu-intensive": "cpu-intensive"}
+    topology = app.topology()
+    assert topology.groups == ["default", "cpu-intensive"]
+    assert [part.name for part in topology.of_group("cpu-intensive").parts] == ["bids@cpu-intensive"]
+    assert "isolation group cpu-intensive" in topology.describe()
+
+
+def test_what_is_behind_a_repartition_inherits_the_group_or_has_its_own() -> None:
+    app, bids = app_with_bids()
+    first = app.stream(bids, group="io").group_by(auction, name="a")
+    first.count(name="n")
+    first.stream().group_by(same, name="b", group="cpu").count(name="m")
+    app.stream(bids).group_by(auction, name="c").count(name="o")
+    app.agent(app.stream(bids).group_by(auction, name="d"), group="cpu")(same)
+    app.agent(app.stream(bids).group_by_key(name="e", group="last"), name="again")(same)
+    assert groups(app) == {
+        "bids": "default", "bids@io": "io", "shop-a-repartition@io": "io", "shop-b-repartition@cpu": "cpu",
+        "shop-c-repartition": "default", "shop-d-repartition@cpu": "cpu", "shop-e-repartition@last": "last",
+    }  # fmt: skip
+
+
+def test_a_sub_topology_is_in_one_group() -> None:
+    app, bids = app_with_bids()
+    app.agent(app.stream(bids).peek(same), group="cpu")(same)
+    with pytest.raises(
+        TopologyError, match=r"two isolation groups \(source bids .* in 'default' and agent same .*'cpu'"
+    ):
+        app.topology()
+
+
+def test_a_table_is_in_one_group() -> None:
+    app, bids = app_with_bids()
+    table = app.table("t", key=str, value=int, default=int)
+    app.agent(bids, tables=[table])(same)
+    app.agent(bids, tables=[table], name="other", group="cpu")(same)
+    with pytest.raises(TopologyError, match="they share a stream or a table"):
+        app.topology()
+
+
+@pytest.mark.parametrize("name", ["CPU", "", "a b", "-a", "a/b", "a@b"])
+def test_a_group_that_cannot_be_named_so(name: str) -> None:
+    app, bids = app_with_bids()
+    with pytest.raises(TopologyError, match="cannot be an isolation group's name"):
+        app.stream(bids, group=name)

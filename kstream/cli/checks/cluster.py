@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from kstream.cli import human
@@ -16,7 +17,7 @@ from kstream.errors import KStreamError
 from kstream.runtime.announce import read_clocks
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.kafka.inspection import ClusterInspector
-from kstream.runtime.naming import Identity
+from kstream.runtime.naming import consumer_group
 
 TIMEOUT: Final = 8.0
 CONNECT_SECONDS: Final = 2.0
@@ -168,25 +169,30 @@ def clocks(on: Subject, app: str) -> Check:
     return Check("clocks", "warning" if abs(skew) < TOO_MUCH_SKEW else "error", text, advice)
 
 
-def rights(on: Subject, inspector: ClusterInspector, broker: Mapping[str, str], app: str) -> Iterator[Check]:
-    """On the group and on transactions. Those on topics are looked at with the topics."""
+def rights(
+    on: Subject, inspector: ClusterInspector, broker: Mapping[str, str], app: str, groups: Sequence[str]
+) -> Iterator[Check]:
+    """On the consumer groups and on transactions. Those on topics are looked at with the topics."""
     if broker.get("authorizer.class.name") == "":
         yield Check("rights", "ok", "the cluster has no authorizer: everybody may do everything")
         return
-    group = Identity(app, "", 0).group
-
-    def look() -> Check:
-        lacking = sorted({"READ", "DESCRIBE"} - inspector.group_rights(group))
-        if lacking:
-            advice = grant("group", group, lacking)
-            return Check("rights to the group", "error", f"we may not {' and '.join(lacking)} group {group}", advice)
-        return Check("rights to the group", "ok", f"we may read and describe {group}")
-
-    yield attempt("rights to the group", look, grant("group", group, ["READ", "DESCRIBE"]))
+    for isolation in groups:
+        group = consumer_group(app, isolation)
+        yield attempt(
+            "rights to the group", partial(_group_rights, inspector, group), grant("group", group, ["READ", "DESCRIBE"])
+        )
     if on.settings.processing_guarantee == "exactly_once":
         text = f"whether we may begin transactions as {app}-... cannot be asked without beginning one"
         advice = grant("transactional-id", f"{app}- --resource-pattern-type prefixed", ["WRITE", "DESCRIBE"])
         yield Check("rights to transactions", "unknown", text, f"if they were never given: {advice}")
+
+
+def _group_rights(inspector: ClusterInspector, group: str) -> Check:
+    lacking = sorted({"READ", "DESCRIBE"} - inspector.group_rights(group))
+    if lacking:
+        advice = grant("group", group, lacking)
+        return Check("rights to the group", "error", f"we may not {' and '.join(lacking)} group {group}", advice)
+    return Check("rights to the group", "ok", f"we may read and describe {group}")
 
 
 def grant(kind: str, name: str, operations: Sequence[str]) -> str:

@@ -93,7 +93,8 @@ def open_files(limit: int, tasks: int | None) -> Check:
 
 
 def memory(settings: Settings, total: int) -> Check:
-    workers = os.cpu_count() or 1 if settings.workers is None else max(settings.workers, 1)
+    most = (settings.worker_range or (0, settings.workers))[1]
+    workers = os.cpu_count() or 1 if most is None else max(int(most), 1)
     budget = workers * settings.memory
     text = f"{workers} x {show_size(settings.memory)} for workers, the machine or container has {human.size(total)}"
     if budget > total:

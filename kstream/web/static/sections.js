@@ -21,7 +21,7 @@ export class Checkpoints {
       mark: (row) => (row.error ? "failed" : ""),
       columns: [
         { id: "at", label: "When", value: (row) => row.at, show: (cell, row) => text(cell, dateTime(row.at).slice(11)) },
-        numeric("worker", "Worker", String, (row) => row.worker),
+        { id: "worker", label: "Worker", value: (row) => row.worker },
         numeric("seconds", "Duration", duration, (row) => row.seconds),
         numeric("tasks", "Tasks", exact, (row) => row.tasks),
         numeric("records", "Records", exact, (row) => row.records),
@@ -37,16 +37,24 @@ export class Checkpoints {
   }
 }
 
+/** Where the number of workers follows the load: how many, of how many, and why. */
+function scaling(one) {
+  const load = one.share === null ? "not judged yet" : `${percent(one.share)} busy or backpressured`;
+  const change = one.reason === null ? "" : `; ${one.at === null ? "" : `${dateTime(one.at).slice(11)} `}${one.reason}`;
+  return `${one.group}: ${one.workers} of ${one.least} to ${one.most} workers, ${load}${change}`;
+}
+
 export class Workers {
   constructor(root) {
     this.table = new Table({
       label: "Workers",
-      key: (row) => String(row.index),
-      sort: ["index"],
+      key: (row) => row.name,
+      sort: ["name"],
       empty: "No worker processes.",
       mark: (row) => (row.state === "running" ? "" : "failed"),
       columns: [
-        numeric("index", "Worker", String, (row) => row.index),
+        { id: "name", label: "Worker", value: (row) => row.name },
+        { id: "group", label: "Group", value: (row) => row.group, title: "isolation group" },
         state((row) => row.state),
         numeric("rate", "Records/s", rate, (row) => row.rate),
         { id: "load", label: "Load", value: (row) => row.busy + row.backpressured, title: "busy, backpressured",
@@ -59,11 +67,14 @@ export class Workers {
           show: (cell, row) => text(cell, [row.last_error, row.restart_in === null ? null : `again in ${duration(row.restart_in)}`].filter(Boolean).join(", ")) },
       ],
     });
-    root.append(this.table.element);
+    this.scaling = h("p", { class: "note", "data-section": "scaling" });
+    root.append(this.table.element, this.scaling);
   }
 
   update(status) {
     this.table.update(status.workers);
+    text(this.scaling, status.scaling.map(scaling).join(" · "));
+    this.scaling.hidden = status.scaling.length === 0;
   }
 }
 

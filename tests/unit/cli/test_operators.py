@@ -47,10 +47,10 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 def instance(name: str, state: InstanceState = "running", tasks: int = 2, **more: Any) -> InstanceStatus:
     given: dict[str, Any] = {
         "ready": state == "running",
-        "workers": [WorkerStatus(0, "running")],
+        "workers": [WorkerStatus("0", "running")],
         "totals": Totals(rate_in=1500.0, rate_out=2.5, lag=70, latency_p99=0.25, busy=0.5),
         "tasks": [
-            TaskStatus(f"orders/{n}", 0, "running", lag=n, inputs=[InputStatus("orders", n, 1, n, NOW - 5)])
+            TaskStatus(f"orders/{n}", "0", "running", lag=n, inputs=[InputStatus("orders", n, 1, n, NOW - 5)])
             for n in range(tasks)
         ],
     }
@@ -109,7 +109,7 @@ class TestStatus:
         bad = instance("a", "degraded", reasons=["task orders/0 failed"], restore=RestoreStatus(1, 12_000, 5, 60.0))
         bad.tasks[0].state, bad.tasks[0].error = "failed", "ValueError: x"
         bad.tasks[1].why = "waits for payments[1]"
-        bad.workers.append(WorkerStatus(1, "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
+        bad.workers.append(WorkerStatus("1", "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
         shown = text(screen("shop", [bad], NOW))
         for line in (
             "a: task orders/0 failed",

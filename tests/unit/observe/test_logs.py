@@ -30,12 +30,12 @@ def lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_json_lines_carry_what_is_bound_and_extra() -> None:
     stream = io.StringIO()
-    logs.configure("INFO", "auto", stream, app="bids", worker=1)
+    logs.configure("INFO", "auto", stream, app="bids", worker="1")
     logging.getLogger("kstream.task").info("restored %d", 5, extra={"task": "0/1", "odd": {1: object}})
     logging.getLogger("kstream.task").debug("not shown")
     (line,) = lines(stream)
     assert line["message"] == "restored 5"
-    assert (line["app"], line["worker"], line["task"]) == ("bids", 1, "0/1")
+    assert (line["app"], line["worker"], line["task"]) == ("bids", "1", "0/1")
     assert (line["level"], line["logger"]) == ("info", "kstream.task")
     assert str(line["timestamp"]).endswith("Z")
 
@@ -121,7 +121,7 @@ def test_a_level_that_is_none_is_refused_in_one_line(level: str) -> None:
 
 
 def test_errors_are_kept_until_they_are_taken_and_warnings_counted() -> None:
-    logs.configure("INFO", "json", io.StringIO(), worker=3)
+    logs.configure("INFO", "json", io.StringIO(), worker="3")
     logs.recent()
     before = logs.counts()
     log = logging.getLogger("kstream.some")
@@ -133,7 +133,7 @@ def test_errors_are_kept_until_they_are_taken_and_warnings_counted() -> None:
         log.exception("record %d failed", 7, extra={"task": "clicks/1"})
     log.critical("worse")
     first, second = logs.recent()
-    assert (first.text, first.worker, first.task, first.logger) == ("record 7 failed", 3, "clicks/1", "kstream.some")
+    assert (first.text, first.worker, first.task, first.logger) == ("record 7 failed", "3", "clicks/1", "kstream.some")
     assert first.trace is not None and first.trace.endswith("ValueError: boom")
     assert abs(first.at - time.time()) < 60
     assert (second.text, second.task, second.trace) == ("worse", None, None)

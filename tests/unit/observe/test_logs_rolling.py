@@ -82,8 +82,8 @@ def test_with_none_kept_the_file_is_begun_anew(tmp_path: Path) -> None:
 
 def test_each_process_has_a_file_of_its_own() -> None:
     assert file_of("/var/log/x.log", None) == Path("/var/log/x.log")
-    assert file_of("/var/log/x.log", 1) == Path("/var/log/x-1.log")
-    assert file_of("plain", 0) == Path("plain-0")
+    assert file_of("/var/log/x.log", "1") == Path("/var/log/x-1.log")
+    assert file_of("plain", "0") == Path("plain-0")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")

@@ -37,7 +37,7 @@ from kstream.testing import TestDriver
 app = kstream.App("bids")
 source = app.topic("in", key=str, value=int)
 app.stream(source).map(lambda value: value + 1).to(app.topic("out", key=str, value=int))
-provider = traces.provider_for(app.name, "host-1", 2, 1.0)
+provider = traces.provider_for(app.name, "host-1", "2", 1.0)
 with TestDriver(app, partitions=1, tracer_provider=provider, trace_sample=1.0) as d:
     for value in range(3):
         d.send(source, value, key="k")
@@ -70,11 +70,11 @@ def test_spans_arrive_at_a_real_collector(collector: Collector) -> None:
 
 def test_the_environments_names_come_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
-    plain = traces.make_provider("bids", "host-1", 2).resource.attributes
+    plain = traces.make_provider("bids", "host-1", "2").resource.attributes
     assert (plain["service.name"], plain["service.instance.id"]) == ("bids", "host-1-2")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7,team=x")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "auction")
-    named = traces.make_provider("bids", "host-1", 2).resource.attributes
+    named = traces.make_provider("bids", "host-1", "2").resource.attributes
     assert (named["service.name"], named["service.instance.id"], named["team"]) == ("auction", "pod-7", "x")
 
 
@@ -108,7 +108,7 @@ from opentelemetry.sdk.trace import TracerProvider
 mine = TracerProvider()
 trace.set_tracer_provider(mine)
 from kstream.observe import traces
-assert traces.provider_for("a", "i", 0, 0.0) is mine
+assert traces.provider_for("a", "i", "0", 0.0) is mine
 """
     done = run(code)
     assert done.returncode == 0, done.stderr
@@ -118,7 +118,7 @@ def test_ours_is_everybodys() -> None:
     """What the service's libraries trace goes the same way."""
     code = """
 from kstream.observe import traces
-ours = traces.provider_for("a", "i", 0, 0.5)
+ours = traces.provider_for("a", "i", "0", 0.5)
 from opentelemetry import trace
 assert trace.get_tracer_provider() is ours and ours is not None
 """
@@ -128,7 +128,7 @@ assert trace.get_tracer_provider() is ours and ours is not None
 
 def test_switched_off_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert traces.provider_for("a", "i", 0, 1.0) is None
+    assert traces.provider_for("a", "i", "0", 1.0) is None
 
 
 def test_without_opentelemetry_the_error_says_what_to_install() -> None:
@@ -137,9 +137,9 @@ import sys
 sys.modules["opentelemetry"] = None
 from kstream.errors import UsageError
 from kstream.observe import traces
-assert traces.provider_for("a", "i", 0, 0.0) is None
+assert traces.provider_for("a", "i", "0", 0.0) is None
 try:
-    traces.provider_for("a", "i", 0, 0.01)
+    traces.provider_for("a", "i", "0", 0.01)
 except UsageError as error:
     print(error)
 """
@@ -163,7 +163,7 @@ def test_an_exporter_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as caught:
-        traces.make_provider("a", "i", 0)
+        traces.make_provider("a", "i", "0")
     assert isinstance(caught.value, UsageError)
     assert str(caught.value).startswith(f"OTEL_TRACES_EXPORTER: no exporter {wanted} is installed")
     assert "\n" not in str(caught.value)

@@ -80,9 +80,11 @@ class Fleet:
         self.workers.pop(name).abandon()
 
     def leave(self, name: str) -> None:
-        """A clean stop, and the end of the session."""
+        """A clean stop, and the end of the session; of a transaction, too, that it could not end."""
         self.workers.pop(name).close()
         self.expire(name)
+        if self.cluster.transactions.open_transaction(self.identity(name).member) is not None:
+            self.cluster.time_out_transaction(self.identity(name).member)
 
     def close(self) -> None:
         for worker in self.workers.values():

@@ -37,9 +37,9 @@ def status(name: str, tasks: int = 1, **more: Any) -> InstanceStatus:
         at=1.0,
         started=0.5,
         ready=True,
-        workers=[WorkerStatus(0, "running")],
+        workers=[WorkerStatus("0", "running")],
         tasks=[
-            TaskStatus(f"orders/{n}", 0, "running", lag=n, inputs=[InputStatus("orders", n, 10, n, 99.5)])
+            TaskStatus(f"orders/{n}", "0", "running", lag=n, inputs=[InputStatus("orders", n, 10, n, 99.5)])
             for n in range(tasks)
         ],
         **more,
@@ -50,7 +50,7 @@ def heavy(name: str) -> InstanceStatus:
     return status(
         name,
         stores=[StoreStatus("s", "orders")],
-        checkpoints=[CheckpointStatus(1.0, 0, 0.1)],
+        checkpoints=[CheckpointStatus(1.0, "0", 0.1)],
         errors=[ErrorStatus(1.0, "oh")],
         edges={"a>b": 3.0},
     )

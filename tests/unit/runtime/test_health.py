@@ -12,8 +12,9 @@ from kstream.config import Settings
 from kstream.observe.status import InputStatus, TaskStatus
 from kstream.runtime import health
 from kstream.runtime.health import Stalls
+from kstream.runtime.naming import Identity
+from kstream.runtime.processes import WorkerProcess
 from kstream.runtime.report import Report
-from kstream.runtime.supervisor import WorkerProcess
 
 SETTINGS = Settings(stall_timeout=60, max_poll_interval=300)
 
@@ -26,11 +27,13 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def task(position: int = 0, lag: int = 0, state: str = "running", **more: str) -> TaskStatus:
-    return TaskStatus("t/0", 0, state, lag=lag, inputs=[InputStatus("t", 0, position, lag)], **more)
+    return TaskStatus("t/0", "0", state, lag=lag, inputs=[InputStatus("t", 0, position, lag)], **more)
 
 
 def worker(process: subprocess.Popen[bytes] | None, *tasks: TaskStatus, joined: bool = True) -> WorkerProcess:
-    return WorkerProcess(0, process, Report(joined=joined, tasks=list(tasks)), heard=100.0)
+    return WorkerProcess(
+        Identity("app", "a", 0), process=process, report=Report(joined=joined, tasks=list(tasks)), heard=100.0
+    )
 
 
 def ready(one: WorkerProcess, stalls: Stalls | None = None, now: float = 101.0, **how: bool) -> tuple[bool, list[str]]:

@@ -127,4 +127,4 @@ def test_garbage_collections_are_counted_and_timed() -> None:
 
 
 def test_names() -> None:
-    assert (process_name(None), process_name(3)) == ("supervisor", "worker-3")
+    assert (process_name(None), process_name("3")) == ("supervisor", "worker-3")

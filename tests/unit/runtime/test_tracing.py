@@ -466,7 +466,7 @@ def test_without_traces_there_is_nothing_on_the_path() -> None:
         "import sys, kstream\nfrom kstream.testing import TestDriver\napp = kstream.App('a')\n"
         "t = app.topic('in', key=str, value=int)\napp.stream(t).to(app.topic('out', key=str, value=int))\n"
         "with TestDriver(app) as d:\n    d.send(t, 1, key='k')\n"
-        "from kstream.observe.traces import provider_for\nassert provider_for('a', 'i', 0, 0.0) is None\n"
+        "from kstream.observe.traces import provider_for\nassert provider_for('a', 'i', '0', 0.0) is None\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

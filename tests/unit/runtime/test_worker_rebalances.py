@@ -311,6 +311,20 @@ def test_a_full_queue_is_waited_for_wherever_records_are_produced(tmp_path: Path
     fleet.close()
 
 
+@pytest.mark.parametrize("call", ["produce", "send_offsets"])
+def test_a_worker_that_leaves_aborts_what_it_could_not_commit(fleet: Fleet, call: str) -> None:
+    """Else the transaction stays open until the broker gives it up, and those who take over wait for that."""
+    at_work(fleet, "a")
+    fleet.start("b")
+    fleet.step(times=2)
+    fleet.send(COUNTING.source, KEYS)
+    fleet.step("a", seconds=0.01)
+    assert any(task.touched for task in fleet.workers["a"].tasks.values())
+    fleet.cluster.fail_next(call, AbortRequired("planned"), after=True)
+    fleet.leave("a")
+    finish(fleet)
+
+
 # ---- any order of all that
 
 
