@@ -150,14 +150,11 @@ class Watch:
                 raise RuntimeError("the feed or the reader has died")
             time.sleep(0.02)
 
-    def until_steady(self, owners: int | None = None) -> None:
-        """Waits until all is as usual again, with so many instances at work."""
+    def until_steady(self, owners: int) -> None:
+        """Waits until so many instances are at work, and from then on until all is as usual."""
+        self.until(lambda: len(set(self.owners().values())) == owners, f"{owners} instances at work")
         since = time.monotonic()
-
-        def reached() -> bool:
-            return self.steady_since(since) and owners in (None, len(set(self.owners().values())))
-
-        self.until(reached, f"steady partitions of {owners} instances")
+        self.until(lambda: self.steady_since(since), "steady partitions")
 
     def owners(self) -> Mapping[int, str]:
         return {number: arrivals[-1].by for number, arrivals in enumerate(self.arrivals) if arrivals}

@@ -357,6 +357,24 @@ def test_paused_partitions_are_silent_and_go_on_where_they_were_or_were_sent(
     assert gather(reader, lambda got: got.offsets(zero), records=10).offsets(zero)[0] == 11
 
 
+def test_what_is_resumed_is_read_at_once(clients: KafkaClients, topic: str) -> None:
+    """librdkafka alone takes up to a second, half a second on average."""
+    zero = TopicPartition(topic, 0)
+    fill(clients, topic, 10)
+    waited = []
+    for number in range(8):
+        reader = clients.reader()
+        reader.assign({zero: 0})
+        reader.pause([zero])
+        quiet(reader, 0.2 + number / 20)
+        began = time.monotonic()
+        reader.resume([zero])
+        gather(reader, lambda found: found.fetches)
+        waited.append(time.monotonic() - began)
+        reader.close()
+    assert sorted(waited)[4] < 0.15, waited
+
+
 def test_the_end_is_told_anew_after_resume_and_seek(clients: KafkaClients, reader: KafkaConsumer, topic: str) -> None:
     at = TopicPartition(topic, 0)
     fill(clients, topic, 3)

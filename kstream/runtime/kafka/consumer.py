@@ -367,7 +367,7 @@ class KafkaConsumer:
         fresh = {at: self._fresh[at] for at in partitions if at in self._fresh}
         self.seek(fresh)
         self._each(self._consumer.resume, partitions)
-        #self._wake(partitions)
+        self._wake(partitions)
 
     def _wake(self, partitions: Sequence[TopicPartition]) -> None:
         """Makes librdkafka fetch at once what was resumed. Its thread for a broker sleeps for up to a second when it
