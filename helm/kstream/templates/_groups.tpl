@@ -63,6 +63,19 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Fails where the budgets of a pod's workers, and 128 MiB for what is beside them, are more than the pod may have. */}}
+{{- define "kstream.checkMemory" -}}
+{{- $limit := dig "limits" "memory" "" .values.resources | toString -}}
+{{- $each := dig "settings" "memory" "512MiB" .values | toString -}}
+{{- if and (regexMatch "^[0-9]+(Mi|Gi)$" $limit) (regexMatch "^[0-9]+(MiB|GiB)$" $each) -}}
+  {{- $workers := splitList ".." (toString .values.workers) | last | int -}}
+  {{- $needed := add (mul $workers (include "kstream.mebibytes" (trimSuffix "B" $each))) 128 -}}
+  {{- if lt (include "kstream.mebibytes" $limit | int64) $needed -}}
+    {{- fail (printf "groups.%s: %d workers with %s each need a memory limit of %dMi, it is %s: raise resources.limits.memory or lower settings.memory" .group $workers $each $needed $limit) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 Pods of a workload. With autoscaling the number is the autoscaler's and left out. But where the last release had a number,
 leaving it out would make Kubernetes fall back to 1: it is kept as it is in the cluster, in this release and in those after

@@ -30,7 +30,7 @@ TWO_GROUPS: Values = {
         "default": {"replicas": 3},
         "cpu-intensive": {
             "workers": "1..4",
-            "resources": {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
+            "resources": {"requests": {"cpu": "2", "memory": "3Gi"}, "limits": {"memory": "3Gi"}},
             "settings": {"commit_interval": "1s"},
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,11 @@ def schemas(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
 def test_helm_lint(helm: Helm, values: Values) -> None:
     said = helm.run("lint", "--strict", str(CHART), values=merged(BASE, values))
     assert "0 chart(s) failed" in said
+
+
+def test_helm_lint_without_values(helm: Helm) -> None:
+    """As a chart repository's check does it."""
+    assert "0 chart(s) failed" in helm.run("lint", "--strict", str(CHART))
 
 
 @CASES
@@ -143,3 +149,10 @@ def test_notes_name_commands_for_each_workload(one_helm: Helm) -> None:
     ):
         assert expected in notes, expected
     assert "<nil>" not in notes and "%!" not in notes
+
+
+def test_the_values_that_the_readme_shows(one_helm: Helm) -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", CHART.joinpath("README.md").read_text(), re.DOTALL)
+    assert len(shown) >= 3
+    for text in shown:
+        assert one_helm.template(yaml.safe_load(text)).of("StatefulSet")

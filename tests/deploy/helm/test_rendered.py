@@ -88,7 +88,7 @@ def test_a_group_has_what_is_its_own_and_the_rest_from_above(one_helm: Helm) -> 
     plain, heavy = rendered.one("StatefulSet", "air-kstream"), rendered.one("StatefulSet", "air-kstream-cpu-intensive")
     assert (plain["spec"]["replicas"], heavy["spec"]["replicas"]) == (3, 5)
     assert (env_of(plain)["KSTREAM_WORKERS"], env_of(heavy)["KSTREAM_WORKERS"]) == ("1", "1..4")
-    assert container_of(heavy)["resources"]["limits"] == {"memory": "2Gi", "ephemeral-storage": "512Mi"}
+    assert container_of(heavy)["resources"]["limits"] == {"memory": "3Gi", "ephemeral-storage": "512Mi"}
     assert config_of(rendered)["KSTREAM_COMMIT_INTERVAL"] == "200ms"
     assert env_of(heavy)["KSTREAM_COMMIT_INTERVAL"] == "1s"
     assert "KSTREAM_COMMIT_INTERVAL" not in env_of(plain)
@@ -127,7 +127,7 @@ def test_selectors_find_the_pods_of_their_group_and_no_others(one_helm: Helm) ->
 
 def test_settings_are_variables_that_kstream_understands(one_helm: Helm) -> None:
     """kstream itself reads what the chart wrote, numbers of a million and librdkafka's keys included."""
-    rendered = one_helm.template(MATRIX["settings"], {"workers": "1..4"})
+    rendered = one_helm.template(MATRIX["settings"], {"workers": "1..4", "resources": {"limits": {"memory": "4Gi"}}})
     fixed = {name: value for name, value in env_of(rendered.one("StatefulSet")).items() if isinstance(value, str)}
     read = changed_settings({**config_of(rendered), **fixed, "KSTREAM_INSTANCE": "air-kstream-0"})
     assert str(read["max_uncommitted_records"]) == "1000000"

@@ -56,16 +56,33 @@ SLIPS: list[tuple[str, Values, str]] = [
     ("a probe of another kind", {"probes": {"startup": {"exec": {}}}}, "exec"),
 ]
 
+ROOMY: Values = {"resources": {"limits": {"memory": "16Gi"}}}
+
 # (what does not fit together, values, the answer's beginning)
 CONFLICTS: list[tuple[str, Values, str]] = [
     ("autoscaling without a name", {"autoscaling": {**KEDA["autoscaling"]}}, "needs appName"),
     ("autoscaling without topics", merged(KEDA, {"autoscaling": {"topics": []}}), "needs topics"),
     ("autoscaling without partitions", merged(KEDA, {"autoscaling": {"partitions": 0}}), "needs partitions"),
     ("more pods than partitions", merged(KEDA, {"autoscaling": {"maxReplicas": 13}}), "maxReplicas is 13, but 12"),
-    ("more workers than partitions", merged(KEDA, {"workers": 4, "autoscaling": {"maxReplicas": 4}}), "keep 3 pods"),
-    ("that for one group", merged(KEDA, {"groups": {"b": {"workers": 7}}}), "groups.b: autoscaling: maxReplicas is 6"),
+    (
+        "more workers than partitions",
+        merged(KEDA, ROOMY, {"workers": 4, "autoscaling": {"maxReplicas": 4}}),
+        "keep 3 pods",
+    ),
+    (
+        "that of one group",
+        merged(KEDA, ROOMY, {"groups": {"b": {"workers": 7}}}),
+        "groups.b: autoscaling: maxReplicas is 6",
+    ),
     ("fewest above most", merged(KEDA, {"autoscaling": {"minReplicas": 7}}), "minReplicas is 7, more than"),
     ("an hpa from zero", merged(KEDA, {"autoscaling": {"kind": "hpa", "minReplicas": 0}}), "needs kind keda"),
+    (
+        "workers beyond the memory",
+        {"workers": 2},
+        "2 workers with 512MiB each need a memory limit of 1152Mi, it is 1Gi",
+    ),
+    ("that with a setting", {"settings": {"memory": "1GiB"}}, "1 workers with 1GiB each"),
+    ("that for one group", {"groups": {"b": {"workers": "1..2"}}}, "groups.b: 2 workers"),
     ("two secrets", {"secrets": {"existingSecret": "a", "create": {"web_token": "t"}}}, "both given; use one"),
     ("keys of no secret", {"secrets": {"keys": {"web_token": "t"}}}, "needs secrets.existingSecret"),
     ("a name that labels cannot hold", {"fullnameOverride": "a" * 40, "groups": {"b" * 12: {}}}, "has 53 characters"),
@@ -93,7 +110,7 @@ def test_conflicts(helm: Helm, values: Values, answer: str) -> None:
 def test_as_many_pods_as_are_busy(one_helm: Helm, workers: Any) -> None:
     """The cap is exact: one pod more is refused above."""
     most = {1: 12, 12: 1, "1..4": 12}[workers]
-    values = merged(KEDA, {"workers": workers, "autoscaling": {"maxReplicas": most}})
+    values = merged(KEDA, ROOMY, {"workers": workers, "autoscaling": {"maxReplicas": most}})
     assert one_helm.template(values).one("ScaledObject")["spec"]["maxReplicaCount"] == most
 
 
