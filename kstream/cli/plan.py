@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,35 +15,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kstream.cli import human
-from kstream.cli.broker import download_progress
 from kstream.cli.operate import Subject
 from kstream.cli.planning import measure as measuring
-from kstream.cli.planning.arithmetic import Cost, Plan, Target, make_plan
-from kstream.cli.planning.limits import Limit, limits
-from kstream.cli.planning.sample import Sample, from_file, from_topics, sources_of
-from kstream.cli.planning.sums import Line, lines
+from kstream.cli.planning.answer import answer_of
+from kstream.cli.planning.arithmetic import Target
+from kstream.cli.planning.sample import from_file, from_topics
 from kstream.cli.planning.tables import screen
 from kstream.config import units
 from kstream.errors import ConfigError
 from kstream.topology import Topology
 
-DISTURBED: Final = 0.2
-"""Share of the machine that others may have before the measurement is doubted."""
-
 _NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]?)(?:/s)?")
 _FACTORS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """All of it, as --json writes it. Seconds, bytes, records a second."""
-
-    app: str
-    target: Target
-    measured: Cost
-    plan: Plan
-    arithmetic: list[Line]
-    limits: list[Limit]
-    notes: list[str]
 
 
 def run(on: Subject, target: str, records: Path | None, wanted: Target, *, seconds: float, as_json: bool) -> int:
@@ -59,55 +42,14 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
     wanted = msgspec.structs.replace(
         wanted, worker_memory=on.settings.memory, commit_interval=on.settings.commit_interval
     )  # fmt: skip
-    notes = Console(stderr=True, highlight=False)
-    with _bar(notes) as progress, download_progress(notes) as download:
-        cost = measuring.measure(on.app, target, on.settings, sample, seconds, progress, download)
+    with _bar(Console(stderr=True, highlight=False)) as progress:
+        cost = measuring.measure(on.app, target, on.settings, sample, seconds, progress)
     answer = answer_of(topology, cost, wanted, sample)
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
     else:
-        human.console().print(
-            screen(answer.app, cost, wanted, answer.plan, answer.arithmetic, answer.limits, answer.notes)
-        )  # fmt: skip
+        human.console().print(screen(answer))
     return 0
-
-
-def answer_of(topology: Topology, cost: Cost, wanted: Target, sample: Sample) -> Answer:
-    plan = make_plan(cost, wanted)
-    return Answer(
-        app=topology.app,
-        target=wanted,
-        measured=cost,
-        plan=plan,
-        arithmetic=lines(cost, wanted, plan),
-        limits=limits(topology.app, cost, wanted, plan),
-        notes=list(_notes(cost, wanted, plan, sample, sources_of(topology))),
-    )
-
-
-def _notes(cost: Cost, wanted: Target, plan: Plan, sample: Sample, sources: Collection[str]) -> Iterator[str]:
-    if unsampled := [name for name in sources if name not in sample.topics]:
-        yield f"the sample has no records of {', '.join(unsampled)}: what is done with them is left out"
-    if cost.records > cost.sample:
-        yield (
-            f"sample: {sample.origin}, {cost.sample:,} records with {cost.keys:,} keys, said "
-            f"{cost.records / cost.sample:.0f} times over: state has fewer keys than it would, and is warmer; values "
-            "that grow with each record grow too far"
-        )
-    if plan.state.assumed:
-        yield "state is that of the sample's keys: --keys N says how many entries stores will have, --keys STORE=N one"
-    yield (
-        f"times are of this machine ({cost.cores} cores, the broker beside the app): measure on one like production's, "
-        "and leave the rest to workers that follow the load"
-    )
-    if cost.others > DISTURBED:
-        yield f"others had {cost.others:.0%} of this machine's processors meanwhile: measure again in a quiet moment"
-    if plan.instances == 1:
-        yield "one instance carries it; with two of them one may fail, and upgrades do not stop the app"
-    if len(plan.groups) > 1:
-        yield "each isolation group has instances of its own here (kstream run --group NAME)"
-    if wanted.cores > cost.cores:
-        yield f"{wanted.cores} cores are taken to be as many times as fast as one"
 
 
 @contextmanager

@@ -29,7 +29,6 @@ _CACHE: Final = 8 << 20
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share (0..1) of all that is done."""
-Download = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -47,9 +46,7 @@ class _Measured:
     changelog: float
 
 
-def measure(
-    app: App, target: str, settings: Settings, sample: Sample, seconds: float, progress: Progress, download: Download
-) -> Cost:
+def measure(app: App, target: str, settings: Settings, sample: Sample, seconds: float, progress: Progress) -> Cost:
     """See the module's text.
 
     Args:
@@ -59,9 +56,13 @@ def measure(
     Raises:
         BrokerError: the broker cannot be had. KStreamError: the app fails on the sample, or does not get on.
     """
+
+    def downloaded(done: int, total: int) -> None:
+        progress(f"downloading Kafka, {done / 1e6:.0f} of {total / 1e6:.0f} MB", 0.0)
+
     topology = app.topology()
     progress("starting a broker", 0.0)
-    with tempfile.TemporaryDirectory(prefix="kstream-plan-") as folder, DevBroker(on_progress=download) as broker:
+    with tempfile.TemporaryDirectory(prefix="kstream-plan-") as folder, DevBroker(on_progress=downloaded) as broker:
         settings = _here(settings, broker.bootstrap_servers, Path(folder))
         clients = KafkaClients(settings.bootstrap_servers, options_from(settings, "kstream-plan"))
         _make_topics(topology, clients, settings)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from kstream.cli import human
+from kstream.cli.planning.answer import Answer, OtherRate
 from kstream.cli.planning.arithmetic import Cost, Plan, Target
 from kstream.cli.planning.limits import Limit
 from kstream.cli.planning.sums import Line, small
@@ -15,14 +16,13 @@ from kstream.cli.planning.sums import Line, small
 _SHOWN = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "binds": ("BINDS", "bold red")}
 
 
-def screen(
-    app: str, cost: Cost, target: Target, plan: Plan, sums: list[Line], limits: list[Limit], notes: list[str]
-) -> RenderableType:
-    title = Text.assemble((f"{app} at {human.rate(target.rate)}", "bold"))
-    told = [Text(f"- {note}", style="dim") for note in notes]
+def screen(answer: Answer) -> RenderableType:
+    target, plan = answer.target, answer.plan
+    title = Text(f"{answer.app} at {human.rate(target.rate)}", style="bold")
+    notes = [Text(f"- {note}", style="dim") for note in answer.notes]
     return Group(
-        title, "", *_measured(cost), "", *_proposal(target, plan), "", *_parts(plan), "",
-        *_sums(sums), "", *_limits(limits), "", *told,
+        title, "", *_measured(answer.measured), "", *_proposal(target, plan), "", *_parts(plan), "",
+        *_sums(answer.arithmetic), "", *_limits(answer.limits), "", *_other_rates(answer.other_rates), "", *notes,
     )  # fmt: skip
 
 
@@ -91,6 +91,20 @@ def _limits(limits: list[Limit]) -> Iterator[RenderableType]:
     for limit in limits:
         mark, style = _SHOWN[limit.state]
         table.add_row(Text(mark, style=style), limit.name, limit.text)
+    yield table
+
+
+def _other_rates(rates: list[OtherRate]) -> Iterator[RenderableType]:
+    yield _heading("At other rates")
+    table = human.table(">RATE", ">WORKERS", ">INSTANCES", ">PARTITIONS", "BINDS")
+    for one in rates:
+        table.add_row(
+            human.rate(one.rate),
+            f"{one.workers:,}",
+            f"{one.instances:,}",
+            f"{one.partitions:,}",
+            Text(", ".join(one.binds) or "-", style="red" if one.binds else ""),
+        )
     yield table
 
 
