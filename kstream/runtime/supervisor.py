@@ -123,7 +123,7 @@ class Supervisor:
 
     def add(self, group: str) -> WorkerProcess:
         """One worker more, with the lowest number that is free: its local state may still be there."""
-        taken = {worker.name for worker in self.workers} | {name for _, names in self._leaving for name in names}
+        taken = {worker.name for worker in self.workers} | self.leaving
         index = next(index for index in range(len(taken) + 1) if self._place(group, index).name not in taken)
         worker = self._place(group, index)
         worker.added = True
@@ -140,6 +140,12 @@ class Supervisor:
             self._gone(worker)
         return worker
 
+    @property
+    def leaving(self) -> set[str]:
+        """The names of workers that are being taken out of their group: nobody may join under them."""
+        self._leaving = [(thread, names) for thread, names in self._leaving if thread.is_alive()]
+        return {name for _, names in self._leaving for name in names}
+
     def _gone(self, worker: WorkerProcess) -> None:
         self.workers = [other for other in self.workers if other is not worker]
         self.watcher.ended(worker, "retired")
@@ -147,7 +153,6 @@ class Supervisor:
 
     def _leave(self, workers: Sequence[WorkerProcess]) -> None:
         """Has workers that ended taken out of their groups, by a thread: nobody waits for the brokers here."""
-        self._leaving = [(thread, names) for thread, names in self._leaving if thread.is_alive()]
         for group in dict.fromkeys(worker.group for worker in workers):
             gone = [worker for worker in workers if worker.group == group]
             thread = threading.Thread(
