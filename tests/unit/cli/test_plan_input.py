@@ -15,6 +15,7 @@ import pytest
 import kstream
 from kstream.cli import main
 from kstream.cli.plan import keys_of, rate_of, target_of
+from kstream.cli.planning.measure import apart
 from kstream.cli.planning.sample import Sample, SampleRecord, from_file, sources_of
 from kstream.errors import ConfigError, UsageError
 from kstream.topology import Topology
@@ -190,3 +191,20 @@ def test_bad_input_is_one_line(
     out, err = capsys.readouterr()
     (line,) = err.splitlines()
     assert out == "" and line.startswith("kstream: ") and says in line
+
+
+# ---- what is measured together
+
+
+def test_isolation_groups_are_measured_apart_unless_one_feeds_the_other() -> None:
+    many = kstream.App("many")
+    clicks = many.topic("clicks", key=str, value=str)
+    many.stream(clicks).group_by_key().count(name="light")
+    many.stream(clicks, group="heavy").group_by_key().count(name="heavy")
+    many.stream(clicks, group="first").group_by(str.lower, key=str, name="by-word", group="second").count(name="words")
+    found = [(bundle.groups, [part.name for part in bundle.parts]) for bundle in apart(many.topology())]
+    assert found == [
+        (["default"], ["clicks"]),
+        (["heavy"], ["clicks@heavy"]),
+        (["first", "second"], ["clicks@first", "many-by-word-repartition@second"]),
+    ]
