@@ -36,8 +36,12 @@ log = logging.getLogger(__name__)
 
 Reset = Literal["earliest", "latest", "error"]
 
-RETRY_SECONDS = 0.05
-"""How long after 'a transaction is pending' or a failed request the question is asked again."""
+RETRY_SECONDS = 0.02
+"""How long after 'a transaction is pending' the question is asked again: the markers of a commit made just before a
+rebalance take about as long."""
+
+FAILED_SECONDS = 1.0
+"""The same after a failed request."""
 
 
 PROGRESS_SECONDS = 5.0
@@ -191,7 +195,7 @@ class Restorer:
             return
         except KStreamError as error:
             log.warning("task %s: committed offsets: %s; asking again", one.task.name, error)
-            one.not_before = self._clock.monotonic() + 20 * RETRY_SECONDS
+            one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
         if not one.full and one.committed == one.task.committed:
@@ -220,7 +224,7 @@ class Restorer:
             ends, starts = ends_future.result(), starts_future.result()
         except KStreamError as error:
             log.warning("task %s: end offsets: %s; asking again", one.task.name, error)
-            one.not_before = self._clock.monotonic() + 20 * RETRY_SECONDS
+            one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         for at, store in one.changelogs.items():

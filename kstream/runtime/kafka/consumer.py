@@ -18,6 +18,9 @@ from kstream.types import BEGINNING, Fetch, Headers, Polled, RebalanceListener, 
 SEEK_SECONDS: Final = 5.0
 """How long `seek` tries: a partition cannot be sought until librdkafka's own thread has taken up an assignment."""
 
+WAKE_SECONDS: Final = 0.1
+"""How often `poll` wakes librdkafka's main thread, which sends the heartbeats and sleeps 0.5 s at a time otherwise."""
+
 COMMIT_SECONDS: Final = 30.0
 RESOLVE_SECONDS: Final = 5.0
 START_SECONDS: Final = 1.0
@@ -138,6 +141,7 @@ class KafkaConsumer:
         self._group = group
         self._listener: RebalanceListener | None = None
         self._topics = 1
+        self._woken = 0.0
         self._rebalanced = False
         self._fresh: dict[TopicPartition, int] = {}
         """Partitions assigned by the group and never resumed, with their starts."""
@@ -210,6 +214,7 @@ class KafkaConsumer:
         """
         self._raise_later()
         self._rebalanced = False
+        self._keep_awake()
         # `consume` would wait for the number of records, not for the first one.
         first = self._consumer.poll(timeout)
         if first is None:
@@ -228,6 +233,14 @@ class KafkaConsumer:
         if not fetches and not ends:
             self._raise_later()
         return Polled(fetches, ends)
+
+    def _keep_awake(self) -> None:
+        """A rebalance stops everybody until the last member has heard of it, in the answer to a heartbeat. Without this
+        they go out every 0.5 s, whatever the setting says. Costs 60 us."""
+        now = time.monotonic()
+        if self._group is not None and now - self._woken >= WAKE_SECONDS:
+            self._woken = now
+            self._consumer.memberid()
 
     def _raise_later(self) -> None:
         if self._later is not None:

@@ -7,6 +7,7 @@ is imported when it is wanted, by the supervisor only: 0.4 s and 255 modules tha
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import ssl
@@ -33,6 +34,12 @@ _TLS_KEYS: Final = frozenset(
         "ssl.key.password",
     }
 )
+
+
+def preload() -> None:
+    """Imports what `remove_members` needs, in a thread: called when there is nothing to hurry for, it makes leaving
+    0.4 s quicker. Costs 9 MB."""
+    threading.Thread(target=importlib.import_module, args=("kafka.admin",), name="kafka-python", daemon=True).start()
 
 
 def remove_members(

@@ -79,8 +79,8 @@ class KafkaOptions:
         fetch_max = max(min(fetch_memory, 50 << 20), 1 << 20)
         return {
             "session.timeout.ms": round(self.session_timeout * 1000),
-            # Members hear of a rebalance by their heartbeat: everybody waits for the slowest.
-            "heartbeat.interval.ms": max(round(min(self.session_timeout / 3, 0.5) * 1000), 1),
+            # Members hear of a rebalance by their heartbeat, and all stand still until the last has heard.
+            "heartbeat.interval.ms": max(round(min(self.session_timeout / 3, 0.2) * 1000), 1),
             "max.poll.interval.ms": round(max(self.max_poll_interval, self.session_timeout) * 1000),
             "allow.auto.create.topics": False,
             # Prefetch: taken up again within 5 ms (1 s by default, which stalls a fast consumer a second at a time).
