@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Literal
 
-from kstream.errors import TopicError
+from kstream.errors import KafkaUnavailable, TopicError
 from kstream.types import NewTopic, TopicInfo, TopicMaker
 
 Kind = Literal["source", "sink", "repartition", "changelog", "instances"]
@@ -96,10 +96,26 @@ def ensure_topics(
     _check(admin, present, existing, left())
     if missing:
         admin.create_topics([_new(topic, replication, default_partitions) for topic in missing], left())
-        existing = admin.topics(left())
+        existing = _once_known(admin, [topic.name for topic in wanted], deadline)
         # Another instance may have been faster, with another version of the app.
         _check(admin, missing, existing, left())
     return {topic.name: existing[topic.name].partitions for topic in wanted}
+
+
+def _once_known(admin: TopicMaker, names: Sequence[str], deadline: float) -> dict[str, TopicInfo]:
+    """All topics, once these are among them: of several brokers one hears of a new topic later than another.
+
+    Raises:
+        KafkaUnavailable: that takes too long.
+    """
+    while True:
+        existing = admin.topics(max(deadline - time.monotonic(), 1.0))
+        unknown = [name for name in names if name not in existing]
+        if not unknown:
+            return existing
+        if time.monotonic() > deadline:
+            raise KafkaUnavailable(f"not all brokers know of {', '.join(unknown)} in time: look at their logs")
+        time.sleep(0.02)
 
 
 def _refuse(missing: Sequence[WantedTopic]) -> None:

@@ -68,16 +68,28 @@ class KafkaAdmin:
         return dict(found.topics)
 
     def topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
-        """All settings of these topics, defaults too. Raises TopicError, KafkaUnavailable."""
+        """All settings of these topics, defaults too. Raises TopicError, KafkaUnavailable.
+
+        The topics are there: a broker that does not know one has not heard of it yet, and is asked again.
+        """
         if not names:
             return {}
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._topic_configs(names, max(deadline - time.monotonic(), 1.0))
+            except KafkaException as error:
+                inner = of(error)
+                if inner.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                    raise meaning(inner, f"settings of topics {', '.join(names)}", self._servers) from error
+            time.sleep(0.02)
+
+    def _topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        found = self._client.describe_configs(resources, request_timeout=timeout)
-        configs = {}
-        for resource, future in found.items():
-            entries = self._wait(future, f"settings of topic {resource.name}")
-            configs[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
-        return configs
+        return {
+            resource.name: {name: entry.value for name, entry in future.result().items() if entry.value is not None}
+            for resource, future in self._client.describe_configs(resources, request_timeout=timeout).items()
+        }
 
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
         """Creates those that are missing and waits, `timeout` seconds at most, until every partition has a leader.
@@ -126,12 +138,6 @@ class KafkaAdmin:
             if time.monotonic() > deadline:
                 raise KafkaUnavailable(f"Kafka at {self._servers}: no news of topics {what} in time")
             time.sleep(0.02)
-
-    def _wait(self, future: Future[T], doing: str) -> T:
-        try:
-            return future.result()
-        except KafkaException as error:
-            raise meaning(of(error), doing, self._servers) from error
 
     # ---- offsets
 

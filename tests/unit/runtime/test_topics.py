@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from kstream.errors import TopicError
+from kstream.errors import KafkaUnavailable, TopicError
 from kstream.runtime.topics import DELETE_RETENTION_MS, FOREVER, INTERNAL, WantedTopic, ensure_topics
 from kstream.types import NewTopic, TopicInfo, TopicPartition
 
@@ -179,6 +179,28 @@ def test_what_another_instance_created_meanwhile_is_checked_too() -> None:
     assert ensure_topics(fits, [REPARTITION], auto_create=True) == {"app-by-user": 4}
     with pytest.raises(TopicError, match="has 7 partitions"):
         ensure_topics(Admin(meanwhile=[good("app-by-user", "repartition", 7)]), [REPARTITION], auto_create=True)
+
+
+class Cluster(Admin):
+    """Several brokers: the one that is asked hears of new topics only after some more questions."""
+
+    def __init__(self, questions: float) -> None:
+        super().__init__()
+        self.questions = questions
+
+    def topics(self, timeout: float) -> dict[str, TopicInfo]:
+        known = super().topics(timeout)
+        self.questions -= bool(known)
+        return known if self.questions < 0 else {}
+
+
+def test_a_broker_that_has_not_heard_of_a_new_topic_yet_is_asked_again() -> None:
+    assert ensure_topics(Cluster(3), [REPARTITION], auto_create=True) == {"app-by-user": 4}
+
+
+def test_brokers_that_never_hear_of_a_topic_are_an_error_in_time() -> None:
+    with pytest.raises(KafkaUnavailable, match="not all brokers know of app-by-user in time"):
+        ensure_topics(Cluster(float("inf")), [REPARTITION], auto_create=True, timeout=0.1)
 
 
 def test_an_internal_topic_without_a_count_is_a_mistake_of_ours() -> None:
