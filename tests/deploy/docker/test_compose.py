@@ -5,6 +5,7 @@ The tests go on from each other's state, in this order.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -84,6 +85,19 @@ def test_prometheus_scrapes_every_instance_with_the_projects_rules(stack: Stack)
     assert all(rule["health"] in ("ok", "unknown") for rule in stack.rules())
     apps = {sample["metric"]["app"] for sample in stack.query("count by (app) (kstream_build_info)")}
     assert apps == {"flights", "airports"}
+
+
+def test_alerts_go_from_prometheus_to_the_receiver(stack: Stack) -> None:
+    (manager,) = stack.prometheus("alertmanagers")["activeAlertmanagers"]
+    assert manager["url"].startswith("http://alertmanager:9093/")
+    alert = json.dumps([{"labels": {"alertname": "Rehearsal"}, "annotations": {"summary": "nothing is wrong"}}])
+    post = ["wget", "-q", "-O", "-", "--header=Content-Type: application/json", f"--post-data={alert}"]
+    stack.compose("exec", "-T", "prometheus", *post, manager["url"])
+
+    def received() -> bool:
+        return "firing\tRehearsal\tnothing is wrong" in stack.compose("logs", "--no-color", "alert-receiver")
+
+    stack.wait_for(received, "the alert, which Alertmanager keeps for group_wait (30 s)")
 
 
 def test_others_take_over_from_an_instance_that_was_killed(stack: Stack) -> None:
