@@ -16,7 +16,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.errors import UsageError
-from kstream.observe.status import InstanceStatus, TaskStatus
+from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
 from kstream.runtime.announce import Directory, Listener, topic_of
 from kstream.types import Clients
 
@@ -244,7 +244,7 @@ def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int
 
 
 def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
-    """A line for each thing that is not as it should be, and for what is being restored."""
+    """A line for each thing that is not as it should be, for what is restored, and where workers follow the load."""
     lines = []
     for one in instances:
         lines += [_line(one.instance, reason, "red") for reason in one.reasons if one.state not in HEALTHY]
@@ -255,6 +255,8 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             lines.append(
                 _line(one.instance, f"restores {tasks}: {human.count(one.restore.remaining)} records{soon}", "yellow")
             )
+        for group in one.scaling:
+            lines.append(_line(f"{one.instance}/{group.group}", _scaling(group), "dim"))
         for worker in one.workers:
             if worker.state == "restarting":
                 due = "" if worker.restart_in is None else f" in {human.span(worker.restart_in)}"
@@ -263,6 +265,13 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             if task.error or task.why:
                 lines.append(_line(task.name, task.error or task.why or "", "red"))
     return lines
+
+
+def _scaling(group: ScalingStatus) -> str:
+    """Where the number of workers follows the load."""
+    load = "" if group.share is None else f", {group.share:.0%} busy or backpressured"
+    reason = f"; {group.reason}" if group.reason else ""
+    return f"{group.workers} of {group.least} to {group.most} workers{load}{reason}"
 
 
 def _line(who: str, what: str, style: str) -> Text:

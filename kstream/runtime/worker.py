@@ -431,6 +431,11 @@ class StreamWorker:
         self._assignment_is_new = True
         self.measures.rebalance_ended(self._clock.monotonic())
         log.info("assigned %d partitions, %d tasks", len(partitions), len(self.tasks))
+        if not partitions:
+            log.warning(
+                "this worker has nothing to do: isolation group %s has more workers than its topics have partitions",
+                self.worker.group,
+            )
         return {at: max(0, self._by_input[at].positions[at]) if at in self._by_input else 0 for at in partitions}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:

@@ -1,0 +1,159 @@
+"""Isolation groups on a real Kafka: a consumer group and workers each, in one instance or in instances of their own."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from broker.grouped_service import make_app
+from kstream.config import Settings
+from kstream.errors import ConfigError
+from support.kafka import Reader, write
+from support.observing import QUICK, running
+from support.running import Command, prepare, until
+from support.serving import Served
+
+Start = Callable[..., Served]
+
+
+class Grouped:
+    """One test's app and its instances."""
+
+    def __init__(self, servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.servers, self.directory, self.name = servers, directory, f"grouped-{uuid.uuid4().hex[:8]}"
+        monkeypatch.setenv("KSTREAM_TEST_APP", self.name)
+        self.app = make_app(self.name, 4)
+        prepare(self.app, Settings(bootstrap_servers=servers))
+        self.instances: list[Served] = []
+        self.fed = 0
+        self.reader = Reader(servers, [f"{self.name}.doubles", f"{self.name}.sums"])
+
+    def start(self, instance: str, workers: int = 1, **settings: object) -> Served:
+        given = Settings(
+            bootstrap_servers=self.servers, state_dir=str(self.directory / instance), instance=instance,
+            **{**QUICK, **settings},
+        )  # fmt: skip
+        self.instances.append(Served(self.app, "broker.grouped_service:app", given, workers))
+        return self.instances[-1]
+
+    def feed(self, count: int) -> None:
+        numbers = range(self.fed, self.fed + count)
+        write(self.servers, f"{self.name}.numbers", [(f"k{n}", b"%d" % n, 1_700_000_000_000) for n in numbers])
+        self.fed += count
+
+    def doubled(self) -> bool:
+        self.reader.poll()
+        rows = self.reader.rows[f"{self.name}.doubles"]
+        assert len(rows) <= self.fed
+        return sorted(int(row.value or b"") for row in rows) == [2 * n for n in range(self.fed)]
+
+    def summed(self) -> bool:
+        self.reader.poll()
+        rows = self.reader.rows[f"{self.name}.sums"]
+        assert len(rows) <= self.fed
+        return len(rows) == self.fed and {(row.key or b"").decode(): int(row.value or b"") for row in rows} == {
+            "even": sum(range(0, self.fed, 2)), "odd": sum(range(1, self.fed, 2)),
+        }  # fmt: skip
+
+
+@pytest.fixture
+def grouped(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grouped]:
+    made = Grouped(bootstrap_servers, tmp_path, monkeypatch)
+    yield made
+    made.reader.close()
+    for instance in made.instances:
+        instance.stop()
+
+
+def tasks(instance: Served) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for task in instance.status().tasks:
+        if task.state == "running":
+            found[task.group] = found.get(task.group, 0) + 1
+    return found
+
+
+def test_an_instance_runs_all_groups(grouped: Grouped) -> None:
+    one = grouped.start("a")
+    running(one)
+    grouped.feed(300)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    assert tasks(one) == {"default": 4, "cpu-intensive": 8}
+    workers = {worker.name: (worker.group, worker.tasks) for worker in one.status().workers}
+    assert workers == {"0": ("default", 4), "cpu-intensive-0": ("cpu-intensive", 8)}
+    metrics = one.metrics()
+    assert metrics("kstream_records_consumed_total", topic=f"{grouped.name}.numbers") == 600  # each group reads them
+    lag = Command(
+        grouped.directory / "lag", "lag", "broker.grouped_service:app", "--bootstrap-servers", grouped.servers
+    )
+    assert lag.wait() == 0, lag.err.read_text()
+    assert f"group {grouped.name}, {grouped.name}-cpu-intensive" in lag.out.read_text().replace("\n", " ")
+
+
+def test_groups_in_instances_of_their_own(grouped: Grouped) -> None:
+    """Each is deployed alone, and the end of one is nothing to the other."""
+    light, heavy = grouped.start("light", groups="default"), grouped.start("heavy", groups="cpu-intensive")
+    running(light, heavy)
+    grouped.feed(200)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    assert (tasks(light), tasks(heavy)) == ({"default": 4}, {"cpu-intensive": 8})
+    rebalances = light.metrics()("kstream_rebalances_total")
+    heavy.stop()
+    grouped.feed(200)
+    until(grouped.doubled, "the light results")
+    assert light.metrics()("kstream_rebalances_total") == rebalances
+    assert not grouped.summed()
+    again = grouped.start("heavy", workers=2, groups="cpu-intensive")
+    until(grouped.summed, "the heavy results")
+    assert {worker.name for worker in again.status().workers} == {"cpu-intensive-0", "cpu-intensive-1"}
+
+
+def test_a_group_that_there_is_not(grouped: Grouped) -> None:
+    with pytest.raises(ConfigError, match=r"has no isolation group 'cpu'; it has default, cpu-intensive"):
+        grouped.start("a", groups="cpu")
+    command = Command(
+        grouped.directory / "run", "run", "broker.grouped_service:app", "--group", "gpu", "--group", "default",
+        "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
+    )  # fmt: skip
+    assert command.wait() == 2
+    (line,) = command.err.read_text().splitlines()
+    assert "no isolation group 'gpu'" in line
+    with pytest.raises(ConfigError, match="workers=0 runs one isolation group"):
+        grouped.app.run(settings=Settings(bootstrap_servers=grouped.servers, workers=0))
+
+
+def test_one_group_in_this_process(grouped: Grouped) -> None:
+    grouped.feed(50)
+    command = Command(
+        grouped.directory / "here", "run", "broker.grouped_service:app", "--workers", 0, "--group", "cpu-intensive",
+        "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
+    )  # fmt: skip
+    until(grouped.summed, "the heavy results")
+    assert not grouped.doubled()
+    command.process.terminate()
+    assert command.wait() == 0, command.err.read_text()
+
+
+def test_more_workers_than_partitions(
+    grouped: Grouped, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, and those that have nothing to do cost next to nothing."""
+    one = grouped.start("a", workers=6, groups="default", session_timeout=10)
+    assert (
+        "6 workers in isolation group default, but no topic of it has more than 4 partitions: 2 of them" in caplog.text
+    )
+    running(one)
+    until(lambda: sorted(worker.tasks for worker in one.status().workers) == [0, 0, 1, 1, 1, 1], "an even spread")
+    said = capfd.readouterr().err
+    assert "this worker has nothing to do: isolation group default has more workers than" in said
+    idle = [psutil.Process(worker.pid) for worker in one.status().workers if worker.tasks == 0]
+    before, began = [sum(each.cpu_times()[:2]) for each in idle], time.monotonic()
+    time.sleep(5)  # what is measured is the time of doing nothing
+    used = [sum(each.cpu_times()[:2]) - earlier for each, earlier in zip(idle, before, strict=True)]
+    shares = [each / (time.monotonic() - began) for each in used]
+    assert len(shares) == 2 and max(shares) < 0.05, shares
