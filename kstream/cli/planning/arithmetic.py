@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, inf
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,6 +30,9 @@ RESTORE_RECORDS: Final = 500_000.0
 RESTORE_BYTES: Final = 100e6
 """Bytes a second that a worker restores where entries are large: an assumption about network and disk."""
 REPLICATION: Final = 3
+
+
+Bound = Literal["nothing", "cores", "memory", "partitions"]
 
 
 class PartCost(msgspec.Struct, frozen=True):
@@ -126,7 +129,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
         load: workers that would be busy all the time; `cores` processors, likewise.
         needed: workers at `UTILISATION`; `workers` those of all instances.
         partitions: of the topics it reads. capacity: records a second at `UTILISATION`.
-        bound_by: what decides on the number of instances: cores, memory, or nothing.
+        bound_by: what decides on the number of instances; partitions where there are too few to have so many.
     """
 
     name: str
@@ -140,7 +143,7 @@ class GroupPlan(msgspec.Struct, frozen=True):
     workers_per_instance: int
     capacity: float
     memory_per_instance: int
-    bound_by: str
+    bound_by: Bound
 
     @property
     def workers(self) -> int:
@@ -260,7 +263,8 @@ def _group(name: str, cost: Cost, target: Target, worker_memory: int, most: floa
     else:
         partitions = target.partitions
         needed = _workers_for(partitions, load)
-    instances = min(max(by_cores, ceil(needed / most)), needed)
+    by_memory = ceil(needed / most)
+    instances = min(max(by_cores, by_memory), needed)
     each = ceil(needed / instances)
     share = ceil(partitions / (instances * each)) / partitions  # of the worker that has most
     return GroupPlan(
@@ -275,8 +279,16 @@ def _group(name: str, cost: Cost, target: Target, worker_memory: int, most: floa
         workers_per_instance=each,
         capacity=UTILISATION * min(_inverse(time * share), _inverse(cpu) * instances * target.cores),
         memory_per_instance=target.memory or each * worker_memory + SUPERVISOR_MEMORY,
-        bound_by="memory" if instances > by_cores else "cores" if by_cores > 1 else "nothing",
+        bound_by=_bound(instances, by_cores, by_memory),
     )
+
+
+def _bound(instances: int, by_cores: int, by_memory: int) -> Bound:
+    if instances < max(by_cores, by_memory):
+        return "partitions"
+    if instances == 1:
+        return "nothing"
+    return "memory" if by_memory > by_cores else "cores"
 
 
 def _workers_for(partitions: int, load: float) -> int:

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import msgspec
 
 from kstream.cli import human
-from kstream.cli.planning.arithmetic import REPLICATION, UTILISATION, Cost, GroupPlan, Plan, Target
+from kstream.cli.planning.arithmetic import HEAD_ROOM, REPLICATION, UTILISATION, Cost, GroupPlan, Plan, Target, regular
 
 PARTITIONS_PER_BROKER: Final = 4_000
 PARTITIONS_PER_CLUSTER: Final = 200_000
@@ -74,7 +74,7 @@ def _capacity(target: Target, plan: Plan) -> Iterator[Limit]:
 
 
 def _partitions_for(group: GroupPlan, target: Target) -> int:
-    return max(group.partitions + 1, ceil(2 * target.rate * group.time / UTILISATION))
+    return max(group.partitions + 1, HEAD_ROOM * regular(target.rate * group.time / UTILISATION))
 
 
 def _hot_key(cost: Cost, target: Target) -> Iterator[Limit]:

@@ -29,7 +29,7 @@ ENOUGH: Final = 0.25
 NEAR: Final = 0.6
 """Share of the work wanted that is enough."""
 MOST_RECORDS: Final = 5_000_000
-MOST_BYTES: Final = 1 << 30
+MOST_BYTES: Final = 1 << 29
 STATISTICS: Final = 0.5
 """Seconds between librdkafka's counts of bytes."""
 

@@ -57,7 +57,12 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
         f"{rate} x {small(group.cpu)} / {UTILISATION:g}, librdkafka's threads included",
         f"{group.cores / UTILISATION:.3g}",
     )
-    why = {"cores": f"cores / {target.cores}", "memory": "workers / those that fit into the memory", "nothing": "fits"}
+    why = {
+        "nothing": "all of it fits",
+        "cores": f"{group.cores / UTILISATION:.3g} cores / {target.cores}",
+        "memory": "workers / those that fit into the memory",
+        "partitions": "one for each worker: there are too few partitions for more",
+    }
     yield Line(f"instances{of}", why[group.bound_by], human.plural(group.instances, "instance"))
     yield Line(
         f"workers each{of}",

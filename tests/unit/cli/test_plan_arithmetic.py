@@ -107,6 +107,17 @@ def test_given_partitions_are_kept_and_what_they_carry_is_told(
     assert all(one.state == "binds" for one in short)
 
 
+def test_too_few_partitions_are_told_with_how_many_do() -> None:
+    measured, target = cost(hottest=0.0), Target(1e6, 16, None, 4)
+    plan = make_plan(measured, target)
+    assert plan.capacity == pytest.approx(0.7 * 4 / 10e-6)
+    found = limits("app", measured, target, plan)[0]
+    assert (found.name, found.state) == ("capacity", "binds")
+    assert found.text.startswith("4 partitions carry 280k/s, not 1.0M/s") and "have 30," in found.text
+    enough = make_plan(measured, Target(1e6, 16, None, 30))
+    assert enough.capacity >= 1e6
+
+
 def test_regular_numbers_in_order() -> None:
     found = sorted({regular(n) for n in range(61)})
     assert found == [1, 2, 3, 4, 5, 6, 8, 9, 10, 12, 15, 16, 18, 20, 24, 25, 27, 30, 32, 36, 40, 45, 48, 50, 54, 60]
@@ -172,6 +183,9 @@ def test_memory_decides_where_it_is_scarce() -> None:
     plan = of([part()], 1e6, cores=64, memory=2 << 30)  # 3 workers of 512 MiB fit beside the supervisor
     (group,) = plan.groups
     assert group.needed == 15 and group.bound_by == "memory"
+    assert of([part()], 1e6, cores=2).groups[0].bound_by == "cores"
+    assert of([part()], 1e6, cores=64).groups[0].bound_by == "nothing"
+    assert of([part()], 1e6, cores=2, partitions=3).groups[0].bound_by == "partitions"
     assert (group.instances, group.workers_per_instance) == (5, 3)
     with pytest.raises(ConfigError, match="too little for one worker"):
         of([part()], 1e6, memory=512 * MIB)
