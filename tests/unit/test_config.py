@@ -94,6 +94,9 @@ def test_named_file(tmp_path: Path) -> None:
         ("auto_create_topics", "no", False),
         ("workers", "cores", None),
         ("workers", "0", 0),
+        ("workers", " 1 .. 4", "1..4"),
+        ("groups", "cpu-intensive, io", "cpu-intensive,io"),
+        ("groups", "", ""),
         ("replication_factor", "-1", -1),
         ("log_level", "debug", "DEBUG"),
         ("bootstrap_servers", ["a:1", "b:2"], "a:1,b:2"),
@@ -122,6 +125,12 @@ def test_accepted(name: str, given: Any, stored: Any) -> None:
         ("memory_state_fraction", 1.5, "is not a number from 0 to 1"),
         ("workers", "many", "is not a whole number of 0 or more"),
         ("workers", -1, "is not a whole number of 0 or more"),
+        ("workers", "4..1", "MAX not less than MIN"),
+        ("workers", "0..2", "MIN is 1 or more"),
+        ("workers", "1..", "MIN..MAX"),
+        ("groups", "a,,b", "is not a list of isolation groups"),
+        ("groups", "CPU", "is not a list of isolation groups"),
+        ("on_stop", "now", "is not one of auto, leave, stay"),
         ("workers", 1.5, "is not a whole number of 0 or more"),
         ("replication_factor", 0, "is not a whole number of 1 or more, or -1"),
         ("processing_guarantee", "maybe", "is not one of exactly_once, at_least_once"),
@@ -153,6 +162,7 @@ def test_settings_checks_itself() -> None:
         ({"memory_state_fraction": 0.9}, "together 1.4, more than 1"),
         ({"max_poll_interval": 5, "session_timeout": 6}, "max_poll_interval: 5s is less than session_timeout"),
         ({"restart_initial": 90}, "restart_max: 60s is less than restart_initial"),
+        ({"autoscale_down": 0.5}, "autoscale_down: 0.5 is not less than half of autoscale_up (0.8)"),
     ],
 )
 def test_settings_that_do_not_go_together(given: Any, reason: str) -> None:
@@ -284,3 +294,20 @@ def test_workers_import_no_pydantic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_workers_that_follow_the_load_have_a_range() -> None:
+    assert [Settings(workers=n).worker_range for n in (None, 3, "2..5")] == [None, None, (2, 5)]
+    assert Settings.from_json(Settings(workers="2..5").to_json()).worker_range == (2, 5)
+
+
+def test_an_instance_with_a_name_keeps_its_place_when_it_stops() -> None:
+    leaves = {
+        (name, how): Settings(instance=name, on_stop=how).leaves_on_stop  # type: ignore[arg-type]
+        for name in (None, "a")
+        for how in ("auto", "leave", "stay")
+    }
+    assert leaves == {
+        (None, "auto"): True, (None, "leave"): True, (None, "stay"): False,
+        ("a", "auto"): False, ("a", "leave"): True, ("a", "stay"): False,
+    }  # fmt: skip
