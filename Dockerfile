@@ -52,19 +52,12 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
 
 
 FROM python:${PYTHON_VERSION}-slim AS kstream
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-ARG SOURCE=https://github.com/kstream-py/kstream
-LABEL org.opencontainers.image.title="kstream" \
-      org.opencontainers.image.description="Stream-processing microservices in Python, native to Apache Kafka" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.source="${SOURCE}" \
-      org.opencontainers.image.licenses="Apache-2.0"
-
 # A number, so that Kubernetes can tell that it is not root. State belongs into a volume; it and /tmp are all that is
 # written to, so the root file system may be read-only. (A named volume takes the owner over from this folder.)
-RUN install -d -o 10001 -g 10001 /var/lib/kstream
+# Python's own modules come without bytecode in the base image; nothing could be compiled later.
+RUN install -d -o 10001 -g 10001 /var/lib/kstream && \
+    python -m compileall -q -x 'ensurepip|idlelib|pydoc_data|test|tkinter' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=builder /opt/kstream /opt/kstream
 ENV PATH=/opt/kstream/bin:$PATH \
     LD_PRELOAD=/opt/kstream/lib/libjemalloc.so.2 \
@@ -84,6 +77,16 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['KSTREAM_WEB_PORT']), timeout=4); c.request('GET', '/live'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["kstream"]
 CMD ["--help"]
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=https://github.com/kstream-py/kstream
+LABEL org.opencontainers.image.title="kstream" \
+      org.opencontainers.image.description="Stream-processing microservices in Python, native to Apache Kafka" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 
 FROM kstream AS examples

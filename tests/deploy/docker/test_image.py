@@ -61,15 +61,42 @@ def test_its_modules_are_compiled(daemon: Daemon, image: str) -> None:
     assert int(compiled) == int(sources) > 100
 
 
-def test_an_app_starts_from_it_as_the_documents_say(daemon: Daemon, image: str, folder: Path, tmp_path: Path) -> None:
+def test_so_are_pythons_own_that_the_health_check_needs(daemon: Daemon, image: str) -> None:
+    cached = "[one.__spec__.cached for one in list(sys.modules.values()) if one.__spec__]"
+    program = f"import http.client, os, sys; print([name for name in {cached} if name and not os.path.exists(name)])"
+    assert daemon.docker("run", *LOCKED_DOWN, "--entrypoint=python", image, "-c", program) == "[]\n"
+
+
+def documented(folder: Path, number: int, image: str) -> str:
+    """A Dockerfile of docs/deploy-compose.md that starts from the image."""
     document = (folder / "docs/deploy-compose.md").read_text()
-    (dockerfile,) = re.findall(r"```dockerfile\n(FROM kstream:.*?)```", document, re.DOTALL)
-    readme = (folder / "README.md").read_text()
-    (app,) = re.findall(r"```python\n(# clicks\.py\n.*?)```", readme, re.DOTALL)
+    found = re.findall(r"```dockerfile\n(FROM kstream:.*?)```", document, re.DOTALL)[number]
+    return re.sub(r"^FROM kstream:\S+", f"FROM {image}", found)
+
+
+@pytest.fixture
+def clicks(folder: Path, tmp_path: Path) -> Path:
+    """A folder with the app of README.md."""
+    (app,) = re.findall(r"```python\n(# clicks\.py\n.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     tmp_path.joinpath("clicks.py").write_text(app)
-    tmp_path.joinpath("Dockerfile").write_text(re.sub(r"^FROM kstream:\S+", f"FROM {image}", dockerfile))
-    daemon.docker("build", "--tag", "clicks:test", tmp_path, DOCKER_BUILDKIT="1")
+    return tmp_path
+
+
+def test_an_app_starts_from_it_as_the_documents_say(daemon: Daemon, image: str, folder: Path, clicks: Path) -> None:
+    clicks.joinpath("Dockerfile").write_text(documented(folder, 0, image))
+    daemon.docker("build", "--tag", "clicks:test", clicks, DOCKER_BUILDKIT="1")
     (found,) = json.loads(daemon.docker("inspect", "clicks:test"))
     assert found["Config"]["Cmd"] == ["run", "clicks:app"]
     said = daemon.docker("run", *LOCKED_DOWN, "clicks:test", "topology", "clicks:app")
     assert "clicks-per-page" in said
+
+
+def test_an_app_with_packages_too(daemon: Daemon, image: str, folder: Path, clicks: Path) -> None:
+    # without network: pip itself, whose wheel Debian keeps there for ensurepip
+    clicks.joinpath("requirements.txt").write_text("--no-index\n--find-links /usr/share/python-wheels\npip\n")
+    clicks.joinpath("Dockerfile").write_text(documented(folder, 1, image))
+    daemon.docker("build", "--tag", "clicks:packages", clicks, DOCKER_BUILDKIT="1")
+    (found,) = json.loads(daemon.docker("inspect", "clicks:packages"))
+    assert found["Config"]["User"] == "10001:10001"
+    said = daemon.docker("run", *LOCKED_DOWN, "--entrypoint=python", "clicks:packages", "-m", "pip", "--version")
+    assert "/opt/kstream/lib" in said
