@@ -23,7 +23,6 @@ from deploy.helm.chart import Object
 
 STAGES = Path(__file__).with_name("stages.yaml")
 NODES = [f"node-{letter}" for letter in "abc"]
-VOLUMES = 60
 RESTRICTED = {
     "pod-security.kubernetes.io/enforce": "restricted",
     "pod-security.kubernetes.io/enforce-version": "latest",
@@ -31,7 +30,7 @@ RESTRICTED = {
 
 
 class Cluster:
-    """Use it as a context manager. Nodes, volumes and the CRDs given are there when it begins."""
+    """Use it as a context manager. Nodes and the CRDs given are there when it begins."""
 
     def __init__(self, folder: Path, tool: Callable[[str], Path], crds: list[Path]) -> None:
         self.folder = folder
@@ -105,7 +104,7 @@ class Cluster:
         )
         for crd in self._crds:
             self.kubectl("create", "-f", str(crd))
-        self.apply(*(node(name, zone) for zone, name in enumerate(NODES)), *(volume(n) for n in range(VOLUMES)))
+        self.apply(*(node(name, zone) for zone, name in enumerate(NODES)))
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 
     def _write_kubeconfig(self, port: int, token: str) -> None:
@@ -173,13 +172,18 @@ class Cluster:
             time.sleep(0.2)
 
     @contextmanager
-    def namespace(self, name: str) -> Iterator[str]:
-        """A namespace that enforces the Pod Security Standard `restricted`."""
+    def namespace(self, name: str, volumes: int = 0) -> Iterator[str]:
+        """A namespace that enforces the Pod Security Standard `restricted`, and volumes for so many claims."""
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+        names = [f"{name}-{number}" for number in range(volumes)]
+        if names:
+            self.apply(*map(volume, names))
         try:
             yield name
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false")
+            if names:
+                self.kubectl("delete", "persistentvolume", *names, "--wait=false")
 
     @contextmanager
     def watched(self, namespace: str) -> Iterator[list[dict[str, Any]]]:
@@ -233,15 +237,15 @@ def node(name: str, zone: int) -> Object:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
 
 
-def volume(number: int) -> Object:
+def volume(name: str) -> Object:
     """Claims without a class are bound to these."""
     spec = {
         "capacity": {"storage": "20Gi"},
         "accessModes": ["ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
-        "hostPath": {"path": f"/nowhere/{number}"},
+        "hostPath": {"path": f"/nowhere/{name}"},
     }
-    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"volume-{number}"}, "spec": spec}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
 
 def free_ports(count: int) -> list[int]:

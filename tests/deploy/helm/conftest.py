@@ -37,5 +37,5 @@ def release(cluster: Cluster, helm: Helm, request: pytest.FixtureRequest) -> Ite
     """A name and a namespace for the chart, with each helm."""
     version = helm.program.parent.name.split("-")[0]
     test = request.node.originalname.removeprefix("test_").replace("_", "-")[:40].strip("-")
-    with cluster.namespace(f"{test}-{version}") as namespace:
+    with cluster.namespace(f"{test}-{version}", volumes=8) as namespace:
         yield Release(cluster, helm, namespace)
