@@ -1,4 +1,5 @@
-"""Copies the table of benchmarks/RESULTS.md into README.md, between its markers: `python docs/include_benchmark.py`."""
+"""Copies the tables that benchmarks write into the pages that show them, between markers: RESULTS.md into README.md,
+SCALING.md into docs/scaling.md. `python docs/include_benchmark.py`."""
 
 from __future__ import annotations
 
@@ -16,21 +17,27 @@ def first_table(text: str) -> str:
     return found[0].rstrip("\n") if found else ""
 
 
-def include(page: str, table: str) -> str:
+NOTE = "From [benchmarks/RESULTS.md](benchmarks/RESULTS.md), which has the machine's facts too; records/s."
+SCALING_NOTE = "From [benchmarks/SCALING.md](../benchmarks/SCALING.md), which has each repetition too; seconds."
+PAGES = {"README.md": ("RESULTS.md", NOTE), "docs/scaling.md": ("SCALING.md", SCALING_NOTE)}
+"""Where a table goes: the file it is in, and what stands below it."""
+
+
+def include(page: str, table: str, note: str = NOTE) -> str:
     """The page with the table between the markers."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    note = "From [benchmarks/RESULTS.md](benchmarks/RESULTS.md), which has the machine's facts too; records/s."
     return f"{before}{BEGIN}\n{table}\n\n{note}\n{END}{after}"
 
 
 def main() -> int:
-    results, readme = ROOT / "benchmarks" / "RESULTS.md", ROOT / "README.md"
-    table = first_table(results.read_text()) if results.exists() else ""
-    if not table:
-        print(f"{results} has no table: run `make bench` first", file=sys.stderr)
-        return 2
-    readme.write_text(include(readme.read_text(), table))
+    for page, (results, note) in PAGES.items():
+        source, target = ROOT / "benchmarks" / results, ROOT / page
+        table = first_table(source.read_text()) if source.exists() else ""
+        if not table:
+            print(f"{source} has no table: run the benchmark first", file=sys.stderr)
+            return 2
+        target.write_text(include(target.read_text(), table, note))
     return 0
 
 
