@@ -70,8 +70,13 @@ class Stack:
 
     def lag(self, app: str) -> int:
         """Records that wait in the inputs of an app, by its committed offsets."""
-        total: int = json.loads(self._ask(app, "kstream", "lag", f"services.{app}.app:app", "--json"))["total"]
+        total: int = self._lag(app)["total"]
         return total
+
+    def owners(self, app: str) -> set[str | None]:
+        """The instances that own the app's partitions, as Kafka has it; None is nobody."""
+        found = [one["owner"] for one in self._lag(app)["partitions"]]
+        return {owner and owner.partition("/")[0] for owner in found}
 
     def counted(self) -> dict[str, int]:
         """What counted.py finds in the topics."""
@@ -112,6 +117,10 @@ class Stack:
     def logs(self) -> str:
         """The end of what everything said, for the message of a test that fails."""
         return self.compose("logs", "--no-color", "--tail", 20)
+
+    def _lag(self, app: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._ask(app, "kstream", "lag", f"services.{app}.app:app", "--json"))
+        return found
 
     def _ask(self, service: str, *command: str) -> str:
         """Runs a command in whichever container of the service is up."""

@@ -100,6 +100,20 @@ def test_alerts_go_from_prometheus_to_the_receiver(stack: Stack) -> None:
     stack.wait_for(received, "the alert, which Alertmanager keeps for group_wait (30 s)")
 
 
+def test_an_instance_that_is_stopped_leaves_at_once(stack: Stack) -> None:
+    before = set(spread_over(stack, 3))
+    stopped = stack.containers("flights")[2]
+    stack.daemon.docker("stop", "--time", "60", stopped["Id"])
+
+    def others() -> bool:
+        owners = stack.owners("flights")
+        return None not in owners and len(owners) == 2 and owners < before
+
+    stack.wait_for(others, "two that own everything, sooner than the session of the third ends (10 s)", 8)
+    stack.up("--scale", "flights=3")
+    assert set(spread_over(stack, 3)) == before
+
+
 def test_others_take_over_from_an_instance_that_was_killed(stack: Stack) -> None:
     before = set(stack.running("flights"))
     killed = stack.containers("flights")[2]
