@@ -114,13 +114,23 @@ def print_line(line: str) -> None:
 say: Callable[[str], None] = print_line  # tests/deploy/conftest.py: past pytest's capture
 
 
+def folder_of(name: str) -> Path:
+    """Where a tool lies, or will lie."""
+    return CACHE / f"{name}-{TOOLS[name].version}"
+
+
+def is_there(name: str) -> bool:
+    """Whether a tool is installed."""
+    return folder_of(name).joinpath(TOOLS[name].result).exists()
+
+
 def tool(name: str) -> Path:
     """The program (or folder) of that name; the first time it is installed, which can take minutes.
 
     Processes that want the same tool wait for each other. Raises CannotInstall.
     """
     recipe = TOOLS[name]
-    folder = CACHE / f"{name}-{recipe.version}"
+    folder = folder_of(name)
     result = folder / recipe.result
     if result.exists():
         return result
@@ -154,8 +164,7 @@ def main(arguments: list[str]) -> int:
     """Install the tools named; 2 when one is unknown or cannot be had."""
     if not arguments or "--list" in arguments:
         for name, recipe in TOOLS.items():
-            there = (CACHE / f"{name}-{recipe.version}" / recipe.result).exists()
-            print(f"{name} {recipe.version}{'' if there else f' (not installed, takes {recipe.takes})'}")
+            print(f"{name} {recipe.version}{'' if is_there(name) else f' (not installed, takes {recipe.takes})'}")
         return 0
     names = list(TOOLS) if arguments == ["all"] else arguments
     if unknown := [name for name in names if name not in TOOLS]:

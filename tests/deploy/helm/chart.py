@@ -35,6 +35,7 @@ TWO_GROUPS: Values = {
         },
     }
 }
+LOCKED: Values = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
 MONITORING: Values = {
     "monitoring": {
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -122,8 +123,8 @@ MATRIX: dict[str, Values] = {
         "extraEnvFrom": [{"secretRef": {"name": "more"}}],
         "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
         "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
-        "initContainers": [{"name": "first", "image": "busybox:1.37", "command": ["true"]}],
-        "sidecars": [{"name": "beside", "image": "busybox:1.37", "command": ["sleep", "infinity"]}],
+        "initContainers": [{"name": "first", "image": "busybox:1.37", "command": ["true"], **LOCKED}],
+        "sidecars": [{"name": "beside", "image": "busybox:1.37", "command": ["sleep", "infinity"], **LOCKED}],
         "image": {"digest": f"sha256:{'a' * 64}", "pullSecrets": ["registry"]},
         "priorityClassName": "high",
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -146,27 +147,30 @@ def test_claims_are_deleted_where_that_is_wanted(release: Release) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def strict(cluster: Cluster) -> Iterator[Callable[[str], str]]:
+    """Gives objects to the API server, which checks them and makes nothing. Warnings (Pod Security's) are errors."""
+    with cluster.namespace("prod"):
+        command = ("-n", "prod", "apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", "-")
+        yield lambda text: cluster.kubectl(*command, stdin=text)
+
+
 @pytest.mark.parametrize("name", MATRIX)
-def test_strict_validation_by_the_server(cluster: Cluster, one_helm: Helm, name: str) -> None:
+def test_strict_validation_by_the_server(strict: Callable[[str], str], one_helm: Helm, name: str) -> None:
     """Unknown, doubled and ill-typed fields, of custom resources too; and what the API server checks beyond schemas."""
-    with cluster.namespace("prod"):
-        file = one_helm.folder / "rendered.yaml"
-        file.write_text(one_helm.text(MATRIX[name]))
-        said = cluster.kubectl("-n", "prod", "apply", "--dry-run=server", "--validate=strict", "-f", str(file))
-    assert "(server dry run)" in said
+    assert "(server dry run)" in strict(one_helm.text(MATRIX[name]))
 
 
-def test_the_server_refuses_unknown_fields_of_custom_resources(cluster: Cluster, one_helm: Helm) -> None:
+def test_the_server_refuses_what_is_wrong(strict: Callable[[str], str], one_helm: Helm) -> None:
+    """So that the test above says something."""
     rendered = one_helm.template(MONITORING, KEDA)
-    with cluster.namespace("prod"):
-        for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject"):
-            wrong = rendered.one(kind)
-            wrong["spec"]["unheardOf"] = 1
-            with pytest.raises(AssertionError, match="unknown field"):
-                cluster.kubectl(
-                    *("-n", "prod", "apply", "--dry-run=server", "--validate=strict", "-f", "-"),
-                    stdin=yaml.safe_dump(wrong),
-                )
+    for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject", "StatefulSet"):
+        wrong = rendered.one(kind)
+        wrong["spec"]["unheardOf"] = 1
+        with pytest.raises(AssertionError, match="unknown field"):
+            strict(yaml.safe_dump(wrong))
+    with pytest.raises(AssertionError, match="violate"):
+        strict(one_helm.text({"securityContext": {"allowPrivilegeEscalation": True}}))
 
 
 def test_custom_resources_are_installed(release: Release) -> None:

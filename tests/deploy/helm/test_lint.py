@@ -51,19 +51,35 @@ def test_both_helms_make_the_same(tool: Callable[[str], Path], tmp_path: Path, v
     assert three.objects == four.objects
 
 
+@pytest.fixture(scope="module")
+def rendered(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every case of the matrix."""
+    folder = tmp_path_factory.mktemp("rendered")
+    helm = Helm(tool("helm4"), tmp_path_factory.mktemp("values"))
+    for name, values in MATRIX.items():
+        folder.joinpath(f"{name}.yaml").write_text(helm.text(values))
+    return folder
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_schemas_of_kubernetes_and_operators(
-    one_helm: Helm, version: str, schemas: Path, tool: Callable[[str], Path]
+    rendered: Path, version: str, schemas: Path, tool: Callable[[str], Path]
 ) -> None:
-    rendered = one_helm.folder / "rendered"
-    rendered.mkdir()
-    for name, values in MATRIX.items():
-        rendered.joinpath(f"{name}.yaml").write_text(one_helm.text(values, version=version))
     command = [str(tool("kubeconform")), "-strict", "-summary", "-output=json", f"-kubernetes-version={version}"]
     done = subprocess.run([*command, *locations(schemas), str(rendered)], capture_output=True, text=True, check=False)
     found = json.loads(done.stdout)
     assert found.get("resources", []) == []
     assert found["summary"]["valid"] > 5 * len(MATRIX) and not found["summary"]["skipped"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_kubernetes_that_is_validated_is_supported(one_helm: Helm, version: str) -> None:
+    assert one_helm.text(version=version)
+
+
+def test_an_older_kubernetes_is_refused(one_helm: Helm) -> None:
+    with pytest.raises(Refused, match=r"requires kubeVersion: >=1\.28"):
+        one_helm.text(version="1.27.9")
 
 
 def test_the_schemas_refuse_what_is_wrong(one_helm: Helm, schemas: Path, tool: Callable[[str], Path]) -> None:
@@ -81,20 +97,18 @@ def test_the_schemas_refuse_what_is_wrong(one_helm: Helm, schemas: Path, tool: C
         assert "unheardOf" in said, kind
 
 
-def test_kube_score(one_helm: Helm, tool: Callable[[str], Path]) -> None:
+def test_kube_score(rendered: Path, tool: Callable[[str], Path]) -> None:
     explained = set()
-    for name, values in MATRIX.items():
-        if "extras" in name or "no extras" in name:
+    for file in rendered.iterdir():
+        if "extras" in file.stem:
             continue  # containers of the user's, and what was switched off on purpose
-        file = one_helm.folder / "rendered.yaml"
-        file.write_text(one_helm.text(values))
         command = [str(tool("kube-score")), "score", "--output-format=ci", "--kubernetes-version=v1.28", str(file)]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        assert "[OK]" in said, name
+        assert "[OK]" in said, file.stem
         for line in said.splitlines():
             if line.startswith(("[CRITICAL]", "[WARNING]")):
                 reasons = [one for one in EXPLAINED if one in line]
-                assert reasons, f"{name}: {line}"
+                assert reasons, f"{file.stem}: {line}"
                 explained.update(reasons)
     assert explained == set(EXPLAINED), "an explanation without a finding"
 
