@@ -4,7 +4,8 @@
 
     subprocess.run([tool("helm3"), "lint", "--strict", ...])
 
-Beforehand, with progress: `python -m tests.deploy.tools NAME...` (or `all`, or `--list`).
+Beforehand, with progress: `python -m tests.deploy.tools NAME...`, or `quick` (what tests without a cluster or a Docker
+daemon need), or `all`, or `--list`.
 """
 
 from __future__ import annotations
@@ -105,6 +106,19 @@ TOOLS: dict[str, Recipe] = {
     ),
 }
 
+QUICK = [
+    "helm3",
+    "helm4",
+    "kubernetes-schemas",
+    "kubeconform",
+    "kube-score",
+    "keda-crds",
+    "prometheus-operator-crds",
+    "promtool",
+    "hadolint",
+    "docker-compose",
+]
+
 
 def print_line(line: str) -> None:
     """Progress for people: standard error, at once."""
@@ -166,7 +180,8 @@ def main(arguments: list[str]) -> int:
         for name, recipe in TOOLS.items():
             print(f"{name} {recipe.version}{'' if is_there(name) else f' (not installed, takes {recipe.takes})'}")
         return 0
-    names = list(TOOLS) if arguments == ["all"] else arguments
+    sets = {"all": list(TOOLS), "quick": QUICK}
+    names = [name for argument in arguments for name in sets.get(argument, [argument])]
     if unknown := [name for name in names if name not in TOOLS]:
         print(f"no such tool: {', '.join(unknown)}; --list shows them", file=sys.stderr)
         return 2
