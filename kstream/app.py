@@ -273,6 +273,7 @@ class App:
         from kstream.runtime.instance import claim
         from kstream.runtime.kafka import KafkaClients
         from kstream.runtime.prepare import prepare_topics
+        from kstream.runtime.regroup import take_offsets_along
 
         topology = self.topology()
         held = claim(Path(settings.state_dir), self.name, settings.instance)
@@ -281,6 +282,7 @@ class App:
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:
                 partitions = prepare_topics(topology, admin, settings)
+                take_offsets_along(topology, self._groups(settings, topology), partitions, admin)
             finally:
                 admin.close()
             yield held.name, partitions

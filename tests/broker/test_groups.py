@@ -43,7 +43,7 @@ class Grouped:
 
     def feed(self, count: int) -> None:
         numbers = range(self.fed, self.fed + count)
-        write(self.servers, f"{self.name}.numbers", [(f"k{n}", b"%d" % n, 1_700_000_000_000) for n in numbers])
+        write(self.servers, f"{self.name}.numbers", [(f"k{n}", b"%d" % n, round(time.time() * 1000)) for n in numbers])
         self.fed += count
 
     def doubled(self) -> bool:
@@ -125,6 +125,43 @@ def test_a_group_that_there_is_not(grouped: Grouped) -> None:
     assert "no isolation group 'gpu'" in line
     with pytest.raises(ConfigError, match="workers=0 runs one isolation group"):
         grouped.app.run(settings=Settings(bootstrap_servers=grouped.servers, workers=0))
+
+
+def test_what_moves_into_another_group_goes_on_where_it_was(
+    grouped: Grouped, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its state stays what it is: to read its input again would count everything twice."""
+    monkeypatch.setenv("KSTREAM_TEST_GROUP", "default")
+    before = grouped.app = make_app(grouped.name, 4)
+    assert before.topology().groups == ["default"]
+    old = grouped.start("a", on_stop="leave")
+    grouped.feed(100)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+
+    monkeypatch.setenv("KSTREAM_TEST_GROUP", "cpu-intensive")
+    grouped.app = make_app(grouped.name, 4)
+    with pytest.raises(ConfigError, match=r"was in consumer group .* still has members"):
+        grouped.start("b")
+    old.stop()
+    caplog.set_level("INFO")
+
+    def started() -> Served | None:
+        try:
+            return grouped.start("b")
+        except ConfigError:  # where the brokers are slow, the old one is out when its session ends
+            return None
+
+    new = until(started, "the new one to start")
+    running(new)
+    grouped.feed(100)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    assert sorted(line for line in caplog.messages if "goes on in" in line) == [
+        f"sub-topology {grouped.name}-parity-repartition@cpu-intensive goes on in consumer group "
+        f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
+        f"sub-topology {grouped.name}.numbers@cpu-intensive goes on in consumer group "
+        f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
+    ]
+    assert tasks(new) == {"default": 4, "cpu-intensive": 8}
 
 
 def test_one_group_in_this_process(grouped: Grouped) -> None:

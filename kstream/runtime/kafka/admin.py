@@ -171,6 +171,27 @@ class KafkaAdmin:
 
         return self._gather(list(asked.values()), found, f"committed offsets of group {group}")
 
+    def members(self, group: str) -> Future[int]:
+        """How many members a group has; 0 when there is no such group."""
+        asked = self._client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
+        return self._gather(
+            list(asked.values()), lambda answers: len(answers[0].members), f"description of group {group}"
+        )
+
+    def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
+        """Commits (offset, metadata) for a group without members."""
+        wanted = [ClientPartition(*at, offset, metadata) for at, (offset, metadata) in offsets.items()]
+        asked = self._client.alter_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=COORDINATOR_SECONDS
+        )
+
+        def done(answers: list[Any]) -> None:
+            for each in answers[0].topic_partitions:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+
+        return self._gather(list(asked.values()), done, f"commit for group {group}")
+
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
         return self._offsets(partitions, _LATEST, "end offsets")
