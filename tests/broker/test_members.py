@@ -23,9 +23,10 @@ from support.kafka import create, read, write
 from support.running import until
 
 PARTITIONS = 2
-SESSION = 6.0
-SOON = 2.0
-"""Seconds in which partitions have found their new owner; two heartbeats are enough."""
+SESSION = 10.0
+SOON = SESSION / 2
+"""Seconds in which partitions have found their new owner: long before the session ends. It takes 0.5 s (1.3 s with the
+import of kafka-python), on a busy machine several times as long."""
 
 
 class Copier:
@@ -187,7 +188,7 @@ def test_the_same_member_may_come_back_at_once(bootstrap_servers: str, topic: st
         feed(bootstrap_servers, topic, fed + 60, fed + 120)
         fed += 120
         a = join("a")
-        assert seconds_until(lambda a=a: shared(a, b), "a partition each", a, b) < SOON + 1
+        assert seconds_until(lambda a=a: shared(a, b), "a partition each", a, b) < SOON
         copied_once(bootstrap_servers, topic, fed, a, b)
 
 
@@ -198,7 +199,7 @@ def test_back_before_the_others_have_noticed(bootstrap_servers: str, topic: str,
     remove_members(bootstrap_servers, {}, topic, [a.member], 10)
     a = join("a")
     a.step()
-    assert seconds_until(lambda: shared(a, b), "a partition each", a, b) < SOON + 1
+    assert seconds_until(lambda: shared(a, b), "a partition each", a, b) < SOON
     feed(bootstrap_servers, topic, 0, 100)
     copied_once(bootstrap_servers, topic, 100, a, b)
 
@@ -225,7 +226,7 @@ def test_leaving_while_the_group_rebalances(bootstrap_servers: str, topic: str, 
     c.step()
     a.close()
     remove_members(bootstrap_servers, {}, topic, [a.member], 10)
-    assert seconds_until(lambda: shared(b, c), "a partition each", b, c) < SOON + 1
+    assert seconds_until(lambda: shared(b, c), "a partition each", b, c) < SOON
     feed(bootstrap_servers, topic, 0, 100)
     copied_once(bootstrap_servers, topic, 100, b, c)
 
@@ -327,11 +328,11 @@ def test_over_tls_with_a_password(
     }
     with caplog.at_level(logging.DEBUG):
         with pytest.raises(LeavingFailed, match="Authentication failed"):
-            remove_members(servers, raw, gone, [gone], 2)
+            remove_members(servers, raw, gone, [gone], 4)
         raw["sasl.password"] = "cleared for 'take-off'"
         with pytest.raises(LeavingFailed, match="certificate verify failed"):
-            remove_members(servers, {**raw, "ssl.ca.location": "probe"}, gone, [gone], 1)
-        assert remove_members(servers, raw, gone, [gone], 10) == {gone}
+            remove_members(servers, {**raw, "ssl.ca.location": "probe"}, gone, [gone], 4)
+        assert remove_members(servers, raw, gone, [gone], 30) == {gone}
     assert "kafka-python" in caplog.text  # it told what it did
     assert "take-off" not in caplog.text
 
