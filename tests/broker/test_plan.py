@@ -111,7 +111,7 @@ def test_what_is_known_comes_out(name: str, planned: Planned, tmp_path: Path) ->
     assert 0.0005 <= parts[".lines@busy"]["cpu"] < 0.002
     assert parts[".lines@busy"]["time"] >= 0.0005
     light = parts[".lines"]["cpu"] + 3 * parts["-by-word-repartition"]["cpu"]
-    assert light < 0.0001, "measured by itself, not beside those that hold it up"
+    assert light < 0.0002, "measured by itself, not beside those that hold it up"
     assert parts["-by-word-repartition"]["writes"] == [f"{name}.words"]
 
     (store,) = measured["stores"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from math import ceil
 from typing import Final
 
 import msgspec
 
-from kstream.cli.planning.arithmetic import Cost, Plan, Target, make_plan
+from kstream.cli import human
+from kstream.cli.planning.arithmetic import UTILISATION, Cost, Plan, Target, make_plan
 from kstream.cli.planning.limits import Limit, limits
 from kstream.cli.planning.sample import Sample, sources_of
 from kstream.cli.planning.sums import Line, lines
@@ -79,7 +81,11 @@ def _notes(cost: Cost, wanted: Target, plan: Plan, sample: Sample, sources: Coll
         "and leave the rest to workers that follow the load"
     )
     if cost.others > DISTURBED:
-        yield f"others had {cost.others:.0%} of this machine's processors meanwhile: measure again in a quiet moment"
+        least = max(1, ceil(sum(group.cores for group in plan.groups) / UTILISATION))
+        yield (
+            f"others had {cost.others:.0%} of this machine's processors meanwhile, so brokers answered late: measure "
+            f"again in a quiet moment; by processor time alone it is {human.plural(least, 'worker')}"
+        )
     if plan.instances == 1:
         yield "one instance carries it; with two of them one may fail, and upgrades do not stop the app"
     if len(plan.groups) > 1:

@@ -28,6 +28,8 @@ ENOUGH: Final = 0.25
 """Seconds of work from which the time of a record is known well enough to say how many make more."""
 NEAR: Final = 0.6
 """Share of the work wanted that is enough."""
+PATIENCE: Final = 4.0
+"""How much longer than its work a round may take, about: agents that wait, a machine that is busy."""
 MOST_RECORDS: Final = 5_000_000
 MOST_BYTES: Final = 1 << 29
 STATISTICS: Final = 0.5
@@ -92,8 +94,9 @@ class Round:
 
     @property
     def work(self) -> float:
-        """Seconds of the worker that had most to do."""
-        return max((worker.time for worker in self.workers), default=0.0)
+        """Seconds of the worker that had most to do, in its functions or in all its main thread did; without waiting
+        for brokers, which says little when they are short of processors."""
+        return max((max(use.thread, sum(use.busy.values()) - use.queued) for use in self.workers), default=0.0)
 
 
 class Runner:
@@ -128,16 +131,17 @@ class Runner:
         self._until(lambda: running() == tasks, "the app does not start", running)
 
     def measure(self, seconds: float, told: Told = lambda _, __: None) -> Round:
-        """Rounds of ever more records, until one is about so many seconds of work; only that one counts. Joining the
-        group, imports and cold caches are behind it then."""
+        """Rounds of ever more records, until one is about so many seconds of work, or has taken `PATIENCE` times as
+        long; only that one counts. Joining the group, imports and cold caches are behind it then."""
         most = max(1, min(MOST_RECORDS, int(MOST_BYTES / max(self.sample.bytes, 1.0))))
         count = min(FIRST, most)
         self.round(count)
         while True:
             found = self.round(count, partial(told, count))
-            if found.work >= NEAR * seconds or count >= most:
+            if found.work >= NEAR * seconds or found.seconds >= NEAR * PATIENCE * seconds or count >= most:
                 return found
             growth = seconds / found.work if found.work >= ENOUGH else GROWTH
+            growth = max(1.0, min(growth, PATIENCE * seconds / found.seconds))
             count = min(most, ceil(count * growth))
 
     def finish(self) -> None:
