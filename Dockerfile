@@ -30,7 +30,7 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
     /opt/uv/bin/uv venv --quiet --python "$(command -v python)" /opt/kstream && \
     /opt/uv/bin/uv pip sync --quiet --python /opt/kstream --require-hashes locked.txt
 
-# jemalloc instead of glibc's malloc: a worker with much state takes a fifth less memory (docs/deploy-compose.md).
+# jemalloc instead of glibc's malloc: a worker with much state takes less memory (docs/deploy-compose.md).
 # hadolint ignore=DL3008 # the release of the base image pins it
 RUN if ls wheels/*.deb >/dev/null 2>&1; then \
         dpkg --install wheels/*.deb; \
@@ -61,6 +61,7 @@ RUN install -d -o 10001 -g 10001 /var/lib/kstream && \
 COPY --from=builder /opt/kstream /opt/kstream
 ENV PATH=/opt/kstream/bin:$PATH \
     LD_PRELOAD=/opt/kstream/lib/libjemalloc.so.2 \
+    MALLOC_CONF=background_thread:true,dirty_decay_ms:30000,narenas:2 \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     KSTREAM_STATE_DIR=/var/lib/kstream \
