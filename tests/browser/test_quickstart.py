@@ -1,0 +1,163 @@
+"""docs/quickstart.md, walked as a newcomer would: its files, its commands in their order, its page in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from support.page import Page
+from support.running import until
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "quickstart.md").read_text()
+STAYS = ("kstream broker", "kstream run", "python feed.py")
+"""What goes on until Ctrl-C."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Walk:
+    """The terminals of somebody who follows the page. The broker's port and the app's name are this test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.port = directory, free_port()
+        for name, text in re.findall(r"(?s)```python\n# (\w+\.py)\n(.*?)```", PAGE):
+            (directory / name).write_text(text)
+        self.commands = re.findall(r"(?m)^\$ (.+)$", PAGE)
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KSTREAM_")},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "KSTREAM_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}",  # 9092 may be in use here
+            "XDG_DATA_HOME": str(directory / "data"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def next(self, expected: str) -> str:
+        """Does the next command of the page, in a terminal of its own when it stays; returns what it printed."""
+        command = self.commands.pop(0)
+        assert command.startswith(expected), f"the page says {command!r}"
+        command = command.replace("9092", str(self.port))
+        if not command.startswith(STAYS):
+            done = self._done(shlex.split(command))
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+            return done.stdout.decode()
+        number = len(self.running)
+        with (self.directory / f"terminal-{number}").open("wb") as out:
+            self.running.append(
+                subprocess.Popen(
+                    shlex.split(command),
+                    cwd=self.directory,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return ""
+
+    def says(self, terminal: int, pattern: str) -> str:
+        """Waits until a terminal shows it."""
+        shown = self.directory / f"terminal-{terminal}"
+
+        def found() -> re.Match[str] | None:
+            text = shown.read_text()
+            assert self.running[terminal].poll() is None, text
+            return re.search(pattern, text)
+
+        return str(until(found, f"{pattern!r} in terminal {terminal}", 90)[1])
+
+    def _done(self, words: list[str]) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            words, check=False, cwd=self.directory, env=self.environment, capture_output=True, timeout=60
+        )  # fmt: skip
+
+    def status(self) -> list[dict[str, Any]]:
+        done = self._done(["kstream", "status", "clicks:app", "--once", "--json"])
+        return json.loads(done.stdout) if done.stdout else []
+
+    def spread(self) -> list[int]:
+        """Running tasks of each instance that is heard of."""
+        return sorted(
+            sum(task["state"] == "running" for task in one["tasks"])
+            for one in self.status()
+            if one["state"] not in ("silent", "stopping")
+        )
+
+    def end(self) -> None:
+        for process in reversed(self.running):
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(30)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def walk(tmp_path: Path) -> Iterator[Walk]:
+    made = Walk(tmp_path)
+    yield made
+    made.end()
+
+
+def test_the_walk(walk: Walk, page: Page) -> None:
+    walk.next("kstream broker")
+    walk.says(0, r"(127\.0\.0\.1:\d+)")
+    walk.next("kstream run")
+    url = walk.says(1, r"status page: (http://127\.0\.0\.1:\d+)")
+    walk.next("python feed.py")
+    until(lambda: walk.spread() == [8], "eight tasks in one instance", 60)
+    assert "clicks/3" in walk.next("kstream status")
+
+    # Open the page
+    page.open(url, (walk.directory / ".kstream" / "web-token").read_text().strip())
+    page.page.wait_for_function("Number(document.querySelector('#rate-in').value) > 5")
+    expect(page.section("ready")).to_have_text("ready")
+    with urllib.request.urlopen(f"{url}/ready", timeout=10) as answer:
+        assert answer.status == 200
+
+    # Scale to two
+    walk.next("kstream run")
+    other = walk.says(3, r"status page: (http://127\.0\.0\.1:\d+)")
+    assert other != url
+    until(lambda: walk.spread() == [4, 4], "half of the tasks in each", 60)
+    assert len(re.findall(r"(?m)^\S+ +running", walk.next("kstream status"))) == 2
+    names = [one["instance"] for one in walk.status()]
+    expect(page.section("instances")).to_contain_text(names[0], timeout=20_000)
+    expect(page.section("instances")).to_contain_text(names[1], timeout=20_000)
+
+    # Kill one
+    walk.next("pkill")
+    assert walk.running[3].wait(10) == -signal.SIGKILL
+    until(lambda: walk.spread() == [8], "the other to have everything", 90)
+    expect(page.section("instances")).to_contain_text("silent", timeout=40_000)
+    assert "clicks" in walk.next("kstream lag")
+
+    # What an operator would have seen
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    section = runbook.partition("## JobDown")[2].partition("\n## ")[0]
+    assert "runbook.md#jobdown" in PAGE and "Start it again; it is the same instance" in section
+    walk.next("kstream run")
+    until(lambda: walk.spread() == [4, 4], "both to share the tasks again", 60)
+    assert {one["instance"] for one in walk.status()} == set(names)
+    assert walk.commands == [] and page.errors == []
