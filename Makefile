@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-long lint bench tools clean
+.PHONY: help setup lock demo test test-long lint bench tools deploy-lint deploy-check clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -13,7 +13,7 @@ export UV_NO_PROGRESS := 1
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SYNCED) ## make .venv with everything pinned in uv.lock
 
@@ -40,10 +40,10 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/deploy tests $(ARGS)
 
 test-long: setup ## the long forms of the tests
-	$(BIN)/python -m pytest -m slow tests $(ARGS)
+	$(BIN)/python -m pytest -m slow --ignore tests/deploy tests $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -56,6 +56,14 @@ bench: setup ## the benchmark table, into benchmarks/RESULTS.md (ARGS=... for th
 
 tools: ## chromium, Prometheus and Alertmanager, which some tests need (Debian packages, as root or with sudo)
 	@sh scripts/tools.sh
+
+deploy-lint: setup ## linters and schemas for image, compose file and chart; installs what they need
+	$(BIN)/python -m tests.deploy.tools quick
+	KSTREAM_DEPLOY=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/deploy $(ARGS)
+
+deploy-check: setup ## all of that, on a real Docker daemon and a real Kubernetes API server too (Linux, as root)
+	$(BIN)/python -m tests.deploy.tools all
+	KSTREAM_DEPLOY=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 clean: ## remove what the targets above made (not the broker's jars in the user's cache)
 	rm -rf .venv .uv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

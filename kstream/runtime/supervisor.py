@@ -21,6 +21,7 @@ import msgspec
 
 from kstream.config import Settings
 from kstream.errors import LeavingFailed, UsageError
+from kstream.runtime.kafka.members import preload, remove_members
 from kstream.runtime.naming import Identity, consumer_group
 from kstream.runtime.processes import WorkerProcess
 from kstream.runtime.report import Command, Handover
@@ -97,6 +98,8 @@ class Supervisor:
         for worker in self.workers:
             if not self._stopping:
                 self._spawn(worker)
+        if self._settings.leaves_on_stop or self._settings.worker_range:
+            preload()
 
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
@@ -162,8 +165,6 @@ class Supervisor:
             self._leaving.append((thread, frozenset(one.name for one in gone)))
 
     def _remove(self, group: str, members: Sequence[str]) -> None:
-        from kstream.runtime.kafka.members import remove_members
-
         settings = self._settings
         try:
             remove_members(

@@ -188,7 +188,8 @@ class StreamWorker:
         """How long the poll may wait for a first record."""
         if self._stopping or self.restorer.replaying:
             return 0.0
-        if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in self.tasks.values()):
+        running = () if self.paused else self.tasks.values()
+        if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in running):
             return 0.0
         if len(self.restorer):
             return 0.005

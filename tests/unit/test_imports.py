@@ -11,7 +11,7 @@ import pytest
 START_UP = 0.120
 NOT_IN_WORKERS = {
     "pydantic", "pydantic_core", "pydantic_settings", "typer", "rich", "starlette", "uvicorn",
-    "prometheus_client", "psutil",
+    "prometheus_client", "psutil", "kafka",
 }  # fmt: skip
 
 

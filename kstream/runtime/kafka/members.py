@@ -86,8 +86,8 @@ def remove_members(
 def _remove(config: dict[str, Any], group: str, members: Sequence[str], deadline: float) -> frozenset[str]:
     """Asks until it is done. After a passing failure (the coordinator moves, a broker restarts) with a new client:
     kafka-python keeps a coordinator once it has found one."""
-    from kafka.admin import KafkaAdminClient, MemberToRemove  # type: ignore[import-untyped]
-    from kafka.errors import (  # type: ignore[import-untyped]
+    from kafka.admin import KafkaAdminClient, MemberToRemove
+    from kafka.errors import (
         KafkaConnectionError,
         NoError,
         RebalanceInProgressError,

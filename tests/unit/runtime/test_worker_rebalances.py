@@ -325,6 +325,20 @@ def test_a_worker_that_leaves_aborts_what_it_could_not_commit(fleet: Fleet, call
     finish(fleet)
 
 
+def test_a_paused_worker_with_records_at_hand_waits(tmp_path: Path) -> None:
+    """It used to go round and round: a quarter of a core."""
+    fleet = Fleet(COUNTING.app, tmp_path)
+    worker = fleet.start("a")
+    fleet.settle()
+    worker.paused = True
+    fleet.send(COUNTING.source, KEYS)
+    fleet.step(times=3)
+    assert sum(task.buffered for task in worker.tasks.values()) > 0 and worker._patience() > 0
+    worker.paused = False
+    finish(fleet)
+    fleet.close()
+
+
 # ---- any order of all that
 
 
