@@ -1,14 +1,14 @@
 """Copies the tables that benchmarks write into the pages that show them, between markers: RESULTS.md into README.md,
-SCALING.md into docs/scaling.md. `python docs/include_benchmark.py`."""
+SCALING.md and ISOLATION.md into docs/scaling.md. `python docs/include_benchmark.py`."""
 
 from __future__ import annotations
 
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 def first_table(text: str) -> str:
@@ -17,27 +17,54 @@ def first_table(text: str) -> str:
     return found[0].rstrip("\n") if found else ""
 
 
-NOTE = "From [benchmarks/RESULTS.md](benchmarks/RESULTS.md), which has the machine's facts too; records/s."
-SCALING_NOTE = "From [benchmarks/SCALING.md](../benchmarks/SCALING.md), which has each repetition too; seconds."
-PAGES = {"README.md": ("RESULTS.md", NOTE), "docs/scaling.md": ("SCALING.md", SCALING_NOTE)}
-"""Where a table goes: the file it is in, and what stands below it."""
+class Place(NamedTuple):
+    """Where a table goes: a page, the marker's word there, the file it is from, and what stands below it."""
+
+    page: str
+    marker: str
+    results: str
+    note: str
 
 
-def include(page: str, table: str, note: str = NOTE) -> str:
+PLACES = (
+    Place(
+        "README.md",
+        "benchmark",
+        "RESULTS.md",
+        "From [benchmarks/RESULTS.md](benchmarks/RESULTS.md), which has the machine's facts too; records/s.",
+    ),
+    Place(
+        "docs/scaling.md",
+        "benchmark",
+        "SCALING.md",
+        "From [benchmarks/SCALING.md](../benchmarks/SCALING.md), which has each repetition too; seconds.",
+    ),
+    Place(
+        "docs/scaling.md",
+        "isolation",
+        "ISOLATION.md",
+        "From [benchmarks/ISOLATION.md](../benchmarks/ISOLATION.md). A light agent answers 200 requests a second, a "
+        "heavy one has more work than it can do; two worker processes each time, two cores shared with the broker.",
+    ),
+)
+
+
+def include(page: str, table: str, place: Place) -> str:
     """The page with the table between the markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n\n{note}\n{END}{after}"
+    begin, end = f"<!-- {place.marker} -->", f"<!-- /{place.marker} -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{table}\n\n{place.note}\n{end}{after}"
 
 
 def main() -> int:
-    for page, (results, note) in PAGES.items():
-        source, target = ROOT / "benchmarks" / results, ROOT / page
+    for place in PLACES:
+        source, target = ROOT / "benchmarks" / place.results, ROOT / place.page
         table = first_table(source.read_text()) if source.exists() else ""
         if not table:
             print(f"{source} has no table: run the benchmark first", file=sys.stderr)
             return 2
-        target.write_text(include(target.read_text(), table, note))
+        target.write_text(include(target.read_text(), table, place))
     return 0
 
 

@@ -309,6 +309,19 @@ def test_a_killed_worker_is_shown_until_it_is_back(page: Page, server: WebServer
     expect(page.section("state")).to_have_text("running")
 
 
+def test_workers_that_follow_the_load_say_why(page: Page, server: WebServer) -> None:
+    page.open(server.url, TOKEN)
+    said = page.texts("#scaling")[0]
+    assert re.fullmatch(
+        r"default: 2 of 1 to 4 workers, 46\s?% busy or backpressured; "
+        r"[\d:]+ 97% busy or backpressured for 30 s, more than 80%",
+        said,
+    ), said
+    table, note = page.section("workers").locator("table").bounding_box(), page.section("scaling").bounding_box()
+    assert table and note and note["y"] >= table["y"] + table["height"], "it lies over the table"
+    assert page.texts("#workers tbody tr:first-child td")[:2] == ["0", "default"]
+
+
 def test_what_users_data_holds_is_text(page: Page, server: WebServer, observed: FakeObserved) -> None:
     observed.failing = True
     page.open(server.url, TOKEN)

