@@ -83,12 +83,13 @@ def _committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> d
 
 
 def _answer(ask: Callable[[], Future[T]]) -> T:
-    """Asked again while a transaction is pending: its owner may have been killed a moment ago."""
+    """Asked again while a transaction is pending, whose owner may have been killed a moment ago, and while the
+    coordinator is not there yet, as on a new cluster."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return ask().result(TIMEOUT)
-        except (AbortRequired, FutureTimeout) as error:
+        except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
             if time.monotonic() > deadline:
                 raise KafkaUnavailable(f"committed offsets cannot be told: {error}") from error
         time.sleep(RETRY_SECONDS)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.grouped_service import make_app
+from kstream.config import Settings
 from kstream.devbroker import DevBroker
 
 ASKS = """
@@ -41,3 +43,16 @@ def test_committed_offsets_of_a_cluster_that_nobody_has_used(tmp_path: Path, aga
             check=False, capture_output=True, text=True, timeout=100,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_an_app_with_groups_starts_on_a_cluster_that_nobody_has_used(tmp_path: Path) -> None:
+    """It asks for the offsets of all of its groups before anything runs."""
+    with DevBroker(data_dir=tmp_path / "broker") as broker:
+        settings = Settings(
+            bootstrap_servers=broker.bootstrap_servers,
+            state_dir=str(tmp_path / "state"),
+            web=False,
+            announce_interval=0,
+        )
+        with make_app("grouped", 4).supervisor(settings=settings, target="-") as supervisor:
+            assert supervisor.groups == ("default", "cpu-intensive")
