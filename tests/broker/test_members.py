@@ -48,7 +48,12 @@ class Copier:
         return self._committed(partitions)
 
     def _committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        found = self._admin.committed(self.group, partitions).result(20)
+        while True:
+            try:
+                found = self._admin.committed(self.group, partitions).result(20)
+                break
+            except AbortRequired:  # the markers of the last transaction are under way
+                continue
         return {at: entry[0] if entry else 0 for at, entry in found.items()}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -58,9 +63,9 @@ class Copier:
         self.owned = set()
 
     def step(self) -> None:
-        before = set(self.owned)
+        before = self.assignments
         fetches = self._consumer.poll(50, 0.01).fetches
-        if self.owned and self.owned != before:
+        if self.owned and self.assignments != before:  # be it the same partitions as before
             self._consumer.resume(list(self.owned))
         if not fetches:
             return
@@ -152,7 +157,8 @@ def copied_once(servers: str, topic: str, count: int, *members: Copier) -> None:
 
 
 def feed(servers: str, topic: str, first: int, last: int) -> None:
-    write(servers, topic, ((f"k{number % 7}", b"%d" % number, 1000 + number) for number in range(first, last)))
+    now = round(time.time() * 1000)  # records of long ago may be deleted at any time
+    write(servers, topic, ((f"k{number % 7}", b"%d" % number, now) for number in range(first, last)))
 
 
 # ---- leaving

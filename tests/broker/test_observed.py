@@ -48,6 +48,7 @@ def test_known_input_is_what_metrics_and_api_say(service: Services) -> None:
     unfed = {name for name in CATALOGUE if not any(each.startswith(f"kstream_{name}") for each in metrics.values)}
     assert unfed - {"log_lines_total"} == {  # of those there may be some
         "errors_total",  # none happened
+        "worker_scalings_total",  # the number of workers is fixed
         "restore_remaining_seconds",  # nothing is being restored
     }
     assert metrics("kstream_assigned_partitions") == 8 and metrics("kstream_tasks", state="running") == 8

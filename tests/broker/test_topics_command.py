@@ -39,6 +39,7 @@ def topics(app: str, bootstrap_servers: str, tmp_path: Path) -> Topics:
         """Exit status, and what was said: JSON by topic, or text."""
         directory = tmp_path / f"said-{len(list(tmp_path.iterdir()))}"
         environment.setdefault("KSTREAM_BOOTSTRAP_SERVERS", bootstrap_servers)
+        environment.setdefault("COLUMNS", "200")
         command = Command(directory, "topics", "service:app", *arguments, cwd=tmp_path, **environment)
         status = command.wait(60)
         said = command.out.read_text()
