@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,18 +16,15 @@ from kstream.cli.planning.rounds import STATISTICS, Round, Runner
 from kstream.cli.planning.sample import Sample, sources_of
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
-from kstream.errors import KafkaUnavailable
 from kstream.runtime.child import options_from
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.kafka.inspection import ClusterInspector
-from kstream.runtime.naming import consumer_group, directory_name
+from kstream.runtime.naming import directory_name
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
 from kstream.types import NewTopic, ProducerClient, TopicPartition
 
 _ELSEWHERE: Final = ("security.", "sasl.", "ssl.", "enable.ssl", "bootstrap.", "metadata.broker", "client.rack")
 """Keys of librdkafka that belong to the user's cluster and not to ours."""
-COORDINATORS: Final = 60.0
 _CACHE: Final = 8 << 20
 
 Progress = Callable[[str, float], None]
@@ -70,7 +66,6 @@ def measure(app: App, target: str, settings: Settings, sample: Sample, seconds: 
         settings = _here(settings, broker.bootstrap_servers, Path(folder))
         clients = KafkaClients(settings.bootstrap_servers, options_from(settings, "kstream-plan"))
         _make_topics(topology, clients, settings)
-        _await_coordinators(topology, settings)
         found = []
         samples = [(bundle, sample.of(sources_of(bundle))) for bundle in apart(topology)]
         bundles = [(bundle, records) for bundle, records in samples if records is not None]
@@ -179,22 +174,6 @@ def _make_topics(topology: Topology, clients: KafkaClients, settings: Settings) 
         )
     finally:
         admin.close()
-
-
-def _await_coordinators(topology: Topology, settings: Settings) -> None:
-    """A new cluster makes the topic of offsets when the first group is asked for. Asked for committed offsets before
-    that is done, librdkafka 2.16 ends the process (rd_kafka_cgrp_op in a client that is no consumer)."""
-    options, deadline = options_from(settings, "kstream-plan"), time.monotonic() + COORDINATORS
-    for group in topology.groups:
-        while True:
-            try:  # by a client of its own: one that was refused once may wait for ever (librdkafka #5511)
-                ClusterInspector(settings.bootstrap_servers, options, 3.0).group_rights(
-                    consumer_group(topology.app, group)
-                )
-                break
-            except KafkaUnavailable:
-                if time.monotonic() > deadline:
-                    raise
 
 
 @contextmanager
