@@ -49,8 +49,8 @@ def take_offsets_along(
     for part in (part for group in groups for part in topology.of_group(group).parts):
         at = [TopicPartition(topic, number) for topic in part.topics for number in range(partitions[topic])]
         for other in dict.fromkeys((DEFAULT_GROUP, *topology.groups)):
-            if other != part.group and not _committed(admin, consumer_group(topology.app, part.group), at):
-                had = _committed(admin, consumer_group(topology.app, other), at)
+            if other != part.group and not committed(admin, consumer_group(topology.app, part.group), at):
+                had = committed(admin, consumer_group(topology.app, other), at)
                 reads_on = any(set(part.topics) & set(one.topics) for one in topology.of_group(other).parts)
                 if had and not (reads_on and not _has_worked(topology, part, partitions, admin)):
                     _take(topology.app, part, other, had, admin)
@@ -76,8 +76,13 @@ def _take(
     log.info("sub-topology %s goes on in consumer group %s where it was in %s", part.name, new, old)
 
 
-def _committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-    """Where the group committed anything."""
+def committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+    """Where the group committed anything.
+
+    Its members are asked for first: where the coordinator is not there yet, it refuses the question for offsets, and
+    librdkafka takes the refusal for a consumer's and ends the process (#5040, open).
+    """
+    _answer(lambda: admin.members(group))
     found = _answer(lambda: admin.committed(group, at))
     return {each: offset for each, offset in found.items() if offset is not None}
 

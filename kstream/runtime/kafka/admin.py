@@ -156,6 +156,9 @@ class KafkaAdmin:
             # open; seen when a broker was killed): the next question goes out through a new one.
             self._worn, self._client = False, make(AdminClient, self._config)
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
+        asked = self._client.list_consumer_group_offsets(
+            [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
+        )
 
         def found(answers: list[Any]) -> dict[TopicPartition, tuple[int, str] | None]:
             committed: dict[TopicPartition, tuple[int, str] | None] = {}
@@ -166,15 +169,7 @@ class KafkaAdmin:
                 committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
             return committed
 
-        def ask() -> Future[dict[TopicPartition, tuple[int, str] | None]]:
-            asked = self._client.list_consumer_group_offsets(
-                [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
-            )
-            return self._gather(list(asked.values()), found, f"committed offsets of group {group}")
-
-        # A coordinator that is not there yet, or no longer, refuses this question, and librdkafka takes the refusal for
-        # a consumer's and ends the process (#5040, open). Another question, which it has right, goes before it.
-        return _then(self.members(group), ask)
+        return self._gather(list(asked.values()), found, f"committed offsets of group {group}")
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
@@ -268,31 +263,6 @@ class KafkaAdmin:
 
 def _ready(topic: Any) -> bool:
     return topic.error is None and all(each.leader >= 0 and each.error is None for each in topic.partitions.values())
-
-
-def _then(first: Future[Any], ask: Callable[[], Future[T]]) -> Future[T]:
-    """The second question's answer, asked when the first has come; or the first one's error."""
-    result: Future[T] = Future()
-    result.set_running_or_notify_cancel()
-
-    def pass_on(answer: Future[T]) -> None:
-        error = answer.exception()
-        if error is None:
-            result.set_result(answer.result())
-        else:
-            result.set_exception(error)
-
-    def go_on(answer: Future[Any]) -> None:
-        error = answer.exception()
-        try:
-            if error is not None:
-                raise error
-            ask().add_done_callback(pass_on)
-        except BaseException as failed:
-            result.set_exception(failed)
-
-    first.add_done_callback(go_on)
-    return result
 
 
 def _done(value: T) -> Future[T]:

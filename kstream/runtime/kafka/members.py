@@ -115,9 +115,12 @@ def _remove(config: dict[str, Any], group: str, members: Sequence[str], deadline
         return frozenset(member for member, error in answers.items() if error is NoError)
 
 
+_VAGUE: Final = "socket disconnected"
+
+
 class _Words(logging.Handler):
     """kafka-python logs each step at INFO and what it gets over at ERROR: for kstream all of it is for debugging. The
-    first error is kept, for it says why there is no answer in the end: those after it are mostly "disconnected"."""
+    first error that says more than "disconnected" is kept: it says why there is no answer in the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +128,7 @@ class _Words(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.levelno >= logging.ERROR and not self.first:
+        if record.levelno >= logging.ERROR and (not self.first or _VAGUE in self.first):
             self.first = "; " + re.sub(r"^<.*>: ", "", text)
         logger.debug("kafka-python: %s", text)
 

@@ -28,17 +28,34 @@ class Release:
         return self.helm.run(*arguments, *there, values=values)
 
     def install(self, *values: Values) -> str:
-        """Install and wait until all is ready."""
+        """Install and wait until all is available."""
         given = merged(BASE, QUICK, *values)
-        return self.run("install", "air", str(CHART), "--wait", "--timeout", "90s", values=given)
+        said = self.run("install", "air", str(CHART), "--wait", "--timeout", "90s", values=given)
+        self.available()
+        return said
 
     def upgrade(self, *values: Values, wait: bool = True, more: tuple[str, ...] = ()) -> str:
         given = merged(BASE, QUICK, *values)
         waits = ("--wait", "--timeout", "90s") if wait else ()
-        return self.run("upgrade", "air", str(CHART), *waits, *more, values=given)
+        said = self.run("upgrade", "air", str(CHART), *waits, *more, values=given)
+        if wait:
+            self.available()
+        return said
 
     def rollback(self, revision: int, *more: str) -> str:
-        return self.run("rollback", "air", str(revision), "--wait", "--timeout", "90s", *more)
+        said = self.run("rollback", "air", str(revision), "--wait", "--timeout", "90s", *more)
+        self.available()
+        return said
+
+    def available(self) -> None:
+        """Wait until pods were ready for `minReadySeconds`. Helm's `--wait` ends before that, and Kubernetes takes pods
+        that are not available yet all at once in the next update."""
+
+        def is_so() -> bool:
+            sets = self.cluster.all("statefulset", self.namespace)
+            return all(one["status"].get("availableReplicas", 0) == one["spec"]["replicas"] for one in sets)
+
+        self.cluster.until(is_so, "pods do not get available")
 
     def statefulset(self, name: str = "") -> Object:
         return self.cluster.get("statefulset", name or self.name, self.namespace)
@@ -59,10 +76,10 @@ class Release:
         self.settled(replicas)
 
     def settled(self, replicas: int) -> None:
-        """Wait until so many pods are ready, and no others are left."""
+        """Wait until so many pods are available, and no others are left."""
 
         def is_so() -> bool:
             status = self.statefulset()["status"]
-            return (status.get("replicas", 0), status.get("readyReplicas", 0)) == (replicas, replicas)
+            return (status.get("replicas", 0), status.get("availableReplicas", 0)) == (replicas, replicas)
 
         self.cluster.until(is_so, f"{self.name} does not come to {replicas} pods")

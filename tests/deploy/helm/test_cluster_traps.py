@@ -77,6 +77,19 @@ def test_a_rollback_after_kubectl_scale(release: Release) -> None:
     release.settled(2)
 
 
+def test_an_update_ends_that_finds_a_pod_not_ready(release: Release) -> None:
+    """Kubernetes 1.37 replaces such a pod first. Made anew in the old revision it would be deleted at once, for ever:
+    so it is where the strategy has a type and no partition."""
+    release.install({"replicas": 3})
+    broken = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    patch = ("patch", "pod", f"{release.name}-0", "--subresource=status", "-p", yaml.safe_dump(broken))
+    release.cluster.kubectl("-n", release.namespace, *patch)
+    release.cluster.until(lambda: release.statefulset()["status"]["readyReplicas"] == 2, "the pod is still ready")
+    release.upgrade({"replicas": 3, "image": {"tag": "1.5.0"}})
+    release.settled(3)
+    assert release.images() == {"1.5.0"}
+
+
 # ---- claims
 
 

@@ -49,6 +49,7 @@ def test_with_a_claim_an_instance_is_its_pod(one_helm: Helm) -> None:
     assert env["KSTREAM_WEB_URL"] == "http://$(POD_NAME).air-kstream-pods.$(POD_NAMESPACE).svc:8010"
     mounts = {one["name"]: one["mountPath"] for one in container_of(workload)["volumeMounts"]}
     assert mounts == {"state": config_of(rendered)["KSTREAM_STATE_DIR"], "tmp": "/tmp"}
+    assert workload["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 0}  # no default: test_cluster_traps.py
 
 
 def test_without_a_claim_nobody_waits_for_a_pod_that_does_not_come_back(one_helm: Helm) -> None:
