@@ -36,8 +36,10 @@ def test_sigterm_drains_commits_and_leaves(scenario: Scenarios) -> None:
     session lasts, so that each worker gets what it had."""
     service = scenario(flush_interval=60, session_timeout=20)
     command = service.command(workers=2)
-    service.feed(PHASE)
     workers = workers_of(command, 2)
+    shared = "assigned 4 partitions, 4 tasks"
+    service.until(lambda: command.err.read_text().count(shared) >= 2, "both to have their share")
+    service.feed(PHASE)
     service.until(lambda: service.output.rows[f"{service.app}.counts"], "the first output")
     command.process.send_signal(signal.SIGTERM)
     assert command.wait() == 0

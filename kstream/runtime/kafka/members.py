@@ -79,7 +79,7 @@ def remove_members(
     if not outcome:
         raise _failed(f"no answer from {servers} within {timeout:g} s{_words.first}")
     if isinstance(outcome[0], Exception):
-        raise _failed(_text(outcome[0])) from outcome[0]
+        raise _failed(_text(outcome[0]) + _words.first) from outcome[0]
     return outcome[0]
 
 
