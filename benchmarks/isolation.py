@@ -26,6 +26,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.data import delete_topics
 from benchmarks.isolation_service import PARTITIONS, make_app
+from benchmarks.report import table
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
 from kstream.runtime.child import options_from
@@ -164,6 +165,10 @@ class Run:
 
 def markdown(found: dict[str, list[Figures]], facts: dict[str, str], repetitions: int, seconds: float) -> str:
     middle = {case: Figures(*map(median, zip(*runs, strict=True))) for case, runs in found.items()}
+    rows = [
+        (CASES[case], *(f"{each * 1000:,.0f} ms" for each in one[:2]), *(f"{each:,.0f}" for each in one[2:]))
+        for case, one in middle.items()
+    ]
     lines = [
         "# What a CPU-bound agent does to a critical one",
         "",
@@ -171,19 +176,11 @@ def markdown(found: dict[str, list[Figures]], facts: dict[str, str], repetitions
         "answers 200 requests a second; latency is from the request to its committed answer (`commit_interval` 0.2 s). "
         "Two worker processes each time, on the machine below.",
         "",
-        "| | latency p50 | p99 | answers/s | heavy records/s |",
-        "|---|---:|---:|---:|---:|",
-        *(
-            f"| {CASES[case]} | {one.p50 * 1000:,.0f} ms | {one.p99 * 1000:,.0f} ms | {one.answers:,.0f} "
-            f"| {one.heavy:,.0f} |"
-            for case, one in middle.items()
-        ),
+        *table(("", "latency p50", "p99", "answers/s", "heavy records/s"), rows, "lrrrr"),
         "",
         "## The machine",
         "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
+        *table(("", ""), facts.items(), "ll"),
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from rich.table import Table
@@ -72,19 +73,19 @@ def markdown(rows: list[Row], sizes: Sizes, facts: dict[str, str], repetitions: 
         f"{sizes.memory_from:,} and after {long.records:,} records over {long.keys:,} keys. {repetitions} repetitions "
         "(memory: one run).",
         "",
-        *_table(HEAD, [cells(row) for row in rows], "lrrrll"),
+        *table(HEAD, [cells(row) for row in rows], "lrrrll"),
         "",
         HOW,
         "## The machine",
         "",
-        *_table(("", ""), list(facts.items()), "ll"),
+        *table(("", ""), list(facts.items()), "ll"),
         "",
         "## Each repetition",
         "",
         "Processor time is of the whole process, librdkafka's threads included, in microseconds a record: it depends "
         "less on what else the machine does.",
         "",
-        *_table(
+        *table(
             (
                 "case",
                 "ratios",
@@ -123,6 +124,7 @@ def _details(row: Row) -> tuple[str, ...]:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], align: str) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
+    """The lines of a Markdown table; `align` has a letter for each column, "r" for numbers."""
     rules = ["---:" if one == "r" else "---" for one in align]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, tuple(rules), *rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, rules, *rows)]

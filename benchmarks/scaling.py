@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +29,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.data import delete_topics
+from benchmarks.report import table
 from benchmarks.scaling_service import KINDS, PARTITIONS
 from benchmarks.scaling_watch import Stall, Watch
 from kstream.config import Settings
@@ -228,10 +229,6 @@ def _cells(found: list[list[Stall]], concerned: bool) -> tuple[str, str]:
 
 
 def markdown(measured: Measured, facts: dict[str, str], repetitions: int) -> str:
-    def table(head: Sequence[str], lines: Iterable[Sequence[str]], align: str) -> list[str]:
-        rules = ["---:" if one == "r" else "---" for one in align]
-        return ["| " + " | ".join(cells) + " |" for cells in (head, rules, *lines)]
-
     each = [
         (EVENTS[event], kind, *("; ".join(_each(found, concerned)) for concerned in (True, False)))
         for (event, kind), found in measured.items()

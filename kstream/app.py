@@ -247,7 +247,7 @@ class App:
         topology = self.topology()
         groups = self._groups(settings, topology)
         least, most = settings.worker_range or (self._count(settings, groups),) * 2
-        with self._prepared(settings) as (instance, partitions):
+        with self._prepared(settings, topology, groups) as (instance, partitions):
             for group in groups:
                 if most > (useful := useful_workers(topology, partitions, group)):
                     log.warning(
@@ -266,7 +266,9 @@ class App:
                     supervisor.kill()
 
     @contextmanager
-    def _prepared(self, settings: Settings) -> Iterator[tuple[str, dict[str, int]]]:
+    def _prepared(
+        self, settings: Settings, topology: Topology, groups: tuple[str, ...]
+    ) -> Iterator[tuple[str, dict[str, int]]]:
         """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
         from kstream.observe import logs
         from kstream.runtime.child import options_from
@@ -275,14 +277,13 @@ class App:
         from kstream.runtime.prepare import prepare_topics
         from kstream.runtime.regroup import take_offsets_along
 
-        topology = self.topology()
         held = claim(Path(settings.state_dir), self.name, settings.instance)
         logs.bind(instance=held.name)
         try:
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:
                 partitions = prepare_topics(topology, admin, settings)
-                take_offsets_along(topology, self._groups(settings, topology), partitions, admin)
+                take_offsets_along(topology, groups, partitions, admin)
             finally:
                 admin.close()
             yield held.name, partitions
@@ -296,12 +297,13 @@ class App:
         from kstream.runtime.child import fenced, make_worker
         from kstream.runtime.naming import Identity
 
-        groups = self._groups(settings, self.topology())
+        topology = self.topology()
+        groups = self._groups(settings, topology)
         if len(groups) > 1:
             raise ConfigError(
                 f"workers=0 runs one isolation group, the app has {', '.join(groups)}: choose with --group"
             )
-        with self._prepared(settings) as (instance, partitions):
+        with self._prepared(settings, topology, groups) as (instance, partitions):
             identity = Identity(self.name, instance, 0, groups[0])
             worker = make_worker(self, identity, settings, partitions, raise_failures=True)
             before = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import replace
@@ -17,17 +17,16 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
-from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
+from kstream.errors import KafkaUnavailable, KStreamError, TopicError
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.announce import read_instances
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.naming import consumer_group
+from kstream.runtime.regroup import answer
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, TopicPartition
 
 TIMEOUT: Final = 15.0
-RETRY_SECONDS: Final = 0.05
-"""Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
 
 
 class PartitionLag(msgspec.Struct):
@@ -113,7 +112,7 @@ def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) ->
         )
     at = [TopicPartition(name, number) for name in inputs for number in range(topics[name].partitions)]
     starts, ends = admin.start_offsets(at), admin.end_offsets(at)
-    committed = _committed(admin, group, at)
+    committed = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
     try:
         first, last = starts.result(TIMEOUT), ends.result(TIMEOUT)
     except FutureTimeout:
@@ -130,20 +129,6 @@ def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) ->
         lag = max(last[one] - begin, 0)
         rows.append(PartitionLag(one.topic, one.partition, inputs[one.topic], offset, last[one], lag, group=group))
     return rows
-
-
-def _committed(
-    admin: AdminClient, group: str, at: Sequence[TopicPartition]
-) -> Mapping[TopicPartition, tuple[int, str] | None]:
-    """Asked again while a transaction is pending on them, as one is now and then in an app that runs."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            return admin.committed(group, at).result(TIMEOUT)
-        except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
-            if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"the committed offsets of group {group} cannot be read: {error}") from error
-        time.sleep(RETRY_SECONDS)
 
 
 _ONE_RECORD: Final = {

@@ -58,7 +58,7 @@ class Settings:
     )
     groups: str = _setting(
         "",
-        kinds.names(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", "a list of isolation groups with commas"),
+        kinds.names(kinds.GROUP_NAME, "a list of isolation groups with commas"),
         "Isolation groups that this instance runs; empty: all of the app's.",
     )
     on_stop: Literal["auto", "leave", "stay"] = _setting(

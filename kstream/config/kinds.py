@@ -64,6 +64,9 @@ OURS: Final = {
 }
 
 
+GROUP_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
+"""An isolation group's: fit for consumer groups, folders and Kubernetes' names."""
+
 CLIENTS: Final = ("consumer", "producer", "admin")
 
 

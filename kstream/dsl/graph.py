@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from kstream.config.kinds import GROUP_NAME
 from kstream.errors import TopologyError
 from kstream.specs.topic import Topic
 from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode
-
-GROUP_NAME = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
-"""Fit for consumer groups, folders and Kubernetes' names."""
 
 
 class Graph:

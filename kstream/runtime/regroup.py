@@ -25,7 +25,8 @@ T = TypeVar("T")
 Offsets = dict[TopicPartition, tuple[int, str] | None]
 
 TIMEOUT: Final = 15.0
-RETRY_SECONDS: Final = 0.1
+RETRY_SECONDS: Final = 0.05
+"""Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
 
 
 class GroupAdmin(Protocol):
@@ -48,31 +49,34 @@ def take_offsets_along(
     """
     for part in (part for group in groups for part in topology.of_group(group).parts):
         at = [TopicPartition(topic, number) for topic in part.topics for number in range(partitions[topic])]
-        for other in dict.fromkeys((DEFAULT_GROUP, *topology.groups)):
-            if other != part.group and not committed(admin, consumer_group(topology.app, part.group), at):
-                had = committed(admin, consumer_group(topology.app, other), at)
-                reads_on = any(set(part.topics) & set(one.topics) for one in topology.of_group(other).parts)
-                if had and not (reads_on and not _has_worked(topology, part, partitions, admin)):
-                    _take(topology.app, part, other, had, admin)
+        others = [group for group in dict.fromkeys((DEFAULT_GROUP, *topology.groups)) if group != part.group]
+        if not others or committed(admin, consumer_group(topology.app, part.group), at):
+            continue
+        for other in others:
+            had = committed(admin, consumer_group(topology.app, other), at)
+            reads_on = any(set(part.topics) & set(one.topics) for one in topology.of_group(other).parts)
+            if had and (not reads_on or _has_worked(topology, part, partitions, admin)):
+                _take(topology.app, part, other, had, admin)
+                break
 
 
 def _has_worked(topology: Topology, part: SubTopology, partitions: Mapping[str, int], admin: GroupAdmin) -> bool:
     own = [topology.changelog(store) for store in part.stores]
     own += [topic.name for topic in part.sinks if topic.internal]
     at = [TopicPartition(topic, number) for topic in own for number in range(partitions[topic])]
-    return any(_answer(lambda: admin.end_offsets(at)).values())
+    return any(answer(lambda: admin.end_offsets(at), "the ends of changelogs").values())
 
 
 def _take(
     app: str, part: SubTopology, other: str, offsets: Mapping[TopicPartition, tuple[int, str]], admin: GroupAdmin
 ) -> None:
     old, new = consumer_group(app, other), consumer_group(app, part.group)
-    if _answer(lambda: admin.members(old)) > 0:
+    if answer(lambda: admin.members(old), f"the members of group {old}") > 0:
         raise ConfigError(
             f"sub-topology {part.name} was in consumer group {old}, which still has members: stop all instances that "
             f"run it there (their sessions must be over too), then start this again: it goes on in group {new}"
         )
-    _answer(lambda: admin.set_committed(new, offsets))
+    answer(lambda: admin.set_committed(new, offsets), f"whether group {new} has its new offsets")
     log.info("sub-topology %s goes on in consumer group %s where it was in %s", part.name, new, old)
 
 
@@ -82,19 +86,23 @@ def committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> di
     Its members are asked for first: where the coordinator is not there yet, it refuses the question for offsets, and
     librdkafka takes the refusal for a consumer's and ends the process (#5040, open).
     """
-    _answer(lambda: admin.members(group))
-    found = _answer(lambda: admin.committed(group, at))
+    answer(lambda: admin.members(group), f"the members of group {group}")
+    found = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
     return {each: offset for each, offset in found.items() if offset is not None}
 
 
-def _answer(ask: Callable[[], Future[T]]) -> T:
-    """Asked again while a transaction is pending, whose owner may have been killed a moment ago, and while the
-    coordinator is not there yet, as on a new cluster."""
+def answer(ask: Callable[[], Future[T]], what: str) -> T:
+    """Asked again while a transaction is pending, as one is now and then in an app that runs, and while the coordinator
+    is not there yet, as on a new cluster.
+
+    Raises:
+        KafkaUnavailable: `what` was not to be had in time.
+    """
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             return ask().result(TIMEOUT)
         except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
             if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"committed offsets cannot be told: {error}") from error
+                raise KafkaUnavailable(f"{what} cannot be read: {error}") from error
         time.sleep(RETRY_SECONDS)

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +18,7 @@ import pytest
 from playwright.sync_api import expect
 
 from support.page import Page
-from support.running import until
+from support.running import free_port, until
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()
@@ -27,11 +26,6 @@ STAYS = ("kstream broker", "kstream run", "python feed.py")
 """What goes on until Ctrl-C."""
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Walk:

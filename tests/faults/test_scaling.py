@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from support.running import Instance, until
+from support.running import Instance, free_port, until
 from support.scenario import Scenario, Scenarios
 
 PHASE = 600
@@ -132,11 +131,6 @@ def metric(port: int, series: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith(series)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def test_they_follow_the_load(scenario: Scenarios) -> None:

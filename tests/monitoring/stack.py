@@ -11,7 +11,6 @@ Targets are scraped once a second, and every wait is shortened (shortened.py).
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import yaml
 
 from monitoring.shortened import MONITORING, write_shortened
+from support.running import free_port
 from support.tools import tool
 
 T = TypeVar("T")
@@ -245,13 +245,6 @@ def dashboard_expressions(app: str = ".*", instance: str = ".*", window: str = "
                 text = text.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
             found.append(Expression(panel["title"], text))
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _until(condition: Callable[[], T], seconds: float, what: Callable[[], str]) -> T:
