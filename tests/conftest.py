@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +13,24 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("ci", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+SAID_LINES = 60
+"""Of each command, in the report of a test that failed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows what the commands it ran said: a failure under load may not come again."""
+    report = yield
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.when == "call" and report.failed and directory is not None:
+        for said in sorted(Path(directory).rglob("err")):
+            lines = said.read_text(errors="replace").splitlines()
+            report.sections.append((f"the end of {said.relative_to(directory)}", "\n".join(lines[-SAID_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")
