@@ -30,7 +30,7 @@ class Client:
     def ask(
         self, path: str, method: str = "GET", body: Any = None, token: str | None = TOKEN, **headers: str
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             given.setdefault("Authorization", f"Bearer {token}")

@@ -184,10 +184,10 @@ def test_a_defect_is_one_line_for_the_client_and_a_trace_in_the_log(
     observed.broken = True
     with caplog.at_level(logging.ERROR):
         answer = client.ask("/api/status")
+        until(lambda: "the observer is broken" in caplog.text, "the trace, which follows the answer")
     assert (answer.status, answer.json) == (
         500,
         {"error": "/api/status failed with RuntimeError; the log has the trace"},
     )
-    until(lambda: "the observer is broken" in caplog.text, "the trace, which follows the answer")
     observed.broken = False
     assert client.ask("/api/status").status == 200

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import threading
-import time
 import urllib.request
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from support.observed import FakeObserved
 
 
 def live(server: WebServer) -> int:
-    with urllib.request.urlopen(f"{server.url}/live", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.url}/live", timeout=60) as answer:
         return int(answer.status)
 
 
@@ -77,10 +75,9 @@ def test_the_port_is_free_again_after_a_stop_and_stop_may_come_twice(observed: F
 def test_a_stop_right_after_the_start(observed: FakeObserved) -> None:
     server = WebServer(observed, "t", "127.0.0.1", 0)
     server.start()
-    before = time.monotonic()
     server.stop()
-    assert time.monotonic() - before < 2
-    assert "web" not in [thread.name for thread in threading.enumerate()]
+    server._thread.join(60)  # `stop` waits 2.5 s, a busy machine may need more; a stop that was lost would never come
+    assert not server._thread.is_alive()
 
 
 def test_signals_stay_as_they_were_and_nothing_is_logged(
@@ -88,15 +85,16 @@ def test_signals_stay_as_they_were_and_nothing_is_logged(
 ) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = list(logging.getLogger().handlers)
-    with caplog.at_level(logging.DEBUG):
-        logging.getLogger("asyncio").setLevel(logging.WARNING)
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.WARNING, "asyncio"):
         server = WebServer(observed, "t", "127.0.0.1", 0)
         server.start()
         assert live(server) == 200
         assert {number: signal.getsignal(number) for number in before} == before
         server.stop()
     assert logging.getLogger().handlers == handlers
-    assert caplog.text == ""
+    # threads of other tests, and what the garbage collector ends of theirs, may log at any time
+    ours = [one for one in caplog.records if one.thread == server._thread.ident or one.name.startswith("kstream.web")]
+    assert [one.getMessage() for one in ours] == []
     assert capfd.readouterr() == ("", "")
 
 

@@ -49,10 +49,14 @@ def test_instances_that_start_together_agree(tmp_path: Path) -> None:
     children = []
     for number in range(8):
         if (child := os.fork()) == 0:
-            os.close(go)
-            os.read(wait, 1)  # until the parent closes its end
-            (out / str(number)).write_text(token_for(None, tmp_path / "state"))
-            os._exit(0)
+            status = 1
+            try:
+                os.close(go)
+                os.read(wait, 1)  # until the parent closes its end
+                (out / str(number)).write_text(token_for(None, tmp_path / "state"))
+                status = 0
+            finally:
+                os._exit(status)  # or a second pytest would go on from here
         children.append(child)
     os.close(go)
     os.close(wait)
