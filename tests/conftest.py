@@ -59,7 +59,7 @@ def bootstrap_servers() -> Iterator[str]:
     else:
         from kstream.devbroker import DevBroker
 
-        with DevBroker() as broker:
+        with DevBroker(start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
 
 
