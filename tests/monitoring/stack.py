@@ -11,6 +11,7 @@ Targets are scraped once a second, and every wait is shortened (shortened.py).
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -26,7 +27,6 @@ from typing import Any, NamedTuple, Self, TypeVar
 import yaml
 
 from monitoring.shortened import MONITORING, write_shortened
-from support.running import free_port
 from support.tools import tool
 
 T = TypeVar("T")
@@ -67,7 +67,8 @@ class Stack:
         self._directory = directory
         self._webhook = Webhook()
         self._processes: list[Process] = []
-        manager, prometheus = free_port(), free_port()
+        self._ports = [held_port(), held_port()]
+        manager, prometheus = (int(port.getsockname()[1]) for port in self._ports)
         self.url = f"http://127.0.0.1:{prometheus}"
         configuration, manager_configuration = write_shortened(
             directory / "monitoring", f"127.0.0.1:{manager}", self._webhook.url
@@ -108,6 +109,8 @@ class Stack:
         for process in reversed(self._processes):
             process.stop()
         self._webhook.stop()
+        for port in self._ports:
+            port.close()
 
     def set_targets(self, targets: Iterable[str]) -> None:
         """Scrapes these from now on; Prometheus notices by itself."""
@@ -127,21 +130,31 @@ class Stack:
             return [Sample({}, float(result["result"][1]))]
         return [Sample(one["metric"], float(one["value"][1])) for one in result["result"]]
 
-    def wait_for_data(self, expression: str, seconds: float = 20.0) -> list[Sample]:
+    def wait_for_data(self, expression: str, seconds: float = 60.0) -> list[Sample]:
         """Asks until there is an answer that is not empty."""
         return _until(lambda: self.query(expression), seconds, lambda: f"data for {expression}")
 
-    def wait_for_alert(self, name: str, seconds: float = 30.0, status: str = "firing", **labels: str) -> Alert:
-        """Waits until the webhook was told of this alert, now or before, with at least these labels."""
+    def wait_for_alert(
+        self, name: str, seconds: float = 90.0, status: str = "firing", after: int = 0, **labels: str
+    ) -> Alert:
+        """Waits until the webhook was told of this alert, now or before, with at least these labels.
+
+        Args:
+            after: how many of `alerts` are too old to count.
+        """
 
         def found() -> list[Alert]:
             return [
                 alert
-                for alert in self.alerts
+                for alert in self.alerts[after:]
                 if (alert.name, alert.status) == (name, status) and labels.items() <= alert.labels.items()
             ]
 
         return _until(found, seconds, lambda: f"{name} ({status}) at the webhook; {self._told()}")[-1]
+
+    def answered_always(self, target: str) -> bool:
+        """Whether no scrape of a target has failed: where a busy machine missed one, JobDown is no false alarm."""
+        return not self.query(f'min_over_time(up{{instance="{target}"}}[1h]) == 0')
 
     @property
     def alerts(self) -> list[Alert]:
@@ -155,7 +168,7 @@ class Stack:
     def _get(self, what: str, **parameters: str) -> Any:
         try:
             with urllib.request.urlopen(
-                f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}", timeout=10
+                f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}", timeout=60
             ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refused:
@@ -172,7 +185,7 @@ class Process:
                 command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def wait_until_ready(self, url: str, seconds: float = 30.0) -> None:
+    def wait_until_ready(self, url: str, seconds: float = 90.0) -> None:
         def answers() -> bool:
             assert self._process.poll() is None, f"it ended: {self._log.read_text()[-2000:]}"
             try:
@@ -221,6 +234,14 @@ class Webhook:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def held_port() -> socket.socket:
+    """A port that nobody is given by chance; Go's programs, which ask for it by its number, may listen on it."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def dashboard_expressions(app: str = ".*", instance: str = ".*", window: str = "10s") -> list[Expression]:

@@ -14,6 +14,8 @@ import yaml
 from monitoring.expressions import problems
 from support.tools import tool
 
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "rules/kstream.yml"
@@ -32,7 +34,7 @@ each_alert = pytest.mark.parametrize("name", ALERTS)
 
 def run(*command: object, cwd: Path = ROOT) -> str:
     """What a tool prints; fails with it when the tool does."""
-    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

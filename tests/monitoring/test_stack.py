@@ -18,6 +18,8 @@ import yaml
 from monitoring.shortened import MONITORING, shortened_rules, shorter, write_shortened
 from monitoring.stack import Stack
 
+pytestmark = pytest.mark.timeout(400)
+
 BUILD = 'kstream_build_info{app="clicks",name="a",version="0.1.0"} 1\n'
 
 
@@ -69,20 +71,20 @@ def test_targets_that_die_or_vanish_reach_the_webhook_and_so_does_their_return(s
     leaves = serve(lambda: BUILD.replace("clicks", "orders"))
     with Stack([lives.address, dies.address, leaves.address], tmp_path) as stack:
         stack.wait_for_data("count(kstream_build_info) == 3")
-        assert [sample.value for sample in stack.query('up{job="kstream"}')] == [1, 1, 1]
-        assert stack.alerts == []
+        stack.wait_for_data('count(up{job="kstream"} == 1) == 3')
+        told = stack.alerts
+        assert told == [] or not all(stack.answered_always(one.address) for one in (lives, dies, leaves))
 
         dies.kill()
-        alert = stack.wait_for_alert("JobDown", severity="critical", instance=dies.address)
+        alert = stack.wait_for_alert("JobDown", after=len(told), severity="critical", instance=dies.address)
         assert alert.annotations["runbook_url"].endswith("docs/runbook.md#jobdown")
 
         stack.set_targets([lives.address])  # clicks was scaled in and goes on elsewhere, orders is gone
         stack.wait_for_alert("JobDown", status="resolved", instance=dies.address)
         alert = stack.wait_for_alert("JobDown", app="orders")
         assert alert.annotations["summary"] == "no instance of orders is left"
-        assert not [
-            one for one in stack.alerts if lives.address in one.labels.values() or "clicks" in one.labels.values()
-        ]
+        false = [one for one in stack.alerts if {lives.address, "clicks"} & set(one.labels.values())]
+        assert false == [] or not stack.answered_always(lives.address)
 
 
 def test_growing_backpressure_reaches_the_webhook(serve: Serve, tmp_path: Path) -> None:
@@ -95,11 +97,14 @@ def test_growing_backpressure_reaches_the_webhook(serve: Serve, tmp_path: Path) 
             for worker, share in enumerate((0.9, 0.2))
         )
 
-    with Stack([serve(metrics).address], tmp_path) as stack:
-        alert = stack.wait_for_alert("HighBackpressure", seconds=60)
+    target = serve(metrics)
+    with Stack([target.address], tmp_path) as stack:
+        alert = stack.wait_for_alert("HighBackpressure")
         assert (alert.labels["worker"], alert.labels["severity"]) == ("0", "warning")
-        assert {one.name for one in stack.alerts} == {"HighBackpressure"}
-        assert {one.labels["worker"] for one in stack.alerts} == {"0"}
+        told = stack.alerts
+        if not stack.answered_always(target.address):
+            told = [one for one in told if one.name != "JobDown"]
+        assert {(one.name, one.labels["worker"]) for one in told} == {("HighBackpressure", "0")}
 
 
 def test_an_expression_that_prometheus_refuses_is_told(tmp_path: Path) -> None:

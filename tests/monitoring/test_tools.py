@@ -19,7 +19,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     shell = shutil.which("sh")
     assert shell is not None
     return subprocess.run(
-        [shell, SCRIPT], env={"PATH": str(path)}, capture_output=True, text=True, timeout=30, check=False
+        [shell, SCRIPT], env={"PATH": str(path)}, capture_output=True, text=True, timeout=110, check=False
     )
 
 
