@@ -21,6 +21,7 @@ import pytest
 from kstream.devbroker import DevBroker, guard, jars, java, server, wire
 from kstream.devbroker.broker import last_words
 from kstream.errors import BrokerError
+from support.running import kill, until
 
 CONTENT = b"the bytes of a jar" * 10_000
 JAR = jars.Jar("org.example", "thing", "1.0", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -128,7 +129,7 @@ def test_a_jar_that_the_repository_does_not_have(tmp_path: Path) -> None:
 
 def test_no_network_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BrokerError) as caught:
-        jars.fetch([JAR], tmp_path, f"http://127.0.0.1:{server.free_port()}")
+        jars.fetch([JAR], tmp_path, "http://127.0.0.1:1")  # nobody ever listens there
     assert "check the network" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -291,9 +292,9 @@ def test_a_broker_is_ready_when_it_lists_itself(listed: bool) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        thread = threading.Thread(target=answer, args=(listening,))
+        thread = threading.Thread(target=answer, args=(listening,), daemon=True)
         thread.start()
-        assert wire.cluster_of(port) == ("cluster" if listed else None)
+        assert wire.cluster_of(port, timeout=60) == ("cluster" if listed else None)
         thread.join()
     assert wire.cluster_of(port) is None  # nobody listens any more
 
@@ -312,19 +313,19 @@ def start_guard(*command: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize(("order", "sign"), [(b"T", signal.SIGTERM), (b"K", signal.SIGKILL)])
 def test_the_guard_ends_its_child_when_told(order: bytes, sign: signal.Signals) -> None:
-    with start_guard("sleep", "60") as process:
+    with start_guard("sleep", "600") as process:
         assert process.stdin and process.stdout
         child = int(process.stdout.readline())
         os.kill(child, 0)
         process.stdin.write(order)
-        assert process.wait(10) == 128 + sign
+        assert process.wait(60) == 128 + sign
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 
 
 def test_the_guard_ends_with_its_childs_status() -> None:
     with start_guard("sh", "-c", "exit 7") as process:
-        assert process.wait(10) == 7
+        assert process.wait(60) == 7
 
 
 def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
@@ -336,13 +337,13 @@ def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
         guards = []
         def start():
             guards.append(subprocess.Popen(
-                [sys.executable, "-I", "-S", {guard.__file__!r}, str(os.getpid()), {str(scratch)!r}, "sleep", "60"],
+                [sys.executable, "-I", "-S", {guard.__file__!r}, str(os.getpid()), {str(scratch)!r}, "sleep", "600"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         thread = threading.Thread(target=start); thread.start(); thread.join()
         if (holder := os.fork()) == 0:
-            os.close(1); time.sleep(60); os._exit(0)
+            os.close(1); time.sleep(600); os._exit(0)
         print(guards[0].stdout.readline().decode().strip(), guards[0].pid, holder, flush=True)
-        time.sleep(60)
+        time.sleep(600)
     """)
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -350,22 +351,22 @@ def test_the_child_ends_when_the_parent_is_killed(tmp_path: Path) -> None:
         try:
             os.kill(child, 0)
             process.kill()
-            process.wait(10)
+            process.wait(60)
             await_end(child)
             await_end(guardian)
             assert not scratch.exists()
         finally:
-            os.kill(holder, signal.SIGKILL)
+            for pid in (holder, child):
+                kill(pid)
 
 
-def await_end(pid: int, timeout: float = 15.0) -> None:
+def await_end(pid: int) -> None:
     """Returns when there is no such process, or only its corpse."""
-    pause = threading.Event()
-    for _ in range(int(timeout / 0.02)):
+
+    def ended() -> bool:
         state = subprocess.run(
             ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
         ).stdout
-        if not state.strip() or state.startswith("Z"):
-            return
-        pause.wait(0.02)
-    raise AssertionError(f"process {pid} still runs")
+        return not state.strip() or state.startswith("Z")
+
+    until(ended, f"process {pid} to end", 60)

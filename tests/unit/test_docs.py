@@ -80,6 +80,7 @@ def test_python_blocks_run_and_their_apps_build(page: Path, tmp_path: Path, monk
         else:
             padded = "\n" * (block.line - 1) + block.text  # so that errors name the page's own line
             exec(compile(padded, str(page), "exec"), program.__dict__)
+    importlib.invalidate_caches()  # files written within one tick of the file system's clock may not be seen
     try:
         modules += [importlib.import_module(name) for name in files]
         for module in modules:
