@@ -15,7 +15,7 @@ import pytest
 
 from kstream.devbroker import DevBroker
 from kstream.devbroker.server import free_port
-from kstream.errors import AbortRequired, LeavingFailed
+from kstream.errors import AbortRequired, KafkaUnavailable, LeavingFailed
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka.members import remove_members
 from kstream.types import TopicPartition
@@ -23,20 +23,24 @@ from support.kafka import create, read, write
 from support.running import until
 
 PARTITIONS = 2
-SESSION = 10.0
+SESSION = 60.0
 SOON = SESSION / 2
 """Seconds in which partitions have found their new owner: long before the session ends. It takes 0.5 s (1.3 s with the
-import of kafka-python), on a busy machine several times as long."""
+import of kafka-python), on a busy machine many times as long."""
+SHORT_SESSION = 8.0
+"""Where its end is waited for."""
+PATIENCE = 60.0
+"""Seconds for a request, where how long it takes is not the point."""
 
 
 class Copier:
     """A static member that copies `topic` to `topic`-out, exactly once, a transaction a poll."""
 
-    def __init__(self, servers: str, topic: str, member: str) -> None:
+    def __init__(self, servers: str, topic: str, member: str, session: float = SESSION) -> None:
         self.group, self.member, self.out = topic, member, f"{topic}-out"
-        clients = KafkaClients(servers, KafkaOptions(session_timeout=SESSION))
+        clients = KafkaClients(servers, KafkaOptions(session_timeout=session, transaction_timeout=PATIENCE))
         self._admin, self._producer = clients.admin(), clients.producer(member)
-        self._producer.init_transactions(20)
+        self._producer.init_transactions(PATIENCE)
         self._consumer = clients.consumer(topic, member)
         self.owned: set[TopicPartition] = set()
         self.assignments = 0
@@ -48,12 +52,13 @@ class Copier:
         return self._committed(partitions)
 
     def _committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                found = self._admin.committed(self.group, partitions).result(20)
+                found = self._admin.committed(self.group, partitions).result(PATIENCE)
                 break
-            except AbortRequired:  # the markers of the last transaction are under way
-                continue
+            except (AbortRequired, KafkaUnavailable):  # the markers of the last transaction are under way
+                assert time.monotonic() < deadline
         return {at: entry[0] if entry else 0 for at, entry in found.items()}
 
     def revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -76,9 +81,9 @@ class Copier:
         try:
             ends = {fetch.at: fetch.last_offset + 1 for fetch in fetches}
             self._producer.send_offsets(ends, {}, self._consumer.group_metadata())
-            self._producer.commit(20)
+            self._producer.commit(PATIENCE)
         except AbortRequired:
-            self._producer.abort(20)
+            self._producer.abort(PATIENCE)
             if self.owned:
                 self._consumer.seek(self._committed(list(self.owned)))
 
@@ -88,7 +93,7 @@ class Copier:
         self._admin.close()
 
 
-Join = Callable[[str], Copier]
+Join = Callable[..., Copier]
 
 
 @pytest.fixture
@@ -103,8 +108,8 @@ def topic(bootstrap_servers: str) -> str:
 def join(bootstrap_servers: str, topic: str) -> Iterator[Join]:
     made: list[Copier] = []
 
-    def make(member: str) -> Copier:
-        made.append(Copier(bootstrap_servers, topic, f"{topic}-{member}"))
+    def make(member: str, session: float = SESSION) -> Copier:
+        made.append(Copier(bootstrap_servers, topic, f"{topic}-{member}", session))
         return made[-1]
 
     yield make
@@ -114,12 +119,14 @@ def join(bootstrap_servers: str, topic: str) -> Iterator[Join]:
 
 @pytest.fixture
 def said() -> Iterator[list[str]]:
-    """What came to the root logger from INFO up. (caplog also hears loggers that do not propagate.)"""
+    """What came to the root logger from INFO up of kafka-python and of what calls it. (caplog also hears loggers that
+    do not propagate.) librdkafka may have its own to tell, in the tests before too."""
     lines: list[str] = []
 
     class Listening(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
+            if record.name.split(".")[0] == "kafka" or "kafka-python" in record.getMessage():
+                lines.append(record.getMessage())
 
     handler, root = Listening(logging.INFO), logging.getLogger()
     level = root.level
@@ -130,7 +137,7 @@ def said() -> Iterator[list[str]]:
     root.removeHandler(handler)
 
 
-def seconds_until(condition: Callable[[], object], what: str, *members: Copier, seconds: float = 20.0) -> float:
+def seconds_until(condition: Callable[[], object], what: str, *members: Copier, seconds: float = PATIENCE) -> float:
     began = time.monotonic()
     until(condition, what, seconds, each=lambda: [one.step() for one in members])
     return time.monotonic() - began
@@ -140,8 +147,8 @@ def shared(*members: Copier) -> bool:
     return all(len(one.owned) == PARTITIONS // len(members) for one in members)
 
 
-def both_in(join: Join) -> tuple[Copier, Copier]:
-    a, b = join("a"), join("b")
+def both_in(join: Join, session: float = SESSION) -> tuple[Copier, Copier]:
+    a, b = join("a", session), join("b", session)
     seconds_until(lambda: shared(a, b), "a partition each", a, b)
     return a, b
 
@@ -166,9 +173,9 @@ def feed(servers: str, topic: str, first: int, last: int) -> None:
 
 def test_without_removal_the_partition_rests_until_the_session_ends(join: Join) -> None:
     """What librdkafka does, and why there is this module. When this fails, it has learned to leave."""
-    a, b = both_in(join)
+    a, b = both_in(join, SHORT_SESSION)
     a.close()
-    assert seconds_until(lambda: shared(b), "the other's partition", b) > SESSION / 2
+    assert seconds_until(lambda: shared(b), "the other's partition", b) > SHORT_SESSION / 2
 
 
 def test_with_removal_the_other_member_has_the_partition_soon(
@@ -176,7 +183,7 @@ def test_with_removal_the_other_member_has_the_partition_soon(
 ) -> None:
     a, b = both_in(join)
     a.close()
-    assert remove_members(bootstrap_servers, {}, topic, [a.member], 10) == {a.member}
+    assert remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE) == {a.member}
     assert seconds_until(lambda: shared(b), "the other's partition", b) < SOON
     assert said == []
 
@@ -190,7 +197,7 @@ def test_the_same_member_may_come_back_at_once(bootstrap_servers: str, topic: st
         feed(bootstrap_servers, topic, fed, fed + 60)
         a.step()
         a.close()
-        remove_members(bootstrap_servers, {}, topic, [a.member], 10)
+        remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
         feed(bootstrap_servers, topic, fed + 60, fed + 120)
         fed += 120
         a = join("a")
@@ -202,7 +209,7 @@ def test_back_before_the_others_have_noticed(bootstrap_servers: str, topic: str,
     """The removal begins a rebalance; the same id joins while it goes on."""
     a, b = both_in(join)
     a.close()
-    remove_members(bootstrap_servers, {}, topic, [a.member], 10)
+    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
     a = join("a")
     a.step()
     assert seconds_until(lambda: shared(a, b), "a partition each", a, b) < SOON
@@ -217,9 +224,9 @@ def test_several_leave_in_one_request_and_unknown_ones_are_passed_over(
     a.close()
     b.close()
     left = [a.member, b.member, "never-was"]
-    assert remove_members(bootstrap_servers, {}, topic, left, 10) == {a.member, b.member}
-    assert remove_members(bootstrap_servers, {}, topic, left, 10) == frozenset()
-    assert remove_members(bootstrap_servers, {}, f"{topic}-no-such-group", left, 10) == frozenset()
+    assert remove_members(bootstrap_servers, {}, topic, left, PATIENCE) == {a.member, b.member}
+    assert remove_members(bootstrap_servers, {}, topic, left, PATIENCE) == frozenset()
+    assert remove_members(bootstrap_servers, {}, f"{topic}-no-such-group", left, PATIENCE) == frozenset()
     assert remove_members("127.0.0.1:1", {}, topic, [], 10) == frozenset()  # nobody: nothing is asked
     c = join("c")
     assert seconds_until(lambda: shared(c), "both partitions", c) < SOON
@@ -231,7 +238,7 @@ def test_leaving_while_the_group_rebalances(bootstrap_servers: str, topic: str, 
     c = join("c")
     c.step()
     a.close()
-    remove_members(bootstrap_servers, {}, topic, [a.member], 10)
+    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
     assert seconds_until(lambda: shared(b, c), "a partition each", b, c) < SOON
     feed(bootstrap_servers, topic, 0, 100)
     copied_once(bootstrap_servers, topic, 100, b, c)
@@ -245,7 +252,7 @@ def test_one_that_still_runs_loses_its_partitions_joins_again_and_nothing_counts
     feed(bootstrap_servers, topic, 0, 100)
     a.step()
     before = a.assignments
-    remove_members(bootstrap_servers, {}, topic, [a.member], 10)
+    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
     feed(bootstrap_servers, topic, 100, 200)
     seconds_until(lambda: a.assignments > before and shared(a, b), "it to join again", a, b)
     copied_once(bootstrap_servers, topic, 200, a, b)
@@ -253,20 +260,23 @@ def test_one_that_still_runs_loses_its_partitions_joins_again_and_nothing_counts
 
 # ---- what can go wrong
 
+AT_MOST = 15.0
+"""Seconds for what was given 1.5: what else it takes is the busy machine's. kafka-python's own limit is 30."""
+
 
 def test_a_cluster_that_does_not_answer(topic: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(LeavingFailed, match=r"partitions rest until the session ends .*127\.0\.0\.1"):
             remove_members(f"127.0.0.1:{silent.getsockname()[1]}", {}, topic, ["a"], 1.5)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < AT_MOST
 
 
 def test_a_cluster_that_is_not_there(topic: str) -> None:
     began = time.monotonic()
     with pytest.raises(LeavingFailed, match="partitions rest until the session ends"):
         remove_members("127.0.0.1:1", {}, topic, ["a"], 1.5)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < AT_MOST
 
 
 def test_what_cannot_be_mapped_is_told_at_once() -> None:
@@ -301,7 +311,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DevBroke
         "listener.name.secure.sasl.enabled.mechanisms": "PLAIN",
         "listener.name.secure.plain.sasl.jaas.config": f"{login} user_flights=\"cleared for 'take-off'\" ;",
     }
-    with DevBroker(port=plain, config=config) as broker:
+    with DevBroker(port=plain, config=config, start_timeout=180) as broker:
         yield broker, f"127.0.0.1:{secure}", certificate
 
 
@@ -312,13 +322,30 @@ def _one_line(pem: Path) -> str:
 
 @pytest.fixture
 def gone(secured: tuple[DevBroker, str, Path]) -> str:
-    """A group of that broker, whose only member, named after it, has just closed."""
+    """A group of that broker, whose only member, named after it, has just closed: it stays one for three minutes."""
     servers, group = secured[0].bootstrap_servers, f"secured-{uuid.uuid4().hex[:8]}"
     create(servers, group, PARTITIONS)
-    member = Copier(servers, group, group)
+    member = Copier(servers, group, group, 180.0)
     seconds_until(lambda: shared(member), "both partitions", member)
     member.close()
     return group
+
+
+def why_not(servers: str, raw: Mapping[str, str], group: str, words: str) -> None:
+    """Waits until the reason for which a group cannot be left has these words: 4 s may be over before the brokers have
+    said more than that they hang up."""
+    said: list[str] = []
+
+    def told() -> bool:
+        with pytest.raises(LeavingFailed) as failed:
+            remove_members(servers, raw, group, [group], 4)
+        said.append(str(failed.value))
+        return words in said[-1]
+
+    try:
+        until(told, words, PATIENCE)
+    except AssertionError:
+        pytest.fail(f"{words!r} is not in {said}")
 
 
 def test_over_tls_with_a_password(
@@ -332,13 +359,11 @@ def test_over_tls_with_a_password(
         "sasl.username": "flights",
         "sasl.password": "wrong",
     }
-    with caplog.at_level(logging.DEBUG):
-        with pytest.raises(LeavingFailed, match="Authentication failed"):
-            remove_members(servers, raw, gone, [gone], 4)
+    with caplog.at_level(logging.DEBUG, "kstream.kafka"):
+        why_not(servers, raw, gone, "Authentication failed")
         raw["sasl.password"] = "cleared for 'take-off'"
-        with pytest.raises(LeavingFailed, match="certificate verify failed"):
-            remove_members(servers, {**raw, "ssl.ca.location": "probe"}, gone, [gone], 4)
-        assert remove_members(servers, raw, gone, [gone], 30) == {gone}
+        why_not(servers, {**raw, "ssl.ca.location": "probe"}, gone, "certificate verify failed")
+        assert remove_members(servers, raw, gone, [gone], PATIENCE) == {gone}
     assert "kafka-python" in caplog.text  # it told what it did
     assert "take-off" not in caplog.text
 
@@ -349,5 +374,5 @@ def test_the_broker_comes_back_meanwhile(secured: tuple[DevBroker, str, Path], g
     broker.kill()
     starting = threading.Thread(target=broker.start)
     starting.start()
-    assert remove_members(broker.bootstrap_servers, {}, gone, [gone], 60) == {gone}
+    assert remove_members(broker.bootstrap_servers, {}, gone, [gone], 150) == {gone}
     starting.join()
