@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,10 @@ from support.observing import QUICK, running
 from support.running import Command, prepare, until
 from support.serving import Served
 
-Start = Callable[..., Served]
+SECONDS = 60.0
+"""For a command, or for results, on a busy machine."""
+STEADY = {"session_timeout": 30.0}
+"""Where no member is to be lost: a starved worker does not lose its partitions."""
 
 
 class Grouped:
@@ -80,37 +83,41 @@ def tasks(instance: Served) -> dict[str, int]:
 
 
 def test_an_instance_runs_all_groups(grouped: Grouped) -> None:
-    one = grouped.start("a")
+    one = grouped.start("a", **STEADY)
     running(one)
     grouped.feed(300)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
     assert tasks(one) == {"default": 4, "cpu-intensive": 8}
     workers = {worker.name: (worker.group, worker.tasks) for worker in one.status().workers}
     assert workers == {"0": ("default", 4), "cpu-intensive-0": ("cpu-intensive", 8)}
-    metrics = one.metrics()
-    assert metrics("kstream_records_consumed_total", topic=f"{grouped.name}.numbers") == 600  # each group reads them
+    # each group reads them; what is committed is in the next report
+    until(
+        lambda: one.metrics()("kstream_records_consumed_total", topic=f"{grouped.name}.numbers") == 600,
+        "600 records to be counted",
+    )
     lag = Command(
         grouped.directory / "lag", "lag", "broker.grouped_service:app", "--bootstrap-servers", grouped.servers, "--json"
     )
-    assert lag.wait() == 0, lag.err.read_text()
+    assert lag.wait(SECONDS) == 0, lag.err.read_text()
     assert json.loads(lag.out.read_text())["groups"] == [grouped.name, f"{grouped.name}-cpu-intensive"]
 
 
 def test_groups_in_instances_of_their_own(grouped: Grouped) -> None:
     """Each is deployed alone, and the end of one is nothing to the other."""
-    light, heavy = grouped.start("light", groups="default"), grouped.start("heavy", groups="cpu-intensive")
+    light = grouped.start("light", groups="default", **STEADY)
+    heavy = grouped.start("heavy", groups="cpu-intensive", **STEADY)
     running(light, heavy)
     grouped.feed(200)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
     assert (tasks(light), tasks(heavy)) == ({"default": 4}, {"cpu-intensive": 8})
     rebalances = light.metrics()("kstream_rebalances_total")
     heavy.stop()
     grouped.feed(200)
-    until(grouped.doubled, "the light results")
+    until(grouped.doubled, "the light results", SECONDS)
     assert light.metrics()("kstream_rebalances_total") == rebalances
     assert not grouped.summed()
-    again = grouped.start("heavy", workers=2, groups="cpu-intensive")
-    until(grouped.summed, "the heavy results")
+    again = grouped.start("heavy", workers=2, groups="cpu-intensive", **STEADY)
+    until(grouped.summed, "the heavy results", SECONDS)
     assert {worker.name for worker in again.status().workers} == {"cpu-intensive-0", "cpu-intensive-1"}
 
 
@@ -121,7 +128,7 @@ def test_a_group_that_there_is_not(grouped: Grouped) -> None:
         grouped.directory / "run", "run", "broker.grouped_service:app", "--group", "gpu", "--group", "default",
         "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
     )  # fmt: skip
-    assert command.wait() == 2
+    assert command.wait(SECONDS) == 2
     (line,) = command.err.read_text().splitlines()
     assert "no isolation group 'gpu'" in line
     with pytest.raises(ConfigError, match="workers=0 runs one isolation group"):
@@ -135,9 +142,9 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
     monkeypatch.setenv("KSTREAM_TEST_GROUP", "default")
     before = grouped.app = make_app(grouped.name, 4)
     assert before.topology().groups == ["default"]
-    old = grouped.start("a", on_stop="leave")
+    old = grouped.start("a", on_stop="leave", session_timeout=10.0)
     grouped.feed(100)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
 
     monkeypatch.setenv("KSTREAM_TEST_GROUP", "cpu-intensive")
     grouped.app = make_app(grouped.name, 4)
@@ -152,17 +159,17 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
         except ConfigError:  # where the brokers are slow, the old one is out when its session ends
             return None
 
-    new = until(started, "the new one to start")
+    new = until(started, "the new one to start", SECONDS)
     running(new)
     grouped.feed(100)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results")
+    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
     assert sorted(line for line in caplog.messages if "goes on in" in line) == [
         f"sub-topology {grouped.name}-parity-repartition@cpu-intensive goes on in consumer group "
         f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
         f"sub-topology {grouped.name}.numbers@cpu-intensive goes on in consumer group "
         f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
     ]
-    assert tasks(new) == {"default": 4, "cpu-intensive": 8}
+    until(lambda: tasks(new) == {"default": 4, "cpu-intensive": 8}, "all tasks to run")
 
 
 def test_one_group_in_this_process(grouped: Grouped) -> None:
@@ -171,10 +178,10 @@ def test_one_group_in_this_process(grouped: Grouped) -> None:
         grouped.directory / "here", "run", "broker.grouped_service:app", "--workers", 0, "--group", "cpu-intensive",
         "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
     )  # fmt: skip
-    until(grouped.summed, "the heavy results")
+    until(grouped.summed, "the heavy results", SECONDS)
     assert not grouped.doubled()
     command.process.terminate()
-    assert command.wait() == 0, command.err.read_text()
+    assert command.wait(SECONDS) == 0, command.err.read_text()
 
 
 def test_more_workers_than_partitions(
@@ -182,17 +189,26 @@ def test_more_workers_than_partitions(
 ) -> None:
     """It is said, and those that have nothing to do cost next to nothing."""
     caplog.set_level("WARNING", "kstream.app")
-    one = grouped.start("a", workers=6, groups="default", session_timeout=10)
+    one = grouped.start("a", workers=6, groups="default", **STEADY)
     assert (
         "6 workers in isolation group default, but no topic of it has more than 4 partitions: 2 of them" in caplog.text
     )
-    running(one)
-    until(lambda: sorted(worker.tasks for worker in one.status().workers) == [0, 0, 1, 1, 1, 1], "an even spread")
+
+    def idle() -> list[psutil.Process] | None:
+        ready, workers = one.probe("ready")[0], one.status().workers
+        even = ready and sorted(worker.tasks for worker in workers) == [0, 0, 1, 1, 1, 1]
+        return [psutil.Process(worker.pid) for worker in workers if worker.tasks == 0] if even else None
+
+    until(idle, "an even spread", 120)
     said = capfd.readouterr().err
     assert "this worker has nothing to do: isolation group default has more workers than" in said
-    idle = [psutil.Process(worker.pid) for worker in one.status().workers if worker.tasks == 0]
-    before, began = [sum(each.cpu_times()[:2]) for each in idle], time.monotonic()
-    time.sleep(5)  # what is measured is the time of doing nothing
-    used = [sum(each.cpu_times()[:2]) - earlier for each, earlier in zip(idle, before, strict=True)]
-    shares = [each / (time.monotonic() - began) for each in used]
-    assert len(shares) == 2 and max(shares) < 0.05, shares
+    tries = []
+    for _ in range(3):  # who is idle may change once more, and what was begun at the start may end only now
+        found = until(idle, "an even spread")
+        before, began = [sum(each.cpu_times()[:2]) for each in found], time.monotonic()
+        time.sleep(5)  # what is measured is the time of doing nothing
+        used = [sum(each.cpu_times()[:2]) - earlier for each, earlier in zip(found, before, strict=True)]
+        tries.append([each / (time.monotonic() - began) for each in used])
+        if max(tries[-1]) < 0.05:
+            break
+    assert len(tries[-1]) == 2 and max(tries[-1]) < 0.05, tries
