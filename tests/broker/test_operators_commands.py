@@ -40,7 +40,7 @@ class Done:
     """What a command that ended has said."""
 
     def __init__(self, command: Command) -> None:
-        self.status = command.wait(60)
+        self.status = command.wait(100)
         self.out, self.err = command.out.read_text(), command.err.read_text()
 
     @property
@@ -70,7 +70,7 @@ class Place:
             "run", "service:app", "--bootstrap-servers", self.servers, "--instance", instance,
             "--state-dir", f"state-{instance}", *QUICK,
         )  # fmt: skip
-        until(lambda: command.err.read_text().count("runs after") >= 1, f"tasks of {instance} to run")
+        until(lambda: command.err.read_text().count("runs after") >= 1, f"tasks of {instance} to run", 60)
         return command
 
     def kstream(self, *arguments: object, servers: str | None = None, **environment: str) -> Done:
@@ -130,24 +130,31 @@ def test_status_of_two_instances_and_of_one_that_was_killed(place: Place) -> Non
     )
     assert {one["pid"] for one in found.values()} == {first.process.pid, second.process.pid}
 
-    table = place.kstream("status", "--app", place.app, "--once", COLUMNS="80")
-    assert table.status == 0 and max(map(len, table.out.splitlines())) <= 80
+    # one whose last words are 1.5 s old is shown as silent for the time being
+    table = until(
+        lambda: (done := place.kstream("status", "--app", place.app, "--once", COLUMNS="80")).status == 0 and done,
+        "all to be ready in a table", 60,
+    )  # fmt: skip
+    assert max(map(len, table.out.splitlines())) <= 80
     assert "2 instances, 2 ready" in table.out and table.out.count("running") == 6 and "two/0" in table.out
 
     url = found["one"]["url"]
-    of_page = place.kstream("status", "--url", url, "--token", "secret", "--json")
-    assert of_page.status == 0 and {one["instance"] for one in of_page.json} == {"one", "two"}
+    of_page = until(
+        lambda: (done := place.kstream("status", "--url", url, "--token", "secret", "--json")).status == 0 and done,
+        "all to be ready for the page", 60,
+    )  # fmt: skip
+    assert {one["instance"] for one in of_page.json} == {"one", "two"}
     assert "wants another token" in place.kstream("status", "--url", url, "--token", "wrong", "--once").line
     assert "is it an instance's page?" in place.kstream("status", "--url", f"{url}/no", "--token", "secret").line
 
     second.end()  # SIGKILL: it cannot say goodbye
-    found = until(lambda: (now := shown(place)[1])["two"]["state"] == "silent" and now, "the second to fall silent", 30)
+    found = until(lambda: (now := shown(place)[1])["two"]["state"] == "silent" and now, "the second to fall silent", 60)
     assert found["two"]["ready"] is False and "not heard of for" in found["two"]["reasons"][0]
     assert shown(place)[0] == 1
     until(lambda: len(shown(place)[1]["one"]["tasks"]) == 4, "the first to have all tasks", 60)
 
     first.process.send_signal(signal.SIGTERM)
-    assert first.wait() == 0
+    assert first.wait(60) == 0
     assert set(shown(place)[1]) == {"two"}, "one that stops says so"
 
 
@@ -171,7 +178,8 @@ def test_status_live_in_a_terminal(place: Place) -> None:
     try:
         until(lambda: drawn().count(f"{place.app}.lines/1") >= 3, "three pictures")
         live.send_signal(signal.SIGINT)
-        assert live.wait(10) == 0
+        until(lambda: (drawn(), live.poll() is not None)[1], "the end")  # its last words want a reader
+        assert live.returncode == 0
     finally:
         live.kill()
         live.wait()
@@ -187,9 +195,10 @@ def test_lag_of_an_app_that_runs_and_of_one_that_does_not(place: Place) -> None:
 
     def settled() -> Any:
         found = place.kstream("lag", "service:app", "--json", "--max", "0")
-        return found.status == 0 and found.json
+        # nobody has what one had whose last words are 1.5 s old
+        return found.status == 0 and all(row["owner"] for row in found.json["partitions"]) and found.json
 
-    found = until(settled, "all to be committed", 30)
+    found = until(settled, "all to be committed", 60)
     assert (found["total"], found["seconds"], found["groups"]) == (0, 0.0, [place.app])
     rows = {(row["topic"], row["partition"]): row for row in found["partitions"]}
     lines, repartition = f"{place.app}.lines", f"{place.app}-by-line-repartition"
@@ -201,10 +210,11 @@ def test_lag_of_an_app_that_runs_and_of_one_that_does_not(place: Place) -> None:
     assert sum(rows[repartition, n]["end"] for n in (0, 1)) > 500
 
     running.process.send_signal(signal.SIGTERM)
-    assert running.wait() == 0
-    place.feed(300, at=time.time() - 100)
+    assert running.wait(60) == 0
+    fed = time.time() - 100
+    place.feed(300, at=fed)
     found = place.kstream("lag", "service:app", "--json", "--max", "300")
-    assert found.status == 0 and found.json["total"] == 300 and 100 <= found.json["seconds"] < 130
+    assert found.status == 0 and found.json["total"] == 300 and 100 <= found.json["seconds"] <= time.time() - fed
     assert {row["owner"] for row in found.json["partitions"]} == {None}
     table = place.kstream("lag", "service:app", "--max", "299", COLUMNS="80")
     assert (
@@ -247,7 +257,12 @@ def test_a_cluster_that_does_not_answer(place: Place) -> None:
 class TestDoctor:
     def test_before_the_first_start_all_is_green_and_nothing_is_left(self, place: Place) -> None:
         admin = AdminClient({"bootstrap.servers": place.servers})
-        before = set(admin.list_topics(timeout=20).topics) - {"__consumer_offsets"}
+
+        def topics() -> set[str]:
+            """Without Kafka's own, which are made when they are needed first."""
+            return {name for name in admin.list_topics(timeout=20).topics if not name.startswith("__")}
+
+        before = topics()
         done = place.kstream("doctor", "service:app", "--json")
         assert done.status == 0 and done.err == ""
         found = {check["name"]: check for check in done.json}
@@ -257,14 +272,15 @@ class TestDoctor:
         assert f"{place.app}-seen-changelog" in found["missing topics"]["text"]
         assert "KRaft" in found["broker version"]["text"] and "Kafka 4." in found["broker version"]["text"]
         assert found["clocks"]["state"] == "unknown"
-        assert set(admin.list_topics(timeout=20).topics) - {"__consumer_offsets"} == before
+        assert topics() == before
         assert not (place.path / ".kstream").exists()
 
     def test_beside_an_instance(self, place: Place) -> None:
         place.start("one")
         until(lambda: shown(place)[1], "its announcement")
-        found = place.findings()
-        assert found["clocks"]["state"] == "ok" and "one or more on this machine" in found["clocks"]["text"]
+        # an announcement that was under way for a second looks like a clock that is wrong
+        found = until(lambda: (all_ := place.findings())["clocks"]["state"] == "ok" and all_, "its clock", 60)
+        assert "one or more on this machine" in found["clocks"]["text"]
         assert found["topics"]["text"] == "5 topics, 5 there, fit for 4 tasks"
         assert found["replication"]["state"] == found["rights to topics"]["state"] == "ok"
         table = place.kstream("doctor", "service:app", COLUMNS="80")
@@ -356,17 +372,17 @@ def _lack_rights(place: Place, forbid: Callable[[Resource, str, AclOperation], N
     assert states == ["ok", "unknown", "ok"]
     forbid(Resource.GROUP, place.app, AclOperation.READ)
     forbid(Resource.TOPIC, f"{place.app}.lines", AclOperation.READ)
-    group = until(lambda: (one := place.check("rights to the group"))["state"] == "error" and one, "the rule", 20)
+    group = until(lambda: (one := place.check("rights to the group"))["state"] == "error" and one, "the rule", 60)
     assert (
         f"we may not READ group {place.app}" in group["text"]
         and f"--group {place.app} --operation Read" in group["advice"]
     )
-    topics = place.check("rights to topics")
-    assert topics["state"] == "error" and f"we may not READ {place.app}.lines" in topics["text"]
+    topics = until(lambda: (one := place.check("rights to topics"))["state"] == "error" and one, "the rule", 60)
+    assert f"we may not READ {place.app}.lines" in topics["text"]
     assert f"--topic {place.app}.lines --operation Read" in topics["advice"]
     forbid(Resource.BROKER, "kafka-cluster", AclOperation.CREATE)
     forbid(Resource.TOPIC, f"{place.app}.counts", AclOperation.CREATE)
-    missing = until(lambda: (one := place.check("missing topics"))["state"] == "error" and one, "the rule", 20)
+    missing = until(lambda: (one := place.check("missing topics"))["state"] == "error" and one, "the rule", 60)
     assert "cannot be made (TOPIC_AUTHORIZATION_FAILED" in missing["text"]
     forbid(Resource.BROKER, "kafka-cluster", AclOperation.DESCRIBE_CONFIGS)
-    assert until(lambda: "broker settings" in place.unknown(), "the rule", 20)
+    assert until(lambda: "broker settings" in place.unknown(), "the rule", 60)
