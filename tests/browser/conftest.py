@@ -13,13 +13,17 @@ from support.observed import FakeObserved
 from support.page import ARGUMENTS, TOKEN, Page
 from support.tools import tool
 
+WAIT = 60_000
+"""Milliseconds until a page has to show something: seconds pass on a busy machine before Chromium is given its turn."""
+playwright.expect.set_options(timeout=WAIT)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
     """For a module, not for the session: Playwright runs an event loop in this thread, where other tests run theirs."""
     chromium_path = tool("chromium")  # Debian's: a browser is never downloaded
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        chromium = running.chromium.launch(executable_path=chromium_path, args=ARGUMENTS, timeout=2 * WAIT)
         yield chromium
         chromium.close()
 
@@ -31,7 +35,7 @@ def make_page(browser: playwright.Browser) -> Iterator[Callable[..., Page]]:
 
     def make(**options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(WAIT)
         contexts.append(context)
         return Page(context.new_page())
 

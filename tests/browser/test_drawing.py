@@ -14,6 +14,8 @@ from kstream.observe.status import Graph, GraphEdge, GraphNode
 from kstream.web.server import WebServer
 from support.page import TOKEN, Page
 
+pytestmark = pytest.mark.timeout(300)
+
 ARRANGE = """async graph => {
     const { arrange } = await import("/static/graph.js");
     const plan = arrange(graph);

@@ -18,19 +18,21 @@ from kstream.web.server import WebServer
 from support.observed import EVIL, FakeObserved
 from support.page import TOKEN, Page
 
+pytestmark = pytest.mark.timeout(300)
+
 START_UP = 1.0
-"""Seconds from asking for the page to seeing the numbers."""
+"""Seconds from asking for the page to seeing the numbers, on a machine that does nothing else."""
 
 
 def api(server: WebServer, path: str) -> Any:
     request = urllib.request.Request(server.url + path, headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
 
 
 def metrics(server: WebServer) -> dict[str, float]:
     """Sums over all series of each metric."""
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=60) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     sums: dict[str, float] = {}
     for family in families:
@@ -39,16 +41,24 @@ def metrics(server: WebServer) -> dict[str, float]:
     return sums
 
 
+def slowdown() -> float:
+    """How many times longer work takes now than it would on a machine that does nothing else."""
+    began, worked = time.monotonic(), time.thread_time()
+    while (done := time.thread_time() - worked) < 0.05:
+        pass
+    return max(1.0, (time.monotonic() - began) / done)
+
+
 def test_it_is_there_within_a_second_without_errors_and_asks_nobody_else(
     make_page: Callable[..., Page], server: WebServer
 ) -> None:
-    """The best of several: what else runs on the machine does not count."""
+    """The best of several, by the speed that is left to us: what else runs on the machine does not count."""
     best, deadline = math.inf, time.monotonic() + 80
     while best >= START_UP and time.monotonic() < deadline:
-        page = make_page()
+        page, slower = make_page(), slowdown()
         before = time.monotonic()
         page.open(server.url, TOKEN)
-        best = min(best, time.monotonic() - before)
+        best = min(best, (time.monotonic() - before) / slower)
         assert page.value("committed")
         expect(page.section("connection")).to_have_text("live")
         assert page.errors == []
@@ -187,6 +197,8 @@ def test_a_lost_connection_is_said_with_the_age_of_the_data_and_mended(
     page: Page, server: WebServer, observed: FakeObserved
 ) -> None:
     observed.freeze()
+    # pauses of 41 s and more between tries: the button is not gone before it is clicked, and it is what mends it
+    page.page.add_init_script("Math.random = () => 100")
     page.open(server.url, TOKEN)
     expect(page.section("connection")).to_have_text("live")
     server.stop()
@@ -199,7 +211,7 @@ def test_a_lost_connection_is_said_with_the_age_of_the_data_and_mended(
     again.start()
     try:
         page.section("again").click()
-        expect(page.section("lost")).to_be_hidden()
+        expect(page.section("lost")).to_be_hidden(timeout=30_000)
         page.wait_value("committed", observed.status().totals.committed)
         expect(page.section("pause")).to_be_enabled()
     finally:
@@ -240,11 +252,19 @@ def test_64_partitions_and_20_instances_fit(make_page: Callable[..., Page], widt
         assert page.overflow() <= 0
         if width >= 1280:
             assert wider_than_their_cards(page) == []
-            tops = {one.bounding_box()["y"] for one in page.page.locator(".part-row").first.locator(".square").all()}  # type: ignore[index]
-            assert len(tops) == 1, "64 squares in a line"
+            assert len(tops_of_squares(page)) == 1, "64 squares in a line"
         assert page.errors == []
     finally:
         server.stop()
+
+
+def tops_of_squares(page: Page) -> list[float]:
+    """Of the first sub-topology; all at one moment, because the page moves when its numbers do."""
+    found: list[float] = page.page.evaluate(
+        "[...new Set([...document.querySelector('.part-row').querySelectorAll('.square')]"
+        ".map(one => one.getBoundingClientRect().top))]"
+    )
+    return found
 
 
 def wider_than_their_cards(page: Page) -> list[str]:
@@ -317,8 +337,11 @@ def test_workers_that_follow_the_load_say_why(page: Page, server: WebServer) -> 
         r"[\d:]+ 97% busy or backpressured for 30 s, more than 80%",
         said,
     ), said
-    table, note = page.section("workers").locator("table").bounding_box(), page.section("scaling").bounding_box()
-    assert table and note and note["y"] >= table["y"] + table["height"], "it lies over the table"
+    between = page.page.evaluate(  # at one moment, because the page moves when its numbers do
+        "document.querySelector('#scaling').getBoundingClientRect().top"
+        " - document.querySelector('#workers table').getBoundingClientRect().bottom"
+    )
+    assert between >= 0, "it lies over the table"
     assert page.texts("#workers tbody tr:first-child td")[:2] == ["0", "default"]
 
 
@@ -363,6 +386,7 @@ def test_it_can_be_used_with_the_keyboard(page: Page, server: WebServer, observe
     page.page.keyboard.press("Enter")
     expect(page.page.get_by_role("dialog")).to_be_visible()
     page.page.keyboard.press("Escape")
+    expect(page.page.get_by_role("dialog")).to_have_count(0)  # while it is there nothing else takes the focus
     graph = page.page.locator("svg.graph")
     graph.focus()
     before = graph.get_attribute("viewBox")
