@@ -81,12 +81,7 @@ def _take(
 
 
 def committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-    """Where the group committed anything.
-
-    Its members are asked for first: where the coordinator is not there yet, it refuses the question for offsets, and
-    librdkafka takes the refusal for a consumer's and ends the process (#5040, open).
-    """
-    answer(lambda: admin.members(group), f"the members of group {group}")
+    """Where the group committed anything."""
     found = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
     return {each: offset for each, offset in found.items() if offset is not None}
 

@@ -115,6 +115,7 @@ class Supervisor:
             elif worker.pid and now - worker.heard > self._settings.max_poll_interval:
                 log.error("worker %s has been silent for %.0f s: killing it", worker.name, now - worker.heard)
                 os.kill(worker.pid, signal.SIGKILL)
+                worker.heard = now  # it takes a moment to end
         if not self._stopping:
             self.scaler(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
@@ -34,14 +34,20 @@ REQUEST_SECONDS: Final = 30.0
 COORDINATOR_SECONDS: Final = 5.0
 """The same for a question to a group's coordinator."""
 
+FOUND_SECONDS: Final = 0.1
+"""For how long a coordinator that has just answered counts as there."""
+
 
 class KafkaAdmin:
-    """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on librdkafka's thread."""
+    """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on other threads."""
 
     def __init__(self, servers: str, options: KafkaOptions) -> None:
         self._servers = servers
         self._config = options.admin(servers)
         self._client = make(AdminClient, self._config)
+        self._pool = ThreadPoolExecutor(8, "committed offsets")
+        self._finding = threading.Lock()
+        self._found: dict[str, float] = {}  # group: when its coordinator answered
         self._worn = False
 
     # ---- topics
@@ -151,10 +157,12 @@ class KafkaAdmin:
         """
         if not partitions:
             return _done({})
-        if self._worn:
-            # A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511,
-            # open; seen when a broker was killed): the next question goes out through a new one.
-            self._worn, self._client = False, make(AdminClient, self._config)
+        return self._pool.submit(self._committed, group, partitions)
+
+    def _committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int, str] | None]:
+        self._find_coordinator(group)
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
         asked = self._client.list_consumer_group_offsets(
             [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
@@ -169,7 +177,25 @@ class KafkaAdmin:
                 committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
             return committed
 
-        return self._gather(list(asked.values()), found, f"committed offsets of group {group}")
+        return self._gather(list(asked.values()), found, f"committed offsets of group {group}").result()
+
+    def _find_coordinator(self, group: str) -> None:
+        """Asks it for the group's members first. Where it has moved, or has not loaded the group yet, it refuses: that
+        ends the question for members with an error, and the question for offsets with a segmentation fault (librdkafka
+        #5040, open). And a client that knew a coordinator before the broker went away may never ask it again (#5511,
+        open; seen when a broker was killed): after a failure the next question goes out through a new one.
+        """
+        with self._finding:
+            if self._worn:
+                self._worn, self._client = False, make(AdminClient, self._config)
+                self._found = {}
+            if time.monotonic() - self._found.get(group, float("-inf")) > FOUND_SECONDS:
+                try:
+                    self.members(group).result()
+                except KStreamError:
+                    self._worn = True
+                    raise
+                self._found[group] = time.monotonic()
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
@@ -258,6 +284,7 @@ class KafkaAdmin:
 
     def close(self) -> None:
         """Frees the client; futures that are not done fail. Idempotent."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self.__dict__.pop("_client", None)
 
 

@@ -1,0 +1,55 @@
+"""Three development brokers that are one cluster: what a single one cannot show, coordinators that move."""
+
+from __future__ import annotations
+
+import base64
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from kstream.devbroker import DevBroker
+from kstream.devbroker.server import free_port
+
+_REPLICATED = {
+    "offsets.topic.replication.factor": "3",
+    "offsets.topic.num.partitions": "12",
+    "transaction.state.log.replication.factor": "3",
+    "default.replication.factor": "3",
+}
+
+
+@contextmanager
+def three_brokers(directory: Path) -> Iterator[list[DevBroker]]:
+    """The first of them is the controller too: it must stay."""
+    with ExitStack() as running:
+        first = running.enter_context(DevBroker(data_dir=directory / "broker-1", config=_REPLICATED))
+        voters = _setting(first.data_dir / "server.properties", "controller.quorum.voters")
+        cluster = _setting(first.data_dir / "logs" / "meta.properties", "cluster.id")
+        brokers = [first]
+        for number in ("2", "3"):
+            data, port = directory / f"broker-{number}", free_port()
+            (data / "logs").mkdir(parents=True)
+            (data / "kstream-broker").touch()
+            (data / "logs" / "meta.properties").write_text(
+                f"version=1\nnode.id={number}\ncluster.id={cluster}\ndirectory.id={_directory_id()}\n"
+            )
+            own = {
+                "process.roles": "broker",
+                "node.id": number,
+                "controller.quorum.voters": voters,
+                "listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            }
+            brokers.append(running.enter_context(DevBroker(port, data, config=_REPLICATED | own)))
+        yield brokers
+
+
+def _setting(file: Path, name: str) -> str:
+    found = re.search(rf"^{re.escape(name)}=(.*)$", file.read_text(), re.MULTILINE)
+    assert found, f"{name} is not in {file}"
+    return found[1].strip()
+
+
+def _directory_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "0")
