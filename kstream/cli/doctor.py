@@ -42,7 +42,9 @@ def run(on: Subject, *, as_json: bool) -> int:
 
 def examine(on: Subject) -> Iterator[Check]:
     """The findings, each as soon as it is there."""
-    tasks = None
+    tasks, groups = None, [name for name in on.settings.groups.split(",") if name]
+    if on.app is not None and not groups:
+        groups = list(on.app.topology().groups)
     reachable = of_cluster.reachable(on)
     yield reachable
     if reachable.state != "error":
@@ -59,7 +61,7 @@ def examine(on: Subject) -> Iterator[Check]:
             yield from topics.checks()
             tasks = topics.tasks
             yield attempt("clocks", lambda: of_cluster.clocks(on, topology.app), "")
-    yield from machine(on.settings, tasks)
+    yield from machine(on.settings, tasks, max(len(groups), 1))
 
 
 def _show(on: Subject) -> list[Check]:

@@ -30,13 +30,13 @@ NOFILE_ADVICE: Final = "raise it: ulimit -n 65536, LimitNOFILE= of a systemd uni
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
 
-def machine(settings: Settings, tasks: int | None) -> Iterator[Check]:
-    """`tasks` is how many the app has; None when that is not known."""
+def machine(settings: Settings, tasks: int | None, groups: int = 1) -> Iterator[Check]:
+    """`tasks` is how many the app has, None when that is not known; `groups` how many isolation groups run here."""
     yield versions()
     yield state_directory(Path(settings.state_dir))
     yield disk(Path(settings.state_dir))
     yield open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0], tasks)
-    yield memory(settings, available())
+    yield memory(settings, available(), groups)
 
 
 def versions() -> Check:
@@ -92,9 +92,9 @@ def open_files(limit: int, tasks: int | None) -> Check:
     return Check("open files", state, text, "" if state == "ok" else NOFILE_ADVICE)
 
 
-def memory(settings: Settings, total: int) -> Check:
+def memory(settings: Settings, total: int, groups: int = 1) -> Check:
     most = (settings.worker_range or (0, settings.workers))[1]
-    workers = os.cpu_count() or 1 if most is None else max(int(most), 1)
+    workers = groups * max(int(most if most is not None else (os.cpu_count() or 1) // groups), 1)
     budget = workers * settings.memory
     text = f"{workers} x {show_size(settings.memory)} for workers, the machine or container has {human.size(total)}"
     if budget > total:

@@ -195,6 +195,7 @@ class TestMachine:
     @pytest.mark.parametrize("total,state", [(1 << 30, "error"), ((2 << 30) + 1, "warning"), (4 << 30, "ok")])
     def test_memory(self, total: int, state: str) -> None:
         assert machine.memory(Settings(workers=2, memory=1 << 30), total).state == state
+        assert machine.memory(Settings(workers=1, memory=1 << 30), total, groups=2).state == state
         assert machine.available() > 0
 
     def test_state_directory(self, tmp_path: Path) -> None:
