@@ -17,6 +17,10 @@ from support.scenario import Scenario, Scenarios
 
 PHASE = 1200
 
+SESSION = 60.0
+"""Seconds. A worker that is killed and started again has its own partitions, however long the start takes: others would
+have to replay changelogs from their beginnings."""
+
 ATTEMPTS = 4
 """How often a scenario is tried whose fault must meet an open transaction, where the moment is not the test's."""
 
@@ -45,7 +49,7 @@ def strike(service: Scenario) -> dict[str, Any]:
 @pytest.mark.parametrize("step", [*STEPS, "processing"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_around_a_step_of_the_checkpoint(scenario: Scenarios, step: str, when: str) -> None:
-    service = scenario()
+    service = scenario(session_timeout=SESSION)
     service.order(f"{step}:{when}:{333 if step == 'processing' else 2}")
     flushed = begin(service, workers=2)
     told = strike(service)
@@ -92,7 +96,7 @@ def aborted_records(service: Scenario) -> int:
 )
 def test_killed_during_a_restore(scenario: Scenarios, step: str, when: str) -> None:
     """The worker is killed, and killed again while it replays what the first kill made it lose."""
-    service = scenario()
+    service = scenario(session_timeout=SESSION)
     service.order(f"{step}:{when}:3")
     flushed = begin(service)
     service.feed(PHASE)
@@ -127,7 +131,8 @@ JOINING = [
 @pytest.mark.parametrize("fault", JOINING)
 def test_killed_while_a_second_instance_joins(scenario: Scenarios, fault: str) -> None:
     for _ in range(ATTEMPTS):
-        service = scenario(commit_interval=1.0)  # under load a transaction is open nearly all the time
+        # with work to do, a transaction is open nearly all the time
+        service = scenario(commit_interval=1.0, session_timeout=SESSION)
         service.order(fault)
         begin(service)
         service.arm()

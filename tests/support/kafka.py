@@ -9,6 +9,9 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+SECONDS = 60.0
+"""How long a broker may take for an answer: milliseconds, where the machine has time."""
+
 
 class Row(NamedTuple):
     """One record. `timestamp` is in ms since the epoch."""
@@ -35,7 +38,7 @@ class Reader:
                 "fetch.wait.max.ms": 50,
             }
         )
-        found = self._consumer.list_topics(timeout=20).topics
+        found = self._consumer.list_topics(timeout=SECONDS).topics
         self.partitions = [TopicPartition(topic, p, 0) for topic in topics for p in found[topic].partitions]
         self.rows: dict[str, list[Row]] = {topic: [] for topic in topics}
         self._at_end: set[tuple[str, int]] = set()
@@ -79,19 +82,19 @@ def write(servers: str, topic: str, records: Iterable[tuple[str, bytes, int]]) -
     for key, value, timestamp in records:
         producer.produce(topic, value, key.encode(), timestamp=timestamp)
         producer.poll(0)
-    assert producer.flush(20) == 0
+    assert producer.flush(SECONDS) == 0
 
 
 def create(servers: str, topic: str, partitions: int, **config: str) -> None:
     settings = {name.replace("_", "."): value for name, value in config.items()}
     admin = AdminClient({"bootstrap.servers": servers})
-    admin.create_topics([NewTopic(topic, partitions, config=settings)])[topic].result(20)
+    admin.create_topics([NewTopic(topic, partitions, config=settings)])[topic].result(SECONDS)
 
 
 def ends(servers: str, topic: str) -> list[tuple[int, int]]:
     """(start, end) of each partition, read uncommitted."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "tests", "isolation.level": "read_uncommitted"})
-    count = len(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
-    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20) for p in range(count)]
+    count = len(consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions)
+    found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in range(count)]
     consumer.close()
     return found

@@ -18,7 +18,7 @@ import kstream
 from broker.observed_service import make_app
 from kstream.config import Settings
 from support.kafka import write
-from support.running import until
+from support.running import SECONDS, until
 from support.serving import Served
 
 QUICK: dict[str, Any] = {
@@ -70,7 +70,7 @@ class Service:
     def committed(self, *instances: Served) -> float:
         return sum(one.metrics()("kstream_records_committed_total", topic=self.events) for one in instances)
 
-    def all_done(self, *instances: Served, seconds: float = 30) -> None:
+    def all_done(self, *instances: Served, seconds: float = SECONDS) -> None:
         """Everything is through, behind the repartition too."""
         until(
             lambda: (

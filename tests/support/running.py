@@ -23,8 +23,12 @@ from kstream.runtime.supervisor import Supervisor
 TESTS = Path(__file__).parent.parent
 
 
+SECONDS = 60.0
+"""How long a condition is waited for. A process starts in a second, and in ten where many want the processor."""
+
+
 def until(
-    condition: Callable[[], Any], what: str, seconds: float = 40.0, each: Callable[[], object] = lambda: None
+    condition: Callable[[], Any], what: str, seconds: float = SECONDS, each: Callable[[], object] = lambda: None
 ) -> Any:
     """Waits for a condition and returns what it gave; calls `each` again and again meanwhile."""
     deadline = time.monotonic() + seconds
@@ -83,7 +87,7 @@ class Instance:
             self._asked = [worker.process for worker in self.supervisor.workers if worker.process]
             self.supervisor.stop()
 
-    def stop(self, seconds: float = 20.0) -> None:
+    def stop(self, seconds: float = SECONDS) -> None:
         """A clean stop: every worker must leave by itself."""
         self.ask_to_stop()
         processes = self._asked or []
@@ -94,14 +98,14 @@ class Instance:
         for pid in self.pids:  # it should have stopped by now: its stacks go to standard error
             kill(pid, signal.SIGUSR1)
         self.supervisor.stop(signal.SIGKILL)
-        until(lambda: not self.supervisor.running, "the workers' end", 10, each=self.poll)
+        until(lambda: not self.supervisor.running, "the workers' end", each=self.poll)
 
 
 def prepare(app: kstream.App, settings: Settings) -> dict[str, int]:
     """Creates or checks the app's topics."""
     admin = KafkaClients(settings.bootstrap_servers, options_from(settings, app.name)).admin()
     try:
-        return prepare_topics(app.topology(), admin, settings, timeout=30)
+        return prepare_topics(app.topology(), admin, settings, timeout=SECONDS)
     finally:
         admin.close()
 
@@ -127,7 +131,7 @@ class Command:
     def children(self) -> list[int]:
         return children_of(self.process.pid)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = SECONDS) -> int:
         return self.process.wait(seconds)
 
     def end(self) -> None:

@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from faults.service import make_app
 from kstream.config import Settings
 from support.audit import OUTPUTS, audit, audit_state
 from support.kafka import Reader, ends, write
-from support.running import Command, Instance, prepare, until
+from support.running import SECONDS, Command, Instance, prepare, until
 
 QUICK: dict[str, Any] = {
     "commit_interval": 0.1,
@@ -93,7 +94,7 @@ class Scenario:
         if self._reader is not None:
             self._reader.poll(0.0)
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
         return until(condition, what, seconds, each=self.poll)
 
     def stop(self) -> None:
@@ -104,12 +105,13 @@ class Scenario:
 
     def end(self) -> None:
         """For clean-up: nothing of it is left."""
-        if self._reader is not None:
-            self._reader.close()
-        for instance in self.instances:
-            instance.kill()
-        for command in self.commands:
-            command.end()
+        with ExitStack() as ending:
+            for command in self.commands:
+                ending.callback(command.end)
+            for instance in self.instances:
+                ending.callback(instance.kill)
+            if self._reader is not None:
+                ending.callback(self._reader.close)
 
     def says(self, command: Command, words: str) -> None:
         """Waits for words in what the command writes to standard error."""
@@ -128,7 +130,7 @@ class Scenario:
             yield f"k{self._random.randrange(keys)}", json.dumps(event).encode(), now
             self.fed += 1
 
-    def feed_until(self, condition: Callable[[], Any], what: str, *, chunk: int = 50, seconds: float = 40.0) -> None:
+    def feed_until(self, condition: Callable[[], Any], what: str, *, chunk: int = 50, seconds: float = SECONDS) -> None:
         """Goes on feeding while things happen, until the condition holds."""
 
         def more() -> None:
@@ -153,7 +155,7 @@ class Scenario:
         last = {row.key: json.loads(row.value or b"")["count"] for row in rows[f"{self.app}.latest"]}
         return sum(last.values()) >= self.fed
 
-    def processed(self, seconds: float = 40.0) -> None:
+    def processed(self, seconds: float = SECONDS) -> None:
         self.until(self.is_processed, f"all {self.fed} events to be processed", seconds)
 
     def settled(self) -> None:
@@ -225,15 +227,16 @@ Scenarios = Callable[..., Scenario]
 
 def scenarios(servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenarios]:
     """For a fixture: makes scenarios, and ends what they started."""
-    made: list[Scenario] = []
+    made = 0
 
     def make(partitions: int = 4, **settings: Any) -> Scenario:
-        own = directory / str(len(made))
+        nonlocal made
+        own = directory / str(made)
         own.mkdir()
+        made += 1
         scenario = Scenario(servers, own, monkeypatch, partitions, **settings)
-        made.append(scenario)
+        ending.callback(scenario.end)  # of each, whatever the others' ends raise
         return scenario
 
-    yield make
-    for scenario in made:
-        scenario.end()
+    with ExitStack() as ending:
+        yield make
