@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -149,26 +150,28 @@ class TestDirectory:
 
 class TestAnnouncers:
     def test_they_see_each_other_and_not_themselves(self, started: Callable[..., Announcer]) -> None:
+        began = time.time()
         a, b = started("a"), started("b")
-        until(lambda: names(a) == [("b", "running")] and names(b) == [("a", "running")], "each other", 5)
+        until(lambda: names(a) == [("b", "running")] and names(b) == [("a", "running")], "each other")
         (seen,) = a.others()
-        assert seen.tasks == status("b").tasks and abs(seen.at - time.time()) < 2
+        assert seen.tasks == status("b").tasks and began - 1 < seen.at < time.time() + 1
 
     def test_a_clean_stop_is_told_at_once(self, started: Callable[..., Announcer], cluster: MemoryCluster) -> None:
         a, b = started("a"), started("b", interval=60.0)
-        until(lambda: names(a) == [("b", "running")], "b", 5)
+        until(lambda: names(a) == [("b", "running")], "b")
         began = time.monotonic()
-        b.stop()
-        assert time.monotonic() - began < 1
+        b.stop(30)
+        assert time.monotonic() - began < 30, "the next announcement was waited for"
         assert [r.key for r in cluster.records(topic_of("a")) if r.value is None] == [b"b"]
-        until(lambda: names(a) == [], "b to be gone", 5)
+        until(lambda: names(a) == [], "b to be gone")
 
     def test_one_that_was_killed_falls_silent(self, started: Callable[..., Announcer], cluster: MemoryCluster) -> None:
         a = started("a")
-        until(lambda: "a-instances" in cluster.topics(), "the topic", 5)
-        cluster.append("a-instances", b"dead", encode(status("dead"), 0.1))
-        until(lambda: names(a) == [("dead", "running")], "it to be seen", 5)
-        until(lambda: names(a) == [("dead", "silent")], "it to fall silent", 5)
+        until(lambda: "a-instances" in cluster.topics(), "the topic")
+        cluster.append("a-instances", b"dead", encode(status("dead"), 60.0))
+        until(lambda: names(a) == [("dead", "running")], "it to be seen")
+        cluster.append("a-instances", b"dead", encode(status("dead"), 0.01))  # and no more for three times as long
+        until(lambda: names(a) == [("dead", "silent")], "it to fall silent")
 
     def test_an_announcement_on_demand(self, started: Callable[..., Announcer]) -> None:
         said = []
@@ -178,13 +181,13 @@ class TestAnnouncers:
             return status("a")
 
         a = started("a", interval=1000.0, make=make)
-        until(lambda: said, "the first", 5)
+        until(lambda: said, "the first")
         a.announce()
-        until(lambda: len(said) == 2, "the second", 5)
+        until(lambda: len(said) == 2, "the second")
 
     def test_the_topic_forgets(self, started: Callable[..., Announcer], cluster: MemoryCluster) -> None:
         started("a")
-        until(lambda: "a-instances" in cluster.topics(), "the topic", 5)
+        until(lambda: "a-instances" in cluster.topics(), "the topic")
         info = cluster.topic("a-instances")
         assert (info.partitions, info.config["cleanup.policy"]) == (1, "compact,delete")
         assert info.config["message.timestamp.type"] == "LogAppendTime" and info.config["retention.ms"] == "3600000"
@@ -201,12 +204,12 @@ class TestTrouble:
     def test_kafka_away_at_first(
         self, started: Callable[..., Announcer], cluster: MemoryCluster, caplog: pytest.LogCaptureFixture
     ) -> None:
-        caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, announce.log.name)
         for _ in range(3):
             cluster.fail_next("admin.topics", KafkaUnavailable("no Kafka broker answers"))
         b = started("b")
-        until(lambda: "this instance announces itself again" in caplog.text, "it to get over it", 5)
-        until(lambda: "b" in [one.instance for one in read_instances(MemoryClients(cluster), "a", 5)], "b", 5)
+        until(lambda: "this instance announces itself again" in caplog.text, "it to get over it")
+        until(lambda: "b" in [one.instance for one in read_instances(MemoryClients(cluster), "a", 5)], "b")
         assert caplog.text.count("no Kafka broker answers") == 1
         assert names(b) == []
 
@@ -219,19 +222,20 @@ class TestTrouble:
     ) -> None:
         """A memory producer that failed stays failed, as a real one whose record was refused."""
         monkeypatch.setattr(announce, "RETRY_SECONDS", 0.5)
-        caplog.set_level(logging.INFO)
+        caplog.set_level(logging.INFO, announce.log.name)
         a = started("a")
-        until(lambda: len(read_instances(MemoryClients(cluster), "a", 5)) == 1, "a", 5)
+        until(lambda: len(read_instances(MemoryClients(cluster), "a", 5)) == 1, "a")
         before = len(cluster.records("a-instances"))
         cluster.fail_next("producer.produce", ProducerLost("refused"))
-        until(lambda: "refused" in caplog.text, "the trouble", 5)
-        until(lambda: len(cluster.records("a-instances")) > before + 3, "it to go on", 5)
+        until(lambda: "refused" in caplog.text, "the trouble")
+        until(lambda: len(cluster.records("a-instances")) > before + 3, "it to go on")
         assert 1 <= caplog.text.count("other instances may not see this one") <= 3
         assert names(a) == []
 
     def test_a_status_that_cannot_be_made(
         self, started: Callable[..., Announcer], caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level(logging.WARNING, announce.log.name)
         calls: list[int] = []
 
         def make() -> InstanceStatus:
@@ -241,18 +245,18 @@ class TestTrouble:
             return status("a")
 
         a, b = started("a", make=make), started("b")
-        until(lambda: names(b) == [("a", "running")], "a to go on", 5)
+        until(lambda: names(b) == [("a", "running")], "a to go on")
         assert "ZeroDivisionError: a bug" in caplog.text and "Traceback" in caplog.text
-        assert names(a) == [("b", "running")]
+        until(lambda: names(a) == [("b", "running")], "b")
 
     def test_nonsense_in_the_topic(self, started: Callable[..., Announcer], cluster: MemoryCluster) -> None:
         a = started("a")
-        until(lambda: "a-instances" in cluster.topics(), "the topic", 5)
+        until(lambda: "a-instances" in cluster.topics(), "the topic")
         for value in (b"\xff\x00", b"[]", b'{"app": 1}', encode(status("new"), 5.0).replace(b"running", b"dancing")):
             cluster.append("a-instances", b"odd", value)
         cluster.append("a-instances", None, b"{}")
         cluster.append("a-instances", b"b", encode(status("b"), 5.0))
-        until(lambda: names(a) == [("b", "running")], "b", 5)
+        until(lambda: names(a) == [("b", "running")], "b")
 
 
 class TestReadInstances:
@@ -271,4 +275,5 @@ class TestReadInstances:
         b, quiet = read_instances(MemoryClients(cluster), "a", 5)
         assert (b.instance, b.state, len(b.tasks), round(now - b.at)) == ("b", "running", 2, 2)
         assert (quiet.instance, quiet.state, quiet.ready) == ("quiet", "silent", False)
-        assert quiet.reasons[0] in ("not heard of for 60 s", "not heard of for 61 s")
+        heard = re.fullmatch(r"not heard of for (\d+) s", quiet.reasons[0])
+        assert heard is not None and 60 <= int(heard[1]) < 120

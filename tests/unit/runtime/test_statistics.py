@@ -13,6 +13,7 @@ import pytest
 
 from kstream.observe.catalogue import CATALOGUE
 from kstream.runtime.kafka.statistics import Kind, Statistics
+from kstream.runtime.kafka.statistics import log as logger
 from kstream.testing.clock import ManualClock
 
 NAMES = {
@@ -145,7 +146,7 @@ def test_what_cannot_be_read_is_said_once_and_harms_nothing(world: World, caplog
     for text in ("{", '{"brokers": []}', '{"brokers": {}}'):
         say(text)
     assert world.values() == {}
-    (line,) = caplog.messages
+    (line,) = (record.getMessage() for record in caplog.records if record.name == logger.name)
     assert line.startswith("librdkafka's statistics cannot be read, its metrics are missing: ")
 
 

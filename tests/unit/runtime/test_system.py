@@ -66,12 +66,12 @@ def test_it_is_looked_at_when_it_is_time(child: subprocess.Popen[str]) -> None:
     pids = {"supervisor": os.getpid(), "worker-0": child.pid}
     first = values(processes, pids)
     began = time.process_time()
-    while time.process_time() - began < 0.05:
+    while time.process_time() - began < 0.1:
         pass
     clock.advance(29)
     assert values(processes, pids) == first
     clock.advance(1)
-    assert values(processes, pids)["cpu_seconds_total", "supervisor"] >= first["cpu_seconds_total", "supervisor"] + 0.04
+    assert values(processes, pids)["cpu_seconds_total", "supervisor"] >= first["cpu_seconds_total", "supervisor"] + 0.05
 
 
 def test_processor_time_goes_on_with_a_workers_successor(child: subprocess.Popen[str]) -> None:
@@ -112,9 +112,9 @@ def test_garbage_collections_are_counted_and_timed() -> None:
         for one in rubbish:
             one.append(one)
         del rubbish, one
-        began = time.perf_counter()
+        began = time.thread_time()  # not what others had of the processor, just before and just after
         gc.collect()
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         series = collection.collect("worker-0")
     finally:
         collection.close()

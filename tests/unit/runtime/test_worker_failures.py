@@ -363,7 +363,7 @@ def test_an_agents_cleanup_runs_when_it_is_stopped() -> None:
 def test_short_real_waits_keep_the_order(tmp_path: Path) -> None:
     async def waits(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
         async for n in stream:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await asyncio.sleep(0.002 * (n % 2))
             yield n
 
