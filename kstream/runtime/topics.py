@@ -70,6 +70,7 @@ def ensure_topics(
     replication: int = -1,
     default_partitions: int = 1,
     timeout: float = 30.0,
+    creation_timeout: float = 60.0,
 ) -> dict[str, int]:
     """Creates what is missing, checks what exists, and returns the number of partitions of each topic.
 
@@ -77,7 +78,8 @@ def ensure_topics(
         auto_create: also create user topics. Internal ones always are.
         replication: of created topics; -1 is the cluster's default.
         default_partitions: of a user topic that does not say.
-        timeout: seconds for all of it.
+        timeout: seconds for looking at what is there; `creation_timeout` for making what is not, which a cluster that
+            answers may take its time for (many partitions, busy brokers).
 
     Raises:
         TopicError: one line about all that is missing or does not fit, and what to do. Nothing was created then.
@@ -95,6 +97,7 @@ def ensure_topics(
     present = [topic for topic in wanted if topic.name in existing]
     _check(admin, present, existing, left())
     if missing:
+        deadline = time.monotonic() + creation_timeout
         admin.create_topics([_new(topic, replication, default_partitions) for topic in missing], left())
         existing = _once_known(admin, [topic.name for topic in wanted], deadline)
         # Another instance may have been faster, with another version of the app.

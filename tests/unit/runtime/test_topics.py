@@ -200,7 +200,19 @@ def test_a_broker_that_has_not_heard_of_a_new_topic_yet_is_asked_again() -> None
 
 def test_brokers_that_never_hear_of_a_topic_are_an_error_in_time() -> None:
     with pytest.raises(KafkaUnavailable, match="not all brokers know of app-by-user in time"):
-        ensure_topics(Cluster(float("inf")), [REPARTITION], auto_create=True, timeout=0.1)
+        ensure_topics(Cluster(float("inf")), [REPARTITION], auto_create=True, creation_timeout=0.1)
+
+
+def test_a_cluster_that_answers_may_take_its_time_to_make_topics() -> None:
+    given: list[float] = []
+
+    class Busy(Admin):
+        def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
+            given.append(timeout)
+            super().create_topics(topics, timeout)
+
+    assert ensure_topics(Busy(), [REPARTITION], auto_create=True, timeout=1) == {"app-by-user": 4}
+    assert given[0] > 50
 
 
 def test_an_internal_topic_without_a_count_is_a_mistake_of_ours() -> None:
