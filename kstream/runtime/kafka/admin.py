@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are exported, in a way mypy does not see
     AdminClient,
@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
+from kstream.runtime.kafka.leaders import Leaders
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.kafka.problems import describe, make, meaning, of
 from kstream.types import NewTopic, TopicInfo, TopicPartition
@@ -45,6 +46,7 @@ class KafkaAdmin:
         self._servers = servers
         self._config = options.admin(servers)
         self._client = make(AdminClient, self._config)
+        self._leaders = Leaders(self._descriptions)
         self._pool = ThreadPoolExecutor(8, "committed offsets")
         self._finding = threading.Lock()
         self._found: dict[str, float] = {}  # group: when its coordinator answered
@@ -188,6 +190,7 @@ class KafkaAdmin:
         with self._finding:
             if self._worn:
                 self._worn, self._client = False, make(AdminClient, self._config)
+                self._leaders = Leaders(self._descriptions)
                 self._found = {}
             if time.monotonic() - self._found.get(group, float("-inf")) > FOUND_SECONDS:
                 try:
@@ -231,27 +234,55 @@ class KafkaAdmin:
     ) -> Future[dict[TopicPartition, int]]:
         if not partitions:
             return _done({})
-        asked = self._client.list_offsets(
-            {ClientPartition(*at): which for at in partitions},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
-        order = [TopicPartition(at.topic, at.partition) for at in asked]
-        return self._gather(
-            list(asked.values()),
-            lambda answers: {at: each.offset for at, each in zip(order, answers, strict=True)},
-            doing,
-        )
+
+        def question() -> Future[dict[TopicPartition, int]]:
+            asked = self._client.list_offsets(
+                {ClientPartition(*at): which for at in partitions},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=REQUEST_SECONDS,
+            )
+            order = [TopicPartition(at.topic, at.partition) for at in asked]
+            return self._gather(
+                list(asked.values()),
+                lambda answers: {at: each.offset for at, each in zip(order, answers, strict=True)},
+                doing,
+            )
+
+        return self._of_leaders(partitions, question, doing)
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """Deletes all records below these offsets."""
         if not before:
             return _done(None)
-        asked = self._client.delete_records(
-            [ClientPartition(at.topic, at.partition, offset) for at, offset in before.items()],
-            request_timeout=REQUEST_SECONDS,
-        )
-        return self._gather(list(asked.values()), lambda _: None, "deletion of records")
+        doing = "deletion of records"
+
+        def question() -> Future[None]:
+            asked = self._client.delete_records(
+                [ClientPartition(at.topic, at.partition, offset) for at, offset in before.items()],
+                request_timeout=REQUEST_SECONDS,
+            )
+            return self._gather(list(asked.values()), lambda _: None, doing)
+
+        return self._of_leaders(before, question, doing)
+
+    def _of_leaders(
+        self, partitions: Iterable[TopicPartition], question: Callable[[], Future[T]], doing: str
+    ) -> Future[T]:
+        leaders = self._leaders
+
+        def ask() -> Future[T]:
+            if leaders is not self._leaders:  # they are known to the client before, not to this one
+                raise KafkaUnavailable(f"{doing}: another client was made meanwhile")
+            return question()
+
+        return leaders.ask((at.topic for at in partitions), ask)
+
+    def _descriptions(self, topics: list[str]) -> dict[str, Future[None]]:
+        asked = self._client.describe_topics(TopicCollection(topics), request_timeout=REQUEST_SECONDS)
+        return {
+            topic: self._gather([answer], lambda _: None, f"description of topic {topic}")
+            for topic, answer in asked.items()
+        }
 
     def _gather(self, asked: Sequence[Future[Any]], make_result: Callable[[list[Any]], T], doing: str) -> Future[T]:
         """One future of all answers; it fails with the first error, as one of ours."""
