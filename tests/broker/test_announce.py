@@ -12,11 +12,14 @@ from confluent_kafka.admin import ResourceType as Resource
 
 from kstream.devbroker import DevBroker
 from kstream.observe.status import InputStatus, InstanceStatus, TaskStatus
+from kstream.runtime import announce
 from kstream.runtime.announce import Announcer, quiet, read_clocks, read_instances
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from support.running import until
 
 INTERVAL = 0.3
+AT_MOST = 10.0
+"""Seconds for a stop that waits 2 at most: what else it takes is the busy machine's. Kafka's clients wait 15."""
 
 
 def status(name: str, tasks: int = 64) -> InstanceStatus:
@@ -34,7 +37,7 @@ def status(name: str, tasks: int = 64) -> InstanceStatus:
 
 @pytest.fixture
 def broker() -> Iterator[DevBroker]:
-    with DevBroker() as broker:
+    with DevBroker(start_timeout=120) as broker:
         yield broker
 
 
@@ -59,8 +62,13 @@ def states(announcer: Announcer) -> dict[str, str]:
 
 
 def test_a_broker_that_is_killed_and_comes_back(
-    broker: DevBroker, start: Callable[[str, str], Announcer], caplog: pytest.LogCaptureFixture
+    broker: DevBroker,
+    start: Callable[[str, str], Announcer],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    caplog.set_level(logging.WARNING, "kstream.runtime.announce")
+    monkeypatch.setattr(announce, "GOODBYE_SECONDS", 30.0)  # on a busy machine 1 s may not be enough
     servers = broker.bootstrap_servers
     one, two, three = (start(servers, name) for name in ("one", "two", "three"))
     until(lambda: states(one) == {"two": "running", "three": "running"}, "the others")
@@ -72,24 +80,24 @@ def test_a_broker_that_is_killed_and_comes_back(
     assert [each.instance for each in read_instances(clients, "a", 20)] == ["one", "three", "two"]
     clocks = read_clocks(clients, "a", 20)
     assert set(clocks) == {"one", "two", "three"}
-    assert all(host == "h" and -1 < skew < 10 for host, skew in clocks.values())
+    assert all(host == "h" and -1 < skew < 60 for host, skew in clocks.values())  # with the time it was under way
 
     began = time.monotonic()
     three.stop()
-    assert time.monotonic() - began < 2.5
-    until(lambda: states(one) == {"two": "running"}, "three to be gone", 10)
+    assert time.monotonic() - began < AT_MOST
+    until(lambda: states(one) == {"two": "running"}, "three to be gone")
 
     broker.kill()
-    until(lambda: states(one) == {"two": "silent"}, "silence", 20)
+    until(lambda: states(one) == {"two": "silent"}, "silence")
     began = time.monotonic()
     two.stop()  # it cannot say goodbye
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < AT_MOST
     broker.start()
     four = start(servers, "four")
     until(lambda: states(one).get("four") == "running", "the first to hear again", 60)
     until(lambda: states(four).get("one") == "running", "the first to be heard again", 60)
     # what it had under way may have come through with the broker's return, a goodbye perhaps
-    until(lambda: states(one).get("two") in ("silent", None), "the second not to be taken for alive", 20)
+    until(lambda: states(one).get("two") in ("silent", None), "the second not to be taken for alive")
     told = [record for record in caplog.records if "other instances may not see" in record.getMessage()]
     assert len(told) <= 2, "one line at most of each that was there"
 
@@ -107,10 +115,11 @@ def test_the_topic_as_it_is_made(broker: DevBroker, start: Callable[[str, str], 
 def test_no_kafka_at_all(start: Callable[[str, str], Announcer], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     alone = start("127.0.0.1:1", "alone")
-    until(lambda: "no Kafka broker answers at 127.0.0.1:1" in caplog.text, "the line", 30)
+    until(lambda: "no Kafka broker answers at 127.0.0.1:1" in caplog.text, "the line", 60)
     began = time.monotonic()
     alone.stop()
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < AT_MOST
     assert alone.others() == []
-    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    lines = [record.getMessage() for record in warnings if record.name.startswith("kstream")]
     assert len(lines) == 1 and lines[0].startswith("other instances may not see this one")

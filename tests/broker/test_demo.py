@@ -71,19 +71,19 @@ def test_the_audit_reads_what_is_committed_and_finds_a_record_too_many(
 
 def test_topics_of_someone_else_are_left_alone(bootstrap_servers: str, said: Said) -> None:
     admin = KafkaClients(bootstrap_servers).admin()
-    admin.create_topics([NewTopic("flights-of-fancy", 1)], 15)
+    admin.create_topics([NewTopic("flights-of-fancy", 1)], 60)
     try:
         with pytest.raises(UsageError, match=r"has flights-of-fancy: the demo needs topics of its own; delete these"):
             demo.run(kill=False, workers=1, rate=None, bootstrap=bootstrap_servers, limit=10, console=said)
         assert "flights-of-fancy" in topics(bootstrap_servers)
     finally:
-        admin.delete_topics(["flights-of-fancy"], 15)
+        admin.delete_topics(["flights-of-fancy"], 60)
         admin.close()
 
 
 def topics(servers: str) -> list[str]:
     admin = KafkaClients(servers).admin()
     try:
-        return list(admin.topics(15))
+        return list(admin.topics(60))
     finally:
         admin.close()

@@ -169,10 +169,10 @@ def test_an_app_that_fails_on_the_sample_says_so(planned: Planned, tmp_path: Pat
 
 def test_without_records_anywhere_it_says_what_to_give(name: str, planned: Planned, bootstrap_servers: str) -> None:
     command = planned(SIMPLE)
-    assert command.wait(60) == 2
+    assert command.wait(100) == 2
     (line,) = command.err.read_text().splitlines()
     assert f"no sample: {name}.lines are not at {bootstrap_servers}: give a sample with --records FILE" in line
     create(bootstrap_servers, f"{name}.lines", 2)
     command = planned(SIMPLE)
-    assert command.wait(60) == 2
+    assert command.wait(100) == 2
     assert f"no sample: nothing is in {name}.lines at {bootstrap_servers}" in command.err.read_text()

@@ -11,7 +11,7 @@ from kstream.observe.catalogue import CATALOGUE
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.types import BEGINNING, NewTopic, TopicPartition
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def topics(app: str, bootstrap_servers: str, tmp_path: Path) -> Topics:
         environment.setdefault("KSTREAM_BOOTSTRAP_SERVERS", bootstrap_servers)
         environment.setdefault("COLUMNS", "200")
         command = Command(directory, "topics", "service:app", *arguments, cwd=tmp_path, **environment)
-        status = command.wait(60)
+        status = command.wait(100)
         said = command.out.read_text()
         if "--json" not in arguments:
             return status, said + command.err.read_text()
