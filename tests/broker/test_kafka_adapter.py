@@ -21,6 +21,7 @@ from kstream.errors import (
     TopicError,
 )
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
+from kstream.runtime.kafka import consumer as consumer_module
 from kstream.runtime.kafka.admin import KafkaAdmin
 from kstream.runtime.kafka.consumer import KafkaConsumer
 from kstream.runtime.kafka.producer import KafkaProducer
@@ -39,6 +40,9 @@ from kstream.types import (
 
 T = TypeVar("T")
 UNREACHABLE = "127.0.0.1:1"
+SESSION = 30.0
+AT_MOST = 10.0
+"""Seconds for what returns at once or after a second, on a busy machine; what would not return takes longer by far."""
 
 
 def name(what: str) -> str:
@@ -47,7 +51,8 @@ def name(what: str) -> str:
 
 @pytest.fixture
 def clients(bootstrap_servers: str) -> KafkaClients:
-    return KafkaClients(bootstrap_servers, KafkaOptions(session_timeout=6.0))
+    # long: a starved member does not lose its partitions
+    return KafkaClients(bootstrap_servers, KafkaOptions(session_timeout=SESSION, transaction_timeout=60.0))
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def reader(clients: KafkaClients) -> Iterator[KafkaConsumer]:
 def producer(clients: KafkaClients) -> Iterator[KafkaProducer]:
     """Transactional, with `init_transactions` done."""
     producer = clients.producer(name("tx"))
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     yield producer
     producer.close()
 
@@ -81,7 +86,7 @@ def producer(clients: KafkaClients) -> Iterator[KafkaProducer]:
 def make_topic(admin: AdminClient, partitions: int = 1, **config: str) -> str:
     topic = name("topic")
     settings = {key.replace("_", "."): value for key, value in config.items()}
-    admin.create_topics([NewTopic(topic, partitions, config=settings)], 20)
+    admin.create_topics([NewTopic(topic, partitions, config=settings)], 60)
     return topic
 
 
@@ -90,7 +95,7 @@ def fill(clients: Clients, topic: str, count: int, partition: int = 0, start: in
     producer = clients.producer(None)
     for i in range(start, start + count):
         producer.produce(topic, b"%d" % i, b"k", partition)
-    producer.flush(20)
+    producer.flush(60)
     producer.close()
 
 
@@ -117,7 +122,7 @@ def gather(
     until: Callable[[Gathered], object],
     *,
     records: int = 1000,
-    seconds: float = 20,
+    seconds: float = 60,
     others: Sequence[ConsumerClient] = (),
 ) -> Gathered:
     gathered, deadline = Gathered(), time.monotonic() + seconds
@@ -212,7 +217,7 @@ def test_records_arrive_with_all_their_parts(clients: KafkaClients, reader: Kafk
     producer.produce(topic, None, b"tombstone", 1, None, None, stamps[1])
     producer.produce(topic, b"", b"", 1, None, None, stamps[2])
     producer.produce(topic, b"x", None, 1)
-    producer.flush(20)
+    producer.flush(60)
     at = TopicPartition(topic, 1)
     reader.assign({at: 0})
     (fetch,) = gather(reader, lambda got: len(got.values()) == 4 and got.ends).fetches
@@ -234,7 +239,7 @@ def test_keys_are_partitioned_as_java_does(clients: KafkaClients, admin: KafkaAd
     producer = clients.producer(None)
     # org.apache.kafka.common.utils.Utils.murmur2 of "abc" is 479470107, masked and modulo 8: 3
     producer.produce(topic, b"v", b"abc")
-    producer.flush(20)
+    producer.flush(60)
     producer.close()
     reader.assign({TopicPartition(topic, p): 0 for p in range(8)})
     assert [fetch.at.partition for fetch in gather(reader, lambda got: got.values()).fetches] == [479470107 % 8]
@@ -265,12 +270,12 @@ def test_a_poll_takes_what_is_there_and_no_more_than_asked(
     assert first.values() == [b"0"]
     assert reader.high_watermark(at) == 10
     began = time.monotonic()
-    rest = reader.poll(1000, 5.0)
+    rest = reader.poll(1000, 4 * AT_MOST)
     assert [value for fetch in rest.fetches for value in fetch.values()] == [b"%d" % i for i in range(1, 10)]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < AT_MOST
     began = time.monotonic()
     quiet(reader, 0.3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < AT_MOST
 
 
 def test_positions_at_the_logical_ends(clients: KafkaClients, reader: KafkaConsumer, topic: str) -> None:
@@ -287,7 +292,7 @@ def test_a_reader_refuses_a_position_outside_the_log(
     clients: KafkaClients, admin: KafkaAdmin, reader: KafkaConsumer, topic: str
 ) -> None:
     fill(clients, topic, 10)
-    admin.delete_records({TopicPartition(topic, 0): 6}).result(20)
+    admin.delete_records({TopicPartition(topic, 0): 6}).result(60)
     for offset in (2, 99):
         reader.assign({TopicPartition(topic, 0): offset})
         with pytest.raises(StateError, match=rf"{topic}\[0\]"):
@@ -358,7 +363,7 @@ def test_paused_partitions_are_silent_and_go_on_where_they_were_or_were_sent(
 
 
 def test_what_is_resumed_is_read_at_once(clients: KafkaClients, topic: str) -> None:
-    """librdkafka alone takes up to a second, half a second on average."""
+    """After these rests librdkafka alone takes 0.5 to 0.9 s."""
     zero = TopicPartition(topic, 0)
     fill(clients, topic, 10)
     waited = []
@@ -372,7 +377,7 @@ def test_what_is_resumed_is_read_at_once(clients: KafkaClients, topic: str) -> N
         gather(reader, lambda found: found.fetches)
         waited.append(time.monotonic() - began)
         reader.close()
-    assert sorted(waited)[4] < 0.15, waited
+    assert sorted(waited)[4] < 0.3, waited
 
 
 def test_the_end_is_told_anew_after_resume_and_seek(clients: KafkaClients, reader: KafkaConsumer, topic: str) -> None:
@@ -425,8 +430,7 @@ def test_seek_right_after_the_poll_that_assigned(clients: KafkaClients, admin: K
     listener = Listener()
     consumer = clients.consumer(name("group"), name("member"))
     consumer.subscribe([topic], listener)
-    while not listener.owned:
-        consumer.poll(10, 0.01)
+    gather(consumer, lambda _: listener.owned, records=10)
     consumer.seek({at: 50 + at.partition for at in every})
     consumer.resume(every)
     got = gather(consumer, lambda got: len(got.ends) == 4)
@@ -459,16 +463,16 @@ def test_a_second_member_takes_over_half_and_gives_it_back(clients: KafkaClients
         offsets = stale.offsets(at)
         assert offsets == list(range(offsets[0], offsets[0] + len(offsets))) if offsets else True
     # What was committed in `revoked` counts, with its metadata.
-    found = admin.committed(group, every).result(20)
+    found = admin.committed(group, every).result(60)
     assert found[every[0]] == (7, "stream time")
     assert found[every[3]] == (7, "")
     # The old generation's metadata is refused for what others own now.
     producer = clients.producer(name("tx"))
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin()
     with pytest.raises(AbortRequired):
         producer.send_offsets({second.owned[0]: 9}, {}, held)
-    producer.abort(20)
+    producer.abort(60)
     producer.close()
     one.resume(first.owned)
     got = gather(one, lambda got: all(got.offsets(at) for at in first.owned), others=[two])
@@ -512,7 +516,7 @@ def test_a_member_that_comes_back_at_once_gets_its_partitions_again(clients: Kaf
     consumer.close()
     began = time.monotonic()
     joined(clients, group, [topic], Listener(), member).close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SESSION / 2
 
 
 def test_a_second_process_with_the_same_member_id_fences_the_first(clients: KafkaClients, topic: str) -> None:
@@ -543,7 +547,7 @@ def test_a_group_whose_position_is_not_in_the_log(
     clients = KafkaClients(bootstrap_servers, KafkaOptions(auto_offset_reset=reset))  # type: ignore[arg-type]
     fill(clients, topic, 10)
     at = TopicPartition(topic, 0)
-    admin.delete_records({at: 4}).result(20)
+    admin.delete_records({at: 4}).result(60)
     listener = Listener({at: 1})
     consumer = clients.consumer(name("group"), name("member"))
     consumer.subscribe([topic], listener)
@@ -561,18 +565,20 @@ def test_a_group_whose_position_is_not_in_the_log(
 
 
 def test_a_purged_partition_whose_start_is_not_known_yet_is_taken_without_a_warning(
-    clients: KafkaClients, admin: KafkaAdmin, caplog: pytest.LogCaptureFixture
+    clients: KafkaClients, admin: KafkaAdmin, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The runtime says 0, restores, and seeks. Without the question for the log's start, librdkafka warned of an offset
     reset in two of five of these rounds."""
+    # after 1 s without an answer a warning is taken into the bargain; on a busy machine it takes that long now and then
+    monkeypatch.setattr(consumer_module, "START_SECONDS", 30.0)
     topic = make_topic(admin, 32)
     partitions = [TopicPartition(topic, partition) for partition in range(32)]
     producer = clients.producer(None)
     for at in partitions * 5:
         producer.produce(topic, b"v", b"k", at.partition)
-    producer.flush(20)
+    producer.flush(60)
     producer.close()
-    admin.delete_records(dict.fromkeys(partitions, 3)).result(20)
+    admin.delete_records(dict.fromkeys(partitions, 3)).result(60)
     with caplog.at_level(logging.DEBUG, "kstream.kafka"):
         for _ in range(6):
             consumer = joined(clients, name("group"), [topic], Listener(dict.fromkeys(partitions, 0)))
@@ -590,9 +596,9 @@ def test_commit_without_a_transaction(clients: KafkaClients, admin: KafkaAdmin, 
     consumer = joined(clients, group, [topic], listener)
     zero, one = TopicPartition(topic, 0), TopicPartition(topic, 1)
     consumer.commit({}, {})
-    assert admin.committed(group, [zero, one]).result(20) == {zero: None, one: None}
+    assert admin.committed(group, [zero, one]).result(60) == {zero: None, one: None}
     consumer.commit({zero: 5}, {zero: "m"})
-    assert admin.committed(group, [zero, one]).result(20) == {zero: (5, "m"), one: None}
+    assert admin.committed(group, [zero, one]).result(60) == {zero: (5, "m"), one: None}
     consumer.close()
 
 
@@ -606,8 +612,8 @@ def test_what_is_committed_is_read_and_what_is_aborted_is_not(
     for value, end in ((b"no", producer.abort), (b"yes", producer.commit), (b"never", producer.abort)):
         producer.begin()
         producer.produce(topic, value, b"k", 0)
-        producer.flush(20)
-        end(20)
+        producer.flush(60)
+        end(60)
     reader.assign({at: 0})
     # A commit or abort is done before its markers are in the log: the end may be told more than once meanwhile.
     got = gather(reader, lambda got: got.ends.get(at) == 6)  # past the last marker
@@ -622,16 +628,16 @@ def test_the_end_of_a_reader_is_the_last_stable_offset(
     fill(clients, topic, 3)
     producer.begin()
     producer.produce(topic, b"pending", b"k", 0)
-    producer.flush(20)
+    producer.flush(60)
     reader.assign({at: 0})
     assert gather(reader, lambda got: got.ends).ends == {at: 3}
-    assert admin.end_offsets([at]).result(20) == {at: 4}
+    assert admin.end_offsets([at]).result(60) == {at: 4}
     assert reader.high_watermark(at) == 4
-    producer.commit(20)
+    producer.commit(60)
     got = gather(reader, lambda got: got.ends.get(at) == 5)
     assert got.values() == [b"pending"]
-    assert admin.end_offsets([at]).result(20) == {at: 5}
-    assert admin.start_offsets([at]).result(20) == {at: 0}
+    assert admin.end_offsets([at]).result(60) == {at: 5}
+    assert admin.start_offsets([at]).result(60) == {at: 0}
 
 
 def test_delivery_offsets_come_with_the_commit(producer: KafkaProducer, topic: str) -> None:
@@ -641,7 +647,7 @@ def test_delivery_offsets_come_with_the_commit(producer: KafkaProducer, topic: s
         for i in range(100):
             producer.produce(topic, b"%d" % i, b"k", 0)
         producer.produce_watched(topic, b"last", b"k", 0, offsets.append)
-        producer.commit(20)
+        producer.commit(60)
     assert offsets == [100, 202]
 
 
@@ -657,11 +663,11 @@ def test_an_abort_right_after_producing_keeps_the_producer_and_tells_nobody(
         producer.produce_watched(topic, b"no", b"k", 0, told.append)
         if i % 2:
             producer.poll(0.01)
-        producer.abort(20)
+        producer.abort(60)
     told.clear()
     producer.begin()
     producer.produce_watched(topic, b"yes", b"k", 0, told.append)
-    producer.commit(20)
+    producer.commit(60)
     assert len(told) == 1
     reader.assign({TopicPartition(topic, 0): 0})
     assert gather(reader, lambda got: got.values() and got.ends).values() == [b"yes"]
@@ -670,39 +676,39 @@ def test_an_abort_right_after_producing_keeps_the_producer_and_tells_nobody(
 def test_a_second_producer_with_the_same_id_fences_the_first(clients: KafkaClients, topic: str) -> None:
     identity = name("tx")
     first = clients.producer(identity)
-    first.init_transactions(20)
+    first.init_transactions(60)
     first.begin()
     first.produce(topic, b"old", b"k", 0)
-    first.flush(20)
+    first.flush(60)
     second = clients.producer(identity)
-    second.init_transactions(20)
+    second.init_transactions(60)
     with pytest.raises(InstanceFenced, match=identity):
-        first.commit(20)
+        first.commit(60)
     with pytest.raises((InstanceFenced, ProducerLost)):
         first.begin()
     first.close()
     second.begin()
     second.produce(topic, b"new", b"k", 0)
-    second.commit(20)
+    second.commit(60)
     second.close()
 
 
 def test_the_brokers_own_time_out_is_not_taken_for_another_process(bootstrap_servers: str, admin: KafkaAdmin) -> None:
     topic = make_topic(admin)
-    clients = KafkaClients(bootstrap_servers, KafkaOptions(transaction_timeout=1.0))
+    # time enough for the record to be written before
+    clients = KafkaClients(bootstrap_servers, KafkaOptions(transaction_timeout=3.0))
     producer = clients.producer(name("tx"))
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin()
     producer.produce(topic, b"old", b"k", 0)
-    producer.flush(20)
+    producer.flush(60)
     # The broker looks for expired transactions every 10 seconds (every second where the tests start it).
-    deadline = time.monotonic() + 25
     reader = clients.reader()
     at = TopicPartition(topic, 0)
     reader.assign({at: 0})
-    gather(reader, lambda got: got.ends.get(at, 0) >= 2, seconds=deadline - time.monotonic())
+    gather(reader, lambda got: got.ends.get(at, 0) >= 2)
     with pytest.raises(ProducerLost, match="was open for"):
-        producer.commit(20)
+        producer.commit(60)
     producer.close()
     reader.close()
 
@@ -720,14 +726,14 @@ def test_offsets_are_committed_with_the_transaction_and_only_then_told(
     producer.send_offsets({zero: 3}, {zero: "m"}, metadata)
     began = time.monotonic()
     with pytest.raises(AbortRequired, match="pending"):
-        admin.committed(group, [zero, one]).result(20)
+        admin.committed(group, [zero, one]).result(60)
     assert time.monotonic() - began < 5
-    assert admin.committed(group, [one]).result(20) == {one: None}
-    producer.commit(20)
+    assert admin.committed(group, [one]).result(60) == {one: None}
+    producer.commit(60)
     assert wait(lambda: stable(admin, group, [zero, one])) == {zero: (3, "m"), one: None}
     producer.begin()
     producer.send_offsets({zero: 9}, {}, metadata)
-    producer.abort(20)
+    producer.abort(60)
     assert wait(lambda: stable(admin, group, [zero])) == {zero: (3, "m")}
     consumer.close()
 
@@ -736,13 +742,13 @@ def stable(
     admin: AdminClient, group: str, partitions: Sequence[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, str] | None] | None:
     try:
-        return admin.committed(group, partitions).result(20)
+        return admin.committed(group, partitions).result(60)
     except AbortRequired:
         return None
 
 
 def wait(found: Callable[[], T | None]) -> T:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         result = found()
         if result is not None:
@@ -759,10 +765,10 @@ def test_metadata_of_an_unknown_member_is_refused(clients: KafkaClients, produce
     producer.begin()
     with pytest.raises((AbortRequired, InstanceFenced)):
         producer.send_offsets({TopicPartition(topic, 0): 1}, {}, stale)
-    producer.abort(20)
+    producer.abort(60)
     producer.begin()
     producer.send_offsets({TopicPartition(topic, 0): 1}, {}, newer.group_metadata())
-    producer.commit(20)
+    producer.commit(60)
     consumer.close()
     newer.close()
 
@@ -776,18 +782,18 @@ def test_a_record_the_broker_refuses_fails_the_transaction(
     producer.produce(topic, b"small", b"k", 0)
     producer.produce_watched(topic, os.urandom(5000), b"k", 0, told.append)
     with pytest.raises(AbortRequired):
-        producer.commit(20)
+        producer.commit(60)
     assert told == []
-    producer.abort(20)
+    producer.abort(60)
     # librdkafka counts the lost batch as sent: the next transaction may be refused once, with an epoch of its own then.
     for _ in range(2):
         producer.begin()
         producer.produce(topic, b"after", b"k", 0)
         try:
-            producer.commit(20)
+            producer.commit(60)
             break
         except AbortRequired:
-            producer.abort(20)
+            producer.abort(60)
     reader.assign({TopicPartition(topic, 0): 0})
     assert gather(reader, lambda got: got.values() and got.ends).values() == [b"after"]
 
@@ -798,10 +804,10 @@ def test_a_record_that_was_not_delivered_without_a_transaction_loses_the_produce
     topic = make_topic(admin, max_message_bytes="1000", compression_type="uncompressed")
     producer = clients.producer(None)
     producer.produce(topic, b"small", b"k", 0)
-    producer.flush(20)
+    producer.flush(60)
     producer.produce(topic, os.urandom(5000), b"k", 0)
     with pytest.raises(ProducerLost, match=topic):
-        producer.flush(20)
+        producer.flush(60)
     producer.close()
 
 
@@ -811,9 +817,9 @@ def test_a_full_queue_is_a_buffer_error(bootstrap_servers: str, topic: str) -> N
     with pytest.raises(BufferError):
         for _ in range(1000):
             producer.produce(topic, b"v", b"k")
-    producer.flush(20)
+    producer.flush(60)
     producer.produce(topic, b"v", b"k")
-    producer.flush(20)
+    producer.flush(60)
     producer.close()
 
 
@@ -822,16 +828,16 @@ def test_closing_leaves_a_transaction_to_the_successor_and_does_not_wait(
 ) -> None:
     identity, at = name("tx"), TopicPartition(topic, 0)
     producer = clients.producer(identity)
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     producer.begin()
     producer.produce(topic, b"pending", b"k", 0)
-    producer.flush(20)
+    producer.flush(60)
     for _ in range(1000):
         producer.produce(topic, b"queued", b"k", 0)
     began = time.monotonic()
     producer.close()
     producer.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < AT_MOST
     uses: list[Callable[[], None]] = [lambda: producer.produce(topic, b"v", None), producer.begin, producer.poll]
     for use in uses:
         with pytest.raises(ProducerLost, match="closed"):
@@ -839,10 +845,10 @@ def test_closing_leaves_a_transaction_to_the_successor_and_does_not_wait(
     reader.assign({at: 0})
     assert gather(reader, lambda got: got.ends).ends == {at: 0}
     successor = clients.producer(identity)
-    successor.init_transactions(20)
+    successor.init_transactions(60)
     successor.begin()
     successor.produce(topic, b"new", b"k", 0)
-    successor.commit(20)
+    successor.commit(60)
     assert gather(reader, lambda got: got.values()).values() == [b"new"]
     successor.close()
 
@@ -853,20 +859,20 @@ def test_closing_leaves_a_transaction_to_the_successor_and_does_not_wait(
 def test_topics_are_made_told_and_deleted(admin: KafkaAdmin) -> None:
     topics = [NewTopic(name("made"), 3, config={"cleanup.policy": "compact"}), NewTopic(name("made"), 1)]
     names = [topic.name for topic in topics]
-    admin.create_topics(topics, 20)
-    admin.create_topics(topics, 20)
-    found = admin.topics(20)
+    admin.create_topics(topics, 60)
+    admin.create_topics(topics, 60)
+    found = admin.topics(60)
     assert [found[topic].partitions for topic in names] == [3, 1]
-    configs = admin.topic_configs(names, 20)
+    configs = admin.topic_configs(names, 60)
     assert configs[names[0]]["cleanup.policy"] == "compact"
     assert configs[names[1]]["cleanup.policy"] == "delete"
     assert "message.timestamp.after.max.ms" in configs[names[0]]
-    admin.delete_topics([*names, name("never")], 20)
-    assert not set(names) & set(admin.topics(20))
+    admin.delete_topics([*names, name("never")], 60)
+    assert not set(names) & set(admin.topics(60))
     with pytest.raises(TopicError, match=names[0]):
-        admin.topic_configs(names[:1], 20)
+        admin.topic_configs(names[:1], 5)  # it is asked for as long as that
     with pytest.raises(TopicError, match="cannot be created"):
-        admin.create_topics([NewTopic(name("bad"), 1, 99)], 20)
+        admin.create_topics([NewTopic(name("bad"), 1, 99)], 60)
 
 
 def test_nothing_asked_is_answered_at_once(admin: KafkaAdmin) -> None:
@@ -879,12 +885,12 @@ def test_nothing_asked_is_answered_at_once(admin: KafkaAdmin) -> None:
 
 def test_offsets_of_a_partition_that_does_not_exist(admin: KafkaAdmin) -> None:
     with pytest.raises((TopicError, KafkaUnavailable)):
-        admin.end_offsets([TopicPartition(name("missing"), 0)]).result(40)
+        admin.end_offsets([TopicPartition(name("missing"), 0)]).result(60)
 
 
 def test_a_group_that_never_was_has_committed_nothing(admin: KafkaAdmin, topic: str) -> None:
     at = TopicPartition(topic, 0)
-    assert admin.committed(name("group"), [at]).result(20) == {at: None}
+    assert admin.committed(name("group"), [at]).result(60) == {at: None}
 
 
 # ---- no broker
@@ -896,14 +902,14 @@ def test_an_unreachable_broker_is_named_in_time(caplog: pytest.LogCaptureFixture
     began = time.monotonic()
     with pytest.raises(KafkaUnavailable, match=UNREACHABLE):
         admin.topics(1.0)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < AT_MOST
     admin.close()
 
     producer = clients.producer("tx")
     began = time.monotonic()
     with pytest.raises(ProducerLost, match=r"init_transactions took longer than 1 s"):
         producer.init_transactions(1.0)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < AT_MOST
     producer.close()
 
     plain = clients.producer(None)
@@ -913,15 +919,15 @@ def test_an_unreachable_broker_is_named_in_time(caplog: pytest.LogCaptureFixture
     began = time.monotonic()
     plain.close()
     del plain
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < AT_MOST
 
     consumer = clients.consumer("g", "m")
     consumer.subscribe(["t"], Listener())
     with caplog.at_level(logging.WARNING, "kstream.kafka"):
+        gather(consumer, lambda _: any("127.0.0.1:1" in record.getMessage() for record in caplog.records))
         assert not quiet(consumer, 1.5).fetches
     began = time.monotonic()
     consumer.close()
-    assert time.monotonic() - began < 5
-    assert any("127.0.0.1:1" in record.getMessage() for record in caplog.records)
+    assert time.monotonic() - began < AT_MOST
     ours = [record for record in caplog.records if record.getMessage().startswith("consumer m: _TRANSPORT")]
     assert len(ours) <= 1
