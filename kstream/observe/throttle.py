@@ -18,7 +18,8 @@ INTERVAL: Final = 10.0
 MAX_KINDS: Final = 1000
 """Kinds of lines remembered at a time: texts may hold anything."""
 
-_NUMBER = re.compile(r"\d+")
+_COUNTS = re.compile(r", \d+ identical error\(s\) suppressed|\d+")
+"""Numbers, and what librdkafka adds to a line when it has left out some like it."""
 
 
 class Throttle(logging.Filter):
@@ -36,7 +37,7 @@ class Throttle(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        kind, now = _NUMBER.sub("#", text), self._clock()
+        kind, now = _COUNTS.sub("", text), self._clock()
         with self._lock:
             since, held = self._kinds.get(kind, (-math.inf, 0))
             if now - since < self._interval:

@@ -19,12 +19,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
-from kstream.runtime.kafka.leaders import Leaders
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.kafka.problems import describe, make, meaning, of
 from kstream.types import NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
+Asked = Mapping[Any, Future[Any]]
 
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -38,6 +38,12 @@ COORDINATOR_SECONDS: Final = 5.0
 FOUND_SECONDS: Final = 0.1
 """For how long a coordinator that has just answered counts as there."""
 
+LEADERS_SECONDS: Final = 10.0
+"""For how long leaders count as known. librdkafka forgets them after three times `topic.metadata.refresh.interval.ms`,
+a minute unless that is set, when it hears nothing of them."""
+
+_WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
+
 
 class KafkaAdmin:
     """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on other threads."""
@@ -46,10 +52,10 @@ class KafkaAdmin:
         self._servers = servers
         self._config = options.admin(servers)
         self._client = make(AdminClient, self._config)
-        self._leaders = Leaders(self._descriptions)
-        self._pool = ThreadPoolExecutor(8, "committed offsets")
-        self._finding = threading.Lock()
+        self._pool = ThreadPoolExecutor(32, "questions")  # one that must wait holds up no other
+        self._lock = threading.Lock()
         self._found: dict[str, float] = {}  # group: when its coordinator answered
+        self._described: dict[str, float] = {}  # topic: when its leaders were heard of
         self._worn = False
 
     # ---- topics
@@ -147,7 +153,7 @@ class KafkaAdmin:
                 raise KafkaUnavailable(f"Kafka at {self._servers}: no news of topics {what} in time")
             time.sleep(0.02)
 
-    # ---- offsets
+    # ---- offsets. They are asked for on the pool's threads: what must be known before a question is waited for there.
 
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]
@@ -157,160 +163,128 @@ class KafkaAdmin:
         The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
         the coordinator does not answer. An error of one partition is never taken for "none was committed".
         """
-        if not partitions:
-            return _done({})
-        return self._pool.submit(self._committed, group, partitions)
+        return self._pool.submit(self._committed, group, partitions) if partitions else _done({})
 
     def _committed(
         self, group: str, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, tuple[int, str] | None]:
-        self._find_coordinator(group)
+        doing = f"committed offsets of group {group}"
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
-        asked = self._client.list_consumer_group_offsets(
-            [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
-        )
+        (answer,) = self._answers(self._ask_coordinator(group, request), doing)
+        committed: dict[TopicPartition, tuple[int, str] | None] = {}
+        for each in answer.topic_partitions:
+            if each.error is not None:
+                raise self._meaning(each.error, doing)
+            at = TopicPartition(each.topic, each.partition)
+            committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
+        return committed
 
-        def found(answers: list[Any]) -> dict[TopicPartition, tuple[int, str] | None]:
-            committed: dict[TopicPartition, tuple[int, str] | None] = {}
-            for each in answers[0].topic_partitions:
-                if each.error is not None:
-                    raise KafkaException(each.error)
-                at = TopicPartition(each.topic, each.partition)
-                committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
-            return committed
-
-        return self._gather(list(asked.values()), found, f"committed offsets of group {group}").result()
-
-    def _find_coordinator(self, group: str) -> None:
+    def _ask_coordinator(self, group: str, request: ConsumerGroupTopicPartitions) -> Asked:
         """Asks it for the group's members first. Where it has moved, or has not loaded the group yet, it refuses: that
         ends the question for members with an error, and the question for offsets with a segmentation fault (librdkafka
-        #5040, open). And a client that knew a coordinator before the broker went away may never ask it again (#5511,
-        open; seen when a broker was killed): after a failure the next question goes out through a new one.
-        """
-        with self._finding:
-            if self._worn:
-                self._worn, self._client = False, make(AdminClient, self._config)
-                self._leaders = Leaders(self._descriptions)
-                self._found = {}
+        #5040, open)."""
+        with self._lock:
+            self._renew()
             if time.monotonic() - self._found.get(group, float("-inf")) > FOUND_SECONDS:
-                try:
-                    self.members(group).result()
-                except KStreamError:
-                    self._worn = True
-                    raise
+                self._members(group)
                 self._found[group] = time.monotonic()
+            return self._client.list_consumer_group_offsets(
+                [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
+            )
+
+    def _ask_leaders(self, partitions: Iterable[TopicPartition], ask: Callable[[AdminClient], Asked]) -> Asked:
+        """Asks for descriptions of the topics first, which makes their leaders known to the client. `list_offsets` and
+        `delete_records` look them up on the thread that calls; where one is not known they wait for news, and if those
+        come at once, librdkafka's own thread answers and frees the question under the hands of the other: the process
+        ends with a segmentation fault (`rd_kafka_topic_partition_list_query_leaders_async`, 2.8 to 2.16 at least; seen
+        when a worker restored its first tasks on a busy machine)."""
+        with self._lock:
+            self._renew()
+            since = time.monotonic() - LEADERS_SECONDS
+            topics = dict.fromkeys(at.topic for at in partitions)
+            if unknown := [topic for topic in topics if self._described.get(topic, since) <= since]:
+                asked = self._client.describe_topics(TopicCollection(unknown), request_timeout=COORDINATOR_SECONDS)
+                self._answers(asked, f"description of topics {', '.join(unknown)}")
+                self._described.update(dict.fromkeys(unknown, time.monotonic()))
+            return ask(self._client)
+
+    def _renew(self) -> None:
+        """A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511, open;
+        seen when a broker was killed): after a failure the next question goes out through a new one."""
+        if self._worn:
+            self._worn, self._client = False, make(AdminClient, self._config)
+            self._found, self._described = {}, {}
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
+        return self._pool.submit(self._members, group)
+
+    def _members(self, group: str) -> int:
         asked = self._client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
-        return self._gather(
-            list(asked.values()), lambda answers: len(answers[0].members), f"description of group {group}"
-        )
+        (answer,) = self._answers(asked, f"description of group {group}")
+        return len(answer.members)
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         """Commits (offset, metadata) for a group without members."""
+        return self._pool.submit(self._set_committed, group, offsets)
+
+    def _set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        doing = f"commit for group {group}"
         wanted = [ClientPartition(*at, offset, metadata) for at, (offset, metadata) in offsets.items()]
         asked = self._client.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=COORDINATOR_SECONDS
         )
-
-        def done(answers: list[Any]) -> None:
-            for each in answers[0].topic_partitions:
-                if each.error is not None:
-                    raise KafkaException(each.error)
-
-        return self._gather(list(asked.values()), done, f"commit for group {group}")
+        (answer,) = self._answers(asked, doing)
+        for each in answer.topic_partitions:
+            if each.error is not None:
+                raise self._meaning(each.error, doing)
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
-        return self._offsets(partitions, _LATEST, "end offsets")
+        return self._pool.submit(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})
 
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """The first offset that has not been deleted."""
-        return self._offsets(partitions, _EARLIEST, "start offsets")
+        return self._pool.submit(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
 
-    def _offsets(
-        self, partitions: Sequence[TopicPartition], which: Any, doing: str
-    ) -> Future[dict[TopicPartition, int]]:
-        if not partitions:
-            return _done({})
-
-        def question() -> Future[dict[TopicPartition, int]]:
-            asked = self._client.list_offsets(
+    def _offsets(self, partitions: Sequence[TopicPartition], which: Any, doing: str) -> dict[TopicPartition, int]:
+        asked = self._ask_leaders(
+            partitions,
+            lambda client: client.list_offsets(
                 {ClientPartition(*at): which for at in partitions},
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=REQUEST_SECONDS,
-            )
-            order = [TopicPartition(at.topic, at.partition) for at in asked]
-            return self._gather(
-                list(asked.values()),
-                lambda answers: {at: each.offset for at, each in zip(order, answers, strict=True)},
-                doing,
-            )
-
-        return self._of_leaders(partitions, question, doing)
+            ),
+        )
+        answers = self._answers(asked, doing)
+        return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """Deletes all records below these offsets."""
-        if not before:
-            return _done(None)
-        doing = "deletion of records"
+        return self._pool.submit(self._delete_records, before) if before else _done(None)
 
-        def question() -> Future[None]:
-            asked = self._client.delete_records(
+    def _delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        asked = self._ask_leaders(
+            before,
+            lambda client: client.delete_records(
                 [ClientPartition(at.topic, at.partition, offset) for at, offset in before.items()],
                 request_timeout=REQUEST_SECONDS,
-            )
-            return self._gather(list(asked.values()), lambda _: None, doing)
+            ),
+        )
+        self._answers(asked, "deletion of records")
 
-        return self._of_leaders(before, question, doing)
-
-    def _of_leaders(
-        self, partitions: Iterable[TopicPartition], question: Callable[[], Future[T]], doing: str
-    ) -> Future[T]:
-        leaders = self._leaders
-
-        def ask() -> Future[T]:
-            if leaders is not self._leaders:  # they are known to the client before, not to this one
-                raise KafkaUnavailable(f"{doing}: another client was made meanwhile")
-            return question()
-
-        return leaders.ask((at.topic for at in partitions), ask)
-
-    def _descriptions(self, topics: list[str]) -> dict[str, Future[None]]:
-        asked = self._client.describe_topics(TopicCollection(topics), request_timeout=REQUEST_SECONDS)
-        return {
-            topic: self._gather([answer], lambda _: None, f"description of topic {topic}")
-            for topic, answer in asked.items()
-        }
-
-    def _gather(self, asked: Sequence[Future[Any]], make_result: Callable[[list[Any]], T], doing: str) -> Future[T]:
-        """One future of all answers; it fails with the first error, as one of ours."""
-        result: Future[T] = Future()
-        result.set_running_or_notify_cancel()
-        left, lock = [len(asked)], threading.Lock()
-
-        def one_came(_: Future[Any]) -> None:
-            with lock:
-                left[0] -= 1
-                if left[0]:
-                    return
-            try:
-                result.set_result(make_result([each.result() for each in asked]))
-            except KafkaException as error:
-                result.set_exception(self._meaning(of(error), doing))
-            except Exception as error:
-                result.set_exception(error)
-
-        for each in asked:
-            each.add_done_callback(one_came)
-        return result
+    def _answers(self, asked: Asked, doing: str) -> list[Any]:
+        """Waits for all of them. The first error is raised as one of ours."""
+        try:
+            return [each.result() for each in asked.values()]
+        except KafkaException as error:
+            raise self._meaning(of(error), doing) from error
 
     def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
             return AbortRequired(f"{doing}: a transaction on them is pending")
-        if error.code() == KafkaError._TIMED_OUT:
-            self._worn = True
+        self._worn = self._worn or error.code() in _WEARS
+        self._found, self._described = {}, {}  # they may be elsewhere by now
         return meaning(error, doing, self._servers)
 
     def close(self) -> None:

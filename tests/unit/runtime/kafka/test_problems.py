@@ -81,6 +81,14 @@ def test_librdkafkas_lines_have_levels_that_fit(caplog: pytest.LogCaptureFixture
     assert logged(caplog) == []
 
 
+def test_what_librdkafka_adds_to_a_line_makes_it_no_other_line(caplog: pytest.LogCaptureFixture) -> None:
+    refused = "b:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after %dms in state CONNECT%s)"
+    with caplog.at_level(logging.INFO, logger.name):
+        logger.warning(refused, 0, "")
+        logger.warning(refused, 12, ", 1 identical error(s) suppressed")
+    assert len(logged(caplog)) == 1
+
+
 def test_brokers_that_are_down_are_no_flood(caplog: pytest.LogCaptureFixture, clock: ManualClock) -> None:
     """A real client that tries for a second: it connects many times over, and says so once."""
 
