@@ -1,11 +1,14 @@
-"""Coordinators of groups that are not there yet, or not where they were."""
+"""Coordinators of groups that are not there yet, or not where they were, and brokers that do not answer."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from kstream.devbroker import DevBroker
 from support.cluster import three_brokers
 
 ASKS = """
@@ -46,3 +49,42 @@ def test_committed_offsets_while_coordinators_come_and_move(tmp_path: Path) -> N
             assert asking.stdout.readline() == "asked\n", (tmp_path / "err").read_text()[-3000:]
         asking.stdin.close()
         assert asking.wait(20) == 0
+
+
+LEAVES = """
+import sys
+from kstream.runtime.kafka import KafkaClients, KafkaOptions
+from kstream.runtime.regroup import committed
+from kstream.types import NewTopic, TopicPartition
+
+admin = KafkaClients(sys.argv[1], KafkaOptions()).admin()
+admin.create_topics([NewTopic("t", 4, 1)], 60)
+at = [TopicPartition("t", number) for number in range(4)]
+committed(admin, "g", at)
+print("ready", flush=True)
+sys.stdin.readline()
+asked = [admin.committed("g", at), admin.end_offsets(at), admin.start_offsets(at), admin.members("g")]
+admin.close()
+print("closed", flush=True)
+"""
+
+
+def test_a_process_may_end_while_brokers_do_not_answer(tmp_path: Path) -> None:
+    """librdkafka forgets the questions of a client that is freed: nobody may wait for their answers."""
+    with (
+        DevBroker(data_dir=tmp_path / "broker") as broker,
+        subprocess.Popen(
+            [sys.executable, "-c", LEAVES, broker.bootstrap_servers],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        ) as leaving,
+    ):  # fmt: skip
+        assert leaving.stdin is not None and leaving.stdout is not None and broker.pid is not None
+        assert leaving.stdout.readline() == "ready\n"
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            leaving.stdin.write("go\n")
+            assert leaving.stdout.readline() == "closed\n"
+            assert leaving.wait(25) == 0
+        finally:
+            leaving.kill()
+            os.kill(broker.pid, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
@@ -42,6 +42,9 @@ LEADERS_SECONDS: Final = 10.0
 """For how long leaders count as known. librdkafka forgets them after three times `topic.metadata.refresh.interval.ms`,
 a minute unless that is set, when it hears nothing of them."""
 
+ABANDONED_SECONDS: Final = REQUEST_SECONDS + 5.0
+"""librdkafka ends every question in time, except those of a client that is freed: it forgets them."""
+
 _WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
 
 
@@ -52,7 +55,6 @@ class KafkaAdmin:
         self._servers = servers
         self._config = options.admin(servers)
         self._client = make(AdminClient, self._config)
-        self._pool = ThreadPoolExecutor(32, "questions")  # one that must wait holds up no other
         self._lock = threading.Lock()
         self._found: dict[str, float] = {}  # group: when its coordinator answered
         self._described: dict[str, float] = {}  # topic: when its leaders were heard of
@@ -153,7 +155,7 @@ class KafkaAdmin:
                 raise KafkaUnavailable(f"Kafka at {self._servers}: no news of topics {what} in time")
             time.sleep(0.02)
 
-    # ---- offsets. They are asked for on the pool's threads: what must be known before a question is waited for there.
+    # ---- offsets. A question has its own thread: what must be known before it can be asked is waited for there.
 
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]
@@ -163,7 +165,7 @@ class KafkaAdmin:
         The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
         the coordinator does not answer. An error of one partition is never taken for "none was committed".
         """
-        return self._pool.submit(self._committed, group, partitions) if partitions else _done({})
+        return _on_a_thread(self._committed, group, partitions) if partitions else _done({})
 
     def _committed(
         self, group: str, partitions: Sequence[TopicPartition]
@@ -217,7 +219,7 @@ class KafkaAdmin:
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
-        return self._pool.submit(self._members, group)
+        return _on_a_thread(self._members, group)
 
     def _members(self, group: str) -> int:
         asked = self._client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
@@ -226,7 +228,7 @@ class KafkaAdmin:
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         """Commits (offset, metadata) for a group without members."""
-        return self._pool.submit(self._set_committed, group, offsets)
+        return _on_a_thread(self._set_committed, group, offsets)
 
     def _set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         doing = f"commit for group {group}"
@@ -241,11 +243,11 @@ class KafkaAdmin:
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
-        return self._pool.submit(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})
+        return _on_a_thread(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})
 
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """The first offset that has not been deleted."""
-        return self._pool.submit(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
+        return _on_a_thread(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
 
     def _offsets(self, partitions: Sequence[TopicPartition], which: Any, doing: str) -> dict[TopicPartition, int]:
         asked = self._ask_leaders(
@@ -261,7 +263,7 @@ class KafkaAdmin:
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """Deletes all records below these offsets."""
-        return self._pool.submit(self._delete_records, before) if before else _done(None)
+        return _on_a_thread(self._delete_records, before) if before else _done(None)
 
     def _delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         asked = self._ask_leaders(
@@ -276,9 +278,11 @@ class KafkaAdmin:
     def _answers(self, asked: Asked, doing: str) -> list[Any]:
         """Waits for all of them. The first error is raised as one of ours."""
         try:
-            return [each.result() for each in asked.values()]
+            return [each.result(ABANDONED_SECONDS) for each in asked.values()]
         except KafkaException as error:
             raise self._meaning(of(error), doing) from error
+        except TimeoutError:
+            raise KafkaUnavailable(f"{doing}: the client was closed meanwhile") from None
 
     def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
@@ -288,13 +292,27 @@ class KafkaAdmin:
         return meaning(error, doing, self._servers)
 
     def close(self) -> None:
-        """Frees the client; futures that are not done fail. Idempotent."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Frees the client and waits for nobody: what was asked may have no answer for half a minute. Idempotent."""
         self.__dict__.pop("_client", None)
 
 
 def _ready(topic: Any) -> bool:
     return topic.error is None and all(each.leader >= 0 and each.error is None for each in topic.partitions.values())
+
+
+def _on_a_thread(question: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Its answer. The thread is a daemon: a process that ends does not wait for brokers."""
+    answer: Future[T] = Future()
+    answer.set_running_or_notify_cancel()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question(*arguments))
+        except BaseException as error:  # whoever waits gets it
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, name=question.__name__, daemon=True).start()
+    return answer
 
 
 def _done(value: T) -> Future[T]:
