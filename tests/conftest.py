@@ -15,7 +15,7 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-SAID_LINES = 60
+SAID_LINES = 300
 """Of each command, in the report of a test that failed."""
 
 

@@ -1,0 +1,57 @@
+"""Questions to the leaders of partitions: librdkafka may not be asked while it does not know them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.kafka import admin as adapter
+from kstream.types import NewTopic, TopicPartition
+
+
+@pytest.fixture
+def topics(bootstrap_servers: str) -> list[str]:
+    names = [f"leaders-{uuid.uuid4().hex[:8]}" for _ in range(4)]
+    admin = KafkaClients(bootstrap_servers).admin()
+    admin.create_topics([NewTopic(name, 4, 1) for name in names], 60)
+    admin.close()
+    return names
+
+
+def test_leaders_are_known_before_they_are_asked(
+    bootstrap_servers: str, topics: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that restored its first tasks on a busy machine ended with a segmentation fault: its thread looked up
+    the leaders and librdkafka's own answered and freed the question meanwhile."""
+    calls: list[str] = []
+
+    class Noted(AdminClient):
+        def describe_topics(self, *args: Any, **more: Any) -> Any:
+            asked = super().describe_topics(*args, **more)
+            for each in asked.values():
+                each.add_done_callback(lambda _: calls.append("described"))
+            return asked
+
+        def list_offsets(self, *args: Any, **more: Any) -> Any:
+            calls.append("list_offsets")
+            return super().list_offsets(*args, **more)
+
+        def delete_records(self, *args: Any, **more: Any) -> Any:
+            calls.append("delete_records")
+            return super().delete_records(*args, **more)
+
+    monkeypatch.setattr(adapter, "AdminClient", Noted)
+    at = TopicPartition(topics[0], 0)
+    admin = KafkaClients(bootstrap_servers).admin()
+    assert admin.end_offsets([at]).result(60) == admin.start_offsets([at]).result(60) == {at: 0}
+    assert calls == ["described", "list_offsets", "list_offsets"], "described once for a while"
+    admin.close()
+    calls.clear()
+    other = KafkaClients(bootstrap_servers).admin()
+    other.delete_records({at: 0}).result(60)
+    assert calls == ["described", "delete_records"]
+    other.close()
