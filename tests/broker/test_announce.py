@@ -87,19 +87,20 @@ def test_a_broker_that_is_killed_and_comes_back(
     assert time.monotonic() - began < AT_MOST
     until(lambda: states(one) == {"two": "running"}, "three to be gone")
 
+    caplog.clear()  # on a busy machine they may have been slow before
     broker.kill()
     until(lambda: states(one) == {"two": "silent"}, "silence")
     began = time.monotonic()
     two.stop()  # it cannot say goodbye
     assert time.monotonic() - began < AT_MOST
+    told = [record for record in caplog.records if "other instances may not see" in record.getMessage()]
+    assert len(told) <= 2, "one line at most of each that was there"
     broker.start()
     four = start(servers, "four")
     until(lambda: states(one).get("four") == "running", "the first to hear again", 60)
     until(lambda: states(four).get("one") == "running", "the first to be heard again", 60)
     # what it had under way may have come through with the broker's return, a goodbye perhaps
     until(lambda: states(one).get("two") in ("silent", None), "the second not to be taken for alive")
-    told = [record for record in caplog.records if "other instances may not see" in record.getMessage()]
-    assert len(told) <= 2, "one line at most of each that was there"
 
 
 def test_the_topic_as_it_is_made(broker: DevBroker, start: Callable[[str, str], Announcer]) -> None:

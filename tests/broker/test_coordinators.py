@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 from kstream.devbroker import DevBroker
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.regroup import answer
+from kstream.types import NewTopic, TopicPartition
 from support.cluster import three_brokers
+from support.running import until
 
 ASKS = """
 import sys
@@ -88,3 +92,26 @@ def test_a_process_may_end_while_brokers_do_not_answer(tmp_path: Path) -> None:
         finally:
             leaving.kill()
             os.kill(broker.pid, signal.SIGCONT)
+
+
+def test_what_was_asked_of_a_client_that_is_renewed_is_answered(tmp_path: Path) -> None:
+    """After a failure the next question goes out through a new client. A task that restores waited for ever for what it
+    had asked of the one before."""
+    at = TopicPartition("t", 0)
+    with DevBroker(data_dir=tmp_path / "broker") as broker:
+        admin = KafkaClients(broker.bootstrap_servers).admin()
+        admin.create_topics([NewTopic("t", 1, 1)], 60)
+        answer(lambda: admin.end_offsets([at]), "the end")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            asked = admin.end_offsets([at])
+            until(lambda: not admin._lock.locked(), "the question to be out")
+            admin._worn = True
+            again = admin.start_offsets([at])
+            until(lambda: not admin._worn, "the new client")
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert asked.result(25) == {at: 0}
+        again.exception(60)  # it ends, one way or the other
+        admin.close()

@@ -162,7 +162,8 @@ def test_status_live_in_a_terminal(place: Place) -> None:
     place.start("one")
     master, slave = pty.openpty()
     live = subprocess.Popen(
-        [sys.executable, "-m", "kstream.cli", "status", "service:app", "--bootstrap-servers", place.servers],
+        ["env", "--default-signal=INT", sys.executable, "-m", "kstream.cli", "status", "service:app",
+         "--bootstrap-servers", place.servers],  # what a shell starts in the background ignores Ctrl-C, with all below
         stdin=slave, stdout=slave, stderr=slave, cwd=place.path, start_new_session=True,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
     )  # fmt: skip

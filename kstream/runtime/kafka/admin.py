@@ -42,9 +42,6 @@ LEADERS_SECONDS: Final = 10.0
 """For how long leaders count as known. librdkafka forgets them after three times `topic.metadata.refresh.interval.ms`,
 a minute unless that is set, when it hears nothing of them."""
 
-ABANDONED_SECONDS: Final = REQUEST_SECONDS + 5.0
-"""librdkafka ends every question in time, except those of a client that is freed: it forgets them."""
-
 _WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
 
 
@@ -172,7 +169,7 @@ class KafkaAdmin:
     ) -> dict[TopicPartition, tuple[int, str] | None]:
         doing = f"committed offsets of group {group}"
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
-        (answer,) = self._answers(self._ask_coordinator(group, request), doing)
+        (answer,) = self._answers(*self._ask_coordinator(group, request), doing)
         committed: dict[TopicPartition, tuple[int, str] | None] = {}
         for each in answer.topic_partitions:
             if each.error is not None:
@@ -181,7 +178,7 @@ class KafkaAdmin:
             committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
         return committed
 
-    def _ask_coordinator(self, group: str, request: ConsumerGroupTopicPartitions) -> Asked:
+    def _ask_coordinator(self, group: str, request: ConsumerGroupTopicPartitions) -> tuple[AdminClient, Asked]:
         """Asks it for the group's members first. Where it has moved, or has not loaded the group yet, it refuses: that
         ends the question for members with an error, and the question for offsets with a segmentation fault (librdkafka
         #5040, open)."""
@@ -190,11 +187,13 @@ class KafkaAdmin:
             if time.monotonic() - self._found.get(group, float("-inf")) > FOUND_SECONDS:
                 self._members(group)
                 self._found[group] = time.monotonic()
-            return self._client.list_consumer_group_offsets(
+            return self._client, self._client.list_consumer_group_offsets(
                 [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
             )
 
-    def _ask_leaders(self, partitions: Iterable[TopicPartition], ask: Callable[[AdminClient], Asked]) -> Asked:
+    def _ask_leaders(
+        self, partitions: Iterable[TopicPartition], ask: Callable[[AdminClient], Asked]
+    ) -> tuple[AdminClient, Asked]:
         """Asks for descriptions of the topics first, which makes their leaders known to the client. `list_offsets` and
         `delete_records` look them up on the thread that calls; where one is not known they wait for news, and if those
         come at once, librdkafka's own thread answers and frees the question under the hands of the other: the process
@@ -206,9 +205,9 @@ class KafkaAdmin:
             topics = dict.fromkeys(at.topic for at in partitions)
             if unknown := [topic for topic in topics if self._described.get(topic, since) <= since]:
                 asked = self._client.describe_topics(TopicCollection(unknown), request_timeout=COORDINATOR_SECONDS)
-                self._answers(asked, f"description of topics {', '.join(unknown)}")
+                self._answers(self._client, asked, f"description of topics {', '.join(unknown)}")
                 self._described.update(dict.fromkeys(unknown, time.monotonic()))
-            return ask(self._client)
+            return self._client, ask(self._client)
 
     def _renew(self) -> None:
         """A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511, open;
@@ -222,8 +221,9 @@ class KafkaAdmin:
         return _on_a_thread(self._members, group)
 
     def _members(self, group: str) -> int:
-        asked = self._client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
-        (answer,) = self._answers(asked, f"description of group {group}")
+        client = self._client
+        asked = client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
+        (answer,) = self._answers(client, asked, f"description of group {group}")
         return len(answer.members)
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
@@ -233,10 +233,11 @@ class KafkaAdmin:
     def _set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         doing = f"commit for group {group}"
         wanted = [ClientPartition(*at, offset, metadata) for at, (offset, metadata) in offsets.items()]
-        asked = self._client.alter_consumer_group_offsets(
+        client = self._client
+        asked = client.alter_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=COORDINATOR_SECONDS
         )
-        (answer,) = self._answers(asked, doing)
+        (answer,) = self._answers(client, asked, doing)
         for each in answer.topic_partitions:
             if each.error is not None:
                 raise self._meaning(each.error, doing)
@@ -250,7 +251,7 @@ class KafkaAdmin:
         return _on_a_thread(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
 
     def _offsets(self, partitions: Sequence[TopicPartition], which: Any, doing: str) -> dict[TopicPartition, int]:
-        asked = self._ask_leaders(
+        client, asked = self._ask_leaders(
             partitions,
             lambda client: client.list_offsets(
                 {ClientPartition(*at): which for at in partitions},
@@ -258,7 +259,7 @@ class KafkaAdmin:
                 request_timeout=REQUEST_SECONDS,
             ),
         )
-        answers = self._answers(asked, doing)
+        answers = self._answers(client, asked, doing)
         return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
@@ -266,23 +267,22 @@ class KafkaAdmin:
         return _on_a_thread(self._delete_records, before) if before else _done(None)
 
     def _delete_records(self, before: Mapping[TopicPartition, int]) -> None:
-        asked = self._ask_leaders(
+        client, asked = self._ask_leaders(
             before,
             lambda client: client.delete_records(
                 [ClientPartition(at.topic, at.partition, offset) for at, offset in before.items()],
                 request_timeout=REQUEST_SECONDS,
             ),
         )
-        self._answers(asked, "deletion of records")
+        self._answers(client, asked, "deletion of records")
 
-    def _answers(self, asked: Asked, doing: str) -> list[Any]:
-        """Waits for all of them. The first error is raised as one of ours."""
+    def _answers(self, client: AdminClient, asked: Asked, doing: str) -> list[Any]:
+        """Waits for all of them, and keeps the client that was asked until then: librdkafka ends every question in
+        time, but forgets those of a client that is freed. The first error is raised as one of ours."""
         try:
-            return [each.result(ABANDONED_SECONDS) for each in asked.values()]
+            return [each.result() for each in asked.values()]
         except KafkaException as error:
             raise self._meaning(of(error), doing) from error
-        except TimeoutError:
-            raise KafkaUnavailable(f"{doing}: the client was closed meanwhile") from None
 
     def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
@@ -292,7 +292,8 @@ class KafkaAdmin:
         return meaning(error, doing, self._servers)
 
     def close(self) -> None:
-        """Frees the client and waits for nobody: what was asked may have no answer for half a minute. Idempotent."""
+        """Waits for nobody: what was asked may have no answer for half a minute, and keeps the client so long.
+        Idempotent."""
         self.__dict__.pop("_client", None)
 
 
