@@ -333,13 +333,12 @@ class App:
 
     def _groups(self, settings: Settings, topology: Topology) -> tuple[str, ...]:
         """The isolation groups that this instance runs."""
-        wanted = [name for name in settings.groups.split(",") if name]
-        for name in wanted:
+        for name in settings.group_names:
             if name not in topology.groups:
                 raise ConfigError(
                     f"groups: app {self.name!r} has no isolation group {name!r}; it has {', '.join(topology.groups)}"
                 )
-        return tuple(wanted or topology.groups)
+        return settings.group_names or tuple(topology.groups)
 
     def _count(self, settings: Settings, groups: tuple[str, ...]) -> int:
         """Workers of each group, where their number is fixed: without one, the cores are shared out."""

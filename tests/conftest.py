@@ -15,8 +15,21 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+SLOW_FOLDERS = ("broker", "faults")
+"""Their tests start processes and brokers, kill them and wait for others, one after the other: where everything takes
+ten times as long, the usual limit (pyproject.toml) ends tests that go well."""
+
+SLOW_SECONDS = 300
+
 SAID_LINES = 300
 """Of each command, in the report of a test that failed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folders = [Path(__file__).parent / name for name in SLOW_FOLDERS]
+    for item in items:
+        if any(folder in item.path.parents for folder in folders) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -42,9 +42,9 @@ def run(on: Subject, *, as_json: bool) -> int:
 
 def examine(on: Subject) -> Iterator[Check]:
     """The findings, each as soon as it is there."""
-    tasks, groups = None, [name for name in on.settings.groups.split(",") if name]
-    if on.app is not None and not groups:
-        groups = list(on.app.topology().groups)
+    tasks = None
+    topology = on.app.topology() if on.app is not None else None
+    groups = on.settings.group_names or (topology.groups if topology is not None else ())
     reachable = of_cluster.reachable(on)
     yield reachable
     if reachable.state != "error":
@@ -54,8 +54,7 @@ def examine(on: Subject) -> Iterator[Check]:
         except KStreamError as error:
             broker = {}
             yield Check("cluster", "error", " ".join(str(error).split()), "see the brokers' logs")
-        if on.app is not None:
-            topology = on.app.topology()
+        if topology is not None:
             yield from of_cluster.rights(on, inspector, broker, topology.app, topology.groups)
             topics = Topics(on, topology, inspector)
             yield from topics.checks()

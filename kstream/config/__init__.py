@@ -253,6 +253,11 @@ class Settings:
         return (int(least), int(most)) if dots else None
 
     @property
+    def group_names(self) -> tuple[str, ...]:
+        """The isolation groups that are chosen; none for all of the app's."""
+        return tuple(name for name in self.groups.split(",") if name)
+
+    @property
     def leaves_on_stop(self) -> bool:
         """Whether workers that stop with their instance leave their groups at once."""
         return self.on_stop == "leave" or (self.on_stop == "auto" and self.instance is None)

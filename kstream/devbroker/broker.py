@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
 import fcntl
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -212,11 +210,10 @@ class DevBroker:
 
     def _format(self, java_binary: Path, class_path: str, config: Path) -> None:
         """Gives the log directory a new cluster id and the default features of this Kafka, with Kafka's own tool."""
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "0")
         command = [str(java_binary), *HEAP, "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
         with self.log_file.open("ab") as log:
             status = subprocess.run(
-                [*command, "format", "--cluster-id", cluster_id, "--config", str(config)],
+                [*command, "format", "--cluster-id", server.new_id(), "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

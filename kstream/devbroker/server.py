@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import socket
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +54,11 @@ def settings(port: int, controller_port: int, log_dir: Path, extra: Mapping[str,
 def properties(values: Mapping[str, str]) -> str:
     """In the syntax of Java's properties files."""
     return "".join(f"{name}={value.replace(chr(92), chr(92) * 2)}\n" for name, value in values.items())
+
+
+def new_id() -> str:
+    """An id as Kafka has them, of a cluster or a directory; without dashes, for Kafka's commands take it as a word."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "0")
 
 
 def is_free(port: int) -> bool:

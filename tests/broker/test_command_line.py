@@ -32,8 +32,6 @@ async def tell(worker):
     Path("modules").write_text(json.dumps(sorted(sys.modules)))
 """
 UNREACHABLE = "127.0.0.1:1"
-SECONDS = 60.0
-"""For a command to end, or to do something, on a busy machine."""
 
 Run = Callable[..., Command]
 
@@ -61,10 +59,10 @@ class Folder:
     def works(self, command: Command, line: str = "a") -> None:
         """Waits until the command's service has counted a line."""
         topic = f"{self.app}.counts"
-        until(lambda: "runs after" in command.err.read_text(), "the tasks to run", SECONDS)
+        until(lambda: "runs after" in command.err.read_text(), "the tasks to run")
         before = len(read(self.servers, [topic])[topic])
         write(self.servers, f"{self.app}.lines", [(line, json.dumps(line).encode(), 0)])
-        until(lambda: len(read(self.servers, [topic])[topic]) > before, "the line to be counted", SECONDS)
+        until(lambda: len(read(self.servers, [topic])[topic]) > before, "the line to be counted")
 
 
 @pytest.fixture
@@ -91,7 +89,7 @@ def _start_early(unreachable: Command) -> None:
 
 def line_of(command: Command) -> str:
     """What a command says that ends because of what the user can mend: one line, status 2, no traceback."""
-    status = command.wait(SECONDS)
+    status = command.wait()
     said = command.err.read_text()
     assert status == 2, said
     assert command.out.read_text() == ""
@@ -153,7 +151,7 @@ def test_an_identity_in_use_and_a_clean_end(folder: Folder) -> None:
     line = line_of(folder.run("--instance", "one", "--workers", 1))
     assert "'one' runs already" in line and "--instance" in line
     first.process.send_signal(signal.SIGTERM)
-    assert first.wait(SECONDS) == 0
+    assert first.wait() == 0
     assert "Traceback" not in first.err.read_text()
     assert first.out.read_text() == ""
 
@@ -162,7 +160,7 @@ def test_workers_import_nothing_of_command_line_and_web(folder: Folder) -> None:
     command = folder.run("--workers", 1)
     folder.works(command)
     command.process.send_signal(signal.SIGTERM)
-    assert command.wait(SECONDS) == 0
+    assert command.wait() == 0
     imported = {name.partition(".")[0] for name in json.loads((folder.path / "modules").read_text())}
     assert "kstream" in imported and "service" in imported
     assert not imported & {"pydantic", "pydantic_settings", "typer", "click", "rich", "starlette", "uvicorn"}
@@ -176,9 +174,7 @@ def test_two_instances_with_one_identity(folder: Folder, workers: int) -> None:
     folder.works(first)
     second = folder.run(*options, "--state-dir", "there")
     # each worker that is fenced tries once to take over: the first loses, unless it is slower than the second's restart
-    (ended,) = until(
-        lambda: [one for one in (first, second) if one.process.poll() is not None], "one of them to end", SECONDS
-    )
+    (ended,) = until(lambda: [one for one in (first, second) if one.process.poll() is not None], "one of them to end")
     assert ended.wait() == 2, ended.err.read_text()[-1500:]
     said = ended.err.read_text().splitlines()
     assert said[-1].startswith("kstream: another instance runs as 'twin'") and "--instance" in said[-1]
@@ -186,7 +182,7 @@ def test_two_instances_with_one_identity(folder: Folder, workers: int) -> None:
     other = second if ended is first else first
     folder.works(other, "b")
     other.process.send_signal(signal.SIGTERM)
-    assert other.wait(SECONDS) == 0
+    assert other.wait() == 0
 
 
 def test_ctrl_c(folder: Folder) -> None:
@@ -195,14 +191,14 @@ def test_ctrl_c(folder: Folder) -> None:
     folder.works(command)
     workers = command.children
     os.killpg(command.process.pid, signal.SIGINT)
-    assert command.wait(SECONDS) == 0
+    assert command.wait() == 0
     assert not any(map(alive, workers))
     assert "Traceback" not in command.err.read_text()
 
 
 def test_topology(folder: Folder) -> None:
     command = folder.kstream("topology", "service:app")
-    assert command.wait(SECONDS) == 0
+    assert command.wait() == 0
     assert command.err.read_text() == ""
     shown = command.out.read_text()
     for name in (f"{folder.app}.lines", f"{folder.app}-by-line-repartition", f"{folder.app}-seen-changelog"):

@@ -19,8 +19,6 @@ from support.observing import QUICK, running
 from support.running import Command, prepare, until
 from support.serving import Served
 
-SECONDS = 60.0
-"""For a command, or for results, on a busy machine."""
 STEADY = {"session_timeout": 30.0}
 """Where no member is to be lost: a starved worker does not lose its partitions."""
 
@@ -86,7 +84,7 @@ def test_an_instance_runs_all_groups(grouped: Grouped) -> None:
     one = grouped.start("a", **STEADY)
     running(one)
     grouped.feed(300)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
     assert tasks(one) == {"default": 4, "cpu-intensive": 8}
     workers = {worker.name: (worker.group, worker.tasks) for worker in one.status().workers}
     assert workers == {"0": ("default", 4), "cpu-intensive-0": ("cpu-intensive", 8)}
@@ -98,7 +96,7 @@ def test_an_instance_runs_all_groups(grouped: Grouped) -> None:
     lag = Command(
         grouped.directory / "lag", "lag", "broker.grouped_service:app", "--bootstrap-servers", grouped.servers, "--json"
     )
-    assert lag.wait(SECONDS) == 0, lag.err.read_text()
+    assert lag.wait() == 0, lag.err.read_text()
     assert json.loads(lag.out.read_text())["groups"] == [grouped.name, f"{grouped.name}-cpu-intensive"]
 
 
@@ -108,16 +106,16 @@ def test_groups_in_instances_of_their_own(grouped: Grouped) -> None:
     heavy = grouped.start("heavy", groups="cpu-intensive", **STEADY)
     running(light, heavy)
     grouped.feed(200)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
     assert (tasks(light), tasks(heavy)) == ({"default": 4}, {"cpu-intensive": 8})
     rebalances = light.metrics()("kstream_rebalances_total")
     heavy.stop()
     grouped.feed(200)
-    until(grouped.doubled, "the light results", SECONDS)
+    until(grouped.doubled, "the light results")
     assert light.metrics()("kstream_rebalances_total") == rebalances
     assert not grouped.summed()
     again = grouped.start("heavy", workers=2, groups="cpu-intensive", **STEADY)
-    until(grouped.summed, "the heavy results", SECONDS)
+    until(grouped.summed, "the heavy results")
     assert {worker.name for worker in again.status().workers} == {"cpu-intensive-0", "cpu-intensive-1"}
 
 
@@ -128,7 +126,7 @@ def test_a_group_that_there_is_not(grouped: Grouped) -> None:
         grouped.directory / "run", "run", "broker.grouped_service:app", "--group", "gpu", "--group", "default",
         "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
     )  # fmt: skip
-    assert command.wait(SECONDS) == 2
+    assert command.wait() == 2
     (line,) = command.err.read_text().splitlines()
     assert "no isolation group 'gpu'" in line
     with pytest.raises(ConfigError, match="workers=0 runs one isolation group"):
@@ -144,7 +142,7 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
     assert before.topology().groups == ["default"]
     old = grouped.start("a", on_stop="leave", session_timeout=10.0)
     grouped.feed(100)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
 
     monkeypatch.setenv("KSTREAM_TEST_GROUP", "cpu-intensive")
     grouped.app = make_app(grouped.name, 4)
@@ -159,10 +157,10 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
         except ConfigError:  # where the brokers are slow, the old one is out when its session ends
             return None
 
-    new = until(started, "the new one to start", SECONDS)
+    new = until(started, "the new one to start")
     running(new)
     grouped.feed(100)
-    until(lambda: grouped.doubled() and grouped.summed(), "both results", SECONDS)
+    until(lambda: grouped.doubled() and grouped.summed(), "both results")
     assert sorted(line for line in caplog.messages if "goes on in" in line) == [
         f"sub-topology {grouped.name}-parity-repartition@cpu-intensive goes on in consumer group "
         f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
@@ -178,10 +176,10 @@ def test_one_group_in_this_process(grouped: Grouped) -> None:
         grouped.directory / "here", "run", "broker.grouped_service:app", "--workers", 0, "--group", "cpu-intensive",
         "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
     )  # fmt: skip
-    until(grouped.summed, "the heavy results", SECONDS)
+    until(grouped.summed, "the heavy results")
     assert not grouped.doubled()
     command.process.terminate()
-    assert command.wait(SECONDS) == 0, command.err.read_text()
+    assert command.wait() == 0, command.err.read_text()
 
 
 def test_more_workers_than_partitions(

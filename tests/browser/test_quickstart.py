@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from kstream.devbroker.server import free_port
 from support.page import Page
-from support.running import free_port, until
+from support.running import until
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from kstream.devbroker import DevBroker
-from kstream.devbroker.server import free_port
+from kstream.devbroker.broker import MARKER
+from kstream.devbroker.server import free_port, new_id
 
 _REPLICATED = {
     "offsets.topic.replication.factor": "3",
@@ -31,9 +30,9 @@ def three_brokers(directory: Path) -> Iterator[list[DevBroker]]:
         for number in ("2", "3"):
             data, port = directory / f"broker-{number}", free_port()
             (data / "logs").mkdir(parents=True)
-            (data / "kstream-broker").touch()
+            (data / MARKER).touch()
             (data / "logs" / "meta.properties").write_text(
-                f"version=1\nnode.id={number}\ncluster.id={cluster}\ndirectory.id={_directory_id()}\n"
+                f"version=1\nnode.id={number}\ncluster.id={cluster}\ndirectory.id={new_id()}\n"
             )
             own = {
                 "process.roles": "broker",
@@ -49,7 +48,3 @@ def _setting(file: Path, name: str) -> str:
     found = re.search(rf"^{re.escape(name)}=(.*)$", file.read_text(), re.MULTILINE)
     assert found, f"{name} is not in {file}"
     return found[1].strip()
-
-
-def _directory_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "0")
