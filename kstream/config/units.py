@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -46,7 +47,7 @@ def size(value: object) -> int:
     unit = (match[2].lower() or "b") if match else ""
     if match is None or unit not in _FOLDED:
         raise ValueError(f"is not {SIZE}")
-    return int(float(match[1]) * _FOLDED[unit])
+    return int(Decimal(match[1]) * _FOLDED[unit])  # exact, beyond 2**53 too
 
 
 def show_seconds(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from kstream.config import units
@@ -15,6 +15,7 @@ def test_a_duration_reads_back(value: float) -> None:
 
 
 @given(some.integers(0, 2**60))
+@example(2**53 + 1)
 def test_a_size_reads_back(value: int) -> None:
     assert units.size(units.show_size(value)) == value
 
