@@ -1,4 +1,4 @@
-"""One kstream worker, timed from inside: `kstream.runtime.child`, the very process that `kstream run` starts, with a
+"""One kstream worker, timed from inside: `kstream.runtime.process.child`, the process that `kstream run` starts, with a
 reporter that also looks at the clock.
 
 The environment variable `KSTREAM_BENCH_WATCH` says what to wait for (see `Watch`). The result is one line of JSON on
@@ -16,10 +16,10 @@ import msgspec
 
 from benchmarks import resident
 from benchmarks.stages import Stages
-from kstream.runtime import child
-from kstream.runtime.reporting import Reporter
-from kstream.runtime.states import TaskState
-from kstream.runtime.worker import StreamWorker
+from kstream.runtime.process import child
+from kstream.runtime.process.reporting import Reporter
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.worker.worker import StreamWorker
 
 WATCH = "KSTREAM_BENCH_WATCH"
 SAMPLE_SECONDS = 0.25

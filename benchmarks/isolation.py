@@ -29,9 +29,8 @@ from benchmarks.isolation_service import PARTITIONS, make_app
 from benchmarks.report import table
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.kafka import KafkaClients, options_from
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "ISOLATION.md"

@@ -29,14 +29,14 @@ from benchmarks.child import Result
 from benchmarks.profiling import stage_table
 from benchmarks.records import Bid, Total
 from benchmarks.stages import Stages
+from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.partitioning import partition_of
-from kstream.runtime.assembly import WorkerParts
-from kstream.runtime.child import SystemClock
+from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.kafka.consumer import KafkaConsumer
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.naming import Identity
-from kstream.runtime.worker import StreamWorker
+from kstream.runtime.worker.assembly import WorkerParts
+from kstream.runtime.worker.worker import StreamWorker
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.types import TopicPartition
 

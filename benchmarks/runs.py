@@ -20,10 +20,9 @@ from benchmarks.checks import check_totals
 from benchmarks.child import WATCH, Result, Watch
 from benchmarks.data import Data, delete_topics, make_topics
 from kstream.config import Settings
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.report import Handover, decode, encode_handover
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.report import Handover, decode, encode_handover
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 600.0

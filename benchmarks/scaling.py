@@ -34,9 +34,8 @@ from benchmarks.scaling_service import KINDS, PARTITIONS
 from benchmarks.scaling_watch import Stall, Watch
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.kafka import KafkaClients, options_from
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "SCALING.md"

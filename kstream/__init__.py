@@ -10,7 +10,7 @@ from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.agent import AgentStream, Event
-from kstream.runtime.context import Context, Worker
+from kstream.runtime.task.context import Context, Worker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 

@@ -17,7 +17,7 @@ from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
-from kstream.runtime.context import Worker
+from kstream.runtime.task.context import Worker
 from kstream.specs.schema import schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
@@ -25,7 +25,7 @@ from kstream.topology import Topology, build
 
 if TYPE_CHECKING:
     from kstream.config import Settings
-    from kstream.runtime.supervisor import Supervisor
+    from kstream.runtime.instance.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -239,8 +239,8 @@ class App:
         For programs that run a service beside other things; arguments and errors are those of `run`. Workers that
         still run at the end are killed.
         """
-        from kstream.runtime.scaling import Scaler, useful_workers
-        from kstream.runtime.supervisor import Supervisor
+        from kstream.runtime.instance.scaling import Scaler, useful_workers
+        from kstream.runtime.instance.supervisor import Supervisor
         from kstream.web.instance import observed
 
         settings, sources = self._resolve(workers, settings, sources)
@@ -271,11 +271,10 @@ class App:
     ) -> Iterator[tuple[str, dict[str, int]]]:
         """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
         from kstream.observe import logs
-        from kstream.runtime.child import options_from
-        from kstream.runtime.instance import claim
-        from kstream.runtime.kafka import KafkaClients
-        from kstream.runtime.prepare import prepare_topics
-        from kstream.runtime.regroup import take_offsets_along
+        from kstream.runtime.cluster.prepare import prepare_topics
+        from kstream.runtime.cluster.regroup import take_offsets_along
+        from kstream.runtime.instance.claim import claim
+        from kstream.runtime.kafka import KafkaClients, options_from
 
         held = claim(Path(settings.state_dir), self.name, settings.instance)
         logs.bind(instance=held.name)
@@ -294,8 +293,8 @@ class App:
         import signal
         import threading
 
-        from kstream.runtime.child import fenced, make_worker
-        from kstream.runtime.naming import Identity
+        from kstream.runtime.cluster.naming import Identity
+        from kstream.runtime.process.making import fenced, make_worker
 
         topology = self.topology()
         groups = self._groups(settings, topology)

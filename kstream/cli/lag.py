@@ -19,10 +19,10 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.errors import KafkaUnavailable, KStreamError, TopicError
 from kstream.observe.status import InstanceStatus
-from kstream.runtime.announce import read_instances
+from kstream.runtime.cluster.announce import read_instances
+from kstream.runtime.cluster.naming import consumer_group
+from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.naming import consumer_group
-from kstream.runtime.regroup import answer
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, TopicPartition
 

@@ -30,8 +30,8 @@ class Subject:
 
     @property
     def options(self) -> KafkaOptions:
-        from kstream.runtime.announce import quiet
-        from kstream.runtime.child import options_from
+        from kstream.runtime.cluster.announce import quiet
+        from kstream.runtime.kafka import options_from
 
         return quiet(options_from(self.settings, "kstream-command"))
 

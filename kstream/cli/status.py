@@ -17,7 +17,7 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
-from kstream.runtime.announce import Directory, Listener, topic_of
+from kstream.runtime.cluster.announce import Directory, Listener, topic_of
 from kstream.types import Clients
 
 TIMEOUT: Final = 15.0

@@ -15,10 +15,10 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.config import Settings
 from kstream.errors import TopologyError
-from kstream.runtime.announce import wanted_topic
+from kstream.runtime.cluster.announce import wanted_topic
+from kstream.runtime.cluster.prepare import go_through, prepare_topics
+from kstream.runtime.cluster.topics import Kind, WantedTopic, ensure_topics, problems
 from kstream.runtime.kafka.inspection import ClusterInspector
-from kstream.runtime.prepare import go_through, prepare_topics
-from kstream.runtime.topics import Kind, WantedTopic, ensure_topics, problems
 from kstream.topology import Topology
 from kstream.types import TopicMaker
 

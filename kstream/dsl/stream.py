@@ -10,7 +10,7 @@ from kstream.dsl.graph import Graph, wants_context
 from kstream.dsl.table import Table
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
-from kstream.runtime.context import Context
+from kstream.runtime.task.context import Context
 from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from kstream.codecs import copier
 from kstream.dsl.graph import Graph
 from kstream.errors import TableError
-from kstream.runtime.context import current_store
+from kstream.runtime.task.context import current_store
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode

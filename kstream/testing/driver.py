@@ -18,11 +18,11 @@ from kstream.dsl.table import Table
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Metric
 from kstream.observe.merging import Merged
-from kstream.runtime.assembly import WorkerParts
-from kstream.runtime.naming import Identity
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.states import TaskState
-from kstream.runtime.worker import StreamWorker
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.worker.assembly import WorkerParts
+from kstream.runtime.worker.worker import StreamWorker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.backend import Backend

@@ -11,11 +11,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from kstream.config import Settings
-from kstream.runtime.announce import Announcer, quiet
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.observer import Observer
-from kstream.runtime.supervisor import Supervisor
+from kstream.runtime.cluster.announce import Announcer, quiet
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.view.observer import Observer
 from kstream.topology import Topology
 from kstream.web.server import WebServer
 from kstream.web.token import FILE, token_for

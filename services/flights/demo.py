@@ -28,9 +28,8 @@ from kstream.config import Settings
 from kstream.config.sources import resolve_settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker
 from kstream.errors import KStreamError, UsageError
-from kstream.runtime.announce import topic_of
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.cluster.announce import topic_of
+from kstream.runtime.kafka import KafkaClients, options_from
 from services.flights import audit
 from services.flights.app import app
 from services.flights.board import View

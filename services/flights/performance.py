@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 
 from kstream.errors import KStreamError
-from kstream.runtime.processes import WorkerProcess
-from kstream.runtime.supervisor import Supervisor
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.process.handle import WorkerProcess
 from services.flights.app import flights
 from services.flights.board import Event, View, WorkerView, board, event_line, line, screen
 from services.flights.replay import data_file, read_flights, replay

@@ -12,8 +12,8 @@ from confluent_kafka.admin import ResourceType as Resource
 
 from kstream.devbroker import DevBroker
 from kstream.observe.status import InputStatus, InstanceStatus, TaskStatus
-from kstream.runtime import announce
-from kstream.runtime.announce import Announcer, quiet, read_clocks, read_instances
+from kstream.runtime.cluster import announce
+from kstream.runtime.cluster.announce import Announcer, quiet, read_clocks, read_instances
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from support.running import until
 
@@ -67,7 +67,7 @@ def test_a_broker_that_is_killed_and_comes_back(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level(logging.WARNING, "kstream.runtime.announce")
+    caplog.set_level(logging.WARNING, "kstream.runtime.cluster.announce")
     monkeypatch.setattr(announce, "GOODBYE_SECONDS", 30.0)  # on a busy machine 1 s may not be enough
     servers = broker.bootstrap_servers
     one, two, three = (start(servers, name) for name in ("one", "two", "three"))

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from kstream.devbroker import DevBroker
+from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.regroup import answer
 from kstream.types import NewTopic, TopicPartition
 from support.cluster import three_brokers
 from support.running import until
@@ -18,7 +18,7 @@ from support.running import until
 ASKS = """
 import sys
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
-from kstream.runtime.regroup import committed
+from kstream.runtime.cluster.regroup import committed
 from kstream.types import TopicPartition
 
 def ask():
@@ -58,7 +58,7 @@ def test_committed_offsets_while_coordinators_come_and_move(tmp_path: Path) -> N
 LEAVES = """
 import sys
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
-from kstream.runtime.regroup import committed
+from kstream.runtime.cluster.regroup import committed
 from kstream.types import NewTopic, TopicPartition
 
 admin = KafkaClients(sys.argv[1], KafkaOptions()).admin()

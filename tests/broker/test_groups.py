@@ -149,7 +149,7 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
     with pytest.raises(ConfigError, match=r"was in consumer group .* still has members"):
         grouped.start("b")
     old.stop()
-    caplog.set_level("INFO", "kstream.runtime.regroup")
+    caplog.set_level("INFO", "kstream.runtime.cluster.regroup")
 
     def started() -> Served | None:
         try:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.kafka import admin as adapter
-from kstream.runtime.regroup import answer
 from kstream.types import NewTopic, TopicPartition
 
 

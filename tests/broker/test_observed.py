@@ -14,7 +14,7 @@ import pytest
 
 from kstream.observe.catalogue import CATALOGUE
 from kstream.observe.status import Totals
-from kstream.runtime import announce
+from kstream.runtime.cluster import announce
 from support.kafka import Reader, read
 from support.observing import Services, running, services
 from support.running import until

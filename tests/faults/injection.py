@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transaction", "apply_to_state")
-"""Functions of kstream.runtime.checkpoint, in their order."""
+"""Functions of kstream.runtime.worker.checkpoint, in their order."""
 
 RESTORE = {"restore_apply": "_apply", "restore_end": "_end_tail", "restore_finish": "_finish"}
 REBALANCE = ("assigned", "revoked")
@@ -86,19 +86,19 @@ def install() -> None:
     global _fault
     directory, order = os.environ.get("KSTREAM_TEST_DIR"), os.environ.get("KSTREAM_TEST_KILL")
     program = getattr(sys.modules["__main__"], "__spec__", None)
-    if directory is None or program is None or program.name != "kstream.runtime.child":
+    if directory is None or program is None or program.name != "kstream.runtime.process.child":
         return
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
-    from kstream.runtime import housekeeping
-    from kstream.runtime import worker as worker_module
-    from kstream.runtime.restore import Restorer
+    from kstream.runtime.worker import housekeeping
+    from kstream.runtime.worker import worker as worker_module
+    from kstream.runtime.worker.restore import Restorer
 
     _control_flushes(housekeeping, Path(directory))
     _control_restores(Restorer, Path(directory) / "slow-restore")
     if order is None or (Path(directory) / "struck").exists():
         return
-    from kstream.runtime import checkpoint
-    from kstream.runtime.transaction import Transaction
+    from kstream.runtime.worker import checkpoint
+    from kstream.runtime.worker.transaction import Transaction
 
     _fault = _Fault(order, Path(directory))
     _remember_worker(worker_module.StreamWorker, Transaction)

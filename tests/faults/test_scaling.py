@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kstream.runtime import supervisor
+from kstream.runtime.instance import supervisor
 from support.running import SECONDS, Command, Instance
 from support.scenario import Scenario, Scenarios
 

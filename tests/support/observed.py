@@ -388,7 +388,9 @@ class FakeObserved:
         if self.failing:
             text = "task flights/0 stopped at flights[0] offset 48211: ValueError: invalid literal for int()"
             errors += [
-                ErrorStatus(math.floor(now / 8) * 8 - 8 * n, text, "0", "flights/0", "kstream.runtime.worker", TRACE)
+                ErrorStatus(
+                    math.floor(now / 8) * 8 - 8 * n, text, "0", "flights/0", "kstream.runtime.worker.worker", TRACE
+                )
                 for n in range(4)
             ]
             errors.append(ErrorStatus(now - 340, f"a message with markup {EVIL}", None, None, "user.code"))

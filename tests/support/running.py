@@ -13,11 +13,10 @@ from typing import Any
 
 import kstream
 from kstream.config import Settings
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.report import Report
-from kstream.runtime.supervisor import Supervisor
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.report import Report
 
 TESTS = Path(__file__).parent.parent
 

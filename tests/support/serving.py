@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import kstream
 from kstream.config import Settings
 from kstream.observe.status import InstanceStatus
-from kstream.runtime.supervisor import Supervisor
+from kstream.runtime.instance.supervisor import Supervisor
 
 Labels = frozenset[tuple[str, str]]
 

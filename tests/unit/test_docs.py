@@ -29,12 +29,12 @@ MAIN_PATH = [
     "kstream/app.py",
     "kstream/topology.py",
     "kstream/plan.py",
-    "kstream/runtime/supervisor.py",
-    "kstream/runtime/worker.py",
-    "kstream/runtime/task.py",
+    "kstream/runtime/instance/supervisor.py",
+    "kstream/runtime/worker/worker.py",
+    "kstream/runtime/task/task.py",
     "kstream/operators/",
     "kstream/state/",
-    "kstream/runtime/checkpoint.py",
+    "kstream/runtime/worker/checkpoint.py",
 ]
 
 # blocks that begin with `# name.py` are whole files; the others of a page are one program

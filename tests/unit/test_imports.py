@@ -42,10 +42,10 @@ WORKER = """
 import json, sys
 for module in %r:
     sys.modules[module] = None  # importing it would be an error
-import kstream, kstream.runtime.child as child
+import kstream, kstream.runtime.process.child as child
 from pathlib import Path
 from kstream.config import Settings
-from kstream.runtime.naming import Identity
+from kstream.runtime.cluster.naming import Identity
 
 app = kstream.App("a")
 topic = app.topic("t", key=str, value=int)

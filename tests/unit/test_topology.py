@@ -10,7 +10,7 @@ import pytest
 
 import kstream
 from kstream.errors import TableError, TopologyError
-from kstream.runtime.prepare import prepare_topics
+from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.testing import MemoryCluster, TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.topology import Topology

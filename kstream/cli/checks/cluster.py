@@ -14,10 +14,10 @@ from kstream.cli.operate import Subject
 from kstream.config import Settings
 from kstream.config.units import show_seconds
 from kstream.errors import KStreamError
-from kstream.runtime.announce import read_clocks
+from kstream.runtime.cluster.announce import read_clocks
+from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.kafka.inspection import ClusterInspector
-from kstream.runtime.naming import consumer_group
 
 TIMEOUT: Final = 8.0
 CONNECT_SECONDS: Final = 2.0

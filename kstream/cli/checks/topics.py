@@ -10,10 +10,10 @@ from kstream.cli.checks import Check, attempt
 from kstream.cli.checks.cluster import grant
 from kstream.cli.operate import Subject
 from kstream.errors import KStreamError, TopicError, TopologyError
-from kstream.runtime.announce import topic_of, wanted_topic
+from kstream.runtime.cluster.announce import topic_of, wanted_topic
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.kafka.inspection import ClusterInspector
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.topics import ensure_topics
 from kstream.topology import Topology
 from kstream.types import NewTopic, TopicInfo, TopicMaker
 

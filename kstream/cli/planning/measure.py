@@ -16,9 +16,8 @@ from kstream.cli.planning.rounds import STATISTICS, Round, Runner
 from kstream.cli.planning.sample import Sample, sources_of
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
-from kstream.runtime.child import options_from
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.naming import directory_name
+from kstream.runtime.cluster.naming import directory_name
+from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
 from kstream.types import NewTopic, ProducerClient, TopicPartition

@@ -15,8 +15,8 @@ import psutil
 
 from kstream.cli.planning.sample import Sample, sources_of
 from kstream.errors import KStreamError
-from kstream.runtime.processes import WorkerProcess
-from kstream.runtime.supervisor import Supervisor
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.process.handle import WorkerProcess
 from kstream.topology import Topology
 from kstream.types import ProducerClient
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kstream.config import Settings
 from kstream.config.kinds import OURS, client_key
 from kstream.errors import ConfigError
 
@@ -131,3 +132,18 @@ class KafkaOptions:
 
     def admin(self, servers: str) -> dict[str, Any]:
         return self.common(servers, "admin")
+
+
+def options_from(settings: Settings, client_id: str) -> KafkaOptions:
+    return KafkaOptions(
+        session_timeout=settings.session_timeout,
+        max_poll_interval=settings.max_poll_interval,
+        transaction_timeout=settings.transaction_timeout,
+        linger=settings.linger,
+        compression=settings.compression,
+        fetch_memory=settings.fetch_memory,
+        producer_memory=settings.producer_memory,
+        auto_offset_reset=settings.auto_offset_reset,
+        raw=settings.kafka,
+        client_id=client_id,
+    )

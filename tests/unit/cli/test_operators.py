@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 from kstream.cli import human, main
 from kstream.cli.checks import cluster, machine
 from kstream.cli.status import run, screen
+from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.observe.status import (
     InputStatus,
@@ -28,8 +29,7 @@ from kstream.observe.status import (
     Totals,
     WorkerStatus,
 )
-from kstream.runtime.announce import encode
-from kstream.runtime.child import SystemClock
+from kstream.runtime.cluster.announce import encode
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
 

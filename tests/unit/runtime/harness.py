@@ -13,12 +13,12 @@ from typing import Any
 
 import kstream
 from kstream.config import Settings
-from kstream.runtime.assembly import WorkerParts
-from kstream.runtime.naming import Identity
-from kstream.runtime.prepare import prepare_topics
-from kstream.runtime.states import TaskState
-from kstream.runtime.task import Task
-from kstream.runtime.worker import StreamWorker
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.assembly import WorkerParts
+from kstream.runtime.worker.worker import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend, RocksMemory

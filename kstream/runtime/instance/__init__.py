@@ -1,0 +1,1 @@
+"""An instance's workers: claimed under a name, started, restarted, scaled, stopped."""

@@ -1,0 +1,215 @@
+"""What user code sees of the record at hand: the context, and the tables through it.
+
+One context belongs to the synchronous operators of a task and one to each of its async agents. It is found through a
+context variable, so that a table used deep inside user code, or after an `await`, resolves to the right task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import Context as ContextVars
+from contextvars import ContextVar, copy_context
+from typing import Any, Generic, TypeVar, cast
+
+from kstream.errors import TableError
+from kstream.observe import logs
+from kstream.operators.agent import encode_record
+from kstream.operators.batch import Batch
+from kstream.operators.output import AFTER_ALL, Output
+from kstream.runtime.cluster.naming import Identity
+from kstream.specs.record import Record
+from kstream.specs.topic import Topic
+from kstream.state.store import Store
+from kstream.types import Fetch, Headers
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+_UNSET: Any = object()
+
+
+class Worker:
+    """What `@app.lifespan` is given, and `ctx.worker` later: a place for clients, models, pools.
+
+    `state` takes any attribute; `name` is what the worker is called within its instance, `index` its number within
+    its isolation group `group` there; `metrics` makes metrics.
+    """
+
+    class State:
+        """Attributes set by the app's lifespan."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(f"worker.state has no {name!r}: set it in the function under @app.lifespan")
+
+    def __init__(self, identity: Identity) -> None:
+        from kstream.observe.metrics import Metrics  # declaring an app does without them
+
+        self.app, self.instance, self.index = identity.app, identity.instance, identity.index
+        self.group, self.name = identity.isolation, identity.worker
+        self.state: Any = self.State()
+        self.metrics = Metrics()
+
+
+class Context(Generic[K]):
+    """The record at hand. Valid only inside the call it was given to (or until the next record of an agent).
+
+    Attributes:
+        task: `<sub-topology>/<partition>`.
+        worker: what the app's lifespan prepared (`ctx.worker.state`).
+        metrics: makes metrics: `ctx.metrics.counter("orders").inc()`. This one may be used at any time.
+    """
+
+    __slots__ = ("_order", "_output", "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker")
+
+    def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], output: Output, order: int) -> None:
+        self.task, self.worker, self.stores = task, worker, stores
+        self.metrics = worker.metrics.of_task(task)
+        self._output, self._order = output, order
+        self.batch: Batch | None = None
+        self.index = -1
+        # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
+        self.fetch: Fetch | None = None
+        self.cursors: Sequence[Context[Any]] = ()
+
+    def works_on(self, fetch: Fetch | None) -> None:
+        """Called on the shared context for each batch; no record is at hand yet."""
+        self.fetch = fetch
+        for cursor in self.cursors:
+            cursor.batch, cursor.index = None, -1
+
+    def _at(self) -> tuple[Batch, int]:
+        if self.batch is None or self.index < 0:
+            raise TableError("the context is valid only while a record is processed")
+        return self.batch, self.index
+
+    @property
+    def key(self) -> K:
+        batch, index = self._at()
+        return cast("K", batch.keys[index])
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch."""
+        batch, index = self._at()
+        return batch.timestamps[index]
+
+    @property
+    def headers(self) -> Headers | None:
+        batch, index = self._at()
+        return batch.origin.headers[batch.row(index)] if batch.origin else None
+
+    @property
+    def topic(self) -> str:
+        batch, _ = self._at()
+        return batch.origin.fetch.at.topic if batch.origin else ""
+
+    @property
+    def partition(self) -> int:
+        return int(self.task.rpartition("/")[2])
+
+    @property
+    def offset(self) -> int:
+        """The offset of the input record; -1 for a change that no single record caused."""
+        batch, index = self._at()
+        return batch.origin.offsets[batch.row(index)] if batch.origin else -1
+
+    def send(
+        self,
+        topic: Topic[Any, Any],
+        value: Any,
+        *,
+        key: Any = _UNSET,
+        timestamp: int | None = None,
+        headers: Headers | None = None,
+        partition: int = -1,
+    ) -> None:
+        """Sends a record in the task's transaction. The key is the input's unless given, the timestamp too.
+
+        Raises:
+            KStreamError: a None value for a topic whose values are not declared `| None`.
+        """
+        batch, index = self._at()
+        record = encode_record(topic, Record(self.key if key is _UNSET else key, value, timestamp, headers), "ctx.send")
+        self._output.one(
+            self._order,
+            batch.row(index) if batch.origin else AFTER_ALL,
+            topic.name,
+            record.value,
+            record.key,
+            batch.timestamps[index] if timestamp is None else timestamp,
+            headers,
+            partition,
+        )
+
+
+_current: ContextVar[Context[Any]] = ContextVar("kstream-context")
+
+
+def activate(context: Context[Any]) -> None:
+    """What follows on this thread belongs to this context's task."""
+    _current.set(context)
+
+
+def variables_of(context: Context[Any]) -> ContextVars:
+    """Context variables for an async agent of its own."""
+    variables = copy_context()
+    variables.run(_current.set, context)
+    return variables
+
+
+def deactivate() -> None:
+    _current.set(_NO_TASK)
+
+
+_NO_TASK: Any = type("NoTask", (), {"stores": None, "task": ""})()
+_current.set(_NO_TASK)
+
+
+def here() -> dict[str, object]:
+    """Task, topic, partition and offset of the record at hand, for log lines.
+
+    A function without a context does not say at which record of its batch it is: then `first_offset` and `last_offset`
+    are the batch's. Outside records only the task is known, outside tasks nothing.
+    """
+    context = _current.get(_NO_TASK)
+    if context is _NO_TASK:
+        return {}
+    fetch = context.fetch
+    for cursor in (*context.cursors, context):
+        if cursor.batch is not None and cursor.batch.origin is not None:
+            fetch = cursor.batch.origin.fetch
+            if cursor.index >= 0:
+                return {
+                    "task": context.task,
+                    "topic": fetch.at.topic,
+                    "partition": fetch.at.partition,
+                    "offset": cursor.offset,
+                }
+    if fetch is None:
+        return {"task": context.task}
+    place: dict[str, object] = {"task": context.task, "topic": fetch.at.topic, "partition": fetch.at.partition}
+    if len(fetch) == 1:
+        return place | {"offset": fetch.first_offset}
+    return place | {"first_offset": fetch.first_offset, "last_offset": fetch.last_offset}
+
+
+logs.located_by(here)
+
+
+def current_store(table: str) -> Store[Any]:
+    """The store behind a table, in the task that runs now.
+
+    Raises:
+        TableError: no task runs, or the task does not have this table.
+    """
+    context = _current.get(_NO_TASK)
+    try:
+        return context.stores[table]  # type: ignore[no-any-return]  # a cast would be a call, twice a record
+    except KeyError:
+        raise TableError(
+            f"table {table!r} is not attached to task {context.task}: pass tables=[...] to the agent that uses it"
+        ) from None
+    except TypeError:
+        raise TableError(
+            f"table {table!r} was used outside a task: tables can be read and written only while a record is processed"
+        ) from None

@@ -1,0 +1,394 @@
+"""A task: one partition of one sub-topology. Pushes batches through operators; knows what is done and what is not.
+
+A task never commits: it hands the checkpoint what belongs in one (`runtime/worker/checkpoint.py`), and is told the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
+from kstream.operators.base import Operator
+from kstream.plan import TaskPlan
+from kstream.runtime.task.context import Context, activate, deactivate
+from kstream.runtime.task.failures import BatchFailed, Suspicion
+from kstream.runtime.task.measures import PartMeasures, Runs
+from kstream.runtime.task.slow import SlowRecords
+from kstream.runtime.task.states import TASK_MOVES, TaskState, move
+from kstream.state.backend import Backend
+from kstream.state.store import Store
+from kstream.topology import SubTopology
+from kstream.types import Clock, Fetch, TopicPartition
+
+log = logging.getLogger(__name__)
+
+_BEFORE_ALL = -(1 << 63)
+
+
+@dataclass(slots=True)
+class _Input:
+    """One input partition of a task.
+
+    `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
+    the log ended when that was last heard; `timestamp` (ms) is that of the last record processed, `runs` are those
+    since the last commit.
+    """
+
+    at: TopicPartition
+    position: int = 0
+    committed: int = 0
+    end: int = 0
+    at_end: bool = False
+    idle_since: float = 0.0
+    timestamp: int | None = None
+    runs: Runs = field(default_factory=Runs)
+
+
+class Task:
+    """See the module's text. `name` is `<sub-topology>/<partition>`."""
+
+    def __init__(
+        self,
+        part: SubTopology,
+        partition: int,
+        plan: TaskPlan,
+        backend: Backend,
+        clock: Clock,
+        *,
+        max_idle: float = 0.0,
+        target_seconds: float = 0.2,
+        measures: PartMeasures | None = None,
+        slow_record: float = 0.0,
+    ) -> None:
+        self.measures = measures or PartMeasures(part)
+        self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
+        self.name = f"{part.name}/{partition}"
+        self.state = TaskState.CREATED
+        self.error: KStreamError | None = None
+        self.suspicion = Suspicion()
+        self.records = 0
+        self.touched = False  # whether it did anything that is not committed
+        self._clock, self._max_idle, self._target = clock, max_idle, target_seconds
+        self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
+        self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}
+        self._working: Fetch | None = None  # delivered to an agent that is still at it
+        self._emitting = False  # agents are still at what operators emitted for the commit
+        self._started = 0.0
+        self._chunk = 64  # records pushed at a time; grows while they are quick
+        self._slow = SlowRecords(self.name, slow_record)
+        self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
+
+    # ---- state
+
+    def go(self, to: TaskState) -> None:
+        move(f"task {self.name}", self.state, to, TASK_MOVES)
+        self.state = to
+
+    @property
+    def inputs(self) -> Sequence[TopicPartition]:
+        return list(self._inputs)
+
+    @property
+    def stores(self) -> Mapping[str, Store[Any]]:
+        return self.plan.stores
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        return {at: one.position for at, one in self._inputs.items()}
+
+    @property
+    def committed(self) -> dict[TopicPartition, int]:
+        return {at: one.committed for at, one in self._inputs.items()}
+
+    @property
+    def busy(self) -> bool:
+        """An agent is still at work on what it was given."""
+        return self._working is not None or self._emitting
+
+    @property
+    def buffered(self) -> int:
+        return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
+
+    @property
+    def slow_batches(self) -> int:
+        """Batches in which a record took `slow_record` seconds or more."""
+        return self._slow.batches
+
+    @property
+    def overlay_bytes(self) -> int:
+        return sum(store.overlay_bytes for store in self.plan.stores.values())
+
+    def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
+        """The task's state is that of these committed offsets; nothing is buffered."""
+        for at, offset in positions.items():
+            one = self._inputs[at]
+            one.position = one.committed = offset
+            one.at_end = False
+            one.runs.drop()
+        self._drop_work()
+
+    # ---- input
+
+    def add(self, fetch: Fetch) -> None:
+        """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
+        buffer, one = self._buffers[fetch.at], self._inputs[fetch.at]
+        expected = buffer[-1].last_offset + 1 if buffer else one.position
+        if self._working is not None and self._working.at == fetch.at:
+            expected = max(expected, self._working.last_offset + 1)
+        if fetch.first_offset < expected:
+            start = sum(1 for offset in fetch.offsets() if offset < expected)
+            if start == len(fetch):
+                return
+            fetch = fetch.cut(start, len(fetch))
+        buffer.append(fetch)
+        one.at_end = False
+
+    def reached_end(self, at: TopicPartition, offset: int) -> None:
+        one = self._inputs[at]
+        one.at_end, one.end = True, offset
+        one.idle_since = self._clock.monotonic()
+        self._skip_to_end(one)
+
+    def _skip_to_end(self, one: _Input) -> None:
+        """Past the last record only control markers lie before the end. Not worth a commit of its own."""
+        if one.at_end and not self._buffers[one.at] and not self.busy:
+            one.position = max(one.position, one.end)
+
+    # ---- processing
+
+    @property
+    def wants_commit(self) -> bool:
+        """A suspect record is next, and what was done before it must be committed first."""
+        if not self.touched or not self.suspicion.any or self.busy:
+            return False
+        at = self._choose()
+        return at is not None and self.suspicion.alone(at, self._buffers[at][0].first_offset)
+
+    def run(self, until: float = math.inf) -> None:
+        """Processes what is buffered, until an agent has to wait or a commit must come first.
+
+        Args:
+            until: the clock's monotonic time at which to stop, at the next batch's end: slow functions must not
+                keep a transaction open beyond its time.
+
+        Raises:
+            ProcessingError: a record failed. BatchFailed: a record among several did.
+        """
+        activate(self._context)
+        try:
+            while True:
+                if self._working is not None and not self._finished(self._working):
+                    return
+                if self.wants_commit or self._clock.monotonic() >= until:
+                    return
+                fetch = self._next()
+                if fetch is None:
+                    return
+                self._push(fetch)
+        finally:
+            deactivate()
+
+    def finish_work(self) -> None:
+        """Looks whether the agents are through with what they have; takes nothing new."""
+        if self._working is not None:
+            activate(self._context)
+            try:
+                self._finished(self._working)
+            finally:
+                deactivate()
+        elif self._emitting:
+            self._finish_emitting(())
+
+    def _push(self, fetch: Fetch) -> None:
+        self.touched = True
+        self._working = fetch
+        self._context.works_on(fetch)
+        self._started = self._clock.monotonic()
+        try:
+            self.plan.sources[fetch.at.topic].push_fetch(fetch)
+        except (TransactionError, StateError):
+            raise
+        except Exception as error:
+            raise self._failure(fetch, error) from error
+
+    def _finished(self, fetch: Fetch) -> bool:
+        """Whether all agents are through with the fetch; if so it counts as processed."""
+        try:
+            if any([agent.busy for agent in self.plan.agents]):
+                return False
+            self.plan.output.release()
+        except (TransactionError, StateError):
+            raise
+        except Exception as error:
+            raise self._failure(fetch, error) from error
+        self._working = None
+        self._context.works_on(None)
+        one = self._inputs[fetch.at]
+        one.position = fetch.last_offset + 1
+        self._skip_to_end(one)
+        records, seconds = len(fetch), self._clock.monotonic() - self._started
+        self.records += records
+        self.measures.processed(fetch.at.topic, records, seconds)
+        self._slow.look(fetch, seconds)
+        one.timestamp = fetch.last_timestamp
+        one.runs.add(records, fetch.first_timestamp, one.timestamp)
+        if self.suspicion.any:
+            self.suspicion.passed(fetch.at, fetch.first_offset)
+        self._adapt_chunk(records, seconds)
+        return True
+
+    def _adapt_chunk(self, records: int, seconds: float) -> None:
+        """Operators get as much at a time as they manage within a commit interval."""
+        if seconds > self._target:
+            self._chunk = max(1, int(records * self._target / seconds))
+        elif records >= self._chunk:
+            self._chunk *= 2
+
+    def _failure(self, fetch: Fetch, error: Exception) -> Exception:
+        if len(fetch) > 1:
+            return BatchFailed(fetch.at, fetch.last_offset, error)
+        return ProcessingError(self.name, fetch.at.topic, fetch.at.partition, fetch.first_offset, error)
+
+    def _next(self) -> Fetch | None:
+        at = self._choose()
+        if at is None:
+            return None
+        fetch = self._buffers[at].popleft()
+        size = 1 if self.plan.one_at_a_time else self._chunk
+        if self.suspicion.any and self.suspicion.one_by_one(at, fetch.first_offset):
+            size = 1
+        elif self.suspicion.any:
+            size = 1 if self.suspicion.alone(at, fetch.first_offset) else min(size, len(fetch))
+        if len(self._inputs) > 1 and size > 1:
+            size = self._run_length(at, fetch.cut(0, size))
+        if size < len(fetch):
+            self._buffers[at].appendleft(fetch.cut(size, len(fetch)))
+            fetch = fetch.cut(0, size)
+        return fetch
+
+    def _choose(self) -> TopicPartition | None:
+        """The input to read next: the one with the earliest head, as Kafka Streams does (KIP-695).
+
+        While an input is empty and not known to be at its end, the others wait for it; at its end they wait
+        `max_idle` seconds more.
+        """
+        if len(self._inputs) == 1:
+            (at,) = self._inputs
+            return at if self._buffers[at] else None
+        heads: list[tuple[int, TopicPartition]] = []
+        for at, buffer in self._buffers.items():
+            if buffer:
+                heads.append((self._head(buffer), at))
+            elif not self._may_be_skipped(self._inputs[at]):
+                return None
+        return min(heads)[1] if heads else None
+
+    @property
+    def missing_inputs(self) -> list[TopicPartition]:
+        """Empty inputs that the others, which have records, wait for."""
+        if self._choose() is not None or not self.buffered:
+            return []
+        return [at for at, buffer in self._buffers.items() if not buffer and not self._may_be_skipped(self._inputs[at])]
+
+    def _head(self, buffer: deque[Fetch]) -> int:
+        return self._timestamps(buffer[0].cut(0, 1))[0]
+
+    def _timestamps(self, fetch: Fetch) -> list[int]:
+        """Event times (ms), as the topic declares them. Where one cannot be read, they count as the earliest: the
+        records are taken at once, and fail where they are processed."""
+        try:
+            return self.plan.sources[fetch.at.topic].timestamps(fetch)
+        except Exception:
+            return [_BEFORE_ALL] * len(fetch)
+
+    def _may_be_skipped(self, one: _Input) -> bool:
+        return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
+
+    def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
+        """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
+        others = [(self._head(buffer), other) for other, buffer in self._buffers.items() if other != at and buffer]
+        if not others:
+            return len(fetch)
+        limit = min(others)
+        for index, timestamp in enumerate(self._timestamps(fetch)):
+            if (timestamp, at) > limit:
+                return max(1, index)
+        return len(fetch)
+
+    # ---- the end of a transaction
+
+    def flush(self) -> None:
+        """Before a commit: operators emit what they hold back. Agents behind them may then be busy with it."""
+        self._emitting = True
+        self._finish_emitting(self.plan.operators)
+
+    def _finish_emitting(self, operators: Sequence[Operator]) -> None:
+        activate(self._context)
+        try:
+            for operator in operators:
+                operator.flush()
+            if any([agent.busy for agent in self.plan.agents]):
+                return
+            self._emitting = False
+            self.plan.output.release()
+        except (TransactionError, StateError):
+            raise
+        except Exception as error:
+            raise KStreamError(f"task {self.name} could not emit its changes: {error}") from error
+        finally:
+            deactivate()
+
+    def was_committed(self, now: float) -> None:
+        """`now` is the wall clock: how old the records are at their commit is counted."""
+        for at, one in self._inputs.items():
+            one.committed = one.position
+            if one.runs.records:
+                latency = self.measures.latency[at.topic]
+                self.measures.committed[at.topic] += one.runs.committed(now, latency)
+        self.touched = False
+
+    @property
+    def uncommitted(self) -> int:
+        """Records processed since the last commit."""
+        return sum(one.runs.records for one in self._inputs.values())
+
+    @property
+    def timestamps(self) -> dict[TopicPartition, int | None]:
+        """Kafka's timestamp (ms) of the last record processed of each input."""
+        return {at: one.timestamp for at, one in self._inputs.items()}
+
+    def rewind(self) -> dict[TopicPartition, int]:
+        """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
+        if self._working is not None:  # an agent was not through with it: it gets less the next time
+            self._chunk = max(1, len(self._working) // 4)
+        for store in self.plan.stores.values():
+            store.aborted()
+        for operator in self.plan.operators:
+            operator.reset()
+        self.plan.output.reset()
+        self.start_from(self.committed)
+        return self.committed
+
+    def close(self) -> None:
+        self._drop_work()
+        self.measures.closed(self)
+        for operator in self.plan.operators:
+            operator.close()
+        try:
+            self.backend.close()
+        except KStreamError as error:  # the directory is free all the same, and the changelog has everything
+            log.warning("task %s: %s", self.name, error)
+        self.go(TaskState.CLOSED)
+
+    def _drop_work(self) -> None:
+        self.touched = False
+        self._working = None
+        self._context.works_on(None)
+        self._emitting = False
+        for buffer in self._buffers.values():
+            buffer.clear()

@@ -1,0 +1,103 @@
+"""Whether an instance lives, is ready, has started: the answers of its probes, with reasons.
+
+Live means that restarting the process would not help more than waiting: the supervisor's loop goes round and no worker
+is stuck beyond what the supervisor mends itself. It is green during restores, rebalances and outages of the brokers.
+Ready means that every task runs and moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kstream.config import Settings
+from kstream.observe.status import Health, TaskStatus
+from kstream.runtime.process.handle import WorkerProcess
+
+LOOP_SECONDS: Final = 30.0
+"""Since the supervisor's loop went round: it does so five times a second."""
+SILENT_SECONDS: Final = 30.0
+"""Beyond `max_poll_interval`, when the supervisor kills a silent worker itself."""
+SHOWN: Final = 5
+"""Tasks that are named in one reason."""
+
+
+class Stalls:
+    """Finds tasks that have lag and do not move (DESIGN.md, invariant 6)."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._moved: dict[str, tuple[tuple[int, ...], float]] = {}
+        self._still: dict[str, float] = {}  # since when
+
+    def look(self, now: float, tasks: Iterable[TaskStatus], paused: bool) -> None:
+        moved, stills = {}, {}
+        for task in tasks:
+            positions = tuple(one.position for one in task.inputs)
+            before, since = self._moved.get(task.name, (None, now))
+            still = task.lag > 0 and task.state == "running" and not paused and before == positions
+            moved[task.name] = positions, (since if still else now)
+            if still:
+                stills[task.name] = since
+        self._moved, self._still = moved, stills
+
+    def stalled(self, now: float) -> dict[str, float]:
+        """By task: for how many seconds."""
+        return {task: now - since for task, since in self._still.items() if now - since >= self._timeout}
+
+
+def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Settings) -> Health:
+    """`beat` is when the supervisor's loop went round last; times are monotonic."""
+    reasons = []
+    if now - beat > LOOP_SECONDS:
+        reasons.append(f"the supervisor's loop has not gone round for {now - beat:.0f} s")
+    for worker in workers:
+        silent = now - worker.heard
+        if worker.process is not None and silent > settings.max_poll_interval + SILENT_SECONDS:
+            reasons.append(f"worker {worker.name} has been silent for {silent:.0f} s and could not be killed")
+    return Health(not reasons, reasons)
+
+
+def ready(
+    now: float, workers: Iterable[WorkerProcess], stalls: Stalls, settings: Settings, *, stopping: bool, paused: bool
+) -> Health:
+    reasons = ["stopping"] if stopping else []
+    tasks: list[TaskStatus] = []
+    for worker in workers:
+        reasons += _worker_reasons(now, worker, settings)
+        if worker.process is not None:
+            tasks += worker.report.tasks
+    reasons += _task_reasons(tasks)
+    whys = {task.name: task.why for task in tasks}
+    for name, seconds in list(stalls.stalled(now).items())[:SHOWN]:
+        why = whys.get(name) or "nothing says why"
+        reasons.append(f"task {name} has lag and has not moved for {seconds:.0f} s: {why}")
+    if paused:
+        return Health(not reasons, [*reasons, "paused by an operator: records wait"])
+    return Health(not reasons, reasons)
+
+
+def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> Iterator[str]:
+    name = f"worker {worker.name}"
+    if worker.retiring or (worker.added and now - worker.started < settings.stall_timeout and not worker.report.joined):
+        return  # one too many, or one more: the others do the work meanwhile
+    if worker.process is None:
+        if worker.start_at is not None:
+            yield f"{name} starts again in {max(0.0, worker.start_at - now):.0f} s: {worker.last_error}"
+        else:
+            yield f"{name} does not run"
+    elif now - worker.heard > settings.stall_timeout:
+        yield f"{name} has not reported for {now - worker.heard:.0f} s"
+    elif not worker.report.joined:
+        yield f"{name} has not joined its group yet"
+
+
+def _task_reasons(tasks: Iterable[TaskStatus]) -> Iterator[str]:
+    by_state: dict[str, list[TaskStatus]] = {}
+    for task in tasks:
+        if task.state != "running":
+            by_state.setdefault(task.state, []).append(task)
+    for state, found in by_state.items():
+        shown = ", ".join(task.name for task in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+        why = next((text for task in found if (text := task.error or task.why)), None)
+        yield f"{len(found)} task{'s' if len(found) > 1 else ''} {state}: {shown}" + (f" ({why})" if why else "")

@@ -1,0 +1,443 @@
+"""An instance as it is seen from outside: what its workers report, put together.
+
+The supervisor's thread feeds it (`heard`, `ended`, `tick`); the web server, the announcer and tests read it from
+theirs. It implements `kstream.observe.observed.Observed`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from threading import RLock
+from typing import Final
+
+import msgspec
+
+from kstream.config import Settings
+from kstream.observe import exposition, logs
+from kstream.observe.catalogue import Series
+from kstream.observe.merging import Merged
+from kstream.observe.settings import setting_rows
+from kstream.observe.status import (
+    CheckpointStatus,
+    ErrorStatus,
+    Graph,
+    Health,
+    InstanceState,
+    InstanceStatus,
+    Point,
+    RestoreStatus,
+    SettingStatus,
+    StoreStatus,
+    TaskStatus,
+    Totals,
+    WorkerStatus,
+)
+from kstream.runtime.process.garbage import GarbageCollection, process_name
+from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.report import Command
+from kstream.runtime.view import health
+from kstream.runtime.view.graph import Drawing
+from kstream.runtime.view.history import History
+from kstream.runtime.view.system import Processes
+from kstream.runtime.view.watched import Scalings, Watched
+from kstream.topology import Topology
+
+LOOK_SECONDS: Final = 1.0
+CHECKPOINTS: Final = 100
+ERRORS: Final = 100
+LARGEST: Final = 5
+SUPERVISOR: Final = "supervisor"
+SUPERVISOR_LOGGER: Final = "kstream.runtime.instance.supervisor"
+
+Others = Callable[[], list[InstanceStatus]]
+
+
+class Observer:
+    """See the module's text.
+
+    Args:
+        sources: where each setting comes from.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        topology: Topology,
+        settings: Settings,
+        instance: str,
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        self._supervisor, self._topology, self._settings = watched, topology, settings
+        self._sources = sources or {}
+        self._processes = Processes(settings.system_metrics_interval)
+        self._collections = GarbageCollection()
+        self.others: Others = list  # the app's other instances, as they announced themselves
+        self.changed: Callable[[], None] = _nothing  # called when the state of the instance or of a worker changes
+        self._states: list[str] = []
+        self.url: str | None = None
+        self.scaler: Scalings | None = None  # where workers follow the load
+        self.merged = Merged()
+        self._lock = RLock()
+        self._app, self._instance = topology.app, instance
+        self._drawing = Drawing(topology)
+        self._internal = _internal_topics(topology)
+        self._history = History()
+        self._stalls = health.Stalls(settings.stall_timeout)
+        self._started, self._version = time.time(), version("kstream")
+        self._was_ready = False
+        self._beat = self._next = time.monotonic()
+        self._paused, self._log_level = False, str(settings.log_level)
+        self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
+        self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
+        self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
+        self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
+        watched.watcher = self
+
+    def close(self) -> None:
+        self._collections.close()
+
+    # ---- fed by the supervisor
+
+    def heard(self, worker: WorkerProcess) -> None:
+        report = worker.report
+        with self._lock:
+            if report.metrics:  # a worker that ended before it had any has none to tell
+                self.merged.update(worker.name, report.metrics, report.defined)
+            self._checkpoints.extend(report.checkpoints)
+            for error in report.errors:
+                error.worker = worker.name
+                self._errors.append(error)
+            self._largest.setdefault(worker.name, {}).update(report.largest)
+
+    def ended(self, worker: WorkerProcess, reason: str) -> None:
+        with self._lock:
+            self.merged.ended(worker.name)
+            if reason not in ("stopped", "retired"):
+                self._restarts[reason] = self._restarts.get(reason, 0) + 1
+                text = f"worker {worker.name} ended and is started again: {worker.last_error}"
+                self._errors.append(ErrorStatus(time.time(), text, worker.name, logger=SUPERVISOR_LOGGER))
+
+    def tick(self) -> None:
+        now = self._beat = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + LOOK_SECONDS
+        with self._lock:
+            self._stalls.look(now, self._tasks(), self._paused)
+            # the supervisor's own lines are about workers that end: `ended` has those, whether logs are kept or not
+            self._errors.extend(error for error in logs.recent() if error.logger != SUPERVISOR_LOGGER)
+            self.merged.update(SUPERVISOR, self._own_series())
+            self._history.look(now, self.merged)
+            self._history.points.append(self._point())
+            states = [self._state(self.ready()), *map(_state_of, self._supervisor.workers)]
+            changed, self._states = states != self._states, states
+        if changed:
+            self.changed()
+
+    def _own_series(self) -> list[Series]:
+        workers = self._supervisor.workers
+        states = dict.fromkeys(("running", "starting", "restarting", "retiring", "stopped"), 0)
+        for worker in workers:
+            states[_state_of(worker)] += 1
+        labels = self._instance, self._version, platform.python_version(), _librdkafka()
+        own = [
+            Series("build_info", labels, 1),
+            Series("start_time_seconds", (), self._started),
+            Series("live", (), float(self.live().ok)),
+            Series("ready", (), float(self.ready().ok)),
+            Series("instances", (), 1 + sum(1 for other in self.others() if other.state not in ("silent", "stopping"))),
+        ]
+        own += [Series("workers", (state,), count) for state, count in states.items()]
+        own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._restarts.items()]
+        if self.scaler is not None:
+            own += [Series("worker_scalings_total", labels, count) for labels, count in self.scaler.counts.items()]
+        own += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
+        pids = {process_name(worker.name): worker.pid for worker in workers if worker.pid}
+        own += self._processes.collect({process_name(None): os.getpid(), **pids})
+        return own + self._collections.collect(process_name(None))
+
+    # ---- read by others
+
+    def status(self) -> InstanceStatus:
+        with self._lock:
+            status = self.light_status()
+            status.stores = self._stores()
+            status.checkpoints = list(self._checkpoints)
+            status.errors = list(self._errors)
+            status.edges = self._drawing.rates(self._history.rates("operator_records_total"))
+            return status
+
+    def light_status(self) -> InstanceStatus:
+        """What is announced to the other instances."""
+        with self._lock:
+            ready, tasks = self.ready(), self._rated_tasks()
+            return InstanceStatus(
+                app=self._app,
+                instance=self._instance,
+                state=self._state(ready),
+                at=time.time(),
+                started=self._started,
+                version=self._version,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                url=self.url,
+                ready=ready.ok,
+                reasons=ready.reasons,
+                paused=self._paused,
+                log_level=self._log_level,
+                totals=self._totals(),
+                restore=self._restore(),
+                workers=[self._worker(worker, tasks) for worker in self._supervisor.workers],
+                scaling=[] if self.scaler is None else self.scaler.status(),
+                tasks=tasks,
+            )
+
+    def workers_elsewhere(self, group: str) -> int:
+        """The workers of an isolation group in the app's other instances, as far as they were heard of lately."""
+        return sum(
+            1
+            for other in self.others()
+            if other.state != "silent"
+            for worker in other.workers
+            if worker.group == group and worker.state != "retiring"
+        )
+
+    def instances(self) -> list[InstanceStatus]:
+        return [self.light_status(), *(one for one in self.others() if one.instance != self._instance)]
+
+    def history(self) -> list[Point]:
+        with self._lock:
+            return list(self._history.points)
+
+    def graph(self) -> Graph:
+        return self._drawing.graph
+
+    def settings(self) -> list[SettingStatus]:
+        return setting_rows(self._settings, self._sources)
+
+    def metrics(self) -> bytes:
+        with self._lock:  # what the instance says of itself is as of now, as its probes are
+            self.merged.update(SUPERVISOR, self._own_series())
+        return exposition.text(self.merged, self._app)
+
+    def live(self) -> Health:
+        return health.live(time.monotonic(), self._beat, self._supervisor.workers, self._settings)
+
+    def ready(self) -> Health:
+        watched = self._supervisor
+        with self._lock:
+            found = health.ready(
+                time.monotonic(), watched.workers, self._stalls, self._settings,
+                stopping=watched.stopping, paused=self._paused,
+            )  # fmt: skip
+            self._was_ready = self._was_ready or found.ok
+            return found
+
+    def started(self) -> Health:
+        """Green from the first time that the instance was ready."""
+        found = self.ready()
+        return Health(True) if self._was_ready else found
+
+    # ---- told by others
+
+    def pause(self) -> None:
+        self._set_paused(True)
+
+    def resume(self) -> None:
+        self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        with self._lock:
+            self._paused = paused
+            self._supervisor.tell(Command(paused=paused))
+
+    def set_log_level(self, level: str, logger: str | None) -> None:
+        logs.set_level(level, logger)
+        with self._lock:
+            if logger is None:
+                self._log_level = level.upper()
+            self._supervisor.tell(Command(log_levels={logger or "": level.upper()}))
+
+    # ---- how it is put together
+
+    def _tasks(self) -> list[TaskStatus]:
+        return [
+            task for worker in self._supervisor.workers if worker.process is not None for task in worker.report.tasks
+        ]
+
+    def _rated_tasks(self) -> list[TaskStatus]:
+        """Tasks with rates and shares of the last seconds; those that stall say so."""
+        busy, backpressured = (
+            self._history.rates("busy_seconds_total"),
+            self._history.rates("backpressured_seconds_total"),
+        )
+        records = self._history.rates("task_records_total")
+        stalled = self._stalls.stalled(time.monotonic())
+        tasks = []
+        for task in sorted(self._tasks(), key=_order):
+            labels = (task.name,)
+            why = task.why
+            if task.name in stalled:
+                why = f"has not moved for {stalled[task.name]:.0f} s: {why or 'nothing says why'}"
+            tasks.append(
+                msgspec.structs.replace(
+                    task,
+                    rate=records.get(labels, 0.0),
+                    busy=min(1.0, busy.get(labels, 0.0)),
+                    backpressured=min(1.0, backpressured.get(labels, 0.0)),
+                    why=why,
+                )
+            )
+        return tasks
+
+    def _worker(self, worker: WorkerProcess, tasks: list[TaskStatus]) -> WorkerStatus:
+        labels, now, report = (worker.name,), time.monotonic(), worker.report
+        shares = {
+            share: min(1.0, self._history.rates(f"worker_{share}_seconds_total").get(labels, 0.0))
+            for share in ("busy", "idle", "backpressured")
+        }
+        own = [task for task in tasks if task.worker == worker.name]
+        process = process_name(worker.name)
+        runs = worker.process is not None
+        cpu = self._history.rates("process_cpu_seconds_total").get((process,))
+        memory = self.merged.value("process_resident_memory_bytes", {"process": process})
+        return WorkerStatus(
+            name=worker.name,
+            group=worker.group,
+            state=_state_of(worker),
+            pid=worker.pid,
+            started=time.time() - (now - worker.started) if runs else None,
+            restarts=worker.restarts,
+            last_error=worker.last_error,
+            restart_in=max(0.0, worker.start_at - now) if worker.start_at is not None else None,
+            rate=sum(task.rate for task in own),
+            tasks=len(own),
+            partitions=report.partitions if runs else 0,
+            cpu=cpu,
+            memory=None if memory is None else int(memory),
+            **shares,
+        )
+
+    def _stores(self) -> list[StoreStatus]:
+        stores = []
+        for part in self._topology.parts:
+            for store in part.stores:
+                labels = {"store": store.name}
+                largest = {
+                    key: size
+                    for worker in self._supervisor.workers
+                    for key, size in self._largest.get(worker.name, {}).get(store.name, [])
+                }
+                stores.append(
+                    StoreStatus(
+                        store.name,
+                        part.name,
+                        entries=int(self.merged.value("state_entries", labels) or 0),
+                        size=int(self.merged.value("state_size_bytes", labels) or 0),
+                        hits=int(self.merged.value("state_cache_hits_total", labels) or 0),
+                        misses=int(self.merged.value("state_cache_misses_total", labels) or 0),
+                        largest=sorted(largest.items(), key=lambda one: -one[1])[:LARGEST],
+                    )
+                )
+        return stores
+
+    def _restore(self) -> RestoreStatus:
+        reports = [worker.report for worker in self._supervisor.workers if worker.process is not None]
+        left = [report.restore_seconds_left for report in reports if report.restore_seconds_left is not None]
+        return RestoreStatus(
+            tasks=sum(report.restoring for report in reports),
+            remaining=sum(report.restore_remaining for report in reports),
+            restored=sum(report.restored for report in reports),
+            seconds_left=max(left, default=None),
+            stages={name: stage for report in reports for name, stage in report.stages.items()},
+        )
+
+    def _state(self, ready: Health) -> InstanceState:
+        workers = self._supervisor.workers
+        if self._supervisor.stopping:
+            return "stopping"
+        if self._paused:
+            return "paused"
+        if any(worker.process is not None and worker.report.restoring for worker in workers):
+            return "restoring"
+        if ready.ok:
+            return "running"
+        return "degraded" if self._was_ready else "starting"
+
+    def _totals(self) -> Totals:
+        history = self._history
+        shares = {
+            share: min(1.0, history.rate(f"worker_{share}_seconds_total") / max(1, len(self._supervisor.workers)))
+            for share in ("busy", "idle", "backpressured")
+        }
+        return Totals(
+            consumed=int(self._external(history.totals("records_consumed_total"))),
+            committed=int(self._external(history.totals("records_committed_total"))),
+            produced=int(self._external(history.totals("records_produced_total"))),
+            rate_in=self._external(history.rates("records_consumed_total")),
+            rate_out=self._external(history.rates("records_produced_total")),
+            bytes_in=history.rate("consumed_bytes_total"),
+            bytes_out=history.rate("produced_bytes_total"),
+            lag=sum(task.lag for task in self._tasks()),
+            latency_p50=history.latency(0.5),
+            latency_p99=history.latency(0.99),
+            checkpoints=int(history.total("checkpoints_total")),
+            checkpoint_failures=int(history.total("checkpoint_failures_total")),
+            aborts=int(history.total("transaction_aborts_total")),
+            rebalances=int(history.total("rebalances_total")),
+            restarts=sum(self._restarts.values()),
+            errors=int(history.total("errors_total")),
+            **shares,
+        )
+
+    def _external(self, by_topic: Mapping[tuple[str, ...], float]) -> float:
+        """The sum over topics that are not kstream's own (repartition topics, changelogs)."""
+        return sum(value for (topic,), value in by_topic.items() if topic not in self._internal)
+
+    def _point(self) -> Point:
+        totals = self._totals()
+        return Point(
+            at=time.time(),
+            rate_in=totals.rate_in,
+            rate_out=totals.rate_out,
+            lag=totals.lag,
+            latency_p50=totals.latency_p50,
+            latency_p99=totals.latency_p99,
+            busy=totals.busy,
+            backpressured=totals.backpressured,
+            checkpoint_seconds=self._history.checkpoint_seconds(),
+        )
+
+
+def _nothing() -> None:
+    return
+
+
+def _state_of(worker: WorkerProcess) -> str:
+    if worker.retiring:
+        return "retiring"
+    if worker.process is not None:
+        return "running" if worker.report.joined else "starting"
+    return "restarting" if worker.start_at is not None else "stopped"
+
+
+def _order(task: TaskStatus) -> tuple[str, int]:
+    part, _, partition = task.name.rpartition("/")
+    return part, int(partition)
+
+
+def _internal_topics(topology: Topology) -> set[str]:
+    internal = {source.topic.name for part in topology.parts for source in part.sources if source.topic.internal}
+    return internal | {topology.changelog(store) for part in topology.parts for store in part.stores}
+
+
+def _librdkafka() -> str:
+    from kstream.runtime.kafka import librdkafka_version
+
+    return librdkafka_version()

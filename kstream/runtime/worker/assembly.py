@@ -1,0 +1,188 @@
+"""What a worker is made of, and the making of its tasks: directory, backend, plan, contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import Context as ContextVars
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from kstream.config import Settings
+from kstream.errors import StateError
+from kstream.operators.base import Cursor
+from kstream.operators.output import Output
+from kstream.partitioning import partition_of
+from kstream.plan import plan_task
+from kstream.runtime.cluster.naming import Identity, directory_name
+from kstream.runtime.task.context import Context, Worker, variables_of
+from kstream.runtime.task.measures import Measures
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.transaction import Transaction
+from kstream.state.backend import Backend
+from kstream.state.store import Store
+from kstream.topology import AggregateNode, SubTopology, Topology
+from kstream.types import Clients, Clock
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from kstream.runtime.task.tracing import TaskTraces, Tracing
+
+log = logging.getLogger(__name__)
+
+Lifespan = Callable[[Worker], AsyncIterator[None]]
+Backends = Callable[[Path, Sequence[str]], Backend]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is made of; the supervisor's child fills it with the real things, tests with others.
+
+    Attributes:
+        backends: makes the backend of one task, given its directory and the names of its stores.
+        memory_use: bytes of the backends' own memory, by use.
+        verify: stores fail on "mutated without assignment" (TestDriver).
+        raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+        tracer_provider: OpenTelemetry's, where records are traced.
+    """
+
+    topology: Topology
+    partitions: Mapping[str, int]
+    settings: Settings
+    identity: Identity
+    clients: Clients
+    clock: Clock
+    backends: Backends
+    lifespan: Lifespan | None = None
+    memory_use: Callable[[], Mapping[str, int]] = dict
+    verify: bool = False
+    raise_failures: bool = False
+    tracer_provider: TracerProvider | None = None
+
+
+class TaskMaker:
+    """Makes the tasks of one worker."""
+
+    def __init__(
+        self,
+        parts: WorkerParts,
+        worker: Worker,
+        transaction: Transaction,
+        loop: asyncio.AbstractEventLoop,
+        measures: Measures,
+    ) -> None:
+        self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
+        self._measures = measures
+        self._tracing = _tracing(parts)
+        self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
+
+    def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
+        """A task in state CREATED, its local state opened.
+
+        Args:
+            sharing: how many tasks share the memory for live objects.
+        """
+        settings = self._parts.settings
+        traces = self._traces_of(part, partition)
+        backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
+        plan = plan_task(
+            part,
+            backend=backend,
+            outlet=self._transaction if traces is None else traces,
+            contexts=_Contexts(f"{part.name}/{partition}", self._worker),
+            loop=self._loop,
+            cache_bytes=settings.state_memory // 2 // max(1, sharing),
+            verify=self._parts.verify,
+            around=None if traces is None else traces.around,
+        )
+        self._check_homes(part, partition, plan.stores)
+        return self._class_of(traces)(
+            part,
+            partition,
+            plan,
+            backend,
+            self._parts.clock,
+            max_idle=settings.max_task_idle,
+            target_seconds=settings.commit_interval,
+            slow_record=settings.slow_record,
+            measures=self._measures.parts[part.name],
+        )
+
+    def _traces_of(self, part: SubTopology, partition: int) -> TaskTraces | None:
+        if self._tracing is None:
+            return None
+        from kstream.runtime.task.tracing import TaskTraces
+
+        return TaskTraces(self._tracing, part, f"{part.name}/{partition}", self._transaction)
+
+    def _class_of(self, traces: TaskTraces | None) -> Callable[..., Task]:
+        if traces is None:
+            return Task
+        from kstream.runtime.task.tracing import TracedTask
+
+        return partial(TracedTask, traces)
+
+    def wipe(self, part: SubTopology, partition: int) -> None:
+        """Deletes the local state of a closed task."""
+        shutil.rmtree(self._directory_of(part, partition), ignore_errors=True)
+
+    def _directory_of(self, part: SubTopology, partition: int) -> Path:
+        return self.directory / directory_name(part.name) / str(partition)
+
+    def _open(self, directory: Path, stores: Sequence[str]) -> Backend:
+        try:
+            return self._parts.backends(directory, stores)
+        except StateError as error:
+            log.error("%s; it is rebuilt from the changelog", error)
+            shutil.rmtree(directory)
+            return self._parts.backends(directory, stores)
+
+    def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
+        """Tables that user code writes by any key get a check that the key's home is this partition."""
+        how = self._parts.settings.check_keys
+        if how == "off":
+            return
+        written = {
+            store.name
+            for node in part.nodes
+            for store in (node.stores[1:] if isinstance(node, AggregateNode) else node.stores)
+        }
+        count = self._parts.partitions[part.topics[0]]
+        for store in stores.values():
+            if store.name in written and store.spec.scope == "keyed":
+                store.check = lambda key: partition_of(key, count) == partition
+                store.check_each = how == "always"
+
+
+def _tracing(parts: WorkerParts) -> Tracing | None:
+    if parts.tracer_provider is None:
+        return None
+    from kstream.runtime.task.tracing import Tracing
+
+    share, identity = parts.settings.trace_sample, parts.identity
+    return Tracing(parts.tracer_provider, share, identity.group, identity.member)
+
+
+class _Contexts:
+    """Makes the contexts of one task."""
+
+    def __init__(self, task: str, worker: Worker) -> None:
+        self._task, self._worker = task, worker
+        self._cursors: list[Context[Any]] = []
+
+    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
+        made: Context[Any] = Context(self._task, self._worker, stores, output, order)
+        made.cursors = self._cursors
+        self._cursors.append(made)
+        return made
+
+    def variables(self, cursor: Cursor) -> ContextVars:
+        own = cast("Context[Any]", cursor)
+        self._cursors.remove(own)  # it is at hand in its agent only
+        own.cursors = ()
+        return variables_of(own)

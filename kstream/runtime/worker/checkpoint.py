@@ -1,0 +1,152 @@
+"""The one place where anything is committed: outputs, offsets and state, together or not at all.
+
+What a crash after each step leaves behind, and what the restart does about it, is in docs/exactly-once.md;
+tests/faults kills a worker around every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
+from kstream.runtime.task.failures import BatchFailed, StateDamaged, TaskFailed
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.transaction import Transaction
+from kstream.state.backend import Mark
+from kstream.state.changelog import Changelog
+from kstream.types import Clock, TopicPartition
+
+
+class Group(Protocol):
+    """What a checkpoint needs of the consumer: its group's metadata, or a plain commit of offsets."""
+
+    def metadata(self) -> object: ...
+    def commit(self, offsets: dict[TopicPartition, int]) -> None: ...
+
+
+def checkpoint(
+    tasks: Sequence[Task],
+    changelogs: Callable[[Task, str], Changelog],
+    transaction: Transaction,
+    group: Group,
+    clock: Clock,
+    drain: Callable[[Sequence[Task]], None],
+) -> int:
+    """Commits what these tasks did since the last checkpoint. Returns how many tasks that were.
+
+    The caller has drained their agents (step 1) and feeds nothing meanwhile.
+
+    Args:
+        drain: lets agents reach the end of what they have.
+
+    Raises:
+        TaskFailed: what a task has to commit cannot be encoded: abort, and stop that task.
+        AbortRequired: nothing was committed: abort and rewind.
+        ProducerLost: whether it was committed is unknown: new producer, restore.
+        StateDamaged: it was committed, but the local state could not follow: rebuild it from the changelog, and
+            restore the others too, for they may not have followed either.
+    """
+    touched = [task for task in tasks if task.touched]
+    if not touched:
+        return 0
+    flush_operators(touched, drain)
+    write_changelogs(touched, changelogs, transaction)
+    if transaction.exactly_once:
+        send_offsets(touched, transaction, group)
+        commit_transaction(transaction)
+        apply_to_state(touched, changelogs, clock)
+    else:
+        commit_transaction(transaction)
+        apply_to_state(touched, changelogs, clock)
+        group.commit(offsets_of(touched))
+    return len(touched)
+
+
+def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], None]) -> None:
+    """Step 1, the end of it: operators emit what they held back for the commit (agents may take it, and are waited
+    for), stores encode what changed."""
+    for task in tasks:
+        with attributed(task):
+            task.flush()
+    drain(tasks)
+    for task in tasks:
+        with attributed(task):
+            for store in task.stores.values():
+                store.encode_changes()
+                if store.verify:
+                    store.verify_reads()
+
+
+def write_changelogs(
+    tasks: Sequence[Task], changelogs: Callable[[Task, str], Changelog], transaction: Transaction
+) -> None:
+    """Step 2: each changed entry goes to its changelog, once."""
+    for task in tasks:
+        for name, store in task.stores.items():
+            changes = store.encode_changes()
+            if changes:
+                changelogs(task, name).write(changes, transaction)
+
+
+def offsets_of(tasks: Sequence[Task]) -> dict[TopicPartition, int]:
+    return {at: position for task in tasks for at, position in task.positions.items()}
+
+
+def send_offsets(tasks: Sequence[Task], transaction: Transaction, group: Group) -> None:
+    """Step 3: processed + 1 for every input of every task that did anything, moved or not: this is what fences a
+    worker that no longer owns them. The metadata is that of the assignment under which the work was done."""
+    offsets = offsets_of(tasks)
+    if not offsets:
+        raise AbortRequired("a transaction without offsets cannot be fenced")
+    transaction.send_offsets(offsets, group.metadata())
+
+
+def commit_transaction(transaction: Transaction) -> None:
+    """Step 4: from here on it has happened."""
+    transaction.commit()
+
+
+def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Changelog], clock: Clock) -> None:
+    """Step 5: the local state follows, all stores of a task in one write, with how far their changelogs are in it."""
+    now = clock.time()
+    for task in tasks:
+        changes = {}
+        marks = {}
+        for name, store in task.stores.items():
+            changed = store.encode_changes()
+            if not changed:
+                continue
+            changes[name] = changed.items()
+            task.measures.stores[name].wrote(changed)
+            offset = changelogs(task, name).next_offset
+            if offset is not None:
+                marks[name] = Mark(offset, now)
+        if changes:
+            try:
+                task.backend.write(changes, marks)
+            except StateError as error:
+                raise StateDamaged(task.name, error) from error
+        for store in task.stores.values():
+            store.committed()
+        task.was_committed(now)
+
+
+@contextmanager
+def attributed(task: Task) -> Iterator[None]:
+    """What fails inside belongs to this task. A batch that failed is noted, and replayed record by record."""
+    try:
+        yield
+    except BatchFailed as failed:
+        task.suspicion.batch_failed(failed.at, failed.last_offset)
+        raise AbortRequired(
+            f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
+            "looking for the record"
+        ) from failed
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
+    except TransactionError:
+        raise
+    except KStreamError as error:
+        raise TaskFailed(task.name, error) from error

@@ -1,0 +1,100 @@
+"""What a worker does now and then: flush local state, purge repartition topics, delete state it has no use for."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote
+
+from kstream.config import Settings
+from kstream.errors import StateError
+from kstream.runtime.task.failures import StateDamaged
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.topology import Topology
+from kstream.types import AdminClient, Clock
+
+log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """Nothing here holds up the loop: flushes run on a thread of their own, purges are futures.
+
+    Args:
+        directory: the worker's state directory.
+    """
+
+    def __init__(
+        self, topology: Topology, settings: Settings, admin: AdminClient, directory: Path, clock: Clock
+    ) -> None:
+        self._settings, self._admin, self._directory, self._clock = settings, admin, directory, clock
+        self._internal = {
+            source.topic.name for part in topology.parts for source in part.sources if source.topic.internal
+        }
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._flushing: Future[None] | None = None
+        self._started = self._last = clock.monotonic()
+
+    def step(self, tasks: Mapping[str, Task]) -> None:
+        """Does what is due.
+
+        Raises:
+            StateDamaged: a flush found the state of a task damaged.
+        """
+        if self._flushing is not None and self._flushing.done():
+            flushed, self._flushing = self._flushing, None
+            flushed.result()
+        now = self._clock.monotonic()
+        if now - self._last < self._settings.flush_interval:
+            return
+        self._last = now
+        running = [task for task in tasks.values() if task.state is TaskState.RUNNING]
+        if self._flushing is None:
+            self._flushing = self._flusher.submit(flush_all, running)
+        self._purge(running)
+        if now - self._started >= self._settings.state_cleanup_delay:
+            self._clean_up(tasks.keys())
+
+    def close(self) -> None:
+        """Waits for a flush that is under way."""
+        if self._flushing is not None:
+            self._flushing.exception()
+        self._flusher.shutdown()
+
+    def _purge(self, tasks: Sequence[Task]) -> None:
+        """Repartition topics are kept for ever by their settings; what is committed of them is deleted here."""
+        before = {
+            at: offset
+            for task in tasks
+            for at, offset in task.committed.items()
+            if at.topic in self._internal and offset > 0
+        }
+        if before:
+            self._admin.delete_records(before).add_done_callback(_log_failure)
+
+    def _clean_up(self, open_tasks: Collection[str]) -> None:
+        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all."""
+        for directory in self._directory.glob("*/*"):
+            name = f"{unquote(directory.parent.name)}/{directory.name}"
+            touched = max((file.stat().st_mtime for file in directory.iterdir()), default=0.0)
+            if name not in open_tasks and self._clock.time() - touched >= self._settings.state_cleanup_delay:
+                log.info("deleting the local state of %s, which has been elsewhere", name)
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def flush_all(tasks: Sequence[Task]) -> None:
+    """Makes the local state of these tasks survive a crash."""
+    for task in tasks:
+        try:
+            task.backend.flush()
+        except StateError as error:
+            raise StateDamaged(task.name, error) from error
+
+
+def _log_failure(purge: Future[None]) -> None:
+    error = purge.exception()
+    if error is not None:
+        log.warning("repartition topics could not be purged: %s; trying again later", error)

@@ -1,0 +1,381 @@
+"""Bringing tasks to the state of their committed offsets, in the order that makes it exact (DESIGN.md, "Restore").
+
+For each task: (b) the stable committed offsets of its inputs, (c) the ends of its changelogs, read uncommitted,
+(d) the tail of each changelog, from what the local store has to at or past that end, read committed; (e) only then
+is it fed. (a), a fresh `init_transactions`, has happened before: at start, and after a doubtful commit.
+
+(b) before (c): once the offsets are stable, the transaction that wrote them has ended, so everything that belongs to
+them lies before the end that is asked for next. Read committed stops at a pending transaction of a previous owner, so
+(d) waits for its end.
+
+Nothing here blocks: futures are looked at, the reader is polled. Progress is logged and can be read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
+from kstream.observe.catalogue import LATENCIES
+from kstream.observe.instruments import Histogram
+from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.task.failures import StateDamaged
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.state.backend import Mark
+from kstream.state.changelog import Changelog
+from kstream.types import AdminClient, Clock, ConsumerClient, Fetch, TopicPartition
+
+log = logging.getLogger(__name__)
+
+Reset = Literal["earliest", "latest", "error"]
+
+RETRY_SECONDS = 0.02
+"""How long after 'a transaction is pending' the question is asked again: the markers of a commit made just before a
+rebalance take about as long."""
+
+FAILED_SECONDS = 1.0
+"""The same after a failed request."""
+
+
+PROGRESS_SECONDS = 5.0
+
+
+class Stage(Enum):
+    OFFSETS = "waiting for stable offsets"
+    ENDS = "asking for the changelogs' ends"
+    REPLAY = "replaying changelogs"
+    DONE = "done"
+
+
+@dataclass(slots=True)
+class _Tail:
+    """What is left to replay of one changelog."""
+
+    task: Task
+    store: str
+    position: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Restoring:
+    task: Task
+    full: bool
+    stage: Stage
+    began: float
+    not_before: float = 0.0
+    offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
+    ends: Future[dict[TopicPartition, int]] | None = None
+    starts: Future[dict[TopicPartition, int]] | None = None
+    committed: dict[TopicPartition, int | None] = field(default_factory=dict)
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    changelogs: dict[TopicPartition, str] = field(default_factory=dict)
+    tails: set[TopicPartition] = field(default_factory=set)
+
+
+class Restorer:
+    """Restores any number of tasks at once, beside those that run."""
+
+    def __init__(
+        self,
+        group: str,
+        admin: AdminClient,
+        reader: Callable[[], ConsumerClient],
+        changelogs: Callable[[Task, str], Changelog],
+        clock: Clock,
+        *,
+        reset: Reset,
+        delete_retention: float,
+    ) -> None:
+        self._group, self._admin, self._make_reader, self._changelogs = group, admin, reader, changelogs
+        self._clock, self._reset, self._delete_retention = clock, reset, delete_retention
+        self._restoring: dict[str, _Restoring] = {}
+        self._tails: dict[TopicPartition, _Tail] = {}
+        self._reader: ConsumerClient | None = None
+        self._assigned: set[TopicPartition] = set()
+        self._replay_began = self._last_progress = 0.0
+        self._replayed = 0  # records since tails were last empty
+        self.restored_records = 0
+        self.restored_bytes = 0
+        self.durations = Histogram(LATENCIES)
+
+    def __len__(self) -> int:
+        return len(self._restoring)
+
+    @property
+    def replaying(self) -> bool:
+        return bool(self._tails)
+
+    def remaining(self) -> int:
+        """Changelog records left to replay, at most (gaps and markers count)."""
+        return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
+
+    def seconds_left(self) -> float | None:
+        """An estimate by the speed so far; None while nothing was replayed."""
+        seconds = self._clock.monotonic() - self._replay_began
+        if not self._tails or not self._replayed or seconds <= 0:
+            return None
+        return self.remaining() * seconds / self._replayed
+
+    def stages(self) -> dict[str, str]:
+        return {name: one.stage.value for name, one in self._restoring.items()}
+
+    def add(self, task: Task, *, full: bool) -> None:
+        """Begins with a task in state RESTORING.
+
+        Args:
+            full: replay its changelogs in any case. Otherwise a task whose own committed offsets are still those of
+                the group goes on as it is: nobody else has had its partitions meanwhile.
+        """
+        self.drop(task)
+        if full:
+            task.rewind()
+        self._restoring[task.name] = _Restoring(task, full, Stage.OFFSETS, self._clock.monotonic())
+
+    def drop(self, task: Task) -> None:
+        """The task left or failed: forget it. What was replayed stays, with its mark."""
+        one = self._restoring.pop(task.name, None)
+        if one is not None and one.tails:
+            for at in one.tails:
+                self._tails.pop(at, None)
+            self._assign()
+
+    def step(self, max_records: int, timeout: float) -> list[Task]:
+        """Moves every restore on as far as it goes without waiting. Returns the tasks that are done.
+
+        Args:
+            timeout: how long the reader may wait for records, in seconds.
+
+        Raises:
+            StateDamaged: the local state of a task cannot be used.
+            TopicError: an input has no committed offset and `auto_offset_reset` is "error".
+        """
+        for one in self._restoring.values():
+            if one.stage is Stage.OFFSETS:
+                self._ask_offsets(one)
+            if one.stage is Stage.ENDS:
+                with _damage_of(one.task):
+                    self._ask_ends(one)
+        if self._tails:
+            self._replay(max_records, timeout)
+            self._log_progress()
+        done = [one for one in self._restoring.values() if one.stage is Stage.REPLAY and not one.tails]
+        for one in done:
+            self._finish(one)
+        return [one.task for one in done]
+
+    def close(self) -> None:
+        self._restoring.clear()
+        self._tails.clear()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # ---- (b) stable committed offsets
+
+    def _ask_offsets(self, one: _Restoring) -> None:
+        if one.offsets is None:
+            if self._clock.monotonic() < one.not_before:
+                return
+            one.offsets = self._admin.committed(self._group, one.task.inputs)
+        if not one.offsets.done():
+            return
+        future, one.offsets = one.offsets, None
+        try:
+            found = future.result()
+        except AbortRequired:  # a transaction on these offsets is pending: its end decides
+            one.not_before = self._clock.monotonic() + RETRY_SECONDS
+            return
+        except KStreamError as error:
+            log.warning("task %s: committed offsets: %s; asking again", one.task.name, error)
+            one.not_before = self._clock.monotonic() + FAILED_SECONDS
+            return
+        one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
+        if not one.full and one.committed == one.task.committed:
+            one.positions = one.task.committed
+            one.stage = Stage.REPLAY
+            return
+        one.task.rewind()
+        one.changelogs = {
+            TopicPartition(self._changelogs(one.task, store).topic, one.task.partition): store
+            for store in one.task.stores
+        }
+        one.stage = Stage.ENDS
+
+    # ---- (c) ends of the changelogs, and the bounds of the inputs
+
+    def _ask_ends(self, one: _Restoring) -> None:
+        if one.ends is None or one.starts is None:
+            if self._clock.monotonic() < one.not_before:
+                return
+            partitions = [*one.changelogs, *one.task.inputs]
+            one.ends, one.starts = self._admin.end_offsets(partitions), self._admin.start_offsets(partitions)
+        if not (one.ends.done() and one.starts.done()):
+            return
+        ends_future, starts_future, one.ends, one.starts = one.ends, one.starts, None, None
+        try:
+            ends, starts = ends_future.result(), starts_future.result()
+        except KStreamError as error:
+            log.warning("task %s: end offsets: %s; asking again", one.task.name, error)
+            one.not_before = self._clock.monotonic() + FAILED_SECONDS
+            return
+        one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
+        for at, store in one.changelogs.items():
+            self._begin_tail(one, at, store, starts[at], ends[at])
+        one.stage = Stage.REPLAY
+        if one.tails:
+            self._assign()
+
+    def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
+        """Where reading of an input begins: the committed offset, if it still lies in the log."""
+        committed = one.committed.get(at)
+        if committed is not None and start <= committed <= end:
+            return committed
+        if committed is None:
+            problem = f"{at} has no committed offset"
+        elif committed < start:
+            problem = f"{at}: {start - committed} records after the committed offset {committed} were deleted"
+        else:
+            problem = f"{at}: the committed offset {committed} lies beyond the end {end} (was the topic made anew?)"
+        if self._reset == "error":
+            raise TopicError(f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset")
+        if committed is not None:
+            log.error("task %s: %s; reading goes on at the start of what is there", one.task.name, problem)
+            return start
+        if self._reset == "latest":
+            one.task.touched = True  # committed soon, so that a restart does not skip what comes until then
+            return end
+        return start
+
+    def _begin_tail(self, one: _Restoring, at: TopicPartition, store: str, start: int, end: int) -> None:
+        """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
+        backend = one.task.backend
+        mark = backend.mark(store)
+        reason = None
+        if mark is not None:
+            age = self._clock.time() - mark.wall_time
+            if mark.offset > end:
+                reason = f"it is ahead of its changelog (offset {mark.offset}, end {end})"
+            elif mark.offset < start:
+                reason = f"its offset {mark.offset} was deleted from the changelog, which starts at {start}"
+            elif age > self._delete_retention and mark.offset < end - 1:
+                reason = f"it is {age / 86_400:.1f} days old: tombstones may be gone"
+        if reason is not None:
+            log.warning("task %s: the local store %s is rebuilt: %s", one.task.name, store, reason)
+        if mark is None or reason is not None:
+            backend.reset(store)
+            position = start
+        else:
+            position = mark.offset
+        changelog = self._changelogs(one.task, store)
+        changelog.next_offset = position
+        if position < end:
+            if not self._tails:
+                self._replay_began = self._last_progress = self._clock.monotonic()
+                self._replayed = 0
+            self._tails[at] = _Tail(one.task, store, position, end)
+            one.tails.add(at)
+
+    # ---- (d) replay
+
+    def _assign(self) -> None:
+        """Points the reader at all tails; what it had prefetched of others is dropped."""
+        if self._reader is None:
+            self._reader = self._make_reader()
+        self._reader.assign({at: tail.position for at, tail in self._tails.items()})
+
+    def _replay(self, max_records: int, timeout: float) -> None:
+        assert self._reader is not None
+        try:
+            polled = self._reader.poll(max_records, timeout)
+        except StateError as error:
+            self._ask_again(error)
+            return
+        for fetch in polled.fetches:
+            tail = self._tails.get(fetch.at)
+            if tail is not None and fetch.last_offset >= tail.position:
+                with _damage_of(tail.task):
+                    self._apply(tail, fetch)
+        finished = [at for at, offset in polled.ends.items() if at in self._tails and offset >= self._tails[at].end]
+        for at in finished:
+            with _damage_of(self._tails[at].task):
+                self._end_tail(at, polled.ends[at])
+
+    def _log_progress(self) -> None:
+        now = self._clock.monotonic()
+        left = self.seconds_left()
+        if now - self._last_progress >= PROGRESS_SECONDS and left is not None:
+            self._last_progress = now
+            log.info(
+                "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
+                len(self._tails), self._replayed, self.restored_bytes / 1e6, self.remaining(), left,
+                extra=PERFORMANCE,
+            )  # fmt: skip
+
+    def _ask_again(self, error: StateError) -> None:
+        """A position is no longer in its changelog (records were deleted meanwhile): the bounds are asked for anew,
+        and what lies outside them is rebuilt."""
+        log.warning("restore: %s", error)
+        for one in self._restoring.values():
+            if one.tails:
+                for at in one.tails:
+                    del self._tails[at]
+                one.tails.clear()
+                one.stage = Stage.ENDS
+                one.not_before = self._clock.monotonic() + RETRY_SECONDS
+
+    def _apply(self, tail: _Tail, fetch: Fetch) -> None:
+        values = fetch.values()
+        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch.keys()), values, strict=True)
+        tail.position = fetch.last_offset + 1
+        mark = Mark(tail.position, fetch.last_timestamp / 1000)
+        tail.task.backend.write({tail.store: changes}, {tail.store: mark})
+        self._replayed += len(fetch)
+        self.restored_records += len(fetch)
+        self.restored_bytes += sum(map(len, filter(None, values)))
+
+    def _end_tail(self, at: TopicPartition, offset: int) -> None:
+        tail = self._tails.pop(at)
+        mark = Mark(max(tail.position, offset), self._clock.time())
+        tail.task.backend.write({}, {tail.store: mark})
+        self._changelogs(tail.task, tail.store).next_offset = mark.offset
+        self._restoring[tail.task.name].tails.discard(at)
+
+    # ---- (e)
+
+    def _finish(self, one: _Restoring) -> None:
+        del self._restoring[one.task.name]
+        touched = one.task.touched
+        one.task.start_from(one.positions)
+        one.task.touched = touched
+        if one.task.state is TaskState.RESTORING:
+            one.task.go(TaskState.RUNNING)
+        seconds = self._clock.monotonic() - one.began
+        self.durations.observe(seconds)
+        log.info(
+            "task %s runs after %.2f s of restore",
+            one.task.name,
+            seconds,
+            extra=PERFORMANCE | {"task": one.task.name, "seconds": seconds},
+        )
+
+
+@contextmanager
+def _damage_of(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
+
+
+def _present(keys: list[bytes | None]) -> list[bytes]:
+    if None in keys:
+        raise KStreamError("a changelog holds a record without a key: something else writes to it")
+    return keys  # type: ignore[return-value]

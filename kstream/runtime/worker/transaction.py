@@ -1,0 +1,164 @@
+"""The producer of a worker and its transaction: where every record of every task leaves.
+
+One transaction spans all tasks of the worker. With at-least-once there is no transaction; `commit` then means that
+everything was delivered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.runtime.task.states import TRANSACTION_MOVES, TransactionState, move
+from kstream.types import Clients, Delivered, Produce, ProducerClient, TopicPartition
+
+log = logging.getLogger(__name__)
+
+
+class Transaction:
+    """Implements the operators' `Outlet`.
+
+    Attributes:
+        produce: the current producer's method; read it anew for each batch, it changes with the producer.
+        produced: records handed to producers since the worker started, by topic.
+        blocked: seconds that were spent waiting for room in the producer's queue.
+    """
+
+    def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
+        self._clients, self._id, self._timeout = clients, transactional_id, timeout
+        self._producer: ProducerClient | None = None
+        self._state = TransactionState.LOST
+        self.produce: Produce = _no_producer
+        self.produced: defaultdict[str, int] = defaultdict(int)
+        self.blocked = 0.0
+
+    @property
+    def state(self) -> TransactionState:
+        return self._state
+
+    @property
+    def exactly_once(self) -> bool:
+        return self._id is not None
+
+    def start(self) -> None:
+        """Makes a new producer; its `init_transactions` ends or aborts what a predecessor left open.
+
+        Raises:
+            InstanceFenced, ProducerLost: it could not.
+        """
+        self.discard()
+        producer = self._clients.producer(self._id)
+        if self._id is not None:
+            try:
+                producer.init_transactions(self._timeout)
+            except BaseException:
+                producer.close()
+                raise
+        self._producer, self.produce = producer, producer.produce
+        self._go(TransactionState.IDLE)
+
+    def begin(self) -> None:
+        """Opens a transaction unless one is open. No I/O.
+
+        Raises:
+            ProducerLost: it could not. There is nothing that an abort could mend.
+        """
+        if self._state is TransactionState.IDLE:
+            if self._id is not None:
+                try:
+                    self._guarded(lambda producer: producer.begin())
+                except AbortRequired as error:
+                    self._lose()
+                    raise ProducerLost(f"no transaction could be begun: {error}") from error
+            self._go(TransactionState.OPEN)
+
+    def produce_watched(
+        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+    ) -> None:
+        while True:
+            try:
+                self._use().produce_watched(topic, value, key, partition, delivered)
+                return
+            except BufferError:
+                self.wait_for_room()
+
+    def wait_for_room(self) -> None:
+        began = time.monotonic()
+        self._use().poll(0.1)
+        self.blocked += time.monotonic() - began
+
+    def poll(self) -> None:
+        """Serves delivery reports."""
+        if self._producer is not None:
+            self._producer.poll(0.0)
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: object) -> None:
+        self._guarded(lambda producer: producer.send_offsets(offsets, {}, group))
+
+    def commit(self) -> None:
+        """Ends the transaction; with at-least-once waits until all is delivered.
+
+        Raises:
+            AbortRequired: nothing was committed; `abort` is next.
+            ProducerLost: the outcome is unknown; `start` is next, then restore.
+        """
+        if self._id is None:
+            self._guarded(lambda producer: producer.flush(self._timeout))
+        else:
+            self._guarded(lambda producer: producer.commit(self._timeout))
+        self._go(TransactionState.IDLE)
+        self.poll()
+
+    def abort(self) -> None:
+        """Takes back what was sent since `begin` (with at-least-once nothing can be).
+
+        Raises:
+            ProducerLost: the producer is of no more use.
+        """
+        if self._state is not TransactionState.OPEN:
+            return
+        if self._id is not None:
+            try:
+                self._use().abort(self._timeout)
+            except InstanceFenced:
+                self._lose()
+                raise
+            except (AbortRequired, ProducerLost) as error:
+                self._lose()
+                raise ProducerLost(f"the transaction could not be aborted: {error}") from error
+        self._go(TransactionState.IDLE)
+
+    def discard(self) -> None:
+        producer, self._producer = self._producer, None
+        self.produce = _no_producer
+        if producer is not None:
+            producer.close()
+        if self._state is not TransactionState.LOST:
+            self._go(TransactionState.LOST)
+
+    def _guarded(self, call: Callable[[ProducerClient], None]) -> None:
+        try:
+            call(self._use())
+        except (ProducerLost, InstanceFenced):
+            self._lose()
+            raise
+
+    def _lose(self) -> None:
+        if self._state is not TransactionState.LOST:
+            self._go(TransactionState.LOST)
+
+    def _use(self) -> ProducerClient:
+        if self._producer is None or self._state is TransactionState.LOST:
+            raise ProducerLost("the producer is gone")
+        return self._producer
+
+    def _go(self, to: TransactionState) -> None:
+        move("transaction", self._state, to, TRANSACTION_MOVES)
+        self._state = to
+
+
+def _no_producer(*_: object) -> None:
+    raise ProducerLost("there is no producer")
