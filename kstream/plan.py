@@ -7,13 +7,13 @@ from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kstream.operators.agent import AsyncAgent, FunctionAgent, Outputs
+from kstream.operators.agent import AsyncAgent, FunctionAgent, Results
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor, Operator, Outlet, Push
-from kstream.operators.output import DirectOutput, OrderedOutput, Output
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
+from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import (
@@ -43,7 +43,7 @@ _STATELESS: dict[Step, type[Stateless]] = {
 class Contexts(Protocol):
     """Makes the contexts of a task (the runtime's own; operators only move them)."""
 
-    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor: ...
+    def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor: ...
     def variables(self, cursor: Cursor) -> ContextVars: ...
 
 
@@ -55,7 +55,7 @@ class TaskPlan:
     stores: dict[str, Store[Any]]
     operators: list[Operator]
     agents: list[AsyncAgent]
-    output: Output
+    writer: Writer
     one_at_a_time: bool
     cursor: Cursor = field(repr=False)
 
@@ -82,16 +82,16 @@ def plan_task(
     stores: dict[str, Store[Any]] = {
         spec.name: Store(spec, backend, cache_bytes=share, verify=verify) for spec in part.stores
     }
-    output: Output = OrderedOutput(outlet) if part.merges_outputs else DirectOutput(outlet)
-    shared = contexts.new(stores, output, 0)
-    plan = TaskPlan({}, stores, [], [], output, part.one_at_a_time, shared)
+    writer: Writer = OrderedWriter(outlet) if part.merges_outputs else DirectWriter(outlet)
+    shared = contexts.new(stores, writer, 0)
+    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
         def cursor(order: int = order) -> Cursor:
-            return contexts.new(stores, output, order)
+            return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(node, order, stores, output, cursor, contexts, loop)
+        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop)
         if node.parent is not None:
             built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
@@ -120,7 +120,7 @@ def _build(
     node: Node,
     order: int,
     stores: dict[str, Store[Any]],
-    output: Output,
+    writer: Writer,
     cursor: Callable[[], Cursor],
     contexts: Contexts,
     loop: asyncio.AbstractEventLoop,
@@ -129,7 +129,7 @@ def _build(
         case SourceNode():
             return Source(node.topic)
         case SinkNode():
-            return Sink(node.topic, output, order)
+            return Sink(node.topic, writer, order)
         case StatelessNode():
             kind = _STATELESS[node.step]
             return kind(
@@ -144,16 +144,16 @@ def _build(
                 every_update=node.emit == "update",
             )
         case AgentNode():
-            outputs = Outputs(node.to, output, order, node.name)
+            results = Results(node.to, writer, order, node.name)
             used = [stores[spec.name] for spec in node.stores]
             if node.agent in (AgentKind.FUNCTION, AgentKind.GENERATOR):
                 own = cursor() if node.wants_context else None
                 return FunctionAgent(
-                    node.function, own, outputs, used, many=node.agent is AgentKind.GENERATOR
+                    node.function, own, results, used, many=node.agent is AgentKind.GENERATOR
                 )  # fmt: skip
             mine = cursor()
             return AsyncAgent(
-                node.name, node.function, mine, outputs, used, loop, contexts.variables(mine),
+                node.name, node.function, mine, results, used, loop, contexts.variables(mine),
                 wants_context=node.wants_context,
             )  # fmt: skip
     raise AssertionError(node)

@@ -14,7 +14,7 @@ from kstream.codecs import encode_value
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
-from kstream.operators.output import Output
+from kstream.operators.writer import Writer
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.store import Store
@@ -27,11 +27,11 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Outputs:
+class Results:
     """What an agent put out for one batch, encoded, with the input record of each."""
 
-    def __init__(self, to: Topic[Any, Any] | None, output: Output, order: int, name: str) -> None:
-        self._to, self._output, self._order, self._name = to, output, order, name
+    def __init__(self, to: Topic[Any, Any] | None, writer: Writer, order: int, name: str) -> None:
+        self._to, self._writer, self._order, self._name = to, writer, order, name
         self._values: list[bytes | None] = []
         self._indices: list[int] = []
         self._records: list[tuple[int, Record[Any, Any]]] = []
@@ -71,7 +71,7 @@ class Outputs:
             self.emitted += len(values)
             one_of_each = indices == list(range(batch.size))
             out = batch if one_of_each else batch.at(indices)
-            self._output.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
+            self._writer.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
         elif self._records:
             records, self._records = self._records, []
             self.emitted += len(records)
@@ -82,7 +82,7 @@ class Outputs:
                     keys = keys or batch.encoded_keys(to.key.codec)
                     key = keys[index]
                 timestamp = batch.timestamps[index] if record.timestamp is None else record.timestamp
-                self._output.one(
+                self._writer.one(
                     self._order, batch.row(index), to.name, record.value, key, timestamp, record.headers, -1
                 )
 
@@ -139,18 +139,18 @@ class FunctionAgent(Operator):
         self,
         function: Callable[..., Any],
         cursor: Cursor | None,
-        outputs: Outputs,
+        results: Results,
         stores: list[Store[Any]],
         *,
         many: bool,
     ) -> None:
         super().__init__()
-        self.function, self.cursor, self.outputs, self.many = function, cursor, outputs, many
+        self.function, self.cursor, self.results, self.many = function, cursor, results, many
         self.stores = stores
 
     def push(self, batch: Batch) -> None:
         prefetch(self.stores, batch)
-        function, take = self.function, self.outputs.take
+        function, take = self.function, self.results.take
         arguments: tuple[Any, ...] = ()
         cursor: Any = self.cursor
         if cursor is not None:
@@ -165,11 +165,11 @@ class FunctionAgent(Operator):
             for cursor.index, value in enumerate(batch.values):
                 take(cursor.index, function(value, *arguments))
         cursor.batch = None
-        self.outputs.release(batch)
-        self.emitted = self.outputs.emitted
+        self.results.release(batch)
+        self.emitted = self.results.emitted
 
     def reset(self) -> None:
-        self.outputs.reset()
+        self.results.reset()
 
 
 class _Nowhere:
@@ -255,7 +255,7 @@ class AsyncAgent(Operator):
         name: str,
         function: Callable[..., Any],
         cursor: Cursor,
-        outputs: Outputs,
+        results: Results,
         stores: list[Store[Any]],
         loop: asyncio.AbstractEventLoop,
         variables: ContextVars,
@@ -263,7 +263,7 @@ class AsyncAgent(Operator):
         wants_context: bool,
     ) -> None:
         super().__init__()
-        self.name, self.function, self.cursor, self.outputs = name, function, cursor, outputs
+        self.name, self.function, self.cursor, self.results = name, function, cursor, results
         self.stores = stores
         self._loop, self._wants_context = loop, wants_context
         self._first_variables = variables
@@ -299,7 +299,7 @@ class AsyncAgent(Operator):
     def reset(self) -> None:
         """The agent is stopped; the next batch starts a new one (its local variables are not durable)."""
         self.close()
-        self.outputs.reset()
+        self.results.reset()
 
     def close(self) -> None:
         task, self._task, self._batch = self._task, None, None
@@ -325,7 +325,7 @@ class AsyncAgent(Operator):
         if isinstance(running, Coroutine):
             await running
             return
-        take, cursor = self.outputs.take, self.cursor
+        take, cursor = self.results.take, self.cursor
         async for result in running:
             take(cursor.index, result)
 
@@ -334,8 +334,8 @@ class AsyncAgent(Operator):
         batch, self._batch = self._batch, None
         if batch is not None:
             self.cursor.batch = None  # no record is at hand until the next batch
-            self.outputs.release(batch)
-            self.emitted = self.outputs.emitted
+            self.results.release(batch)
+            self.emitted = self.results.emitted
             if self.when_drained is not None:
                 self.when_drained()
 

@@ -6,21 +6,21 @@ from typing import Any
 
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
-from kstream.operators.output import Output
+from kstream.operators.writer import Writer
 from kstream.specs.topic import Topic
 
 
 class Sink(Operator):
     """Encodes the columns for its topic (columns already encoded by its codecs pass as they are)."""
 
-    def __init__(self, topic: Topic[Any, Any], output: Output, order: int) -> None:
+    def __init__(self, topic: Topic[Any, Any], writer: Writer, order: int) -> None:
         super().__init__()
-        self.topic, self.output, self.order = topic, output, order
+        self.topic, self.writer, self.order = topic, writer, order
 
     def push(self, batch: Batch) -> None:
         topic = self.topic
         self.emitted += batch.size
-        self.output.column(
+        self.writer.column(
             self.order,
             batch,
             topic.name,

@@ -15,7 +15,7 @@ from kstream.errors import TableError
 from kstream.observe import logs
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
-from kstream.operators.output import AFTER_ALL, Output
+from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.runtime.cluster.naming import Identity
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
@@ -59,12 +59,12 @@ class Context(Generic[K]):
         metrics: makes metrics: `ctx.metrics.counter("orders").inc()`. This one may be used at any time.
     """
 
-    __slots__ = ("_order", "_output", "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker")
+    __slots__ = ("_order", "_writer", "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker")
 
-    def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], output: Output, order: int) -> None:
+    def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], writer: Writer, order: int) -> None:
         self.task, self.worker, self.stores = task, worker, stores
         self.metrics = worker.metrics.of_task(task)
-        self._output, self._order = output, order
+        self._writer, self._order = writer, order
         self.batch: Batch | None = None
         self.index = -1
         # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
@@ -130,7 +130,7 @@ class Context(Generic[K]):
         """
         batch, index = self._at()
         record = encode_record(topic, Record(self.key if key is _UNSET else key, value, timestamp, headers), "ctx.send")
-        self._output.one(
+        self._writer.one(
             self._order,
             batch.row(index) if batch.origin else AFTER_ALL,
             topic.name,

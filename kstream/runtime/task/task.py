@@ -221,7 +221,7 @@ class Task:
         try:
             if any([agent.busy for agent in self.plan.agents]):
                 return False
-            self.plan.output.release()
+            self.plan.writer.release()
         except (TransactionError, StateError):
             raise
         except Exception as error:
@@ -335,7 +335,7 @@ class Task:
             if any([agent.busy for agent in self.plan.agents]):
                 return
             self._emitting = False
-            self.plan.output.release()
+            self.plan.writer.release()
         except (TransactionError, StateError):
             raise
         except Exception as error:
@@ -370,7 +370,7 @@ class Task:
             store.aborted()
         for operator in self.plan.operators:
             operator.reset()
-        self.plan.output.reset()
+        self.plan.writer.reset()
         self.start_from(self.committed)
         return self.committed
 

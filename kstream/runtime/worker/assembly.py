@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kstream.config import Settings
 from kstream.errors import StateError
 from kstream.operators.base import Cursor
-from kstream.operators.output import Output
+from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
 from kstream.runtime.cluster.naming import Identity, directory_name
@@ -175,8 +175,8 @@ class _Contexts:
         self._task, self._worker = task, worker
         self._cursors: list[Context[Any]] = []
 
-    def new(self, stores: dict[str, Store[Any]], output: Output, order: int) -> Cursor:
-        made: Context[Any] = Context(self._task, self._worker, stores, output, order)
+    def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor:
+        made: Context[Any] = Context(self._task, self._worker, stores, writer, order)
         made.cursors = self._cursors
         self._cursors.append(made)
         return made

@@ -457,7 +457,7 @@ def test_without_traces_there_is_nothing_on_the_path() -> None:
         start, step, sink = task.plan.operators
         assert start.children == [step.push]
         assert step.children == [sink.push]
-        assert task.plan.output._outlet is d.worker.transaction  # type: ignore[attr-defined]
+        assert task.plan.writer._outlet is d.worker.transaction  # type: ignore[attr-defined]
     with TestDriver(app, partitions=1, tracer_provider=TracerProvider(shutdown_on_exit=False)) as d:
         d.process()
         (task,) = d.worker.tasks.values()

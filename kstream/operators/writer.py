@@ -1,7 +1,7 @@
 """The way out of a task: straight to the producer, or first put in the order of the inputs.
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
-of outputs depend on how the input was cut. `OrderedOutput` stages what a batch causes and releases it sorted by the
+of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
 record that caused it (DESIGN.md, "Batching is invisible").
 """
 
@@ -17,8 +17,11 @@ AFTER_ALL = 1 << 62
 """The row of an output that no input caused: it comes after those that inputs did."""
 
 
-class Output(Protocol):
-    """`order` is the writing node's place in the sub-topology, `row` the input record that caused the output."""
+class Writer(Protocol):
+    """Takes the outputs of a task's operators to its outlet.
+
+    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output.
+    """
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -45,7 +48,7 @@ class Output(Protocol):
         ...
 
 
-class DirectOutput:
+class DirectWriter:
     """For sub-topologies in which every topic has one writer."""
 
     def __init__(self, outlet: Outlet) -> None:
@@ -80,7 +83,7 @@ class DirectOutput:
 _Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int]
 
 
-class OrderedOutput:
+class OrderedWriter:
     """Stages outputs and sorts them, stably, by input record and then by node."""
 
     def __init__(self, outlet: Outlet) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kstream.codecs import resolve
 from kstream.operators.batch import Batch
-from kstream.operators.output import AFTER_ALL, DirectOutput, OrderedOutput
+from kstream.operators.writer import AFTER_ALL, DirectWriter, OrderedWriter
 
 BYTES = resolve(bytes, what="bytes")
 
@@ -46,47 +46,47 @@ rows = st.lists(st.integers(0, 5), max_size=6).map(sorted)
 @given(branches=st.lists(rows, min_size=1, max_size=4), every=st.sampled_from([0, 2, 3]))
 def test_by_input_and_then_by_node(branches: list[list[int]], every: int) -> None:
     outlet = Outlet(every)
-    output = OrderedOutput(outlet)
+    writer = OrderedWriter(outlet)
     for order in reversed(range(len(branches))):
         places = branches[order]
         values = [b"%d.%d.%d" % (row, order, n) for n, row in enumerate(places)]
-        output.column(order, column(values, origin=object(), rows=places), "t", list(values), [b"k"] * len(values))
+        writer.column(order, column(values, origin=object(), rows=places), "t", list(values), [b"k"] * len(values))
     assert outlet.records == []
-    output.release()
+    writer.release()
     expected = sorted((row, order, n) for order, places in enumerate(branches) for n, row in enumerate(places))
     assert [value for _, value, *_ in outlet.records] == [b"%d.%d.%d" % one for one in expected]
     assert outlet.produced.total() == len(expected)
-    output.release()
+    writer.release()
     assert outlet.produced.total() == len(expected)
 
 
 def test_single_records_and_columns_are_put_in_one_order_and_what_no_input_caused_comes_last() -> None:
     outlet = Outlet()
-    output = OrderedOutput(outlet)
-    output.column(1, column([b"last"]), "t", [b"last"], [None])
-    output.one(2, 1, "t", b"second", b"k", 7, [("h", b"1")], 3)
-    output.column(3, column([b"first"], origin=object(), rows=[0]), "t", [b"first"], [b"k"])
-    output.one(0, AFTER_ALL, "t", b"nearly last", None, 1, None, -1)
-    output.release()
+    writer = OrderedWriter(outlet)
+    writer.column(1, column([b"last"]), "t", [b"last"], [None])
+    writer.one(2, 1, "t", b"second", b"k", 7, [("h", b"1")], 3)
+    writer.column(3, column([b"first"], origin=object(), rows=[0]), "t", [b"first"], [b"k"])
+    writer.one(0, AFTER_ALL, "t", b"nearly last", None, 1, None, -1)
+    writer.release()
     assert [record[1] for record in outlet.records] == [b"first", b"second", b"nearly last", b"last"]
     assert outlet.records[1] == ("t", b"second", b"k", 7, [("h", b"1")], 3)
 
 
 def test_what_was_staged_is_dropped_at_reset() -> None:
     outlet = Outlet()
-    output = OrderedOutput(outlet)
-    output.one(0, 0, "t", b"1", None, 1, None, -1)
-    output.reset()
-    output.release()
+    writer = OrderedWriter(outlet)
+    writer.one(0, 0, "t", b"1", None, 1, None, -1)
+    writer.reset()
+    writer.release()
     assert outlet.records == []
 
 
 @given(count=st.integers(0, 9), every=st.sampled_from([0, 2, 3]))
 def test_the_direct_way_sends_each_record_once_however_full_the_queue(count: int, every: int) -> None:
     outlet = Outlet(every)
-    output = DirectOutput(outlet)
+    writer = DirectWriter(outlet)
     values = [b"%d" % n for n in range(count)]
-    output.column(0, column(values), "t", list(values), [None] * count)
-    output.one(0, 0, "t", b"one", None, 9, None, 2)
+    writer.column(0, column(values), "t", list(values), [None] * count)
+    writer.one(0, 0, "t", b"one", None, 9, None, 2)
     assert [value for _, value, *_ in outlet.records] == [*values, b"one"]
     assert outlet.produced.total() == count + 1
