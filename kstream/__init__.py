@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from kstream.app import App
 from kstream.codecs import Codec
 from kstream.dsl.agent import Agent
-from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
 from kstream.observe.logs import BUSINESS, PERFORMANCE
@@ -22,6 +22,7 @@ __all__ = [
     "PERFORMANCE",
     "Agent",
     "AgentStream",
+    "AggregateTable",
     "App",
     "Codec",
     "Context",

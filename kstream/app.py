@@ -15,7 +15,7 @@ from kstream.codecs import Codec
 from kstream.dsl.agent import Agent, declare
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
-from kstream.dsl.table import Table, default_factory
+from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.schema import schema
@@ -150,7 +150,7 @@ class App:
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
         spec = StoreSpec(name, schema(key, f"the key of table {name!r}"), schema(value, f"table {name!r}"), scope)
-        table: Table[K, V] = Table(self._graph, spec, default_factory(default, spec))
+        table: Table[K, V] = Table(spec, default_factory(default, spec))
         self._tables[name] = table
         return table
 
@@ -160,7 +160,7 @@ class App:
         *,
         to: Topic[Any, Any] | None = None,
         name: str | None = None,
-        tables: Iterable[Table[Any, Any]] = (),
+        tables: Iterable[ReadableTable[Any, Any]] = (),
         group: str | None = None,
     ) -> Callable[[F], Agent[F]]:
         """Decorates a function over the values of `source`.

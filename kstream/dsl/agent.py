@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
-from kstream.dsl.graph import Graph, wants_context
+from kstream.dsl.functions import wants_context
+from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
-from kstream.dsl.table import Table
+from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.record import Record
@@ -41,7 +42,7 @@ def declare(
     function: F,
     to: Topic[Any, Any] | None,
     name: str | None,
-    tables: Iterable[Table[Any, Any]],
+    tables: Iterable[ReadableTable[Any, Any]],
     group: str | None,
 ) -> Agent[F]:
     """Adds the agent's node to the graph.
@@ -80,7 +81,7 @@ def _node(graph: Graph, source: Any, group: str | None) -> Node:
     if isinstance(source, Grouped):
         return (source if group is None else source.isolated(group)).node()
     if isinstance(source, Stream):
-        node = source._node
+        node = source.node
         if group is not None and isinstance(node, SourceNode) and node.group == DEFAULT_GROUP:
             return graph.source(node.topic, group)
         return node

@@ -1,13 +1,18 @@
-"""Streams and groups: the functional way to declare a topology."""
+"""Streams, groups and the tables that they are folded into: the functional way to declare a topology.
+
+They make each other, so they share a module.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, get_args, overload
 
-from kstream.codecs import copier
-from kstream.dsl.graph import Graph, wants_context
-from kstream.dsl.table import Table
+from kstream.dsl import folds
+from kstream.dsl.functions import name_of, wants_context
+from kstream.dsl.graph import Graph
+from kstream.dsl.hints import FOLDS, STEPS, Hinted
+from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
@@ -24,7 +29,7 @@ A = TypeVar("A")
 N = TypeVar("N", int, float)
 
 
-class Stream(Generic[K, V]):
+class Stream(Hinted, Generic[K, V]):
     """Records of one type of key and value. Every method declares a step; nothing runs until the app does.
 
     Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken
@@ -34,11 +39,14 @@ class Stream(Generic[K, V]):
     checker cannot tell what a lambda returns.)
     """
 
+    INSTEAD = dict.fromkeys(FOLDS, "group first, with group_by_key() or group_by(function)")
+
     def __init__(self, graph: Graph, node: Node, *, rekeyed: bool = False) -> None:
-        self._graph, self._node, self._rekeyed = graph, node, rekeyed
+        self.node = node
+        self._graph, self._rekeyed = graph, rekeyed
 
     def __repr__(self) -> str:
-        return f"Stream({self._node.name!r}, key={self._node.key}, value={self._node.value})"
+        return f"Stream({self.node.name!r}, key={self.node.key}, value={self.node.value})"
 
     @overload
     def map(self, function: Callable[[V], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
@@ -47,7 +55,7 @@ class Stream(Generic[K, V]):
     def map(self, function: Callable[..., R], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes the function's result."""
         kind = value or returned_by(function)
-        return self._step(Step.MAP, function, value=schema(kind, f"the result of map({_name(function)})"))
+        return self._step(Step.MAP, function, value=schema(kind, f"the result of map({name_of(function)})"))
 
     @overload
     def filter(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
@@ -66,7 +74,7 @@ class Stream(Generic[K, V]):
     def flat_map(self, function: Callable[..., Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes any number of values."""
         kind: Any = value or _element(returned_by(function))
-        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of flat_map({_name(function)})"))
+        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of flat_map({name_of(function)})"))
 
     @overload
     def peek(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
@@ -84,7 +92,7 @@ class Stream(Generic[K, V]):
         """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
         kind = key or returned_by(function)
         return self._step(
-            Step.REKEY, function, key=schema(kind, f"the key of rekey({_name(function)})"), rekeyed=True
+            Step.REKEY, function, key=schema(kind, f"the key of rekey({name_of(function)})"), rekeyed=True
         )  # fmt: skip
 
     @overload
@@ -123,8 +131,8 @@ class Stream(Generic[K, V]):
             group: the isolation group of what comes behind it; default: that of what comes before.
         """
         rekeyed: Stream[G, V] = self.rekey(function, key=key)
-        name = name or self._graph.child_name(self._node, "by")
-        return Grouped(self._graph, rekeyed._node, name, parallelism, group)
+        name = name or self._graph.child_name(self.node, "by")
+        return Grouped(self._graph, rekeyed.node, name, parallelism, group)
 
     def group_by_key(
         self, *, name: str | None = None, parallelism: int | None = None, group: str | None = None
@@ -132,13 +140,13 @@ class Stream(Generic[K, V]):
         """Groups by the key that the records have. They move only when the key was changed by `rekey`, or when what
         comes behind is to be in another isolation group."""
         if self._rekeyed or group is not None:
-            name = name or self._graph.child_name(self._node, "by-key")
-            return Grouped(self._graph, self._node, name, parallelism, group)
-        return Grouped(self._graph, self._node, None, None)
+            name = name or self._graph.child_name(self.node, "by-key")
+            return Grouped(self._graph, self.node, name, parallelism, group)
+        return Grouped(self._graph, self.node, None, None)
 
     def to(self, topic: Topic[K, V]) -> None:
         """Writes the records to a topic, in the task's transaction, with their keys and timestamps."""
-        self._graph.sink(self._node, topic)
+        self._graph.sink(self.node, topic)
 
     def _step(
         self,
@@ -150,10 +158,10 @@ class Stream(Generic[K, V]):
         rekeyed: bool = False,
     ) -> Stream[Any, Any]:
         node = StatelessNode(
-            name=self._graph.child_name(self._node, step.value),
-            parent=self._node,
-            key=key or self._node.key,
-            value=value or self._node.value,
+            name=self._graph.child_name(self.node, step.value),
+            parent=self.node,
+            key=key or self.node.key,
+            value=value or self.node.value,
             stores=tuple(table.spec for table in tables_used(function)),
             step=step,
             function=function,
@@ -163,12 +171,14 @@ class Stream(Generic[K, V]):
         return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
 
 
-class Grouped(Generic[K, V]):
+class Grouped(Hinted, Generic[K, V]):
     """Records grouped by key, ready to be aggregated.
 
     All aggregations take `name=`, which names the store and its changelog for ever, and `emit=`: "update" writes the
     new result for every record, "commit" once per changed key and commit.
     """
+
+    INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")
 
     def __init__(
         self,
@@ -203,9 +213,9 @@ class Grouped(Generic[K, V]):
         """The records behind the repartition, as a stream."""
         return Stream(self._graph, self.node())
 
-    def count(self, *, name: str | None = None, emit: Emit = "update") -> Table[K, int]:
+    def count(self, *, name: str | None = None, emit: Emit = "update") -> AggregateTable[K, int]:
         """How many records each key has had."""
-        return self._aggregate("count", int, lambda total, _: total + 1, int, name, emit)
+        return self._aggregate("count", int, folds.counting, int, name, emit)
 
     def sum(
         self,
@@ -214,10 +224,10 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[N] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, N]:
+    ) -> AggregateTable[K, N]:
         """The sum of the function over each key's values."""
         kind = value or returned_by(function)
-        return self._aggregate("sum", int, lambda total, value: total + function(value), kind, name, emit, function)
+        return self._aggregate("sum", int, folds.summing(function), kind, name, emit, function)
 
     def min(
         self,
@@ -226,14 +236,11 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[R] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, R]:
+    ) -> AggregateTable[K, R]:
         """The least result of the function over each key's values."""
-
-        def least(so_far: Any, value: V) -> Any:
-            new: Any = function(value)
-            return new if so_far is None or new < so_far else so_far
-
-        return self._aggregate("min", _nothing, least, value or returned_by(function), name, emit, function)
+        return self._aggregate(
+            "min", folds.nothing, folds.least(function), value or returned_by(function), name, emit, function
+        )
 
     def max(
         self,
@@ -242,27 +249,20 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[R] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, R]:
+    ) -> AggregateTable[K, R]:
         """The greatest result of the function over each key's values."""
+        return self._aggregate(
+            "max", folds.nothing, folds.greatest(function), value or returned_by(function), name, emit, function
+        )
 
-        def greatest(so_far: Any, value: V) -> Any:
-            new: Any = function(value)
-            return new if so_far is None or new > so_far else so_far
-
-        return self._aggregate("max", _nothing, greatest, value or returned_by(function), name, emit, function)
-
-    def reduce(self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update") -> Table[K, V]:
+    def reduce(
+        self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update"
+    ) -> AggregateTable[K, V]:
         """Combines each key's values two at a time; the first value is the first result."""
-        node = self.node()
-        copy = copier(node.value.codec)
-
-        def combine(so_far: Any, value: V) -> Any:
-            result = value if so_far is None else function(so_far, value)
-            # a value kept as the state may be changed later: others must not see that in the column it came in
-            return copy(result) if result is value else result
-
         wants_context(function, 2)
-        return self._aggregate("reduce", _nothing, combine, node.value.kind, name, emit, function)
+        value = self.node().value
+        fold = folds.reducing(function, value.codec)
+        return self._aggregate("reduce", folds.nothing, fold, value.kind, name, emit, function)
 
     @overload
     def aggregate(
@@ -273,7 +273,7 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[A] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, A]: ...
+    ) -> AggregateTable[K, A]: ...
     @overload
     def aggregate(
         self,
@@ -283,7 +283,7 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[A] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, A]: ...
+    ) -> AggregateTable[K, A]: ...
     def aggregate(
         self,
         initial: Callable[[], A],
@@ -292,7 +292,7 @@ class Grouped(Generic[K, V]):
         name: str | None = None,
         value: type[A] | None = None,
         emit: Emit = "update",
-    ) -> Table[K, A]:
+    ) -> AggregateTable[K, A]:
         """Folds each key's values into an accumulator.
 
         Args:
@@ -314,7 +314,7 @@ class Grouped(Generic[K, V]):
         name: str | None,
         emit: Emit,
         *users: Callable[..., Any],
-    ) -> Table[Any, Any]:
+    ) -> AggregateTable[Any, Any]:
         if emit not in ("update", "commit"):
             raise TopologyError(f"emit={emit!r}: it is 'update' (every record) or 'commit' (once per key and commit)")
         source = self.node()
@@ -333,15 +333,25 @@ class Grouped(Generic[K, V]):
             emit=emit,
         )
         self._graph.add(node)
-        return Table.of_aggregation(self._graph, node)
+        return AggregateTable(self._graph, node)
 
 
-def _nothing() -> None:
-    """The accumulator of a key without values."""
+class AggregateTable(Hinted, ReadableTable[K, V]):
+    """The result of an aggregation, which alone writes it. Its changes are a stream; agents may read it."""
 
+    INSTEAD = dict.fromkeys(STEPS, "stream() gives the changes as a stream")
 
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", repr(function))
+    def __init__(self, graph: Graph, node: AggregateNode) -> None:
+        super().__init__(node.stores[0])
+        self.node, self._graph = node, graph
+
+    def stream(self) -> Stream[K, V]:
+        """The emitted changes as a stream."""
+        return Stream(self._graph, self.node)
+
+    def to(self, topic: Topic[K, V]) -> None:
+        """Writes each emitted change to a topic."""
+        self.stream().to(topic)
 
 
 def _element(kind: Any) -> Any:

@@ -1,77 +1,43 @@
-"""Tables: keyed state that agents read and write like a dict."""
+"""Tables: keyed state that user code reads, and writes where it is its own, like a dict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from kstream.codecs import copier
-from kstream.dsl.graph import Graph
+from kstream.dsl.hints import Hinted
 from kstream.errors import TableError
 from kstream.runtime.task.context import current_store
 from kstream.specs.store import StoreSpec
-from kstream.specs.topic import Topic
-from kstream.topology import AggregateNode
-
-if TYPE_CHECKING:
-    from kstream.dsl.stream import Stream
 
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
 
 
-class Table(Generic[K, V]):
+class ReadableTable(Generic[K, V]):
     """A store seen from user code. Each task has its own part of it, backed by a changelog.
 
-    Read and write it only while a record is processed (in agents, and functions of streams). A value read from it is
-    live: after changing it in place, assign it back (`table[key] = value`), or the change is lost.
-
-    A keyed table's key is the record's key, so that each key has one home partition; with `scope="partition"` any
-    key goes, private to the partition.
+    Use it only while a record is processed (in agents, and functions of streams).
     """
 
-    def __init__(self, graph: Graph, spec: StoreSpec, default: Callable[[], V] | None) -> None:
+    def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
         self.name = spec.name
-        self._graph = graph
-        self._default = default
         self._encode_key = spec.key.codec.encode
-        self._node: AggregateNode | None = None
 
     def __repr__(self) -> str:
-        return f"Table({self.name!r}, key={self.spec.key}, value={self.spec.value})"
-
-    # ---- a dict, inside a task
+        return f"{type(self).__name__}({self.name!r}, key={self.spec.key}, value={self.spec.value})"
 
     def __getitem__(self, key: K) -> V:
-        """The value of the key, or a new default. Raises KeyError when there is neither."""
+        """The value of the key. Raises KeyError when there is none."""
         if key is None:
             raise self._null_key()
-        store = current_store(self.name)
-        value = store.get(self._encode_key(key))
+        value = current_store(self.name).get(self._encode_key(key))
         if value is None:
-            if self._default is None:
-                raise KeyError(key)
-            value = self._default()
-            if store.verify:
-                store.remember_default(self._encode_key(key), value, self._default)
-        return value
-
-    def __setitem__(self, key: K, value: V) -> None:
-        if value is None:
-            raise TableError(f"None cannot be a value of table {self.name!r}: use del to remove the key")
-        if key is None:
-            raise self._null_key()
-        if self._node is not None:
-            raise TableError(f"table {self.name!r} is the result of an aggregation: it can be read, not written")
-        current_store(self.name).put(self._encode_key(key), value)
-
-    def __delitem__(self, key: K) -> None:
-        """Removes the key; one that is not there is no error (as in a changelog)."""
-        if self._node is not None:
-            raise TableError(f"table {self.name!r} is the result of an aggregation: it can be read, not written")
-        current_store(self.name).delete(self._encode_key(key))
+            raise KeyError(key)
+        return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: K) -> bool:
         return current_store(self.name).get(self._encode_key(key)) is not None
@@ -83,13 +49,6 @@ class Table(Generic[K, V]):
     def get(self, key: K, default: Any = None) -> Any:
         value = current_store(self.name).get(self._encode_key(key))
         return default if value is None else value
-
-    def pop(self, key: K, default: D | None = None) -> V | D | None:
-        value = self.get(key)
-        if value is None:
-            return default
-        del self[key]
-        return value
 
     def items(self) -> Iterator[tuple[K, V]]:
         """All entries of this partition, in the order of their encoded keys. Do not write while iterating."""
@@ -113,28 +72,52 @@ class Table(Generic[K, V]):
     def _null_key(self) -> TableError:
         return TableError(f"None cannot be a key of table {self.name!r}: does the record have no key?")
 
-    # ---- a stream of changes, of aggregations
 
-    def to(self, topic: Topic[K, V]) -> None:
-        """Writes each emitted change to a topic."""
-        self.stream().to(topic)
+class Table(Hinted, ReadableTable[K, V]):
+    """A table of the app's own, which agents read and write.
 
-    def stream(self) -> Stream[K, V]:
-        """The emitted changes as a stream."""
-        from kstream.dsl.stream import Stream  # tables and streams make each other
+    A value read from it is live: after changing it in place, assign it back (`table[key] = value`), or the change is
+    lost. A keyed table's key is the record's key, so that each key has one home partition; with `scope="partition"`
+    any key goes, private to the partition.
+    """
 
-        if self._node is None:
-            raise TableError(
-                f"table {self.name!r} is written by agents and emits no changes: "
-                "only aggregations have stream() and to()"
-            )
-        return Stream(self._graph, self._node)
+    INSTEAD = dict.fromkeys(("stream", "to"), "a table that agents write emits no changes: only aggregations do")
 
-    @classmethod
-    def of_aggregation(cls, graph: Graph, node: AggregateNode) -> Table[Any, Any]:
-        table: Table[Any, Any] = cls(graph, node.stores[0], None)
-        table._node = node
-        return table
+    def __init__(self, spec: StoreSpec, default: Callable[[], V] | None) -> None:
+        super().__init__(spec)
+        self._default = default
+
+    def __getitem__(self, key: K) -> V:
+        """The value of the key, or a new default. Raises KeyError when there is neither."""
+        if key is None:
+            raise self._null_key()
+        store = current_store(self.name)
+        value = store.get(self._encode_key(key))
+        if value is None:
+            if self._default is None:
+                raise KeyError(key)
+            value = self._default()
+            if store.verify:
+                store.remember_default(self._encode_key(key), value, self._default)
+        return value
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if value is None:
+            raise TableError(f"None cannot be a value of table {self.name!r}: use del to remove the key")
+        if key is None:
+            raise self._null_key()
+        current_store(self.name).put(self._encode_key(key), value)
+
+    def __delitem__(self, key: K) -> None:
+        """Removes the key; one that is not there is no error (as in a changelog)."""
+        current_store(self.name).delete(self._encode_key(key))
+
+    def pop(self, key: K, default: D | None = None) -> V | D | None:
+        value = self.get(key)
+        if value is None:
+            return default
+        del self[key]
+        return value
 
 
 def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:

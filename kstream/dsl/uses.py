@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-from kstream.dsl.table import Table
+from kstream.dsl.table import ReadableTable
 
 
-def tables_used(*functions: Callable[..., Any]) -> list[Table[Any, Any]]:
-    found: dict[str, Table[Any, Any]] = {}
+def tables_used(*functions: Callable[..., Any]) -> list[ReadableTable[Any, Any]]:
+    found: dict[str, ReadableTable[Any, Any]] = {}
     seen: set[int] = set()
     for function in functions:
         for table in _search(function, seen):
@@ -26,11 +26,11 @@ def tables_used(*functions: Callable[..., Any]) -> list[Table[Any, Any]]:
     return list(found.values())
 
 
-def _search(thing: Any, seen: set[int]) -> Iterator[Table[Any, Any]]:
+def _search(thing: Any, seen: set[int]) -> Iterator[ReadableTable[Any, Any]]:
     if id(thing) in seen:
         return
     seen.add(id(thing))
-    if isinstance(thing, Table):
+    if isinstance(thing, ReadableTable):
         yield thing
     elif isinstance(thing, functools.partial):
         for part in (thing.func, *thing.args, *thing.keywords.values()):
@@ -38,23 +38,23 @@ def _search(thing: Any, seen: set[int]) -> Iterator[Table[Any, Any]]:
     elif inspect.ismethod(thing):
         yield from _search(thing.__func__, seen)
         for value in vars(thing.__self__).values() if hasattr(thing.__self__, "__dict__") else ():
-            if isinstance(value, Table):
+            if isinstance(value, ReadableTable):
                 yield value
     elif isinstance(thing, FunctionType):
         for name in _names(thing.__code__):
             if name in thing.__globals__:
                 value = thing.__globals__[name]
-                if isinstance(value, Table) or _same_package(value, thing):
+                if isinstance(value, ReadableTable) or _same_package(value, thing):
                     yield from _search(value, seen)
         for cell in thing.__closure__ or ():
             try:
                 value = cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
-            if isinstance(value, Table | FunctionType | functools.partial) or inspect.ismethod(value):
+            if isinstance(value, ReadableTable | FunctionType | functools.partial) or inspect.ismethod(value):
                 yield from _search(value, seen)
         for default in (*(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()):
-            if isinstance(default, Table):
+            if isinstance(default, ReadableTable):
                 yield default
     elif callable(thing) and inspect.isfunction(vars(type(thing)).get("__call__")):
         yield from _search(MethodType(vars(type(thing))["__call__"], thing), seen)  # an object that is callable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from kstream.app import App
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
-from kstream.dsl.table import Table
+from kstream.dsl.table import ReadableTable
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Metric
 from kstream.observe.merging import Merged
@@ -189,7 +189,7 @@ class TestDriver:
             for record in self.cluster.records(topic.name)
         ]
 
-    def table(self, table: Table[K, V]) -> TableView[K, V]:
+    def table(self, table: ReadableTable[K, V]) -> TableView[K, V]:
         """The committed content of a table, over all partitions."""
         self.commit()
         return TableView(self._open(), table)
@@ -275,7 +275,7 @@ class TestDriver:
 class TableView(Mapping[K, V], Generic[K, V]):
     """What a table holds, read from the stores of all tasks."""
 
-    def __init__(self, workers: Sequence[StreamWorker], table: Table[K, V]) -> None:
+    def __init__(self, workers: Sequence[StreamWorker], table: ReadableTable[K, V]) -> None:
         self._content: dict[K, V] = {}
         decode = table.spec.key.codec.decode
         for task in (task for worker in workers for task in worker.tasks.values()):

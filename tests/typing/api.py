@@ -71,22 +71,22 @@ reveal_type(stream.rekey(auction))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 grouped = stream.group_by(auction, name="by-auction")
 reveal_type(grouped)  # T: kstream.dsl.stream.Grouped[int, api.Bid]
 reveal_type(stream.group_by_key())  # T: kstream.dsl.stream.Grouped[str, api.Bid]
-reveal_type(grouped.count())  # T: kstream.dsl.table.Table[int, int]
-reveal_type(grouped.sum(lambda bid: bid.price))  # T: kstream.dsl.table.Table[int, int]
-reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.table.Table[int, float]
-reveal_type(grouped.min(lambda bid: bid.bidder))  # T: kstream.dsl.table.Table[int, str]
-reveal_type(grouped.max(lambda bid: bid.at))  # T: kstream.dsl.table.Table[int, datetime.datetime]
-reveal_type(grouped.reduce(lambda a, b: a))  # T: kstream.dsl.table.Table[int, api.Bid]
+reveal_type(grouped.count())  # T: kstream.dsl.stream.AggregateTable[int, int]
+reveal_type(grouped.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.AggregateTable[int, int]
+reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.stream.AggregateTable[int, float]
+reveal_type(grouped.min(lambda bid: bid.bidder))  # T: kstream.dsl.stream.AggregateTable[int, str]
+reveal_type(grouped.max(lambda bid: bid.at))  # T: kstream.dsl.stream.AggregateTable[int, datetime.datetime]
+reveal_type(grouped.reduce(lambda a, b: a))  # T: kstream.dsl.stream.AggregateTable[int, api.Bid]
 aggregated = grouped.aggregate(Total, add, name="per-auction")
-reveal_type(aggregated)  # T: kstream.dsl.table.Table[int, api.Total]
+reveal_type(aggregated)  # T: kstream.dsl.stream.AggregateTable[int, api.Total]
 folded = grouped.aggregate(Total, lambda total, bid: Total(1, bid.price))
-reveal_type(folded)  # T: kstream.dsl.table.Table[int, api.Total]
-reveal_type(grouped.aggregate(Total, add_with_context))  # T: kstream.dsl.table.Table[int, api.Total]
+reveal_type(folded)  # T: kstream.dsl.stream.AggregateTable[int, api.Total]
+reveal_type(grouped.aggregate(Total, add_with_context))  # T: kstream.dsl.stream.AggregateTable[int, api.Total]
 reveal_type(aggregated.stream())  # T: kstream.dsl.stream.Stream[int, api.Total]
 reveal_type(grouped.stream())  # T: kstream.dsl.stream.Stream[int, api.Bid]
 
 aggregated.to(totals)
-aggregated.to(counts)  # E: Argument 1 to "to" of "Table" has incompatible type "Topic[int, int]"
+aggregated.to(counts)  # E: Argument 1 to "to" of "AggregateTable" has incompatible type "Topic[int, int]"
 stream.to(alerts)  # E: Argument 1 to "to" of "Stream" has incompatible type "Topic[str, Alert]"
 stream.map(lambda bid: Alert(bid.bidder)).to(alerts)
 stream.map(lambda bid: bid.nothing)  # E: "Bid" has no attribute "nothing"
@@ -120,6 +120,11 @@ def use_table() -> None:
     reveal_type(spend.get("a", 0))  # T: int
     reveal_type(list(spend.items()))  # T: builtins.list[tuple[str, int]]
     spend["a"] = "b"  # E: Incompatible types in assignment (expression has type "str", target has type "int")
+    reveal_type(aggregated[1])  # T: api.Total
+    aggregated[1] = Total()  # E: Unsupported target for indexed assignment ("AggregateTable[int, Total]")
+    del aggregated[1]  # E: "AggregateTable[int, Total]" has no attribute "__delitem__"
+    spend.stream()  # E: "Table[str, int]" has no attribute "stream"
+    stream.count()  # E: "Stream[str, Bid]" has no attribute "count"
     spend[1] = 1  # E: Invalid index type "int" for "Table[str, int]"; expected type "str"
 
 

@@ -292,7 +292,6 @@ def test_functions_of_the_wrong_form() -> None:
     refused("an agent reads a topic, a stream or a group, not 5", lambda app, b: app.agent(5)(same))
     refused("emit='never'", lambda app, b: app.stream(b).group_by_key().count(emit="never"))
     refused("neither 'keyed' nor 'partition'", lambda app, b: app.table("t", key=str, value=int, scope="x"))
-    refused("emits no changes: only aggregations", lambda app, b: app.table("t", key=str, value=int).stream())
 
 
 def test_two_lifespans() -> None:

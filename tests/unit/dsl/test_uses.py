@@ -174,5 +174,5 @@ def test_every_step_of_a_stream_looks_for_them() -> None:
         lambda stream: stream.group_by_key().reduce(lambda a, b: table["a"]),
     ):
         stream = declare(own.stream(source))
-        node = stream._node
+        node = stream.node
         assert "t" in [store.name for store in node.stores]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kstream.dsl.graph import wants_context
+from kstream.dsl.functions import wants_context
 from kstream.errors import TopologyError
 
 
