@@ -58,7 +58,8 @@ class TaskStatus(msgspec.Struct):
 
 class WorkerStatus(msgspec.Struct):
     """One worker process. `state` is running, starting, restarting (in `restart_in` seconds), retiring (it makes its
-    last commit: one fewer is needed) or stopped. `group` is its isolation group."""
+    last commit: one fewer is needed), stopping (the same, with its instance) or stopped. `group` is its isolation
+    group."""
 
     name: str
     state: str

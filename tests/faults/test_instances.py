@@ -163,7 +163,7 @@ def test_restarts_back_off_and_the_others_go_on(scenario: Scenarios) -> None:
         pid = service.until(lambda: worker.pid, "the worker to be back")
         kill(pid)
         service.until(lambda: worker.restarts > life, "its end to be noticed")  # noqa: B023  # called at once
-        pauses.append(worker.pause)
+        pauses.append(worker.pauses.pause)
     assert pauses == pytest.approx([0.2, 0.6, 1.0])
     service.feed(PHASE)
     service.processed()

@@ -16,6 +16,7 @@ from kstream.config import Settings
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.report import Report
 
 TESTS = Path(__file__).parent.parent
@@ -49,19 +50,19 @@ class Instance:
         self.name, self.settings = name, settings
         self.supervisor = Supervisor(target, app, name, settings, partitions, workers)
         self.lives: dict[tuple[int, int], Report] = {}
-        self._asked: list[subprocess.Popen[bytes]] | None = None
+        self._asked: list[WorkerProcess] | None = None
         self.supervisor.start()
 
     def poll(self) -> None:
         self.supervisor.poll(0.0)
         for worker in self.supervisor.workers:
-            if worker.process is not None and worker.report.tasks:
+            if worker.runs and worker.report.tasks:
                 self.lives[worker.index, worker.restarts] = worker.report
 
     @property
     def reports(self) -> list[Report]:
         """The latest report of each worker that runs."""
-        return [worker.report for worker in self.supervisor.workers if worker.process is not None]
+        return [worker.report for worker in self.supervisor.workers if worker.runs]
 
     @property
     def restarts(self) -> int:
@@ -77,15 +78,15 @@ class Instance:
     def ask_to_stop(self) -> None:
         """Once: a second time would mean "at once"."""
         if self._asked is None:
-            self._asked = [worker.process for worker in self.supervisor.workers if worker.process]
+            self._asked = [worker for worker in self.supervisor.workers if worker.runs]
             self.supervisor.stop()
 
     def stop(self, seconds: float = SECONDS) -> None:
         """A clean stop: every worker must leave by itself."""
         self.ask_to_stop()
-        processes = self._asked or []
+        workers = self._asked or []
         until(lambda: not self.supervisor.running, "the workers' end", seconds, each=self.poll)
-        assert [process.returncode for process in processes] == [0] * len(processes)
+        assert [worker.status for worker in workers] == [0] * len(workers)
 
     def kill(self) -> None:
         for pid in self.pids:  # it should have stopped by now: its stacks go to standard error

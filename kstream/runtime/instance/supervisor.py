@@ -1,38 +1,36 @@
 """An instance: starts its workers, restarts those that die, has more or fewer of them, stops them together.
 
 One dead worker does not disturb the others: its partitions stay its own (static membership) until its session ends,
-and it is back sooner. One that is gone for good is taken out of its consumer group, so that others have its partitions
-at once.
+and it is back sooner. One that is gone for good is taken out of its consumer group (leaving.py).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import selectors
 import signal
 import sys
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from kstream.clock import SystemClock
 from kstream.config import Settings
-from kstream.errors import LeavingFailed, UsageError
-from kstream.runtime.cluster.naming import Identity, consumer_group
-from kstream.runtime.kafka.members import preload, remove_members
-from kstream.runtime.process.handle import Watcher, WorkerProcess
+from kstream.errors import UsageError
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.instance.leaving import Leaving, Remove, from_kafka
+from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, pauses_from
+from kstream.runtime.process.launching import LocalProcesses
 from kstream.runtime.process.report import Command, Handover
+from kstream.runtime.process.states import ProcessState
 from kstream.topology import DEFAULT_GROUP
+from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
 FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
-
-LEAVE_SECONDS = 5.0
-"""Longest time that taking workers out of their group may take; they are out at the end of their session anyway."""
 
 
 class _NobodyWatches:
@@ -45,12 +43,14 @@ class Supervisor:
     """Runs workers of an app until told to stop.
 
     `start`, `poll` again and again, `stop`, `wait`; or `run` for all of it with signals. `add` and `retire` change how
-    many there are; what decides on that is `scaler` (scaling.py).
+    many there are; what decides on that is `scaler` (scaling.py). `stop` and `tell` may be called from any thread and
+    from signal handlers: the loop carries them out. Everything else belongs to one thread.
 
     Args:
         target: `module:attribute` of the app, as the workers load it.
         partitions: the partition count of every topic (from `prepare_topics`).
         count: how many workers each of the isolation groups `groups` has at the start.
+        processes, remove: what makes processes, and what takes members out of groups (default: the real ones).
     """
 
     def __init__(
@@ -62,50 +62,82 @@ class Supervisor:
         partitions: dict[str, int],
         count: int,
         groups: Sequence[str] = (DEFAULT_GROUP,),
+        *,
+        processes: Processes | None = None,
+        remove: Remove | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._target, self._app, self._instance = target, app, instance
-        self.groups = tuple(groups)
+        self._settings, self.partitions, self.groups = settings, partitions, tuple(groups)
         self.workers = [self._place(group, index) for group in groups for index in range(count)]
-        self._settings, self.partitions = settings, partitions
-        self._selector = selectors.DefaultSelector()
-        self._stopping = False
+        self._processes: Processes = LocalProcesses() if processes is None else processes
+        self._leaving = Leaving(from_kafka(settings) if remove is None else remove)
+        self._clock: Clock = SystemClock() if clock is None else clock
         self.failure: str | None = None
         self.watcher: Watcher = _NobodyWatches()
         self.scaler: Callable[[Supervisor], None] = _as_it_is
-        self._stopped: list[WorkerProcess] = []  # those that a clean stop has ended
-        self._leaving: list[tuple[threading.Thread, frozenset[str]]] = []
+        self._asked: signal.Signals | None = None  # how the workers are to end
+        self._told: signal.Signals | None = None  # what they were sent of that
+        self._left: list[Identity] = []  # those that a clean stop has ended
         self.command = Command()  # what was told to all workers, for those that start later
+        self._commands: deque[Command] = deque()  # what they are still to be told
 
     def start(self) -> None:
         for worker in self.workers:
-            if not self._stopping:
+            if not self.stopping:
                 self._spawn(worker)
-        if self._settings.leaves_on_stop or self._settings.worker_range:
-            preload()
 
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
+        self._heed()
         self.watcher.tick()
-        for key, _ in self._selector.select(timeout):
-            self._read(key.data)
-        now = time.monotonic()
+        speaking = self._processes.wait(timeout)
         for worker in self.workers:
-            if worker.process is not None and worker.process.poll() is not None:
-                self._died(worker, now)
-            elif worker.start_at is not None and now >= worker.start_at and not self._stopping:
+            if worker.process in speaking:
+                self._read(worker)
+        now = self._clock.monotonic()
+        for worker in self.workers:
+            if worker.process is not None:
+                self._look(worker, now)
+            elif worker.start_at is not None and now >= worker.start_at and not self.stopping:
                 self._spawn(worker)
-            elif worker.pid and now - worker.heard > self._settings.max_poll_interval:
-                log.error("worker %s has been silent for %.0f s: killing it", worker.name, now - worker.heard)
-                os.kill(worker.pid, signal.SIGKILL)
-                worker.heard = now  # it takes a moment to end
-        if not self._stopping:
+        if not self.stopping:
             self.scaler(self)
+
+    def _heed(self) -> None:
+        """Carries out what was asked meanwhile."""
+        while self._commands:
+            command = self._commands.popleft()
+            for worker in self.workers:
+                if worker.process is not None:
+                    worker.process.tell(command)
+        if self._asked is None or self._asked is self._told:
+            return
+        self._told = self._asked
+        for worker in self.workers:
+            if worker.process is None:
+                if worker.state is not ProcessState.STOPPED:
+                    worker.go(ProcessState.STOPPED)
+                continue
+            if worker.state is not ProcessState.STOPPING:
+                worker.go(ProcessState.STOPPING)
+            worker.process.signal(self._asked)
+
+    def _look(self, worker: WorkerProcess, now: float) -> None:
+        assert worker.process is not None
+        status = worker.process.ended()
+        if status is not None:
+            self._died(worker, status, now)
+        elif now - worker.heard > self._settings.max_poll_interval:
+            log.error("worker %s has been silent for %.0f s: killing it", worker.name, now - worker.heard)
+            worker.process.signal(signal.SIGKILL)
+            worker.heard = now  # it takes a moment to end
 
     # ---- how many there are
 
     def of_group(self, group: str) -> list[WorkerProcess]:
         """The workers of an isolation group that are to stay."""
-        return [worker for worker in self.workers if worker.group == group and not worker.retiring]
+        return [one for one in self.workers if one.group == group and one.state is not ProcessState.RETIRING]
 
     def add(self, group: str) -> WorkerProcess:
         """One worker more, with the lowest number that is free: its local state may still be there."""
@@ -120,80 +152,59 @@ class Supervisor:
     def retire(self, group: str) -> WorkerProcess:
         """One worker fewer, that with the highest number: it makes its last commit and leaves its consumer group."""
         worker = max(self.of_group(group), key=lambda one: one.index)
-        worker.retiring = True
-        worker.signal(signal.SIGTERM)
         if worker.process is None:  # it was about to be started again
+            worker.go(ProcessState.STOPPED)
             self._gone(worker)
+        else:
+            worker.go(ProcessState.RETIRING)
+            worker.process.signal(signal.SIGTERM)
         return worker
 
     @property
     def leaving(self) -> set[str]:
         """The names of workers that are being taken out of their group: nobody may join under them."""
-        self._leaving = [(thread, names) for thread, names in self._leaving if thread.is_alive()]
-        return {name for _, names in self._leaving for name in names}
+        return self._leaving.names
 
     def _gone(self, worker: WorkerProcess) -> None:
         self.workers = [other for other in self.workers if other is not worker]
         self.watcher.ended(worker, "retired")
-        self._leave([worker])
+        self._leaving.take_out([worker.identity])
 
-    def _leave(self, workers: Sequence[WorkerProcess]) -> None:
-        """Has workers that ended taken out of their groups, by a thread: nobody waits for the brokers here."""
-        for group in dict.fromkeys(worker.group for worker in workers):
-            gone = [worker for worker in workers if worker.group == group]
-            thread = threading.Thread(
-                target=self._remove, args=(group, [one.identity.member for one in gone]), name="leaving", daemon=True
-            )
-            thread.start()
-            self._leaving.append((thread, frozenset(one.name for one in gone)))
-
-    def _remove(self, group: str, members: Sequence[str]) -> None:
-        settings = self._settings
-        try:
-            remove_members(
-                settings.bootstrap_servers, settings.kafka, consumer_group(self._app, group), members, LEAVE_SECONDS
-            )
-        except LeavingFailed as error:
-            log.warning("%s", error)
+    # ---- what all of them are told
 
     def tell(self, command: Command) -> None:
-        """Tells all workers, those that start later too. May be called from any thread."""
+        """Tells all workers, those that start later too."""
         levels = {**self.command.log_levels, **command.log_levels}
         self.command = Command(self.command.paused if command.paused is None else command.paused, levels)
-        for worker in self.workers:
-            if not worker.tell(command):
-                log.debug("worker %s was not told: it has ended", worker.name)
+        self._commands.append(command)
 
     @property
     def stopping(self) -> bool:
-        return self._stopping
+        return self._asked is not None
 
     @property
     def running(self) -> bool:
-        return any(worker.process is not None or worker.start_at is not None for worker in self.workers)
+        return any(worker.runs or worker.state is ProcessState.RESTARTING for worker in self.workers)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Asks all workers to drain, commit and leave (SIGTERM), or ends them at once (SIGKILL)."""
-        self._stopping = True
-        for worker in self.workers:
-            worker.start_at = None
-            worker.signal(how)
+        """Asks all workers to drain, commit and leave (SIGTERM), or ends them at once (SIGKILL): at the next `poll`."""
+        if self._asked is not signal.SIGKILL:
+            self._asked = how
 
     def wait(self) -> None:
         """Waits for the workers to end; kills those that take longer than `shutdown_timeout`. Those that ended well
         leave their groups, when the instance is not to come back under its name."""
-        deadline = time.monotonic() + self._settings.shutdown_timeout
+        deadline = self._clock.monotonic() + self._settings.shutdown_timeout
         while self.running:
             self.poll(0.05)
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 log.error("workers did not stop within %.0f s: killing them", self._settings.shutdown_timeout)
                 self.stop(signal.SIGKILL)
                 deadline = float("inf")
-        stopped, self._stopped = self._stopped, []
+        left, self._left = self._left, []
         if self._settings.leaves_on_stop:
-            self._leave(stopped)
-        for thread, _ in self._leaving:
-            thread.join(LEAVE_SECONDS + 1)
+            self._leaving.take_out(left)
+        self._leaving.wait()
 
     def kill(self) -> None:
         """Ends what still runs, at once."""
@@ -216,7 +227,7 @@ class Supervisor:
         before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.start()
-            while self.running and not self._stopping:
+            while self.running and not self.stopping:
                 self.poll(0.2)
                 if every is not None:
                     every(self)
@@ -234,8 +245,6 @@ class Supervisor:
     # ---- processes
 
     def _spawn(self, worker: WorkerProcess) -> None:
-        worker.added = worker.added and not worker.restarts
-        reading, writing = os.pipe()
         handover = Handover(
             target=self._target,
             path=[os.getcwd(), *(entry for entry in sys.path if entry)],
@@ -245,56 +254,41 @@ class Supervisor:
             group=worker.group,
             index=worker.index,
             partitions=self.partitions,
-            report_fd=writing,
             command=self.command,
         )
-        if not worker.spawn(handover, writing, reading):
-            log.error("worker %s ended before it was told what to do", worker.name)
-        self._selector.register(reading, selectors.EVENT_READ, worker)
-        if self._stopping:  # the signal came while it was started
-            worker.signal(signal.SIGTERM)
+        worker.begin(self._processes.start(worker.name, handover), self._clock.monotonic())
 
     def _read(self, worker: WorkerProcess) -> None:
-        pipe = worker.pipe
-        reports = worker.read()
-        if reports is None:
-            assert pipe is not None
-            self._selector.unregister(pipe)
-            return
-        for worker.report in reports:
+        assert worker.process is not None
+        for report in worker.process.read():
+            worker.hear(report, self._clock.monotonic())
             self.watcher.heard(worker)
 
-    def _died(self, worker: WorkerProcess, now: float) -> None:
-        assert worker.process is not None
-        while worker.pipe is not None:  # what it still said
-            self._read(worker)
-        status, lived = worker.process.returncode, now - worker.started
-        if worker.process.stdin is not None:
-            worker.process.stdin.close()
-        worker.process = None
-        reason = "fenced" if worker.report.fenced else _kind_of_ending(status)
-        if self._stopping:
+    def _died(self, worker: WorkerProcess, status: int, now: float) -> None:
+        self._read(worker)  # what it still said
+        if worker.state is ProcessState.STOPPING:
+            worker.end(status, ProcessState.STOPPED)
             self.watcher.ended(worker, "stopped")
             if status == 0:
-                self._stopped.append(worker)
-            return
-        if worker.retiring:
+                self._left.append(worker.identity)
+        elif worker.state is ProcessState.RETIRING:
+            worker.end(status, ProcessState.STOPPED)
             self._gone(worker)
-            return
-        if worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
+        elif worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
+            worker.end(status, ProcessState.STOPPED)
             self.failure = worker.report.stopped_by
             self.stop()
-            return
-        settings = self._settings
-        if lived > settings.restart_reset_after:
-            worker.pause = 0.0
-        grown = max(settings.restart_initial, worker.pause * settings.restart_multiplier)
-        worker.pause = min(settings.restart_max, grown)
-        worker.start_at = now + worker.pause
+        else:
+            self._restart(worker, status, now)
+
+    def _restart(self, worker: WorkerProcess, status: int, now: float) -> None:
+        """After a pause."""
+        worker.pauses.failed(now)
+        worker.end(status, ProcessState.RESTARTING)
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or _ending(status)
-        log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pause)
-        self.watcher.ended(worker, reason)
+        log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
+        self.watcher.ended(worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
         """Whether a fencing may be of our own making. A static member that lost its brokers and joins again can be
@@ -308,7 +302,7 @@ class Supervisor:
         return first
 
     def _place(self, group: str, index: int) -> WorkerProcess:
-        return WorkerProcess(Identity(self._app, self._instance, index, group))
+        return WorkerProcess(Identity(self._app, self._instance, index, group), pauses_from(self._settings))
 
 
 def _as_it_is(_: Supervisor) -> None:

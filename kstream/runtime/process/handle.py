@@ -1,45 +1,83 @@
-"""One worker as a process: started with its handover, told commands through its standard input, heard over a pipe."""
+"""A worker as the supervisor sees it: its place in the instance, which outlives its processes, and the process it has.
+
+`launching.py` makes real processes; tests have some that are told what to say.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kstream.backoff import Pauses
+from kstream.config import Settings
 from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.process.report import Command, Handover, Report, decode, encode_command, encode_handover
+from kstream.runtime.process.report import Command, Handover, Report
+from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
+from kstream.runtime.task.states import move
+
+
+class Process(Protocol):
+    """A process of a worker, from its start to its end."""
+
+    @property
+    def pid(self) -> int: ...
+    def read(self) -> Sequence[Report]:
+        """What it said since the last time. Never waits."""
+        ...
+
+    def tell(self, command: Command) -> None:
+        """Never waits: what it does not take now it is told later."""
+        ...
+
+    def signal(self, how: signal.Signals) -> None:
+        """Nothing happens to one that has ended."""
+        ...
+
+    def ended(self) -> int | None:
+        """Its exit status, negative the signal that killed it; None while it runs."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is held for one that has ended."""
+        ...
+
+
+class Processes(Protocol):
+    """Makes processes, and waits for what they say."""
+
+    def start(self, name: str, handover: Handover) -> Process: ...
+    def wait(self, seconds: float) -> Sequence[Process]:
+        """Those that have said something, as soon as there is one; none after that time."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
-    """One worker as the supervisor sees it: its place in the instance, which outlives its processes.
+    """One worker of an instance.
 
     Attributes:
-        report: the latest; `heard` is when it came (monotonic).
-        last_error: what ended it the last time; `start_at` is when it is due again.
+        pauses: those before its restarts; the next one is due at `start_at` while it is RESTARTING.
         added: it was started because of the load (see scaling.py), not with the instance.
-        retiring: it makes its last commit and is not started again.
+        process: while its state has one.
+        report: the latest; `heard` is when it came (monotonic).
+        status: the exit status of its last process; last_error: what ended it, where it is started again.
+        fenced: when that was because another one has its name.
     """
 
     identity: Identity
+    pauses: Pauses
     added: bool = False
-    retiring: bool = False
-    process: subprocess.Popen[bytes] | None = None
+    state: ProcessState = ProcessState.NEW
+    process: Process | None = None
     report: Report = field(default_factory=Report)
     started: float = 0.0
     heard: float = 0.0
     restarts: int = 0
+    status: int | None = None
     last_error: str | None = None
-    pause: float = 0.0
-    start_at: float | None = None
     fenced: float = float("-inf")
-    pipe: int | None = None
-    _buffer: bytes = b""
 
     @property
     def name(self) -> str:
@@ -54,63 +92,47 @@ class WorkerProcess:
         return self.identity.index
 
     @property
+    def runs(self) -> bool:
+        return self.state.has_process
+
+    @property
     def pid(self) -> int | None:
-        return self.process.pid if self.process is not None and self.process.poll() is None else None
+        """Of a process that may have ended since it was looked at."""
+        return None if self.process is None else self.process.pid
 
-    def spawn(self, handover: Handover, writing: int, reading: int) -> bool:
-        """Starts a process. False when it ended before it could be told what to do.
+    @property
+    def start_at(self) -> float | None:
+        return self.pauses.due if self.state is ProcessState.RESTARTING else None
 
-        Args:
-            writing, reading: the ends of the pipe that it reports over; both are this object's from now on.
-        """
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.process.child"],
-            stdin=subprocess.PIPE,
-            pass_fds=(writing,),
-            process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
-        )
-        os.close(writing)
-        os.set_blocking(reading, False)
-        self.pipe = reading
-        self.start_at, self.started = None, time.monotonic()
-        self.heard, self.report, self._buffer = self.started, Report(), b""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(encode_handover(handover) + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            return False
-        return True
+    def go(self, to: ProcessState) -> None:
+        """Raises RuntimeError when it may not go there."""
+        move(f"worker {self.name}", self.state, to, PROCESS_MOVES)
+        self.state = to
 
-    def read(self) -> Iterable[Report] | None:
-        """The reports that wait in the pipe; None when it has ended."""
-        assert self.pipe is not None
-        try:
-            data = os.read(self.pipe, 1 << 16)
-        except BlockingIOError:  # the worker is dead, a process that it started still has the pipe
-            data = b""
-        if not data:
-            os.close(self.pipe)
-            self.pipe = None
-            return None
-        self.heard = time.monotonic()
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return map(decode, lines)
+    def begin(self, process: Process, now: float) -> None:
+        self.go(ProcessState.STARTING)
+        self.process, self.report = process, Report()
+        self.started = self.heard = now
 
-    def tell(self, command: Command) -> bool:
-        """False when it has just ended: its successor is told at its start. May be called from any thread."""
-        process = self.process
-        if process is None or process.stdin is None:
-            return True
-        try:
-            os.write(process.stdin.fileno(), encode_command(command) + b"\n")
-        except (OSError, ValueError):
-            return False
-        return True
+    def hear(self, report: Report, now: float) -> None:
+        self.report, self.heard = report, now
+        if report.joined and self.state is ProcessState.STARTING:
+            self.go(ProcessState.RUNNING)
 
-    def signal(self, how: signal.Signals) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(how)
+    def end(self, status: int, to: ProcessState) -> None:
+        """Its process has ended."""
+        assert self.process is not None
+        self.status = status
+        self.process.close()
+        self.process = None
+        self.go(to)
+
+
+def pauses_from(settings: Settings) -> Pauses:
+    """Those before the restarts of a worker."""
+    return Pauses(
+        settings.restart_initial, settings.restart_multiplier, settings.restart_max, settings.restart_reset_after
+    )
 
 
 class Watcher(Protocol):

@@ -76,7 +76,7 @@ class Handover(msgspec.Struct):
     group: str
     index: int
     partitions: dict[str, int]
-    report_fd: int
+    report_fd: int = -1
     command: Command = msgspec.field(default_factory=Command)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from kstream.config import Settings
 from kstream.observe.status import Health, TaskStatus
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.states import ProcessState
 
 LOOP_SECONDS: Final = 30.0
 """Since the supervisor's loop went round: it does so five times a second."""
@@ -53,7 +54,7 @@ def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Se
         reasons.append(f"the supervisor's loop has not gone round for {now - beat:.0f} s")
     for worker in workers:
         silent = now - worker.heard
-        if worker.process is not None and silent > settings.max_poll_interval + SILENT_SECONDS:
+        if worker.runs and silent > settings.max_poll_interval + SILENT_SECONDS:
             reasons.append(f"worker {worker.name} has been silent for {silent:.0f} s and could not be killed")
     return Health(not reasons, reasons)
 
@@ -65,7 +66,7 @@ def ready(
     tasks: list[TaskStatus] = []
     for worker in workers:
         reasons += _worker_reasons(now, worker, settings)
-        if worker.process is not None:
+        if worker.runs:
             tasks += worker.report.tasks
     reasons += _task_reasons(tasks)
     whys = {task.name: task.why for task in tasks}
@@ -79,9 +80,9 @@ def ready(
 
 def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> Iterator[str]:
     name = f"worker {worker.name}"
-    if worker.retiring or (worker.added and now - worker.started < settings.stall_timeout and not worker.report.joined):
+    if worker.state is ProcessState.RETIRING or _one_more(now, worker, settings):
         return  # one too many, or one more: the others do the work meanwhile
-    if worker.process is None:
+    if not worker.runs:
         if worker.start_at is not None:
             yield f"{name} starts again in {max(0.0, worker.start_at - now):.0f} s: {worker.last_error}"
         else:
@@ -90,6 +91,12 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
         yield f"{name} has not reported for {now - worker.heard:.0f} s"
     elif not worker.report.joined:
         yield f"{name} has not joined its group yet"
+
+
+def _one_more(now: float, worker: WorkerProcess, settings: Settings) -> bool:
+    """Whether it was added because of the load and has not joined yet, which may take a while."""
+    new = worker.added and not worker.restarts and worker.state is ProcessState.STARTING
+    return new and now - worker.started < settings.stall_timeout
 
 
 def _task_reasons(tasks: Iterable[TaskStatus]) -> Iterator[str]:

@@ -41,6 +41,7 @@ from kstream.observe.status import (
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.report import Command
+from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
 from kstream.runtime.view.history import History
@@ -142,7 +143,7 @@ class Observer:
 
     def _own_series(self) -> list[Series]:
         workers = self._supervisor.workers
-        states = dict.fromkeys(("running", "starting", "restarting", "retiring", "stopped"), 0)
+        states = dict.fromkeys((state.value for state in ProcessState if state is not ProcessState.NEW), 0)
         for worker in workers:
             states[_state_of(worker)] += 1
         labels = self._instance, self._version, platform.python_version(), _librdkafka()
@@ -267,9 +268,7 @@ class Observer:
     # ---- how it is put together
 
     def _tasks(self) -> list[TaskStatus]:
-        return [
-            task for worker in self._supervisor.workers if worker.process is not None for task in worker.report.tasks
-        ]
+        return [task for worker in self._supervisor.workers if worker.runs for task in worker.report.tasks]
 
     def _rated_tasks(self) -> list[TaskStatus]:
         """Tasks with rates and shares of the last seconds; those that stall say so."""
@@ -304,7 +303,7 @@ class Observer:
         }
         own = [task for task in tasks if task.worker == worker.name]
         process = process_name(worker.name)
-        runs = worker.process is not None
+        runs = worker.runs
         cpu = self._history.rates("process_cpu_seconds_total").get((process,))
         memory = self.merged.value("process_resident_memory_bytes", {"process": process})
         return WorkerStatus(
@@ -348,7 +347,7 @@ class Observer:
         return stores
 
     def _restore(self) -> RestoreStatus:
-        reports = [worker.report for worker in self._supervisor.workers if worker.process is not None]
+        reports = [worker.report for worker in self._supervisor.workers if worker.runs]
         left = [report.restore_seconds_left for report in reports if report.restore_seconds_left is not None]
         return RestoreStatus(
             tasks=sum(report.restoring for report in reports),
@@ -364,7 +363,7 @@ class Observer:
             return "stopping"
         if self._paused:
             return "paused"
-        if any(worker.process is not None and worker.report.restoring for worker in workers):
+        if any(worker.runs and worker.report.restoring for worker in workers):
             return "restoring"
         if ready.ok:
             return "running"
@@ -420,11 +419,7 @@ def _nothing() -> None:
 
 
 def _state_of(worker: WorkerProcess) -> str:
-    if worker.retiring:
-        return "retiring"
-    if worker.process is not None:
-        return "running" if worker.report.joined else "starting"
-    return "restarting" if worker.start_at is not None else "stopped"
+    return "starting" if worker.state is ProcessState.NEW else worker.state.value
 
 
 def _order(task: TaskStatus) -> tuple[str, int]:

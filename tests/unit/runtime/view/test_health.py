@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-
-import pytest
-
 from kstream.config import Settings
 from kstream.observe.status import InputStatus, TaskStatus
 from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.handle import WorkerProcess, pauses_from
 from kstream.runtime.process.report import Report
+from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view import health
 from kstream.runtime.view.health import Stalls
 
 SETTINGS = Settings(stall_timeout=60, max_poll_interval=300)
 
 
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    running = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    yield running
-    running.communicate()
-
-
 def task(position: int = 0, lag: int = 0, state: str = "running", **more: str) -> TaskStatus:
     return TaskStatus("t/0", "0", state, lag=lag, inputs=[InputStatus("t", 0, position, lag)], **more)
 
 
-def worker(process: subprocess.Popen[bytes] | None, *tasks: TaskStatus, joined: bool = True) -> WorkerProcess:
-    return WorkerProcess(
-        Identity("app", "a", 0), process=process, report=Report(joined=joined, tasks=list(tasks)), heard=100.0
-    )
+def worker(*tasks: TaskStatus, joined: bool = True) -> WorkerProcess:
+    state = ProcessState.RUNNING if joined else ProcessState.STARTING
+    report = Report(joined=joined, tasks=list(tasks))
+    return WorkerProcess(Identity("app", "a", 0), pauses_from(SETTINGS), state=state, report=report, heard=100.0)
+
+
+def down(now: float, why: str) -> WorkerProcess:
+    one = worker()
+    one.pauses.failed(now)
+    one.go(ProcessState.RESTARTING)
+    one.last_error = why
+    return one
 
 
 def ready(one: WorkerProcess, stalls: Stalls | None = None, now: float = 101.0, **how: bool) -> tuple[bool, list[str]]:
@@ -43,45 +39,44 @@ def ready(one: WorkerProcess, stalls: Stalls | None = None, now: float = 101.0, 
     return found.ok, found.reasons
 
 
-def test_ready_is_when_every_task_runs(process: subprocess.Popen[bytes]) -> None:
-    assert ready(worker(process, task())) == (True, [])
-    assert ready(worker(process)) == (True, []), "a worker without partitions has nothing to wait for"
-    assert ready(worker(process, joined=False)) == (False, ["worker 0 has not joined its group yet"])
-    assert ready(worker(process, task()), stopping=True) == (False, ["stopping"])
-    assert ready(worker(process, task()), paused=True) == (True, ["paused by an operator: records wait"])
+def test_ready_is_when_every_task_runs() -> None:
+    assert ready(worker(task())) == (True, [])
+    assert ready(worker()) == (True, []), "a worker without partitions has nothing to wait for"
+    assert ready(worker(joined=False)) == (False, ["worker 0 has not joined its group yet"])
+    assert ready(worker(task()), stopping=True) == (False, ["stopping"])
+    assert ready(worker(task()), paused=True) == (True, ["paused by an operator: records wait"])
     restoring = task(state="restoring", why="replaying changelogs")
-    assert ready(worker(process, restoring)) == (False, ["1 task restoring: t/0 (replaying changelogs)"])
+    assert ready(worker(restoring)) == (False, ["1 task restoring: t/0 (replaying changelogs)"])
     failed = task(state="failed", error="task t/0 stopped at t[0] offset 7: ValueError: bad")
-    assert "offset 7: ValueError: bad" in ready(worker(process, failed))[1][0]
-    assert ready(worker(process, task()), now=161.0) == (False, ["worker 0 has not reported for 61 s"])
+    assert "offset 7: ValueError: bad" in ready(worker(failed))[1][0]
+    assert ready(worker(task()), now=161.0) == (False, ["worker 0 has not reported for 61 s"])
 
 
 def test_a_worker_that_is_down_says_when_it_is_back() -> None:
-    down = worker(None)
-    down.start_at, down.last_error = 105.0, "was killed by SIGKILL"
-    assert ready(down) == (False, ["worker 0 starts again in 4 s: was killed by SIGKILL"])
+    killed = down(104.0, "was killed by SIGKILL")
+    assert ready(killed) == (False, ["worker 0 starts again in 4 s: was killed by SIGKILL"])
 
 
-def test_live_is_green_whatever_kafka_does(process: subprocess.Popen[bytes]) -> None:
+def test_live_is_green_whatever_kafka_does() -> None:
     """Liveness that turns red during restore, rebalance or an outage kills healthy pods (OPS.md)."""
-    for one in (worker(None), worker(process, joined=False), worker(process, task(state="restoring"))):
+    for one in (down(104.0, "was killed"), worker(joined=False), worker(task(state="restoring"))):
         assert health.live(101.0, 100.0, [one], SETTINGS).ok
-    assert health.live(399.0, 399.0, [worker(process)], SETTINGS).ok, "the supervisor will kill it, and mend it so"
-    stuck = health.live(431.0, 431.0, [worker(process)], SETTINGS)
+    assert health.live(399.0, 399.0, [worker()], SETTINGS).ok, "the supervisor will kill it, and mend it so"
+    stuck = health.live(431.0, 431.0, [worker()], SETTINGS)
     assert stuck.reasons == ["worker 0 has been silent for 331 s and could not be killed"]
     assert health.live(140.0, 100.0, [], SETTINGS).reasons == [
         "the supervisor's loop has not gone round for 40 s"
     ]  # fmt: skip
 
 
-def test_a_stall_is_lag_without_movement(process: subprocess.Popen[bytes]) -> None:
+def test_a_stall_is_lag_without_movement() -> None:
     stalls = Stalls(60)
     for now, found in ((0, task(5, 10)), (30, task(6, 10)), (31, task(6, 11)), (89, task(6, 40))):
         stalls.look(now, [found], paused=False)
         assert not stalls.stalled(now)
     stalls.look(91, [task(6, 50)], paused=False)
     assert stalls.stalled(91) == {"t/0": 61}
-    stuck = worker(process, task(6, 50, why="its agents wait for something outside"))
+    stuck = worker(task(6, 50, why="its agents wait for something outside"))
     assert ready(stuck, stalls, now=91)[1] == [
         "task t/0 has lag and has not moved for 61 s: its agents wait for something outside"
     ]

@@ -1,0 +1,338 @@
+"""What a supervisor does about its workers, on a clock and with processes that do as they are told."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from kstream.config import Settings
+from kstream.errors import LeavingFailed, UsageError
+from kstream.runtime.instance.supervisor import FENCED_AGAIN, Supervisor
+from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.report import Command, Report
+from kstream.runtime.process.states import ProcessState
+from kstream.testing import ManualClock
+from unit.runtime.processes import FakeProcess, FakeProcesses
+
+JOINED = Report(joined=True)
+
+
+class Events:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, str]] = []
+        self.reports = self.ticks = 0
+
+    def heard(self, worker: WorkerProcess) -> None:
+        self.reports += 1
+
+    def ended(self, worker: WorkerProcess, reason: str) -> None:
+        self.ends.append((worker.name, reason))
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+
+class Instance:
+    """A supervisor with everything around it faked. `left` are the members taken out of their groups."""
+
+    def __init__(self, count: int = 2, groups: Sequence[str] = ("default",), **settings: object) -> None:
+        self.clock = ManualClock()
+        self.processes = FakeProcesses(self.clock)
+        self.left: list[tuple[str, list[str]]] = []
+        self.supervisor = Supervisor(
+            "svc:app", "app", "a", Settings(**settings), {"in": 4}, count, groups,
+            processes=self.processes, remove=self.remove, clock=self.clock,
+        )  # fmt: skip
+        self.events = Events()
+        self.supervisor.watcher = self.events
+
+    def remove(self, group: str, members: Sequence[str], seconds: float) -> None:
+        self.left.append((group, list(members)))
+
+    def start(self) -> Instance:
+        self.supervisor.start()
+        for process in self.processes.made:
+            process.say(JOINED)
+        self.poll()
+        return self
+
+    def poll(self, seconds: float = 0.0) -> None:
+        """Time goes by, the loop goes round."""
+        self.clock.advance(seconds)
+        self.supervisor.poll(0.0)
+
+    def worker(self, index: int = 0) -> WorkerProcess:
+        return self.supervisor.workers[index]
+
+    def process(self, name: str = "0") -> FakeProcess:
+        return self.processes.latest(name)
+
+
+def states(instance: Instance) -> list[str]:
+    return [worker.state.value for worker in instance.supervisor.workers]
+
+
+# ---- starts and restarts
+
+
+def test_workers_start_and_run_once_they_have_joined() -> None:
+    instance = Instance(2, ("default", "cpu"))
+    assert states(instance) == ["new"] * 4 and not instance.supervisor.running
+    instance.supervisor.start()
+    assert instance.processes.alive == ["0", "1", "cpu-0", "cpu-1"] and states(instance) == ["starting"] * 4
+    handover = instance.process("cpu-1").handover
+    assert (handover.target, handover.group, handover.index, handover.partitions) == ("svc:app", "cpu", 1, {"in": 4})
+    instance.process("1").say(Report())
+    instance.process("cpu-0").say(JOINED)
+    instance.poll()
+    assert states(instance) == ["starting", "starting", "running", "starting"]
+    assert instance.events.reports == 2
+
+
+def test_one_that_dies_is_started_again_after_a_growing_pause_and_the_others_go_on() -> None:
+    instance = Instance(restart_initial=1.0, restart_multiplier=3.0, restart_max=5.0).start()
+    worker, other = instance.supervisor.workers
+    for life, pause in enumerate([1.0, 3.0, 5.0, 5.0], 1):
+        instance.process().exit(-signal.SIGKILL)
+        instance.poll()
+        assert worker.state is ProcessState.RESTARTING and worker.process is None and worker.pid is None
+        assert worker.last_error == "was killed by SIGKILL" and worker.restarts == life
+        instance.poll(pause - 0.01)
+        assert len(instance.processes.alive) == 1, "not yet"
+        instance.poll(0.01)
+        assert worker.state is ProcessState.STARTING and worker.start_at is None
+    assert other.restarts == 0 and instance.events.ends == [("0", "killed")] * 4
+
+
+def test_a_quiet_time_begins_the_pauses_anew() -> None:
+    instance = Instance(1, restart_initial=1.0, restart_reset_after=100.0).start()
+    for pause in (1.0, 2.0):
+        instance.process().exit(1)
+        instance.poll()
+        assert instance.worker().pauses.pause == pause
+        instance.poll(pause)
+    instance.clock.advance(99.0)
+    instance.process().say(JOINED)
+    instance.poll()
+    instance.process().exit(0)
+    instance.poll(1.0)
+    assert instance.worker().pauses.pause == 1.0 and instance.events.ends[-1] == ("0", "ended")
+
+
+def test_what_it_said_last_is_heard_and_is_what_ended_it() -> None:
+    instance = Instance(1).start()
+    instance.process().exit(1, Report(joined=True, records=7, stopped_by="the disk is full"))
+    instance.poll()
+    assert instance.worker().report.records == 7 and instance.worker().last_error == "the disk is full"
+    assert instance.events.ends == [("0", "error")] and instance.process().closed
+
+
+def test_a_silent_one_is_killed_once(caplog: pytest.LogCaptureFixture) -> None:
+    instance = Instance(1, max_poll_interval=300.0).start()
+    process = instance.process()
+    instance.poll(299.0)
+    assert process.signals == []
+    instance.poll(2.0)
+    assert process.signals == [signal.SIGKILL]
+    instance.poll(1.0)
+    assert instance.worker().state is ProcessState.RESTARTING and instance.events.ends == [("0", "killed")]
+    assert [record.getMessage() for record in caplog.records].count(
+        "worker 0 has been silent for 301 s: killing it"
+    ) == 1  # fmt: skip
+
+
+# ---- what restarting does not mend
+
+
+def test_what_the_user_must_mend_stops_the_instance_with_it() -> None:
+    instance = Instance(2)
+
+    def ends(_: Supervisor) -> None:
+        instance.process("1").exit(2, Report(stopped_by="topic in: 3 partitions", usage=True))
+
+    with pytest.raises(UsageError, match="topic in: 3 partitions"):
+        instance.supervisor.run(every=ends)
+    assert instance.processes.alive == [] and states(instance) == ["stopped", "stopped"]
+    assert len(instance.processes.made) == 2 and instance.process("0").signals == [signal.SIGTERM]
+
+
+def test_a_fenced_one_tries_once_to_take_over() -> None:
+    instance = Instance(1, restart_initial=1.0).start()
+    taken = Report(joined=True, stopped_by="another instance runs as 'a'", usage=True, fenced=True)
+    instance.process().exit(2, taken)
+    instance.poll()
+    assert instance.worker().state is ProcessState.RESTARTING and instance.events.ends == [("0", "fenced")]
+    instance.poll(1.0)
+    instance.process().exit(2, taken)
+    instance.poll(FENCED_AGAIN - 2.0)
+    assert instance.worker().state is ProcessState.STOPPED and instance.supervisor.stopping
+    assert instance.supervisor.failure == "another instance runs as 'a'"
+
+
+def test_fenced_again_after_a_long_time_is_the_first_time() -> None:
+    instance = Instance(1, restart_initial=1.0).start()
+    taken = Report(joined=True, stopped_by="another instance runs as 'a'", usage=True, fenced=True)
+    for _ in range(3):
+        instance.process().exit(2, taken)
+        instance.poll()
+        assert instance.worker().state is ProcessState.RESTARTING and instance.supervisor.failure is None
+        instance.poll(1.0)
+        instance.poll(FENCED_AGAIN)
+
+
+# ---- stops
+
+
+def test_a_stop_asks_all_and_waits_for_them() -> None:
+    instance = Instance(2, on_stop="stay").start()
+    instance.supervisor.stop()
+    assert instance.supervisor.stopping
+    instance.supervisor.wait()
+    assert [process.signals for process in instance.processes.made] == [[signal.SIGTERM]] * 2
+    assert states(instance) == ["stopped", "stopped"] and not instance.supervisor.running
+    assert instance.events.ends == [("0", "stopped"), ("1", "stopped")] and instance.left == []
+    assert [worker.status for worker in instance.supervisor.workers] == [0, 0]
+
+
+def test_those_that_ended_well_leave_their_groups_when_the_instance_does_not_come_back() -> None:
+    instance = Instance(2, ("default", "cpu"), on_stop="leave").start()
+    instance.process("1").stubborn = True
+    instance.supervisor.stop()
+    instance.poll()
+    instance.process("1").exit(1)
+    instance.supervisor.wait()
+    assert sorted(instance.left) == [
+        ("app", ["app-default-a-0"]), ("app-cpu", ["app-cpu-a-0", "app-cpu-a-1"]),
+    ]  # fmt: skip
+
+
+def test_those_that_take_too_long_are_killed() -> None:
+    instance = Instance(2, shutdown_timeout=10.0).start()
+    instance.process("1").stubborn = True
+    began = instance.clock.monotonic()
+    instance.supervisor.stop()
+    instance.supervisor.wait()
+    assert instance.process("1").signals == [signal.SIGTERM, signal.SIGKILL]
+    assert 10.0 < instance.clock.monotonic() - began < 10.2 and states(instance) == ["stopped", "stopped"]
+
+
+def test_one_that_was_about_to_start_again_does_not() -> None:
+    instance = Instance(2, restart_initial=1.0).start()
+    instance.process("0").exit(1)
+    instance.poll()
+    instance.supervisor.stop()
+    instance.poll(5.0)
+    assert states(instance) == ["stopped", "stopped"] and len(instance.processes.made) == 2
+
+
+def test_asked_between_two_looks_by_another_thread_or_a_signal() -> None:
+    """Wherever the loop is meanwhile, the workers are told at its next turn; being killed is not taken back."""
+    instance = Instance(2).start()
+    for process in instance.processes.made:
+        process.stubborn = True
+    for how in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+        asking = threading.Thread(target=instance.supervisor.stop, args=(how,))
+        asking.start()
+        asking.join()
+    assert [process.signals for process in instance.processes.made] == [[], []]
+    instance.poll()
+    assert [process.signals for process in instance.processes.made] == [[signal.SIGKILL]] * 2
+    instance.supervisor.kill()
+    assert states(instance) == ["stopped", "stopped"]
+
+
+def test_asked_to_stop_before_the_start_nothing_starts() -> None:
+    instance = Instance(2)
+    instance.supervisor.stop()
+    instance.supervisor.start()
+    instance.supervisor.wait()
+    instance.poll()
+    assert instance.processes.made == [] and states(instance) == ["stopped", "stopped"]
+
+
+# ---- one more, one fewer
+
+
+def test_one_more_has_the_lowest_name_that_is_free() -> None:
+    instance = Instance(2).start()
+    added = instance.supervisor.add("default")
+    assert (added.name, added.added, added.state) == ("2", True, ProcessState.STARTING)
+    assert instance.process("2").handover.index == 2
+
+
+def test_one_fewer_makes_its_last_commit_and_leaves() -> None:
+    instance = Instance(2).start()
+    instance.process("1").stubborn = True
+    going = instance.supervisor.retire("default")
+    assert (going.name, going.state) == ("1", ProcessState.RETIRING)
+    assert [worker.name for worker in instance.supervisor.of_group("default")] == ["0"]
+    instance.process("1").exit(-signal.SIGKILL)
+    instance.poll()
+    instance.supervisor._leaving.wait()
+    assert [worker.name for worker in instance.supervisor.workers] == ["0"]
+    assert instance.left == [("app", ["app-default-a-1"])] and instance.events.ends == [("1", "retired")]
+    assert instance.supervisor.add("default").name == "1", "its state may still be there"
+
+
+def test_one_fewer_where_it_was_about_to_start_again() -> None:
+    instance = Instance(2).start()
+    instance.process("1").exit(1)
+    instance.poll()
+    assert instance.supervisor.retire("default").state is ProcessState.STOPPED
+    instance.poll(100.0)
+    assert [worker.name for worker in instance.supervisor.workers] == ["0"] and len(instance.processes.made) == 2
+
+
+def test_the_instance_stops_while_one_retires() -> None:
+    instance = Instance(2, on_stop="stay").start()
+    instance.process("1").stubborn = True
+    instance.supervisor.retire("default")
+    instance.supervisor.stop()
+    instance.poll()
+    instance.process("1").exit(0)
+    instance.supervisor.wait()
+    assert instance.events.ends == [("0", "stopped"), ("1", "stopped")] and instance.left == []
+
+
+def test_a_name_is_taken_until_its_member_has_left() -> None:
+    instance, leaves = Instance(2), threading.Event()
+    instance.supervisor._leaving._remove = lambda *_: leaves.wait(10)
+    instance.start()
+    instance.supervisor.retire("default")
+    instance.poll()
+    assert instance.supervisor.leaving == {"1"} and instance.supervisor.add("default").name == "2"
+    leaves.set()
+    instance.supervisor._leaving.wait()
+    assert instance.supervisor.leaving == set()
+
+
+def test_a_member_that_cannot_be_taken_out_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: object) -> None:
+        raise LeavingFailed("no broker answers")
+
+    instance = Instance(2)
+    instance.supervisor._leaving._remove = fails
+    instance.start()
+    instance.supervisor.retire("default")
+    instance.poll()
+    instance.supervisor._leaving.wait()
+    assert "no broker answers" in caplog.text
+
+
+# ---- what they are told
+
+
+def test_what_is_told_reaches_those_that_run_and_those_that_start_later() -> None:
+    instance = Instance(2, restart_initial=1.0).start()
+    instance.supervisor.tell(Command(paused=True))
+    instance.supervisor.tell(Command(log_levels={"": "DEBUG"}))
+    instance.process("1").exit(1)
+    instance.poll()
+    assert instance.process("0").told == [Command(paused=True), Command(log_levels={"": "DEBUG"})]
+    instance.poll(1.0)
+    assert instance.process("1").handover.command == Command(True, {"": "DEBUG"}) and instance.process("1").told == []
