@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.codecs import Codec
 from kstream.dsl.agent import Agent, declare
+from kstream.dsl.functions import called
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
@@ -110,6 +111,8 @@ class App:
             timestamp: event time: a field's name, or a function of the value giving a datetime or ms since the epoch.
             config: Kafka's topic settings, for when it is created.
         """
+        if callable(timestamp):
+            called(timestamp, f"topic {name!r}: timestamp")
         topic: Topic[Any, Any] = Topic(
             name,
             schema(key, f"the key of topic {name!r}"),

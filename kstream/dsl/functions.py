@@ -1,43 +1,132 @@
-"""What can be told of a user's function before it is called: how many arguments it takes, what it is called."""
+"""What can be told of a user's function before it is called: its form, how many arguments it takes, its name."""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kstream.errors import TopologyError
-
-
-def positional_parameters(function: Callable[..., Any]) -> int | None:
-    """How many positional arguments a function requires or may take; None when it cannot be told (C functions)."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(1 for parameter in parameters if parameter.kind in kinds and parameter.default is parameter.empty)
-
-
-def wants_context(function: Callable[..., Any], values: int = 1) -> bool:
-    """Whether the function takes a context after its `values` arguments.
-
-    Raises:
-        TopologyError: it takes neither `values` arguments nor one more.
-    """
-    if not callable(function):
-        raise TopologyError(f"{function!r} is not a function")
-    count = positional_parameters(function)
-    if count is None or count == values or inspect.isclass(function):
-        return False
-    if count == values + 1:
-        return True
-    name = getattr(function, "__qualname__", repr(function))
-    raise TopologyError(
-        f"{name}() takes {count} arguments: it should take {values}, or {values + 1} with the context last"
-    )
+from kstream.topology import AgentKind
 
 
 def name_of(function: Callable[..., Any]) -> str:
     """What messages call it."""
     return getattr(function, "__name__", repr(function))
+
+
+def kind_of(function: Callable[..., Any], *, decorated: bool = False) -> AgentKind:
+    """The form of a function, of a partial or of an object that is called.
+
+    Args:
+        decorated: whether to look through decorators (`functools.wraps`). They may pass on what the function gives, or
+            make something else of it.
+    """
+    for one in _layers(function, decorated):
+        if inspect.isasyncgenfunction(one):
+            return AgentKind.ASYNC_GENERATOR
+        if inspect.iscoroutinefunction(one):
+            return AgentKind.COROUTINE
+        if inspect.isgeneratorfunction(one):
+            return AgentKind.GENERATOR
+    return AgentKind.FUNCTION
+
+
+def _layers(function: Any, decorated: bool) -> Iterator[Any]:
+    """The function, then what is behind it."""
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen and not inspect.isclass(function):
+        seen.add(id(function))
+        yield function
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif decorated and hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif not inspect.isroutine(function):
+            function = vars(type(function)).get("__call__")
+        else:
+            return
+
+
+def called(function: Callable[..., Any], by: str, *, generator: bool = False) -> str:
+    """What messages call this call: "filter(cheap)".
+
+    Args:
+        by: who calls the function, and needs its result at once.
+        generator: whether a generator function will do.
+
+    Raises:
+        TopologyError: its result is not there at once.
+    """
+    kind, call = kind_of(function), f"{by}({name_of(function)})"
+    if kind in (AgentKind.COROUTINE, AgentKind.ASYNC_GENERATOR):
+        raise TopologyError(
+            f"{call} is given an async function, for which nothing would wait: await in an agent "
+            "(async def f(stream): async for value in stream: ...)"
+        )
+    if kind is AgentKind.GENERATOR and not generator:
+        raise TopologyError(
+            f"{call} is given a generator function: return the value, or use flat_map for any number of values"
+        )
+    return call
+
+
+def positional_parameters(function: Callable[..., Any]) -> tuple[int, float] | None:
+    """How many positional arguments a function needs and how many it may take; None when it cannot be told (functions
+    in C).
+
+    Raises:
+        TopologyError: it needs a keyword argument.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    least, most = 0, 0.0
+    for one in parameters:
+        if one.kind is inspect.Parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif one.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            least += one.default is one.empty
+            most += 1
+        elif one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty:
+            raise TopologyError(
+                f"{_qualified(function)}() needs the keyword argument {one.name!r}, which nobody gives it: "
+                "give it a default, or use functools.partial"
+            )
+    return least, most
+
+
+def wants_context(function: Callable[..., Any], values: int = 1) -> bool:
+    """Whether the function takes a context after its `values` arguments: it does when it needs one more.
+
+    Raises:
+        TopologyError: it takes neither `values` arguments nor one more.
+    """
+    return _takes(function, values, values + 1, f"{values}, or {values + 1} with the context last")
+
+
+def check_takes(function: Callable[..., Any], values: int) -> None:
+    """Raises TopologyError when the function cannot be called with so many arguments, which are all that it gets."""
+    _takes(function, values, None, str(values or "none") + ", and is given no context" * bool(values))
+
+
+def _takes(function: Callable[..., Any], values: int, more: int | None, wanted: str) -> bool:
+    """Whether it takes `more` arguments rather than `values`."""
+    if not callable(function):
+        raise TopologyError(f"{function!r} is not a function")
+    if inspect.isclass(function) or (count := positional_parameters(function)) is None:
+        return False
+    least, most = count
+    if least <= values <= most:
+        return False
+    if least == more:
+        return True
+    found = least if least > values else int(most)
+    raise TopologyError(f"{_qualified(function)}() takes {found} arguments: it should take {wanted}")
+
+
+def _qualified(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))

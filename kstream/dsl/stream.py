@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, get_args, overload
 
 from kstream.dsl import folds
-from kstream.dsl.functions import name_of, wants_context
+from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import Graph
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.table import ReadableTable
@@ -54,8 +54,8 @@ class Stream(Hinted, Generic[K, V]):
     def map(self, function: Callable[[V, Context[K]], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
     def map(self, function: Callable[..., R], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes the function's result."""
-        kind = value or returned_by(function)
-        return self._step(Step.MAP, function, value=schema(kind, f"the result of map({name_of(function)})"))
+        call = called(function, "map")
+        return self._step(Step.MAP, function, value=schema(value or returned_by(function), f"the result of {call}"))
 
     @overload
     def filter(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
@@ -63,6 +63,7 @@ class Stream(Hinted, Generic[K, V]):
     def filter(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
     def filter(self, function: Callable[..., Any]) -> Stream[K, V]:
         """Keeps the values for which the function is true."""
+        called(function, "filter")
         return self._step(Step.FILTER, function)
 
     @overload
@@ -73,8 +74,9 @@ class Stream(Hinted, Generic[K, V]):
     ) -> Stream[K, R]: ...
     def flat_map(self, function: Callable[..., Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]:
         """Each value becomes any number of values."""
+        call = called(function, "flat_map", generator=True)
         kind: Any = value or _element(returned_by(function))
-        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of flat_map({name_of(function)})"))
+        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of {call}"))
 
     @overload
     def peek(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
@@ -82,6 +84,7 @@ class Stream(Hinted, Generic[K, V]):
     def peek(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
     def peek(self, function: Callable[..., Any]) -> Stream[K, V]:
         """Calls the function for its effect and passes the value on."""
+        called(function, "peek")
         return self._step(Step.PEEK, function)
 
     @overload
@@ -90,10 +93,7 @@ class Stream(Hinted, Generic[K, V]):
     def rekey(self, function: Callable[[V, Context[K]], G], *, key: type[G] | None = None) -> Stream[G, V]: ...
     def rekey(self, function: Callable[..., G], *, key: type[G] | None = None) -> Stream[G, V]:
         """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
-        kind = key or returned_by(function)
-        return self._step(
-            Step.REKEY, function, key=schema(kind, f"the key of rekey({name_of(function)})"), rekeyed=True
-        )  # fmt: skip
+        return self._rekey(function, key, "rekey")
 
     @overload
     def group_by(
@@ -130,7 +130,7 @@ class Stream(Hinted, Generic[K, V]):
             parallelism: partitions of that topic, hence tasks behind it; default: as many as the input has.
             group: the isolation group of what comes behind it; default: that of what comes before.
         """
-        rekeyed: Stream[G, V] = self.rekey(function, key=key)
+        rekeyed: Stream[G, V] = self._rekey(function, key, "group_by")
         name = name or self._graph.child_name(self.node, "by")
         return Grouped(self._graph, rekeyed.node, name, parallelism, group)
 
@@ -147,6 +147,11 @@ class Stream(Hinted, Generic[K, V]):
     def to(self, topic: Topic[K, V]) -> None:
         """Writes the records to a topic, in the task's transaction, with their keys and timestamps."""
         self._graph.sink(self.node, topic)
+
+    def _rekey(self, function: Callable[..., Any], key: Any, method: str) -> Stream[Any, V]:
+        call = called(function, method)
+        kind = schema(key or returned_by(function), f"the key of {call}")
+        return self._step(Step.REKEY, function, key=kind, rekeyed=True)
 
     def _step(
         self,
@@ -226,6 +231,7 @@ class Grouped(Hinted, Generic[K, V]):
         emit: Emit = "update",
     ) -> AggregateTable[K, N]:
         """The sum of the function over each key's values."""
+        check_takes(function, 1)
         kind = value or returned_by(function)
         return self._aggregate("sum", int, folds.summing(function), kind, name, emit, function)
 
@@ -238,6 +244,7 @@ class Grouped(Hinted, Generic[K, V]):
         emit: Emit = "update",
     ) -> AggregateTable[K, R]:
         """The least result of the function over each key's values."""
+        check_takes(function, 1)
         return self._aggregate(
             "min", folds.nothing, folds.least(function), value or returned_by(function), name, emit, function
         )
@@ -251,6 +258,7 @@ class Grouped(Hinted, Generic[K, V]):
         emit: Emit = "update",
     ) -> AggregateTable[K, R]:
         """The greatest result of the function over each key's values."""
+        check_takes(function, 1)
         return self._aggregate(
             "max", folds.nothing, folds.greatest(function), value or returned_by(function), name, emit, function
         )
@@ -259,7 +267,7 @@ class Grouped(Hinted, Generic[K, V]):
         self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update"
     ) -> AggregateTable[K, V]:
         """Combines each key's values two at a time; the first value is the first result."""
-        wants_context(function, 2)
+        check_takes(function, 2)
         value = self.node().value
         fold = folds.reducing(function, value.codec)
         return self._aggregate("reduce", folds.nothing, fold, value.kind, name, emit, function)
@@ -300,6 +308,7 @@ class Grouped(Hinted, Generic[K, V]):
             fold: takes accumulator and value (and the context, when it has a third parameter) and returns the
                 accumulator, changed or new.
         """
+        check_takes(initial, 0)
         kind = value or returned_by(initial)
         if kind is UNKNOWN:
             kind = returned_by(fold)
@@ -317,6 +326,8 @@ class Grouped(Hinted, Generic[K, V]):
     ) -> AggregateTable[Any, Any]:
         if emit not in ("update", "commit"):
             raise TopologyError(f"emit={emit!r}: it is 'update' (every record) or 'commit' (once per key and commit)")
+        for function in users:
+            called(function, step)
         source = self.node()
         name = name or self._graph.child_name(source, step)
         value = schema(kind, f"the result of {step} {name!r}")

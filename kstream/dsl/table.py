@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
 from kstream.codecs import copier
+from kstream.dsl.functions import called, check_takes
 from kstream.dsl.hints import Hinted
 from kstream.errors import TableError
 from kstream.runtime.task.context import current_store
@@ -121,10 +122,16 @@ class Table(Hinted, ReadableTable[K, V]):
 
 
 def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:
-    """`default=` as a factory: a class or function is called, a value is copied each time."""
+    """`default=` as a factory: a class or function is called, a value is copied each time.
+
+    Raises:
+        TopologyError: the function cannot be called without arguments.
+    """
     if default is None:
         return None
     if callable(default):
+        called(default, f"table {spec.name!r}: default")
+        check_takes(default, 0)
         return default  # type: ignore[no-any-return]
     copy = copier(spec.value.codec)
     return lambda: copy(default)

@@ -6,22 +6,34 @@ A function that takes a context as its second parameter gets the task's, moved t
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from kstream.codecs import Codec
+from kstream.errors import KStreamError
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
 
 
 def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> list[Any]:
-    """The function over the values of a batch, with the context where it is wanted."""
+    """The function over the values of a batch, with the context where it is wanted.
+
+    Raises:
+        KStreamError: it gives coroutines. Async functions are refused when they are declared; a decorator can hide one.
+    """
     if cursor is None:
-        return list(map(function, batch.values))
-    cursor.batch = batch
-    out = []
-    for cursor.index, value in enumerate(batch.values):
-        out.append(function(value, cursor))
-    cursor.batch = None
+        out = list(map(function, batch.values))
+    else:
+        cursor.batch = batch
+        out = []
+        for cursor.index, value in enumerate(batch.values):
+            out.append(function(value, cursor))
+        cursor.batch = None
+    if out and out[0].__class__ is CoroutineType:
+        for one in out:
+            one.close()  # or Python warns that nobody awaited it
+        name = getattr(function, "__qualname__", repr(function))
+        raise KStreamError(f"{name}() gives a coroutine, for which nothing waits: await in an agent")
     return out
 
 
