@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import AsyncIterator, Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +18,13 @@ app = kstream.App("uses")
 one: Table[str, int] = app.table("one", key=str, value=int)
 two: Table[str, int] = app.table("two", key=str, value=int)
 three: Table[str, int] = app.table("three", key=str, value=int)
+
+tables = ModuleType(f"{__name__.partition('.')[0]}.tables")
+vars(tables)["four"] = app.table("four", key=str, value=int)
+vars(tables)["five"] = app.table("five", key=str, value=int)
+exec("def read_five():\n    return five['a']", vars(tables))
+shop = ModuleType(__name__.partition(".")[0])
+vars(shop)["tables"] = tables
 
 
 def names(*functions: Callable[..., Any]) -> list[str]:
@@ -68,6 +76,60 @@ async def with_async(stream: Any) -> AsyncIterator[int]:
         yield two[key]
 
 
+class Holder:
+    """Has attributes and methods that are called as tables are."""
+
+    one = two = 0
+
+    def three(self) -> int:
+        return self.one
+
+
+def with_attributes_only(n: int) -> int:
+    holder = Holder()
+    holder.one += n
+    del holder.two
+    return holder.three()
+
+
+def with_attribute_of_nested(n: int) -> int:
+    return sum(holder.one for holder in [Holder()])
+
+
+def with_keyword_only_called_so(n: int) -> dict[str, int]:
+    return dict(one=n, two=n)
+
+
+def with_local(n: int) -> int:
+    one = {"a": n}
+    return one["a"]
+
+
+def with_import_called_so(n: int) -> Any:
+    import json as two
+
+    return two.dumps(n)
+
+
+def with_module(n: int) -> int:
+    return tables.four["a"] + one["a"]
+
+
+def with_package(n: int) -> int:
+    return shop.tables.four["a"]
+
+
+def with_function_of_module(n: int) -> int:
+    return tables.read_five()
+
+
+def with_class_body(n: int) -> int:
+    class Inner:
+        held = one
+
+    return Inner.held["a"]
+
+
 def unused(n: int) -> str:
     return json.dumps(n)
 
@@ -86,6 +148,15 @@ def unused(n: int) -> str:
         (with_keyword_default, ["two"]),
         (with_async, ["one", "two"]),
         (unused, []),
+        (with_attributes_only, []),
+        (with_attribute_of_nested, []),
+        (with_keyword_only_called_so, []),
+        (with_local, []),
+        (with_import_called_so, []),
+        (with_module, ["four", "one"]),
+        (with_package, ["four"]),
+        (with_function_of_module, ["five"]),
+        (with_class_body, ["one"]),
         (len, []),
         (int, []),
         (functools.partial(with_global), ["one"]),
@@ -176,3 +247,21 @@ def test_every_step_of_a_stream_looks_for_them() -> None:
         stream = declare(own.stream(source))
         node = stream.node
         assert "t" in [store.name for store in node.stores]
+
+
+def test_a_table_whose_name_is_a_field_does_not_join_two_parts() -> None:
+    """Sub-topologies that share a table are one; a field that is called like a table shares nothing."""
+    own = kstream.App("fields")
+    total = own.table("total", key=str, value=int, default=0)
+    variables: dict[str, Any] = {"total": total}
+    exec(
+        "def fold(acc, value):\n    acc.total += value\n    return acc\n"
+        "def book(value, ctx):\n    total[ctx.key] += value\n",
+        variables,
+    )
+    first, second = (own.topic(name, key=str, value=int) for name in ("first", "second"))
+    own.stream(first, group="cpu").group_by_key().aggregate(dict, variables["fold"], name="folded")
+    own.agent(second, group="io")(variables["book"])
+    assert {part.name: [store.name for store in part.stores] for part in own.topology().parts} == {
+        "first@cpu": ["folded"], "second@io": ["total"],
+    }  # fmt: skip
