@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.codecs import Codec
-from kstream.dsl.agent import Agent, declare
+from kstream.dsl.agent import Agent, check_source, declare
 from kstream.dsl.functions import called
 from kstream.dsl.graph import Graph
+from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
@@ -176,6 +177,7 @@ class App:
             tables: tables that the function uses and that cannot be seen in its code.
             group: the isolation group in which it runs (see `stream`).
         """
+        check_source(source)
 
         def decorate(function: F) -> Agent[F]:
             return declare(self._graph, source, function, to, name, tables, group)
@@ -184,9 +186,14 @@ class App:
 
     def lifespan(self, function: L) -> L:
         """Decorates an async generator that prepares what a worker needs (clients, models) before its `yield`, puts
-        it on `worker.state`, and releases it after. Runs once per worker."""
+        it on `worker.state`, and releases it after. Runs once per worker.
+
+        Raises:
+            TopologyError: the app has one already, or it is something else.
+        """
         if self.lifespan_function is not None:
             raise TopologyError(f"app {self.name!r} has two lifespans: make them one function")
+        check_lifespan(function, self.name)
         self.lifespan_function = function
         return function
 

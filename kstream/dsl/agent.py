@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from types import NoneType, UnionType
+from typing import Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
 
-from kstream.dsl.functions import wants_context
+from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
 from kstream.dsl.graph import Graph
-from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
+from kstream.operators.agent import AgentStream
 from kstream.specs.record import Record
-from kstream.specs.schema import UNKNOWN, returned_by, schema
+from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
 from kstream.specs.topic import Topic
 from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
 
@@ -50,9 +51,11 @@ def declare(
     Raises:
         TopologyError: the function's form, or what it puts out, does not fit.
     """
+    agent_name = name or name_of(function)
+    if not callable(function):
+        raise TopologyError(f"agent {agent_name!r}: {function!r} is not a function")
+    kind = _kind(function, agent_name, to)
     parent = _node(graph, source, group)
-    agent_name = name or str(getattr(function, "__name__", "agent"))
-    kind = _kind(function)
     context = wants_context(function)
     used = {table.name: table for table in (*tables_used(function), *tables)}
     out = schema(UNKNOWN, agent_name)
@@ -74,28 +77,70 @@ def declare(
     return Agent(function, node)
 
 
-def _node(graph: Graph, source: Any, group: str | None) -> Node:
+def check_source(source: Any) -> None:
+    """Raises TopologyError when no agent can read this."""
+    if isinstance(source, (Topic, Stream, Grouped)):
+        return
+    if inspect.isroutine(source):  # @app.agent over a function
+        name = name_of(source)
+        raise TopologyError(f"@app.agent needs what {name!r} reads: write @app.agent(topic)")
+    hint = ": stream() gives its changes" if isinstance(source, AggregateTable) else ""
+    raise TopologyError(f"an agent reads a topic, a stream or a group, not {source!r}{hint}")
+
+
+def _node(graph: Graph, source: Topic[Any, Any] | Stream[Any, Any] | Grouped[Any, Any], group: str | None) -> Node:
     """What the agent reads: in its isolation group, where the stream begins with this."""
     if isinstance(source, Topic):
         return graph.source(source, group)
     if isinstance(source, Grouped):
         return (source if group is None else source.isolated(group)).node()
-    if isinstance(source, Stream):
-        node = source.node
-        if group is not None and isinstance(node, SourceNode) and node.group == DEFAULT_GROUP:
-            return graph.source(node.topic, group)
-        return node
-    raise TopologyError(f"an agent reads a topic, a stream or a group, not {source!r}")
+    node = source.node
+    if group is not None and isinstance(node, SourceNode) and node.group == DEFAULT_GROUP:
+        return graph.source(node.topic, group)
+    return node
 
 
-def _kind(function: Callable[..., Any]) -> AgentKind:
-    if inspect.isasyncgenfunction(function):
-        return AgentKind.ASYNC_GENERATOR
-    if inspect.iscoroutinefunction(function):
-        return AgentKind.COROUTINE
-    if inspect.isgeneratorfunction(function):
-        return AgentKind.GENERATOR
-    return AgentKind.FUNCTION
+def _kind(function: Callable[..., Any], name: str, to: Topic[Any, Any] | None) -> AgentKind:
+    """The agent's form. Async functions take the stream, others a value.
+
+    Raises:
+        TopologyError: one that takes the other.
+    """
+    kind = kind_of(function, decorated=True)
+    takes = first_annotation(function)
+    write = f"write async def {name_of(function)}(stream): async for value in stream: ..."
+    if kind in (AgentKind.FUNCTION, AgentKind.GENERATOR):
+        if get_origin(takes) is AgentStream or takes is AgentStream:
+            raise TopologyError(f"agent {name!r} takes the stream, so it is async: {write}")
+        return kind
+    if not _may_be_stream(takes):
+        if kind_of(function) is AgentKind.FUNCTION:  # a decorator makes a plain function of it
+            return AgentKind.FUNCTION
+        why = f"takes {type_name(takes)}"
+    elif kind is AgentKind.ASYNC_GENERATOR:
+        return kind
+    elif (result := returned_by(function)) not in (UNKNOWN, Any, None, NoneType, NoReturn, Never):
+        why = f"returns {type_name(result)}"
+    elif to is not None:
+        why = f"yields nothing, though it has to={to.name!r}"
+    else:
+        return kind
+    raise TopologyError(
+        f"agent {name!r} is an async function of one value: it {why}, where an async agent takes the stream and "
+        f"yields its results: {write}"
+    )
+
+
+def _may_be_stream(kind: Any) -> bool:
+    """Whether a parameter annotated with this may be given the stream."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return any(
+        member in (UNKNOWN, Any, object)
+        or (get_origin(member) or member) in (AgentStream, AsyncIterable, AsyncIterator, AsyncGenerator)
+        or isinstance(member, TypeVar)
+        or getattr(member, "_is_protocol", False)
+        for member in members
+    )
 
 
 def _check_output(function: Callable[..., Any], kind: AgentKind, parent: Node, to: Topic[Any, Any], name: str) -> None:
@@ -123,6 +168,6 @@ def _check_output(function: Callable[..., Any], kind: AgentKind, parent: Node, t
                 continue
             if not want.accepts(schema(have, f"agent {name!r}")):
                 raise TopologyError(
-                    f"agent {name!r} puts out {side}s of type {getattr(have, '__name__', have)}, but topic "
+                    f"agent {name!r} puts out {side}s of type {type_name(have)}, but topic "
                     f"{to.name!r} is declared {side}={want}"
                 )

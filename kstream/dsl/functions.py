@@ -6,9 +6,10 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_type_hints
 
 from kstream.errors import TopologyError
+from kstream.specs.schema import UNKNOWN
 from kstream.topology import AgentKind
 
 
@@ -48,6 +49,16 @@ def _layers(function: Any, decorated: bool) -> Iterator[Any]:
             function = vars(type(function)).get("__call__")
         else:
             return
+
+
+def first_annotation(function: Callable[..., Any]) -> Any:
+    """What the first parameter is annotated with; UNKNOWN where it is not, or the annotation cannot be resolved."""
+    try:
+        *_, innermost = _layers(function, True)
+        first = next(iter(inspect.signature(function).parameters.values()))
+        return get_type_hints(innermost).get(first.name, UNKNOWN)
+    except Exception:  # names that exist only under TYPE_CHECKING, functions in C: as good as no annotation
+        return UNKNOWN
 
 
 def called(function: Callable[..., Any], by: str, *, generator: bool = False) -> str:

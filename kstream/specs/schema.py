@@ -39,7 +39,12 @@ class Schema:
         )
 
     def __str__(self) -> str:
-        return getattr(self.kind, "__name__", None) or str(self.kind)
+        return type_name(self.kind)
+
+
+def type_name(kind: Any) -> str:
+    """What messages call a type."""
+    return getattr(kind, "__name__", None) or str(kind)
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
