@@ -41,10 +41,9 @@ def settings(port: int, controller_port: int, log_dir: Path, extra: Mapping[str,
         "group.consumer.min.session.timeout.ms": "1000",
         "group.consumer.min.heartbeat.interval.ms": "100",
         "group.consumer.heartbeat.interval.ms": "500",
-        # a broker that was killed is let back in soon (9 s by default); transactions that timed out are ended soon
+        # a broker that was killed is let back in soon (9 s by default)
         "broker.heartbeat.interval.ms": "500",
         "broker.session.timeout.ms": "3000",
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
         # 128 MB of heap by default; this holds 600,000 keys a pass
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         **extra,

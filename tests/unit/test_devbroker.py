@@ -271,6 +271,13 @@ def test_settings_can_be_added_and_replaced() -> None:
     assert server.properties({"a": "b\\c"}) == "a=b\\\\c\n"
 
 
+def test_transactions_are_looked_for_once_the_brokers_former_session_is_over() -> None:
+    """tests/faults/test_open_transactions.py shows what becomes of them otherwise."""
+    values = server.settings(9092, 9093, Path("/data"), {})
+    interval = int(values.get("transaction.abort.timed.out.transaction.cleanup.interval.ms", 10_000))  # Kafka's default
+    assert int(values["broker.session.timeout.ms"]) < interval
+
+
 # ---- the metadata probe
 
 
