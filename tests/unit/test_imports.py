@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
 import pytest
 
 START_UP = 0.120
+"""Seconds of processor time that `import kstream` may take where the reference work takes REFERENCE."""
+REFERENCE = 0.055
 NOT_IN_WORKERS = {
     "pydantic", "pydantic_core", "pydantic_settings", "typer", "rich", "starlette", "uvicorn",
     "prometheus_client", "psutil", "kafka",
@@ -20,15 +23,34 @@ def run(code: str) -> str:
     return done.stdout
 
 
+REFERENCE_WORK = """
+for i in range(300):
+    lines = [f"    def m{j}(self, a: int = {j}) -> int:\\n        return a + {i}\\n" for j in range(10)]
+    exec(f"class C{i}:\\n" + "".join(lines))
+"""
+
+
+def processor_time(code: str) -> float:
+    return float(run(f"import time; before = time.process_time()\n{code}\nprint(time.process_time() - before)"))
+
+
 def test_import_kstream_takes_no_longer_than_it_may() -> None:
-    """Processor time, best of several: what else runs on the machine does not count."""
-    code = "import time; before = time.process_time(); import kstream; print(time.process_time() - before)"
-    best = 1.0
+    """Processor time, best of several: what else runs on the machine does not count.
+
+    The limit holds on a machine that does the reference work, classes made from text, in REFERENCE seconds. On a slower
+    one both are slower, so the limit grows with the time of the reference, measured here in turn with the imports; on a
+    faster one it stays.
+    """
+    best, reference = math.inf, math.inf
+    for _ in range(5):
+        reference = min(reference, processor_time(REFERENCE_WORK))
     for _ in range(12):
-        best = min(best, float(run(code)))
-        if best <= START_UP:
+        best = min(best, processor_time("import kstream"))
+        reference = min(reference, processor_time(REFERENCE_WORK))
+        limit = START_UP * max(1.0, reference / REFERENCE)
+        if best <= limit:
             return
-    pytest.fail(f"import kstream takes {best * 1000:.0f} ms, it may take {START_UP * 1000:.0f}")
+    pytest.fail(f"import kstream takes {best * 1000:.0f} ms, on this machine it may take {limit * 1000:.0f}")
 
 
 def test_declaring_an_app_loads_neither_clients_nor_an_event_loop() -> None:
