@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from kstream.config.units import show_size
 from kstream.errors import StateError, StateTooLarge
 from kstream.state.backend import Changes, Mark
 
@@ -19,11 +20,15 @@ class MemoryLimit:
         self.used = 0
 
     def add(self, size: int) -> None:
-        """Raises StateTooLarge past the limit."""
+        """Counts what a backend took, or gave back where `size` is negative.
+
+        Raises:
+            StateTooLarge: it took more than there was. It is counted all the same, until it is given back.
+        """
         self.used += size
-        if self.used > self.limit:
+        if size > 0 and self.used > self.limit:
             raise StateTooLarge(
-                f"the memory backend holds more than memory_backend_limit ({self.limit >> 20} MiB): raise it, run more "
+                f"the memory backend holds more than memory_backend_limit ({show_size(self.limit)}): raise it, run more "
                 "workers, or set backend=rocksdb"
             )
 
@@ -50,7 +55,12 @@ class MemoryBackend:
         return iter(sorted(self._store(store).items()))
 
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
-        """Applies changes and marks of all stores; nothing when a store is unknown or an iterable raises."""
+        """Applies changes and marks of all stores; nothing when a store is unknown or an iterable raises.
+
+        Raises:
+            StateTooLarge: all backends of the worker hold more than they may. The changes were applied, for they are
+                committed: only a worker with a higher limit can go on.
+        """
         listed = [(self._store(store), list(entries)) for store, entries in changes.items()]
         for store in marks:
             self._store(store)
