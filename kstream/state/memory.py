@@ -28,8 +28,8 @@ class MemoryLimit:
         self.used += size
         if size > 0 and self.used > self.limit:
             raise StateTooLarge(
-                f"the memory backend holds more than memory_backend_limit ({show_size(self.limit)}): raise it, run more "
-                "workers, or set backend=rocksdb"
+                f"the memory backend holds more than memory_backend_limit ({show_size(self.limit)}): "
+                "raise it, run more workers, or set backend=rocksdb"
             )
 
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -76,13 +77,27 @@ class Housekeeping:
             self._admin.delete_records(before).add_done_callback(_log_failure)
 
     def _clean_up(self, open_tasks: Collection[str]) -> None:
-        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all."""
-        for directory in self._directory.glob("*/*"):
+        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all. Each worker has a
+        directory of its own, so what others use is never looked at."""
+        delay = self._settings.state_cleanup_delay
+        for directory in self._directory.glob("*/*/"):
             name = f"{unquote(directory.parent.name)}/{directory.name}"
-            touched = max((file.stat().st_mtime for file in directory.iterdir()), default=0.0)
-            if name not in open_tasks and self._clock.time() - touched >= self._settings.state_cleanup_delay:
-                log.info("deleting the local state of %s, which has been elsewhere", name)
-                shutil.rmtree(directory, ignore_errors=True)
+            try:
+                if name not in open_tasks and self._clock.time() - _last_change(directory) >= delay:
+                    log.info("deleting the local state of task %s, which has been elsewhere for long", name)
+                    shutil.rmtree(directory)
+            except OSError as error:
+                log.warning("the local state of task %s cannot be deleted: %s; trying again later", name, error)
+
+
+def _last_change(directory: Path) -> float:
+    """When a file in this directory was last written to, in seconds since the epoch; 0 where there is none. RocksDB
+    writes to its log when it is closed."""
+    times = [0.0]
+    for file in directory.iterdir():
+        with suppress(FileNotFoundError):  # deleted since it was listed
+            times.append(file.stat().st_mtime)
+    return max(times)
 
 
 def flush_all(tasks: Sequence[Task]) -> None:
