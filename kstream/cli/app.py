@@ -30,6 +30,7 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, or kafka.<key>=VALUE. May be repeated."),
 ]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of the app's, internal ones included.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
@@ -145,6 +146,86 @@ def topics(
     from kstream.cli.operate import subject
 
     return command.run(subject(target, bootstrap_servers, set_ or [], config), create=create, as_json=as_json)
+
+
+@commands.command()
+def send(
+    target: Target,
+    topic: Topic,
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="[VALUE]...", help="JSON; of a topic of text or bytes, just that.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="JSON lines, a value each (-: standard input, the default)."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON lines, each with key, value, timestamp, headers (-: standard input)."),
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Key of all of them.")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="May be repeated.")] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(metavar="TIME", help="ISO 8601, or ms since the epoch (default: now).")
+    ] = None,
+    partition: Annotated[int | None, typer.Option(min=0, metavar="N", help="(default: that of the key).")] = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Send records to a topic, in the types that the app declares for it."""
+    from kstream.cli import send as command
+    from kstream.cli.operate import subject
+
+    return command.run(
+        subject(target, bootstrap_servers, set_ or [], config), target, topic, values or [],
+        file=file, records=records, key=key, headers=header or [], timestamp=timestamp, partition=partition,
+    )  # fmt: skip
+
+
+@commands.command()
+def tail(
+    target: Target,
+    topic: Topic,
+    start: Annotated[
+        str, typer.Option("--from", metavar="PLACE", help="beginning, end, an offset or a time (ISO 8601).")
+    ] = "end",
+    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N records.")] = None,
+    grep: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Only those with this in key, value or headers.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop at the end, as it is now.")] = False,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show the committed records of a topic as they come, in the types that the app declares for it."""
+    from kstream.cli import tail as command
+    from kstream.cli.operate import subject
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.run(on, target, topic, start=start, count=count, grep=grep, once=once, as_json=as_json)
+
+
+@commands.command()
+def table(
+    target: Target,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A table, or the name= of an aggregation.")],
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="Only its value; status 1 if there is none.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show what a table of an app holds, whether it runs or not."""
+    from kstream.cli import table as command
+    from kstream.cli.operate import subject
+
+    return command.run(subject(target, bootstrap_servers, set_ or [], config), target, name, key, as_json=as_json)
 
 
 @commands.command()

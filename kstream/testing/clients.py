@@ -49,6 +49,15 @@ class MemoryAdmin:
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         return self._answer("start_offsets", lambda: {at: self._cluster.log(at).start for at in partitions})
 
+    def offsets_at(
+        self, partitions: Sequence[TopicPartition], milliseconds: int
+    ) -> Future[dict[TopicPartition, int | None]]:
+        def first(at: TopicPartition) -> int | None:
+            log = self._cluster.log(at)
+            return next((one.offset for one in log if one.offset >= log.start and one.timestamp >= milliseconds), None)
+
+        return self._answer("offsets_at", lambda: {at: first(at) for at in partitions})
+
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """`before` END means all."""
 

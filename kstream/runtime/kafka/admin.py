@@ -250,6 +250,16 @@ class KafkaAdmin:
         """The first offset that has not been deleted."""
         return _on_a_thread(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
 
+    def offsets_at(
+        self, partitions: Sequence[TopicPartition], milliseconds: int
+    ) -> Future[dict[TopicPartition, int | None]]:
+        """The first offset whose time stamp (ms since the epoch) is this or later; None where there is none."""
+        return _on_a_thread(self._offsets_at, partitions, milliseconds) if partitions else _done({})
+
+    def _offsets_at(self, partitions: Sequence[TopicPartition], milliseconds: int) -> dict[TopicPartition, int | None]:
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(milliseconds), "offsets of a time")
+        return {at: offset if offset >= 0 else None for at, offset in found.items()}
+
     def _offsets(self, partitions: Sequence[TopicPartition], which: Any, doing: str) -> dict[TopicPartition, int]:
         client, asked = self._ask_leaders(
             partitions,

@@ -1,0 +1,140 @@
+"""From what a user writes to bytes of a key or value, and from bytes to what a user can read, by an app's codecs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from kstream.codecs import decode_value, encode_value
+from kstream.codecs.base import BuiltIn, is_nullable
+from kstream.errors import UsageError
+from kstream.specs.schema import UNKNOWN, Schema
+
+_UNTYPED: Final = (UNKNOWN, None, Any, object, dict, list)
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def from_json(schema: Schema, data: bytes | msgspec.Raw, what: str) -> bytes | None:
+    """JSON, as the declared type has it, to bytes. `what` names it in messages.
+
+    A codec of the user's is given what the JSON says in plain Python objects. `null` is no value where the type admits
+    that, and no key.
+
+    Raises:
+        UsageError: it is no JSON, or not of the declared type.
+    """
+    try:
+        plain = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{what} is no JSON: {error}") from error
+    if plain is None and is_nullable(schema.codec):
+        return None
+    try:
+        if not isinstance(schema.codec, BuiltIn) or schema.kind in _UNTYPED:
+            value = plain
+        elif schema.codec.encode is bytes.__bytes__:
+            value = plain.encode()
+        else:
+            value = msgspec.json.decode(data, type=schema.kind)
+        return encode_value(schema.codec, value)
+    except Exception as error:  # whatever the codec says
+        raise UsageError(f"{what} is not {schema}: {_line(error)}") from error
+
+
+def from_text(schema: Schema, text: str, what: str) -> bytes | None:
+    """A word of the command line to bytes: text and bytes as they stand, everything else as JSON, in which the quotes
+    around text (UUIDs, times, names of enums) may be left out.
+
+    Raises:
+        UsageError: as `from_json`.
+    """
+    if schema.codec.encode in (str.encode, bytes.__bytes__):
+        return text.encode()
+    try:
+        return from_json(schema, text.encode(), what)
+    except UsageError:
+        if schema.kind in _UNTYPED or text[:1] in ("{", "[", '"'):
+            raise
+        try:
+            return from_json(schema, json.dumps(text).encode(), what)
+        except UsageError:
+            pass
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A key or value that can be shown.
+
+    Attributes:
+        plain: as JSON has it; bytes as text, what is not UTF-8 in them escaped.
+        text: in one line, without control characters.
+        error: why it could not be decoded; `plain` and `text` then show its bytes.
+    """
+
+    plain: Any
+    text: str
+    error: str | None = None
+
+
+def decoded(schema: Schema, data: bytes | None, *, key: bool = False) -> Decoded:
+    """Bytes as the app would read them. Never raises: what cannot be decoded says why."""
+    if data is None and (key or is_nullable(schema.codec)):
+        return Decoded(None, "-" if key else "null")
+    try:
+        value = decode_value(schema.codec, data)
+        if isinstance(value, bytes | str):
+            plain: Any = value if isinstance(value, str) else _readable(value)
+            return Decoded(plain, escaped(plain))
+        encoded = msgspec.json.encode(value, enc_hook=repr)
+        return Decoded(msgspec.json.decode(encoded), escaped(encoded.decode()))
+    except Exception as error:  # whatever the codec says, or a value that JSON cannot show
+        raw = None if data is None else _readable(data)
+        return Decoded(raw, "null" if raw is None else escaped(raw), escaped(_line(error)))
+
+
+def escaped(text: str) -> str:
+    """Without control characters: what is in a record must not move a terminal's cursor or forge a line."""
+    return _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def _readable(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# ---- times
+
+
+def milliseconds(text: str, what: str) -> int:
+    """A number of ms since the epoch, or a date or time as ISO 8601 has it (without a zone it is UTC).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{what} {text}: not a time; write 2026-01-31T12:00:00Z, or milliseconds since the epoch"
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def moment(at: int) -> str:
+    """A record's time stamp (ms) for people and for `--from`; "-" where it has none, or one that is no date."""
+    try:
+        return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{at} ms"

@@ -1,0 +1,123 @@
+"""`kstream table`: what a table holds, from its changelog; the app need not run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from kstream.cli import human
+from kstream.cli.data.coding import Decoded, decoded, from_text
+from kstream.cli.data.reading import Reading, bounds, clients_of, find, partitions_of, stores_of, to_end
+from kstream.cli.operate import Subject
+from kstream.specs.store import StoreSpec
+from kstream.types import AdminClient, Clients, TopicPartition
+
+
+class Entry(msgspec.Struct, omit_defaults=True):
+    """An entry as --json writes it. `undecodable` is as in `kstream tail`."""
+
+    key: object
+    value: object
+    undecodable: dict[str, str] = {}
+
+
+Entries = dict[tuple[int, bytes], bytes]
+"""By partition and key: a table with scope="partition" may have a key several times."""
+
+
+def run(on: Subject, target: str, name: str, key: str | None, *, as_json: bool) -> int:
+    """The command. Returns 1 when there is no such key, else 0.
+
+    Raises:
+        UsageError: there is no such table. KafkaUnavailable: no answer in time.
+    """
+    assert on.app is not None
+    topology = on.app.topology()
+    store: StoreSpec = find("table", name, stores_of(topology), on.app.name)
+    only = None if key is None else from_text(store.key, key, "the key")
+    clients = clients_of(on)
+    with closing(clients.admin()) as admin:
+        changelog = topology.changelog(store)
+        count = partitions_of(admin, changelog, on.servers, target)
+        with progress(f"reading {changelog}") as on_progress:
+            entries = read(clients, admin, changelog, count, only, on_progress)
+    if key is not None and not entries:
+        print(f"kstream: table {name} has no key {key}", file=sys.stderr)
+        return 1
+    show(store, entries, alone=key is not None, as_json=as_json)
+    return 0
+
+
+def read(
+    clients: Clients,
+    admin: AdminClient,
+    changelog: str,
+    partitions: int,
+    only: bytes | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Entries:
+    """The latest committed value of each key, or of one, as the changelog has it now."""
+    entries: Entries = {}
+    starts, ends = bounds(admin, [TopicPartition(changelog, number) for number in range(partitions)])
+    with closing(Reading(clients, admin, starts, ends)) as reading:
+        for row in to_end(reading, on_progress):
+            if row.key is None or (only is not None and row.key != only):
+                continue
+            if row.value is None:
+                entries.pop((row.at.partition, row.key), None)
+            else:
+                entries[row.at.partition, row.key] = row.value
+    return entries
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+# ---- how it looks
+
+
+def show(store: StoreSpec, entries: Entries, *, alone: bool, as_json: bool) -> None:
+    rows = [
+        (decoded(store.key, key), decoded(store.value, value), partition)
+        for (partition, key), value in sorted(entries.items(), key=lambda one: one[0][::-1])
+    ]
+    if as_json:
+        for key, value, _ in rows:
+            entry = Entry(key.plain, value.plain, errors(key, value))
+            sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+        return
+    out = human.console()
+    if alone:
+        for _, value, _ in rows:
+            out.print(_text(value), soft_wrap=True)
+        return
+    table = human.table("KEY", "VALUE", ">PARTITION")
+    for key, value, partition in rows:
+        table.add_row(_text(key), _text(value), str(partition))
+    out.print(table)
+    out.print(Text(human.plural(len(rows), "key"), style="bold"))
+
+
+def errors(key: Decoded, value: Decoded) -> dict[str, str]:
+    sides = {"key": key, "value": value}
+    return {name: side.error for name, side in sides.items() if side.error is not None}
+
+
+def _text(of: Decoded) -> Text:
+    text = Text(of.text)
+    if of.error is not None:
+        text.append(f"  cannot be decoded: {of.error}", style="red")
+    return text
