@@ -10,6 +10,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import kstream.cli
 from kstream.config import Settings, about
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -50,7 +51,14 @@ Values whose keys look like secrets are never shown.
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.
 - `max_poll_interval` is at least `session_timeout`, `restart_max` at least `restart_initial`.
 - The fractions of `memory` are 1 together at most.
+
+## A sample kstream.toml
+
+`kstream init` puts this file into a new project:
+
 """
+
+SAMPLE = Path(kstream.cli.__file__).parent / "template" / "kstream.toml"
 
 
 def render() -> str:
@@ -62,7 +70,7 @@ def render() -> str:
         default = one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc]
         accepted = _kind(hints[one.name], setting.unit)
         rows.append(f"| `{one.name}` | {_default(default, setting.unit)} | {accepted} | {setting.doc} |")
-    return HEAD + "\n".join(rows) + "\n" + TAIL
+    return HEAD + "\n".join(rows) + "\n" + TAIL + f"```toml\n{SAMPLE.read_text()}```\n"
 
 
 def _default(value: Any, unit: str) -> str:

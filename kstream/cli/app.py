@@ -149,6 +149,46 @@ def topics(
 
 
 @commands.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of project and app: small letters, digits, '-', '_'.")],
+    directory: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where to make it (default: a directory of its name).")
+    ] = None,
+) -> int:
+    """Make a service project: app, test, settings, README."""
+    from kstream.cli import init as command
+
+    return command.run(name, directory)
+
+
+@commands.command()
+def dev(
+    target: Target,
+    workers: Annotated[str, typer.Option(metavar="N|MIN..MAX", help="Worker processes; 0: in one process.")] = "1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the development broker.")] = 9092,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where its data lie (default: in the user's data directory).")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier broker left there.")] = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> int:
+    """Run an app on a development broker, and anew whenever a file of the project changes, until Ctrl-C."""
+    from kstream.cli import dev as command
+    from kstream.cli.operate import subject
+
+    arguments = ["--workers", workers]
+    for option, value in (("--config", config), ("--log-level", log_level)):
+        arguments += [] if value is None else [option, str(value)]
+    for assignment in set_ or []:
+        arguments += ["--set", assignment]
+    on = subject(None, bootstrap_servers, set_ or [], config)
+    return command.run(on, target, arguments, port=port, data_dir=data_dir, fresh=fresh)
+
+
+@commands.command()
 def send(
     target: Target,
     topic: Topic,
