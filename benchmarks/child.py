@@ -19,7 +19,7 @@ from benchmarks.stages import Stages
 from kstream.runtime.process import child
 from kstream.runtime.process.reporting import Reporter
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 
 WATCH = "KSTREAM_BENCH_WATCH"
 SAMPLE_SECONDS = 0.25

@@ -36,7 +36,7 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.kafka.consumer import KafkaConsumer
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.worker.assembly import WorkerParts
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.types import TopicPartition
 

@@ -22,7 +22,7 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.assembly import WorkerParts
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic
 from kstream.state.backend import Backend

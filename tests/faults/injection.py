@@ -90,7 +90,8 @@ def install() -> None:
         return
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
     from kstream.runtime.worker import housekeeping
-    from kstream.runtime.worker import worker as worker_module
+    from kstream.runtime.worker.loop import StreamWorker
+    from kstream.runtime.worker.rebalance import Rebalance
     from kstream.runtime.worker.restore import Restorer
 
     _control_flushes(housekeeping, Path(directory))
@@ -101,13 +102,13 @@ def install() -> None:
     from kstream.runtime.worker.transaction import Transaction
 
     _fault = _Fault(order, Path(directory))
-    _remember_worker(worker_module.StreamWorker, Transaction)
+    _remember_worker(StreamWorker, Transaction)
     for step in STEPS:
         _wrap(checkpoint, step, step)
     for step, method in RESTORE.items():
         _wrap(Restorer, method, step)
     for step in REBALANCE:
-        _wrap(worker_module.StreamWorker, step, step)
+        _wrap(Rebalance, step, step)
 
 
 def _wrap(owner: Any, name: str, step: str) -> None:

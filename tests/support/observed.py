@@ -389,7 +389,7 @@ class FakeObserved:
             text = "task flights/0 stopped at flights[0] offset 48211: ValueError: invalid literal for int()"
             errors += [
                 ErrorStatus(
-                    math.floor(now / 8) * 8 - 8 * n, text, "0", "flights/0", "kstream.runtime.worker.worker", TRACE
+                    math.floor(now / 8) * 8 - 8 * n, text, "0", "flights/0", "kstream.runtime.worker.loop", TRACE
                 )
                 for n in range(4)
             ]

@@ -30,11 +30,16 @@ MAIN_PATH = [
     "kstream/topology.py",
     "kstream/plan.py",
     "kstream/runtime/instance/supervisor.py",
-    "kstream/runtime/worker/worker.py",
+    "kstream/runtime/worker/loop.py",
+    "kstream/runtime/worker/assembly.py",
     "kstream/runtime/task/task.py",
     "kstream/operators/",
     "kstream/state/",
+    "kstream/runtime/worker/transaction.py",
+    "kstream/runtime/worker/committer.py",
     "kstream/runtime/worker/checkpoint.py",
+    "kstream/runtime/task/failures.py",
+    "kstream/runtime/worker/recovery.py",
 ]
 
 # blocks that begin with `# name.py` are whole files; the others of a page are one program

@@ -27,7 +27,7 @@ from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.making import fenced, make_worker
 from kstream.runtime.process.report import Command, Handover, decode_handover
 from kstream.runtime.process.reporting import Commands, Reporter
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)
 

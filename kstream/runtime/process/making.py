@@ -13,7 +13,7 @@ from kstream.observe import traces
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.worker.assembly import WorkerParts
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory

@@ -21,7 +21,7 @@ from kstream.runtime.process.report import Command, Report, decode_command, enco
 from kstream.runtime.task.measures import PartMeasures, StoreMeasures, TaskTimes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
     tasks = [_status_of(worker, task) for task in worker.tasks.values()]
     tasks += [
         TaskStatus(name, worker.worker.name, "waiting", why=f"its inputs {', '.join(missing)} are elsewhere")
-        for name, missing in worker.waiting.items()
+        for name, missing in worker.registry.elsewhere.items()
     ]
     measures, restorer = worker.measures, worker.restorer
     checkpoints = list(measures.last_checkpoints)
@@ -175,7 +175,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         restored=restorer.restored_records,
         restored_bytes=restorer.restored_bytes,
         restore_seconds_left=restorer.seconds_left(),
-        partitions=worker.owned,
+        partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
         paused=worker.paused,
         elapsed=worker.elapsed,
@@ -253,7 +253,7 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield Series("uncommitted_records", (), worker.uncommitted)
     yield Series("rebalances_total", (), measures.rebalances)
     yield measures.rebalance.series("rebalance_duration_seconds")
-    yield Series("assigned_partitions", (), worker.owned)
+    yield Series("assigned_partitions", (), len(worker.registry.owned))
     for (phase, name), count in measures.errors.items():
         yield Series("errors_total", (phase, name), count)
     yield Series("restore_remaining_records", (), restorer.remaining())

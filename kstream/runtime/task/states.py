@@ -37,22 +37,6 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
 }
 
 
-class TransactionState(Enum):
-    """IDLE -> OPEN -> IDLE by commit or abort; any -> LOST when the producer is of no more use; LOST -> IDLE by a
-    new producer."""
-
-    LOST = "lost"
-    IDLE = "idle"
-    OPEN = "open"
-
-
-TRANSACTION_MOVES: Mapping[TransactionState, frozenset[TransactionState]] = {
-    TransactionState.LOST: frozenset({TransactionState.IDLE}),
-    TransactionState.IDLE: frozenset({TransactionState.OPEN, TransactionState.LOST}),
-    TransactionState.OPEN: frozenset({TransactionState.IDLE, TransactionState.LOST}),
-}
-
-
 S = TypeVar("S", bound=Enum)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from kstream.runtime.cluster.naming import Identity, directory_name
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Backend
 from kstream.state.store import Store
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Lifespan = Callable[[Worker], AsyncIterator[None]]
 Backends = Callable[[Path, Sequence[str]], Backend]
 
 

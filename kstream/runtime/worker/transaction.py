@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
-from kstream.runtime.task.states import TRANSACTION_MOVES, TransactionState, move
+from kstream.runtime.task.states import move
+from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
 from kstream.types import Clients, Delivered, Produce, ProducerClient, TopicPartition
 
 log = logging.getLogger(__name__)

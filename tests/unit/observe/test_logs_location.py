@@ -185,7 +185,7 @@ def test_what_an_agent_does_between_its_records_belongs_to_none(lines: Lines) ->
 
         send(d, source, 5)
         while len(lines.found) < 3:
-            d.worker._loop.run_until_complete(asyncio.sleep(0))
+            d.worker.events.asyncio.run_until_complete(asyncio.sleep(0))
     assert lines.found == [("at 5", place(0)), ("beside", place(0)), ("later", {"task": "in/0"})]
 
 

@@ -18,7 +18,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import WorkerParts
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend, RocksMemory

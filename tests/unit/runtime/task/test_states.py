@@ -8,9 +8,22 @@ from typing import Any
 
 import pytest
 
-from kstream.runtime.task.states import TASK_MOVES, TRANSACTION_MOVES, TaskState, TransactionState, move
+from kstream.runtime.task.states import TASK_MOVES, TaskState, move
+from kstream.runtime.worker.states import (
+    MEMBERSHIP_MOVES,
+    TRANSACTION_MOVES,
+    WORKER_MOVES,
+    MembershipState,
+    TransactionState,
+    WorkerState,
+)
 
-TABLES: list[tuple[type[Enum], Any]] = [(TaskState, TASK_MOVES), (TransactionState, TRANSACTION_MOVES)]
+TABLES: list[tuple[type[Enum], Any]] = [
+    (TaskState, TASK_MOVES),
+    (TransactionState, TRANSACTION_MOVES),
+    (WorkerState, WORKER_MOVES),
+    (MembershipState, MEMBERSHIP_MOVES),
+]
 
 
 @pytest.mark.parametrize(("states", "moves"), TABLES)

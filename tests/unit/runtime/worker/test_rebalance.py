@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.worker import StreamWorker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
 
@@ -124,7 +124,7 @@ def test_nothing_of_a_zombie_is_committed(fleet: Fleet) -> None:
     fleet.start("b")
     fleet.settle("b")
     with pytest.raises(AbortRequired, match="UNKNOWN_MEMBER_ID"):
-        zombie.commit()
+        zombie.committer.commit()
     COUNTING.check(fleet)
     fleet.workers["a"] = zombie
     fleet.send(COUNTING.source, KEYS)

@@ -13,7 +13,7 @@ import kstream
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.worker import DELETE_RETENTION
+from kstream.runtime.worker.loop import DELETE_RETENTION
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
-from kstream.runtime.task.states import TransactionState
+from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.transaction import Transaction
 from kstream.testing import MemoryCluster
 from kstream.testing.clients import MemoryClients

@@ -1,0 +1,274 @@
+"""A worker: one loop on one thread. poll -> tasks -> checkpoint.
+
+It owns one consumer, one producer with its transaction, and the tasks of the partitions it is assigned. What rebalances
+ask for is in `rebalance.py`, what failures ask for in `recovery.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from kstream.errors import InstanceFenced, TransactionError
+from kstream.observe import traces
+from kstream.runtime.task.context import Worker
+from kstream.runtime.task.failures import StateDamaged, TaskFailed
+from kstream.runtime.task.measures import Measures
+from kstream.runtime.task.states import TaskState, move
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
+from kstream.runtime.worker.checkpoint import attributed
+from kstream.runtime.worker.committer import Committer
+from kstream.runtime.worker.eventloop import EventLoop
+from kstream.runtime.worker.housekeeping import Housekeeping
+from kstream.runtime.worker.rebalance import Membership, Rebalance
+from kstream.runtime.worker.recovery import Recovery
+from kstream.runtime.worker.restore import Restorer
+from kstream.runtime.worker.states import WORKER_MOVES, WorkerState
+from kstream.runtime.worker.tasks import Tasks
+from kstream.runtime.worker.transaction import Transaction
+from kstream.types import TopicPartition
+
+log = logging.getLogger(__name__)
+
+DELETE_RETENTION = 7 * 86_400.0 - 86_400.0
+"""Seconds after which local state may have missed tombstones: `delete.retention.ms` less a day's margin."""
+
+IDLE_SECONDS = 0.1
+"""Longest wait for records; timers, signals and restores are looked at this often at least."""
+
+
+class StreamWorker:
+    """See the module's text. `start`, then `step` until `stop` was called, then `close`; `run` does all three."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self.parts = parts
+        settings, identity, clock = parts.settings, parts.identity, parts.clock
+        self._settings, self._clock = settings, clock
+        self.state = WorkerState.NEW
+        self.paused = False  # by an operator: tasks are not run, everything else goes on
+        self.worker = Worker(identity)
+        self.measures = Measures(parts.topology.parts, clock.monotonic(), clock.time())
+        self.events = EventLoop()
+        exactly_once = settings.processing_guarantee == "exactly_once"
+        self.transaction = Transaction(
+            parts.clients, identity.member if exactly_once else None, timeout=settings.transaction_timeout
+        )
+        self._admin = parts.clients.admin()
+        self._consumer = parts.clients.consumer(identity.group, identity.member)
+        self._membership = Membership(self._consumer)
+        maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
+        self.directory = maker.directory
+        self.registry = Tasks(parts, maker, self._consumer, self.measures, self.worker.metrics)
+        self.restorer = Restorer(
+            identity.group,
+            self._admin,
+            parts.clients.reader,
+            self.registry.changelog,
+            clock,
+            reset=settings.auto_offset_reset,
+            delete_retention=DELETE_RETENTION,
+        )
+        self.committer = Committer(
+            self.worker.name, settings, clock, self.registry, self.transaction, self._membership, self.events,
+            self.measures,
+        )  # fmt: skip
+        self._recovery = Recovery(
+            settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.measures,
+            raise_failures=parts.raise_failures,
+        )  # fmt: skip
+        self._rebalance = Rebalance(
+            self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
+            self._recovery, self.measures,
+        )  # fmt: skip
+        self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock)
+
+    # ---- the loop
+
+    def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
+        """Runs until `stop`. `every_step` is called after each turn, and while agents are waited for (reports)."""
+        every = every_step or _nothing
+        self.committer.meanwhile = lambda: every(self)
+        try:
+            self.start()
+            while not self.stopping:
+                self.step()
+                every(self)
+        except BaseException:
+            self.abandon()
+            raise
+        self.close()
+
+    def start(self) -> None:
+        """Starts the lifespan and the producer, and joins the group. (a) of the restore order is here."""
+        self.events.begin(self.parts.lifespan, self.worker)
+        self.transaction.start()
+        topics = [topic for part in self.parts.topology.parts for topic in part.topics]
+        self.measures.rebalance_began(self._clock.monotonic())
+        self._consumer.subscribe(topics, self._rebalance)
+        if not self.stopping:
+            self._go(WorkerState.RUNNING)
+
+    def stop(self) -> None:
+        """Asks `run` to finish: drain, commit, leave."""
+        if self.state is not WorkerState.STOPPING:
+            self._go(WorkerState.STOPPING)
+
+    def step(self) -> None:
+        """One turn: what Kafka has, what the tasks make of it, and a commit when it is time.
+
+        Raises:
+            InstanceFenced: another process runs under this identity.
+            ProcessingError: a record failed, with `raise_failures`.
+        """
+        self._recovery.handling(self._one_turn)
+
+    def commit_now(self) -> None:
+        """A commit outside the loop's own times; what goes wrong is handled as in `step`."""
+        self._recovery.handling(self.committer.commit)
+
+    def _one_turn(self) -> None:
+        self._poll()
+        self._recovery.step()
+        self._run_tasks()
+        if self.committer.is_due():
+            self.committer.commit()
+        self._housekeeping.step(self.registry.all)
+
+    def _poll(self) -> None:
+        patience = self._patience()
+        began, worked = time.monotonic(), time.thread_time()
+        polled = self._consumer.poll(self._settings.poll_batch, patience)
+        if not self._membership.settle() and patience:
+            self.measures.idle += max(0.0, time.monotonic() - began - (time.thread_time() - worked))
+        for fetch in polled.fetches:
+            task = self.registry.reading(fetch.at)
+            if task is not None and task.state is TaskState.RUNNING:
+                task.add(fetch)
+        for at, offset in polled.ends.items():
+            task = self.registry.reading(at)
+            if task is not None and task.state is TaskState.RUNNING:
+                task.reached_end(at, offset)
+
+    def _patience(self) -> float:
+        """How long the poll may wait for a first record."""
+        if self.stopping or self.restorer.replaying:
+            return 0.0
+        running = () if self.paused else self.tasks.values()
+        if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in running):
+            return 0.0
+        if len(self.restorer):
+            return 0.005
+        if any(task.touched for task in self.tasks.values()):
+            return min(IDLE_SECONDS, self.committer.seconds_left)
+        return IDLE_SECONDS
+
+    def _run_tasks(self) -> None:
+        busy = False
+        until = max(self._clock.monotonic(), self.committer.last) + self._settings.commit_interval
+        for task in self.registry.in_turn():
+            if (task.buffered or task.busy) and not self.paused:
+                self._run_task(task, until)
+            self.registry.hold_back(task)
+            busy = busy or task.busy
+        if busy:
+            self.committer.wait_for_agents(0.002)
+        else:
+            self.events.turn()
+        self.transaction.poll()
+
+    def _run_task(self, task: Task, until: float) -> None:
+        if task.buffered:
+            self.transaction.begin()
+        records, began, blocked = task.records, time.monotonic(), self.transaction.blocked
+        try:
+            with attributed(task):
+                task.run(until)
+        finally:
+            self.committer.count(task, task.records - records)
+            waited = self.transaction.blocked - blocked
+            self.measures.times[task.name].ran(began, time.monotonic(), waited, task.busy)
+
+    def _go(self, to: WorkerState) -> None:
+        move("worker", self.state, to, WORKER_MOVES)
+        self.state = to
+
+    # ---- what is seen of it
+
+    @property
+    def stopping(self) -> bool:
+        return self.state is WorkerState.STOPPING
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        return self.registry.all
+
+    @property
+    def now(self) -> float:
+        """By the monotonic clock."""
+        return self._clock.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the worker was made."""
+        return self.now - self.measures.began
+
+    @property
+    def backpressured(self) -> float:
+        """Seconds in which there were records, and what comes after this worker was waited for."""
+        return self.committer.backpressured
+
+    @property
+    def commits(self) -> int:
+        return self.committer.commits
+
+    @property
+    def aborts(self) -> int:
+        return self._recovery.aborts
+
+    @property
+    def records(self) -> int:
+        """Records processed since the worker was made."""
+        return self.committer.records
+
+    @property
+    def uncommitted(self) -> int:
+        """Records processed since the last commit."""
+        return self.committer.uncommitted
+
+    def lags_of(self, task: Task) -> dict[TopicPartition, int]:
+        """Records that wait in each of a task's inputs; inputs whose ends were not heard of yet are left out."""
+        return self.registry.lags_of(task)
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Clean stop: drain, commit, leave, free everything."""
+        try:
+            self.committer.commit()
+        except (TransactionError, TaskFailed, StateDamaged) as error:
+            log.warning("the last commit failed, its records will be processed again: %s", error)
+            # left open, the transaction would keep those who take over waiting until the broker gives it up
+            with suppress(InstanceFenced):
+                self._recovery.take_back(error)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Frees everything without a commit. Never raises on account of Kafka."""
+        self._housekeeping.close()
+        self._consumer.close()
+        self.restorer.close()
+        self.transaction.discard()
+        for task in list(self.tasks.values()):
+            self._recovery.close(task)
+        self._admin.close()
+        self.events.close()
+        if self.parts.tracer_provider is not None:
+            traces.flush(self.parts.tracer_provider)
+        self._go(WorkerState.CLOSED)
+
+
+def _nothing(_: StreamWorker) -> None:
+    return

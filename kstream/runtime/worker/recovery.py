@@ -1,0 +1,189 @@
+"""What may go wrong in a worker, and what is done about it: take back, start over, restore, rebuild, try again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from kstream.backoff import Pauses
+from kstream.config import Settings
+from kstream.errors import AbortRequired, KStreamError, ProcessingError, ProducerLost, StateError
+from kstream.runtime.task.failures import BatchFailed, StateDamaged, TaskFailed, place_of
+from kstream.runtime.task.measures import Measures
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.committer import Committer
+from kstream.runtime.worker.restore import Restorer
+from kstream.runtime.worker.states import TransactionState
+from kstream.runtime.worker.tasks import Tasks
+from kstream.runtime.worker.transaction import Transaction
+from kstream.types import Clock, TopicPartition
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """See the module's text.
+
+    Args:
+        raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+        aborts: transactions that were taken back so far.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        tasks: Tasks,
+        transaction: Transaction,
+        committer: Committer,
+        restorer: Restorer,
+        measures: Measures,
+        *,
+        raise_failures: bool,
+    ) -> None:
+        self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
+        self._tasks, self._transaction, self._committer = tasks, transaction, committer
+        self._restorer, self._measures = restorer, measures
+        self._pauses: dict[str, Pauses] = {}  # of tasks that failed
+        self.aborts = 0
+
+    def handling(self, call: Callable[[], None]) -> None:
+        """Makes the call; each failure of it leads to what mends it.
+
+        Raises:
+            InstanceFenced: another process runs under this identity.
+            ProcessingError: a record failed, with `raise_failures`.
+        """
+        try:
+            call()
+        except TaskFailed as failed:
+            self._task_failed(self._tasks.all[failed.task], failed.error)
+        except StateDamaged as damaged:
+            self._measures.failed("state", damaged)
+            if damaged.task in self._tasks.all:  # it may have left while its state was flushed
+                self._rebuild(self._tasks.all[damaged.task], damaged.error)
+        except (AbortRequired, ProducerLost) as error:
+            if not isinstance(error.__cause__, BatchFailed):  # else the record is looked for, and counted when found
+                self._measures.failed("commit", error)
+            if isinstance(error, ProducerLost):
+                self._start_over(error)
+            else:
+                self._abort(error)
+
+    # ---- transactions
+
+    def _abort(self, error: BaseException) -> None:
+        """Takes the transaction back; every task goes on from its committed offsets."""
+        positions = self.take_back(error)
+        if self._transaction.state is TransactionState.LOST or not self._transaction.exactly_once:
+            self._start_over(error)
+        elif positions:
+            self._tasks.seek(positions)
+
+    def take_back(self, error: BaseException) -> dict[TopicPartition, int]:
+        """Aborts and rewinds the running tasks. Returns where they read on, unless the producer was lost with it."""
+        log.warning("transaction aborted: %s", error)
+        self.aborts += 1
+        try:
+            self._transaction.abort()
+        except ProducerLost as lost:
+            log.warning("%s", lost)
+        positions: dict[TopicPartition, int] = {}
+        for task in self._tasks.running:
+            positions.update(task.rewind())
+        self._committer.start_anew()
+        return positions
+
+    def _start_over(self, error: BaseException) -> None:
+        """The outcome of the transaction is unknown: new producer, and every task is restored."""
+        log.warning("starting over with a new producer: %s", error)
+        self._measures.producer_restarts += 1
+        self._transaction.start()
+        for task in self._tasks.running:
+            self.restore(task, full=True)
+        self._committer.start_anew()
+
+    # ---- tasks
+
+    def _rebuild(self, task: Task, error: StateError) -> None:
+        """Local state is damaged: wiped and restored. So are the others restored: if this came up right after a
+        commit, they may not have it yet."""
+        log.error("task %s: %s; it is rebuilt from the changelog", task.name, error, extra={"task": task.name})
+        self.take_back(error)
+        self.close(task)
+        self._tasks.wipe(task)
+        for other in self._tasks.running:
+            self.restore(other, full=True)
+        self.restore(self._tasks.open(task.part, task.partition), full=True)
+
+    def _task_failed(self, task: Task, error: KStreamError) -> None:
+        """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
+        decided = not isinstance(error, ProcessingError) or task.suspicion.record_failed(error)
+        self._abort(error)
+        if not decided:
+            return
+        self._measures.failed("process" if isinstance(error, ProcessingError) else "commit", error)
+        task.error = error
+        if self._raise_failures:
+            raise error
+        pause = self._pause_before_retry(task)
+        self._restorer.drop(task)
+        task.go(TaskState.FAILED)
+        self._tasks.pause(task)
+        log.error(
+            "%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__,
+            extra=place_of(error, task.name),
+        )  # fmt: skip
+
+    def _pause_before_retry(self, task: Task) -> float:
+        settings = self._settings
+        pauses = self._pauses.get(task.name)
+        if pauses is None:
+            pauses = self._pauses[task.name] = Pauses(
+                settings.restart_initial,
+                settings.restart_multiplier,
+                settings.restart_max,
+                settings.restart_reset_after,
+            )
+        pauses.failed(self._clock.monotonic())
+        return pauses.pause
+
+    def close(self, task: Task) -> None:
+        self._restorer.drop(task)
+        self._tasks.close(task)
+        self._pauses.pop(task.name, None)
+
+    # ---- restores
+
+    def restore(self, task: Task, *, full: bool) -> None:
+        """`full` False: the task goes on as it is if the group's committed offsets are still its own."""
+        self._tasks.pause(task)
+        if task.state is not TaskState.RESTORING:
+            task.go(TaskState.RESTORING)
+        task.error = None
+        self._restorer.add(task, full=full)
+
+    def suspend(self) -> None:
+        """The partitions are gone for the moment: nothing is restored or run."""
+        for task in self._tasks.all.values():
+            self._restorer.drop(task)
+            if task.state in (TaskState.RUNNING, TaskState.RESTORING, TaskState.FAILED):
+                task.go(TaskState.SUSPENDED)
+
+    def step(self) -> None:
+        """Failed tasks whose pause is over are tried again; restores go on; tasks that are restored run."""
+        self._retry_failed()
+        if not len(self._restorer):
+            return
+        if self._transaction.state is TransactionState.LOST:
+            self._transaction.start()
+        wait = 0.0 if self._tasks.running else 0.02
+        for task in self._restorer.step(5 * self._settings.poll_batch, wait):
+            self._tasks.go_on_at(task.positions)
+
+    def _retry_failed(self) -> None:
+        for task in self._tasks.all.values():
+            if task.state is TaskState.FAILED and self._clock.monotonic() >= self._pauses[task.name].due:
+                task.measures.retries += 1
+                self.restore(task, full=False)

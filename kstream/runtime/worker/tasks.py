@@ -1,0 +1,151 @@
+"""The tasks of a worker and the partitions it owns: opened, closed, found by name or input, paused and resumed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from kstream.observe.metrics import Metrics
+from kstream.runtime.task.measures import Measures
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
+from kstream.state.changelog import Changelog
+from kstream.topology import SubTopology
+from kstream.types import ConsumerClient, TopicPartition
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """See the module's text.
+
+    Attributes:
+        all: by name, in the order they were opened.
+        elsewhere: tasks that cannot run here, because some of their inputs are owned by others, and which inputs.
+        owned: the partitions that the group gave to this worker.
+    """
+
+    def __init__(
+        self, parts: WorkerParts, maker: TaskMaker, consumer: ConsumerClient, measures: Measures, metrics: Metrics
+    ) -> None:
+        self._topology, self._poll_batch, self._clock = parts.topology, parts.settings.poll_batch, parts.clock
+        self._maker, self._consumer, self._measures, self._metrics = maker, consumer, measures, metrics
+        self.all: dict[str, Task] = {}
+        self.elsewhere: dict[str, list[str]] = {}
+        self.owned: frozenset[TopicPartition] = frozenset()
+        self._by_input: dict[TopicPartition, Task] = {}
+        self._paused: set[TopicPartition] = set()
+        self._changelogs: dict[tuple[str, str], Changelog] = {}
+        self._turn = 0
+
+    # ---- finding them
+
+    def reading(self, at: TopicPartition) -> Task | None:
+        """The task that reads this partition."""
+        return self._by_input.get(at)
+
+    @property
+    def running(self) -> list[Task]:
+        return [task for task in self.all.values() if task.state is TaskState.RUNNING]
+
+    def in_turn(self) -> list[Task]:
+        """The running tasks, each time beginning with another one: none starves when functions are slow."""
+        tasks = self.running
+        self._turn += 1
+        first = self._turn % len(tasks) if tasks else 0
+        return tasks[first:] + tasks[:first]
+
+    def changelog(self, task: Task, store: str) -> Changelog:
+        name = (task.name, store)
+        if name not in self._changelogs:
+            topic = self._topology.changelog(task.stores[store].spec)
+            self._changelogs[name] = Changelog(topic, task.partition)
+        return self._changelogs[name]
+
+    def lags_of(self, task: Task) -> dict[TopicPartition, int]:
+        """Records that wait in each of a task's inputs; inputs whose ends were not heard of yet are left out."""
+        ends = {at: self._consumer.high_watermark(at) for at in task.inputs if at in self.owned}
+        positions = task.positions
+        return {at: max(0, end - positions[at]) for at, end in ends.items() if end is not None}
+
+    def has_lag(self, task: Task) -> bool:
+        return bool(task.buffered) or any(self.lags_of(task).values())
+
+    # ---- what is owned
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> dict[str, tuple[SubTopology, int]]:
+        """Takes the partitions, all of them paused. Returns the tasks that can run; others wait, visibly."""
+        self.owned = frozenset(partitions)
+        self._paused = set(partitions)
+        self.elsewhere = {}
+        wanted: dict[str, tuple[SubTopology, int]] = {}
+        for part in self._topology.parts:
+            for partition in {at.partition for at in self.owned if at.topic in part.topics}:
+                missing = [topic for topic in part.topics if TopicPartition(topic, partition) not in self.owned]
+                if missing:
+                    self.elsewhere[f"{part.name}/{partition}"] = missing
+                    log.warning("task %s/%d waits for its other inputs: %s", part.name, partition, missing)
+                else:
+                    wanted[f"{part.name}/{partition}"] = (part, partition)
+        return wanted
+
+    def unassign(self) -> None:
+        self.owned = frozenset()
+
+    def pause(self, task: Task) -> None:
+        self._pause([at for at in task.inputs if at in self.owned and at not in self._paused])
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """The next records of these partitions come from here."""
+        self._consumer.seek(positions)
+
+    def go_on_at(self, positions: Mapping[TopicPartition, int]) -> None:
+        """These partitions are read from here on."""
+        self._consumer.seek(positions)
+        self._resume(list(positions))
+
+    def hold_back(self, task: Task) -> None:
+        """Pauses the inputs of a task that has far more than it can take now, and resumes them when it has little."""
+        buffered, batch = task.buffered, self._poll_batch
+        if buffered > 10 * batch:
+            self._pause([at for at in task.inputs if at not in self._paused])
+        elif buffered < batch and self._paused:
+            self._resume([at for at in task.inputs if at in self._paused])
+
+    def _pause(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._consumer.pause(partitions)
+            self._paused.update(partitions)
+
+    def _resume(self, partitions: Sequence[TopicPartition]) -> None:
+        if partitions:
+            self._consumer.resume(partitions)
+            self._paused.difference_update(partitions)
+
+    # ---- opening and closing them
+
+    def open(self, part: SubTopology, partition: int) -> Task:
+        task = self._maker.make(part, partition, self._sharing())
+        self.all[task.name] = task
+        self._measures.times[task.name].open(self._clock.monotonic())
+        self._by_input.update(dict.fromkeys(task.inputs, task))
+        return task
+
+    def close(self, task: Task) -> None:
+        task.close()
+        self._metrics.forget(task.name)
+        self._measures.times[task.name].close(self._clock.monotonic())
+        del self.all[task.name]
+        for at in task.inputs:
+            del self._by_input[at]
+        for name in [name for name in self._changelogs if name[0] == task.name]:
+            del self._changelogs[name]
+
+    def wipe(self, task: Task) -> None:
+        """Deletes the local state of a task that is closed."""
+        self._maker.wipe(task.part, task.partition)
+
+    def _sharing(self) -> int:
+        """Tasks with stores among what is owned: they share the object cache."""
+        return max(1, sum(1 for at in self.owned if self._topology.part_of(at.topic).stores))
