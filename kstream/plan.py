@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from kstream.operators.agent import AsyncAgent, FunctionAgent, Results
-from kstream.operators.aggregate import Aggregate
+from kstream.operators.aggregate import Aggregate, Lines
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
@@ -38,6 +39,9 @@ _STATELESS: dict[Step, type[Stateless]] = {
     Step.PEEK: Peek,
     Step.REKEY: Rekey,
 }
+
+_LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
+"""Of each aggregation: its tasks log together."""
 
 
 class Contexts(Protocol):
@@ -142,6 +146,7 @@ def _build(
                 node.fold,
                 cursor() if node.wants_context else None,
                 every_update=node.emit == "update",
+                lines=_LINES.setdefault(node, Lines(node.name)),
             )
         case AgentNode():
             results = Results(node.to, writer, order, node.name)

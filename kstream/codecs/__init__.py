@@ -4,7 +4,7 @@ base.py: the protocol and what the built-in codecs share; resolving.py: from a t
 columns.py: whole columns, with the index of what failed; copying.py: deep copies by a round trip.
 """
 
-from kstream.codecs.base import Codec, ColumnError
+from kstream.codecs.base import Codec, ColumnError, is_nullable
 from kstream.codecs.columns import (
     decode_column,
     decode_keys,
@@ -27,5 +27,6 @@ __all__ = [
     "encode_column",
     "encode_keys",
     "encode_value",
+    "is_nullable",
     "resolve",
 ]

@@ -1,4 +1,7 @@
-"""The same line over and over: it is logged once in a while, with the count of those that were left out."""
+"""The same line over and over: it is logged once in a while, with the count of those that were left out.
+
+`Throttle` holds lines back; `Tally` counts what there would be a line about.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +60,25 @@ class Throttle(logging.Filter):
         self._kinds = {kind: seen for kind, seen in self._kinds.items() if now - seen[0] < self._interval}
         if len(self._kinds) >= MAX_KINDS:
             self._kinds.clear()
+
+
+class Tally:
+    """Counts what happens often: a line about the first, then one in `interval` seconds about all others."""
+
+    def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._clock = interval, clock
+        self._said_at = -math.inf
+        self._unsaid = 0
+
+    def due(self, count: int = 0) -> int:
+        """Counts `count` more. Returns how many a line is due about: 0 while it is not time for one."""
+        self._unsaid += count
+        if not self._unsaid or self._clock() - self._said_at < self._interval:
+            return 0
+        self._said_at = self._clock()
+        return self.rest()
+
+    def rest(self) -> int:
+        """How many no line was about yet: for the last line."""
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid

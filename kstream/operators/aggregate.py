@@ -1,17 +1,19 @@
 """Keyed aggregation: folds a column of values into a store.
 
 The store's live objects are read and replaced in one loop; what is emitted is always the encoded accumulator, taken
-at that moment, because the object goes on changing (DESIGN.md: "a live state object never sits in a column"). The
-same bytes serve the changelog, when they are the key's last of the transaction.
+at that moment, because the object goes on changing: a live state object never sits in a column. The same bytes serve
+the changelog, when they are the key's last of the transaction.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
+from kstream.codecs import is_nullable
 from kstream.errors import KStreamError
+from kstream.observe.throttle import Tally
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
 from kstream.state.store import Store
@@ -19,11 +21,38 @@ from kstream.state.store import Store
 log = logging.getLogger(__name__)
 
 
+NO_KEY: Final = "no key"
+NO_VALUE: Final = "no value"
+LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value"}
+"""Why records are left out of an aggregation, and how log lines say it."""
+
+
+class Lines:
+    """The log lines about records that an aggregation leaves out: all tasks of a worker share them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tallies = {reason: Tally() for reason in LEFT_OUT}
+
+    def left_out(self, reason: str, count: int) -> None:
+        self._log(reason, self._tallies[reason].due(count))
+
+    def catch_up(self, *, last: bool = False) -> None:
+        """Logs what it is time for; the `last` time all that is left."""
+        for reason, tally in self._tallies.items():
+            self._log(reason, tally.rest() if last else tally.due())
+
+    def _log(self, reason: str, count: int) -> None:
+        if count:
+            log.warning("%d record%s %s left out of %s", count, "s" * (count > 1), LEFT_OUT[reason], self._name)
+
+
 class Aggregate(Operator):
     """With `every_update` each record emits the accumulator; otherwise each changed key emits once, before the
     commit. Either way an output has the timestamp of the last record that went into it.
 
-    A record without a key cannot be folded: it is left out, counted in `dropped` and logged, as Kafka Streams does.
+    A record without a key or without a value (a tombstone) cannot be folded: it is left out, counted in `dropped` and
+    logged, as Kafka Streams does.
     """
 
     def __init__(
@@ -34,17 +63,22 @@ class Aggregate(Operator):
         cursor: Cursor | None,
         *,
         every_update: bool,
+        lines: Lines,
     ) -> None:
         super().__init__()
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
+        self._lines = lines
         self._changed_at: dict[bytes, int] = {}  # since the last commit, by key
 
     def push(self, batch: Batch) -> None:
         store = self.store
         keys = batch.encoded_keys(store.key_codec)
         if None in store.load(keys):
-            batch = self._with_keys_only(batch, keys)
+            batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(store.key_codec)
+        if is_nullable(batch.value_codec) and None in batch.values:
+            batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(store.key_codec)
         fold, initial = self._fold_over(batch), self.initial
         live = cast("dict[bytes | None, Any]", store.live)
@@ -77,6 +111,8 @@ class Aggregate(Operator):
             self._changed_at.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
 
     def flush(self) -> None:
+        if self.dropped:
+            self._lines.catch_up()
         if self.every_update:
             return
         changes = self.store.encode_changes()
@@ -96,6 +132,9 @@ class Aggregate(Operator):
     def reset(self) -> None:
         self._changed_at = {}
 
+    def close(self) -> None:
+        self._lines.catch_up(last=True)
+
     def _fold_over(self, batch: Batch) -> Callable[[Any, Any], Any]:
         if self.cursor is None:
             return self.fold
@@ -108,11 +147,12 @@ class Aggregate(Operator):
 
         return with_context
 
-    def _with_keys_only(self, batch: Batch, keys: list[bytes | None]) -> Batch:
-        kept = batch.where([key is not None for key in keys])
+    def _without(self, batch: Batch, column: Sequence[Any], reason: str) -> Batch:
+        """The records that have something in this column of theirs."""
+        kept = batch.where([item is not None for item in column])
         missing = batch.size - kept.size
-        self.dropped += missing
-        log.warning("%d records without a key left out of %s", missing, self.store.name)
+        self.dropped[reason] += missing
+        self._lines.left_out(reason, missing)
         return kept
 
     def _returned_none(self) -> KStreamError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -41,7 +42,7 @@ class Operator:
     def __init__(self) -> None:
         self.children: list[Push] = []
         self.emitted = 0  # records
-        self.dropped = 0  # records left out on purpose
+        self.dropped: Counter[str] = Counter()  # records left out on purpose, by reason
         self.isolates = False  # children after the first get values of their own: state may keep those of another
 
     def push(self, batch: Batch) -> None:

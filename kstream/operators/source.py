@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kstream.codecs import decode_column
+from kstream.codecs import decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.specs.topic import Topic
@@ -21,7 +21,7 @@ class Source(Operator):
         topic = self.topic
         if topic.timestamp is None:
             return fetch.timestamps()
-        return list(map(topic.timestamp, decode_column(topic.value.codec, fetch.values())))
+        return self._event_times(decode_column(topic.value.codec, fetch.values()), fetch)
 
     def push_fetch(self, fetch: Fetch) -> None:
         topic = self.topic
@@ -29,5 +29,13 @@ class Source(Operator):
             len(fetch), topic.key.codec, topic.value.codec, origin=Origin(fetch), raw_values=fetch.values()
         )  # fmt: skip
         if topic.timestamp is not None:
-            batch.origin = Origin(fetch, list(map(topic.timestamp, batch.values)))
+            batch.origin = Origin(fetch, self._event_times(batch.values, fetch))
         self.emit(batch)
+
+    def _event_times(self, values: list[Any], fetch: Fetch) -> list[int]:
+        """Those of the values; a tombstone has that of its record."""
+        time_of: Any = self.topic.timestamp
+        if not is_nullable(self.topic.value.codec):
+            return list(map(time_of, values))
+        pairs = zip(values, fetch.timestamps(), strict=True)
+        return [own if value is None else time_of(value) for value, own in pairs]

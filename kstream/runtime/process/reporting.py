@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -17,6 +18,7 @@ import msgspec
 from kstream.errors import StateError
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import ErrorStatus, InputStatus, TaskStatus
+from kstream.operators.aggregate import LEFT_OUT
 from kstream.runtime.process.report import Command, Report, decode_command, encode
 from kstream.runtime.task.measures import PartMeasures, StoreMeasures, TaskTimes
 from kstream.runtime.task.states import TaskState
@@ -262,9 +264,14 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
         yield Series("restore_remaining_seconds", (), left)
     yield Series("restored_records_total", (), restorer.restored_records)
     yield Series("restored_bytes_total", (), restorer.restored_bytes)
-    dropped = sum(part.dropped for part in measures.parts.values())
-    dropped += sum(operator.dropped for task in worker.tasks.values() for operator in task.plan.operators)
-    yield Series("records_dropped_total", ("no key",), dropped)
+    dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
+    for part in measures.parts.values():
+        dropped.update(part.dropped)
+    for task in worker.tasks.values():
+        for operator in task.plan.operators:
+            dropped.update(operator.dropped)
+    for reason, count in dropped.items():
+        yield Series("records_dropped_total", (reason,), count)
     yield restorer.durations.series("restore_duration_seconds")
     for topic, count in list(worker.transaction.produced.items()):
         yield Series("records_produced_total", (topic,), count)

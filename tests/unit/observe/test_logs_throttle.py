@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kstream.observe import logs
-from kstream.observe.throttle import MAX_KINDS, Throttle
+from kstream.observe.throttle import INTERVAL, MAX_KINDS, Tally, Throttle
 from kstream.testing import ManualClock
 
 
@@ -84,3 +84,15 @@ def test_texts_without_end_take_no_memory_without_end(throttled: Throttled) -> N
         throttled.log.warning("x" * number)
     assert len(throttle._kinds) <= MAX_KINDS
     assert len(throttled.kept.lines) == 3 * MAX_KINDS
+
+
+def test_a_tally_is_due_at_once_and_then_now_and_then_with_all_there_were_since() -> None:
+    clock = ManualClock()
+    tally = Tally(clock=clock.monotonic)
+    assert tally.due() == 0
+    assert [tally.due(3), tally.due(4), tally.due()] == [3, 0, 0]
+    clock.advance(INTERVAL)
+    assert [tally.due(), tally.due()] == [4, 0]
+    assert [tally.due(5), tally.rest(), tally.rest()] == [0, 5, 0]
+    clock.advance(INTERVAL)
+    assert tally.due() == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -103,15 +105,83 @@ def test_the_context_in_a_fold_is_that_of_the_record() -> None:
         assert [record.value.offsets for record in driver.records(out)] == [[0], [2], [0, 3]]
 
 
+def left_out(driver: TestDriver) -> dict[str, int]:
+    (task,) = driver.worker.tasks.values()
+    return dict(sum((operator.dropped for operator in task.plan.operators), Counter[str]()))
+
+
 def test_records_without_a_key_are_left_out_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     driver, source, out = driver_for("count", "update")
     with driver:
         for key in (None, b"a", None):
             driver.cluster.append(source.name, key, b"1")
         assert driver.values(out) == [1]
-        (task,) = driver.worker.tasks.values()
-        assert [operator.dropped for operator in task.plan.operators] == [0, 2, 0]
-    assert "2 records without a key left out of a" in caplog.text
+        assert left_out(driver) == {"no key": 2}
+        assert "2 records without a key left out of a" in caplog.text
+
+
+def test_what_is_left_out_is_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Not one for each batch: at a hundred a second that would be the whole log."""
+    driver, source, _ = driver_for("count", "update")
+    with driver:
+        driver.cluster.batch_sizes = iter([1] * 1000)
+        for _ in range(1000):
+            driver.cluster.append(source.name, None, b"1")
+        driver.commit()
+        assert left_out(driver) == {"no key": 1000}
+        assert [line for line in caplog.messages if "left out" in line] == ["1 record without a key left out of a"]
+        driver.close()
+    assert [line for line in caplog.messages if "left out" in line][1:] == ["999 records without a key left out of a"]
+
+
+@dataclass
+class Order:
+    n: int
+    at: datetime | None = None
+
+
+@pytest.mark.parametrize("emit", ["update", "commit"])
+def test_tombstones_are_left_out_and_counted(emit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """As Kafka Streams does: neither key nor value may be null in an aggregation."""
+    app = kstream.App("tombstones")
+    source = app.topic("in", key=str, value=Order | None)
+    group = app.stream(source).group_by_key()
+    tables = [
+        group.count(name="count", emit=emit),
+        group.sum(lambda order: order.n, value=int, name="sum", emit=emit),
+        group.min(lambda order: order.n, value=int, name="min", emit=emit),
+        group.max(lambda order: order.n, value=int, name="max", emit=emit),
+        group.reduce(lambda a, b: Order(a.n + b.n), name="reduce", emit=emit),
+        group.aggregate(int, lambda total, order, ctx: total + order.n + 100 * ctx.offset, name="fold", emit=emit),
+    ]
+    with TestDriver(app, partitions=1) as driver:
+        for n, value in enumerate((None, b'{"n":2}', None, b'{"n":3}', None)):
+            driver.cluster.append("in", b"a" if n < 4 else None, value)
+        assert [driver.table(table)["a"] for table in tables] == [2, 5, 2, 3, Order(5), 5 + 100 * (1 + 3)]
+        assert left_out(driver) == {"no value": 2 * 6, "no key": 6}
+    assert "2 records without a value left out of reduce" in caplog.messages
+
+
+def test_a_tombstone_travels_through_a_repartition_and_is_left_out_behind_it() -> None:
+    app = kstream.App("moved")
+    source = app.topic("in", key=str, value=int | None)
+    counts = app.stream(source).group_by(lambda n: "odd" if n is None or n % 2 else "even", key=str, name="by").count()
+    with TestDriver(app, partitions=2) as driver:
+        for value in (1, None, 2, 3):
+            driver.send(source, value, key="k")
+        assert dict(driver.table(counts)) == {"odd": 2, "even": 1}
+
+
+def test_a_tombstone_has_the_time_of_its_record() -> None:
+    app = kstream.App("times")
+    source, out = (app.topic(name, key=str, value=Order | None, timestamp="at") for name in ("in", "out"))
+    app.stream(source).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.append("in", b"a", b'{"n":1,"at":"1970-01-01T00:00:05Z"}', timestamp=77)
+        driver.cluster.append("in", b"a", None, timestamp=78)
+        assert [(record.value and record.value.n, record.timestamp) for record in driver.records(out)] == [
+            (1, 5000), (None, 78),
+        ]  # fmt: skip
 
 
 def test_an_accumulator_may_be_anything_that_has_a_codec_and_lists_are_not_shared() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kstream
 from kstream.errors import AbortRequired, ProcessingError
 from kstream.observe.catalogue import CATALOGUE, LATENCIES
 from kstream.observe.instruments import Histogram
@@ -101,6 +102,29 @@ def test_every_series_of_a_worker_is_in_the_catalogue_with_its_labels(tmp_path: 
         assert (series.name, series.labels) not in seen, f"{series.name} {series.labels} twice"
         seen.add((series.name, series.labels))
     watched.fleet.close()
+
+
+def test_records_left_out_are_counted_by_reason_also_those_of_closed_tasks(tmp_path: Path) -> None:
+    app = kstream.App("left")
+    source = app.topic("in", key=str, value=int | None)
+    app.stream(source).group_by_key().count(name="n")
+    fleet = Fleet(app, tmp_path, partitions=2)
+    worker = fleet.start("a")
+
+    def dropped() -> dict[str, float]:
+        found = report_of(worker, StoreSizes(fleet.clock.monotonic)).metrics
+        return {one.labels[0]: one.value for one in found if one.name == "records_dropped_total"}
+
+    assert dropped() == {"no key": 0, "no value": 0}
+    for n in range(10):
+        fleet.cluster.append("in", None if n % 2 else b"k", None if n % 5 == 0 else b"1", partition=n % 2)
+    fleet.settle()
+    assert dropped() == {"no key": 5, "no value": 1}
+    fleet.start("b")
+    fleet.settle()
+    assert len(worker.tasks) == 1
+    assert dropped() == {"no key": 5, "no value": 1}
+    fleet.close()
 
 
 def test_latencies_are_those_of_the_records_committed() -> None:
