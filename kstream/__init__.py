@@ -9,7 +9,7 @@ from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
 from kstream.observe.logs import BUSINESS, PERFORMANCE
-from kstream.operators.agent import AgentStream, Event
+from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from kstream.operators.agent import AsyncAgent, FunctionAgent, Results
+from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregate import Aggregate, Lines
+from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source

@@ -13,10 +13,12 @@ Push = Callable[[Batch], None]
 
 
 class Cursor(Protocol):
-    """Where a user's context stands. Operators move it; the context reads the record from there."""
+    """Where a user's context stands. Operators move it; the context reads the record from there. `stores` are the
+    tables that can be used there, by name."""
 
     batch: Batch | None
     index: int
+    stores: dict[str, Any]
 
 
 class Outlet(Protocol):

@@ -178,7 +178,9 @@ class Task:
 
         Raises:
             ProcessingError: a record failed. BatchFailed: a record among several did.
+            KStreamError: an agent failed between records.
         """
+        self.check_agents()
         activate(self._context)
         try:
             while True:
@@ -192,6 +194,15 @@ class Task:
                 self._push(fetch)
         finally:
             deactivate()
+
+    def check_agents(self) -> None:
+        """Agents may fail while they have no record at hand, as when a time-out is up.
+
+        Raises KStreamError: one did.
+        """
+        if not self.busy:
+            for agent in self.plan.agents:
+                agent.check(self.name)
 
     def finish_work(self) -> None:
         """Looks whether the agents are through with what they have; takes nothing new."""

@@ -19,7 +19,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from kstream.operators.agent import AsyncAgent
+from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Operator, Outlet, Push
 from kstream.operators.batch import Batch
 from kstream.operators.sink import Sink

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from kstream.operators.agent import turn
+from kstream.operators.async_agent import turn
 from kstream.runtime.task.context import Worker
 
 Lifespan = Callable[[Worker], AsyncIterator[None]]

@@ -1,0 +1,276 @@
+"""Async agents: functions over the stream of a task's records, suspended while there are none.
+
+Which record is *at hand* is one rule: the one that was taken last, until the next one is asked for. Outputs, tables and
+the context belong to it; between records there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextvars import Context as ContextVars
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from kstream.errors import KStreamError, TableError
+from kstream.operators.agent import Results, prefetch
+from kstream.operators.base import Cursor, Operator
+from kstream.operators.batch import Batch
+from kstream.state.store import Store
+from kstream.types import Headers
+
+if TYPE_CHECKING:  # importing it takes 20 ms, and who only declares an app needs no event loop
+    import asyncio
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Event(NamedTuple, Generic[K, V]):
+    """A record as `AgentStream.events()` gives it. `timestamp` is in ms since the epoch."""
+
+    key: K
+    value: V
+    timestamp: int
+    headers: Headers | None
+    topic: str
+    partition: int
+    offset: int
+
+
+class AgentStream(Generic[K, V]):
+    """The stream an async agent iterates over. Asking for the next value acknowledges the one before.
+
+    It is endless: an agent that leaves its loop has failed. It is for one loop: the next record can be asked for only
+    by who has the one before. A wait for the next record may be given up (`asyncio.wait_for`, `asyncio.timeout`) and
+    begun anew.
+    """
+
+    def __init__(
+        self, agent: str, cursor: Cursor, drained: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        from asyncio import current_task  # only what runs needs it
+
+        self._agent, self._cursor, self._drained, self._loop = agent, cursor, drained, loop
+        self._current_task = current_task
+        self._values: list[V] = []
+        self._taker: asyncio.Task[Any] | None = None  # who asked last
+        self._wake: asyncio.Future[None] | None = None  # of who waits for the next batch
+        self._closed = False
+        cursor.index = -1
+
+    def __aiter__(self) -> AgentStream[K, V]:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, V]:
+        # No coroutine function: `wait_for` would run that in a task of its own, and who asks could not be seen.
+        task = self._current_task(self._loop)
+        if task is not self._taker:
+            self._asked_by(task)
+        return self._next()
+
+    async def _next(self) -> V:
+        cursor = self._cursor
+        index = cursor.index + 1
+        while index >= len(self._values):
+            await self._next_batch()
+            index = 0
+        cursor.index = index
+        return self._values[index]
+
+    def events(self) -> AsyncIterator[Event[K, V]]:
+        """The records with key, timestamp, headers and origin."""
+        return _Events(self, self._cursor)
+
+    def feed(self, batch: Batch) -> None:
+        """The next batch; an agent that waits for it wakes in the event loop's next turn."""
+        self._cursor.batch, self._values = batch, batch.values
+        self._cursor.index = -1
+        if self._wake is not None and not self._wake.done():  # done: the wait was given up, or is over
+            self._wake.set_result(None)
+
+    def close(self) -> None:
+        """Gives out nothing more: the agent is stopped. What it left running must not take what its successor gets."""
+        self._closed, self._values = True, []
+        if self._wake is not None:
+            self._wake.cancel()
+
+    async def _next_batch(self) -> None:
+        """Acknowledges the batch, and waits for the next one."""
+        if self._closed:
+            raise KStreamError(f"agent {self._agent!r} has started anew: its stream of before gives no more records")
+        if self._wake is not None:
+            raise self._has_two_loops()
+        self._values, self._cursor.index = [], -1
+        self._drained()
+        self._wake = self._loop.create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    def _asked_by(self, task: asyncio.Task[Any] | None) -> None:
+        before = self._taker
+        if before is not None and not before.done() and self._cursor.index >= 0 and not self._closed:
+            raise self._has_two_loops()
+        self._taker = task
+
+    def _has_two_loops(self) -> KStreamError:
+        return KStreamError(
+            f"agent {self._agent!r} asks for records of its stream in more than one loop: each would acknowledge those "
+            "that another still works on. Use one loop; what is to go on in parallel needs more partitions"
+        )
+
+
+class _Events(AsyncIterator[Event[K, V]]):
+    """`AgentStream.events`. No async generator: that would be at its end once a wait for a record is given up."""
+
+    def __init__(self, stream: AgentStream[K, V], cursor: Any) -> None:
+        self._stream, self._cursor = stream, cursor
+
+    def __anext__(self) -> Coroutine[Any, Any, Event[K, V]]:
+        return self._event(anext(self._stream))
+
+    async def _event(self, asked: Coroutine[Any, Any, V]) -> Event[K, V]:
+        value, cursor = await asked, self._cursor
+        return Event(cursor.key, value, cursor.timestamp, cursor.headers, cursor.topic, cursor.partition, cursor.offset)
+
+
+class AsyncAgent(Operator):
+    """An async generator (or coroutine) over a stream: one asyncio task, suspended only when its batch is through.
+
+    `push` gives it the batch and turns the event loop once. An agent that awaits nothing has then taken the whole
+    batch; one that waits for something outside is `busy`, and the worker goes on turning the loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        cursor: Cursor,
+        results: Results,
+        stores: list[Store[Any]],
+        loop: asyncio.AbstractEventLoop,
+        variables: ContextVars,
+        *,
+        wants_context: bool,
+    ) -> None:
+        super().__init__()
+        self.name, self.function, self.cursor, self.results = name, function, cursor, results
+        self.stores = stores
+        self._tables = cursor.stores
+        self._loop, self._wants_context = loop, wants_context
+        self._first_variables = variables
+        self.variables = variables  # the context variables of the agent that runs now
+        self.when_drained: Callable[[], None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._batch: Batch | None = None
+        self._stream: AgentStream[Any, Any]
+
+    @property
+    def busy(self) -> bool:
+        """Whether the agent still works on its batch.
+
+        Raises what the agent raised.
+        """
+        if self._task is not None and self._task.done():
+            self._ended(self._task)
+        return self._batch is not None
+
+    def check(self, task: str) -> None:
+        """Called where the agent has been given nothing; `task` is for the message.
+
+        Raises:
+            KStreamError: it failed all the same, between records.
+        """
+        if self._task is not None and self._task.done():
+            try:
+                self._ended(self._task)
+            except Exception as error:
+                told = f"{type(error).__name__}: {error}"
+                raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
+
+    def _ended(self, task: asyncio.Task[None]) -> NoReturn:
+        self._task = self._batch = None
+        self._stream.close()  # others that it started may go on
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            raise error
+        raise KStreamError(f"agent {self.name!r} ended: an agent iterates over its stream for ever")
+
+    def push(self, batch: Batch) -> None:
+        prefetch(self.stores, batch)
+        self.start()
+        self._batch = batch
+        self.cursor.stores = self._tables
+        self._stream.feed(batch)
+        turn(self._loop)
+        _ = self.busy
+
+    def reset(self) -> None:
+        """The agent is stopped; the next batch starts a new one (its local variables are not durable)."""
+        self.close()
+        self.results.reset()
+
+    def close(self) -> None:
+        task, self._task, self._batch = self._task, None, None
+        if task is None:
+            return
+        self._stream.close()
+        if not task.done():
+            task.cancel()
+            for _ in range(100):  # its finally blocks may await a little
+                turn(self._loop)
+                if task.done():
+                    break
+        if task.done() and not task.cancelled():
+            task.exception()  # asked for, so that asyncio does not complain that nobody did
+
+    def start(self) -> None:
+        """Unless it runs."""
+        if self._task is not None:
+            return
+        self.variables = self._first_variables.copy()
+        self._stream = AgentStream(self.name, self.cursor, self._drained, self._loop)
+        arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
+        self._task = self._loop.create_task(self._drive(self.function(*arguments)), context=self.variables)
+
+    async def _drive(self, running: AsyncGenerator[Any, None] | Coroutine[Any, Any, None]) -> None:
+        if isinstance(running, Coroutine):
+            await running
+            return
+        take, cursor = self.results.take, self.cursor
+        async for result in running:
+            if cursor.index < 0 and result is not None:
+                raise KStreamError(
+                    f"agent {self.name!r} yielded {result!r} with no record at hand: an output has the key and the "
+                    "time of a record, so yield after one was taken and before the next one is asked for"
+                )
+            take(cursor.index, result)
+
+    def _drained(self) -> None:
+        """The agent asks for more than it was given: its batch is through."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self.cursor.batch, self.cursor.stores = None, _BETWEEN_RECORDS  # until the next batch
+            self.results.release(batch)
+            self.emitted = self.results.emitted
+            if self.when_drained is not None:
+                self.when_drained()
+
+
+class _BetweenRecords(dict[str, Any]):
+    """The tables of an agent that has no record at hand. What it wrote would belong to no record: no commit would
+    wait for it, and after an abort nothing would do it again."""
+
+    def __missing__(self, table: str) -> Any:
+        raise TableError(
+            f"table {table!r} was used between records: tables can be read and written only while a record is processed"
+        )
+
+
+_BETWEEN_RECORDS: dict[str, Any] = _BetweenRecords()
+
+
+def turn(loop: asyncio.AbstractEventLoop) -> None:
+    """One turn of the event loop: all that is ready now runs, nothing is waited for."""
+    loop.call_soon(loop.stop)
+    loop.run_forever()
