@@ -6,7 +6,7 @@ the context belong to it; between records there is none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
@@ -39,20 +39,19 @@ class Event(NamedTuple, Generic[K, V]):
 class AgentStream(Generic[K, V]):
     """The stream an async agent iterates over. Asking for the next value acknowledges the one before.
 
-    It is endless: an agent that leaves its loop has failed. It is for one loop: the next record can be asked for only
-    by who has the one before. A wait for the next record may be given up (`asyncio.wait_for`, `asyncio.timeout`) and
+    It is endless: an agent that leaves its loop has failed. It is for one loop: while the asyncio task that asked last
+    is alive, no other may ask. A wait for the next record may be given up (`asyncio.wait_for`, `asyncio.timeout`) and
     begun anew.
     """
 
     def __init__(
         self, agent: str, cursor: Cursor, drained: Callable[[], None], loop: asyncio.AbstractEventLoop
     ) -> None:
-        from asyncio import current_task  # only what runs needs it
-
         self._agent, self._cursor, self._drained, self._loop = agent, cursor, drained, loop
-        self._current_task = current_task
         self._values: list[V] = []
         self._taker: asyncio.Task[Any] | None = None  # who asked last
+        self._taken_by_agent = False  # whether that was the agent itself, not a task that it started
+        self.agent_runs = False  # whether it is at work just now
         self._wake: asyncio.Future[None] | None = None  # of who waits for the next batch
         self._closed = False
         cursor.index = -1
@@ -62,9 +61,8 @@ class AgentStream(Generic[K, V]):
 
     def __anext__(self) -> Coroutine[Any, Any, V]:
         # No coroutine function: `wait_for` would run that in a task of its own, and who asks could not be seen.
-        task = self._current_task(self._loop)
-        if task is not self._taker:
-            self._asked_by(task)
+        if not (self.agent_runs and self._taken_by_agent):
+            self._see_who_asks()
         return self._next()
 
     async def _next(self) -> V:
@@ -107,11 +105,13 @@ class AgentStream(Generic[K, V]):
         finally:
             self._wake = None
 
-    def _asked_by(self, task: asyncio.Task[Any] | None) -> None:
-        before = self._taker
-        if before is not None and not before.done() and self._cursor.index >= 0 and not self._closed:
+    def _see_who_asks(self) -> None:
+        from asyncio import current_task  # with Python 3.11 too slow for each record
+
+        task, before = current_task(self._loop), self._taker
+        if before is not None and before is not task and not before.done() and not self._closed:
             raise self._has_two_loops()
-        self._taker = task
+        self._taker, self._taken_by_agent = task, self.agent_runs
 
     def _has_two_loops(self) -> KStreamError:
         return KStreamError(
@@ -132,6 +132,33 @@ class _Events(AsyncIterator[Event[K, V]]):
     async def _event(self, asked: Coroutine[Any, Any, V]) -> Event[K, V]:
         value, cursor = await asked, self._cursor
         return Event(cursor.key, value, cursor.timestamp, cursor.headers, cursor.topic, cursor.partition, cursor.offset)
+
+
+class _Steps(Coroutine[Any, Any, None]):
+    """The coroutine of an agent. Its stream is told while it runs: that costs once a suspension, not once a record."""
+
+    def __init__(self, running: Coroutine[Any, Any, None], stream: AgentStream[Any, Any]) -> None:
+        self._running, self._stream = running, stream
+
+    def send(self, value: Any) -> Any:
+        self._stream.agent_runs = True
+        try:
+            return self._running.send(value)
+        finally:
+            self._stream.agent_runs = False
+
+    def throw(self, *error: Any) -> Any:
+        self._stream.agent_runs = True
+        try:
+            return self._running.throw(*error)
+        finally:
+            self._stream.agent_runs = False
+
+    def close(self) -> None:
+        self._running.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._running.__await__()
 
 
 class AsyncAgent(Operator):
@@ -231,7 +258,8 @@ class AsyncAgent(Operator):
         self.variables = self._first_variables.copy()
         self._stream = AgentStream(self.name, self.cursor, self._drained, self._loop)
         arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
-        self._task = self._loop.create_task(self._drive(self.function(*arguments)), context=self.variables)
+        steps = _Steps(self._drive(self.function(*arguments)), self._stream)
+        self._task = self._loop.create_task(steps, context=self.variables)
 
     async def _drive(self, running: AsyncGenerator[Any, None] | Coroutine[Any, Any, None]) -> None:
         if isinstance(running, Coroutine):

@@ -177,8 +177,7 @@ class Task:
                 keep a transaction open beyond its time.
 
         Raises:
-            ProcessingError: a record failed. BatchFailed: a record among several did.
-            KStreamError: an agent failed between records.
+            ProcessingError: a record failed. BatchFailed: one of several did. KStreamError: an agent, between records.
         """
         self.check_agents()
         activate(self._context)
@@ -196,13 +195,9 @@ class Task:
             deactivate()
 
     def check_agents(self) -> None:
-        """Agents may fail while they have no record at hand, as when a time-out is up.
-
-        Raises KStreamError: one did.
-        """
-        if not self.busy:
-            for agent in self.plan.agents:
-                agent.check(self.name)
+        """Raises KStreamError where one failed with no record at hand, as when a time-out is up."""
+        for agent in () if self.busy else self.plan.agents:
+            agent.check(self.name)
 
     def finish_work(self) -> None:
         """Looks whether the agents are through with what they have; takes nothing new."""

@@ -208,6 +208,7 @@ def test_several_loops_over_one_stream_are_an_error_and_nothing_is_acknowledged(
         driver.process()
         driver.send(source, 0, key="k")
     assert caught.value.offset == 0
+    assert all(task.positions == {("in", 0): 0} for task in driver.worker.tasks.values())
     assert driver.cluster.group("agents").offsets == {}
     driver.close(commit=False)
 
