@@ -13,7 +13,7 @@ from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
-from kstream.operators.agent import AgentStream
+from kstream.operators.async_agent import AgentStream
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
 from kstream.specs.topic import Topic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ def driven(agent: Agents, *values: int, waiting: float = 0.0, **settings: Any) -
     """A driver of one agent, to which these records have been appended, with the keys k0, k1, ..."""
     app = kstream.App("agents")
     source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int | None)
-    app.agent(source, to=out, name="agent")(agent)
+    app.agent(source, to=out if inspect.isasyncgenfunction(agent) else None, name="agent")(agent)
     driver = TestDriver(app, partitions=1, **settings)
     for n, value in enumerate(values):
         driver.cluster.append(source.name, b"k%d" % n, b"%d" % value)
@@ -37,7 +38,7 @@ def pass_time(driver: TestDriver, until: Callable[[], Any]) -> None:
         while not until():
             await asyncio.sleep(0.001)
 
-    driver.worker._loop.run_until_complete(asyncio.wait_for(turn(), 10))
+    driver.worker.events.asyncio.run_until_complete(asyncio.wait_for(turn(), 10))
 
 
 # ---- the record at hand
