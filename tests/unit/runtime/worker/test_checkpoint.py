@@ -25,10 +25,11 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.context import Worker
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.measures import Measures
-from kstream.runtime.task.states import TaskState, TransactionState
+from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
 from kstream.runtime.worker.checkpoint import checkpoint, send_offsets
+from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Changes, Mark
 from kstream.state.changelog import Changelog
