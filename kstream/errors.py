@@ -14,6 +14,7 @@ KStreamError
 │   └── BrokerError             the development broker cannot start
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
+├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
 ├── TableError                  a table used outside its task, or a key of another partition
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
 ├── StateError                  local state is damaged (it is rebuilt from the changelog)
@@ -84,6 +85,29 @@ class LeavingFailed(KStreamError):
 
 class CodecError(KStreamError):
     """Bytes that cannot be decoded, or a value that cannot be encoded."""
+
+
+class RecordRefused(KStreamError):
+    """A record that was to be written, and that Kafka or its client does not take.
+
+    Attributes:
+        topic, partition: where to; partition -1 is the one that the key chooses.
+        key: as it was to be written.
+        size: bytes of key and value.
+    """
+
+    def __init__(self, reason: str, topic: str, partition: int, key: bytes | None, size: int) -> None:
+        self.topic, self.partition, self.key, self.size = topic, partition, key, size
+        where = topic if partition == -1 else f"{topic}[{partition}]"
+        super().__init__(f"Kafka does not take a record for {where}, {_shown(key)}, {size:,} bytes: {reason}")
+
+
+def _shown(key: bytes | None, longest: int = 80) -> str:
+    """A key for a message, cut where it is long."""
+    if key is None:
+        return "no key"
+    text = repr(key.decode(errors="backslashreplace"))
+    return f"key {text}" if len(text) <= longest else f"key {text[:longest]}…"
 
 
 class TableError(KStreamError):

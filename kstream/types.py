@@ -125,7 +125,8 @@ Delivered = Callable[[int | None], None]
 
 
 class Produce(Protocol):
-    """Hands one record to the producer's queue. Raises BufferError when that is full: poll, then call again.
+    """Hands one record to the producer's queue. Raises BufferError when that is full: poll, then call again. Whatever
+    else it raises may be the client library's own: `ProducerClient.meaning` says what it means.
 
     All arguments are positional: this is the hottest call there is.
     `partition` -1 lets murmur2 of the key choose. `timestamp` is in ms since the epoch, 0 means now.
@@ -150,10 +151,22 @@ class ProducerClient(Protocol):
 
     produce: Produce
 
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> Exception:
+        """What it means that `produce` raised `error` for this record: RecordRefused when the record is at fault, else
+        an error as the other methods raise. BufferError is not among them."""
+        ...
+
     def produce_watched(
         self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
     ) -> None:
-        """As `produce`, and `delivered` is called (from poll, flush or commit) once the record is delivered."""
+        """As `produce`, and `delivered` is called (from poll, flush or commit) once the record is delivered.
+
+        Raises:
+            BufferError: as `produce`.
+            RecordRefused, AbortRequired, ProducerLost, InstanceFenced: see `meaning`.
+        """
         ...
 
     def poll(self, timeout: float = 0.0) -> None:

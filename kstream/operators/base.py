@@ -37,6 +37,12 @@ class Outlet(Protocol):
         """Called after a BufferError: serves the producer until some of its queue is gone."""
         ...
 
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> Exception:
+        """The error of kstream.errors for what `produce` raised (see `types.ProducerClient.meaning`)."""
+        ...
+
 
 class Operator:
     """A node at run time. `push` takes a batch; results go to `emit`."""
@@ -81,7 +87,12 @@ def send_all(
     keys: list[bytes | None],
     timestamps: list[int],
 ) -> None:
-    """Produces a column of records; a full queue is waited for, no record is produced twice."""
+    """Produces a column of records; a full queue is waited for, no record is produced twice.
+
+    Raises:
+        RecordRefused: Kafka does not take one of them.
+        TransactionError: the producer cannot go on.
+    """
     produce = outlet.produce
     rows = iter(zip(values, keys, timestamps, strict=True))
     while True:
@@ -91,6 +102,8 @@ def send_all(
         except BufferError:
             send_one(outlet, topic, value, key, timestamp)
             continue
+        except Exception as error:
+            raise outlet.meaning(error, topic, value, key, -1) from error
         break
     outlet.produced[topic] += len(values)
 
@@ -104,6 +117,7 @@ def send_one(
     headers: Headers | None = None,
     partition: int = -1,
 ) -> None:
+    """Produces one record. Raises as `send_all`."""
     while True:
         try:
             if headers is None:
@@ -113,6 +127,8 @@ def send_one(
             return
         except BufferError:
             outlet.wait_for_room()
+        except Exception as error:
+            raise outlet.meaning(error, topic, value, key, partition) from error
 
 
 def noop(_: Any) -> None:

@@ -6,7 +6,7 @@ the past would fall to retention at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from kstream.types import Delivered, Produce
@@ -21,6 +21,11 @@ class ChangelogProducer(Protocol):
         self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
     ) -> None: ...
     def wait_for_room(self) -> None: ...
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> Exception:
+        """The error of kstream.errors for what `produce` raised."""
+        ...
 
 
 class Changelog:
@@ -35,7 +40,12 @@ class Changelog:
         self.next_offset: int | None = None
 
     def write(self, changes: Mapping[bytes, bytes | None], to: ChangelogProducer) -> None:
-        """Produces the changes; only the last one is watched."""
+        """Produces the changes; only the last one is watched.
+
+        Raises:
+            RecordRefused: Kafka does not take one of them.
+            TransactionError: the producer cannot go on.
+        """
         topic, partition, produce = self.topic, self.partition, to.produce
         *others, (last_key, last_value) = changes.items()
         rows = iter(others)
@@ -45,18 +55,23 @@ class Changelog:
                     produce(topic, value, key, partition)
                 break
             except BufferError:
-                _again(lambda: produce(topic, value, key, partition), to)  # noqa: B023  # called before the next row
+                self._again(key, value, to)
+            except Exception as error:
+                raise to.meaning(error, topic, value, key, partition) from error
         to.produced[topic] += len(changes)
         to.produce_watched(topic, last_value, last_key, partition, self._delivered)
+
+    def _again(self, key: bytes, value: bytes | None, to: ChangelogProducer) -> None:
+        """One change, after the queue was full."""
+        while True:
+            to.wait_for_room()
+            try:
+                return to.produce(self.topic, value, key, self.partition)
+            except BufferError:
+                continue
+            except Exception as error:
+                raise to.meaning(error, self.topic, value, key, self.partition) from error
 
     def _delivered(self, offset: int | None) -> None:
         if offset is not None:
             self.next_offset = offset + 1
-
-
-def _again(call: Callable[[], None], to: ChangelogProducer) -> None:
-    while True:
-        try:
-            return call()
-        except BufferError:
-            to.wait_for_room()

@@ -11,13 +11,30 @@ from typing import Final, NoReturn
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, KStreamError, ProducerLost
+from kstream.errors import (
+    AbortRequired,
+    InstanceFenced,
+    KafkaUnavailable,
+    KStreamError,
+    ProducerLost,
+    RecordRefused,
+)
 from kstream.runtime.kafka.consumer import client_positions
 from kstream.runtime.kafka.options import KafkaOptions, logger
 from kstream.runtime.kafka.problems import DENIED, Trouble, describe, is_fatal, is_fenced, make, of
 from kstream.types import Delivered, Produce, TopicPartition
 
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
+
+_REFUSALS: Final = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "it is larger than the producer's message.max.bytes",
+    KafkaError._UNKNOWN_PARTITION: "the topic has no such partition",
+    KafkaError._UNKNOWN_TOPIC: "there is no such topic",
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "there is no such topic",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "we may not write to it",
+    KafkaError._INVALID_ARG: "the client library refuses it",
+}
+"""Of `produce`, by code: what is wrong with the record."""
 
 RETRY_SECONDS: Final = 0.05
 
@@ -29,8 +46,8 @@ class KafkaProducer:
     """Implements `kstream.types.ProducerClient`.
 
     `produce` is librdkafka's own method (0.45 microseconds a call; a timestamp by position costs nothing, by name
-    0.25). Besides BufferError it raises confluent_kafka.KafkaException, for a record that is too large, say; a
-    transaction is to be aborted then.
+    0.25). What it raises besides BufferError is confluent_kafka's: `meaning` says what it means. Everything else raises
+    kstream's errors only.
 
     With a transaction, librdkafka itself sees to it that a record that was not delivered fails the commit. Without one,
     every record has a delivery report, taken without running Python (0.2 microseconds), and `flush` raises.
@@ -74,12 +91,43 @@ class KafkaProducer:
             else:
                 failures.setdefault(error, message)
 
-        # As `callback`: where that is given, None too, `on_delivery` is not looked at.
-        self._use().produce(topic, value, key, partition, report)
+        producer = self._use()
+        try:
+            # As `callback`: where that is given, None too, `on_delivery` is not looked at.
+            producer.produce(topic, value, key, partition, report)
+        except BufferError:
+            raise
+        except Exception as error:
+            raise self.meaning(error, topic, value, key, partition) from error
+
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> KStreamError:
+        """What it means that `produce` raised `error`, other than BufferError, for this record: RecordRefused when the
+        record is at fault, else what the other methods raise."""
+        if isinstance(error, KStreamError):
+            return error  # the producer is closed
+        size = len(key or b"") + len(value or b"")
+        if not isinstance(error, KafkaException):  # TypeError, OverflowError and the like
+            return RecordRefused(str(error), topic, partition, key, size)
+        inner = of(error)
+        if inner.code() in _REFUSALS:
+            return RecordRefused(f"{_REFUSALS[inner.code()]} ({describe(inner)})", topic, partition, key, size)
+        if inner.code() == KafkaError._STATE:  # it does not say that the transaction failed, but that is why
+            return AbortRequired(f"produce: {describe(inner)}")
+        return self._meaning(inner, "produce")
 
     def poll(self, timeout: float = 0.0) -> None:
-        """Serves delivery reports; what a `delivered` raises comes out here."""
-        self._use().poll(timeout)
+        """Serves delivery reports; what a `delivered` raises comes out here.
+
+        Raises:
+            ProducerLost, InstanceFenced: a fatal error, which is told here or by `flush`, whichever comes first.
+        """
+        producer = self._use()
+        try:
+            producer.poll(timeout)
+        except KafkaException as error:
+            self._raise(of(error), "poll")
 
     def flush(self, timeout: float) -> None:
         """Waits `timeout` seconds at most until all is delivered.
@@ -87,8 +135,13 @@ class KafkaProducer:
         Raises:
             AbortRequired: a record of the transaction was not delivered.
             ProducerLost: without a transaction, the same; or it took too long.
+            InstanceFenced: as `poll`.
         """
-        left = self._use().flush(timeout)
+        producer = self._use()
+        try:
+            left = producer.flush(timeout)
+        except KafkaException as error:
+            self._raise(of(error), "flush")
         self._check_deliveries()
         self._check_trouble()
         if left:
@@ -198,6 +251,10 @@ class KafkaProducer:
         """By flags: abortable, or the producer is lost. A fencing is told apart from the broker's own time-out, which
         looks the same (librdkafka lacks KIP-588): when the transaction was open for that long, it need not be another
         process; if it is one, the next `init_transactions` takes over, and group membership decides."""
+        if is_fatal(error):
+            if error.code() == KafkaError._FATAL and self._trouble.last is not None:
+                error = self._trouble.last  # what was fatal before
+            self._trouble(error)  # it is told once by its name, and holds from now on
         text = f"{name}: {describe(error)}"
         if error.txn_requires_abort() and not is_fatal(error):
             return AbortRequired(text)
@@ -221,7 +278,7 @@ class KafkaProducer:
             return
         try:
             producer.purge(blocking=False)
-        except (KafkaException, RuntimeError) as error:
+        except KafkaException as error:
             logger.debug("producer %s: purge: %s", self._id, error)
 
     def _use(self) -> confluent_kafka.Producer:

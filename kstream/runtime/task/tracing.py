@@ -246,6 +246,11 @@ class TaskTraces:
     def wait_for_room(self) -> None:
         self._outlet.wait_for_room()
 
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> Exception:
+        return self._outlet.meaning(error, topic, value, key, partition)
+
     def _produce_traced(
         self,
         topic: str,

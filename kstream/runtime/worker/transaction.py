@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost, TransactionError
 from kstream.runtime.task.states import move
 from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
 from kstream.types import Clients, Delivered, Produce, ProducerClient, TopicPartition
@@ -81,20 +81,35 @@ class Transaction:
     ) -> None:
         while True:
             try:
-                self._use().produce_watched(topic, value, key, partition, delivered)
+                self._guarded(lambda producer: producer.produce_watched(topic, value, key, partition, delivered))
                 return
             except BufferError:
                 self.wait_for_room()
 
     def wait_for_room(self) -> None:
         began = time.monotonic()
-        self._use().poll(0.1)
+        self._guarded(lambda producer: producer.poll(0.1))
         self.blocked += time.monotonic() - began
 
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> Exception:
+        """The error of kstream.errors for what `produce` raised: RecordRefused, or as the methods here."""
+        if self._producer is None:
+            return error if isinstance(error, TransactionError) else ProducerLost(f"there is no producer: {error}")
+        meant = self._producer.meaning(error, topic, value, key, partition)
+        if isinstance(meant, ProducerLost | InstanceFenced):
+            self._lose()
+        return meant
+
     def poll(self) -> None:
-        """Serves delivery reports."""
-        if self._producer is not None:
-            self._producer.poll(0.0)
+        """Serves delivery reports.
+
+        Raises:
+            ProducerLost, InstanceFenced: the producer is of no more use.
+        """
+        if self._producer is not None and self._state is not TransactionState.LOST:
+            self._guarded(lambda producer: producer.poll(0.0))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], group: object) -> None:
         self._guarded(lambda producer: producer.send_offsets(offsets, {}, group))
