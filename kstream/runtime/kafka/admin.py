@@ -51,7 +51,7 @@ class KafkaAdmin:
     def __init__(self, servers: str, options: KafkaOptions) -> None:
         self._servers = servers
         self._config = options.admin(servers)
-        self._client = make(AdminClient, self._config)
+        self._open: AdminClient | None = make(AdminClient, self._config)
         self._lock = threading.Lock()
         self._found: dict[str, float] = {}  # group: when its coordinator answered
         self._described: dict[str, float] = {}  # topic: when its leaders were heard of
@@ -117,7 +117,11 @@ class KafkaAdmin:
         wanted = [
             ClientTopic(each.name, each.partitions, each.replication, config=dict(each.config)) for each in topics
         ]
-        for name, future in self._client.create_topics(wanted, request_timeout=timeout).items():
+        try:
+            asked = self._client.create_topics(wanted, request_timeout=timeout)
+        except ValueError as error:  # numbers that no topic can have
+            raise TopicError(f"topics cannot be created: {error}") from error
+        for name, future in asked.items():
             try:
                 future.result()
             except KafkaException as error:
@@ -162,7 +166,7 @@ class KafkaAdmin:
         The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
         the coordinator does not answer. An error of one partition is never taken for "none was committed".
         """
-        return _on_a_thread(self._committed, group, partitions) if partitions else _done({})
+        return self._on_a_thread(self._committed, group, partitions) if partitions else _done({})
 
     def _committed(
         self, group: str, partitions: Sequence[TopicPartition]
@@ -212,13 +216,13 @@ class KafkaAdmin:
     def _renew(self) -> None:
         """A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511, open;
         seen when a broker was killed): after a failure the next question goes out through a new one."""
-        if self._worn:
-            self._worn, self._client = False, make(AdminClient, self._config)
+        if self._worn and self._open is not None:
+            self._worn, self._open = False, make(AdminClient, self._config)
             self._found, self._described = {}, {}
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
-        return _on_a_thread(self._members, group)
+        return self._on_a_thread(self._members, group)
 
     def _members(self, group: str) -> int:
         client = self._client
@@ -228,7 +232,7 @@ class KafkaAdmin:
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         """Commits (offset, metadata) for a group without members."""
-        return _on_a_thread(self._set_committed, group, offsets)
+        return self._on_a_thread(self._set_committed, group, offsets)
 
     def _set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         doing = f"commit for group {group}"
@@ -244,11 +248,11 @@ class KafkaAdmin:
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
-        return _on_a_thread(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})
+        return self._on_a_thread(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})
 
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """The first offset that has not been deleted."""
-        return _on_a_thread(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
+        return self._on_a_thread(self._offsets, partitions, _EARLIEST, "start offsets") if partitions else _done({})
 
     def offsets_at(
         self, partitions: Sequence[TopicPartition], milliseconds: int
@@ -274,7 +278,7 @@ class KafkaAdmin:
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """Deletes all records below these offsets."""
-        return _on_a_thread(self._delete_records, before) if before else _done(None)
+        return self._on_a_thread(self._delete_records, before) if before else _done(None)
 
     def _delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         client, asked = self._ask_leaders(
@@ -301,29 +305,36 @@ class KafkaAdmin:
         self._found, self._described = {}, {}  # they may be elsewhere by now
         return meaning(error, doing, self._servers)
 
+    def _on_a_thread(self, question: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Its answer. The thread is a daemon: a process that ends does not wait for brokers."""
+        answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question(*arguments))
+            except KafkaException as error:  # of the call itself, not of its answers
+                answer.set_exception(self._meaning(of(error), question.__name__))
+            except BaseException as error:  # whoever waits gets it
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, name=question.__name__, daemon=True).start()
+        return answer
+
     def close(self) -> None:
         """Waits for nobody: what was asked may have no answer for half a minute, and keeps the client so long.
         Idempotent."""
-        self.__dict__.pop("_client", None)
+        self._open = None
+
+    @property
+    def _client(self) -> AdminClient:
+        if self._open is None:
+            raise KafkaUnavailable("the admin client is closed")
+        return self._open
 
 
 def _ready(topic: Any) -> bool:
     return topic.error is None and all(each.leader >= 0 and each.error is None for each in topic.partitions.values())
-
-
-def _on_a_thread(question: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Its answer. The thread is a daemon: a process that ends does not wait for brokers."""
-    answer: Future[T] = Future()
-    answer.set_running_or_notify_cancel()
-
-    def ask() -> None:
-        try:
-            answer.set_result(question(*arguments))
-        except BaseException as error:  # whoever waits gets it
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, name=question.__name__, daemon=True).start()
-    return answer
 
 
 def _done(value: T) -> Future[T]:

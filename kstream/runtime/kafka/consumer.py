@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, StateError, TopicError
+from kstream.runtime.kafka.fetch import place_of, split
 from kstream.runtime.kafka.options import KafkaOptions
+from kstream.runtime.kafka.positions import client_partition, client_positions
 from kstream.runtime.kafka.problems import NO_TOPIC, Trouble, describe, is_fatal, is_fenced, make, meaning, of
-from kstream.types import BEGINNING, Fetch, Headers, Polled, RebalanceListener, TopicPartition
+from kstream.runtime.kafka.pulse import Pulse
+from kstream.types import BEGINNING, Polled, RebalanceListener, TopicPartition
 
 SEEK_SECONDS: Final = 5.0
 """How long `seek` tries: a partition cannot be sought until librdkafka's own thread has taken up an assignment."""
@@ -28,100 +31,14 @@ START_SECONDS: Final = 1.0
 _NOT_OWNER = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 _SEEK_AGAIN = frozenset({KafkaError._STATE, KafkaError._IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED})
 
-_value, _key, _headers = Message.value, Message.key, Message.headers
-_offset, _timestamp, _partition, _topic, _error = (
-    Message.offset,
-    Message.timestamp,
-    Message.partition,
-    Message.topic,
-    Message.error,
-)
-
-
-class MessageFetch:
-    """Implements `kstream.types.Fetch` over librdkafka's messages. Columns are made by C-level maps: 25-30 ns a value
-    (timestamps 70)."""
-
-    __slots__ = ("_messages", "at")
-
-    def __init__(self, at: TopicPartition, messages: list[Message]) -> None:
-        self.at = at
-        self._messages = messages
-
-    @property
-    def first_offset(self) -> int:
-        return self._messages[0].offset()  # type: ignore[return-value]
-
-    @property
-    def last_offset(self) -> int:
-        return self._messages[-1].offset()  # type: ignore[return-value]
-
-    @property
-    def first_timestamp(self) -> int:
-        return self._messages[0].timestamp()[1]
-
-    @property
-    def last_timestamp(self) -> int:
-        return self._messages[-1].timestamp()[1]
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    def __repr__(self) -> str:
-        return f"<{self.at} {self.first_offset}..{self.last_offset}>"
-
-    def keys(self) -> list[bytes | None]:
-        return list(map(_key, self._messages))
-
-    def values(self) -> list[bytes | None]:
-        return list(map(_value, self._messages))
-
-    def timestamps(self) -> list[int]:
-        return [timestamp for _, timestamp in map(_timestamp, self._messages)]
-
-    def offsets(self) -> list[int]:
-        return list(map(_offset, self._messages))  # type: ignore[arg-type]
-
-    def headers(self) -> list[Headers | None]:
-        return list(map(_headers, self._messages))  # type: ignore[arg-type]
-
-    def cut(self, start: int, stop: int) -> MessageFetch:
-        return MessageFetch(self.at, self._messages[start:stop])
-
-
-def split(messages: list[Message], topics: int) -> list[Fetch]:
-    """Cuts messages (none of them an error) into runs of one partition.
-
-    Costs 35 ns a record for one run, 40 for several, and 30 more where there are several topics.
-    """
-    if not messages:
-        return []
-    partitions: Sequence[object] = list(map(_partition, messages))
-    first = messages[0]
-    if topics > 1:
-        names = list(map(_topic, messages))
-        if names.count(first.topic()) != len(names):
-            partitions = list(zip(names, partitions, strict=True))
-    if partitions.count(partitions[0]) == len(messages):
-        return [MessageFetch(_at(first), messages)]
-    runs: list[Fetch] = []
-    start = 0
-    for _, run in groupby(partitions):
-        stop = start + len(list(run))
-        runs.append(MessageFetch(_at(messages[start]), messages[start:stop]))
-        start = stop
-    return runs
-
-
-def _at(message: Message) -> TopicPartition:
-    return TopicPartition(message.topic(), message.partition())  # type: ignore[arg-type]
-
 
 class KafkaConsumer:
     """Implements `kstream.types.ConsumerClient`. One thread polls it.
 
     Group members use the classic protocol with eager rebalances: on each one every partition is revoked, then the new
     ones are assigned, with the offsets that the listener says, paused. Nothing arrives from them before `resume`.
+
+    All methods raise kstream's errors only: KafkaUnavailable once it is closed, or where nothing else is said.
     """
 
     def __init__(
@@ -142,6 +59,7 @@ class KafkaConsumer:
         self._listener: RebalanceListener | None = None
         self._topics = 1
         self._woken = 0.0
+        self._pulse = Pulse(options.session_timeout)
         self._rebalanced = False
         self._fresh: dict[TopicPartition, int] = {}
         """Partitions assigned by the group and never resumed, with their starts."""
@@ -156,14 +74,16 @@ class KafkaConsumer:
         """Joins the group with the next polls."""
         self._listener = listener
         self._topics = len(topics)
-        self._consumer.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        with self._errors("subscription"):
+            self._consumer.subscribe(
+                list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Reads just these partitions from these offsets; what was fetched of an assignment before is dropped."""
         self._topics = len({at.topic for at in positions})
-        self._consumer.assign(client_positions(self._absolute(positions)))
+        with self._errors("assignment"):
+            self._consumer.assign(client_positions(self._absolute(positions)))
 
     def _absolute(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """BEGINNING and END as numbers, asked of the broker. librdkafka would ask too, but its answer may come after a
@@ -214,20 +134,23 @@ class KafkaConsumer:
         """
         self._raise_later()
         self._rebalanced = False
-        self._keep_awake()
-        # `consume` would wait for the number of records, not for the first one.
-        first = self._consumer.poll(timeout)
-        if first is None:
-            messages = []
-        else:
-            messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
-            messages.insert(0, first)
+        self._pulse.beat()
+        with self._errors("consumer"):
+            self._keep_awake()
+            # `consume` would wait for the number of records, not for the first one.
+            first = self._consumer.poll(timeout)
+            if first is None:
+                messages = []
+            else:
+                messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+                messages.insert(0, first)
+        self._pulse.beat()
         self._check()
         ends: dict[TopicPartition, int] = {}
         if self._rebalanced:  # set by the callbacks, within poll and consume
             self._without_errors(messages, ends)  # an error is told once: it is kept
             messages, ends = [], {}
-        if any(map(_error, messages)):
+        if any(map(Message.error, messages)):
             messages = self._without_errors(messages, ends)
         fetches = split(messages, self._topics)
         if not fetches and not ends:
@@ -254,7 +177,7 @@ class KafkaConsumer:
             if error is None:
                 good.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
-                ends[_at(message)] = message.offset()  # type: ignore[assignment]
+                ends[place_of(message)] = message.offset()  # type: ignore[assignment]
             elif self._later is None:
                 self._later = self._of_message(message, error)
         return good
@@ -263,7 +186,7 @@ class KafkaConsumer:
         """The error that a message stands for; None where librdkafka gets over it, which is logged."""
         code = error.code()
         if code == KafkaError._AUTO_OFFSET_RESET:
-            text = f"{_at(message)}: the position {message.offset()} is not in the log ({error.str()})"
+            text = f"{place_of(message)}: the position {message.offset()} is not in the log ({error.str()})"
             if self._group is None:
                 return StateError(f"{text}; the store is to be restored from the beginning")
             return TopicError(f"{text}: set auto_offset_reset to earliest or latest, or reset the group's offsets")
@@ -273,7 +196,7 @@ class KafkaConsumer:
         if is_fatal(error) or is_fenced(error):
             self._trouble(error)  # it is told once as a message, and holds from now on
         if is_fatal(error) or is_fenced(error) or denied:
-            return meaning(error, "consumer", self._servers)
+            return self._meaning(error, "consumer")
         self._trouble.note(error)
         return None
 
@@ -283,7 +206,31 @@ class KafkaConsumer:
             raise raised
         error = self._trouble.take()
         if error is not None:
-            raise meaning(error, "consumer", self._servers)
+            raise self._meaning(error, "consumer")
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Around calls of the client: what they raise comes out as one of ours. A fatal error is raised by whichever
+        call hears of it first, and holds from then on. Costs a microsecond."""
+        try:
+            yield
+        except KafkaException as error:
+            inner = of(error)
+            if is_fatal(inner):
+                self._trouble(inner)
+            raise self._meaning(inner, doing) from error
+        except RuntimeError as error:
+            raise KafkaUnavailable(f"{doing}: {error}") from error  # "Consumer closed"
+
+    def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
+        """A member that stood still (the process was stopped, the machine slept) loses its place; joining again, it may
+        be fenced by a heartbeat of its own that was still under way. Whoever took its place has another name."""
+        if is_fenced(error) and (still := self._pulse.stood_still()) is not None:
+            return KafkaUnavailable(
+                f"this process stood still for {still:.0f} s, longer than its session, and has lost its place in the"
+                f" group; it has to start over ({doing}: {describe(error)})"
+            )
+        return meaning(error, doing, self._servers)
 
     # ---- the group. Nothing may be raised from a callback: it would destroy the batch, and librdkafka would go on
     # with an assignment of its own making.
@@ -331,7 +278,8 @@ class KafkaConsumer:
 
     def group_metadata(self) -> object:
         """Of the assignment now in force: take it when work on that begins, not when it ends."""
-        return self._consumer.consumer_group_metadata()
+        with self._errors("metadata of the group"):
+            return self._consumer.consumer_group_metadata()
 
     def commit(self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str]) -> None:
         """Commits offsets without a transaction, and waits for it (30 seconds at most).
@@ -352,7 +300,7 @@ class KafkaConsumer:
                 raise AbortRequired(f"offsets were not committed, the group has moved on: {describe(error)}")
             again = error.retriable() or error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
             if not again or time.monotonic() > deadline:
-                raise meaning(error, "commit of offsets", self._servers)
+                raise self._meaning(error, "commit of offsets")
             time.sleep(0.1)
 
     def _commit(self, offsets: list[confluent_kafka.TopicPartition]) -> KafkaError | None:
@@ -360,6 +308,8 @@ class KafkaConsumer:
             done = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             return of(error)
+        except RuntimeError as error:
+            raise KafkaUnavailable(f"commit of offsets: {error}") from error
         return next((each.error for each in done if each.error is not None), None)
 
     # ---- positions
@@ -395,7 +345,8 @@ class KafkaConsumer:
 
     def _each(self, do: Callable[[list[Any]], None], partitions: Sequence[TopicPartition]) -> None:
         if partitions:
-            do(list(map(client_partition, partitions)))
+            with self._errors("pause or resume"):
+                do(list(map(client_partition, partitions)))
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
         """The next records come from these offsets, of paused partitions once they are resumed.
@@ -416,9 +367,13 @@ class KafkaConsumer:
                     self._consumer.seek(confluent_kafka.TopicPartition(at.topic, at.partition, offset))
                     self._fresh.pop(at, None)
                     break
+                except RuntimeError as error:
+                    raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {error}") from error
                 except KafkaException as error:
                     problem = of(error)
-                    if at not in {(each.topic, each.partition) for each in self._consumer.assignment()}:
+                    with self._errors("assignment"):
+                        assigned = {(each.topic, each.partition) for each in self._consumer.assignment()}
+                    if at not in assigned:
                         raise RuntimeError(f"{at} is not assigned, so there is nothing to seek") from None
                     if problem.code() == KafkaError._STATE and time.monotonic() > deadline:
                         raise TopicError(
@@ -433,7 +388,7 @@ class KafkaConsumer:
         """The partition's end as last heard from the broker; None when not heard yet. No I/O."""
         try:
             found = self._consumer.get_watermark_offsets(client_partition(at), cached=True)
-        except KafkaException:
+        except (KafkaException, RuntimeError):  # RuntimeError: it is closed
             return None
         return found[1] if found[1] >= 0 else None
 
@@ -446,19 +401,3 @@ class KafkaConsumer:
             return
         except KafkaException as error:
             self._trouble.note(of(error))
-
-
-def client_partition(at: TopicPartition) -> confluent_kafka.TopicPartition:
-    return confluent_kafka.TopicPartition(at.topic, at.partition)
-
-
-def client_positions(
-    offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str] | None = None
-) -> list[confluent_kafka.TopicPartition]:
-    told = metadata or {}
-    return [
-        confluent_kafka.TopicPartition(at.topic, at.partition, offset, told[at])
-        if at in told
-        else confluent_kafka.TopicPartition(at.topic, at.partition, offset)
-        for at, offset in offsets.items()
-    ]

@@ -19,8 +19,8 @@ from kstream.errors import (
     ProducerLost,
     RecordRefused,
 )
-from kstream.runtime.kafka.consumer import client_positions
 from kstream.runtime.kafka.options import KafkaOptions, logger
+from kstream.runtime.kafka.positions import client_positions
 from kstream.runtime.kafka.problems import DENIED, Trouble, describe, is_fatal, is_fenced, make, of
 from kstream.types import Delivered, Produce, TopicPartition
 
