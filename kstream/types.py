@@ -155,7 +155,7 @@ class ProducerClient(Protocol):
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
     ) -> Exception:
         """What it means that `produce` raised `error` for this record: RecordRefused when the record is at fault, else
-        an error as the other methods raise. BufferError is not among them."""
+        an error as the other methods raise. BufferError and kstream's own errors need not be asked about."""
         ...
 
     def produce_watched(

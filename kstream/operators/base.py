@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kstream.errors import KStreamError
 from kstream.operators.batch import Batch
 from kstream.types import Headers, Produce
 
@@ -102,6 +103,8 @@ def send_all(
         except BufferError:
             send_one(outlet, topic, value, key, timestamp)
             continue
+        except KStreamError:
+            raise
         except Exception as error:
             raise outlet.meaning(error, topic, value, key, -1) from error
         break
@@ -127,6 +130,8 @@ def send_one(
             return
         except BufferError:
             outlet.wait_for_room()
+        except KStreamError:
+            raise
         except Exception as error:
             raise outlet.meaning(error, topic, value, key, partition) from error
 

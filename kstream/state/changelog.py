@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from kstream.errors import KStreamError
 from kstream.types import Delivered, Produce
 
 
@@ -56,6 +57,8 @@ class Changelog:
                 break
             except BufferError:
                 self._again(key, value, to)
+            except KStreamError:
+                raise
             except Exception as error:
                 raise to.meaning(error, topic, value, key, partition) from error
         to.produced[topic] += len(changes)
@@ -69,6 +72,8 @@ class Changelog:
                 return to.produce(self.topic, value, key, self.partition)
             except BufferError:
                 continue
+            except KStreamError:
+                raise
             except Exception as error:
                 raise to.meaning(error, self.topic, value, key, self.partition) from error
 

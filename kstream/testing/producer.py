@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from kstream.errors import AbortRequired, KStreamError, RecordRefused, TopicError, TransactionError
+from kstream.errors import AbortRequired, RecordRefused, TransactionError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.groups import GroupMetadata
 from kstream.testing.log import MemoryRecord, TransactionState
@@ -81,8 +81,6 @@ class MemoryProducer:
     def meaning(
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
     ) -> Exception:
-        if isinstance(error, KStreamError) and not isinstance(error, TopicError):
-            return error
         return RecordRefused(str(error), topic, partition, key, len(key or b"") + len(value or b""))
 
     def poll(self, timeout: float = 0.0) -> None:

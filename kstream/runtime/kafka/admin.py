@@ -258,7 +258,7 @@ class KafkaAdmin:
         self, partitions: Sequence[TopicPartition], milliseconds: int
     ) -> Future[dict[TopicPartition, int | None]]:
         """The first offset whose time stamp (ms since the epoch) is this or later; None where there is none."""
-        return _on_a_thread(self._offsets_at, partitions, milliseconds) if partitions else _done({})
+        return self._on_a_thread(self._offsets_at, partitions, milliseconds) if partitions else _done({})
 
     def _offsets_at(self, partitions: Sequence[TopicPartition], milliseconds: int) -> dict[TopicPartition, int | None]:
         found = self._offsets(partitions, OffsetSpec.for_timestamp(milliseconds), "offsets of a time")

@@ -103,10 +103,8 @@ class KafkaProducer:
     def meaning(
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
     ) -> KStreamError:
-        """What it means that `produce` raised `error`, other than BufferError, for this record: RecordRefused when the
-        record is at fault, else what the other methods raise."""
-        if isinstance(error, KStreamError):
-            return error  # the producer is closed
+        """What `error`, which `produce` raised (neither BufferError nor ours), means: RecordRefused when this record is
+        at fault, else what the other methods raise."""
         size = len(key or b"") + len(value or b"")
         if not isinstance(error, KafkaException):  # TypeError, OverflowError and the like
             return RecordRefused(str(error), topic, partition, key, size)

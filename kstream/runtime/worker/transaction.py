@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost, TransactionError
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
 from kstream.runtime.task.states import move
 from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
 from kstream.types import Clients, Delivered, Produce, ProducerClient, TopicPartition
@@ -96,7 +96,7 @@ class Transaction:
     ) -> Exception:
         """The error of kstream.errors for what `produce` raised: RecordRefused, or as the methods here."""
         if self._producer is None:
-            return error if isinstance(error, TransactionError) else ProducerLost(f"there is no producer: {error}")
+            return ProducerLost(f"there is no producer: {error}")
         meant = self._producer.meaning(error, topic, value, key, partition)
         if isinstance(meant, ProducerLost | InstanceFenced):
             self._lose()
