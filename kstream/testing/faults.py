@@ -27,10 +27,13 @@ _CALLS = {"producer": PRODUCER_CALLS, "consumer": CONSUMER_CALLS, "admin": ADMIN
 
 
 @dataclass(slots=True)
-class _Fault:
+class PlannedFault:
+    """A failure to come. `skip` calls still pass before it; `struck` says whether it came."""
+
     error: Exception
     after: bool
     skip: int
+    struck: bool = False
 
 
 class Faults:
@@ -40,10 +43,13 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        self._planned: defaultdict[str, deque[_Fault]] = defaultdict(deque)
+        self._planned: defaultdict[str, deque[PlannedFault]] = defaultdict(deque)
 
-    def plan(self, call: str, error: Exception, *, after: bool = False, skip: int = 0) -> None:
-        self._planned[_full_name(call)].append(_Fault(error, after, skip))
+    def plan(self, call: str, error: Exception, *, after: bool = False, skip: int = 0) -> PlannedFault:
+        """See `MemoryCluster.fail_next`. Returns what will say whether it struck."""
+        fault = PlannedFault(error, after, skip)
+        self._planned[_full_name(call)].append(fault)
+        return fault
 
     @contextmanager
     def around(self, call: str) -> Iterator[None]:
@@ -55,14 +61,16 @@ class Faults:
         if fault is not None:
             raise fault.error
 
-    def _due(self, call: str) -> _Fault | None:
+    def _due(self, call: str) -> PlannedFault | None:
         planned = self._planned.get(call)
         if not planned:
             return None
         if planned[0].skip:
             planned[0].skip -= 1
             return None
-        return planned.popleft()
+        fault = planned.popleft()
+        fault.struck = True
+        return fault
 
 
 def _full_name(call: str) -> str:

@@ -1,4 +1,4 @@
-"""Batching is invisible (DESIGN.md section 1, invariants 1 to 3), as a property over a family of topologies.
+"""Batching is invisible (docs/exactly-once.md, what must hold, 1 to 3), as a property over a family of topologies.
 
 The reference is a run that takes one record at a time and commits after each. Any other way of cutting the same input
 into polls, with commits, aborts, lost producers, lost partitions, crashes and compaction in between, must write the
@@ -22,6 +22,9 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import AbortRequired, KafkaUnavailable, ProducerLost
 from kstream.testing import TestDriver
+from support.strikes import Kind, Planner, Strikes
+
+STRIKES = Strikes()
 
 # ---- the topologies
 
@@ -378,20 +381,20 @@ inputs = st.lists(
     max_size=24,
 )
 
-FAULTS: list[tuple[str, type[Exception], bool]] = [
-    *[("produce", error, after) for error in (AbortRequired, ProducerLost) for after in (False, True)],
-    *[("send_offsets", error, after) for error in (AbortRequired, ProducerLost) for after in (False, True)],
-    ("commit", AbortRequired, False),
-    ("commit", ProducerLost, False),
-    ("commit", ProducerLost, True),
-    ("abort", ProducerLost, False),
-    ("abort", ProducerLost, True),
-    ("begin", ProducerLost, False),
-    ("producer.poll", ProducerLost, False),
-    ("producer.poll", AbortRequired, False),
-    ("admin.committed", AbortRequired, False),
-    ("admin.committed", KafkaUnavailable, False),
-    ("admin.end_offsets", KafkaUnavailable, False),
+FAULTS = [
+    *[Kind("produce", error, after) for error in (AbortRequired, ProducerLost) for after in (False, True)],
+    *[Kind("send_offsets", error, after) for error in (AbortRequired, ProducerLost) for after in (False, True)],
+    Kind("commit", AbortRequired, False),
+    Kind("commit", ProducerLost, False),
+    Kind("commit", ProducerLost, True),
+    Kind("abort", ProducerLost, False),
+    Kind("abort", ProducerLost, True),
+    Kind("begin", ProducerLost, False),
+    Kind("producer.poll", ProducerLost, False),
+    Kind("producer.poll", AbortRequired, False),
+    Kind("admin.committed", AbortRequired, False),
+    Kind("admin.committed", KafkaUnavailable, False),
+    Kind("admin.end_offsets", KafkaUnavailable, False),
 ]
 
 actions = st.one_of(
@@ -404,6 +407,9 @@ actions = st.one_of(
     st.tuples(st.just("fault"), st.sampled_from(FAULTS), st.integers(0, 12)),
     st.tuples(st.just("fault"), st.sampled_from(FAULTS), st.just(0)),
 )
+
+OFTEN = ("produce", "producer.poll")
+"""Calls of which there are many in each transaction; of the others there is one, or less."""
 
 
 @dataclass
@@ -419,6 +425,7 @@ class Run:
     def __init__(self, made: Case, records: list[Input], backend: str = "memory") -> None:
         self.case = made
         self.driver = TestDriver(made.app, partitions=made.partitions, backend=backend, commit_interval=1.0)
+        self.faults = Planner(self.driver.cluster, STRIKES)
         for which, key, value, timestamp in records:
             topic = made.inputs[which % len(made.inputs)]
             if (key is None and not made.null_keys) or (value is None and not made.null_values):
@@ -450,13 +457,14 @@ class Run:
                 for name in cluster.topics():
                     if name.endswith("-changelog"):
                         cluster.compact(name)
-            case ("fault", (call, error, after), skip):
-                cluster.fail_next(call, error("planned"), after=after, skip=skip)
+            case ("fault", kind, skip):
+                self.faults.plan(kind, skip if kind.call in OFTEN else skip % 2)
+                if kind.call == "abort":  # something must be wrong before anything is aborted
+                    self.faults.plan(Kind("produce", AbortRequired, False), 0)
 
     def settle(self) -> Result:
-        """Until all is processed and committed."""
+        """Until all is processed and committed. Faults that have not struck yet may do so meanwhile."""
         driver = self.driver
-        driver.cluster.faults._planned.clear()
         for _ in range(2000):
             driver.clock.advance(0.3)
             before = driver.worker.commits
@@ -501,6 +509,7 @@ class Run:
         return Result(outputs, coalesced, stores)
 
     def close(self) -> None:
+        self.faults.count()
         self.driver.close(commit=False)
 
 
@@ -547,3 +556,8 @@ def test_no_way_of_cutting_committing_or_failing_shows(
     assert found.outputs == expected.outputs
     assert found.coalesced == expected.coalesced
     assert found.stores == expected.stores
+
+
+def test_most_planned_faults_struck() -> None:
+    """Of the runs above: else they would say little about failures."""
+    STRIKES.check(share=0.4)
