@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-long lint bench tools deploy-lint deploy-check clean
+.PHONY: help setup lock demo test test-pythons test-long lint bench tools deploy-lint deploy-check clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -41,6 +41,9 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/deploy tests $(ARGS)
+
+test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
+	.uv/bin/python scripts/test_pythons.py $(ARGS)
 
 test-long: setup ## the long forms of the tests
 	$(BIN)/python -m pytest -m slow --ignore tests/deploy tests $(ARGS)
