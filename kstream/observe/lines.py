@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def formatter(console: bool, colors: bool, bound: Mapping[str, object]) -> logging.Formatter:
     """Formats as text for a console, or as JSON; `bound` goes into every line that has no such fields of its own."""
-    # structlog imports rich where it finds it, for coloured tracebacks. A worker must not carry it (DESIGN section 5),
-    # and it triples the time this takes: while structlog is imported, rich is not there.
+    # structlog imports rich where it finds it, for coloured tracebacks. A worker must not carry it, and it triples the
+    # time this takes: while structlog is imported, rich is not there.
     hidden = "rich" not in sys.modules and "structlog" not in sys.modules
     if hidden:
         sys.modules["rich"] = None  # type: ignore[assignment]

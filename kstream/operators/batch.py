@@ -4,7 +4,8 @@ A batch starts as one fetch (consecutive records of one partition) and keeps a r
 record of the fetch each element comes from, so that timestamps, headers and offsets are read only when somebody
 asks. Keys and values are held encoded, decoded or both; each form is made once, when first wanted.
 
-A live state object never sits in a column: operators hand state on encoded (DESIGN.md, section 2).
+A live state object never sits in a column: it may go on changing before the column is read. Operators hand state on
+encoded.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
 of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
-record that caused it (DESIGN.md, "Batching is invisible").
+record that caused it (docs/exactly-once.md: batching is invisible).
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ def test_paused_records_wait_over_a_restart_too(service: Services) -> None:
 
 
 def test_a_task_that_does_not_move_turns_readiness_red_and_says_why(service: Services) -> None:
-    """DESIGN.md, invariant 6."""
+    """A stall is visible (docs/exactly-once.md)."""
     one = service(partitions=1)
     served = one.start(stall_timeout=1.0, transaction_timeout=30.0)
     running(served)

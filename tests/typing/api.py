@@ -1,4 +1,4 @@
-"""The types of DESIGN.md section 4, end to end. Checked by mypy in test_api.py; never run.
+"""The types of the public API, end to end. Checked by mypy in test_api.py; never run.
 
 Each `reveal_type` has the expected type behind it.
 """

@@ -24,7 +24,7 @@ SHOWN: Final = 5
 
 
 class Stalls:
-    """Finds tasks that have lag and do not move (DESIGN.md, invariant 6)."""
+    """Finds tasks that have lag and do not move: a stall is visible (docs/exactly-once.md)."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout

@@ -1,4 +1,4 @@
-"""Bringing tasks to the state of their committed offsets, in the order that makes it exact (DESIGN.md, "Restore").
+"""Bringing tasks to the state of their committed offsets, in the order that makes it exact (docs/exactly-once.md).
 
 For each task: (b) the stable committed offsets of its inputs, (c) the ends of its changelogs, read uncommitted,
 (d) the tail of each changelog, from what the local store has to at or past that end, read committed; (e) only then

@@ -187,7 +187,7 @@ def test_committing_while_revoked_counts_and_metadata_is_stale_afterwards(g: Fix
     with pytest.raises(AbortRequired, match="ILLEGAL_GENERATION"):
         group.validate(old)
     group.validate(a.group_metadata())
-    a.commit({at(3): 8}, {})  # fresh metadata passes for b's partition too, as in Kafka (FIELD 4)
+    a.commit({at(3): 8}, {})  # fresh metadata passes for b's partition too, as in Kafka
     assert group.offsets[at(3)] == (8, "")
 
 

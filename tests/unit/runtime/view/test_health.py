@@ -58,7 +58,7 @@ def test_a_worker_that_is_down_says_when_it_is_back() -> None:
 
 
 def test_live_is_green_whatever_kafka_does() -> None:
-    """Liveness that turns red during restore, rebalance or an outage kills healthy pods (OPS.md)."""
+    """Liveness that turns red during restore, rebalance or an outage kills healthy pods."""
     for one in (down(104.0, "was killed"), worker(joined=False), worker(task(state="restoring"))):
         assert health.live(101.0, 100.0, [one], SETTINGS).ok
     assert health.live(399.0, 399.0, [worker()], SETTINGS).ok, "the supervisor will kill it, and mend it so"

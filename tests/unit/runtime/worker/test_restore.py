@@ -1,4 +1,6 @@
-"""Local state is a cache of the changelog: what a restart reads again, and what it refuses (FIELD.md's regressions)."""
+"""Local state is a cache of the changelog: what a restart reads again, and what it refuses.
+
+A test of a regression that other projects had names their issue."""
 
 from __future__ import annotations
 
