@@ -20,6 +20,7 @@ from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
 from kstream.runtime.task.context import Worker
+from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
@@ -47,13 +48,11 @@ class App:
     """
 
     def __init__(self, name: str, **settings: Any) -> None:
-        if not name or any(letter not in _NAME_LETTERS for letter in name):
-            raise TopologyError(f"{name!r} cannot be an app's name: use letters, digits, '.', '_' and '-'")
+        check_name(name, "app", LONGEST_APP)
         self.name = name
         self.overrides: Mapping[str, Any] = settings
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
-        self._tables: dict[str, Table[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
@@ -112,14 +111,19 @@ class App:
             timestamp: event time: a field's name, or a function of the value giving a datetime or ms since the epoch.
             config: Kafka's topic settings, for when it is created.
         """
+        check_name(name, "topic")
+        check_partitions(partitions, f"topic {name!r}: partitions")
+        if not all(isinstance(text, str) for pair in (config or {}).items() for text in pair):
+            raise TopologyError(f"topic {name!r}: config={config!r}: Kafka's settings and their values are text")
         if callable(timestamp):
             called(timestamp, f"topic {name!r}: timestamp")
+        values = schema(Any if value is None else value, f"the value of topic {name!r}")
         topic: Topic[Any, Any] = Topic(
             name,
             schema(key, f"the key of topic {name!r}"),
-            schema(Any if value is None else value, f"the value of topic {name!r}"),
+            values,
             partitions,
-            None if timestamp is None else event_time(timestamp),
+            None if timestamp is None else event_time(timestamp, name, values.kind),
             dict(config or {}),
         )
         self._graph.topic(topic)
@@ -149,13 +153,11 @@ class App:
             default: what a missing key reads as: a value, or a class or function that makes one.
             scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
         """
-        if name in self._tables:
-            raise TopologyError(f"two declarations of the table {name!r}: give one of them another name=")
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
         spec = StoreSpec(name, schema(key, f"the key of table {name!r}"), schema(value, f"table {name!r}"), scope)
         table: Table[K, V] = Table(spec, default_factory(default, spec))
-        self._tables[name] = table
+        self._graph.store(spec, "table", "shorten it")
         return table
 
     def agent(
@@ -370,6 +372,3 @@ class App:
             "workers cannot find this app: make it an attribute of a module and use `kstream run module:attribute`, "
             "or run it in this process with workers=0"
         )
-
-
-_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from kstream.errors import TopologyError
+from kstream.specs.names import metric_name
 from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
@@ -181,7 +182,7 @@ class Topology:
     declared: list[Topic[Any, Any]] = field(default_factory=list)
 
     def changelog(self, store: StoreSpec) -> str:
-        return f"{self.app}-{store.name}-changelog"
+        return changelog_of(self.app, store)
 
     def part_of(self, topic: str) -> SubTopology:
         """The one that reads the topic, in the topology of a single group."""
@@ -222,11 +223,16 @@ class Topology:
         return "\n".join(lines)
 
 
+def changelog_of(app: str, store: StoreSpec) -> str:
+    """The topic behind a store."""
+    return f"{app}-{store.name}-changelog"
+
+
 def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) -> Topology:
     """Cuts nodes into sub-topologies.
 
     Raises:
-        TopologyError: nothing to run, two stores or topics of one name, a sink whose types do not fit.
+        TopologyError: nothing to run, two stores, topics or agents of one name, a sink whose types do not fit.
     """
     if not any(isinstance(node, SourceNode) for node in nodes):
         raise TopologyError(f"app {app!r} has nothing to run: declare a stream or an agent over a topic")
@@ -236,6 +242,10 @@ def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) 
     for node in nodes:
         if isinstance(node, SinkNode) and node.parent is not None:
             _check_fits(node.parent, node.topic)
+    _check_metric_names(
+        [topic.name for topic in _topics(nodes, declared)]
+        + [changelog_of(app, store) for node in nodes for store in node.stores]
+    )
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_groups(parts)
     return Topology(app, parts, list(declared))
@@ -256,6 +266,17 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
         if name in seen:
             raise TopologyError(f"two declarations of the {what} {name!r}: give one of them another name=")
         seen.add(name)
+
+
+def _check_metric_names(topics: Iterable[str]) -> None:
+    called: dict[str, str] = {}
+    for topic in topics:
+        other = called.setdefault(metric_name(topic), topic)
+        if other != topic:
+            raise TopologyError(
+                f"topics {other!r} and {topic!r} differ only in '.' and '_', which are one to Kafka's metrics, so it "
+                "makes only one of them: rename one"
+            )
 
 
 def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:

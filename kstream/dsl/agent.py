@@ -57,14 +57,14 @@ def declare(
     kind = _kind(function, agent_name, to)
     parent = _node(graph, source, group)
     context = wants_context(function)
-    used = {table.name: table for table in (*tables_used(function), *tables)}
+    used = dict.fromkeys(table.spec for table in (*tables_used(function), *tables))
     out = schema(UNKNOWN, agent_name)
     node = AgentNode(
         name=agent_name,
         parent=parent,
         key=parent.key,
         value=out,
-        stores=tuple(table.spec for table in used.values()),
+        stores=tuple(used),
         function=function,
         agent=kind,
         wants_context=context,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 from kstream.config.kinds import GROUP_NAME
 from kstream.errors import TopologyError
+from kstream.specs.names import check_derived, check_name, cut
+from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
-from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode
+from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode, changelog_of
 
 
 class Graph:
@@ -18,9 +21,11 @@ class Graph:
         self.app = app
         self.nodes: list[Node] = []
         self.topics: dict[str, Topic[Any, Any]] = {}
+        self._stores: set[str] = set()
         self._sources: dict[tuple[str, str | None], SourceNode] = {}
 
     def topic(self, topic: Topic[Any, Any]) -> None:
+        check_name(topic.name, "topic")
         if topic.name in self.topics:
             raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
         self.topics[topic.name] = topic
@@ -54,15 +59,53 @@ class Graph:
             )
         )  # fmt: skip
 
+    def store(self, spec: StoreSpec, what: str, advice: str) -> None:
+        """Takes the name of a store, and of its changelog.
+
+        Args:
+            what: the store is: "table", "count".
+            advice: what to do about a name that is too long.
+        """
+        check_name(spec.name, what, math.inf)
+        changelog = changelog_of(self.app, spec)
+        check_derived(changelog, f"{what} {cut(spec.name)}: its changelog", advice)
+        if spec.name in self._stores:
+            raise TopologyError(f"two declarations of the store {spec.name!r}: give one of them another name=")
+        self._stores.add(spec.name)
+
+    def group_name(self, name: str | None, parent: Node, step: str) -> str:
+        """The name of a group whose records travel: as given, or from the path of declarations.
+
+        Raises:
+            TopologyError: there can be no repartition topic of that name.
+        """
+        made = self.child_name(parent, step) if name is None else name
+        check_name(made, "group", math.inf)
+        check_derived(self._repartition(made), f"group {cut(made)}: its repartition topic", advice(name))
+        return made
+
     def repartition(self, parent: Node, name: str, parallelism: int | None, group: str | None) -> SourceNode:
         """Writes what `parent` emits to an internal topic, by its key, and reads it back."""
         topic: Topic[Any, Any] = Topic(
-            f"{self.app}-{name}-repartition", parent.key, parent.value, partitions=parallelism, internal=True
+            self._repartition(name), parent.key, parent.value, partitions=parallelism, internal=True
         )
+        if topic.name in self.topics:
+            raise TopologyError(
+                f"two groups are called {cut(name)}: give one of them a name= of its own, or group once and use the "
+                "group twice"
+            )
         self.topic(topic)
         self.sink(parent, topic)
         return self.source(topic, group)
 
+    def _repartition(self, name: str) -> str:
+        return f"{self.app}-{name}-repartition"
+
     def child_name(self, parent: Node, step: str) -> str:
         """A name from the path of declarations. Names of what keeps data are never made from ordinals."""
         return f"{parent.name}-{step}"
+
+
+def advice(name: str | None) -> str:
+    """What to do about a name that is too long: one that was given, or made."""
+    return "give it a name=" if name is None else "give it a shorter name="

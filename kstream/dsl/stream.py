@@ -10,12 +10,13 @@ from typing import Any, Generic, TypeVar, get_args, overload
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
-from kstream.dsl.graph import Graph
+from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
+from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
@@ -131,7 +132,8 @@ class Stream(Hinted, Generic[K, V]):
             group: the isolation group of what comes behind it; default: that of what comes before.
         """
         rekeyed: Stream[G, V] = self._rekey(function, key, "group_by")
-        name = name or self._graph.child_name(self.node, "by")
+        name = self._graph.group_name(name, self.node, "by")
+        check_partitions(parallelism, f"group {name!r}: parallelism")
         return Grouped(self._graph, rekeyed.node, name, parallelism, group)
 
     def group_by_key(
@@ -139,8 +141,10 @@ class Stream(Hinted, Generic[K, V]):
     ) -> Grouped[K, V]:
         """Groups by the key that the records have. They move only when the key was changed by `rekey`, or when what
         comes behind is to be in another isolation group."""
+        if self._rekeyed or group is not None or name is not None:
+            name = self._graph.group_name(name, self.node, "by-key")
+            check_partitions(parallelism, f"group {name!r}: parallelism")
         if self._rekeyed or group is not None:
-            name = name or self._graph.child_name(self.node, "by-key")
             return Grouped(self._graph, self.node, name, parallelism, group)
         return Grouped(self._graph, self.node, None, None)
 
@@ -329,11 +333,12 @@ class Grouped(Hinted, Generic[K, V]):
         for function in users:
             called(function, step)
         source = self.node()
-        name = name or self._graph.child_name(source, step)
-        value = schema(kind, f"the result of {step} {name!r}")
-        spec = StoreSpec(name, source.key, value)
+        made = self._graph.child_name(source, step) if name is None else name
+        value = schema(kind, f"the result of {step} {made!r}")
+        spec = StoreSpec(made, source.key, value)
+        self._graph.store(spec, step, advice(name))
         node = AggregateNode(
-            name=name,
+            name=made,
             parent=source,
             key=source.key,
             value=value,

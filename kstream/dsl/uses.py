@@ -20,12 +20,8 @@ from kstream.dsl.table import ReadableTable
 
 
 def tables_used(*functions: Callable[..., Any]) -> list[ReadableTable[Any, Any]]:
-    found: dict[str, ReadableTable[Any, Any]] = {}
     seen: set[int] = set()
-    for function in functions:
-        for table in _search(function, seen):
-            found.setdefault(table.name, table)
-    return list(found.values())
+    return list(dict.fromkeys(table for function in functions for table in _search(function, seen)))
 
 
 def _search(thing: Any, seen: set[int]) -> Iterator[ReadableTable[Any, Any]]:

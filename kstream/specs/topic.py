@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from kstream.errors import KStreamError, TopologyError
+from kstream.specs.fields import check_field
 from kstream.specs.schema import Schema
 
 K = TypeVar("K")
@@ -36,25 +38,45 @@ class Topic(Generic[K, V]):
         return f"Topic({self.name!r}, key={self.key}, value={self.value})"
 
 
-def event_time(by: str | Callable[[Any], Any]) -> Callable[[Any], int]:
+def event_time(by: str | Callable[[Any], Any], topic: str, kind: Any = Any) -> Callable[[Any], int]:
     """A function from a value to its event time in ms, from a field's name or a function.
 
-    Fields of dicts and of objects both work; the time may be a datetime (naive means UTC) or a number of ms.
+    Fields of dicts and of objects both work; the time may be a datetime (naive means UTC) or a number of ms. The
+    function raises KStreamError where there is no time.
+
+    Args:
+        topic: whose values they are, for messages.
+        kind: the type of the values.
+
+    Raises:
+        TopologyError: values of this type have no such field.
     """
+    said = f"timestamp={by.__name__ if hasattr(by, '__name__') else repr(by)}"
     if callable(by):
         read: Callable[[Any], Any] = by
-    else:
+    elif isinstance(by, str):
         name = by
+        check_field(kind, name, f"topic {topic!r}: {said}")
 
         def read(value: Any) -> Any:
             return value[name] if isinstance(value, dict) else getattr(value, name)
+    else:
+        raise TopologyError(f"topic {topic!r}: {said} is neither a field's name nor a function")
 
     def milliseconds(value: Any) -> int:
-        at = read(value)
-        if isinstance(at, datetime):
-            if at.tzinfo is None:
-                at = at.replace(tzinfo=UTC)
-            return int(at.timestamp() * 1000)
-        return int(at)
+        try:
+            at = read(value)
+        except Exception as error:
+            raise KStreamError(f"{said} of topic {topic!r}: {type(error).__name__}: {error}") from error
+        try:
+            if isinstance(at, datetime):
+                if at.tzinfo is None:
+                    at = at.replace(tzinfo=UTC)
+                return int(at.timestamp() * 1000)
+            return int(at)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise KStreamError(
+                f"{said} of topic {topic!r} is {at!r}: a datetime or ms since the epoch is needed"
+            ) from error
 
     return milliseconds

@@ -1,4 +1,4 @@
-"""What an app refuses of itself: its lifespan, its name."""
+"""What an app refuses to declare: lifespans, numbers of partitions, settings of topics."""
 
 from __future__ import annotations
 
@@ -98,3 +98,32 @@ def test_whatever_gives_one(function: Any) -> None:
     with TestDriver(app) as driver:
         driver.send(read, 1, key="k")
         assert driver.values(written) == [6]
+
+
+# ---- topics
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "4", True])
+def test_numbers_of_partitions_that_cannot_be(count: Any) -> None:
+    app = kstream.App("counts")
+    with pytest.raises(TopologyError, match=f"topic 'in': partitions={count!r} is no number of partitions, from 1 on"):
+        app.topic("in", partitions=count)
+    stream = app.stream(app.topic("fine"))
+    with pytest.raises(TopologyError, match=f"group 'g': parallelism={count!r} is no number of partitions"):
+        stream.group_by(len, key=int, name="g", parallelism=count)
+    with pytest.raises(TopologyError, match="group 'g': parallelism="):
+        stream.rekey(len, key=int).group_by_key(name="g", parallelism=count)
+
+
+@pytest.mark.parametrize("config", [{"retention.ms": -1}, {5: "x"}])
+def test_settings_of_topics_are_text(config: Any) -> None:
+    with pytest.raises(TopologyError, match=r"topic 'in': config=\{.*\}: Kafka's settings and their values are text"):
+        kstream.App("settings").topic("in", config=config)
+
+
+def test_tables_of_two_apps_under_one_name_cannot_meet_in_one() -> None:
+    one, other = kstream.App("one"), kstream.App("other")
+    tables = [app.table("t", key=str, value=int) for app in (one, other)]
+    one.agent(one.topic("in"), tables=tables, name="a")(print)
+    with pytest.raises(TopologyError, match="two declarations of the store 't'"):
+        one.topology()

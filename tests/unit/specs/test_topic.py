@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any, Generic, NamedTuple, NewType, TypedDict, TypeVar
 
+import msgspec
 import pytest
 
 import kstream
+from kstream.errors import KStreamError, TopologyError
 from kstream.specs.topic import event_time
 from kstream.testing import TestDriver
 
+T = TypeVar("T")
 AT = datetime(2013, 1, 1, 5, 15, 0, 250_000, tzinfo=UTC)
 MS = 1_357_017_300_250
 
@@ -33,9 +36,114 @@ class Flight:
     ],
 )
 def test_a_field_or_a_function(time: Any, expected: int) -> None:
-    assert event_time("at")(Flight(time)) == expected
-    assert event_time("at")({"at": time}) == expected
-    assert event_time(lambda value: value)(time) == expected
+    assert event_time("at", "in")(Flight(time)) == expected
+    assert event_time("at", "in")({"at": time}) == expected
+    assert event_time(lambda value: value, "in")(time) == expected
+
+
+def none(value: Any) -> Any:
+    return value["nothing"]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "value", "match"),
+    [
+        ("at", Flight(None), "timestamp='at' of topic 'in' is None: a datetime or ms since the epoch is needed"),
+        ("at", Flight("noon"), "timestamp='at' of topic 'in' is 'noon': a datetime"),
+        ("at", Flight(float("nan")), "timestamp='at' of topic 'in' is nan: a datetime"),
+        ("att", Flight(1), "timestamp='att' of topic 'in': AttributeError: .* has no attribute 'att'"),
+        ("att", {"at": 1}, "timestamp='att' of topic 'in': KeyError: 'att'"),
+        (none, {"at": 1}, "timestamp=none of topic 'in': KeyError: 'nothing'"),
+        (lambda value: None, {}, "timestamp=<lambda> of topic 'in' is None"),
+    ],
+)
+def test_what_is_no_time_says_whose_it_is(timestamp: Any, value: Any, match: str) -> None:
+    with pytest.raises(KStreamError, match=match):
+        event_time(timestamp, "in")(value)
+
+
+class Struct(msgspec.Struct):
+    at: int
+    renamed: int = msgspec.field(default=0, name="other")
+
+    @property
+    def seconds(self) -> int:
+        return self.at * 1000
+
+
+class Sub(Struct):
+    more: int = 0
+
+
+class Other(msgspec.Struct, tag=True):
+    at: int
+
+
+class Third(msgspec.Struct, tag=True):
+    time: int
+
+
+class Boxed(msgspec.Struct, Generic[T]):
+    at: T
+
+
+class Typed(TypedDict):
+    at: int
+
+
+class More(Typed, total=False):
+    late: int
+
+
+class Named(NamedTuple):
+    at: int
+
+
+class Codec:
+    def encode(self, value: Any) -> bytes:
+        return b""
+
+    def decode(self, data: bytes) -> Any:
+        return None
+
+
+FITS = [
+    (Flight, "at"), (Struct, "at"), (Struct, "renamed"), (Struct, "seconds"), (Sub, "at"), (Sub, "more"), (Typed, "at"),
+    (More, "at"), (More, "late"), (Named, "at"), (Boxed[int], "at"), (Flight | None, "at"),
+    (Other | Third | None, "__class__"), (Annotated[Struct, "x"], "at"), (NewType("New", Struct), "at"),
+    (dict, "at"), (dict[str, int], "at"), (Any, "at"), (None, "at"), (Codec(), "at"), (int, lambda value: value),
+]  # fmt: skip
+DOES_NOT = [
+    (Flight, "att", "Flight has no field 'att': it has at"),
+    (Struct, "other", "Struct has no field 'other': it has at, renamed"),
+    (Sub, "nothing", "Sub has no field 'nothing': it has at, renamed, more"),
+    (More, "att", "More has no field 'att': it has at, late"),
+    (Named, "att", "Named has no field"),
+    (Boxed[int], "att", "Boxed has no field 'att': it has at"),
+    (Flight | None, "att", "Flight has no field"),
+    (Other | Third | None, "at", "Third has no field 'at': it has time"),
+    (Annotated[Struct, "x"], "att", "Struct has no field"),
+    (NewType("New", Struct), "att", "Struct has no field"),
+    (str, "at", "str has no field 'at'"),
+    (list[int], "at", "list has no field 'at'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "timestamp"), FITS)
+def test_a_field_that_is_there_or_may_be(kind: Any, timestamp: Any) -> None:
+    kstream.App("t").topic("in", value=kind, timestamp=timestamp)
+
+
+@pytest.mark.parametrize(("kind", "timestamp", "match"), DOES_NOT)
+def test_a_misspelt_field_is_refused_where_it_is_declared(kind: Any, timestamp: str, match: str) -> None:
+    with pytest.raises(TopologyError, match=f"topic 'in': timestamp='{timestamp}', but {match}"):
+        kstream.App("t").topic("in", value=kind, timestamp=timestamp)
+
+
+def test_it_is_a_name_or_a_function() -> None:
+    wrong: Any = 5
+    with pytest.raises(TopologyError, match="topic 'in': timestamp=5 is neither a field's name nor a function"):
+        kstream.App("t").topic("in", timestamp=wrong)
 
 
 @pytest.mark.parametrize("timestamp", ["at", lambda value: value["at"]])

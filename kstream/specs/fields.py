@@ -1,0 +1,46 @@
+"""The fields of declared types, where they are known before there is a value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, NewType, Union, get_args, get_origin
+
+from kstream.errors import TopologyError
+
+
+def check_field(kind: Any, name: str, what: str) -> None:
+    """Raises TopologyError when values of this type have no such field; what is not known is let through.
+
+    Args:
+        what: wants the field: "topic 'in': timestamp='at'".
+    """
+    for cls in _classes(kind):
+        if cls in (dict, object, Any, NoneType) or hasattr(cls, name) or hasattr(cls, "__getattr__"):
+            continue
+        fields = _fields(cls)
+        if name not in fields:
+            has = f": it has {', '.join(fields)}" if fields else ""
+            raise TopologyError(f"{what}, but {cls.__name__} has no field {name!r}{has}")
+
+
+def _classes(kind: Any) -> Iterator[type]:
+    """The classes of the values that a type stands for. Codecs and what is not declared have none that are known."""
+    if isinstance(kind, NewType):
+        yield from _classes(kind.__supertype__)
+    elif get_origin(kind) is Annotated:
+        yield from _classes(kind.__origin__)
+    elif type(kind).__name__ == "TypeAliasType":
+        yield from _classes(kind.__value__)
+    elif get_origin(kind) in (Union, UnionType):
+        for member in get_args(kind):
+            yield from _classes(member)
+    elif isinstance(cls := get_origin(kind) or kind, type):
+        yield cls
+
+
+def _fields(cls: type) -> list[str]:
+    """What is annotated in a class and its bases."""
+    bases = reversed(cls.__mro__)
+    return list(dict.fromkeys(name for base in bases for name in inspect.get_annotations(base) if name[0] != "_"))
