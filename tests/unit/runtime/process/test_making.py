@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kstream.runtime.worker.worker import StreamWorker
 
 import kstream
 from kstream.config import Settings
 from kstream.errors import StateTooLarge
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.making import make_worker
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend
 
