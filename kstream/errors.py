@@ -88,18 +88,34 @@ class CodecError(KStreamError):
 
 
 class RecordRefused(KStreamError):
-    """A record that was to be written, and that Kafka or its client does not take.
+    """A record that was to be written, and that Kafka or its client does not take, now or the next time.
+
+    The broker answers for a batch: what was sent together with the bad record is refused with it.
 
     Attributes:
+        code: Kafka's name for the reason: INVALID_RECORD, MSG_SIZE_TOO_LARGE, INVALID_TIMESTAMP,
+            TOPIC_AUTHORIZATION_FAILED, _UNKNOWN_PARTITION and the like; TypeError where it is no record at all.
         topic, partition: where to; partition -1 is the one that the key chooses.
         key: as it was to be written.
         size: bytes of key and value.
     """
 
-    def __init__(self, reason: str, topic: str, partition: int, key: bytes | None, size: int) -> None:
-        self.topic, self.partition, self.key, self.size = topic, partition, key, size
+    def __init__(self, code: str, topic: str, partition: int, key: bytes | None, size: int, why: str = "") -> None:
+        self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
         where = topic if partition == -1 else f"{topic}[{partition}]"
-        super().__init__(f"Kafka does not take a record for {where}, {_shown(key)}, {size:,} bytes: {reason}")
+        why = _REFUSALS.get(code, why)
+        super().__init__(f"Kafka does not take a record for {where}, {_shown(key)}, {size:,} bytes: {why} ({code})")
+
+
+_REFUSALS = {
+    "INVALID_RECORD": "a compacted topic takes none without a key",
+    "INVALID_TIMESTAMP": "its time is beyond the topic's message.timestamp.after.max.ms or before.max.ms",
+    "MSG_SIZE_TOO_LARGE": "it is larger than the topic's max.message.bytes or the producer's message.max.bytes",
+    "TOPIC_AUTHORIZATION_FAILED": "we may not write to the topic",
+    "UNKNOWN_TOPIC_OR_PART": "there is no such topic",
+    "_UNKNOWN_PARTITION": "the topic has no such partition",
+    "_UNKNOWN_TOPIC": "there is no such topic",
+}
 
 
 def _shown(key: bytes | None, longest: int = 80) -> str:
@@ -139,7 +155,16 @@ class ProcessingError(KStreamError):
 
 
 class TransactionError(KStreamError):
-    """A transactional call did not succeed."""
+    """A transactional call did not succeed.
+
+    Attributes:
+        refused: records were refused, that is why (or may be why: the client does not always tell it from a time-out).
+            Doing the same again ends the same. Which ones, only `produce_watched` tells.
+    """
+
+    def __init__(self, text: str = "", *, refused: bool = False) -> None:
+        self.refused = refused
+        super().__init__(text)
 
 
 class AbortRequired(TransactionError):

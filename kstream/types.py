@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from kstream.errors import KStreamError, RecordRefused
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -120,8 +122,10 @@ class ConsumerClient(Protocol):
         ...
 
 
-Delivered = Callable[[int | None], None]
-"""Called with the offset of a delivered record, or None where the broker did not say (DUPLICATE_SEQUENCE)."""
+Delivered = Callable[[int | None, RecordRefused | None], None]
+"""Called with the offset of a delivered record, or None where the broker did not say (DUPLICATE_SEQUENCE); or with None
+and the reason why it was refused. The whole batch in which a record travelled is refused with it: a `flush` before the
+next record makes batches of one. Not called for a record that an abort threw away."""
 
 
 class Produce(Protocol):
@@ -129,7 +133,7 @@ class Produce(Protocol):
     else it raises may be the client library's own: `ProducerClient.meaning` says what it means.
 
     All arguments are positional: this is the hottest call there is.
-    `partition` -1 lets murmur2 of the key choose. `timestamp` is in ms since the epoch, 0 means now.
+    `partition` -1 lets murmur2 of the key choose. `timestamp` is in ms since the epoch, 0 means now. `headers`: a list.
     """
 
     def __call__(
@@ -153,19 +157,27 @@ class ProducerClient(Protocol):
 
     def meaning(
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
-    ) -> Exception:
+    ) -> KStreamError:
         """What it means that `produce` raised `error` for this record: RecordRefused when the record is at fault, else
         an error as the other methods raise. BufferError and kstream's own errors need not be asked about."""
         ...
 
     def produce_watched(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered,
+        timestamp: int = 0,
+        headers: Headers | None = None,
     ) -> None:
-        """As `produce`, and `delivered` is called (from poll, flush or commit) once the record is delivered.
+        """As `produce`, and `delivered` is called (from poll, flush or commit) once the record is delivered or refused.
 
         Raises:
             BufferError: as `produce`.
-            RecordRefused, AbortRequired, ProducerLost, InstanceFenced: see `meaning`.
+            RecordRefused: the client does not even take it; `delivered` is not called.
+            AbortRequired, ProducerLost, InstanceFenced: see `meaning`.
         """
         ...
 
@@ -174,7 +186,12 @@ class ProducerClient(Protocol):
         ...
 
     def flush(self, timeout: float) -> None:
-        """Waits until all is delivered. Raises AbortRequired/ProducerLost when something was not."""
+        """Waits until all is delivered or refused.
+
+        Raises:
+            AbortRequired: a watched record of the transaction was not delivered. Of others only `commit` knows.
+            ProducerLost: without a transaction, any record was not delivered.
+        """
         ...
 
     def init_transactions(self, timeout: float) -> None: ...
@@ -182,8 +199,16 @@ class ProducerClient(Protocol):
     def send_offsets(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], group: object
     ) -> None: ...
-    def commit(self, timeout: float) -> None: ...
-    def abort(self, timeout: float) -> None: ...
+    def commit(self, timeout: float) -> None:
+        """Delivers what is queued and commits. AbortRequired has `refused` where records were."""
+        ...
+
+    def abort(self, timeout: float) -> None:
+        """Takes the transaction back. After one that was refused by the broker, the next transaction that writes to the
+        same partition comes back once with AbortRequired, which is no refusal: librdkafka lost count of the sequence.
+        """
+        ...
+
     def close(self) -> None:
         """Drops what is queued and frees the client; never blocks for long."""
         ...

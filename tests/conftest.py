@@ -17,7 +17,7 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-SLOW_FOLDERS = ("broker", "faults")
+SLOW_FOLDERS = ("broker", "conformance", "faults")
 """Their tests start processes and brokers, kill them and wait for others, one after the other: where everything takes
 ten times as long, the usual limit (pyproject.toml) ends tests that go well."""
 
@@ -48,6 +48,13 @@ def pytest_runtest_makereport(
     return report
 
 
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Everybody may do everything, but for the topics to which a test says otherwise."""
+
+
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
     """A Kafka for the whole session: the one of KSTREAM_TEST_BOOTSTRAP_SERVERS, else a container where Docker answers,
@@ -60,6 +67,8 @@ def bootstrap_servers() -> Iterator[str]:
         container = KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
         for name, value in {
             "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+            "KAFKA_AUTHORIZER_CLASS_NAME": AUTHORIZER["authorizer.class.name"],
+            "KAFKA_ALLOW_EVERYONE_IF_NO_ACL_FOUND": AUTHORIZER["allow.everyone.if.no.acl.found"],
             "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
             "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
             "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
@@ -73,7 +82,7 @@ def bootstrap_servers() -> Iterator[str]:
     else:
         from kstream.devbroker import DevBroker
 
-        with DevBroker(start_timeout=180) as broker:  # 3 s, where the machine has time
+        with DevBroker(config=AUTHORIZER, start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from kstream.errors import KStreamError
+from kstream.errors import KStreamError, RecordRefused
 from kstream.types import Delivered, Produce
 
 
@@ -77,6 +77,6 @@ class Changelog:
             except Exception as error:
                 raise to.meaning(error, self.topic, value, key, self.partition) from error
 
-    def _delivered(self, offset: int | None) -> None:
+    def _delivered(self, offset: int | None, refused: RecordRefused | None) -> None:
         if offset is not None:
             self.next_offset = offset + 1

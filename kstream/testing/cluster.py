@@ -6,14 +6,15 @@ interleaving of workers, crashes and rebalances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from kstream.errors import TopicError
+from kstream.errors import RecordRefused, TopicError
 from kstream.partitioning import partition_of
 from kstream.testing.clock import ManualClock
 from kstream.testing.faults import Faults
 from kstream.testing.groups import Group
 from kstream.testing.log import MemoryRecord, PartitionLog, Transaction, TransactionState
+from kstream.testing.refusals import content_of, refused_by_broker, too_large
 from kstream.testing.transactions import TransactionCoordinator
 from kstream.types import Clock, Headers, NewTopic, TopicInfo, TopicPartition
 
@@ -28,7 +29,8 @@ BROKER_DEFAULTS = {
     "retention.bytes": "-1",
     "retention.ms": "604800000",
 }
-"""Topic settings of Kafka 4.3 where a topic says nothing. They are shown, not acted upon."""
+"""Topic settings of Kafka 4.3 where a topic says nothing. They decide what is refused; nothing is deleted or compacted
+by itself."""
 
 
 class MemoryCluster:
@@ -50,6 +52,8 @@ class MemoryCluster:
         self.transactions = TransactionCoordinator(self._settle)
         self._topics: dict[str, tuple[TopicInfo, list[PartitionLog]]] = {}
         self._groups: dict[str, Group] = {}
+        self._may_not_read: set[str] = set()
+        self._may_not_write: set[str] = set()
         self._sequence = 0
         self._round_robin: dict[str, int] = {}
 
@@ -68,6 +72,17 @@ class MemoryCluster:
     def delete_topic(self, name: str) -> None:
         self.topic(name)
         del self._topics[name]
+
+    def deny(self, topic: str, *, read: bool = False, write: bool = False) -> None:
+        """Takes the clients' rights to read or write the topic's records; without either, gives both back."""
+        for denied, names in ((read, self._may_not_read), (write, self._may_not_write)):
+            (names.add if denied else names.discard)(topic)
+
+    def may_read(self, topic: str) -> bool:
+        return topic not in self._may_not_read
+
+    def may_write(self, topic: str) -> bool:
+        return topic not in self._may_not_write
 
     def topic(self, name: str) -> TopicInfo:
         return self._topic(name)[0]
@@ -96,20 +111,47 @@ class MemoryCluster:
         timestamp: int | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
-        *,
-        transaction: Transaction | None = None,
     ) -> MemoryRecord:
-        """Writes a record, outside any transaction if none is given.
+        """Writes a record as some other producer would, outside any transaction.
 
         `timestamp` is in ms since the epoch, None means now. `partition` None: murmur2 of the key chooses, and
         records without a key go round.
+
+        Raises:
+            RecordRefused: a broker would not take it.
+            TopicError: there is no such topic or partition.
         """
-        if partition is None:
-            partition = self._choose_partition(topic, key)
-        if timestamp is None:
+        at = TopicPartition(topic, self.choose_partition(topic, key) if partition is None else partition)
+        self.log(at)
+        content = content_of(value, key, headers)
+        if (code := self.refuses(at, key, timestamp, len(content), [content])) is not None:
+            raise RecordRefused(code, *at, key, len(content))
+        return self.write(at, key, value, timestamp, headers)
+
+    def refuses(
+        self, at: TopicPartition, key: bytes | None, timestamp: int | None, size: int, contents: Sequence[bytes]
+    ) -> str | None:
+        """Kafka's name for why a broker refuses a record, or the batch that ends with it (see `too_large`); None when
+        it does not."""
+        info = self.topic(at.topic)
+        if not self.may_write(at.topic):
+            return "TOPIC_AUTHORIZATION_FAILED"
+        code = refused_by_broker(info, key, self._now() if timestamp is None else timestamp, self._now())
+        return code or ("MSG_SIZE_TOO_LARGE" if too_large(info, size, contents) else None)
+
+    def write(
+        self,
+        at: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int | None,
+        headers: Headers | None,
+        transaction: Transaction | None = None,
+    ) -> MemoryRecord:
+        """Puts a record into the log, without a question."""
+        if timestamp is None or self.topic(at.topic).config["message.timestamp.type"] == "LogAppendTime":
             timestamp = self._now()
-        log = self.log(TopicPartition(topic, partition))
-        return log.append(key, value, timestamp, headers, self._next_sequence(), transaction)
+        return self.log(at).append(key, value, timestamp, headers, self._next_sequence(), transaction)
 
     def records(self, topic: str, committed: bool = True) -> list[MemoryRecord]:
         """The topic's records in the order they were appended in; without `committed`, open and aborted ones too."""
@@ -130,7 +172,8 @@ class MemoryCluster:
         """Moves the partition's start to offset `before`."""
         self.log(TopicPartition(topic, partition)).truncate(before)
 
-    def _choose_partition(self, topic: str, key: bytes | None) -> int:
+    def choose_partition(self, topic: str, key: bytes | None) -> int:
+        """As the producers' partitioner does: murmur2 of the key, else one after the other."""
         count = self.topic(topic).partitions
         if key is not None:
             return partition_of(key, count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kstream.errors import InstanceFenced, StateError
+from kstream.errors import InstanceFenced, StateError, TopicError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.groups import GroupMetadata, Standing
@@ -89,6 +89,8 @@ class MemoryConsumer:
         left = self._cut(max_records, active)
         for at in active:
             position, log = self._positions[at], self._cluster.log(at)
+            if not self._cluster.may_read(at.topic):
+                raise TopicError(f"topic {at.topic}: TOPIC_AUTHORIZATION_FAILED: this user may not read it")
             if not log.start <= position.offset <= log.end:
                 if self._group is None:
                     raise StateError(f"{at} has no offset {position.offset}: it holds {log.start} to {log.end}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -99,6 +99,14 @@ class PartitionLog:
         self._entries.append(record)
         self.end += 1
         return record
+
+    def withdraw(self, records: Sequence[MemoryRecord]) -> None:
+        """Takes records out that were appended last, save for what others have appended meanwhile: their batch is
+        refused, it never was in the log."""
+        gone = {record.offset for record in records}
+        self._entries = [record for record in self._entries if record.offset not in gone]
+        while self.end - 1 in gone:
+            self.end -= 1
 
     def mark_end(self, transaction: Transaction, timestamp: int, sequence: int) -> None:
         """Writes the marker of a transaction that has ended: it takes an offset, as in Kafka."""

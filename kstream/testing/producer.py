@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from kstream.errors import AbortRequired, RecordRefused, TransactionError
+from kstream.errors import AbortRequired, KStreamError, ProducerLost, RecordRefused, TopicError, TransactionError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.groups import GroupMetadata
 from kstream.testing.log import MemoryRecord, TransactionState
+from kstream.testing.refusals import RECORD_LIMIT, content_of, refuse_at_once
 from kstream.types import Delivered, Headers, Produce, TopicPartition
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What was produced to one partition since reports were served last: the broker takes or refuses it as one."""
+
+    at: TopicPartition
+    records: list[MemoryRecord] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    size: int = 0
+    refused: RecordRefused | None = None
 
 
 class MemoryProducer:
     """A `types.ProducerClient`. Records reach the log at once, pending; reports are served as in the real client.
+
+    Of a batch that is refused nothing stays in the log. Its reports come with the next poll, flush or commit, and from
+    then on the transaction can only be aborted (`testing/refusals.py` says what is refused).
 
     Closing it leaves an open transaction open, as a crash does: the successor's `init_transactions` aborts it.
     """
@@ -26,13 +42,31 @@ class MemoryProducer:
         self._failure: TransactionError | None = None
         self._closed = False
         self._unserved = 0
-        self._reports: list[tuple[Delivered, int]] = []
+        self._filling: dict[TopicPartition, _Batch] = {}
+        self._batches: list[_Batch] = []
+        self._reports: list[tuple[Delivered, _Batch, MemoryRecord | None]] = []
+        self._denied = False
+        self._sent = False  # whether this transaction has anything at the broker
+        self._gaps: set[TopicPartition] = set()  # where a refused batch of an earlier transaction left one
 
     def produce_watched(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered,
+        timestamp: int = 0,
+        headers: Headers | None = None,
     ) -> None:
-        record = self._produce(topic, value, key, partition, 0, None)
-        self._reports.append((delivered, record.offset))
+        batch, record = self._produce(topic, value, key, partition, timestamp, headers)
+        self._reports.append((delivered, batch, record))
+
+    def meaning(
+        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
+    ) -> KStreamError:
+        """Is not asked: `produce` raises kstream's errors here, and others where a test uses it wrongly."""
+        raise error
 
     def _produce_plain(
         self,
@@ -56,7 +90,7 @@ class MemoryProducer:
         partition: int,
         timestamp: int,
         headers: Headers | None,
-    ) -> MemoryRecord:
+    ) -> tuple[_Batch, MemoryRecord | None]:
         with self._call("produce"):
             limit = self._cluster.produce_buffer_limit
             if limit is not None and self._unserved >= limit:
@@ -66,30 +100,45 @@ class MemoryProducer:
                 transaction = self._cluster.transactions.open_transaction(self._id)
                 if transaction is None:
                     raise RuntimeError(f"{self._id} produces outside a transaction")
-            record = self._cluster.append(
-                topic,
-                key,
-                value,
-                timestamp or None,
-                headers,
-                None if partition < 0 else partition,
-                transaction=transaction,
-            )
+            size = len(value or b"") + len(key or b"")
+            try:
+                info = self._cluster.topic(topic)
+            except TopicError:
+                raise RecordRefused("_UNKNOWN_TOPIC", topic, partition, key, size) from None
+            refuse_at_once(info, value, key, partition, headers)
+            at = TopicPartition(topic, self._cluster.choose_partition(topic, key) if partition < 0 else partition)
+            batch = self._batch(at, content_of(value, key, headers))
             self._unserved += 1
-            return record
+            if batch.refused is None:
+                stamp = timestamp or None
+                code = self._cluster.refuses(at, key, stamp, batch.size, batch.contents)
+                if code is None:
+                    record = self._cluster.write(at, key, value, stamp, headers, transaction)
+                    batch.records.append(record)
+                    return batch, record
+                batch.refused = RecordRefused(code, *at, key, size)
+                self._cluster.log(at).withdraw(batch.records)
+            return batch, None
 
-    def meaning(
-        self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
-    ) -> Exception:
-        return RecordRefused(str(error), topic, partition, key, len(key or b"") + len(value or b""))
+    def _batch(self, at: TopicPartition, content: bytes) -> _Batch:
+        """The one that takes a record of these bytes."""
+        batch = self._filling.get(at)
+        if batch is None or batch.size + len(content) > RECORD_LIMIT:
+            batch = self._filling[at] = _Batch(at)
+            self._batches.append(batch)
+        batch.contents.append(content)
+        batch.size += len(content)
+        return batch
 
     def poll(self, timeout: float = 0.0) -> None:
         with self._call("poll"):
-            self._serve_reports()
+            self._deliver()
 
     def flush(self, timeout: float) -> None:
         with self._call("flush"):
-            self._serve_reports()
+            self._deliver()
+            if self._failure is not None:
+                raise self._failure
 
     def init_transactions(self, timeout: float) -> None:
         with self._call("init_transactions"):
@@ -100,6 +149,7 @@ class MemoryProducer:
     def begin(self) -> None:
         with self._call("begin"):
             self._cluster.transactions.begin(self._initialised_id())
+            self._forget()
 
     def send_offsets(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], group: object
@@ -115,28 +165,71 @@ class MemoryProducer:
             coordinator = self._cluster.group(group.group)
             coordinator.validate(group)
             coordinator.add_pending(transaction, offsets, metadata)
+            self._sent = True
 
     def commit(self, timeout: float) -> None:
         with self._call("commit"):
-            self._serve_reports()
+            self._deliver()
+            if self._failure is not None:
+                raise self._failure
             self._cluster.transactions.end(self._initialised_id(), TransactionState.COMMITTED)
 
     def abort(self, timeout: float) -> None:
         with self._call("abort"):
             self._cluster.transactions.end(self._initialised_id(), TransactionState.ABORTED)
-            self._failure = None
-            self._unserved = 0
-            self._reports.clear()  # purged: their reports come as errors, which are none of anyone's concern
+            if self._denied and not self._sent:
+                raise ProducerLost("abort: INVALID_TXN_STATE: the broker knows of no transaction")
+            self._failure, self._denied = None, False
+            self._forget()  # purged: their reports come as errors, which are none of anyone's concern
 
     def close(self) -> None:
         self._closed = True
-        self._reports.clear()
+        self._forget()
 
-    def _serve_reports(self) -> None:
+    def _forget(self) -> None:
         self._unserved = 0
+        self._reports.clear()
+        self._filling.clear()
+        self._batches.clear()
+        self._sent = False
+
+    def _deliver(self) -> None:
+        """Sends the batches and serves their reports; sets `_failure` where something was refused."""
+        self._unserved = 0
+        self._filling.clear()
+        batches, self._batches = self._batches, []
         reports, self._reports = self._reports, []
-        for delivered, offset in reports:
-            delivered(offset if self._cluster.delivery_offsets else None)
+        if self._id is not None and (failure := self._not_sent(batches)) is not None:
+            self._failure = failure  # the reports come as errors of a purge, which are none of anyone's concern
+            return
+        for batch in batches:
+            self._sent = True
+            if batch.refused is not None and self._failure is None:
+                kind = ProducerLost if self._id is None else AbortRequired
+                self._failure = kind(f"a record was not delivered: {batch.refused}", refused=True)
+            if batch.refused is not None:
+                self._gaps.add(batch.at)
+        for delivered, batch, record in reports:
+            if record is not None and batch.refused is None:
+                delivered(record.offset if self._cluster.delivery_offsets else None, None)
+            else:
+                delivered(None, batch.refused)
+
+    def _not_sent(self, batches: Sequence[_Batch]) -> AbortRequired | None:
+        """Why none of these batches leaves the client, if they do not.
+
+        A partition that may not be written cannot be taken into the transaction, and none with it. And librdkafka
+        counts a batch that the broker refused as sent: it finds a gap in the next transaction that writes there.
+        """
+        for batch in batches:
+            if not self._cluster.may_write(batch.at.topic):
+                self._denied = True
+                return AbortRequired(f"TOPIC_AUTHORIZATION_FAILED: a partition of {batch.at.topic}", refused=True)
+        for batch in batches:
+            if batch.at in self._gaps:
+                self._gaps.clear()  # the abort gives the producer a new epoch
+                return AbortRequired(f"OUT_OF_ORDER_SEQUENCE_NUMBER: {batch.at} misses the batch that was refused")
+        return None
 
     @contextmanager
     def _call(self, name: str) -> Iterator[None]:
@@ -157,7 +250,7 @@ class MemoryProducer:
         failure = self._failure
         if failure is None or (isinstance(failure, AbortRequired) and name in ("abort", "poll")):
             return
-        raise type(failure)(f"{name} after: {failure}")
+        raise type(failure)(f"{name} after: {failure}", refused=failure.refused)
 
     def _transactional_id(self) -> str:
         if self._id is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -646,7 +645,7 @@ def test_delivery_offsets_come_with_the_commit(producer: KafkaProducer, topic: s
         producer.begin()
         for i in range(100):
             producer.produce(topic, b"%d" % i, b"k", 0)
-        producer.produce_watched(topic, b"last", b"k", 0, offsets.append)
+        producer.produce_watched(topic, b"last", b"k", 0, lambda offset, _: offsets.append(offset))
         producer.commit(60)
     assert offsets == [100, 202]
 
@@ -660,13 +659,13 @@ def test_an_abort_right_after_producing_keeps_the_producer_and_tells_nobody(
         producer.begin()
         for _ in range(1000):
             producer.produce(topic, b"no", b"k", 0)
-        producer.produce_watched(topic, b"no", b"k", 0, told.append)
+        producer.produce_watched(topic, b"no", b"k", 0, lambda offset, _: told.append(offset))
         if i % 2:
             producer.poll(0.01)
         producer.abort(60)
     told.clear()
     producer.begin()
-    producer.produce_watched(topic, b"yes", b"k", 0, told.append)
+    producer.produce_watched(topic, b"yes", b"k", 0, lambda offset, _: told.append(offset))
     producer.commit(60)
     assert len(told) == 1
     reader.assign({TopicPartition(topic, 0): 0})
@@ -771,44 +770,6 @@ def test_metadata_of_an_unknown_member_is_refused(clients: KafkaClients, produce
     producer.commit(60)
     consumer.close()
     newer.close()
-
-
-def test_a_record_the_broker_refuses_fails_the_transaction(
-    producer: KafkaProducer, admin: KafkaAdmin, reader: KafkaConsumer
-) -> None:
-    topic = make_topic(admin, max_message_bytes="1000", compression_type="uncompressed")
-    told: list[int | None] = []
-    producer.begin()
-    producer.produce(topic, b"small", b"k", 0)
-    producer.produce_watched(topic, os.urandom(5000), b"k", 0, told.append)
-    with pytest.raises(AbortRequired):
-        producer.commit(60)
-    assert told == []
-    producer.abort(60)
-    # librdkafka counts the lost batch as sent: the next transaction may be refused once, with an epoch of its own then.
-    for _ in range(2):
-        producer.begin()
-        producer.produce(topic, b"after", b"k", 0)
-        try:
-            producer.commit(60)
-            break
-        except AbortRequired:
-            producer.abort(60)
-    reader.assign({TopicPartition(topic, 0): 0})
-    assert gather(reader, lambda got: got.values() and got.ends).values() == [b"after"]
-
-
-def test_a_record_that_was_not_delivered_without_a_transaction_loses_the_producer(
-    clients: KafkaClients, admin: KafkaAdmin
-) -> None:
-    topic = make_topic(admin, max_message_bytes="1000", compression_type="uncompressed")
-    producer = clients.producer(None)
-    producer.produce(topic, b"small", b"k", 0)
-    producer.flush(60)
-    producer.produce(topic, os.urandom(5000), b"k", 0)
-    with pytest.raises(ProducerLost, match=topic):
-        producer.flush(60)
-    producer.close()
 
 
 def test_a_full_queue_is_a_buffer_error(bootstrap_servers: str, topic: str) -> None:

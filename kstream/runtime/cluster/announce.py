@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost
+from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordRefused
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
@@ -375,7 +375,9 @@ class Announcer:
         except ProducerLost as error:
             raise ProducerLost(f"an announcement is under way for {late:.0f} s: {error}") from error
 
-    def _delivered(self, _: int | None) -> None:
+    def _delivered(self, _: int | None, refused: RecordRefused | None) -> None:
+        if refused is not None:
+            return  # it stays under way, until `_complain` says why
         self._sent = None
         if self._troubled:
             self._troubled = False

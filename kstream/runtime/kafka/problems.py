@@ -46,6 +46,19 @@ NO_TOPIC: Final = frozenset(
     }
 )
 
+REFUSED: Final = frozenset(
+    {
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._INVALID_ARG,
+        *NO_TOPIC,
+    }
+)
+"""What a broker or librdkafka says of a record, or of its batch, that it will never take."""
+
 
 def is_fatal(error: KafkaError) -> bool:
     """Whether the client is of no more use. `_FATAL` stands for an error that was fatal before, without its flag."""

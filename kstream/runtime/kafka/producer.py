@@ -21,20 +21,10 @@ from kstream.errors import (
 )
 from kstream.runtime.kafka.options import KafkaOptions, logger
 from kstream.runtime.kafka.positions import client_positions
-from kstream.runtime.kafka.problems import DENIED, Trouble, describe, is_fatal, is_fenced, make, of
-from kstream.types import Delivered, Produce, TopicPartition
+from kstream.runtime.kafka.problems import DENIED, REFUSED, Trouble, describe, is_fatal, is_fenced, make, of
+from kstream.types import Delivered, Headers, Produce, TopicPartition
 
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
-
-_REFUSALS: Final = {
-    KafkaError.MSG_SIZE_TOO_LARGE: "it is larger than the producer's message.max.bytes",
-    KafkaError._UNKNOWN_PARTITION: "the topic has no such partition",
-    KafkaError._UNKNOWN_TOPIC: "there is no such topic",
-    KafkaError.UNKNOWN_TOPIC_OR_PART: "there is no such topic",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "we may not write to it",
-    KafkaError._INVALID_ARG: "the client library refuses it",
-}
-"""Of `produce`, by code: what is wrong with the record."""
 
 RETRY_SECONDS: Final = 0.05
 
@@ -65,6 +55,7 @@ class KafkaProducer:
         self._servers, self._id = servers, transactional_id
         self._timeout = options.transaction_timeout
         self._began = 0.0
+        self._in_transaction = False
         self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip(), options.passing_level)
         self._failures: dict[KafkaError | None, Message | None] = {}
         config = options.producer(servers, transactional_id) | {"error_cb": self._trouble}
@@ -78,23 +69,40 @@ class KafkaProducer:
     # ---- records
 
     def produce_watched(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered,
+        timestamp: int = 0,
+        headers: Headers | None = None,
     ) -> None:
-        """As `produce`, and `delivered` is called once the record is delivered. Not called when it is not: then the
-        transaction aborts, or `flush` raises."""
+        """As `produce`, and `delivered` is called once the record is delivered or refused. Not called when it is
+        neither (a time-out, an abort): then the transaction aborts, or `flush` raises.
+
+        Raises:
+            BufferError, RecordRefused, AbortRequired, ProducerLost, InstanceFenced.
+        """
         failures = self._failures
 
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 offset = message.offset()
-                delivered(None if offset is None or offset < 0 else offset)
-            else:
-                failures.setdefault(error, message)
+                delivered(None if offset is None or offset < 0 else offset, None)
+                return
+            failures.setdefault(error, message)
+            if error.code() in REFUSED:
+                delivered(None, RecordRefused(error.name(), topic, partition, key, size_of(value, key), error.str()))
 
+        arguments = (topic, value, key, partition, report, None, timestamp)
         producer = self._use()
         try:
             # As `callback`: where that is given, None too, `on_delivery` is not looked at.
-            producer.produce(topic, value, key, partition, report)
+            if headers is None:
+                producer.produce(*arguments)
+            else:
+                producer.produce(*arguments, headers)  # type: ignore[arg-type]  # a list, as the protocol says
         except BufferError:
             raise
         except Exception as error:
@@ -105,15 +113,29 @@ class KafkaProducer:
     ) -> KStreamError:
         """What `error`, which `produce` raised (neither BufferError nor ours), means: RecordRefused when this record is
         at fault, else what the other methods raise."""
-        size = len(key or b"") + len(value or b"")
         if not isinstance(error, KafkaException):  # TypeError, OverflowError and the like
-            return RecordRefused(str(error), topic, partition, key, size)
+            return RecordRefused(type(error).__name__, topic, partition, key, size_of(value, key), str(error))
         inner = of(error)
-        if inner.code() in _REFUSALS:
-            return RecordRefused(f"{_REFUSALS[inner.code()]} ({describe(inner)})", topic, partition, key, size)
+        if inner.code() in REFUSED:
+            return RecordRefused(inner.name(), topic, partition, key, size_of(value, key), inner.str())
         if inner.code() == KafkaError._STATE:  # it does not say that the transaction failed, but that is why
-            return AbortRequired(f"produce: {describe(inner)}")
+            return self._failure() or AbortRequired(f"produce: {describe(inner)}")
         return self._meaning(inner, "produce")
+
+    def _failure(self) -> KStreamError | None:
+        """Why the transaction can only be aborted; None when that is not so.
+
+        librdkafka keeps it to itself until the commit. It also says it, instead of beginning a second one, when it is
+        asked to begin a transaction while there is one, and does nothing else then.
+        """
+        if not self._in_transaction:
+            return None
+        try:
+            self._use().begin_transaction()
+        except KafkaException as error:
+            inner = of(error)
+            return None if inner.code() == KafkaError._STATE else self._meaning(inner, "transaction")
+        raise ProducerLost("a transaction was begun where there should have been one")
 
     def poll(self, timeout: float = 0.0) -> None:
         """Serves delivery reports; what a `delivered` raises comes out here.
@@ -128,11 +150,11 @@ class KafkaProducer:
             self._raise(of(error), "poll")
 
     def flush(self, timeout: float) -> None:
-        """Waits `timeout` seconds at most until all is delivered.
+        """Waits `timeout` seconds at most until all is delivered or refused.
 
         Raises:
-            AbortRequired: a record of the transaction was not delivered.
-            ProducerLost: without a transaction, the same; or it took too long.
+            AbortRequired: a record of the transaction was not delivered, or the transaction failed otherwise.
+            ProducerLost: without a transaction, a record was not delivered; or it took too long.
             InstanceFenced: as `poll`.
         """
         producer = self._use()
@@ -142,6 +164,8 @@ class KafkaProducer:
             self._raise(of(error), "flush")
         self._check_deliveries()
         self._check_trouble()
+        if (failure := self._failure()) is not None:
+            raise failure
         if left:
             raise ProducerLost(f"{left} records were not delivered within {timeout:g} s")
 
@@ -153,9 +177,10 @@ class KafkaProducer:
         message = self._failures[error]
         where = f"to {message.topic()} " if message is not None else ""
         text = f"a record {where}was not delivered: {describe(error)}"
+        refused = error.code() in REFUSED
         if self._id is None:
-            raise ProducerLost(text)
-        raise AbortRequired(text)
+            raise ProducerLost(text, refused=refused)
+        raise AbortRequired(text, refused=refused)
 
     def _check_trouble(self) -> None:
         error = self._trouble.take()
@@ -181,6 +206,7 @@ class KafkaProducer:
             self._use().begin_transaction()
         except KafkaException as error:
             self._raise(of(error), "begin")
+        self._in_transaction = True
 
     def send_offsets(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], group: object
@@ -216,6 +242,7 @@ class KafkaProducer:
         """
         self._check_deliveries()
         self._call("commit", self._use().commit_transaction, timeout)
+        self._in_transaction = False
         self._check_deliveries()
 
     def abort(self, timeout: float) -> None:
@@ -224,6 +251,7 @@ class KafkaProducer:
             self._call("abort", self._use().abort_transaction, timeout)
         except AbortRequired as error:
             raise ProducerLost(f"the transaction cannot be aborted: {error}") from error
+        self._in_transaction = False
         self._failures.clear()
 
     def _call(self, name: str, call: Callable[[float], None], timeout: float) -> None:
@@ -255,7 +283,8 @@ class KafkaProducer:
             self._trouble(error)  # it is told once by its name, and holds from now on
         text = f"{name}: {describe(error)}"
         if error.txn_requires_abort() and not is_fatal(error):
-            return AbortRequired(text)
+            # _INCONSISTENT: some were not delivered, whatever the reason
+            return AbortRequired(text, refused=error.code() in REFUSED or error.code() == KafkaError._INCONSISTENT)
         if error.code() in DENIED:
             return KafkaUnavailable(f"Kafka at {self._servers} refuses us, check credentials and rights ({text})")
         if is_fenced(error):
@@ -283,6 +312,10 @@ class KafkaProducer:
         if self._producer is None:
             raise ProducerLost("the producer is closed")
         return self._producer
+
+
+def size_of(value: bytes | None, key: bytes | None) -> int:
+    return sum(len(each) for each in (value, key) if isinstance(each, bytes | str))
 
 
 def in_time(call: Callable[[], object], seconds: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -60,6 +59,6 @@ def test_the_offset_is_that_of_the_last_report_that_has_one(reports: list[int | 
     for offset in reports:
         to = Full(set())
         changelog.write({b"a": b"1", b"b": None}, to)  # type: ignore[arg-type]
-        report: Callable[[int | None], None] = to.watched[0]
-        report(offset)
+        report: Delivered = to.watched[0]
+        report(offset, None)
     assert changelog.next_offset == expected

@@ -208,22 +208,22 @@ def test_a_lost_commit_may_have_taken_effect(cluster: MemoryCluster, after: bool
 def test_delivery_reports_are_served_by_poll_flush_and_commit_and_purged_by_abort(cluster: MemoryCluster) -> None:
     p, reports = producer(cluster), list[int | None]()
     p.begin()
-    p.produce_watched("t", b"1", b"k", 0, reports.append)
+    p.produce_watched("t", b"1", b"k", 0, lambda offset, _: reports.append(offset))
     assert reports == []
     p.poll()
-    p.produce_watched("t", b"2", b"k", -1, reports.append)
+    p.produce_watched("t", b"2", b"k", -1, lambda offset, _: reports.append(offset))
     p.flush(1.0)
-    p.produce_watched("t", b"3", b"k", 0, reports.append)
+    p.produce_watched("t", b"3", b"k", 0, lambda offset, _: reports.append(offset))
     p.commit(1.0)
     assert reports == [0, 1, 2]
     p.begin()
-    p.produce_watched("t", b"4", b"k", 0, reports.append)
+    p.produce_watched("t", b"4", b"k", 0, lambda offset, _: reports.append(offset))
     p.abort(1.0)
     p.poll()
     assert reports == [0, 1, 2]
     cluster.delivery_offsets = False
     p.begin()
-    p.produce_watched("t", b"5", b"k", 0, reports.append)
+    p.produce_watched("t", b"5", b"k", 0, lambda offset, _: reports.append(offset))
     p.commit(1.0)
     assert reports[3:] == [None]
 
@@ -243,7 +243,7 @@ def test_a_full_buffer_is_emptied_by_poll(cluster: MemoryCluster) -> None:
 
 def test_without_transactional_id_records_count_at_once(cluster: MemoryCluster) -> None:
     p, reports = MemoryClients(cluster).producer(None), list[int | None]()
-    p.produce_watched("t", b"1", b"k", 0, reports.append)
+    p.produce_watched("t", b"1", b"k", 0, lambda offset, _: reports.append(offset))
     assert seen(cluster) == [b"1"]
     p.flush(1.0)
     assert reports == [0]

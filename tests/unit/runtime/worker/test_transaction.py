@@ -154,7 +154,7 @@ def test_a_full_queue_is_waited_for(cluster: MemoryCluster) -> None:
     offsets: list[int | None] = []
     transaction.begin()
     for n in range(5):
-        transaction.produce_watched("t", b"%d" % n, b"k", 0, offsets.append)
+        transaction.produce_watched("t", b"%d" % n, b"k", 0, lambda offset, _: offsets.append(offset))
     transaction.commit()
     assert offsets == [0, 1, 2, 3, 4]
     assert values(cluster) == [b"0", b"1", b"2", b"3", b"4"]
