@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import quote
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, unquote
 
 from kstream.topology import DEFAULT_GROUP
 
@@ -41,5 +45,28 @@ def consumer_group(app: str, isolation: str) -> str:
 
 
 def directory_name(name: str) -> str:
-    """A name made fit for a file system."""
-    return quote(name, safe="+")
+    """A name made fit for a file system. One that is too long is cut, with a digest of the whole behind it."""
+    fit = quote(name, safe="+")
+    if len(fit) <= _LONGEST:
+        return fit
+    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    return f"{fit[: _LONGEST - _DIGEST - 1]}~{digest}"
+
+
+def keep_whole_name(directory: Path, name: str) -> None:
+    """Leaves the whole name in a directory that is called by a short one: people want to know whose state it is."""
+    if len(quote(name, safe="+")) > _LONGEST and directory.exists():
+        (directory / _NAME).write_text(name)
+
+
+def whole_name(directory: Path) -> str:
+    """The name that a directory was made for."""
+    with suppress(OSError):
+        return (directory / _NAME).read_text()
+    return unquote(directory.name)
+
+
+_LONGEST: Final = 255
+"""Bytes of a file's name, on every file system in use."""
+_DIGEST: Final = 16
+_NAME: Final = "name"

@@ -18,7 +18,7 @@ from kstream.operators.base import Cursor
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
-from kstream.runtime.cluster.naming import Identity, directory_name
+from kstream.runtime.cluster.naming import Identity, directory_name, keep_whole_name
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.task import Task
@@ -89,7 +89,9 @@ class TaskMaker:
         """
         settings = self._parts.settings
         traces = self._traces_of(part, partition)
-        backend = self._open(self._directory_of(part, partition), [spec.name for spec in part.stores])
+        directory = self._directory_of(part, partition)
+        backend = self._open(directory, [spec.name for spec in part.stores])
+        keep_whole_name(directory.parent, part.name)
         plan = plan_task(
             part,
             backend=backend,

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote
 
 from kstream.config import Settings
 from kstream.errors import StateError
+from kstream.runtime.cluster.naming import directory_name, whole_name
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -80,10 +80,13 @@ class Housekeeping:
         """Deletes local state of tasks that have been elsewhere for long: its changelog has it all. Each worker has a
         directory of its own, so what others use is never looked at."""
         delay = self._settings.state_cleanup_delay
+        in_use = {(directory_name(part), number) for part, _, number in (task.rpartition("/") for task in open_tasks)}
         for directory in self._directory.glob("*/*/"):
-            name = f"{unquote(directory.parent.name)}/{directory.name}"
+            if (directory.parent.name, directory.name) in in_use:
+                continue
+            name = f"{whole_name(directory.parent)}/{directory.name}"
             try:
-                if name not in open_tasks and self._clock.time() - _last_change(directory) >= delay:
+                if self._clock.time() - _last_change(directory) >= delay:
                     log.info("deleting the local state of task %s, which has been elsewhere for long", name)
                     shutil.rmtree(directory)
             except OSError as error:

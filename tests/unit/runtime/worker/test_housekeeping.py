@@ -11,6 +11,7 @@ import pytest
 
 import kstream
 from kstream.config import Settings
+from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.testing import ManualClock, MemoryCluster
 from kstream.testing.clients import MemoryClients
@@ -93,6 +94,18 @@ def test_names_that_do_not_fit_a_file_system_are_told_apart(bench: Bench) -> Non
     assert used.exists()
     bench.clean()
     assert not used.exists()
+
+
+def test_long_names_whose_directories_have_short_ones_are_told_apart(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    long, other = ("+".join([f"topic-{n}" * 4 for n in range(12)]) + end for end in ("a", "b"))
+    used, gone = (bench.task(f"{directory_name(name)}/0", idle=DELAY) for name in (long, other))
+    keep_whole_name(gone.parent, other)
+    with caplog.at_level("INFO"):
+        bench.clean(f"{long}/0")
+    assert used.exists() and not gone.exists()
+    assert f"the local state of task {other}/0" in caplog.text
 
 
 def test_what_is_no_directory_of_a_task_is_left_alone(bench: Bench) -> None:
