@@ -29,7 +29,7 @@ from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import WORKER_MOVES, WorkerState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
-from kstream.types import TopicPartition
+from kstream.types import Polled, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class StreamWorker:
     def _poll(self) -> None:
         patience = self._patience()
         began, worked = time.monotonic(), time.thread_time()
-        polled = self._consumer.poll(self._settings.poll_batch, patience)
+        polled = self._wait_for_records(patience)
         if not self._membership.settle() and patience:
             self.measures.idle += max(0.0, time.monotonic() - began - (time.thread_time() - worked))
         for fetch in polled.fetches:
@@ -151,6 +151,19 @@ class StreamWorker:
             task = self.registry.reading(at)
             if task is not None and task.state is TaskState.RUNNING:
                 task.reached_end(at, offset)
+
+    def _wait_for_records(self, patience: float) -> Polled:
+        """Until there are some, something else comes of the poll (then it ends early), or the event loop has work."""
+        membership, until = self._membership.state, time.monotonic() + patience
+        while True:
+            began = time.monotonic()
+            seconds = self.events.patience(max(0.0, until - began))
+            polled = self._consumer.poll(self._settings.poll_batch, seconds)
+            now = time.monotonic()
+            if polled.fetches or polled.ends or now >= until or now - began < seconds / 2:
+                return polled
+            if self.events.has_work or self.stopping or self._membership.state is not membership:
+                return polled
 
     def _patience(self) -> float:
         """How long the poll may wait for a first record."""
@@ -175,8 +188,8 @@ class StreamWorker:
             busy = busy or task.busy
         if busy:
             self.committer.wait_for_agents(0.002)
-        else:
-            self.events.turn()
+        if busy or self.events.settle():
+            self._check_agents()
         self.transaction.poll()
 
     def _run_task(self, task: Task, until: float) -> None:
@@ -190,6 +203,11 @@ class StreamWorker:
             self.committer.count(task, task.records - records)
             waited = self.transaction.blocked - blocked
             self.measures.times[task.name].ran(began, time.monotonic(), waited, task.busy)
+
+    def _check_agents(self) -> None:
+        for task in self.registry.running:
+            with attributed(task):
+                task.check_agents()
 
     def _go(self, to: WorkerState) -> None:
         move("worker", self.state, to, WORKER_MOVES)

@@ -242,8 +242,9 @@ def test_a_second_ask_while_one_is_waiting_is_an_error() -> None:
                     ask.result()
 
     driver, _, _ = driven(agent, 7)
-    with pytest.raises(ProcessingError, match=r"agent 'agent' asks .* in more than one loop"):
-        driver.process()
+    with pytest.raises(KStreamError, match=r"agent 'agent' asks .* in more than one loop"):
+        while True:
+            driver.worker.step()
     driver.close(commit=False)
 
 
