@@ -18,8 +18,9 @@ from kstream.runtime.task.context import Worker
 
 Lifespan = Callable[[Worker], AsyncIterator[None]]
 
-SLICE_SECONDS = 0.005
-"""Longest wait for Kafka at a time where the event loop is used: so late at most is what comes from outside."""
+SLICE_SECONDS = 0.01
+"""Longest wait for Kafka at a time where the event loop is used: so late at most is what comes from outside. An idle
+worker then takes 1.6 % of a core of a slow machine (2.5 % with 5 ms, 0.1 % where nothing async is used)."""
 
 SETTLE_SECONDS = 0.01
 """Longest the event loop goes on at a time, if it always has something to do."""
