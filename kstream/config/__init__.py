@@ -220,6 +220,14 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
+        foreign = kinds.foreign_protocol(
+            self.bootstrap_servers, self.kafka.get("security.protocol", kinds.PROTOCOLS[0])
+        )
+        if foreign is not None:
+            raise ConfigError(
+                f"bootstrap_servers: {foreign[0]} is of another protocol than the clients: set kafka security.protocol "
+                f"to {foreign[1]}, or write it without"
+            )
         if self.transaction_timeout <= 2 * self.commit_interval:
             raise ConfigError(
                 f"transaction_timeout: {self.transaction_timeout:g}s is not more than twice "

@@ -69,6 +69,9 @@ GROUP_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 
 CLIENTS: Final = ("consumer", "producer", "admin")
 
+PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+"""What Kafka's clients speak."""
+
 
 def client_key(name: str) -> str:
     """librdkafka's own name of a key that may be for one kind of client (`consumer.fetch.wait.max.ms`)."""
@@ -97,10 +100,28 @@ def servers(value: Any) -> str:
     parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
     parts = [part.strip() if isinstance(part, str) else "" for part in parts]
     if not parts or any(
-        re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):\d{1,5}", part) is None for part in parts
+        (match := re.fullmatch(r"(\w+://)?(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):(\d{1,5})", part)) is None
+        or not 1 <= int(match[3]) <= 65535
+        for part in parts
     ):
         raise ValueError('is not a list of brokers: "host:port", or several with commas')
+    for part in parts:
+        protocol, slashes, address = part.rpartition("://")
+        if slashes and protocol.upper() not in PROTOCOLS:
+            raise ValueError(
+                f"holds a URL, and {protocol} is no protocol of Kafka's clients: write {address}, and set kafka "
+                f"security.protocol ({', '.join(PROTOCOLS)})"
+            )
     return ",".join(parts)
+
+
+def foreign_protocol(servers: str, protocol: str) -> tuple[str, str] | None:
+    """The first broker that is written with another protocol than the clients speak, and which. They pass it over."""
+    for part in servers.split(","):
+        written, slashes, _ = part.rpartition("://")
+        if slashes and written.upper() != protocol.upper():
+            return part, written.upper()
+    return None
 
 
 def integer(least: int, also: int | None = None) -> Parser:

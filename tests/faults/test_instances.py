@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kstream.devbroker import DevBroker
-from support.kafka import Reader, read
+from support.kafka import Reader, read, stable
 from support.running import Command, alive, kill, until
 from support.scenario import Scenario, Scenarios, scenarios
 
@@ -149,6 +149,35 @@ def test_a_frozen_worker_is_fenced_when_it_thaws(scenario: Scenarios) -> None:
     service.feed(PHASE)
     service.processed()
     service.stop()
+    service.check()
+
+
+def test_an_instance_that_stood_still_rejoins(scenario: Scenarios) -> None:
+    """SIGSTOP of all its processes, in a transaction, past the session's and the transaction's time. The worker gets
+    over it: one line says that the transaction was lost, and nobody is taken for another instance."""
+    service = scenario(commit_interval=1.0, transaction_timeout=3.0)
+    command = service.command()
+    (worker,) = workers_of(command, 1)
+    service.feed(PHASE)
+    service.processed()
+    for _ in range(2):
+        service.feed(PHASE)
+        open_transaction(service)
+        for process in (command.process.pid, worker):
+            os.kill(process, signal.SIGSTOP)
+        began = time.monotonic()
+        service.until(lambda: stable(service.servers, f"{service.app}.counts"), "the broker to end the transaction")
+        service.until(lambda: time.monotonic() > began + 4, "the session to end")  # noqa: B023  # called at once
+        for process in (worker, command.process.pid):
+            os.kill(process, signal.SIGCONT)
+        service.feed(PHASE)
+        service.processed()
+    assert command.children == [worker], "the worker was started again"
+    said = command.err.read_text()
+    for raw in ("Traceback", "KafkaException", "another instance", "another process"):
+        assert raw not in said, said
+    command.process.send_signal(signal.SIGTERM)
+    assert command.wait() == 0
     service.check()
 
 

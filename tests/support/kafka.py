@@ -98,3 +98,15 @@ def ends(servers: str, topic: str) -> list[tuple[int, int]]:
     found = [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in range(count)]
     consumer.close()
     return found
+
+
+def stable(servers: str, topic: str) -> bool:
+    """Whether no transaction is open on any partition."""
+    config = {"bootstrap.servers": servers, "group.id": "tests", "isolation.level": "read_committed"}
+    consumer = Consumer(config)
+    lowest = [
+        consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS)[1]
+        for p in consumer.list_topics(topic, timeout=SECONDS).topics[topic].partitions
+    ]
+    consumer.close()
+    return lowest == [end for _, end in ends(servers, topic)]

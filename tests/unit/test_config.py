@@ -101,6 +101,7 @@ def test_named_file(tmp_path: Path) -> None:
         ("log_level", "debug", "DEBUG"),
         ("bootstrap_servers", ["a:1", "b:2"], "a:1,b:2"),
         ("bootstrap_servers", "[::1]:9092", "[::1]:9092"),
+        ("bootstrap_servers", "PLAINTEXT://a:1,plaintext://b:2", "PLAINTEXT://a:1,plaintext://b:2"),
         ("state_dir", Path("/x"), "/x"),
         ("restart_multiplier", "1.5", 1.5),
         ("max_uncommitted_records", "1_000", 1000),
@@ -136,6 +137,10 @@ def test_accepted(name: str, given: Any, stored: Any) -> None:
         ("processing_guarantee", "maybe", "is not one of exactly_once, at_least_once"),
         ("bootstrap_servers", "localhost", "is not a list of brokers"),
         ("bootstrap_servers", "a:1,,b:2", "is not a list of brokers"),
+        ("bootstrap_servers", "a:70000", "is not a list of brokers"),
+        ("bootstrap_servers", "a:0", "is not a list of brokers"),
+        ("bootstrap_servers", "kafka://localhost:9092", "kafka is no protocol of Kafka's clients"),
+        ("bootstrap_servers", "http://a:1,b:2", "write a:1"),
         ("instance", "a/b", "is not a name of letters"),
         ("auto_create_topics", "perhaps", "is neither true nor false"),
         ("kafka", 5, "is not a table of librdkafka keys"),
@@ -311,3 +316,13 @@ def test_an_instance_with_a_name_keeps_its_place_when_it_stops() -> None:
         (None, "auto"): True, (None, "leave"): True, (None, "stay"): False,
         ("a", "auto"): False, ("a", "leave"): True, ("a", "stay"): False,
     }  # fmt: skip
+
+
+def test_a_brokers_protocol_is_that_of_the_clients() -> None:
+    """librdkafka would take such a broker for none at all, and say so when nobody answers."""
+    given = {"bootstrap_servers": "SASL_SSL://h:9092", "kafka": {"security.protocol": "sasl_ssl"}}
+    assert Settings(**given).bootstrap_servers == "SASL_SSL://h:9092"
+    with pytest.raises(ConfigError, match=r"SASL_SSL://h:9092.* security\.protocol"):
+        Settings(**given | {"kafka": {"security.protocol": "ssl"}})
+    with pytest.raises(ConfigError, match=r"ssl://h:9092 is of another .* set kafka security\.protocol to SSL"):
+        Settings(bootstrap_servers="a:1,ssl://h:9092")

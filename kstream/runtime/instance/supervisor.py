@@ -298,7 +298,11 @@ class Supervisor:
             return False
         first, worker.fenced = now - worker.fenced > FENCED_AGAIN, now
         if first:
-            log.error("%s; worker %s tries once to take over", worker.report.stopped_by, worker.name)
+            log.error(
+                "worker %s was fenced, by its own past or by another process with its name: it tries once to take over."
+                " Fenced again, it stops: %s",
+                worker.name, worker.report.stopped_by,
+            )  # fmt: skip
         return first
 
     def _place(self, group: str, index: int) -> WorkerProcess:
