@@ -95,6 +95,12 @@ class Settings:
         kinds.choice("earliest", "latest", "error"),
         "Where to start in a topic without committed offsets; error stops with a message.",
     )
+    lost_offsets: Literal["stop", "continue"] = _setting(
+        "stop",
+        kinds.choice("stop", "continue"),
+        "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and made "
+        "anew: stop with a message, or continue (records may count twice).",
+    )
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
     )

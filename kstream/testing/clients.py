@@ -58,6 +58,12 @@ class MemoryAdmin:
 
         return self._answer("offsets_at", lambda: {at: first(at) for at in partitions})
 
+    def topic_ids(self, names: Sequence[str]) -> Future[dict[str, str]]:
+        return self._answer(
+            "topic_ids",
+            lambda: {name: self._cluster.topic_id(name) for name in names if name in self._cluster.topics()},
+        )
+
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """`before` END means all."""
 

@@ -54,6 +54,8 @@ class MemoryCluster:
         self._groups: dict[str, Group] = {}
         self._may_not_read: set[str] = set()
         self._may_not_write: set[str] = set()
+        self._ids: dict[str, str] = {}
+        self._made = 0  # topics so far
         self._sequence = 0
         self._round_robin: dict[str, int] = {}
 
@@ -63,8 +65,12 @@ class MemoryCluster:
         """Creates a topic; one that exists is left as it is."""
         if partitions < 1:
             raise TopicError(f"topic {name} cannot have {partitions} partitions")
+        if name in self._topics:
+            return
         info = TopicInfo(name, partitions, {**BROKER_DEFAULTS, **(config or {})})
-        self._topics.setdefault(name, (info, [PartitionLog(TopicPartition(name, p)) for p in range(partitions)]))
+        self._topics[name] = (info, [PartitionLog(TopicPartition(name, p)) for p in range(partitions)])
+        self._made += 1
+        self._ids[name] = f"topic-{self._made}"
 
     def create(self, topic: NewTopic) -> None:
         self.create_topic(topic.name, topic.partitions, topic.config)
@@ -86,6 +92,11 @@ class MemoryCluster:
 
     def topic(self, name: str) -> TopicInfo:
         return self._topic(name)[0]
+
+    def topic_id(self, name: str) -> str:
+        """A topic that is deleted and made anew has another."""
+        self.topic(name)
+        return self._ids[name]
 
     def topics(self) -> dict[str, TopicInfo]:
         return {name: info for name, (info, _) in self._topics.items()}

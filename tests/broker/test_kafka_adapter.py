@@ -892,3 +892,14 @@ def test_an_unreachable_broker_is_named_in_time(caplog: pytest.LogCaptureFixture
     assert time.monotonic() - began < AT_MOST
     ours = [record for record in caplog.records if record.getMessage().startswith("consumer m: _TRANSPORT")]
     assert len(ours) <= 1
+
+
+def test_a_topic_made_anew_has_another_id(admin: KafkaAdmin) -> None:
+    topic, missing = make_topic(admin), name("missing")
+    first = admin.topic_ids([topic, missing]).result(60)
+    assert list(first) == [topic] and len(first[topic]) == 22
+    assert admin.topic_ids([topic]).result(60) == first
+    admin.delete_topics([topic], 60)
+    admin.create_topics([NewTopic(topic, 1)], 60)
+    assert admin.topic_ids([topic]).result(60)[topic] != first[topic]
+    assert admin.topic_ids([]).result(1) == {}

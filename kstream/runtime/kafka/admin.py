@@ -20,7 +20,7 @@ from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-d
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import describe, make, meaning, of
+from kstream.runtime.kafka.problems import NO_TOPIC, describe, make, meaning, of
 from kstream.types import NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
@@ -41,6 +41,9 @@ FOUND_SECONDS: Final = 0.1
 LEADERS_SECONDS: Final = 10.0
 """For how long leaders count as known. librdkafka forgets them after three times `topic.metadata.refresh.interval.ms`,
 a minute unless that is set, when it hears nothing of them."""
+
+_NO_ID: Final = "A" * 22
+"""A zero in base64."""
 
 _WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
 
@@ -275,6 +278,26 @@ class KafkaAdmin:
         )
         answers = self._answers(client, asked, doing)
         return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
+
+    def topic_ids(self, names: Sequence[str]) -> Future[dict[str, str]]:
+        """The ids of those that exist (KIP-516). Brokers before 2.8 have none: then nothing is known of a topic."""
+        return self._on_a_thread(self._topic_ids, names) if names else _done({})
+
+    def _topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+        client = self._client
+        asked = client.describe_topics(TopicCollection(list(names)), request_timeout=COORDINATOR_SECONDS)
+        found = {}
+        for name, future in asked.items():
+            try:
+                topic_id = str(future.result().topic_id)
+            except KafkaException as error:
+                inner = of(error)
+                if inner.code() not in NO_TOPIC:
+                    raise self._meaning(inner, f"description of topic {name}") from error
+            else:
+                if topic_id != _NO_ID:
+                    found[name] = topic_id
+        return found
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
         """Deletes all records below these offsets."""

@@ -73,6 +73,7 @@ class Task:
         self.suspicion = Suspicion()
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
+        self.offset_metadata: dict[TopicPartition, str] = {}  # what is committed with the offset of each input
         self._clock, self._max_idle, self._target = clock, max_idle, target_seconds
         self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}

@@ -23,7 +23,7 @@ class Group(Protocol):
     """What a checkpoint needs of the consumer: its group's metadata, or a plain commit of offsets."""
 
     def metadata(self) -> object: ...
-    def commit(self, offsets: dict[TopicPartition, int]) -> None: ...
+    def commit(self, offsets: dict[TopicPartition, int], metadata: dict[TopicPartition, str]) -> None: ...
 
 
 def checkpoint(
@@ -60,7 +60,7 @@ def checkpoint(
     else:
         commit_transaction(transaction)
         apply_to_state(touched, changelogs, clock)
-        group.commit(offsets_of(touched))
+        group.commit(offsets_of(touched), metadata_of(touched))
     return len(touched)
 
 
@@ -94,13 +94,17 @@ def offsets_of(tasks: Sequence[Task]) -> dict[TopicPartition, int]:
     return {at: position for task in tasks for at, position in task.positions.items()}
 
 
+def metadata_of(tasks: Sequence[Task]) -> dict[TopicPartition, str]:
+    return {at: text for task in tasks for at, text in task.offset_metadata.items()}
+
+
 def send_offsets(tasks: Sequence[Task], transaction: Transaction, group: Group) -> None:
     """Step 3: processed + 1 for every input of every task that did anything, moved or not: this is what fences a
     worker that no longer owns them. The metadata is that of the assignment under which the work was done."""
     offsets = offsets_of(tasks)
     if not offsets:
         raise AbortRequired("a transaction without offsets cannot be fenced")
-    transaction.send_offsets(offsets, group.metadata())
+    transaction.send_offsets(offsets, group.metadata(), metadata_of(tasks))
 
 
 def commit_transaction(transaction: Transaction) -> None:

@@ -42,9 +42,9 @@ class Membership:
     def metadata(self) -> object:
         return self._metadata
 
-    def commit(self, offsets: dict[TopicPartition, int]) -> None:
+    def commit(self, offsets: dict[TopicPartition, int], metadata: dict[TopicPartition, str]) -> None:
         """Without a transaction (at least once)."""
-        self._consumer.commit(offsets, {})
+        self._consumer.commit(offsets, metadata)
 
 
 class Rebalance:

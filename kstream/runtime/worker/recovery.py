@@ -121,8 +121,11 @@ class Recovery:
         """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
         decided = not isinstance(error, ProcessingError) or task.suspicion.record_failed(error)
         self._abort(error)
-        if not decided:
-            return
+        if decided:
+            self._fail(task, error)
+
+    def _fail(self, task: Task, error: KStreamError) -> None:
+        """The task stops, and is tried again after a pause."""
         self._measures.failed("process" if isinstance(error, ProcessingError) else "commit", error)
         task.error = error
         if self._raise_failures:
@@ -179,7 +182,12 @@ class Recovery:
         if self._transaction.state is TransactionState.LOST:
             self._transaction.start()
         wait = 0.0 if self._tasks.running else 0.02
-        for task in self._restorer.step(5 * self._settings.poll_batch, wait):
+        try:
+            restored = self._restorer.step(5 * self._settings.poll_batch, wait)
+        except TaskFailed as failed:  # it was not running: nothing of it is in the transaction
+            self._fail(self._tasks.all[failed.task], failed.error)
+            return
+        for task in restored:
             self._tasks.go_on_at(task.positions)
 
     def _retry_failed(self) -> None:

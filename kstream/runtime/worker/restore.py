@@ -28,6 +28,8 @@ from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.offsets import CommittedOffsets, encode
+from kstream.runtime.worker.topicids import TopicIds
 from kstream.state.backend import Mark
 from kstream.state.changelog import Changelog
 from kstream.types import AdminClient, Clock, ConsumerClient, Fetch, TopicPartition
@@ -72,6 +74,9 @@ class _Restoring:
     began: float
     not_before: float = 0.0
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
+    ids: Future[dict[str, str]] | None = None
+    metadata: dict[TopicPartition, str] = field(default_factory=dict)
+    anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
     starts: Future[dict[TopicPartition, int]] | None = None
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
@@ -90,12 +95,15 @@ class Restorer:
         reader: Callable[[], ConsumerClient],
         changelogs: Callable[[Task, str], Changelog],
         clock: Clock,
+        ids: TopicIds,
+        offsets: CommittedOffsets,
         *,
         reset: Reset,
         delete_retention: float,
     ) -> None:
         self._group, self._admin, self._make_reader, self._changelogs = group, admin, reader, changelogs
         self._clock, self._reset, self._delete_retention = clock, reset, delete_retention
+        self._ids, self._offsets = ids, offsets
         self._restoring: dict[str, _Restoring] = {}
         self._tails: dict[TopicPartition, _Tail] = {}
         self._reader: ConsumerClient | None = None
@@ -156,6 +164,7 @@ class Restorer:
         Raises:
             StateDamaged: the local state of a task cannot be used.
             TopicError: an input has no committed offset and `auto_offset_reset` is "error".
+            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost.
         """
         for one in self._restoring.values():
             if one.stage is Stage.OFFSETS:
@@ -185,11 +194,14 @@ class Restorer:
             if self._clock.monotonic() < one.not_before:
                 return
             one.offsets = self._admin.committed(self._group, one.task.inputs)
-        if not one.offsets.done():
+            one.ids = self._ids.ask()
+        assert one.ids is not None
+        if not (one.offsets.done() and one.ids.done()):
             return
         future, one.offsets = one.offsets, None
         try:
             found = future.result()
+            ids = one.ids.result()
         except AbortRequired:  # a transaction on these offsets is pending: its end decides
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
             return
@@ -198,7 +210,9 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
-        if not one.full and one.committed == one.task.committed:
+        one.metadata = {at: encode(ids[at.topic]) for at in one.task.inputs if at.topic in ids}
+        one.anew = self._offsets.made_anew(one.task, found, ids)
+        if not one.full and not one.anew and one.committed == one.task.committed:
             one.positions = one.task.committed
             one.stage = Stage.REPLAY
             return
@@ -235,6 +249,8 @@ class Restorer:
 
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
         """Where reading of an input begins: the committed offset, if it still lies in the log."""
+        if at in one.anew:
+            return start
         committed = one.committed.get(at)
         if committed is not None and start <= committed <= end:
             return committed
@@ -352,8 +368,10 @@ class Restorer:
 
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
-        touched = one.task.touched
+        self._offsets.check_state(one.task, one.committed)
+        touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
+        one.task.offset_metadata = one.metadata
         one.task.touched = touched
         if one.task.state is TaskState.RESTORING:
             one.task.go(TaskState.RUNNING)

@@ -111,8 +111,10 @@ class Transaction:
         if self._producer is not None and self._state is not TransactionState.LOST:
             self._guarded(lambda producer: producer.poll(0.0))
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: object) -> None:
-        self._guarded(lambda producer: producer.send_offsets(offsets, {}, group))
+    def send_offsets(
+        self, offsets: Mapping[TopicPartition, int], group: object, metadata: Mapping[TopicPartition, str]
+    ) -> None:
+        self._guarded(lambda producer: producer.send_offsets(offsets, metadata, group))
 
     def commit(self) -> None:
         """Ends the transaction; with at-least-once waits until all is delivered.

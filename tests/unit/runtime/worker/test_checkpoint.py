@@ -61,9 +61,11 @@ class ObservedTransaction(Transaction):
 
     notes: list[str]
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: object) -> None:
+    def send_offsets(
+        self, offsets: Mapping[TopicPartition, int], group: object, metadata: Mapping[TopicPartition, str]
+    ) -> None:
         self.notes.append("offsets")
-        super().send_offsets(offsets, group)
+        super().send_offsets(offsets, group, metadata)
 
     def commit(self) -> None:
         self.notes.append("commit")
@@ -99,7 +101,7 @@ class Member:
     def metadata(self) -> object:
         return self.consumer.group_metadata()
 
-    def commit(self, offsets: dict[TopicPartition, int]) -> None:
+    def commit(self, offsets: dict[TopicPartition, int], metadata: dict[TopicPartition, str]) -> None:
         self.notes.append("offsets")
         self.consumer.commit(offsets, {})
 

@@ -1,0 +1,121 @@
+"""What is committed with an offset, and offsets that cannot be trusted.
+
+An offset belongs to one topic, told by its id: a topic that was deleted and made anew counts other records. The id is
+committed with each offset, in its metadata. And state comes with offsets, in one transaction: where there are none,
+they were deleted or have expired, and to begin anew would count everything twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from kstream.errors import TopicError
+from kstream.runtime.task.failures import TaskFailed
+from kstream.runtime.task.task import Task
+from kstream.types import TopicPartition
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+"""Of the form of the metadata. It has 4096 bytes at most, by the brokers' default."""
+
+
+def encode(topic_id: str) -> str:
+    """What is committed with an offset."""
+    return json.dumps({"v": VERSION, "id": topic_id}, separators=(",", ":"))
+
+
+def decode(text: str, at: TopicPartition) -> str | None:
+    """The topic's id in the metadata of a committed offset; None where there is none (another tool set the offset).
+
+    Raises:
+        TopicError: a later version of kstream wrote it.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("v"), int):
+        return None
+    if found["v"] > VERSION:
+        raise TopicError(
+            f"{at}: its offset was committed by a later version of kstream (form {found['v']}, known is {VERSION}): "
+            "run that version"
+        )
+    topic_id = found.get("id")
+    return topic_id if isinstance(topic_id, str) else None
+
+
+def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
+    """What is said when a topic is not the one that the offset was committed for."""
+    return TopicError(
+        f"topic {at.topic} was deleted and made anew (its id was {was} and is {now}): the offset committed for {at} is "
+        "of the topic that is gone; set lost_offsets to continue, to read the new topic from its start with the state "
+        "as it is, or reset the app"
+    )
+
+
+class CommittedOffsets:
+    """Looks at what a restore found committed.
+
+    Args:
+        group: whose offsets they are, for messages.
+        lost: what a task does whose offsets cannot be trusted.
+        exactly_once: at least once, a crash in the very first commit leaves state without offsets: that is only told.
+    """
+
+    def __init__(self, group: str, lost: Literal["stop", "continue"], *, exactly_once: bool) -> None:
+        self._group, self._stop, self._exactly_once = group, lost == "stop", exactly_once
+
+    def made_anew(
+        self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], ids: Mapping[str, str]
+    ) -> set[TopicPartition]:
+        """Inputs whose offsets were committed for a topic that was deleted since, and made anew under its name.
+
+        Raises:
+            TaskFailed: there are some, and that stops the task; or a later version of kstream committed them.
+        """
+        anew = set()
+        for at, entry in found.items():
+            now = ids.get(at.topic)
+            try:
+                was = None if entry is None else decode(entry[1], at)
+            except TopicError as error:
+                raise TaskFailed(task.name, error) from None
+            if was is None or now is None or was == now:
+                continue
+            problem = made_anew(at, was, now)
+            if self._stop:
+                raise TaskFailed(task.name, problem)
+            log.warning("task %s: %s", task.name, problem)
+            anew.add(at)
+        return anew
+
+    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None]) -> None:
+        """Once the state is restored.
+
+        Raises:
+            TaskFailed: there is state without any offsets.
+        """
+        if any(offset is not None for offset in committed.values()):
+            return
+        kept = [name for name in task.stores if next(iter(task.backend.scan(name)), None) is not None]
+        if not kept:
+            return
+        problem = (
+            f"state without offsets: {', '.join(kept)} of task {task.name} hold entries, and group {self._group} has "
+            f"no committed offsets for {', '.join(map(str, task.inputs))} (deleted, or expired)"
+        )
+        if not self._stop or not self._exactly_once:
+            log.warning("%s; reading begins where auto_offset_reset says, records may count twice", problem)
+            return
+        raise TaskFailed(
+            task.name,
+            TopicError(
+                f"{problem}: set the group's offsets, or reset the app, or set lost_offsets to continue, to begin "
+                "where auto_offset_reset says: records may count twice then"
+            ),
+        )
