@@ -11,8 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from kstream.codecs import Codec
-from kstream.dsl.agent import Agent, check_source, declare
+from kstream.dsl.agent import AgentDecorator
 from kstream.dsl.functions import called
 from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
@@ -21,7 +20,7 @@ from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
-from kstream.specs.schema import schema
+from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
 from kstream.topology import Topology, build
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
-F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[[Worker], AsyncIterator[None]])
 
 
@@ -64,8 +62,8 @@ class App:
         self,
         name: str,
         *,
-        key: type[K] | Codec[K],
-        value: type[V] | Codec[V],
+        key: Kind[K],
+        value: Kind[V],
         partitions: int | None = None,
         timestamp: str | Callable[[V], Any] | None = None,
         config: Mapping[str, str] | None = None,
@@ -75,7 +73,7 @@ class App:
         self,
         name: str,
         *,
-        key: type[K] | Codec[K],
+        key: Kind[K],
         value: Any = None,
         partitions: int | None = None,
         timestamp: str | Callable[[Any], Any] | None = None,
@@ -142,8 +140,8 @@ class App:
         self,
         name: str,
         *,
-        key: type[K] | Codec[K],
-        value: type[V] | Codec[V],
+        key: Kind[K],
+        value: Kind[V],
         default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed",
     ) -> Table[K, V]:
@@ -162,13 +160,13 @@ class App:
 
     def agent(
         self,
-        source: Topic[Any, Any] | Stream[Any, Any] | Grouped[Any, Any],
+        source: Topic[K, V] | Stream[K, V] | Grouped[K, V],
         *,
         to: Topic[Any, Any] | None = None,
         name: str | None = None,
         tables: Iterable[ReadableTable[Any, Any]] = (),
         group: str | None = None,
-    ) -> Callable[[F], Agent[F]]:
+    ) -> AgentDecorator[K, V]:
         """Decorates a function over the values of `source`.
 
         An async generator (or coroutine) takes the stream and iterates over it for ever; a plain function takes one
@@ -179,12 +177,7 @@ class App:
             tables: tables that the function uses and that cannot be seen in its code.
             group: the isolation group in which it runs (see `stream`).
         """
-        check_source(source)
-
-        def decorate(function: F) -> Agent[F]:
-            return declare(self._graph, source, function, to, name, tables, group)
-
-        return decorate
+        return AgentDecorator(self._graph, source, to, name, tables, group)
 
     def lifespan(self, function: L) -> L:
         """Decorates an async generator that prepares what a worker needs (clients, models) before its `yield`, puts

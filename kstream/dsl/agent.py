@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from types import NoneType, UnionType
-from typing import Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin, overload
 
 from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
 from kstream.dsl.graph import Graph
@@ -14,11 +14,15 @@ from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
+from kstream.runtime.task.context import Context
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
 from kstream.specs.topic import Topic
 from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
 
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +39,40 @@ class Agent(Generic[F]):
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
+
+
+class AgentDecorator(Generic[K, V]):
+    """What `@app.agent(source, ...)` decorates with: a function over the values of the source becomes an agent.
+
+    Raises:
+        TopologyError: no agent can read the source.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        source: Topic[K, V] | Stream[K, V] | Grouped[K, V],
+        to: Topic[Any, Any] | None,
+        name: str | None,
+        tables: Iterable[ReadableTable[Any, Any]],
+        group: str | None,
+    ) -> None:
+        check_source(source)
+        self._graph, self._source, self._to, self._name = graph, source, to, name
+        self._tables, self._group = tables, group
+
+    @overload
+    def __call__(self, function: Callable[[V], R], /) -> Agent[Callable[[V], R]]: ...
+    @overload
+    def __call__(self, function: Callable[[V, Context[K]], R], /) -> Agent[Callable[[V, Context[K]], R]]: ...
+    @overload
+    def __call__(self, function: Callable[[AgentStream[K, V]], R], /) -> Agent[Callable[[AgentStream[K, V]], R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[AgentStream[K, V], Context[K]], R], /
+    ) -> Agent[Callable[[AgentStream[K, V], Context[K]], R]]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Agent[Any]:
+        return declare(self._graph, self._source, function, self._to, self._name, self._tables, self._group)
 
 
 def declare(

@@ -6,9 +6,10 @@ A fold takes the accumulator and a value and returns the accumulator; None stand
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Protocol
 
 from kstream.codecs import Codec, copier
+from kstream.specs.schema import UNKNOWN
 
 Fold = Callable[[Any, Any], Any]
 
@@ -21,8 +22,16 @@ def counting(total: int, _: Any) -> int:
     return total + 1
 
 
+class Summable(Protocol):
+    def __add__(self, other: Any, /) -> Any: ...
+
+
+NUMBERS: Final = (int, float, UNKNOWN)
+"""Types of which a sum begins with 0; that of others (Decimal, timedelta) begins with its first value."""
+
+
 def summing(function: Callable[[Any], Any]) -> Fold:
-    return lambda total, value: total + function(value)
+    return lambda total, value: function(value) if total is None else total + function(value)
 
 
 def least(function: Callable[[Any], Any]) -> Fold:

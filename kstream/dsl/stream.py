@@ -17,7 +17,7 @@ from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
-from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
@@ -28,6 +28,7 @@ R = TypeVar("R")
 G = TypeVar("G")
 A = TypeVar("A")
 N = TypeVar("N", int, float)
+S = TypeVar("S", bound=folds.Summable)
 
 
 class Stream(Hinted, Generic[K, V]):
@@ -50,10 +51,10 @@ class Stream(Hinted, Generic[K, V]):
         return f"Stream({self.node.name!r}, key={self.node.key}, value={self.node.value})"
 
     @overload
-    def map(self, function: Callable[[V], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
+    def map(self, function: Callable[[V], R], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
     @overload
-    def map(self, function: Callable[[V, Context[K]], R], *, value: type[R] | None = None) -> Stream[K, R]: ...
-    def map(self, function: Callable[..., R], *, value: type[R] | None = None) -> Stream[K, R]:
+    def map(self, function: Callable[[V, Context[K]], R], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
+    def map(self, function: Callable[..., R], *, value: Kind[R] | None = None) -> Stream[K, R]:
         """Each value becomes the function's result."""
         call = called(function, "map")
         return self._step(Step.MAP, function, value=schema(value or returned_by(function), f"the result of {call}"))
@@ -68,12 +69,12 @@ class Stream(Hinted, Generic[K, V]):
         return self._step(Step.FILTER, function)
 
     @overload
-    def flat_map(self, function: Callable[[V], Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]: ...
+    def flat_map(self, function: Callable[[V], Iterable[R]], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
     @overload
     def flat_map(
-        self, function: Callable[[V, Context[K]], Iterable[R]], *, value: type[R] | None = None
+        self, function: Callable[[V, Context[K]], Iterable[R]], *, value: Kind[R] | None = None
     ) -> Stream[K, R]: ...
-    def flat_map(self, function: Callable[..., Iterable[R]], *, value: type[R] | None = None) -> Stream[K, R]:
+    def flat_map(self, function: Callable[..., Iterable[R]], *, value: Kind[R] | None = None) -> Stream[K, R]:
         """Each value becomes any number of values."""
         call = called(function, "flat_map", generator=True)
         kind: Any = value or _element(returned_by(function))
@@ -89,10 +90,10 @@ class Stream(Hinted, Generic[K, V]):
         return self._step(Step.PEEK, function)
 
     @overload
-    def rekey(self, function: Callable[[V], G], *, key: type[G] | None = None) -> Stream[G, V]: ...
+    def rekey(self, function: Callable[[V], G], *, key: Kind[G] | None = None) -> Stream[G, V]: ...
     @overload
-    def rekey(self, function: Callable[[V, Context[K]], G], *, key: type[G] | None = None) -> Stream[G, V]: ...
-    def rekey(self, function: Callable[..., G], *, key: type[G] | None = None) -> Stream[G, V]:
+    def rekey(self, function: Callable[[V, Context[K]], G], *, key: Kind[G] | None = None) -> Stream[G, V]: ...
+    def rekey(self, function: Callable[..., G], *, key: Kind[G] | None = None) -> Stream[G, V]:
         """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
         return self._rekey(function, key, "rekey")
 
@@ -102,7 +103,7 @@ class Stream(Hinted, Generic[K, V]):
         function: Callable[[V], G],
         *,
         name: str | None = None,
-        key: type[G] | None = None,
+        key: Kind[G] | None = None,
         parallelism: int | None = None,
         group: str | None = None,
     ) -> Grouped[G, V]: ...
@@ -112,7 +113,7 @@ class Stream(Hinted, Generic[K, V]):
         function: Callable[[V, Context[K]], G],
         *,
         name: str | None = None,
-        key: type[G] | None = None,
+        key: Kind[G] | None = None,
         parallelism: int | None = None,
         group: str | None = None,
     ) -> Grouped[G, V]: ...
@@ -121,7 +122,7 @@ class Stream(Hinted, Generic[K, V]):
         function: Callable[..., G],
         *,
         name: str | None = None,
-        key: type[G] | None = None,
+        key: Kind[G] | None = None,
         parallelism: int | None = None,
         group: str | None = None,
     ) -> Grouped[G, V]:
@@ -222,29 +223,50 @@ class Grouped(Hinted, Generic[K, V]):
         """The records behind the repartition, as a stream."""
         return Stream(self._graph, self.node())
 
-    def count(self, *, name: str | None = None, emit: Emit = "update") -> AggregateTable[K, int]:
+    def count(
+        self, *, name: str | None = None, value: Kind[int] = int, emit: Emit = "update"
+    ) -> AggregateTable[K, int]:
         """How many records each key has had."""
-        return self._aggregate("count", int, folds.counting, int, name, emit)
+        return self._aggregate("count", int, folds.counting, value, name, emit)
 
+    @overload
     def sum(
         self,
         function: Callable[[V], N],
         *,
         name: str | None = None,
-        value: type[N] | None = None,
+        value: Kind[N] | None = None,
         emit: Emit = "update",
-    ) -> AggregateTable[K, N]:
-        """The sum of the function over each key's values."""
+    ) -> AggregateTable[K, N]: ...
+    @overload
+    def sum(
+        self,
+        function: Callable[[V], S],
+        *,
+        name: str | None = None,
+        value: Kind[S] | None = None,
+        emit: Emit = "update",
+    ) -> AggregateTable[K, S]: ...
+    def sum(
+        self,
+        function: Callable[[V], Any],
+        *,
+        name: str | None = None,
+        value: Any = None,
+        emit: Emit = "update",
+    ) -> AggregateTable[K, Any]:
+        """The sum of the function over each key's values: numbers, or whatever can be added."""
         check_takes(function, 1)
         kind = value or returned_by(function)
-        return self._aggregate("sum", int, folds.summing(function), kind, name, emit, function)
+        initial = int if kind in folds.NUMBERS else folds.nothing
+        return self._aggregate("sum", initial, folds.summing(function), kind, name, emit, function)
 
     def min(
         self,
         function: Callable[[V], R],
         *,
         name: str | None = None,
-        value: type[R] | None = None,
+        value: Kind[R] | None = None,
         emit: Emit = "update",
     ) -> AggregateTable[K, R]:
         """The least result of the function over each key's values."""
@@ -258,7 +280,7 @@ class Grouped(Hinted, Generic[K, V]):
         function: Callable[[V], R],
         *,
         name: str | None = None,
-        value: type[R] | None = None,
+        value: Kind[R] | None = None,
         emit: Emit = "update",
     ) -> AggregateTable[K, R]:
         """The greatest result of the function over each key's values."""
@@ -283,7 +305,7 @@ class Grouped(Hinted, Generic[K, V]):
         fold: Callable[[A, V], A],
         *,
         name: str | None = None,
-        value: type[A] | None = None,
+        value: Kind[A] | None = None,
         emit: Emit = "update",
     ) -> AggregateTable[K, A]: ...
     @overload
@@ -293,7 +315,7 @@ class Grouped(Hinted, Generic[K, V]):
         fold: Callable[[A, V, Context[K]], A],
         *,
         name: str | None = None,
-        value: type[A] | None = None,
+        value: Kind[A] | None = None,
         emit: Emit = "update",
     ) -> AggregateTable[K, A]: ...
     def aggregate(
@@ -302,7 +324,7 @@ class Grouped(Hinted, Generic[K, V]):
         fold: Callable[..., A],
         *,
         name: str | None = None,
-        value: type[A] | None = None,
+        value: Kind[A] | None = None,
         emit: Emit = "update",
     ) -> AggregateTable[K, A]:
         """Folds each key's values into an accumulator.

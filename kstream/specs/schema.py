@@ -6,9 +6,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kstream.codecs import Codec, resolve
+
+T = TypeVar("T")
+Kind: TypeAlias = type[T] | Codec[T]
+"""What is given for a type: the type, or a codec of its values."""
 
 
 class _Unknown:

@@ -5,8 +5,9 @@ Each `reveal_type` has the expected type behind it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
+from decimal import Decimal
 from typing import reveal_type
 
 import msgspec
@@ -85,6 +86,52 @@ reveal_type(grouped.aggregate(Total, add_with_context))  # T: kstream.dsl.stream
 reveal_type(aggregated.stream())  # T: kstream.dsl.stream.Stream[int, api.Total]
 reveal_type(grouped.stream())  # T: kstream.dsl.stream.Stream[int, api.Bid]
 
+
+class Cents:
+    """A codec of one's own."""
+
+    def encode(self, value: Decimal) -> bytes:
+        return str(value).encode()
+
+    def decode(self, data: bytes) -> Decimal:
+        return Decimal(data.decode())
+
+
+class Number:
+    def encode(self, value: int) -> bytes:
+        return b"%d" % value
+
+    def decode(self, data: bytes) -> int:
+        return int(data)
+
+
+def price(bid: Bid) -> Decimal:
+    return Decimal(bid.price)
+
+
+# sums of whatever can be added
+reveal_type(grouped.sum(price))  # T: kstream.dsl.stream.AggregateTable[int, decimal.Decimal]
+reveal_type(grouped.sum(lambda bid: Decimal(bid.price)))  # T: kstream.dsl.stream.AggregateTable[int, decimal.Decimal]
+reveal_type(grouped.sum(lambda bid: bid.at - bid.at))  # T: kstream.dsl.stream.AggregateTable[int, datetime.timedelta]
+grouped.sum(lambda bid: bid)  # E: Value of type variable "N" of "sum" of "Grouped" cannot be "Bid"
+
+# codecs wherever a type may stand
+reveal_type(app.topic("c", key=Number(), value=Cents()))  # T: kstream.specs.topic.Topic[int, decimal.Decimal]
+reveal_type(stream.map(price, value=Cents()))  # T: kstream.dsl.stream.Stream[str, decimal.Decimal]
+reveal_type(stream.flat_map(lambda bid: [bid.price], value=Number()))  # T: kstream.dsl.stream.Stream[str, int]
+reveal_type(stream.rekey(auction, key=Number()))  # T: kstream.dsl.stream.Stream[int, api.Bid]
+reveal_type(stream.group_by(auction, key=Number()))  # T: kstream.dsl.stream.Grouped[int, api.Bid]
+reveal_type(grouped.count(value=Number()))  # T: kstream.dsl.stream.AggregateTable[int, int]
+reveal_type(grouped.sum(price, value=Cents()))  # T: kstream.dsl.stream.AggregateTable[int, decimal.Decimal]
+reveal_type(grouped.min(price, value=Cents()))  # T: kstream.dsl.stream.AggregateTable[int, decimal.Decimal]
+reveal_type(grouped.max(auction, value=Number()))  # T: kstream.dsl.stream.AggregateTable[int, int]
+reveal_type(app.table("cents", key=Number(), value=Cents()))  # T: kstream.dsl.table.Table[int, decimal.Decimal]
+stream.map(price, value=Number())  # E: Argument 1 to "map" of "Stream" has incompatible type "Callable[[Bid], Decimal]"
+
+# `T | None` is no class: a type checker is told what it cannot see
+maybe: kstream.Topic[str, Bid | None] = app.topic("maybe", key=str, value=Bid | None)
+reveal_type(app.stream(maybe))  # T: kstream.dsl.stream.Stream[str, api.Bid | None]
+
 aggregated.to(totals)
 aggregated.to(counts)  # E: Argument 1 to "to" of "AggregateTable" has incompatible type "Topic[int, int]"
 stream.to(alerts)  # E: Argument 1 to "to" of "Stream" has incompatible type "Topic[str, Alert]"
@@ -109,6 +156,42 @@ async def score(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[Alert]:
 def total(bid: Bid, ctx: kstream.Context[str]) -> kstream.Record[int, Total] | None:
     reveal_type(ctx.key)  # T: str
     return kstream.Record(bid.auction, Total(1, bid.price))
+
+
+@app.agent(bids)  # E: Argument 1 to "__call__" of "AgentDecorator" has incompatible type "Callable[[Alert], None]"
+def takes_another(alert: Alert) -> None: ...
+
+
+@app.agent(bids)  # E: Argument 1 to "__call__" of "AgentDecorator" has incompatible type "Callable[[AgentStream[str,
+async def iterates_over_another(stream: kstream.AgentStream[str, Alert]) -> None: ...
+
+
+@app.agent(bids)  # E: Argument 1 to "__call__" of "AgentDecorator" has incompatible type "Callable[[Bid, Context[int]]
+def has_another_key(bid: Bid, ctx: kstream.Context[int]) -> None: ...
+
+
+@app.agent(stream.group_by(auction))
+def takes_less(thing: object, ctx: kstream.Context[int]) -> None: ...
+
+
+@app.agent(grouped)
+async def iterates(stream: AsyncIterable[Bid]) -> None: ...
+
+
+app.agent(bids, name="lambda")(lambda bid: bid.price)
+
+
+@app.agent(bids)
+def sends(bid: Bid, ctx: kstream.Context[str]) -> None:
+    ctx.send(alerts, Alert(bid.bidder))
+    ctx.send(alerts, Alert(bid.bidder), key="x", timestamp=5)
+    ctx.send(counts, 1, key=5)
+    ctx.send(counts, 1, key=None)
+    ctx.send(untyped, {"any": "thing"})
+    ctx.send(maybe, None)
+    ctx.send(alerts, bid)  # E: Cannot infer value of type parameter "V" of "send" of "Context"
+    ctx.send(alerts, Alert("x"), key=5)  # E: Cannot infer value of type parameter "G" of "send" of "Context"
+    ctx.send(counts, 1)  # E: Argument 1 to "send" of "Context" has incompatible type "Topic[int, int]"
 
 
 reveal_type(kstream.Record(1, Total()))  # T: kstream.specs.record.Record[int, api.Total]

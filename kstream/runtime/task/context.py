@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from kstream.errors import TableError
 from kstream.observe import logs
@@ -23,7 +23,8 @@ from kstream.state.store import Store
 from kstream.types import Fetch, Headers
 
 K = TypeVar("K")
-T = TypeVar("T")
+V = TypeVar("V")
+G = TypeVar("G")
 
 _UNSET: Any = object()
 
@@ -113,6 +114,27 @@ class Context(Generic[K]):
         batch, index = self._at()
         return batch.origin.offsets[batch.row(index)] if batch.origin else -1
 
+    @overload
+    def send(
+        self,
+        topic: Topic[K, V],
+        value: V,
+        *,
+        timestamp: int | None = None,
+        headers: Headers | None = None,
+        partition: int = -1,
+    ) -> None: ...
+    @overload
+    def send(
+        self,
+        topic: Topic[G, V],
+        value: V,
+        *,
+        key: G | None,
+        timestamp: int | None = None,
+        headers: Headers | None = None,
+        partition: int = -1,
+    ) -> None: ...
     def send(
         self,
         topic: Topic[Any, Any],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -132,6 +133,34 @@ def test_what_is_left_out_is_a_line_now_and_then(caplog: pytest.LogCaptureFixtur
         assert [line for line in caplog.messages if "left out" in line] == ["1 record without a key left out of a"]
         driver.close()
     assert [line for line in caplog.messages if "left out" in line][1:] == ["999 records without a key left out of a"]
+
+
+class Hex:
+    def encode(self, value: int) -> bytes:
+        return b"%x" % value
+
+    def decode(self, data: bytes) -> int:
+        return int(data, 16)
+
+
+def test_a_sum_is_of_whatever_can_be_added() -> None:
+    app = kstream.App("sums")
+    source = app.topic("in", key=str, value=Decimal)
+    group = app.stream(source).group_by_key()
+    exact = group.sum(lambda n: n, value=Decimal, name="exact")
+    untyped = group.sum(lambda n: int(n) + 0, name="untyped")
+    times = group.sum(lambda n: timedelta(seconds=int(n)), value=timedelta, name="times")
+    coded = group.sum(int, value=Hex(), name="coded")
+    counts = group.count(value=Hex(), name="counts")
+    long = Decimal("1.00000000000000000000000000000000001")  # more digits than arithmetic with 0 leaves
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, long, key="one")
+        for _ in range(15):
+            driver.send(source, Decimal(1), key="many")
+        assert dict(driver.table(exact)) == {"one": long, "many": Decimal(15)}
+        assert driver.table(untyped)["many"] == driver.table(coded)["many"] == driver.table(counts)["many"] == 15
+        assert driver.table(times)["many"] == timedelta(seconds=15)
+        assert driver.cluster.records("sums-counts-changelog")[-1].value == b"f"
 
 
 @dataclass
