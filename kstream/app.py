@@ -210,7 +210,8 @@ class App:
         target: str | None = None,
         sources: Mapping[str, str] | None = None,
     ) -> int:
-        """Runs the app until SIGTERM or SIGINT. Returns the exit status.
+        """Runs the app until SIGTERM or SIGINT. Returns the exit status. Within a running event loop it is waited for
+        too: that loop stands still meanwhile.
 
         Args:
             workers: processes for each isolation group; "1..4" follows the load; 0 runs a group in this process, where
@@ -298,6 +299,7 @@ class App:
         import signal
         import threading
 
+        from kstream.aside import Aside
         from kstream.runtime.cluster.naming import Identity
         from kstream.runtime.process.making import fenced, make_worker
 
@@ -314,13 +316,15 @@ class App:
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGTERM, signal.SIGINT):
                     before[number] = signal.signal(number, lambda *_: worker.stop())
+            aside = Aside()
             try:
-                worker.run()
+                aside.call(worker.run)
             except InstanceFenced as error:
                 raise IdentityInUse(fenced(instance, error)) from error
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+                aside.close()
         return 0
 
     def _resolve(

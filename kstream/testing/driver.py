@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from kstream.app import App
+from kstream.aside import Aside
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
 from kstream.dsl.table import ReadableTable
@@ -37,9 +39,21 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PATIENCE = 10.0
 """Real seconds that agents may take with what they were given before a test fails."""
+
+
+def _aside(method: Callable[Concatenate[TestDriver, P], T]) -> Callable[Concatenate[TestDriver, P], T]:
+    """For methods that turn the app's event loop."""
+
+    @wraps(method)
+    def call(self: TestDriver, /, *args: P.args, **named: P.kwargs) -> T:
+        return self._calls.call(partial(method, self, *args, **named))
+
+    return call
 
 
 class TestDriver:
@@ -48,6 +62,9 @@ class TestDriver:
     A record that fails raises ProcessingError from the call that processed it; the user's exception is its cause, or a
     TableError, as when a key of a keyed table belongs to another partition. A value of a table that was changed in
     place and not assigned raises MutatedWithoutAssignment at the commit.
+
+    Within a running event loop (pytest-asyncio, a notebook) the app runs on a thread of its own, and that event loop
+    stands still meanwhile.
 
     Args:
         partitions: of every topic that does not say how many it has.
@@ -85,6 +102,7 @@ class TestDriver:
         self._workers: list[StreamWorker] = []  # one for each isolation group
         self._metrics = Merged()
         self._defined: dict[str, Metric] = {}
+        self._calls = Aside()
         self._start()
 
     def __enter__(self) -> TestDriver:
@@ -124,6 +142,7 @@ class TestDriver:
         )
         self.process()
 
+    @_aside
     def process(self) -> None:
         """Processes all that waits, without a commit."""
         deadline = time.monotonic() + PATIENCE
@@ -135,6 +154,7 @@ class TestDriver:
             if time.monotonic() > deadline:
                 raise KStreamError("the app does not come to rest: does an agent wait for something outside?")
 
+    @_aside
     def commit(self) -> None:
         """Processes all that waits and commits, until there is nothing left to commit (internal topics too)."""
         while True:
@@ -150,6 +170,7 @@ class TestDriver:
         self.clock.advance(seconds + 60 * minutes + 3600 * hours)
         self.commit()
 
+    @_aside
     def crash(self) -> None:
         """The worker dies without a commit, and a new one takes its place: what was not committed is done again. So it
         is in each isolation group."""
@@ -163,12 +184,19 @@ class TestDriver:
     def close(self, *, commit: bool = True) -> None:
         workers, self._workers = self._workers, []
         try:
+            self._end(workers, commit=commit)
+        finally:
+            self._calls.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @_aside
+    def _end(self, workers: Sequence[StreamWorker], *, commit: bool) -> None:
+        try:
             for worker in workers if commit else ():
                 worker.commit_now()
         finally:
             for worker in workers:
                 worker.abandon()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     # ---- looking
 
@@ -231,6 +259,7 @@ class TestDriver:
 
     # ---- inside
 
+    @_aside
     def _start(self) -> None:
         clients = MemoryClients(self.cluster)
         partitions = prepare_topics(self._topology, clients.admin(), self._settings)
