@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from kstream.errors import KafkaUnavailable
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.consumer import MemoryConsumer
 from kstream.testing.producer import MemoryProducer
@@ -36,7 +37,8 @@ class MemoryAdmin:
     def delete_topics(self, names: Sequence[str], timeout: float) -> None:
         with self._cluster.faults.around("admin.delete_topics"):
             for name in names:
-                self._cluster.delete_topic(name)
+                if name in self._cluster.topics():
+                    self._cluster.delete_topic(name)
 
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]
@@ -70,6 +72,10 @@ class MemoryAdmin:
         def delete() -> None:
             for at, offset in before.items():
                 log = self._cluster.log(at)
+                if self._cluster.topic(at.topic).config["cleanup.policy"] == "compact":
+                    raise KafkaUnavailable(f"deletion of records: POLICY_VIOLATION: {at.topic} is compacted")
+                if offset > log.end:
+                    raise KafkaUnavailable(f"deletion of records: OFFSET_OUT_OF_RANGE: {at} ends at {log.end}")
                 log.truncate(log.end if offset == END else offset)
 
         return self._answer("delete_records", delete)

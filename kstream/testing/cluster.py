@@ -15,22 +15,9 @@ from kstream.testing.faults import Faults
 from kstream.testing.groups import Group
 from kstream.testing.log import MemoryRecord, PartitionLog, Transaction, TransactionState
 from kstream.testing.refusals import content_of, refused_by_broker, too_large
+from kstream.testing.topics import DEFAULTS, refuse
 from kstream.testing.transactions import TransactionCoordinator
 from kstream.types import Clock, Headers, NewTopic, TopicInfo, TopicPartition
-
-BROKER_DEFAULTS = {
-    "cleanup.policy": "delete",
-    "delete.retention.ms": "86400000",
-    "max.message.bytes": "1048588",
-    "message.timestamp.after.max.ms": "3600000",
-    "message.timestamp.before.max.ms": "9223372036854775807",
-    "message.timestamp.type": "CreateTime",
-    "min.insync.replicas": "1",
-    "retention.bytes": "-1",
-    "retention.ms": "604800000",
-}
-"""Topic settings of Kafka 4.3 where a topic says nothing. They decide what is refused; nothing is deleted or compacted
-by itself."""
 
 
 class MemoryCluster:
@@ -67,12 +54,14 @@ class MemoryCluster:
             raise TopicError(f"topic {name} cannot have {partitions} partitions")
         if name in self._topics:
             return
-        info = TopicInfo(name, partitions, {**BROKER_DEFAULTS, **(config or {})})
+        info = TopicInfo(name, partitions, {**DEFAULTS, **(config or {})})
         self._topics[name] = (info, [PartitionLog(TopicPartition(name, p)) for p in range(partitions)])
         self._made += 1
         self._ids[name] = f"topic-{self._made}"
 
     def create(self, topic: NewTopic) -> None:
+        """As `create_topic`. Raises TopicError where a broker would not."""
+        refuse(topic)
         self.create_topic(topic.name, topic.partitions, topic.config)
 
     def delete_topic(self, name: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kstream.errors import InstanceFenced, StateError, TopicError
+from kstream.errors import InstanceFenced, KafkaUnavailable, StateError, TopicError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.fetch import MemoryFetch
-from kstream.testing.groups import GroupMetadata, Standing
+from kstream.testing.groups import GroupMetadata, MetadataTooLarge, Standing
 from kstream.types import BEGINNING, END, Polled, RebalanceListener, TopicPartition
 
 
@@ -48,8 +48,6 @@ class MemoryConsumer:
         self._check()
         if self._group is None:
             raise RuntimeError("a reader has no group: use assign")
-        for topic in topics:
-            self._cluster.topic(topic)
         self._topics, self._listener = tuple(sorted(topics)), listener
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -154,11 +152,18 @@ class MemoryConsumer:
     def commit(self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str]) -> None:
         """Commits offsets outside any transaction, with the current generation (at least once)."""
         self._check()
+        if not offsets:
+            return
         with self._cluster.faults.around("consumer.commit"):
             current = self.group_metadata()
             group = self._cluster.group(current.group)
             group.validate(current)
-            group.commit(offsets, metadata)
+            for at in offsets:
+                self._cluster.log(at)
+            try:
+                group.commit(offsets, metadata)
+            except MetadataTooLarge as error:
+                raise KafkaUnavailable(f"commit of offsets: {error}") from error
 
     def close(self) -> None:
         """A static member stays in its group until its session ends (`MemoryCluster.expire`) or it comes back."""
@@ -167,9 +172,9 @@ class MemoryConsumer:
 
     def _check(self) -> None:
         if self._closed:
-            raise RuntimeError("the consumer is closed")
+            raise KafkaUnavailable("the consumer is closed")
         if self._standing() is Standing.FENCED:
-            raise InstanceFenced(f"another consumer joined as {self._member}: this one is fenced")
+            raise InstanceFenced(f"another process runs under the same identity: it joined as {self._member}")
 
     def _standing(self) -> Standing | None:
         """None before the group was joined."""
@@ -181,6 +186,9 @@ class MemoryConsumer:
         """Takes part in rebalances: revoked or lost, join, assigned. False: others have yet to join."""
         group = self._group
         assert group is not None
+        for topic in self._topics:
+            if topic not in self._cluster.topics():
+                raise TopicError(f"topic {topic}: UNKNOWN_TOPIC_OR_PART: it does not exist")
         standing = self._standing()
         if standing is Standing.MUST_REJOIN:
             try:
@@ -210,8 +218,11 @@ class MemoryConsumer:
             self._watermarks = {}
 
     def _take(self, partitions: Sequence[TopicPartition], listener: RebalanceListener) -> None:
-        """All are told of, an empty assignment too, and start paused."""
-        starts = listener.assigned(partitions)
-        if set(starts) != set(partitions):
-            raise ValueError(f"assigned {partitions} but was told to start {tuple(starts)}")
-        self._place(starts, paused=True)
+        """All are told of, an empty assignment too, and start paused; that they do whatever the listener raises."""
+        starts: Mapping[TopicPartition, int] = {}
+        try:
+            starts = listener.assigned(partitions)
+            if set(starts) != set(partitions):
+                raise ValueError(f"assigned {partitions} but was told to start {tuple(starts)}")
+        finally:
+            self._place({at: starts.get(at, BEGINNING) for at in partitions}, paused=True)

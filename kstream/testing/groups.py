@@ -10,8 +10,8 @@ from kstream.errors import AbortRequired
 from kstream.testing.log import Transaction, TransactionState
 from kstream.types import TopicPartition
 
-METADATA_LIMIT = 4096
-"""Bytes of metadata that a committed offset may carry (the broker's offset.metadata.max.bytes)."""
+METADATA_LIMIT = 4095
+"""Characters (UTF-16) of metadata that a committed offset may carry: the broker's offset.metadata.max.bytes of 4096."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,10 @@ class GroupMetadata:
     generation: int
     member: str
     incarnation: int
+
+
+class MetadataTooLarge(Exception):
+    """What each client makes an error of its own."""
 
 
 class Standing(Enum):
@@ -138,6 +142,8 @@ class Group:
 
     def validate(self, metadata: GroupMetadata) -> None:
         """What the coordinator checks, and no more: fresh metadata passes for any partition, owned or not."""
+        if metadata.generation < 0 and not self._members:
+            return  # of a consumer that has not joined, as of one outside any group: nobody is there to be protected
         standing = self.standing(metadata.member, metadata.incarnation)
         if standing is Standing.UNKNOWN:
             raise AbortRequired(f"UNKNOWN_MEMBER_ID: {metadata.member} is not in group {self.name}")
@@ -171,7 +177,7 @@ class Group:
             unstable = [str(at) for at in wanted if at in offsets]
             if unstable:
                 raise AbortRequired(
-                    f"UNSTABLE_OFFSET_COMMIT: {transaction.producer} has an open transaction on {', '.join(unstable)}"
+                    f"UNSTABLE_OFFSET_COMMIT: a transaction is pending on {', '.join(unstable)}: {transaction.producer}"
                 )
         return {at: self.offsets.get(at) for at in wanted}
 
@@ -182,6 +188,6 @@ def _with_metadata(
     if not offsets:
         raise ValueError("no offsets: Kafka takes that for a no-op and fences nobody")
     for at, text in metadata.items():
-        if len(text.encode()) > METADATA_LIMIT:
-            raise ValueError(f"the metadata of {at} has more than {METADATA_LIMIT} bytes")
+        if len(text.encode("utf-16-le")) > 2 * METADATA_LIMIT:
+            raise MetadataTooLarge(f"OFFSET_METADATA_TOO_LARGE: that of {at} has more than {METADATA_LIMIT} characters")
     return {TopicPartition(*at): (offset, metadata.get(at, "")) for at, offset in offsets.items()}

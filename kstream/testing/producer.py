@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kstream.errors import AbortRequired, KStreamError, ProducerLost, RecordRefused, TopicError, TransactionError
 from kstream.testing.cluster import MemoryCluster
-from kstream.testing.groups import GroupMetadata
+from kstream.testing.groups import GroupMetadata, MetadataTooLarge
 from kstream.testing.log import MemoryRecord, TransactionState
 from kstream.testing.refusals import RECORD_LIMIT, content_of, refuse_at_once
 from kstream.types import Delivered, Headers, Produce, TopicPartition
@@ -99,7 +99,7 @@ class MemoryProducer:
             if self._id is not None:
                 transaction = self._cluster.transactions.open_transaction(self._id)
                 if transaction is None:
-                    raise RuntimeError(f"{self._id} produces outside a transaction")
+                    raise AbortRequired(f"produce: _STATE: {self._id} produces outside a transaction")
             size = len(value or b"") + len(key or b"")
             try:
                 info = self._cluster.topic(topic)
@@ -164,7 +164,10 @@ class MemoryProducer:
                 raise RuntimeError(f"{self._id} sends offsets outside a transaction")
             coordinator = self._cluster.group(group.group)
             coordinator.validate(group)
-            coordinator.add_pending(transaction, offsets, metadata)
+            try:
+                coordinator.add_pending(transaction, offsets, metadata)
+            except MetadataTooLarge as error:
+                raise AbortRequired(f"send_offsets: {error}") from error
             self._sent = True
 
     def commit(self, timeout: float) -> None:
@@ -235,7 +238,7 @@ class MemoryProducer:
     def _call(self, name: str) -> Iterator[None]:
         """Around every call: a closed, fenced or failed producer refuses it; planned faults strike."""
         if self._closed:
-            raise RuntimeError(f"{name}: the producer is closed")
+            raise ProducerLost(f"{name}: the producer is closed")
         try:
             if self._id is not None and self._epoch is not None:
                 self._cluster.transactions.check(self._id, self._epoch)

@@ -28,6 +28,12 @@ from kstream.types import BEGINNING, Clients, ConsumerClient, Fetch, NewTopic, P
 SECONDS = 60.0
 """How long anything may take: milliseconds, where the machine has time."""
 
+SESSION = 30.0
+"""Long: a starved member does not lose its partitions."""
+
+AT_MOST = 10.0
+"""Seconds for what returns at once or after a second, on a busy machine; what would not return takes longer by far."""
+
 
 class Cluster(Protocol):
     """What a conformance test is given."""
@@ -38,16 +44,24 @@ class Cluster(Protocol):
         """Takes the clients' right to "read" or to "write" this topic."""
         ...
 
+    def hasty(self) -> Clients:
+        """Clients whose group members lose their place when they stand still for two seconds."""
+        ...
+
+    def stand_still(self, member: str) -> None:
+        """The member does not poll, until it has lost its place. Others are to be polled meanwhile."""
+        ...
+
     def close(self) -> None: ...
 
 
 class RealCluster:
-    """`options` are those of `KafkaOptions`. Sessions are long, so that a member on a busy machine does not lose its
-    partitions. The linger is long too: what is produced before a flush is one batch."""
+    """`options` are those of `KafkaOptions`. The linger is long: what is produced before a flush is one batch."""
 
     def __init__(self, servers: str, **options: Any) -> None:
-        chosen = {"session_timeout": 30.0, "transaction_timeout": 60.0, "linger": 0.5, **options}
+        chosen = {"session_timeout": SESSION, "transaction_timeout": 60.0, "linger": 0.5, **options}
         self.clients: Clients = KafkaClients(servers, KafkaOptions(**chosen))
+        self._servers = servers
         self._admin = AdminClient({"bootstrap.servers": servers})
         self._acls: list[AclBinding] = []
 
@@ -72,6 +86,12 @@ class RealCluster:
             ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, None, None, AclOperation.ANY, AclPermissionType.ANY
         )
         wait(lambda: len(self._admin.describe_acls(everything).result(SECONDS)) >= len(rules) or None)
+
+    def hasty(self) -> Clients:
+        return KafkaClients(self._servers, KafkaOptions(session_timeout=2.0, max_poll_interval=2.0))
+
+    def stand_still(self, member: str) -> None:
+        return  # it does
 
     def close(self) -> None:
         filters = [
@@ -99,6 +119,12 @@ class MemoryOne:
 
     def deny(self, topic: str, what: str) -> None:
         self.cluster.deny(topic, **{what: True})
+
+    def hasty(self) -> Clients:
+        return self.clients
+
+    def stand_still(self, member: str) -> None:
+        self.cluster.expire(member)
 
     def close(self) -> None:
         return
@@ -158,6 +184,12 @@ def gather(
         for other in others:
             other.poll(records, 0.0)
     return gathered
+
+
+def quiet(consumer: ConsumerClient, seconds: float) -> Gathered:
+    """What comes within this time."""
+    deadline = time.monotonic() + seconds
+    return gather(consumer, lambda _: time.monotonic() > deadline)
 
 
 def committed(clients: Clients, topic: str, partition: int = 0) -> Gathered:

@@ -141,8 +141,6 @@ def test_offsets_that_are_programming_errors(cluster: MemoryCluster) -> None:
         p.send_offsets({}, {}, group)
     with pytest.raises(TypeError, match="group metadata"):
         p.send_offsets({AT: 1}, {}, "g")
-    with pytest.raises(ValueError, match="4096"):
-        p.send_offsets({AT: 1}, {AT: "x" * 4097}, group)
 
 
 def test_a_successor_aborts_and_fences_its_predecessor(cluster: MemoryCluster) -> None:
@@ -258,16 +256,11 @@ def test_calls_out_of_order(cluster: MemoryCluster) -> None:
     with pytest.raises(RuntimeError, match="init_transactions"):
         p.begin()
     p.init_transactions(1.0)
-    with pytest.raises(RuntimeError, match="outside a transaction"):
-        p.produce("t", b"", b"")
     with pytest.raises(RuntimeError, match="no open transaction"):
         p.commit(1.0)
     p.begin()
     with pytest.raises(RuntimeError, match="open already"):
         p.begin()
-    p.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        p.poll()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["produce", "produce", "commit", "abort", "poll"]))))
