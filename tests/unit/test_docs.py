@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
+import functools
 import importlib
 import importlib.util
 import inspect
+import io
 import re
 import shlex
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +47,7 @@ MAIN_PATH = [
     "kstream/runtime/worker/recovery.py",
 ]
 
-# blocks that begin with `# name.py` are whole files; the others of a page are one program
+# blocks that begin with a comment that is a file name are whole files; the others of a page are one program
 FILE_NAME = re.compile(r"# (\w+)\.py\n")
 
 
@@ -195,6 +200,96 @@ def test_settings_that_the_readme_names_exist(page: Path) -> None:
     section = page.read_text().partition("## Settings")[2].partition("## Documents")[0]
     for name in re.findall(r"(?m)^\| `(\w+)[`.]", section):
         assert name in about(), name
+
+
+# ---- docstrings and comments
+
+FOLDERS = ["kstream", "services", "tests", "benchmarks", "scripts", "monitoring", "docs", "deploy", "helm"]
+FOREIGN = {
+    "rd_kafka_topic_partition_list_query_leaders_async", "histogram_quantile", "PromQL", "RocksDB", "RocksDBs",
+    "OpenTelemetry", "StatefulSets", "CamelCase",
+    "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords",
+}  # fmt: skip
+"""Names of other libraries that nothing here uses."""
+EXAMPLES = {"balance", "name_", "orders_count", "async_to_sync", "STORE"}
+"""Names in examples that docstrings give."""
+
+
+class Said(NamedTuple):
+    """A docstring or a comment."""
+
+    file: str
+    line: int
+    text: str
+
+
+@functools.cache
+def sources() -> list[Path]:
+    return [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@functools.cache
+def said_in_code() -> tuple[list[Said], frozenset[str]]:
+    """All docstrings and comments, and all names that the code itself uses."""
+    said: list[Said] = []
+    names = set(dir(builtins))
+    for file in sources():
+        text, docstrings = file.read_text(), set[tuple[int, int]]()
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                case ast.Expr(value=ast.Constant(value=str(content)) as constant):
+                    said.append(Said(called(file), node.lineno, content))
+                    docstrings.add((constant.lineno, constant.col_offset))
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                said.append(Said(called(file), token.start[0], token.string))
+            elif token.type == tokenize.NAME:
+                names.add(token.string)
+            elif token.type == tokenize.STRING and token.start not in docstrings:
+                names.update(re.findall(r"^[\"'](\w+)[\"']$", token.string))
+    return said, frozenset(names)
+
+
+def test_files_that_docstrings_and_comments_name_exist() -> None:
+    """By their path or the end of it; `docs/decisions/0001` will do."""
+    kinds = "py|md|js|toml|yml|yaml|json|txt|html|css|properties|sh"
+    named = re.compile(
+        rf"(?<![\w./`<-])((?:(?:{'|'.join(FOLDERS)})/[\w./-]*\w)|(?:[\w-]+/)*[\w-]+\.(?:{kinds}))(?![\w/])"
+    )
+    there = {called(file) for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file()}
+    there |= {called(file) for file in ROOT.iterdir()} | {"kstream.toml"}  # that one is the user's
+    ends = {"/".join(file.split("/")[start:]) for file in there for start in range(file.count("/") + 1)}
+    folders = {file[: end.start()] for file in there for end in re.finditer("/", file)}
+    wrong = [
+        f"{said.file}:{said.line}: {name}"
+        for said in said_in_code()[0]
+        for name in named.findall(said.text)
+        if name not in ends | folders and not any(file.startswith(f"{name}-") for file in there)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_names_in_docstrings_and_comments_exist() -> None:
+    """What stands in backquotes: settings, classes, functions, arguments (settings of Kafka are not looked at); and
+    what is written as CamelCase anywhere."""
+    everything, names = said_in_code()
+    kafkas = re.compile(r"(?!kstream\.)[a-z]+(\.[a-z]+){2,}")
+    known = names | about().keys() | FOREIGN | EXAMPLES
+    wrong = [
+        f"{said.file}:{said.line}: {match[0]}"
+        for said in everything
+        for match in re.finditer(r"`([A-Za-z_][\w.]*)(?:\(\))?(?:=[^`]*)?`", said.text)
+        if not any(match[1].endswith(f".{ending}") for ending in ("py", "md", "lock", "toml", "json"))
+        if not kafkas.fullmatch(match[1])
+        if not {part for part in match[1].split(".") if part} <= known
+    ]
+    wrong += [
+        f"{said.file}:{said.line}: {name}"
+        for said in everything
+        for name in re.findall(r"(?<![\w.`-])[A-Z][a-z]+[A-Z]\w+", said.text)
+        if name not in known
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 # ---- what is made

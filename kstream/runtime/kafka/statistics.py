@@ -91,7 +91,7 @@ class _Client:
         self._seen.update(counts)
 
 
-# ---- what is read of librdkafka's JSON (its STATISTICS.md); the rest is skipped
+# ---- what is read of librdkafka's JSON (documented with it); the rest is skipped
 
 
 class _Window(msgspec.Struct):

@@ -6,7 +6,7 @@ Batches make records cheap, so a failure first only says "somewhere in here". Th
 2. a single record fails: abort, replay up to the record before it and commit that;
 3. the record alone fails again: its policy decides. Nothing of it is in any transaction by then.
 
-The only policy so far is to stop the task (`Fail`); retry, skip and dead letters decide at the same place.
+The only policy so far is to stop the task; retry, skip and dead letters will decide at the same place.
 """
 
 from __future__ import annotations

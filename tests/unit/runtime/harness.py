@@ -1,6 +1,6 @@
 """Several real workers on one in-memory cluster, moved by hand, and what they must have done in the end.
 
-A `Fleet` runs an app whose outputs number themselves (`counting_app`): every key's outputs are 1, 2, 3, ... in order,
+A `Fleet` runs an app whose outputs number themselves (`Counting`): every key's outputs are 1, 2, 3, ... in order,
 so that one record lost, doubled, or counted from a wrong state shows.
 """
 
