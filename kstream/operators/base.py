@@ -134,7 +134,3 @@ def send_one(
             raise
         except Exception as error:
             raise outlet.meaning(error, topic, value, key, partition) from error
-
-
-def noop(_: Any) -> None:
-    return None

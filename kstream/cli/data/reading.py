@@ -61,10 +61,6 @@ def stores_of(topology: Topology) -> dict[str, StoreSpec]:
     return {store.name: store for part in topology.parts for store in part.stores}
 
 
-def changelogs_of(topology: Topology) -> set[str]:
-    return {topology.changelog(store) for store in stores_of(topology).values()}
-
-
 def find(what: str, name: str, among: Mapping[str, Any], app: str) -> Any:
     """What has this name.
 

@@ -59,7 +59,7 @@ class Committer:
             return True
         if self.uncommitted >= self._settings.max_uncommitted_records:
             return True
-        limit = self._settings.memory * self._settings.memory_overlay_fraction
+        limit = self._settings.overlay_memory
         tasks = self._tasks
         return (
             sum(task.overlay_bytes for task in tasks.all.values()) > limit

@@ -53,7 +53,6 @@ class Stage(Enum):
     OFFSETS = "waiting for stable offsets"
     ENDS = "asking for the changelogs' ends"
     REPLAY = "replaying changelogs"
-    DONE = "done"
 
 
 @dataclass(slots=True)
