@@ -276,18 +276,25 @@ class App:
         self, settings: Settings, topology: Topology, groups: tuple[str, ...]
     ) -> Iterator[tuple[str, dict[str, int]]]:
         """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
+        from importlib.metadata import version
+
         from kstream.observe import logs
-        from kstream.runtime.cluster.prepare import prepare_topics
+        from kstream.runtime.cluster.prepare import prepare_topics, tell
         from kstream.runtime.cluster.regroup import take_offsets_along
         from kstream.runtime.instance.claim import claim
         from kstream.runtime.kafka import KafkaClients, options_from
 
         held = claim(Path(settings.state_dir), self.name, settings.instance)
         logs.bind(instance=held.name)
+        log.info(
+            "app %s with kstream %s: instance %s on %s",
+            self.name, version("kstream"), held.name, settings.bootstrap_servers,
+        )  # fmt: skip
         try:
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:
                 partitions = prepare_topics(topology, admin, settings)
+                tell(topology, admin, partitions)
                 take_offsets_along(topology, groups, partitions, admin)
             finally:
                 admin.close()
@@ -319,6 +326,7 @@ class App:
             aside = Aside()
             try:
                 aside.call(worker.run)
+                log.info("stopped")
             except InstanceFenced as error:
                 raise IdentityInUse(fenced(instance, error)) from error
             finally:

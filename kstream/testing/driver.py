@@ -143,6 +143,25 @@ class TestDriver:
         self.process()
 
     @_aside
+    def send_raw(
+        self,
+        topic: Topic[Any, Any],
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        timestamp: int | None = None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """As `send`, but the bytes as they are, whatever the topic's types: what somebody else may have written.
+
+        Args:
+            timestamp: ms since the epoch; default: the driver's clock.
+        """
+        self.cluster.append(topic.name, key, value, timestamp=timestamp, headers=headers, partition=partition)
+        self.process()
+
+    @_aside
     def process(self) -> None:
         """Processes all that waits, without a commit."""
         deadline = time.monotonic() + PATIENCE

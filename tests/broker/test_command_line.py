@@ -59,7 +59,7 @@ class Folder:
     def works(self, command: Command, line: str = "a") -> None:
         """Waits until the command's service has counted a line."""
         topic = f"{self.app}.counts"
-        until(lambda: "runs after" in command.err.read_text(), "the tasks to run")
+        until(lambda: "all of them run" in command.err.read_text(), "the tasks to run")
         before = len(read(self.servers, [topic])[topic])
         write(self.servers, f"{self.app}.lines", [(line, json.dumps(line).encode(), 0)])
         until(lambda: len(read(self.servers, [topic])[topic]) > before, "the line to be counted")

@@ -70,7 +70,7 @@ class Place:
             "run", "service:app", "--bootstrap-servers", self.servers, "--instance", instance,
             "--state-dir", f"state-{instance}", *QUICK,
         )  # fmt: skip
-        until(lambda: command.err.read_text().count("runs after") >= 1, f"tasks of {instance} to run", 60)
+        until(lambda: command.err.read_text().count("all of them run") >= 1, f"tasks of {instance} to run", 60)
         return command
 
     def kstream(self, *arguments: object, servers: str | None = None, **environment: str) -> Done:
@@ -291,6 +291,15 @@ class TestDoctor:
         create(place.servers, f"{place.app}.lines", 3)
         found = place.check("topics")
         assert found["state"] == "error" and "has 3 partitions, declared are 2" in found["text"]
+
+    def test_an_output_topic_that_would_lose_records_at_once(self, place: Place) -> None:
+        create(place.servers, f"{place.app}.lines", 2, retention_ms="-1")
+        create(place.servers, f"{place.app}.counts", 2, retention_ms="86400000")
+        found = place.check("retention")
+        assert found["state"] == "warning" and f"topic {place.app}.counts keeps records for 24 hours" in found["text"]
+        assert f"--entity-name {place.app}.counts --add-config retention.ms=-1" in found["advice"]
+        running = place.start("one")
+        assert f"topic {place.app}.counts keeps records for 24 hours" in running.err.read_text()
 
     def test_topics_that_cannot_be_made(self, place: Place) -> None:
         found = place.check("missing topics", "--set", "replication_factor=5")

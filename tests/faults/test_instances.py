@@ -91,7 +91,7 @@ def test_a_second_sigterm_ends_it_at_once(scenario: Scenarios) -> None:
     service.feed(800)
     command = service.command()
     (worker,) = workers_of(command, 1)
-    service.says(command, "runs after")
+    service.says(command, "all of them run")
     command.process.send_signal(signal.SIGTERM)
     service.says(command, "stopping")
     began = time.monotonic()

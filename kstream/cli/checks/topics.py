@@ -11,7 +11,8 @@ from kstream.cli.checks.cluster import grant
 from kstream.cli.operate import Subject
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.announce import topic_of, wanted_topic
-from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.prepare import prepare_topics, short_retention
+from kstream.runtime.cluster.retention import mending
 from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.kafka.inspection import ClusterInspector
 from kstream.topology import Topology
@@ -58,6 +59,7 @@ class Topics:
             if pretending.would_make:
                 yield attempt("missing topics", lambda: self._missing(list(pretending.would_make.values())), "")
             there = [name for name in self._counts if name not in pretending.would_make]
+            yield self._kept(admin, there)
             yield from self._each(there, admin.topic_configs(there, TIMEOUT))
         except KStreamError as error:
             yield Check("topics", "unknown", " ".join(str(error).split()))
@@ -91,6 +93,13 @@ class Topics:
             advice = f"make them by hand, set replication_factor, or: {grant('topic', name, ['CREATE'])}"
             return Check("missing topics", "error", f"{names}: cannot be made ({why})", advice)
         return Check("missing topics", "ok", f"{names}: will be made at start, the cluster agrees")
+
+    def _kept(self, admin: TopicMaker, names: Sequence[str]) -> Check:
+        """Whether output topics keep records for as long as their event times reach back."""
+        lines = short_retention(self._topology, admin, names, TIMEOUT)
+        if lines:
+            return Check("retention", "warning", "; ".join(lines.values()), mending(next(iter(lines))))
+        return Check("retention", "ok", "no output topic deletes records for their event times' sake")
 
     def _each(self, names: Sequence[str], configs: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
         """Replication of each topic and our rights, in one check each: only what is wrong is named."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kstream.config import Settings
-from kstream.errors import TopologyError
+from kstream.errors import KStreamError, TopologyError
+from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
 from kstream.types import TopicMaker
+
+log = logging.getLogger(__name__)
 
 
 def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
@@ -29,7 +33,32 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
             timeout=timeout,
         )
 
-    return go_through(topology, ensure)
+    there = admin.topics(timeout)
+    counts = go_through(topology, ensure)
+    if made := [f"{name} ({count})" for name, count in counts.items() if name not in there]:
+        log.info("created topics, with partitions: %s", ", ".join(made))
+    return counts
+
+
+def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeout: float = 5.0) -> None:
+    """Logs what there is to do, and which output topics would lose records at once."""
+    read = {name: None for part in topology.parts for name in part.topics}
+    tasks = sum(counts[part.topics[0]] for part in topology.parts)
+    log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
+    for name, line in short_retention(topology, admin, counts, timeout).items():
+        log.warning("%s; %s", line, mending(name))
+
+
+def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[str], timeout: float) -> dict[str, str]:
+    """A line for each output topic that would lose records at once, by its name; none where that cannot be seen."""
+    topics = [source.topic for part in topology.parts for source in part.sources]
+    topics += [sink for part in topology.parts for sink in part.sinks]
+    names = dict.fromkeys(topic.name for topic in topics if not topic.internal and topic.name in existing)
+    try:
+        return too_short(topology, admin.topic_configs(list(names), timeout))
+    except KStreamError as error:  # we may not have the right to
+        log.debug("how long topics are kept is not known: %s", error)
+        return {}
 
 
 def go_through(topology: Topology, settle: Callable[[Sequence[WantedTopic]], Mapping[str, int]]) -> dict[str, int]:
@@ -88,6 +117,7 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
 def _user_topics(topology: Topology) -> list[WantedTopic]:
     read = {source.topic.name for part in topology.parts for source in part.sources}
     topics = {topic.name: topic for topic in topology.declared}
+    kept_for = created_config(topology)
     for part in topology.parts:
         topics.update({source.topic.name: source.topic for source in part.sources})
         topics.update({topic.name: topic for topic in part.sinks})
@@ -96,7 +126,7 @@ def _user_topics(topology: Topology) -> list[WantedTopic]:
             name=topic.name,
             kind="source" if topic.name in read else "sink",
             partitions=topic.partitions,
-            config=topic.config,
+            config={**kept_for.get(topic.name, {}), **topic.config},
             owner=topology.app,
         )
         for topic in topics.values()

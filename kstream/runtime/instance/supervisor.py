@@ -234,6 +234,8 @@ class Supervisor:
             if signals:
                 log.info("stopping: workers drain, commit and leave; a second signal ends them at once")
             self.wait()
+            if signals:
+                log.info("stopped")
         finally:
             self.kill()
             for number, handler in before.items():

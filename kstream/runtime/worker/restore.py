@@ -112,6 +112,7 @@ class Restorer:
         self.restored_records = 0
         self.restored_bytes = 0
         self.durations = Histogram(LATENCIES)
+        self._finished: list[float] = []  # seconds of each restore since the last line that told of some
 
     def __len__(self) -> int:
         return len(self._restoring)
@@ -376,12 +377,19 @@ class Restorer:
             one.task.go(TaskState.RUNNING)
         seconds = self._clock.monotonic() - one.began
         self.durations.observe(seconds)
-        log.info(
+        log.debug(
             "task %s runs after %.2f s of restore",
             one.task.name,
             seconds,
             extra=PERFORMANCE | {"task": one.task.name, "seconds": seconds},
         )
+        self._finished.append(seconds)
+        if not self._restoring:  # one line for all that were restored together
+            log.info(
+                "restored %d tasks, all of them run; the longest took %.2f s", len(self._finished), max(self._finished),
+                extra=PERFORMANCE,
+            )  # fmt: skip
+            self._finished.clear()
 
 
 @contextmanager

@@ -60,6 +60,20 @@ def go_back_to(fleet: Fleet, copy: Path) -> None:
     shutil.copytree(copy, local(fleet))
 
 
+def test_a_start_tells_of_all_tasks_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "kstream.runtime.worker.restore")
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=3)
+    fleet.start("a")
+    fleet.settle()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    tasks = len(fleet.workers["a"].tasks)
+    assert tasks >= 3 and [line.partition(";")[0] for line in told] == [f"restored {tasks} tasks, all of them run"]
+    assert (
+        sum(record.levelname == "DEBUG" and "runs after" in record.getMessage() for record in caplog.records) == tasks
+    )
+    fleet.close()
+
+
 # ---- how much is read again
 
 
