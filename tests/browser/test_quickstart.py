@@ -82,7 +82,7 @@ class Walk:
             nonlocal said
             last = self._done(words)
             said = f"{last.returncode} {last.stdout.decode()} {last.stderr.decode()}"
-            return last.returncode == 0 and re.search(pattern, last.stdout.decode()) is not None
+            return last.returncode == 0 and re.search(pattern, last.stdout.decode(), re.MULTILINE) is not None
 
         if not pattern:
             assert done(), (words, said)
@@ -155,10 +155,14 @@ def walk(tmp_path: Path) -> Iterator[Walk]:
 
 
 def test_the_walk(walk: Walk, page: Page) -> None:
+    # The environment and the directory are this test's own
+    assert [walk.commands.pop(0) for _ in range(3)] == [". .venv/bin/activate", "mkdir -p ~/clicks", "cd ~/clicks"]
     walk.next("kstream broker")
     walk.says(0, r"(127\.0\.0\.1:\d+)")
     walk.next("kstream run")
     url = walk.says(1, r"status page: (http://127\.0\.0\.1:\d+)[^\d]")
+    walk.next("kstream send", r"1 record sent to clicks")
+    walk.next("kstream tail", r"  about  1$")
     walk.next("python feed.py")
     walk.share(8)
     walk.next("kstream status", "clicks/3")
@@ -191,4 +195,9 @@ def test_the_walk(walk: Walk, page: Page) -> None:
     assert "runbook.md#jobdown" in PAGE and "Start it again; it is the same instance" in section
     walk.next("kstream run")
     assert walk.share(4, 4) == names
+
+    # Your result
+    walk.next("kstream send", r"1 record sent to clicks")
+    walk.next("kstream table clicks:app per-page about", r"^2$")
+    walk.next("kstream table", r"about +2")
     assert walk.commands == [] and page.errors == []
