@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from kstream.cli import human
-from kstream.cli.data.coding import from_json, from_text, milliseconds
 from kstream.cli.data.reading import clients_of, find, partitions_of, topics_of
 from kstream.cli.operate import Subject
+from kstream.codecs.text import from_json, from_text, milliseconds
 from kstream.errors import TransactionError, UsageError
 from kstream.specs.topic import Topic
 from kstream.types import Clients, Headers
@@ -66,14 +66,14 @@ def run(
     if sum((bool(values), file is not None, records is not None)) > 1:
         raise UsageError("give values, or --file, or --records: one of them")
     common = Outgoing(
-        None if key is None else from_text(topic.key, key, "--key"),
+        None if key is None else from_text(topic.key.codec, key, "--key"),
         None,
         0 if timestamp is None else milliseconds(timestamp, "--timestamp"),
         headers_of(headers) or None,
     )
     if values:
         outgoing: Iterable[Outgoing] = [
-            _with(common, value=from_text(topic.value, value, f"the value {_short(value)}")) for value in values
+            _with(common, value=from_text(topic.value.codec, value, f"the value {_short(value)}")) for value in values
         ]
     elif records is not None:
         outgoing = from_lines(records, topic, common, whole=True)
@@ -133,7 +133,7 @@ def from_lines(path: Path, topic: Topic[Any, Any], common: Outgoing, *, whole: b
                 yield (
                     _record(line, where, topic, common)
                     if whole
-                    else _with(common, value=from_json(topic.value, line, f"{where}: the value"))
+                    else _with(common, value=from_json(topic.value.codec, line, f"{where}: the value"))
                 )
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from error
@@ -150,11 +150,11 @@ def _record(line: bytes, where: str, topic: Topic[Any, Any], common: Outgoing) -
         raise UsageError(f'{where}: {error}; a line is {{"key": ..., "value": ..., "timestamp": ...}}') from error
     key = common.key
     if bytes(read.key) != b"null":
-        key = from_json(topic.key, read.key, f"{where}: the key")
+        key = from_json(topic.key.codec, read.key, f"{where}: the key")
     headers = read.headers.items() if isinstance(read.headers, dict) else read.headers
     given = [(name, None if value is None else value.encode()) for name, value in headers]
     timestamp = common.timestamp if read.timestamp is None else milliseconds(str(read.timestamp), f"{where}: timestamp")
-    value = from_json(topic.value, read.value, f"{where}: the value")
+    value = from_json(topic.value.codec, read.value, f"{where}: the value")
     return Outgoing(key, value, timestamp, [*(common.headers or ()), *given] or None)
 
 

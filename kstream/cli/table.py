@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from kstream.cli import human
-from kstream.cli.data.coding import Decoded, decoded, from_text
 from kstream.cli.data.reading import Reading, bounds, clients_of, find, partitions_of, stores_of, to_end
 from kstream.cli.operate import Subject
+from kstream.codecs.text import Decoded, decoded, from_text
 from kstream.specs.store import StoreSpec
 from kstream.types import AdminClient, Clients, TopicPartition
 
@@ -40,7 +40,7 @@ def run(on: Subject, target: str, name: str, key: str | None, *, as_json: bool) 
     assert on.app is not None
     topology = on.app.topology()
     store: StoreSpec = find("table", name, stores_of(topology), on.app.name)
-    only = None if key is None else from_text(store.key, key, "the key")
+    only = None if key is None else from_text(store.key.codec, key, "the key")
     clients = clients_of(on)
     with closing(clients.admin()) as admin:
         changelog = topology.changelog(store)
@@ -91,7 +91,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def show(store: StoreSpec, entries: Entries, *, alone: bool, as_json: bool) -> None:
     rows = [
-        (decoded(store.key, key), decoded(store.value, value), partition)
+        (decoded(store.key.codec, key), decoded(store.value.codec, value), partition)
         for (partition, key), value in sorted(entries.items(), key=lambda one: one[0][::-1])
     ]
     if as_json:

@@ -14,9 +14,9 @@ import msgspec
 from rich.text import Text
 
 from kstream.cli import human
-from kstream.cli.data.coding import Decoded, decoded, escaped, milliseconds, moment
 from kstream.cli.data.reading import TIMEOUT, Reading, Row, bounds, clients_of, find, partitions_of, topics_of
 from kstream.cli.operate import Subject
+from kstream.codecs.text import Decoded, decoded, escaped, milliseconds, moment
 from kstream.errors import KafkaUnavailable, UsageError
 from kstream.specs.topic import Topic
 from kstream.types import AdminClient, TopicPartition
@@ -143,7 +143,7 @@ def matching(grep: str | None) -> Callable[[Record], bool]:
 
 
 def decode(topic: Topic[Any, Any], row: Row) -> Record:
-    key, value = decoded(topic.key, row.key, key=True), decoded(topic.value, row.value)
+    key, value = decoded(topic.key.codec, row.key, key=True), decoded(topic.value.codec, row.value)
     headers = [
         (name, None if value is None else value.decode("utf-8", "backslashreplace")) for name, value in row.headers
     ]

@@ -17,11 +17,11 @@ import pytest
 
 import kstream
 from kstream.cli import main
-from kstream.cli.data.coding import decoded, escaped, from_json, from_text, milliseconds, moment
 from kstream.cli.data.reading import Reading, bounds, find, stores_of, to_end, topics_of
 from kstream.cli.send import Outgoing, from_lines, headers_of, send
 from kstream.cli.table import read
 from kstream.cli.tail import Record, follow, line, matching, positions, shown
+from kstream.codecs.text import decoded, escaped, from_json, from_text, milliseconds, moment
 from kstream.errors import AbortRequired, UsageError
 from kstream.specs.schema import schema
 from kstream.testing import TestDriver
@@ -58,7 +58,7 @@ PLAIN = Outgoing(None, None, 0, None)
 
 
 def of(kind: Any) -> Any:
-    return schema(kind, "a test")
+    return schema(kind, "a test").codec
 
 
 class TestCoding:

@@ -1,4 +1,4 @@
-"""From what a user writes to bytes of a key or value, and from bytes to what a user can read, by an app's codecs."""
+"""From what people write to the bytes of a key or value, and from bytes to what people can read."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from kstream.codecs import decode_value, encode_value
-from kstream.codecs.base import BuiltIn, is_nullable
+from kstream.codecs.base import BuiltIn, Codec, is_nullable, name_of
+from kstream.codecs.columns import decode_value, encode_value
 from kstream.errors import UsageError
-from kstream.specs.schema import UNKNOWN, Schema
-
-_UNTYPED: Final = (UNKNOWN, None, Any, object, dict, list)
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def from_json(schema: Schema, data: bytes | msgspec.Raw, what: str) -> bytes | None:
+def from_json(codec: Codec[Any], data: bytes | msgspec.Raw, what: str) -> bytes | None:
     """JSON, as the declared type has it, to bytes. `what` names it in messages.
 
-    A codec of the user's is given what the JSON says in plain Python objects. `null` is no value where the type admits
-    that, and no key.
+    Bytes are text. A codec of the user's is given what the JSON says in plain Python objects. `null` is no value where
+    the type admits that.
 
     Raises:
         UsageError: it is no JSON, or not of the declared type.
@@ -33,39 +30,50 @@ def from_json(schema: Schema, data: bytes | msgspec.Raw, what: str) -> bytes | N
         plain = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise UsageError(f"{what} is no JSON: {error}") from error
-    if plain is None and is_nullable(schema.codec):
+    if plain is None and is_nullable(codec):
         return None
     try:
-        if not isinstance(schema.codec, BuiltIn) or schema.kind in _UNTYPED:
+        if not isinstance(codec, BuiltIn) or codec.loose:
             value = plain
-        elif schema.codec.encode is bytes.__bytes__:
-            value = plain.encode()
+        elif _is_text(codec):
+            value = codec.decode(_text(plain).encode())
         else:
-            value = msgspec.json.decode(data, type=schema.kind)
-        return encode_value(schema.codec, value)
+            value = codec.decode(bytes(data))
+        return encode_value(codec, value)
     except Exception as error:  # whatever the codec says
-        raise UsageError(f"{what} is not {schema}: {_line(error)}") from error
+        raise UsageError(f"{what} is not {name_of(codec)}: {_line(error)}") from error
 
 
-def from_text(schema: Schema, text: str, what: str) -> bytes | None:
+def from_text(codec: Codec[Any], text: str, what: str) -> bytes | None:
     """A word of the command line to bytes: text and bytes as they stand, everything else as JSON, in which the quotes
     around text (UUIDs, times, names of enums) may be left out.
 
     Raises:
         UsageError: as `from_json`.
     """
-    if schema.codec.encode in (str.encode, bytes.__bytes__):
-        return text.encode()
+    quoted = json.dumps(text).encode()
+    if _is_text(codec):
+        return from_json(codec, quoted, what)
     try:
-        return from_json(schema, text.encode(), what)
+        return from_json(codec, text.encode(), what)
     except UsageError:
-        if schema.kind in _UNTYPED or text[:1] in ("{", "[", '"'):
+        if getattr(codec, "loose", False) or text[:1] in ("{", "[", '"'):
             raise
         try:
-            return from_json(schema, json.dumps(text).encode(), what)
+            return from_json(codec, quoted, what)
         except UsageError:
             pass
         raise
+
+
+def _is_text(codec: Codec[Any]) -> bool:
+    return codec.encode in (str.encode, bytes.__bytes__)
+
+
+def _text(plain: Any) -> str:
+    if not isinstance(plain, str):
+        raise TypeError("it is written as text, in quotes")
+    return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +91,12 @@ class Decoded:
     error: str | None = None
 
 
-def decoded(schema: Schema, data: bytes | None, *, key: bool = False) -> Decoded:
+def decoded(codec: Codec[Any], data: bytes | None, *, key: bool = False) -> Decoded:
     """Bytes as the app would read them. Never raises: what cannot be decoded says why."""
-    if data is None and (key or is_nullable(schema.codec)):
+    if data is None and (key or is_nullable(codec)):
         return Decoded(None, "-" if key else "null")
     try:
-        value = decode_value(schema.codec, data)
+        value = decode_value(codec, data)
         if isinstance(value, bytes | str):
             plain: Any = value if isinstance(value, str) else _readable(value)
             return Decoded(plain, escaped(plain))
