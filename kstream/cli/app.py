@@ -256,6 +256,10 @@ def table(
         str | None,
         typer.Argument(metavar="[KEY]", help="Only its value; status 1 if there is none.", show_default=False),
     ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Ask an instance's page for KEY, not Kafka.")
+    ] = None,
+    token: Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -265,7 +269,8 @@ def table(
     from kstream.cli import table as command
     from kstream.cli.operate import subject
 
-    return command.run(subject(target, bootstrap_servers, set_ or [], config), target, name, key, as_json=as_json)
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.run(on, target, name, key, url=url, token=token, as_json=as_json)
 
 
 @commands.command()

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
+from kstream.cli.page import ask
 from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
 from kstream.runtime.cluster.announce import Directory, Listener, topic_of
@@ -134,30 +135,9 @@ def through_page(url: str, token: str | None) -> Look:
 
     def look(seconds: float) -> list[InstanceStatus]:
         time.sleep(seconds)
-        return _ask(url.rstrip("/") + "/api/instances", token)
+        return ask(url, "/api/instances", token, list[InstanceStatus])
 
     return look
-
-
-def _ask(url: str, token: str | None) -> list[InstanceStatus]:
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url} is no URL of an instance: write it as http://127.0.0.1:8010")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
-            return msgspec.json.decode(answer.read(), type=list[InstanceStatus])
-    except HTTPError as error:
-        if error.code == 401:
-            raise UsageError(f"{url} wants another token: give --token, or set KSTREAM_WEB_TOKEN") from None
-        raise UsageError(f"{url} answers {error.code} {error.reason}: is it an instance's page?") from None
-    except (OSError, HTTPException) as error:
-        raise UsageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
 
 
 # ---- how it looks

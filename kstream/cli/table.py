@@ -1,10 +1,11 @@
-"""`kstream table`: what a table holds, from its changelog; the app need not run."""
+"""`kstream table`: what a table holds, from its changelog, or one key of it from a running instance."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from urllib.parse import quote, urlencode
 
 import msgspec
 from rich.console import Console
@@ -14,7 +15,10 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import Reading, bounds, clients_of, find, partitions_of, stores_of, to_end
 from kstream.cli.operate import Subject
-from kstream.codecs.text import Decoded, decoded, from_text
+from kstream.cli.page import ask
+from kstream.codecs.text import Decoded, decoded, escaped, from_text
+from kstream.errors import UsageError
+from kstream.observe.status import TableEntry
 from kstream.specs.store import StoreSpec
 from kstream.types import AdminClient, Clients, TopicPartition
 
@@ -31,12 +35,19 @@ Entries = dict[tuple[int, bytes], bytes]
 """By partition and key: a table with scope="partition" may have a key several times."""
 
 
-def run(on: Subject, target: str, name: str, key: str | None, *, as_json: bool) -> int:
+def run(
+    on: Subject, target: str, name: str, key: str | None, *, url: str | None, token: str | None, as_json: bool
+) -> int:
     """The command. Returns 1 when there is no such key, else 0.
+
+    Args:
+        url: of an instance that is asked instead of Kafka.
 
     Raises:
         UsageError: there is no such table. KafkaUnavailable: no answer in time.
     """
+    if url is not None:
+        return of_instance(url, token or on.settings.web_token, name, key, as_json=as_json)
     assert on.app is not None
     topology = on.app.topology()
     store: StoreSpec = find("table", name, stores_of(topology), on.app.name)
@@ -51,6 +62,30 @@ def run(on: Subject, target: str, name: str, key: str | None, *, as_json: bool) 
         print(f"kstream: table {name} has no key {key}", file=sys.stderr)
         return 1
     show(store, entries, alone=key is not None, as_json=as_json)
+    return 0
+
+
+def of_instance(url: str, token: str | None, name: str, key: str | None, *, as_json: bool) -> int:
+    """The committed value of a key, as a running instance has it. Returns 1 when there is none, else 0.
+
+    Raises:
+        UsageError: the instance cannot be reached, or refuses.
+    """
+    if key is None:
+        raise UsageError(
+            "which key? an instance is asked for one key; without --url the whole table is read from Kafka"
+        )
+    entry = ask(url, f"/api/tables/{quote(name, safe='')}?{urlencode({'key': key})}", token, TableEntry, (404,))
+    if not entry.found:
+        here = ", ".join(map(str, entry.partitions)) or "none"
+        print(f"kstream: no key {key} in what {url} has of table {name}: partitions {here}", file=sys.stderr)
+        return 1
+    if as_json:
+        undecodable = {} if entry.undecodable is None else {"value": entry.undecodable}
+        sys.stdout.write(msgspec.json.encode(Entry(entry.key, entry.value, undecodable)).decode() + "\n")
+    else:
+        text = entry.value if isinstance(entry.value, str) else msgspec.json.encode(entry.value).decode()
+        human.console().print(_text(Decoded(entry.value, escaped(text), entry.undecodable)), soft_wrap=True)
     return 0
 
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Protocol
 
-from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus
+from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus, TableEntry
 
 
 class Observed(Protocol):
@@ -25,6 +26,13 @@ class Observed(Protocol):
 
     def graph(self) -> Graph: ...
     def settings(self) -> list[SettingStatus]: ...
+    def look_up(self, table: str, key: str) -> Future[TableEntry]:
+        """The committed entry of a key, which is written as on the command line.
+
+        Raises UsageError when there is no such table or the key is not of its type.
+        """
+        ...
+
     def metrics(self) -> bytes:
         """Prometheus' text format."""
         ...

@@ -5,7 +5,7 @@ Times are seconds since the epoch, durations seconds, rates per second, sizes by
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -89,6 +89,22 @@ class StoreStatus(msgspec.Struct):
     hits: int = 0
     misses: int = 0
     largest: list[tuple[str, int]] = []
+
+
+class TableEntry(msgspec.Struct):
+    """What is committed for a key, in the running tasks of an instance.
+
+    Attributes:
+        found: whether there is such a key in the table's `partitions` that this instance has; others have the others.
+        value: as JSON has it; undecodable: why it could not be decoded, then `value` is its bytes as text.
+    """
+
+    table: str
+    key: Any
+    found: bool
+    value: Any
+    partitions: list[int]
+    undecodable: str | None = None
 
 
 class CheckpointStatus(msgspec.Struct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kstream.errors import ConfigError
+from kstream.errors import ConfigError, UsageError
 from kstream.observe.exposition import CONTENT_TYPE
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
@@ -25,6 +26,9 @@ from kstream.web.feed import Feed
 from kstream.web.guard import Guard
 
 LOGGER = logging.getLogger(__name__)
+LOOKUP_SECONDS: Final = 5.0
+"""Workers listen twice a second, unless user code holds them up."""
+
 STATIC: Final = Path(__file__).parent / "static"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -64,7 +68,21 @@ def _open_routes(observed: Observed) -> list[BaseRoute]:
 
 
 def _data_routes(observed: Observed, feed: Feed) -> list[BaseRoute]:
+    async def table(request: Request) -> Response:
+        key = request.query_params.get("key")
+        if key is None:
+            return failure(400, "which key? ask for /api/tables/NAME?key=KEY")
+        try:
+            asked = asyncio.wrap_future(observed.look_up(request.path_params["name"], key))
+            entry = await asyncio.wait_for(asked, LOOKUP_SECONDS)
+        except UsageError as error:
+            return failure(400, str(error))
+        except TimeoutError:
+            return failure(504, f"no answer of the workers within {LOOKUP_SECONDS:g} s: try again")
+        return Json(entry, 200 if entry.found else 404)
+
     return [
+        Route("/api/tables/{name}", table),
         Route("/api/status", _get(observed.status)),
         Route("/api/instances", _get(observed.instances)),
         Route("/api/graph", _get(observed.graph)),

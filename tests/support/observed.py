@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from kstream.config import Settings, about
-from kstream.errors import ConfigError
+from kstream.errors import ConfigError, UsageError
 from kstream.observe.status import (
     CheckpointStatus,
     ErrorStatus,
@@ -26,6 +27,7 @@ from kstream.observe.status import (
     ScalingStatus,
     SettingStatus,
     StoreStatus,
+    TableEntry,
     TaskStatus,
     Totals,
     WorkerStatus,
@@ -128,6 +130,15 @@ class FakeObserved:
                 GraphNode(f"{part}/{label}", kind, label, part, stores=stores) for kind, label, stores in operators
             ]
         return Graph(APP, list(PARTS), nodes, [GraphEdge(f"{a} -> {b}", a, b) for a, b, _ in EDGES])
+
+    def look_up(self, table: str, key: str) -> Future[TableEntry]:
+        """Of the table `seen`: "ann" is there, "slow" is never answered."""
+        if table != "seen":
+            raise UsageError(f"there is no table {table!r}; there are: seen")
+        answer: Future[TableEntry] = Future()
+        if key != "slow":
+            answer.set_result(TableEntry(table, key, key == "ann", 7 if key == "ann" else None, [0, 2]))
+        return answer
 
     def settings(self) -> list[SettingStatus]:
         values = Settings(workers=self.worker_count, kafka={"sasl.password": "secret", "sasl.mechanism": "PLAIN"})

@@ -10,6 +10,22 @@ from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import CheckpointStatus, ErrorStatus, TaskStatus
 
 
+class Lookup(msgspec.Struct):
+    """A question for the committed value of a key in the tasks of a worker; its answer has the same number."""
+
+    number: int
+    store: str
+    key: bytes
+
+
+class Answer(msgspec.Struct):
+    """`partitions` are those of the worker's running tasks that have the table, where the key was looked for."""
+
+    number: int
+    partitions: list[int] = []
+    value: bytes | None = None
+
+
 class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
@@ -17,6 +33,7 @@ class Report(msgspec.Struct):
         joined: it was given an assignment, be it an empty one.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
+        answers: to the look-ups that came since the report before.
         checkpoints, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
         usage: the error is the user's to mend: restarting would not help.
@@ -45,6 +62,7 @@ class Report(msgspec.Struct):
     checkpoints: list[CheckpointStatus] = []
     errors: list[ErrorStatus] = []
     largest: dict[str, list[tuple[str, int]]] = {}
+    answers: list[Answer] = []
     stopped_by: str | None = None
     usage: bool = False
     fenced: bool = False
@@ -59,6 +77,7 @@ class Command(msgspec.Struct):
 
     paused: bool | None = None
     log_levels: dict[str, str] = {}
+    lookups: list[Lookup] = []
 
 
 encode_command = msgspec.json.Encoder().encode

@@ -19,7 +19,8 @@ from kstream.errors import StateError
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import ErrorStatus, InputStatus, TaskStatus
 from kstream.operators.aggregate import LEFT_OUT
-from kstream.runtime.process.report import Command, Report, decode_command, encode
+from kstream.runtime.process.lookup import look_up
+from kstream.runtime.process.report import Answer, Command, Report, decode_command, encode
 from kstream.runtime.task.measures import PartMeasures, StoreMeasures, TaskTimes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -65,6 +66,7 @@ class Reporter:
         self._next = 0.0
         self._commits = 0
         self._sizes = StoreSizes(clock)
+        self._answers: list[Answer] = []
 
     def __call__(self, worker: StreamWorker) -> None:
         now = self._clock()
@@ -81,6 +83,7 @@ class Reporter:
         report.defined, series = self._more(worker)
         report.metrics += series
         report.errors = self._errors()
+        report.answers, self._answers = self._answers, []
         return report
 
     def last(self, worker: StreamWorker | None, **said: Any) -> None:
@@ -93,6 +96,7 @@ class Reporter:
             if command.paused is not None and command.paused != worker.paused:
                 worker.paused = command.paused
                 log.info("paused: tasks keep their partitions and wait" if worker.paused else "resumed")
+            self._answers += [look_up(worker.tasks.values(), asked) for asked in command.lookups]
             self._obey(command)
         if self._commands.ended and not worker.stopping:
             log.warning("the supervisor is gone: stopping")

@@ -45,6 +45,7 @@ from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
 from kstream.runtime.view.history import History
+from kstream.runtime.view.lookups import Lookups
 from kstream.runtime.view.system import Processes
 from kstream.runtime.view.watched import Scalings, Watched
 from kstream.topology import Topology
@@ -98,6 +99,8 @@ class Observer:
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
         self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
+        self._lookups = Lookups(watched, topology)
+        self.look_up = self._lookups.ask
         watched.watcher = self
 
     def close(self) -> None:
@@ -107,6 +110,7 @@ class Observer:
 
     def heard(self, worker: WorkerProcess) -> None:
         report = worker.report
+        self._lookups.heard(worker.name, report.answers)
         with self._lock:
             if report.metrics:  # a worker that ended before it had any has none to tell
                 self.merged.update(worker.name, report.metrics, report.defined)
@@ -117,6 +121,7 @@ class Observer:
             self._largest.setdefault(worker.name, {}).update(report.largest)
 
     def ended(self, worker: WorkerProcess, reason: str) -> None:
+        self._lookups.ended(worker.name)
         with self._lock:
             self.merged.ended(worker.name)
             if reason not in ("stopped", "retired"):

@@ -9,13 +9,21 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus
+from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus, TableEntry
 from kstream.web import api
 from support.observed import FakeObserved
 from support.running import until
 from support.web import TOKEN, Client
 
-DATA = ["/api/status", "/api/instances", "/api/graph", "/api/history", "/api/settings", "/api/events"]
+DATA = [
+    "/api/status",
+    "/api/instances",
+    "/api/graph",
+    "/api/history",
+    "/api/settings",
+    "/api/events",
+    "/api/tables/seen?key=ann",
+]
 ACTIONS = ["/api/pause", "/api/resume", "/api/log-level"]
 STATIC = sorted(path.name for path in (Path(api.__file__).parent / "static").iterdir())
 
@@ -191,3 +199,17 @@ def test_a_defect_is_one_line_for_the_client_and_a_trace_in_the_log(
     )
     observed.broken = False
     assert client.ask("/api/status").status == 200
+
+
+def test_an_entry_of_a_table(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = client.ask("/api/tables/seen?key=ann")
+    assert found.status == 200
+    assert msgspec.json.decode(found.body, type=TableEntry) == TableEntry("seen", "ann", True, 7, [0, 2])
+    missing = client.ask("/api/tables/seen?key=b%20ob")
+    assert missing.status == 404 and missing.json["key"] == "b ob" and missing.json["partitions"] == [0, 2]
+    assert client.ask("/api/tables/seen").json == {"error": "which key? ask for /api/tables/NAME?key=KEY"}
+    unknown = client.ask("/api/tables/x?key=ann")
+    assert (unknown.status, unknown.json["error"]) == (400, "there is no table 'x'; there are: seen")
+    monkeypatch.setattr(api, "LOOKUP_SECONDS", 0.01)
+    slow = client.ask("/api/tables/seen?key=slow")
+    assert slow.status == 504 and "within 0.01 s" in slow.json["error"]

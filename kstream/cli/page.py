@@ -1,0 +1,64 @@
+"""Asking a running instance over HTTP, as its page does."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+from typing import Any, Final, TypeVar
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import msgspec
+
+from kstream.errors import UsageError
+
+TIMEOUT: Final = 15.0
+
+T = TypeVar("T")
+
+
+class _Failure(msgspec.Struct):
+    error: str
+
+
+def ask(url: str, path: str, token: str | None, kind: type[T], also: tuple[int, ...] = ()) -> T:
+    """What an instance answers at `url` + `path`.
+
+    Args:
+        also: statuses besides 200 whose answer is a `kind` too.
+
+    Raises:
+        UsageError: it cannot be reached, or refuses.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url} is no URL of an instance: write it as http://127.0.0.1:8010")
+    url = url.rstrip("/") + path
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        try:
+            with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
+                data = answer.read()
+        except HTTPError as error:
+            data = error.read()
+            if error.code not in also or not _is(data, kind):
+                raise UsageError(_refused(url, error, data)) from None
+        return msgspec.json.decode(data, type=kind)
+    except (OSError, HTTPException) as error:
+        raise UsageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
+
+
+def _refused(url: str, error: HTTPError, data: bytes) -> str:
+    if error.code == 401:
+        return f"{url} wants another token: give --token, or set KSTREAM_WEB_TOKEN"
+    if error.code != 404 and _is(data, _Failure):
+        return msgspec.json.decode(data, type=_Failure).error
+    return f"{url} answers {error.code} {error.reason}: is it an instance's page?"
+
+
+def _is(data: bytes, kind: Any) -> bool:
+    try:
+        msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError:
+        return False
+    return True
