@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -97,8 +98,23 @@ def test_what_is_sent_comes_out_at_the_other_end(place: Place) -> None:
     entries = [json.loads(row) for row in place.kstream("table", "seen", "--json").splitlines()]
     assert entries == [{"key": "home", "value": 2}, {"key": "news", "value": 1}]
     assert "2 keys" in place.kstream("table", "seen")
+    found = re.search(r"status page: (http://[\d.:]+)", running.err.read_text())
+    assert found is not None
+    page = ("--url", found[1], "--token", "secret")
+    assert place.kstream("table", "seen", "home", *page) == "2\n"
+    assert json.loads(place.kstream("table", "seen", "news", "--json", *page)) == {"key": "news", "value": 1}
+    assert place.kstream("table", "seen", "never", *page, status=1) == ""
+    assert "wants another token" in place.kstream("table", "seen", "home", "--url", found[1], status=2)
+    assert "which key?" in place.kstream("table", "seen", *page, status=2)
     running.process.send_signal(signal.SIGTERM)
     assert running.wait() == 0
+    rows = map(json.loads, running.err.read_text().splitlines())
+    lines = [row["message"] for row in rows if row["logger"] != "kstream.kafka"]  # librdkafka has its own to tell
+    assert lines[0].startswith(f"app {place.name} with kstream 0.") and place.servers in lines[0]
+    assert lines[1].startswith("created topics, with partitions: ") and f"{place.name}-seen-changelog (2)" in lines[1]
+    assert lines[2].startswith(f"4 tasks; reads, with partitions: {clicks} (2), ")
+    assert sum(line.startswith("restored 4 tasks, all of them run") for line in lines) == 1, lines
+    assert lines[-1] == "stopped" and len(lines) <= 8, lines
 
 
 def test_records_that_cannot_be_decoded_and_that_kafka_refuses(place: Place) -> None:
