@@ -142,7 +142,6 @@ class TestDriver:
         )
         self.process()
 
-    @_aside
     def send_raw(
         self,
         topic: Topic[Any, Any],
