@@ -13,12 +13,13 @@ InstanceState = Literal["starting", "running", "restoring", "degraded", "paused"
 
 
 class InputStatus(msgspec.Struct):
-    """One input partition of a task. `timestamp` is that of the last record processed, in Kafka."""
+    """One input partition of a task. `lag` is None while it is not known. `timestamp` is that of the last record
+    processed, in Kafka."""
 
     topic: str
     partition: int
     position: int
-    lag: int
+    lag: int | None
     timestamp: float | None = None
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from kstream.config import Settings
 from kstream.config.kinds import OURS, client_key
 from kstream.errors import ConfigError
 
 logger = logging.getLogger("kstream.kafka")
+
+UNPACKED: Final = 32
+"""How much memory a fetched byte may take. The limits of a fetch count compressed bytes, and each record costs hundreds
+of bytes in librdkafka's queue: records of 60 bytes with lz4 grow by 14 to 17 times (64 partitions; it does not
+hang on the number of partitions: a fetch is for all of them)."""
+
+LEAST_FETCHED: Final = 256 << 10
+MOST_FETCHED: Final = 50 << 20
 
 _KINDS = ("consumer", "producer", "admin")
 
@@ -27,7 +35,7 @@ class KafkaOptions:
             Kafka Streams has it: until then a dead worker's last transaction holds up every reader of its output.
         linger: seconds a record waits for others to share a batch with.
         compression: of what is produced: none, gzip, snappy, lz4 or zstd.
-        fetch_memory: bytes the group consumer may prefetch; a reader (restore) half of it.
+        fetch_memory: bytes the group consumer may prefetch, as they lie in memory; a reader (restore) half of it.
         producer_memory: bytes each producer may queue; beyond it `produce` raises BufferError.
         auto_offset_reset: where a position that is not in the log (any more) leads: earliest, latest, or error, which
             raises TopicError from `poll`. Where reading starts at first is the runtime's business.
@@ -77,7 +85,7 @@ class KafkaOptions:
     def consumer(self, servers: str, group: str | None, member: str | None) -> dict[str, Any]:
         """A member of a group, or (group None) a reader of assigned partitions."""
         fetch_memory = self.fetch_memory if group is not None else self.fetch_memory // 2
-        fetch_max = max(min(fetch_memory, 50 << 20), 1 << 20)
+        fetch_max = max(min(fetch_memory // UNPACKED, MOST_FETCHED), LEAST_FETCHED)
         return {
             "session.timeout.ms": round(self.session_timeout * 1000),
             # Members hear of a rebalance by their heartbeat, and all stand still until the last has heard.
@@ -92,6 +100,7 @@ class KafkaOptions:
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": fetch_max,
             "max.partition.fetch.bytes": min(1 << 20, fetch_max),
+            "message.max.bytes": min(1_000_000, fetch_max),  # fetch.max.bytes would be raised to this
             # A broker works on one fetch at a time and a partition that is resumed waits for the one under way: on an
             # idle topic that is this long (500 ms by default).
             "fetch.wait.max.ms": 100,

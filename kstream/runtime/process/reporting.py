@@ -197,7 +197,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
 def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
     lags, timestamps = worker.lags_of(task), task.timestamps
     inputs = [
-        InputStatus(at.topic, at.partition, position, lags.get(at, 0), _seconds(timestamps[at]))
+        InputStatus(at.topic, at.partition, position, lags.get(at), _seconds(timestamps[at]))
         for at, position in task.positions.items()
     ]
     return TaskStatus(
@@ -289,7 +289,8 @@ def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Seri
         buffered[task.part] = buffered.get(task.part, 0) + task.buffered
         for one in task.inputs:
             labels = one.topic, str(one.partition)
-            yield Series("consumer_lag_records", labels, one.lag)
+            if one.lag is not None:  # unknown is not none
+                yield Series("consumer_lag_records", labels, one.lag)
             if one.timestamp is not None:
                 yield Series("consumed_timestamp_seconds", labels, one.timestamp)
     for state, count in states.items():

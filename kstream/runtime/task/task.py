@@ -73,6 +73,7 @@ class Task:
         self.suspicion = Suspicion()
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
+        self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore will leave it; {}: not known yet
         self.offset_metadata: dict[TopicPartition, str] = {}  # what is committed with the offset of each input
         self._clock, self._max_idle, self._target = clock, max_idle, target_seconds
         self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
@@ -123,6 +124,11 @@ class Task:
     @property
     def overlay_bytes(self) -> int:
         return sum(store.overlay_bytes for store in self.plan.stores.values())
+
+    @property
+    def reads_from(self) -> dict[TopicPartition, int]:
+        """Where its inputs are read next, once it runs; empty while that is not known."""
+        return self.positions if self.restored_at is None else self.restored_at
 
     def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
         """The task's state is that of these committed offsets; nothing is buffered."""

@@ -63,7 +63,7 @@ class StreamWorker:
         self._membership = Membership(self._consumer)
         maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
         self.directory = maker.directory
-        self.registry = Tasks(parts, maker, self._consumer, self.measures, self.worker.metrics)
+        self.registry = Tasks(parts, maker, self._consumer, self._admin, self.measures, self.worker.metrics)
         self._ids = TopicIds(self._admin, clock, [topic for part in parts.topology.parts for topic in part.topics])
         self.restorer = Restorer(
             identity.group,
@@ -139,6 +139,7 @@ class StreamWorker:
         if (gone := self._ids.step(self.registry.running)) is not None:
             raise TaskFailed(gone[0].name, gone[1])
         self._recovery.step()
+        self.registry.ends.step()
         self._run_tasks()
         if self.committer.is_due():
             self.committer.commit()

@@ -241,6 +241,7 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
+        one.task.restored_at = one.positions
         for at, store in one.changelogs.items():
             self._begin_tail(one, at, store, starts[at], ends[at])
         one.stage = Stage.REPLAY
@@ -371,6 +372,7 @@ class Restorer:
         self._offsets.check_state(one.task, one.committed)
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
+        one.task.restored_at = None
         one.task.offset_metadata = one.metadata
         one.task.touched = touched
         if one.task.state is TaskState.RESTORING:

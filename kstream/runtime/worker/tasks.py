@@ -10,9 +10,10 @@ from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
+from kstream.runtime.worker.ends import Ends
 from kstream.state.changelog import Changelog
 from kstream.topology import SubTopology
-from kstream.types import ConsumerClient, TopicPartition
+from kstream.types import AdminClient, ConsumerClient, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,17 @@ class Tasks:
         all: by name, in the order they were opened.
         elsewhere: tasks that cannot run here, because some of their inputs are owned by others, and which inputs.
         owned: the partitions that the group gave to this worker.
+        ends: where these end.
     """
 
     def __init__(
-        self, parts: WorkerParts, maker: TaskMaker, consumer: ConsumerClient, measures: Measures, metrics: Metrics
+        self,
+        parts: WorkerParts,
+        maker: TaskMaker,
+        consumer: ConsumerClient,
+        admin: AdminClient,
+        measures: Measures,
+        metrics: Metrics,
     ) -> None:
         self._topology, self._poll_batch, self._clock = parts.topology, parts.settings.poll_batch, parts.clock
         self._maker, self._consumer, self._measures, self._metrics = maker, consumer, measures, metrics
@@ -38,6 +46,7 @@ class Tasks:
         self._paused: set[TopicPartition] = set()
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._turn = 0
+        self.ends = Ends(admin, consumer, parts.clock, lambda: self._paused)
 
     # ---- finding them
 
@@ -64,10 +73,11 @@ class Tasks:
         return self._changelogs[name]
 
     def lags_of(self, task: Task) -> dict[TopicPartition, int]:
-        """Records that wait in each of a task's inputs; inputs whose ends were not heard of yet are left out."""
-        ends = {at: self._consumer.high_watermark(at) for at in task.inputs if at in self.owned}
-        positions = task.positions
-        return {at: max(0, end - positions[at]) for at, end in ends.items() if end is not None}
+        """Records that wait in each of a task's inputs; inputs are left out whose end was not heard of yet, or of which
+        it is not known yet where they are read from."""
+        ends = {at: self.ends.of(at) for at in task.inputs if at in self.owned}
+        positions = task.reads_from
+        return {at: max(0, end - positions[at]) for at, end in ends.items() if end is not None and at in positions}
 
     def has_lag(self, task: Task) -> bool:
         return bool(task.buffered) or any(self.lags_of(task).values())

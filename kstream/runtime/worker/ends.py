@@ -1,0 +1,69 @@
+"""Where inputs end that nothing is fetched of, asked of the brokers now and then.
+
+The client hears of a partition's end with each fetch. Of one that is paused (its task is restored, has failed, is held
+back) it hears nothing: what it knows grows old, or was never known, exactly when somebody looks at the lag.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Final
+
+from kstream.errors import KStreamError
+from kstream.types import AdminClient, Clock, ConsumerClient, TopicPartition
+
+log = logging.getLogger(__name__)
+
+ASK_SECONDS: Final = 5.0
+"""How often, in one request for all partitions of the worker."""
+
+
+class Ends:
+    """The ends of inputs, as last heard from the brokers; never waits.
+
+    Args:
+        quiet: the partitions that nothing is fetched of now.
+    """
+
+    def __init__(
+        self,
+        admin: AdminClient,
+        consumer: ConsumerClient,
+        clock: Clock,
+        quiet: Callable[[], Collection[TopicPartition]],
+    ) -> None:
+        self._admin, self._consumer, self._clock, self._quiet = admin, consumer, clock, quiet
+        self._question: Future[dict[TopicPartition, int]] | None = None
+        self._asked = float("-inf")
+        self._told: dict[TopicPartition, int] = {}
+
+    def of(self, at: TopicPartition) -> int | None:
+        """The end of a partition; None where nobody has told it yet. No I/O."""
+        told = self._told.get(at)
+        return self._consumer.high_watermark(at) if told is None else told
+
+    def step(self) -> None:
+        """Takes an answer, asks when it is time."""
+        if self._question is not None:
+            if not self._question.done():
+                return
+            question, self._question = self._question, None
+            self._take(question)
+        if self._clock.monotonic() - self._asked < ASK_SECONDS:
+            return
+        quiet = self._quiet()
+        self._told = {at: end for at, end in self._told.items() if at in quiet}  # of others the client hears
+        if quiet:
+            self._asked = self._clock.monotonic()
+            self._question = self._admin.end_offsets(list(quiet))
+
+    def _take(self, question: Future[dict[TopicPartition, int]]) -> None:
+        try:
+            answer = question.result()
+        except KStreamError as error:
+            log.warning("ends of inputs: %s; asking again in %.0f s", error, ASK_SECONDS)
+            return
+        quiet = self._quiet()
+        self._told.update({at: end for at, end in answer.items() if at in quiet})

@@ -1,0 +1,29 @@
+"""What is fetched at once follows the memory that is given for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstream.config import Settings
+from kstream.runtime.kafka.options import LEAST_FETCHED, MOST_FETCHED, UNPACKED, KafkaOptions, options_from
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("member", ["m", None])
+@pytest.mark.parametrize("memory", [16, 128, 512, 2048, 65536])
+def test_a_fetch_unpacked_fits_into_the_memory_for_it(memory: int, member: str | None) -> None:
+    options = options_from(Settings(memory=memory * MIB), "c")
+    config = options.consumer("b:1", "g" if member else None, member)
+    share = options.fetch_memory if member else options.fetch_memory // 2
+    assert config["queued.max.messages.kbytes"] * 1024 <= share
+    assert LEAST_FETCHED <= config["fetch.max.bytes"] <= MOST_FETCHED
+    assert config["fetch.max.bytes"] * UNPACKED <= max(share, LEAST_FETCHED * UNPACKED)
+    assert config["max.partition.fetch.bytes"] <= config["fetch.max.bytes"]
+    assert config["message.max.bytes"] <= config["fetch.max.bytes"]  # librdkafka raises the latter to the former
+
+
+def test_the_default_fetches_two_megabytes_and_a_user_may_say_else() -> None:
+    assert options_from(Settings(), "c").consumer("b:1", "g", "m")["fetch.max.bytes"] == 2 * MIB
+    raw = {"consumer.fetch.max.bytes": "9000000"}
+    assert KafkaOptions(raw=raw).consumer("b:1", "g", "m")["fetch.max.bytes"] == "9000000"

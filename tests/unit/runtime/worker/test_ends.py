@@ -1,0 +1,109 @@
+"""The lag of a task that nothing is fetched for: the brokers' ends, asked now and then; unknown is not 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import KafkaUnavailable
+from kstream.runtime.process.reporting import StoreSizes, _status_of, series_of
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.worker.ends import ASK_SECONDS
+from kstream.types import TopicPartition
+
+from ..harness import Counting, Fleet
+
+KEYS = [f"k{i}" for i in range(30)]
+
+
+@pytest.fixture
+def counting() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def fleet(counting: Counting, tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(counting.app, tmp_path, partitions=1)
+    yield fleet
+    fleet.close()
+
+
+def lag(fleet: Fleet) -> dict[TopicPartition, int]:
+    worker = fleet.workers["a"]
+    return worker.lags_of(fleet.task("a", 0))
+
+
+def failing_fleet(tmp_path: Path) -> tuple[Fleet, Any]:
+    app = kstream.App("failing")
+    source = app.topic("in", key=str, value=int)
+
+    @app.agent(source)
+    def fails(value: int) -> None:
+        raise ValueError("planned")
+
+    return Fleet(app, tmp_path, partitions=1, restart_initial=1000.0, restart_max=1000.0), source
+
+
+def test_records_that_come_while_a_task_is_down_count_as_lag(tmp_path: Path) -> None:
+    fleet, source = failing_fleet(tmp_path)
+    fleet.start("a")
+    fleet.send(source, KEYS[:1])
+    fleet.step(times=20)
+    assert fleet.task("a", 0).state is TaskState.FAILED
+    fleet.send(source, KEYS)
+    fleet.step(times=3, seconds=ASK_SECONDS)
+    assert lag(fleet) == {TopicPartition("in", 0): 31}
+    fleet.send(source, KEYS)
+    fleet.step(times=3, seconds=ASK_SECONDS)
+    assert lag(fleet) == {TopicPartition("in", 0): 61}
+    fleet.close()
+
+
+def test_a_task_that_is_restored_has_a_lag_once_its_offsets_are_known(fleet: Fleet, counting: Counting) -> None:
+    fleet.send(counting.source, KEYS)
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.crash("a")
+    fleet.send(counting.source, KEYS)
+    for _ in range(2):
+        fleet.cluster.fail_next("committed", KafkaUnavailable("planned"))
+    worker = fleet.start("a")
+    while not worker.tasks:
+        fleet.step()
+    fleet.step(times=2)
+    task = fleet.task("a", 0)
+    assert task.state is TaskState.RESTORING and lag(fleet) == {}  # neither 60 nor 0
+    assert [one.lag for one in _status_of(worker, task).inputs] == [None]
+    series = list(series_of(worker, [_status_of(worker, task)], StoreSizes(fleet.clock.monotonic)))
+    assert not [one for one in series if one.name == "consumer_lag_records"]
+    seen = set()
+    while task.state is TaskState.RESTORING:
+        fleet.step(seconds=0.3)
+        seen.add(tuple(lag(fleet).values()))
+    assert seen - {()} <= {(30,)}
+    fleet.settle()
+    assert lag(fleet) == {TopicPartition("in", 0): 0}
+
+
+def test_one_request_for_all_and_none_while_everything_is_fetched(fleet: Fleet, counting: Counting) -> None:
+    fleet.start("a")
+    fleet.send(counting.source, KEYS)
+    fleet.settle()
+    fleet.cluster.fail_next("end_offsets", AssertionError("asked"))  # strikes whoever asks
+    fleet.step(times=10, seconds=ASK_SECONDS)
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(tmp_path: Path) -> None:
+    fleet, source = failing_fleet(tmp_path)
+    fleet.start("a")
+    fleet.send(source, KEYS[:1])
+    fleet.step(times=20)
+    fleet.send(source, KEYS)
+    fleet.cluster.fail_next("end_offsets", KafkaUnavailable("planned"))
+    fleet.step(times=4, seconds=ASK_SECONDS)
+    assert lag(fleet) == {TopicPartition("in", 0): 31}
+    fleet.close()
