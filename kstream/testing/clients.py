@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from kstream.errors import KafkaUnavailable
@@ -20,22 +21,23 @@ class MemoryAdmin:
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self._cluster = cluster
+        self._closed = False
 
     def topics(self, timeout: float) -> dict[str, TopicInfo]:
-        with self._cluster.faults.around("admin.topics"):
+        with self._around("admin.topics"):
             return {name: TopicInfo(name, info.partitions) for name, info in self._cluster.topics().items()}
 
     def topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
-        with self._cluster.faults.around("admin.topic_configs"):
+        with self._around("admin.topic_configs"):
             return {name: dict(self._cluster.topic(name).config) for name in names}
 
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
-        with self._cluster.faults.around("admin.create_topics"):
+        with self._around("admin.create_topics"):
             for topic in topics:
                 self._cluster.create(topic)
 
     def delete_topics(self, names: Sequence[str], timeout: float) -> None:
-        with self._cluster.faults.around("admin.delete_topics"):
+        with self._around("admin.delete_topics"):
             for name in names:
                 if name in self._cluster.topics():
                     self._cluster.delete_topic(name)
@@ -81,12 +83,17 @@ class MemoryAdmin:
         return self._answer("delete_records", delete)
 
     def close(self) -> None:
-        pass
+        self._closed = True
+
+    def _around(self, call: str) -> AbstractContextManager[None]:
+        if self._closed:
+            raise KafkaUnavailable("the admin client is closed")
+        return self._cluster.faults.around(call)
 
     def _answer(self, call: str, make: Callable[[], T]) -> Future[T]:
         answer: Future[T] = Future()
         try:
-            with self._cluster.faults.around(f"admin.{call}"):
+            with self._around(f"admin.{call}"):
                 result = make()
             answer.set_result(result)
         except Exception as error:

@@ -168,7 +168,7 @@ class MemoryConsumer:
     def close(self) -> None:
         """A static member stays in its group until its session ends (`MemoryCluster.expire`) or it comes back."""
         self._closed = True
-        self._positions = {}
+        self._positions, self._watermarks = {}, {}
 
     def _check(self) -> None:
         if self._closed:

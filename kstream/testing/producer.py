@@ -156,9 +156,9 @@ class MemoryProducer:
     ) -> None:
         if not offsets:
             raise ValueError("no offsets: Kafka takes that for a no-op and fences nobody")
-        if not isinstance(group, GroupMetadata):
-            raise TypeError(f"group metadata comes from ConsumerClient.group_metadata, not {group!r}")
         with self._call("send_offsets"):
+            if not isinstance(group, GroupMetadata):
+                raise TypeError(f"group metadata comes from ConsumerClient.group_metadata, not {group!r}")
             transaction = self._cluster.transactions.open_transaction(self._initialised_id())
             if transaction is None:
                 raise RuntimeError(f"{self._id} sends offsets outside a transaction")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from kstream.errors import InstanceFenced, KStreamError, ProducerLost, RecordRefused, TransactionError
+from kstream.errors import KStreamError, RecordRefused, TransactionError
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka.producer import KafkaProducer
 from kstream.types import NewTopic
@@ -48,54 +47,6 @@ def produce(producer: KafkaProducer, topic: str, value: bytes, partition: int = 
         raise
     except Exception as error:
         raise producer.meaning(error, topic, value, b"some key", partition) from error
-
-
-CALLS: dict[str, Callable[[KafkaProducer, str], None]] = {
-    "poll": lambda one, _: one.poll(1.0),
-    "flush": lambda one, _: one.flush(5.0),
-    "produce": lambda one, topic: produce(one, topic, b"v"),
-    "produce_watched": lambda one, topic: one.produce_watched(topic, b"v", b"k", 0, print),
-    "commit": lambda one, _: one.commit(60),
-    "abort": lambda one, _: one.abort(60),
-    "begin": lambda one, _: one.begin(),
-}
-
-
-@pytest.mark.parametrize("first", ["poll", "flush"])
-def test_a_fenced_producer_says_so_whatever_it_is_asked(
-    clients: KafkaClients, producer: KafkaProducer, topic: str, first: str
-) -> None:
-    successor = clients.producer(f"tx-{topic}")
-    successor.init_transactions(60)
-    producer.produce(topic, b"old", b"k", 1)  # a partition that is not in the transaction yet: the broker is asked
-    deadline = time.monotonic() + 60
-    with pytest.raises(InstanceFenced, match=f"tx-{topic}"):
-        while time.monotonic() < deadline:
-            CALLS[first](producer, topic)
-    for name, call in CALLS.items():
-        if name not in ("poll", "flush"):  # they have nothing more to say
-            with pytest.raises(TransactionError) as caught:
-                call(producer, topic)
-            assert type(caught.value) in (InstanceFenced, ProducerLost), name
-            assert isinstance(caught.value, InstanceFenced), f"{name}: {caught.value}"
-    successor.close()
-
-
-def test_a_record_that_is_too_large_is_named(producer: KafkaProducer, topic: str) -> None:
-    with pytest.raises(RecordRefused, match=r"2,000,0\d\d bytes") as caught:
-        produce(producer, topic, b"x" * 2_000_000)
-    assert f"{topic}[0]" in str(caught.value) and "some key" in str(caught.value)
-    with pytest.raises(RecordRefused, match=r"2,000,0\d\d bytes"):
-        producer.produce_watched(topic, b"x" * 2_000_000, b"k", 0, print)
-    producer.commit(60)
-
-
-@pytest.mark.parametrize("partition", [9, -2])
-def test_a_partition_that_is_not_there_is_named(producer: KafkaProducer, topic: str, partition: int) -> None:
-    with pytest.raises(RecordRefused) as caught:
-        produce(producer, topic, b"x", partition)
-    assert f"{topic}[{partition}]" in str(caught.value) and "some key" in str(caught.value)
-    producer.commit(60)
 
 
 def test_what_is_no_record_is_refused(producer: KafkaProducer, topic: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.errors import AbortRequired, InstanceFenced, KStreamError, ProducerLost, TransactionError
 from kstream.types import (
     AdminClient,
     Clients,
@@ -193,3 +193,57 @@ def test_closing_leaves_a_transaction_to_the_successor_and_does_not_wait(
     successor.commit(SECONDS)
     assert gather(reader, lambda got: got.values()).values() == [b"new"]
     successor.close()
+
+
+def produce(producer: ProducerClient, topic: str, partition: int = 0) -> None:
+    """As the runtime does."""
+    try:
+        producer.produce(topic, b"v", b"k", partition)
+    except KStreamError:
+        raise
+    except Exception as error:
+        raise producer.meaning(error, topic, b"v", b"k", partition) from error
+
+
+CALLS: dict[str, Callable[[ProducerClient, str], None]] = {
+    "poll": lambda one, _: one.poll(1.0),
+    "flush": lambda one, _: one.flush(5.0),
+    "produce": produce,
+    "produce_watched": lambda one, topic: one.produce_watched(topic, b"v", b"k", 0, print),
+    "commit": lambda one, _: one.commit(SECONDS),
+    "abort": lambda one, _: one.abort(SECONDS),
+    "begin": lambda one, _: one.begin(),
+}
+
+
+@pytest.mark.parametrize("first", ["poll", "flush"])
+def test_a_fenced_producer_says_so_whatever_it_is_asked(clients: Clients, topic: str, first: str) -> None:
+    identity = name("tx")
+    producer = clients.producer(identity)
+    producer.init_transactions(SECONDS)
+    producer.begin()
+    produce(producer, topic)
+    producer.flush(SECONDS)
+    successor = clients.producer(identity)
+    successor.init_transactions(SECONDS)
+    deadline = time.monotonic() + SECONDS
+    with pytest.raises(InstanceFenced, match=identity):
+        produce(producer, topic, 1)  # a partition that is not in the transaction yet: the broker is asked
+        while time.monotonic() < deadline:
+            CALLS[first](producer, topic)
+    for which, call in CALLS.items():
+        if which not in ("poll", "flush"):  # they have nothing more to say
+            with pytest.raises(InstanceFenced):
+                call(producer, topic)
+    producer.close()
+    successor.close()
+
+
+def test_a_transaction_of_nothing_and_records_outside_of_one(clients: Clients, topic: str) -> None:
+    producer = clients.producer(name("tx"))
+    producer.init_transactions(SECONDS)
+    producer.begin()
+    producer.commit(SECONDS)
+    with pytest.raises(TransactionError, match="_STATE"):
+        produce(producer, topic)
+    producer.close()

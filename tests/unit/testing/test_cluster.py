@@ -1,4 +1,8 @@
-"""The in-memory cluster: logs, topics, readers, admin, planned faults. No group, no transaction."""
+"""The in-memory cluster: logs, topics, readers, admin, planned faults. No group, no transaction.
+
+Here is what only it has: an order that a test decides, faults, what a test looks into. What it shares with the real one
+is in tests/conformance.
+"""
 
 from collections.abc import Sequence
 
@@ -76,16 +80,6 @@ def test_unknown_topic_or_partition(cluster: MemoryCluster) -> None:
         cluster.append("t", None, None, partition=2)
 
 
-def test_fetch_has_columns_and_can_be_cut(cluster: MemoryCluster) -> None:
-    for n in range(4):
-        cluster.append("t", b"%d" % n, b"v%d" % n, n, [("n", None)] if n else None, partition=0)
-    [fetch] = reader(cluster).poll(10, 0.0).fetches
-    assert (fetch.at, len(fetch), fetch.first_offset, fetch.last_offset, fetch.last_timestamp) == (P0, 4, 0, 3, 3)
-    part = fetch.cut(1, 3)
-    assert (part.keys(), part.values()) == ([b"1", b"2"], [b"v1", b"v2"])
-    assert (part.timestamps(), part.offsets(), part.headers()) == ([1, 2], [1, 2], [[("n", None)]] * 2)
-
-
 def test_poll_honours_max_records_and_takes_partitions_in_turn(cluster: MemoryCluster) -> None:
     fill(cluster, b"a", b"b", b"c")
     fill(cluster, b"x", b"y", b"z", partition=1)
@@ -109,16 +103,6 @@ def test_end_is_told_once_and_again_after_new_data_seek_or_resume(cluster: Memor
     assert consumer.poll(1, 0.0).ends == {P0: 1}
 
 
-def test_pause_loses_nothing(cluster: MemoryCluster) -> None:
-    fill(cluster, b"a", b"b")
-    consumer = reader(cluster)
-    assert values(consumer.poll(1, 0.0)) == [b"a"]
-    consumer.pause([P0, TopicPartition("other", 0)])
-    assert values(consumer.poll(9, 0.0)) == []
-    consumer.resume([P0])
-    assert values(consumer.poll(9, 0.0)) == [b"b"]
-
-
 def test_seek_and_logical_offsets(cluster: MemoryCluster) -> None:
     fill(cluster, b"a", b"b", b"c")
     consumer = reader(cluster, p0=END)
@@ -131,16 +115,6 @@ def test_seek_and_logical_offsets(cluster: MemoryCluster) -> None:
         consumer.seek({TopicPartition("t", 7): 0})
     with pytest.raises(ValueError, match="no offset"):
         consumer.seek({P0: -1001})
-
-
-def test_high_watermark_is_what_was_last_heard(cluster: MemoryCluster) -> None:
-    consumer = reader(cluster)
-    assert consumer.high_watermark(P0) is None
-    fill(cluster, b"a", b"b")
-    consumer.poll(1, 0.0)
-    assert consumer.high_watermark(P0) == 2
-    fill(cluster, b"c")
-    assert consumer.high_watermark(P0) == 2
 
 
 def test_compaction_leaves_the_last_of_each_key_gaps_and_tombstones(cluster: MemoryCluster) -> None:
