@@ -25,7 +25,7 @@ STAGES = [
     ("kstream.runtime.worker.housekeeping", "Housekeeping.step", "worker: housekeeping"),
     ("kstream.runtime.worker.committer", "Committer.commit", "commit: rest"),
     ("kstream.runtime.process.reporting", "Reporter.report", "observing: reports"),
-    ("kstream.runtime.process.reporting", "Reporter.write", "observing: reports, written"),
+    ("kstream.runtime.process.reporting", "Reporter._write", "observing: reports, written"),
     ("kstream.runtime.task.measures", "StoreMeasures.wrote", "observing: sizes of entries"),
     ("kstream.runtime.task.measures", "PartMeasures.processed", "observing: batches"),
     ("kstream.runtime.task.measures", "Runs.add", "observing: batches"),

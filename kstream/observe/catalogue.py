@@ -174,7 +174,9 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("tasks", "tasks", "By state.", "state"),
     ),
     "Failures": (
-        _counter("errors_total", "errors", "By phase (process, commit, restore, state) and class.", "phase", "class"),
+        _counter(
+            "errors_total", "errors", "By phase (process, commit, restore, state, report) and class.", "phase", "class"
+        ),
         _counter("task_retries_total", "retries", "Failed tasks that were tried again.", "part"),
         _counter("log_lines_total", "lines", "Log lines from WARNING up, by level; suppressed ones too.", "level"),
     ),

@@ -51,11 +51,11 @@ class Recent(logging.Handler):
         task = getattr(record, "task", None)
         return ErrorStatus(
             at=record.created,
-            text=record.getMessage()[:MAX_TEXT],
+            text=_unicode(record.getMessage()[:MAX_TEXT]),
             worker=self.worker,
             task=None if task is None else str(task),
             logger=record.name,
-            trace=trace and trace[-MAX_TRACE:],
+            trace=trace and _unicode(trace[-MAX_TRACE:]),
         )
 
     def take(self) -> list[ErrorStatus]:
@@ -71,6 +71,11 @@ class Recent(logging.Handler):
     def counts(self) -> dict[str, int]:
         """Lines since the process began, by level."""
         return dict(self._counts)
+
+
+def _unicode(text: str) -> str:
+    """Names of files, among others, may hold what is no character: it could not be sent on."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 RECENT: Final = Recent()

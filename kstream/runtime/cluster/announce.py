@@ -208,7 +208,7 @@ def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
     try:
         said = _decode(value)
         return Heard(said, at, taken - said.at)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         log.debug("an announcement that cannot be read: %s", error)
         return None
 

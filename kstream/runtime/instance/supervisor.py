@@ -18,6 +18,7 @@ import msgspec
 from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.errors import UsageError
+from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.instance.leaving import Leaving, Remove, from_kafka
 from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, pauses_from
@@ -28,6 +29,8 @@ from kstream.topology import DEFAULT_GROUP
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
+watching = logging.getLogger(f"{__name__}.watching")  # its lines may come five times a second
+watching.addFilter(Throttle())
 
 FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
@@ -90,7 +93,7 @@ class Supervisor:
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
         self._heed()
-        self.watcher.tick()
+        self._notice(self.watcher.tick)
         speaking = self._processes.wait(timeout)
         for worker in self.workers:
             if worker.process in speaking:
@@ -102,7 +105,15 @@ class Supervisor:
             elif worker.start_at is not None and now >= worker.start_at and not self.stopping:
                 self._spawn(worker)
         if not self.stopping:
-            self.scaler(self)
+            self._notice(self.scaler, self)
+
+    def _notice(self, tell: Callable[..., None], *what: object) -> None:
+        """What only observes never ends the instance."""
+        try:
+            tell(*what)
+        except Exception as error:
+            who = getattr(tell, "__qualname__", type(tell).__name__)
+            watching.error("%s failed: %s: %s", who, type(error).__name__, error, exc_info=error)
 
     def _heed(self) -> None:
         """Carries out what was asked meanwhile."""
@@ -167,7 +178,7 @@ class Supervisor:
 
     def _gone(self, worker: WorkerProcess) -> None:
         self.workers = [other for other in self.workers if other is not worker]
-        self.watcher.ended(worker, "retired")
+        self._notice(self.watcher.ended, worker, "retired")
         self._leaving.take_out([worker.identity])
 
     # ---- what all of them are told
@@ -258,19 +269,19 @@ class Supervisor:
             partitions=self.partitions,
             command=self.command,
         )
-        worker.begin(self._processes.start(worker.name, handover), self._clock.monotonic())
+        worker.begin(self._processes.start(handover), self._clock.monotonic())
 
     def _read(self, worker: WorkerProcess) -> None:
         assert worker.process is not None
         for report in worker.process.read():
             worker.hear(report, self._clock.monotonic())
-            self.watcher.heard(worker)
+            self._notice(self.watcher.heard, worker)
 
     def _died(self, worker: WorkerProcess, status: int, now: float) -> None:
         self._read(worker)  # what it still said
         if worker.state is ProcessState.STOPPING:
             worker.end(status, ProcessState.STOPPED)
-            self.watcher.ended(worker, "stopped")
+            self._notice(self.watcher.ended, worker, "stopped")
             if status == 0:
                 self._left.append(worker.identity)
         elif worker.state is ProcessState.RETIRING:
@@ -290,7 +301,7 @@ class Supervisor:
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or _ending(status)
         log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
-        self.watcher.ended(worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
+        self._notice(self.watcher.ended, worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
         """Whether a fencing may be of our own making. A static member that lost its brokers and joins again can be

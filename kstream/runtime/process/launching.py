@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
@@ -9,7 +10,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
+from kstream.observe.throttle import Throttle
 from kstream.runtime.process.report import Command, Handover, Report, decode, encode_command, encode_handover
+
+log = logging.getLogger(__name__)
+log.addFilter(Throttle())
 
 
 class LocalProcesses:
@@ -18,7 +25,7 @@ class LocalProcesses:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def start(self, name: str, handover: Handover) -> LocalProcess:
+    def start(self, handover: Handover) -> LocalProcess:
         return LocalProcess(self._selector, handover)
 
     def wait(self, seconds: float) -> Sequence[LocalProcess]:
@@ -65,7 +72,11 @@ class LocalProcess:
                 self._close_reports()
                 break
             *lines, self._said = (self._said + data).split(b"\n")
-            reports += map(decode, lines)
+            for line in lines:
+                try:
+                    reports.append(decode(line))
+                except msgspec.DecodeError as error:  # what it said before stands
+                    log.error("a report of worker process %d cannot be read: %s", self.pid, error)
         return reports
 
     def tell(self, command: Command) -> None:

@@ -72,6 +72,34 @@ encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Report).decode
 
 
+def encodable(report: Report) -> Report:
+    """The report without what cannot be encoded."""
+
+    def fits(value: Any) -> bool:
+        try:
+            encode(value)
+        except Exception:
+            return False
+        return True
+
+    fitting = Report()
+    for name in report.__struct_fields__:
+        value = getattr(report, name)
+        if isinstance(value, list):
+            value = [one for one in value if fits(one)]
+        if fits(value):
+            setattr(fitting, name, value)
+    return fitting
+
+
+def one_line(error: BaseException) -> str:
+    """The text of an error as a line that any report can hold."""
+    try:
+        return " ".join(str(error).split()).encode(errors="backslashreplace").decode()
+    except Exception:  # an exception of the user's whose text fails
+        return f"{type(error).__name__} (its text cannot be had)"
+
+
 class Command(msgspec.Struct):
     """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root."""
 

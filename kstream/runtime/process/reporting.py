@@ -1,38 +1,30 @@
 """A worker's side of the pipes to its supervisor: what it says of itself, and what it is told.
 
 A report is written about twice a second, and right after each commit: so a worker that is killed takes no more of its
-counts with it than it had not committed.
+counts with it than it had not committed. Whatever goes wrong here, the worker goes on.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from kstream.errors import StateError
 from kstream.observe.catalogue import Metric, Series
-from kstream.observe.status import ErrorStatus, InputStatus, TaskStatus
-from kstream.operators.aggregate import LEFT_OUT
+from kstream.observe.status import ErrorStatus
 from kstream.runtime.process.lookup import look_up
-from kstream.runtime.process.report import Answer, Command, Report, decode_command, encode
-from kstream.runtime.task.measures import PartMeasures, StoreMeasures, TaskTimes
-from kstream.runtime.task.states import TaskState
-from kstream.runtime.task.task import Task
+from kstream.runtime.process.report import Answer, Command, Report, decode_command, encodable, encode
+from kstream.runtime.process.series import StoreSizes, Telling, report_of
 from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
-STORES_SECONDS = 5.0
-"""Between two looks at the sizes of the stores: RocksDB estimates them, which takes about 10 microseconds a store."""
 MAX_UNSENT = 8 << 20
-SHOWN_KEY = 80
 
 More = Callable[[StreamWorker], tuple[list[Metric], list[Series]]]
 """Series besides the worker's own: user metrics, clients, the process."""
@@ -43,7 +35,7 @@ class Reporter:
 
     Args:
         descriptor: where reports go.
-        commands: standard input: a JSON line each; its end means that the supervisor is gone.
+        commands: their end means that the supervisor is gone.
         more: further series for each report.
         errors: what was logged at ERROR since the last call.
         obey: carries out what is not the worker's own business (log levels).
@@ -76,35 +68,52 @@ class Reporter:
             self._next = now + REPORT_SECONDS
             self._listen(worker)
         self._commits = worker.commits
-        self.write(self.report(worker))
+        self._tell(worker)
 
     def report(self, worker: StreamWorker) -> Report:
-        report = report_of(worker, self._sizes)
-        report.defined, series = self._more(worker)
-        report.metrics += series
+        report, telling = report_of(worker, self._sizes), Telling(worker.measures)
+        none: tuple[list[Metric], list[Series]] = [], []
+        report.defined, series = telling.of("what the process counts", lambda: self._more(worker), none)
+        report.metrics += telling.all_of("what the process counts", lambda: series)
         report.errors = self._errors()
         report.answers, self._answers = self._answers, []
         return report
 
+    def _tell(self, worker: StreamWorker, **said: Any) -> None:
+        """What it says, and what else there is to report."""
+        telling = Telling(worker.measures)
+        report = msgspec.structs.replace(telling.of("the worker", lambda: self.report(worker), Report()), **said)
+        try:
+            data = encode(report)
+        except Exception as error:  # text that is not Unicode in a label, say
+            telling.failed("the worker", error)
+            data = encode(encodable(report))
+        self._write(data)
+
     def last(self, worker: StreamWorker | None, **said: Any) -> None:
         """The last report of this process. What the worker counted is in it, as far as there was one."""
-        report = Report(errors=self._errors()) if worker is None else self.report(worker)
-        self.write(msgspec.structs.replace(report, **said))
+        if worker is None:
+            self._write(encode(Report(errors=self._errors(), **said)))
+        else:
+            self._tell(worker, **said)
 
     def _listen(self, worker: StreamWorker) -> None:
         for command in self._commands.read():
             if command.paused is not None and command.paused != worker.paused:
                 worker.paused = command.paused
                 log.info("paused: tasks keep their partitions and wait" if worker.paused else "resumed")
-            self._answers += [look_up(worker.tasks.values(), asked) for asked in command.lookups]
-            self._obey(command)
+            telling = Telling(worker.measures)
+            for asked in command.lookups:
+                answer = partial(look_up, worker.tasks.values(), asked)
+                self._answers.append(telling.of(f"a key of table {asked.store}", answer, Answer(asked.number)))
+            telling.of("that it obeyed", partial(self._obey, command), None)
         if self._commands.ended and not worker.stopping:
             log.warning("the supervisor is gone: stopping")
             worker.stop()
 
-    def write(self, report: Report) -> None:
+    def _write(self, report: bytes) -> None:
         if len(self._unsent) < MAX_UNSENT:
-            self._unsent += encode(report) + b"\n"
+            self._unsent += report + b"\n"
         try:
             while self._unsent:
                 self._unsent = self._unsent[os.write(self._out, self._unsent) :]
@@ -132,236 +141,10 @@ class Commands:
             self.ended = not data
             self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        return [decode_command(line) for line in lines]
-
-
-class StoreSizes:
-    """Entries and bytes by store, as the backends estimate them, looked at now and then."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._at = float("-inf")
-        self._tasks: list[Task] = []
-        self._sizes: dict[str, tuple[int, int]] = {}
-
-    def of(self, worker: StreamWorker) -> dict[str, tuple[int, int]]:
-        tasks = [task for task in worker.tasks.values() if task.state is TaskState.RUNNING]
-        if self._clock() - self._at >= STORES_SECONDS or tasks != self._tasks:
-            self._at, self._tasks = self._clock(), tasks
-            self._sizes = {}
-            for task in worker.tasks.values():
-                for store in task.stores:
-                    try:
-                        size = task.backend.size_bytes(store)
-                        entries = task.backend.entries(store)
-                    except StateError:  # damaged: what uses it next finds out, and rebuilds it
-                        continue
-                    have = self._sizes.get(store, (0, 0))
-                    self._sizes[store] = have[0] + entries, have[1] + size
-        return self._sizes
-
-
-def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
-    tasks = [_status_of(worker, task) for task in worker.tasks.values()]
-    tasks += [
-        TaskStatus(name, worker.worker.name, "waiting", why=f"its inputs {', '.join(missing)} are elsewhere")
-        for name, missing in worker.registry.elsewhere.items()
-    ]
-    measures, restorer = worker.measures, worker.restorer
-    checkpoints = list(measures.last_checkpoints)
-    measures.last_checkpoints.clear()
-    return Report(
-        records=worker.records,
-        produced=sum(worker.transaction.produced.values()),
-        commits=worker.commits,
-        aborts=worker.aborts,
-        lag=sum(task.lag for task in tasks),
-        restoring=len(restorer),
-        restore_remaining=restorer.remaining(),
-        restored=restorer.restored_records,
-        restored_bytes=restorer.restored_bytes,
-        restore_seconds_left=restorer.seconds_left(),
-        partitions=len(worker.registry.owned),
-        joined=worker.measures.rebalances > 0,
-        paused=worker.paused,
-        elapsed=worker.elapsed,
-        worked=max(0.0, worker.elapsed - measures.idle),
-        tasks=tasks,
-        stages=restorer.stages(),
-        metrics=list(series_of(worker, tasks, sizes)),
-        checkpoints=checkpoints,
-        largest=_largest(worker),
-    )
-
-
-def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
-    lags, timestamps = worker.lags_of(task), task.timestamps
-    inputs = [
-        InputStatus(at.topic, at.partition, position, lags.get(at), _seconds(timestamps[at]))
-        for at, position in task.positions.items()
-    ]
-    return TaskStatus(
-        task.name,
-        worker.worker.name,
-        task.state.value,
-        records=task.records,
-        lag=sum(lags.values()),
-        buffered=task.buffered,
-        why=_why(worker, task),
-        error=str(task.error) if task.error else None,
-        inputs=inputs,
-    )
-
-
-def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _why(worker: StreamWorker, task: Task) -> str | None:
-    """Why a task does nothing, where that is known."""
-    if task.state is TaskState.RESTORING:
-        return worker.restorer.stages().get(task.name)
-    if task.state is TaskState.SUSPENDED:
-        return "its partitions are being assigned"
-    if task.state is not TaskState.RUNNING:
-        return None
-    if worker.paused:
-        return "paused by an operator"
-    if task.busy:
-        return "its agents wait for something outside"
-    missing = task.missing_inputs
-    return f"waits for records of {', '.join(map(str, missing))}" if missing else None
-
-
-def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes) -> Iterator[Series]:
-    """All series of the engine in this worker, named as in the catalogue."""
-    yield from chain(
-        _worker_series(worker),
-        _task_series(worker, tasks),
-        chain.from_iterable(_part_series(worker, part) for part in worker.measures.parts.values()),
-        _store_series(worker, sizes),
-    )
-
-
-def _worker_series(worker: StreamWorker) -> Iterator[Series]:
-    measures, restorer, name = worker.measures, worker.restorer, worker.worker.name
-    yield Series("worker_idle_seconds_total", (name,), measures.idle)
-    yield Series("worker_backpressured_seconds_total", (name,), worker.backpressured)
-    busy = worker.elapsed - measures.idle - worker.backpressured
-    yield Series("worker_busy_seconds_total", (name,), max(0.0, busy))
-    yield Series("checkpoints_total", (), worker.commits)
-    yield measures.checkpoints.series("checkpoint_duration_seconds")
-    for reason, count in measures.checkpoint_failures.items():
-        yield Series("checkpoint_failures_total", (reason,), count)
-    yield Series("checkpoint_last_success_timestamp_seconds", (name,), measures.committed_at)
-    yield Series("transaction_aborts_total", (), worker.aborts)
-    yield Series("producer_restarts_total", (), measures.producer_restarts)
-    yield Series("uncommitted_records", (), worker.uncommitted)
-    yield Series("rebalances_total", (), measures.rebalances)
-    yield measures.rebalance.series("rebalance_duration_seconds")
-    yield Series("assigned_partitions", (), len(worker.registry.owned))
-    for (phase, name), count in measures.errors.items():
-        yield Series("errors_total", (phase, name), count)
-    yield Series("restore_remaining_records", (), restorer.remaining())
-    left = restorer.seconds_left()
-    if left is not None:
-        yield Series("restore_remaining_seconds", (), left)
-    yield Series("restored_records_total", (), restorer.restored_records)
-    yield Series("restored_bytes_total", (), restorer.restored_bytes)
-    dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
-    for part in measures.parts.values():
-        dropped.update(part.dropped)
-    for task in worker.tasks.values():
-        for operator in task.plan.operators:
-            dropped.update(operator.dropped)
-    for reason, count in dropped.items():
-        yield Series("records_dropped_total", (reason,), count)
-    yield restorer.durations.series("restore_duration_seconds")
-    for topic, count in list(worker.transaction.produced.items()):
-        yield Series("records_produced_total", (topic,), count)
-
-
-def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Series]:
-    states = dict.fromkeys((*(state.value for state in TaskState if state is not TaskState.CLOSED), "waiting"), 0)
-    buffered: dict[str, int] = {}
-    for task in tasks:
-        states[task.state] += 1
-        buffered[task.part] = buffered.get(task.part, 0) + task.buffered
-        for one in task.inputs:
-            labels = one.topic, str(one.partition)
-            if one.lag is not None:  # unknown is not none
-                yield Series("consumer_lag_records", labels, one.lag)
-            if one.timestamp is not None:
-                yield Series("consumed_timestamp_seconds", labels, one.timestamp)
-    for state, count in states.items():
-        yield Series("tasks", (state,), count)
-    for part, count in buffered.items():
-        yield Series("buffered_records", (part,), count)
-    now = worker.now
-    for name, times in worker.measures.times.items():
-        yield from _time_series(name, times, now)
-
-
-def _time_series(task: str, times: TaskTimes, now: float) -> Iterator[Series]:
-    backpressured = times.backpressured_until(now)
-    yield Series("task_records_total", (task,), times.records)
-    yield Series("busy_seconds_total", (task,), times.busy)
-    yield Series("backpressured_seconds_total", (task,), backpressured)
-    yield Series("idle_seconds_total", (task,), max(0.0, times.total(now) - times.busy - backpressured))
-
-
-def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
-    for topic, count in part.consumed.items():
-        yield Series("records_consumed_total", (topic,), count)
-        yield Series("records_committed_total", (topic,), part.committed[topic])
-        yield part.latency[topic].series("record_e2e_latency_seconds", topic)
-    yield part.processing.series("record_processing_seconds", part.name)
-    emitted, slow = list(part.emitted), part.slow
-    for task in worker.tasks.values():
-        if task.measures is part:
-            slow += task.slow_batches
-            for index, operator in enumerate(task.plan.operators):
-                emitted[index] += operator.emitted
-    for name, count in zip(part.operators, emitted, strict=True):
-        yield Series("operator_records_total", (part.name, name), count)
-    yield Series("slow_batches_total", (part.name,), slow)
-    yield Series("task_retries_total", (part.name,), part.retries)
-
-
-def _store_series(worker: StreamWorker, sizes: StoreSizes) -> Iterator[Series]:
-    for use, size in worker.parts.memory_use().items():
-        yield Series("rocksdb_memory_bytes", (use,), size)
-    measured = sizes.of(worker)
-    for name, (part, store) in _stores(worker).items():
-        hits, misses, overlay = store.hits, store.misses, 0
-        for task in worker.tasks.values():
-            if task.measures is part:
-                hits += task.stores[name].hits
-                misses += task.stores[name].misses
-                overlay += task.stores[name].overlay_bytes
-        yield Series("state_cache_hits_total", (name,), hits)
-        yield Series("state_cache_misses_total", (name,), misses)
-        yield Series("state_overlay_bytes", (name,), overlay)
-        yield store.sizes.series("state_entry_bytes", name)
-        if name in measured:
-            entries, size = measured[name]
-            yield Series("state_entries", (name,), entries)
-            yield Series("state_size_bytes", (name,), size)
-
-
-def _stores(worker: StreamWorker) -> dict[str, tuple[PartMeasures, StoreMeasures]]:
-    return {
-        name: (part, store) for part in worker.measures.parts.values() for name, store in part.stores.items()
-    }  # fmt: skip
-
-
-def _largest(worker: StreamWorker) -> dict[str, list[tuple[str, int]]]:
-    codecs = {store.name: store.key.codec for part in worker.parts.topology.parts for store in part.stores}
-    return {
-        name: [
-            (repr(codecs[name].decode(key))[:SHOWN_KEY], size)
-            for key, size in sorted(store.largest.items(), key=lambda one: -one[1])
-        ]
-        for name, (_, store) in _stores(worker).items()
-        if store.largest
-    }
+        commands = []
+        for line in lines:
+            try:
+                commands.append(decode_command(line))
+            except msgspec.DecodeError as error:
+                log.error("a command of the supervisor cannot be read: %s", error)
+        return commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
+from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.report import Command, Handover, Report
 from kstream.testing import ManualClock
 
@@ -17,8 +18,9 @@ class FakeProcess:
         stubborn: it does not end when asked to (SIGTERM).
     """
 
-    def __init__(self, pid: int, name: str, handover: Handover) -> None:
-        self.pid, self.name, self.handover = pid, name, handover
+    def __init__(self, pid: int, handover: Handover) -> None:
+        self.pid, self.handover = pid, handover
+        self.name = Identity(handover.app, handover.instance, handover.index, handover.group).worker
         self.told: list[Command] = []
         self.signals: list[signal.Signals] = []
         self.stubborn = self.closed = False
@@ -65,8 +67,8 @@ class FakeProcesses:
         self._clock = clock
         self.made: list[FakeProcess] = []
 
-    def start(self, name: str, handover: Handover) -> FakeProcess:
-        process = FakeProcess(1000 + len(self.made), name, handover)
+    def start(self, handover: Handover) -> FakeProcess:
+        process = FakeProcess(1000 + len(self.made), handover)
         self.made.append(process)
         return process
 

@@ -253,7 +253,9 @@ class TestTrouble:
     def test_nonsense_in_the_topic(self, started: Callable[..., Announcer], cluster: MemoryCluster) -> None:
         a = started("a")
         until(lambda: "a-instances" in cluster.topics(), "the topic")
-        for value in (b"\xff\x00", b"[]", b'{"app": 1}', encode(status("new"), 5.0).replace(b"running", b"dancing")):
+        whole = encode(status("new"), 5.0)
+        bad = whole.replace(b"running", b"dancing"), whole.replace(b'"new"', b'"\xff"'), b'{"x": ' + b"[" * 100_000
+        for value in (b"\xff\x00", b"[]", b'{"app": 1}', *bad):
             cluster.append("a-instances", b"odd", value)
         cluster.write(TopicPartition("a-instances", 0), None, b"{}", None, None)  # from before it was compacted
         cluster.append("a-instances", b"b", encode(status("b"), 5.0))

@@ -336,3 +336,27 @@ def test_what_is_told_reaches_those_that_run_and_those_that_start_later() -> Non
     assert instance.process("0").told == [Command(paused=True), Command(log_levels={"": "DEBUG"})]
     instance.poll(1.0)
     assert instance.process("1").handover.command == Command(True, {"": "DEBUG"}) and instance.process("1").told == []
+
+
+# ---- who watches
+
+
+def test_what_only_observes_never_ends_the_instance(caplog: pytest.LogCaptureFixture) -> None:
+    """psutil may run out of descriptors, a report may hold what nobody thought of."""
+
+    def fails(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    instance = Instance(1, restart_initial=1.0)
+    instance.events.heard = instance.events.ended = instance.events.tick = fails  # type: ignore[method-assign]
+    instance.supervisor.scaler = fails
+    instance.start()
+    for _ in range(20):
+        instance.poll()
+    instance.process().exit(1)
+    instance.poll(1.0)
+    instance.poll(1.0)
+    assert instance.worker().state is ProcessState.STARTING and instance.worker().restarts == 1
+    assert 1 <= caplog.text.count("Too many open files") <= 8, "said now and then only"
+    instance.supervisor.kill()
+    assert states(instance) == ["stopped"]

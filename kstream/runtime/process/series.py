@@ -1,0 +1,296 @@
+"""What a worker says of itself: its state, its tasks, all its series. Read out of its counts; nothing is kept here."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Final, TypeVar
+
+from kstream.errors import StateError
+from kstream.observe.catalogue import Series
+from kstream.observe.status import InputStatus, TaskStatus
+from kstream.observe.throttle import Throttle
+from kstream.operators.aggregate import LEFT_OUT
+from kstream.runtime.process.report import Report, one_line
+from kstream.runtime.task.measures import Measures, PartMeasures, StoreMeasures, TaskTimes
+from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.loop import StreamWorker
+
+log = logging.getLogger(__name__)
+log.addFilter(Throttle())
+
+T = TypeVar("T")
+
+STORES_SECONDS: Final = 5.0
+"""Between two looks at the sizes of the stores: RocksDB estimates them, which takes about 10 microseconds a store."""
+SHOWN_KEY: Final = 80
+
+
+class Telling:
+    """Nothing that only observes may end a worker: what cannot be told is left out, counted (`errors_total`, phase
+    report) and logged now and then."""
+
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
+
+    def of(self, what: str, tell: Callable[[], T], otherwise: T) -> T:
+        try:
+            return tell()
+        except Exception as error:  # user code and codecs are among what is asked: anything may come
+            self.failed(what, error)
+            return otherwise
+
+    def all_of(self, what: str, tell: Callable[[], Iterable[Series]]) -> list[Series]:
+        """What can be told of series; JSON has no infinity, and no number that is none."""
+        none: list[Series] = []
+        return [one for one in self.of(what, lambda: list(tell()), none) if math.isfinite(one.value)]
+
+    def failed(self, what: str, error: Exception) -> None:
+        self._measures.failed("report", error)
+        log.error("%s cannot be reported: %s: %s", what, type(error).__name__, one_line(error))
+
+
+class StoreSizes:
+    """Entries and bytes by store, as the backends estimate them, looked at now and then."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at = float("-inf")
+        self._tasks: list[Task] = []
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def of(self, worker: StreamWorker) -> dict[str, tuple[int, int]]:
+        tasks = [task for task in worker.tasks.values() if task.state is TaskState.RUNNING]
+        if self._clock() - self._at >= STORES_SECONDS or tasks != self._tasks:
+            self._at, self._tasks = self._clock(), tasks
+            self._sizes = {}
+            for task in worker.tasks.values():
+                for store in task.stores:
+                    try:
+                        size = task.backend.size_bytes(store)
+                        entries = task.backend.entries(store)
+                    except StateError:  # damaged: what uses it next finds out, and rebuilds it
+                        continue
+                    have = self._sizes.get(store, (0, 0))
+                    self._sizes[store] = have[0] + entries, have[1] + size
+        return self._sizes
+
+
+def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
+    telling = Telling(worker.measures)
+    tasks = [
+        telling.of(f"task {task.name}", partial(_status_of, worker, task), _bare_status(worker, task))
+        for task in worker.tasks.values()
+    ]
+    tasks += [
+        TaskStatus(name, worker.worker.name, "waiting", why=f"its inputs {', '.join(missing)} are elsewhere")
+        for name, missing in worker.registry.elsewhere.items()
+    ]
+    measures, restorer = worker.measures, worker.restorer
+    checkpoints = list(measures.last_checkpoints)
+    measures.last_checkpoints.clear()
+    return Report(
+        records=worker.records,
+        produced=sum(worker.transaction.produced.values()),
+        commits=worker.commits,
+        aborts=worker.aborts,
+        lag=sum(task.lag for task in tasks),
+        restoring=len(restorer),
+        restore_remaining=restorer.remaining(),
+        restored=restorer.restored_records,
+        restored_bytes=restorer.restored_bytes,
+        restore_seconds_left=restorer.seconds_left(),
+        partitions=len(worker.registry.owned),
+        joined=worker.measures.rebalances > 0,
+        paused=worker.paused,
+        elapsed=worker.elapsed,
+        worked=max(0.0, worker.elapsed - measures.idle),
+        tasks=tasks,
+        stages=restorer.stages(),
+        metrics=series_of(worker, tasks, sizes, telling),
+        checkpoints=checkpoints,
+        largest=_largest(worker, telling),
+    )
+
+
+def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
+    lags, timestamps = worker.lags_of(task), task.timestamps
+    inputs = [
+        InputStatus(at.topic, at.partition, position, lags.get(at), _seconds(timestamps[at]))
+        for at, position in task.positions.items()
+    ]
+    return TaskStatus(
+        task.name,
+        worker.worker.name,
+        task.state.value,
+        records=task.records,
+        lag=sum(lags.values()),
+        buffered=task.buffered,
+        why=_why(worker, task),
+        error=None if task.error is None else one_line(task.error),
+        inputs=inputs,
+    )
+
+
+def _bare_status(worker: StreamWorker, task: Task) -> TaskStatus:
+    return TaskStatus(task.name, worker.worker.name, task.state.value)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _why(worker: StreamWorker, task: Task) -> str | None:
+    """Why a task does nothing, where that is known."""
+    if task.state is TaskState.RESTORING:
+        return worker.restorer.stages().get(task.name)
+    if task.state is TaskState.SUSPENDED:
+        return "its partitions are being assigned"
+    if task.state is not TaskState.RUNNING:
+        return None
+    if worker.paused:
+        return "paused by an operator"
+    if task.busy:
+        return "its agents wait for something outside"
+    missing = task.missing_inputs
+    return f"waits for records of {', '.join(map(str, missing))}" if missing else None
+
+
+def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes, telling: Telling) -> list[Series]:
+    """All series of the engine in this worker, named as in the catalogue."""
+    series = telling.all_of("the worker", lambda: _worker_series(worker))
+    series += telling.all_of("its tasks", lambda: _task_series(worker, tasks))
+    for part in worker.measures.parts.values():
+        series += telling.all_of(f"sub-topology {part.name}", partial(_part_series, worker, part))
+    return series + telling.all_of("its stores", lambda: _store_series(worker, sizes))
+
+
+def _worker_series(worker: StreamWorker) -> Iterator[Series]:
+    measures, restorer, name = worker.measures, worker.restorer, worker.worker.name
+    yield Series("worker_idle_seconds_total", (name,), measures.idle)
+    yield Series("worker_backpressured_seconds_total", (name,), worker.backpressured)
+    busy = worker.elapsed - measures.idle - worker.backpressured
+    yield Series("worker_busy_seconds_total", (name,), max(0.0, busy))
+    yield Series("checkpoints_total", (), worker.commits)
+    yield measures.checkpoints.series("checkpoint_duration_seconds")
+    for reason, count in measures.checkpoint_failures.items():
+        yield Series("checkpoint_failures_total", (reason,), count)
+    yield Series("checkpoint_last_success_timestamp_seconds", (name,), measures.committed_at)
+    yield Series("transaction_aborts_total", (), worker.aborts)
+    yield Series("producer_restarts_total", (), measures.producer_restarts)
+    yield Series("uncommitted_records", (), worker.uncommitted)
+    yield Series("rebalances_total", (), measures.rebalances)
+    yield measures.rebalance.series("rebalance_duration_seconds")
+    yield Series("assigned_partitions", (), len(worker.registry.owned))
+    for (phase, name), count in measures.errors.items():
+        yield Series("errors_total", (phase, name), count)
+    yield Series("restore_remaining_records", (), restorer.remaining())
+    left = restorer.seconds_left()
+    if left is not None:
+        yield Series("restore_remaining_seconds", (), left)
+    yield Series("restored_records_total", (), restorer.restored_records)
+    yield Series("restored_bytes_total", (), restorer.restored_bytes)
+    dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
+    for part in measures.parts.values():
+        dropped.update(part.dropped)
+    for task in worker.tasks.values():
+        for operator in task.plan.operators:
+            dropped.update(operator.dropped)
+    for reason, count in dropped.items():
+        yield Series("records_dropped_total", (reason,), count)
+    yield restorer.durations.series("restore_duration_seconds")
+    for topic, count in list(worker.transaction.produced.items()):
+        yield Series("records_produced_total", (topic,), count)
+
+
+def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Series]:
+    states = dict.fromkeys((*(state.value for state in TaskState if state is not TaskState.CLOSED), "waiting"), 0)
+    buffered: dict[str, int] = {}
+    for task in tasks:
+        states[task.state] += 1
+        buffered[task.part] = buffered.get(task.part, 0) + task.buffered
+        for one in task.inputs:
+            labels = one.topic, str(one.partition)
+            if one.lag is not None:  # unknown is not none
+                yield Series("consumer_lag_records", labels, one.lag)
+            if one.timestamp is not None:
+                yield Series("consumed_timestamp_seconds", labels, one.timestamp)
+    for state, count in states.items():
+        yield Series("tasks", (state,), count)
+    for part, count in buffered.items():
+        yield Series("buffered_records", (part,), count)
+    now = worker.now
+    for name, times in worker.measures.times.items():
+        yield from _time_series(name, times, now)
+
+
+def _time_series(task: str, times: TaskTimes, now: float) -> Iterator[Series]:
+    backpressured = times.backpressured_until(now)
+    yield Series("task_records_total", (task,), times.records)
+    yield Series("busy_seconds_total", (task,), times.busy)
+    yield Series("backpressured_seconds_total", (task,), backpressured)
+    yield Series("idle_seconds_total", (task,), max(0.0, times.total(now) - times.busy - backpressured))
+
+
+def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
+    for topic, count in part.consumed.items():
+        yield Series("records_consumed_total", (topic,), count)
+        yield Series("records_committed_total", (topic,), part.committed[topic])
+        yield part.latency[topic].series("record_e2e_latency_seconds", topic)
+    yield part.processing.series("record_processing_seconds", part.name)
+    emitted, slow = list(part.emitted), part.slow
+    for task in worker.tasks.values():
+        if task.measures is part:
+            slow += task.slow_batches
+            for index, operator in enumerate(task.plan.operators):
+                emitted[index] += operator.emitted
+    for name, count in zip(part.operators, emitted, strict=True):
+        yield Series("operator_records_total", (part.name, name), count)
+    yield Series("slow_batches_total", (part.name,), slow)
+    yield Series("task_retries_total", (part.name,), part.retries)
+
+
+def _store_series(worker: StreamWorker, sizes: StoreSizes) -> Iterator[Series]:
+    for use, size in worker.parts.memory_use().items():
+        yield Series("rocksdb_memory_bytes", (use,), size)
+    measured = sizes.of(worker)
+    for name, (part, store) in _stores(worker).items():
+        hits, misses, overlay = store.hits, store.misses, 0
+        for task in worker.tasks.values():
+            if task.measures is part:
+                hits += task.stores[name].hits
+                misses += task.stores[name].misses
+                overlay += task.stores[name].overlay_bytes
+        yield Series("state_cache_hits_total", (name,), hits)
+        yield Series("state_cache_misses_total", (name,), misses)
+        yield Series("state_overlay_bytes", (name,), overlay)
+        yield store.sizes.series("state_entry_bytes", name)
+        if name in measured:
+            entries, size = measured[name]
+            yield Series("state_entries", (name,), entries)
+            yield Series("state_size_bytes", (name,), size)
+
+
+def _stores(worker: StreamWorker) -> dict[str, tuple[PartMeasures, StoreMeasures]]:
+    return {
+        name: (part, store) for part in worker.measures.parts.values() for name, store in part.stores.items()
+    }  # fmt: skip
+
+
+def _largest(worker: StreamWorker, telling: Telling) -> dict[str, list[tuple[str, int]]]:
+    codecs = {store.name: store.key.codec for part in worker.parts.topology.parts for store in part.stores}
+
+    def shown(store: str, key: bytes) -> str:
+        """As the user knows it; a key that cannot be read back, as it lies there."""
+        decoded = telling.of(f"a key of store {store}", lambda: repr(codecs[store].decode(key)), repr(key))
+        return decoded[:SHOWN_KEY]
+
+    return {
+        name: [(shown(name, key), size) for key, size in sorted(store.largest.items(), key=lambda one: -one[1])]
+        for name, (_, store) in _stores(worker).items()
+        if store.largest
+    }
