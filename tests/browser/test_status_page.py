@@ -10,10 +10,12 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
+from kstream.observe.status import InstanceStatus
 from kstream.web.server import WebServer
 from support.observed import EVIL, FakeObserved
 from support.page import TOKEN, Page
@@ -343,6 +345,46 @@ def test_workers_that_follow_the_load_say_why(page: Page, server: WebServer) -> 
     )
     assert between >= 0, "it lies over the table"
     assert page.texts("#workers tbody tr:first-child td")[:2] == ["0", "default"]
+
+
+NONE = "\N{EN DASH}"
+
+
+class OneSilent(FakeObserved):
+    """The second of three instances was killed; `taken` says whether the third has its tasks by now."""
+
+    taken = False
+
+    def instances(self) -> list[InstanceStatus]:
+        first, dead, third = super().instances()
+        dead.state, dead.ready, dead.reasons = "silent", False, ["not heard of for 30 s"]
+        if self.taken:
+            third.tasks = [*third.tasks, *(msgspec.structs.replace(task, worker="0") for task in dead.tasks)]
+        return [first, dead, third]
+
+
+def test_a_silent_instance_is_shown_as_such_and_is_in_no_sum(make_page: Callable[..., Page]) -> None:
+    """Half a minute after it was killed its tasks were green and running, and its lag and rate were in the sums."""
+    observed = OneSilent(partitions=6, instance_count=3)
+    server = WebServer(observed, TOKEN, "127.0.0.1", 0)
+    server.start()
+    try:
+        page = make_page()
+        page.open(server.url, TOKEN)
+        expect(page.page.locator("main")).to_contain_text("· all 2:")
+        silent = page.page.locator("#instances tbody tr", has_text="silent")
+        expect(silent).to_have_count(1)
+        expect(silent).to_contain_text("not heard of for 30 s")
+        assert [cell for cell in silent.locator("data").all_inner_texts() if cell != NONE] == []
+        dead = observed.instances()[1]
+        expect(page.page.locator(".square.bad")).to_have_count(len(dead.tasks))
+        expect(page.page.locator("#tasks tbody tr", has_text="not heard of for 30 s")).to_have_count(len(dead.tasks))
+        observed.taken = True
+        expect(page.page.locator(".square.bad")).to_have_count(0)
+        expect(page.page.locator(".square")).to_have_count(18)
+        assert page.errors == []
+    finally:
+        server.stop()
 
 
 def test_what_users_data_holds_is_text(page: Page, server: WebServer, observed: FakeObserved) -> None:

@@ -106,6 +106,7 @@ export class Tiles {
 }
 
 function ofAll(instances, name, format) {
-  if (instances.length < 2) return "";
-  return ` · all ${instances.length}: ${format(instances.reduce((sum, one) => sum + one.totals[name], 0))}`;
+  const heard = instances.filter((one) => one.state !== "silent");
+  if (heard.length < 2) return "";
+  return ` · all ${heard.length}: ${format(heard.reduce((sum, one) => sum + one.totals[name], 0))}`;
 }

@@ -186,6 +186,9 @@ function pageOf(url) {
   }
 }
 
+/** What an instance said is no longer so when it is silent. */
+const known = (of) => (row) => (row.state === "silent" ? null : of(row));
+
 export class Instances {
   constructor(root) {
     this.table = new Table({
@@ -199,11 +202,11 @@ export class Instances {
         state((row) => row.state),
         { id: "host", label: "Host", class: "owner", value: (row) => row.host },
         { id: "version", label: "Version", value: (row) => row.version },
-        numeric("uptime", "Up", duration, (row) => row.at - row.started),
-        numeric("workers", "Workers", exact, (row) => row.workers.length),
-        numeric("tasks", "Tasks", exact, (row) => row.tasks.length),
-        numeric("rate", "Records/s", rate, (row) => row.totals.rate_in),
-        numeric("lag", "Lag", exact, (row) => row.totals.lag),
+        numeric("uptime", "Up", duration, known((row) => row.at - row.started)),
+        numeric("workers", "Workers", exact, known((row) => row.workers.length)),
+        numeric("tasks", "Tasks", exact, known((row) => row.tasks.length)),
+        numeric("rate", "Records/s", rate, known((row) => row.totals.rate_in)),
+        numeric("lag", "Lag", exact, known((row) => row.totals.lag)),
         { id: "reasons", label: "Not ready because", class: "why", value: (row) => row.reasons.join("; ") || null },
       ],
     });

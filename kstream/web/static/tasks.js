@@ -13,6 +13,13 @@ function timeOf(task) {
   return times.length ? Math.min(...times) : null;
 }
 
+/** Of an instance that is silent: those that no other has taken over, and nothing is known of how they are. */
+function tasksOf(instance, elsewhere) {
+  if (instance.state !== "silent") return instance.tasks;
+  const unknown = { state: "silent", rate: 0, busy: 0, backpressured: 0, error: null, why: instance.reasons.join("; ") || null };
+  return instance.tasks.filter((task) => !elsewhere.has(task.name)).map((task) => ({ ...task, ...unknown }));
+}
+
 const COLOURS = {
   state: { label: "state", of: () => null },
   lag: { label: "lag", of: (task, most) => (most.lag ? task.lag / most.lag : 0) },
@@ -25,7 +32,7 @@ export class Tasks {
     this.colour = "state";
     this.search = h("input", { type: "search", placeholder: "Task, instance, reason…", "aria-label": "Filter tasks", oninput: () => this.refilter() });
     this.state = h("select", { "aria-label": "Tasks in state", onchange: () => this.refilter() },
-      ...["all states", "not running", "running", "restoring", "suspended", "failed"].map((one) => h("option", {}, one)));
+      ...["all states", "not running", "running", "restoring", "suspended", "failed", "silent"].map((one) => h("option", {}, one)));
     const by = h("select", { "aria-label": "Colour of the squares", onchange: () => ((this.colour = by.value), this.paint()) },
       ...Object.entries(COLOURS).map(([id, one]) => h("option", { value: id }, one.label)));
     this.said = h("span", { class: "muted", id: "task-count" });
@@ -46,8 +53,9 @@ export class Tasks {
   }
 
   update(instances, own) {
+    const elsewhere = new Set(instances.flatMap((one) => (one.state === "silent" ? [] : one.tasks.map((task) => task.name))));
     this.rows = instances.flatMap((one) =>
-      one.tasks.map((task) => ({ task, instance: one.instance, own: one.instance === own, now: one.at, time: timeOf(task) })));
+      tasksOf(one, elsewhere).map((task) => ({ task, instance: one.instance, own: one.instance === own, now: one.at, time: timeOf(task) })));
     this.table.update(this.rows);
     this.paint();
     this.count();
