@@ -92,7 +92,7 @@ class Observer:
         self._history = History()
         self._stalls = health.Stalls(settings.stall_timeout)
         self._started, self._version = time.time(), version("kstream")
-        self._was_ready = False
+        self._was_ready = self._went_round = False
         self._beat = self._next = time.monotonic()
         self._paused, self._log_level = False, str(settings.log_level)
         self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
@@ -131,6 +131,7 @@ class Observer:
 
     def tick(self) -> None:
         now = self._beat = time.monotonic()
+        self._went_round = True
         if now < self._next:
             return
         self._next = now + LOOK_SECONDS
@@ -246,9 +247,8 @@ class Observer:
             return found
 
     def started(self) -> Health:
-        """Green from the first time that the instance was ready."""
-        found = self.ready()
-        return Health(True) if self._was_ready else found
+        """Green once the supervisor's loop goes round; only `ready` is about what the tasks need to be restored."""
+        return Health(True) if self._went_round else Health(False, ["the supervisor's loop has not gone round yet"])
 
     # ---- told by others
 

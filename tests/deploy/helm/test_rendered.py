@@ -210,7 +210,7 @@ def test_probes_tolerate_a_long_restore(one_helm: Helm) -> None:
     paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/startup", "liveness": "/live", "readiness": "/ready"}
     startup = container["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] >= 3 * 3600
+    assert 120 <= startup["periodSeconds"] * startup["failureThreshold"] <= 600, "it waits for no restore"
     assert config_of(rendered)["KSTREAM_WEB_HOST"] == "0.0.0.0"  # the kubelet asks from outside the pod
     (port,) = container["ports"]
     assert str(port["containerPort"]) == config_of(rendered)["KSTREAM_WEB_PORT"]
