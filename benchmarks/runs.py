@@ -22,6 +22,7 @@ from benchmarks.data import Data, delete_topics, make_topics
 from kstream.config import Settings
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Handover, decode, encode_handover
 
 ROOT = Path(__file__).parent.parent
@@ -89,8 +90,9 @@ class Service:
         command: list[str] | None,
     ) -> Result:
         reading, writing = os.pipe()
+        told, commands = os.pipe()
         handover = Handover(
-            target="benchmarks.services:app",
+            program=Program("benchmarks.services:app"),
             path=[str(ROOT)],
             settings=msgspec.Raw(settings.to_json()),
             app=self.name,
@@ -98,7 +100,6 @@ class Service:
             group="default",
             index=0,
             partitions=partitions,
-            report_fd=writing,
         )
         environment = {
             **os.environ,
@@ -107,19 +108,19 @@ class Service:
         }
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [*(command or []), sys.executable, "-m", "benchmarks.child"],
+                [*(command or []), sys.executable, "-m", "benchmarks.child", str(told), str(writing)],
                 cwd=ROOT,
                 env=environment,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                pass_fds=(writing,),
+                pass_fds=(told, writing),
             )
         os.close(writing)
-        assert process.stdin is not None and process.stdout is not None
+        os.close(told)
+        assert process.stdout is not None
         try:
-            process.stdin.write(encode_handover(handover) + b"\n")
-            process.stdin.flush()
+            os.write(commands, encode_handover(handover) + b"\n")
             self._follow(reading, watch, progress)
             result = process.stdout.read()
             status = process.wait(TIMEOUT)
@@ -133,7 +134,7 @@ class Service:
         finally:
             process.kill()
             process.wait()
-            process.stdin.close()
+            os.close(commands)
             process.stdout.close()
             os.close(reading)
 

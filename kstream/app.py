@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
-from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
+from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError, UsageError
 from kstream.runtime.task.context import Worker
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
@@ -189,6 +188,7 @@ class App:
         if self.lifespan_function is not None:
             raise TopologyError(f"app {self.name!r} has two lifespans: make them one function")
         check_lifespan(function, self.name)
+        self._graph.declared()
         self.lifespan_function = function
         return function
 
@@ -224,11 +224,19 @@ class App:
             UsageError: something to mend, in one line.
             ProcessingError: a record failed (in this process only).
         """
-        settings, sources = self._resolve(workers, settings, sources)
-        if settings.workers == 0:
-            return self._run_here(settings)
-        with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
-            return supervisor.run()
+        from kstream.config.loading import refuse_while_loading
+        from kstream.runtime.instance.caller import end_in_one_line
+
+        refuse_while_loading("app.run()")
+        try:
+            settings, sources = self._resolve(workers, settings, sources)
+            if settings.workers == 0:
+                return self._run_here(settings)
+            with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
+                return supervisor.run()
+        except UsageError:
+            end_in_one_line()
+            raise
 
     @contextmanager
     def supervisor(
@@ -245,13 +253,17 @@ class App:
         For programs that run a service beside other things; arguments and errors are those of `run`. Workers that
         still run at the end are killed.
         """
+        from kstream.config.loading import refuse_while_loading
         from kstream.runtime.instance.scaling import Scaler, useful_workers
         from kstream.runtime.instance.supervisor import Supervisor
+        from kstream.runtime.process.program import program_of
         from kstream.web.instance import observed
 
+        refuse_while_loading("app.supervisor()")
         settings, sources = self._resolve(workers, settings, sources)
         topology = self.topology()
         groups = self._groups(settings, topology)
+        program = program_of(self, topology, self._graph.modules, target)
         least, most = settings.worker_range or (self._count(settings, groups),) * 2
         with self._prepared(settings, topology, groups) as (instance, partitions):
             for group in groups:
@@ -260,7 +272,7 @@ class App:
                         "%d workers in isolation group %s, but no topic of it has more than %d partitions: "
                         "%d of them will have nothing to do", most, group, useful, most - useful,
                     )  # fmt: skip
-            supervisor = Supervisor(target or self._target(), self.name, instance, settings, partitions, least, groups)
+            supervisor = Supervisor(program, self.name, instance, settings, partitions, least, groups)
             with observed(supervisor, topology, settings, instance, sources or {}) as observer:
                 if settings.worker_range:
                     supervisor.scaler = observer.scaler = Scaler(
@@ -284,6 +296,7 @@ class App:
         from kstream.runtime.instance.claim import claim
         from kstream.runtime.kafka import KafkaClients, options_from
 
+        logs.hold_on()
         held = claim(Path(settings.state_dir), self.name, settings.instance)
         logs.bind(instance=held.name)
         log.info(
@@ -303,11 +316,9 @@ class App:
             held.release()
 
     def _run_here(self, settings: Settings) -> int:
-        import signal
-        import threading
-
         from kstream.aside import Aside
         from kstream.runtime.cluster.naming import Identity
+        from kstream.runtime.instance.caller import signals_to
         from kstream.runtime.process.making import fenced, make_worker
 
         topology = self.topology()
@@ -319,20 +330,15 @@ class App:
         with self._prepared(settings, topology, groups) as (instance, partitions):
             identity = Identity(self.name, instance, 0, groups[0])
             worker = make_worker(self, identity, settings, partitions, raise_failures=True)
-            before = {}
-            if threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    before[number] = signal.signal(number, lambda *_: worker.stop())
             aside = Aside()
-            try:
-                aside.call(worker.run)
-                log.info("stopped")
-            except InstanceFenced as error:
-                raise IdentityInUse(fenced(instance, error)) from error
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-                aside.close()
+            with signals_to(worker.stop):
+                try:
+                    aside.call(worker.run)
+                    log.info("stopped")
+                except InstanceFenced as error:
+                    raise IdentityInUse(fenced(instance, error)) from error
+                finally:
+                    aside.close()
         return 0
 
     def _resolve(
@@ -359,21 +365,3 @@ class App:
     def _count(self, settings: Settings, groups: tuple[str, ...]) -> int:
         """Workers of each group, where their number is fixed: without one, the cores are shared out."""
         return int(settings.workers or max(1, (os.cpu_count() or 1) // len(groups)))
-
-    def _target(self) -> str:
-        """Where workers find this app: a module of the program that has it as an attribute."""
-        for name, module in list(sys.modules.items()):
-            for attribute, value in list(getattr(module, "__dict__", {}).items()):
-                if value is self:
-                    if name != "__main__":
-                        return f"{name}:{attribute}"
-                    spec = getattr(module, "__spec__", None)
-                    if spec is not None:
-                        return f"{spec.name}:{attribute}"
-                    path = Path(getattr(module, "__file__", "") or "")
-                    if path.suffix == ".py" and path.parent.resolve() == Path(sys.path[0] or ".").resolve():
-                        return f"{path.stem}:{attribute}"
-        raise ConfigError(
-            "workers cannot find this app: make it an attribute of a module and use `kstream run module:attribute`, "
-            "or run it in this process with workers=0"
-        )

@@ -12,6 +12,7 @@ KStreamError
 │   ├── StateTooLarge           the memory backend is over its limit
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
+├── LifespanFailed              the app's lifespan raised, before its yield or after
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
 ├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
@@ -77,6 +78,10 @@ class MetricsError(UsageError):
 
 class BrokerError(UsageError):
     """The development broker cannot be installed or started."""
+
+
+class LifespanFailed(KStreamError):
+    """The app's lifespan raised, before its yield or after. The user's exception is `__cause__`."""
 
 
 class LeavingFailed(KStreamError):

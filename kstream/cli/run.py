@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ def run(target: str, options: Mapping[str, str | None], assignments: Sequence[st
     app = load_app(target)
     settings, sources = resolve(app, options, assignments, file)
     configure_from(settings, app=app.name)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what the app prints, as in workers
     return app.run(settings=settings, target=target, sources=sources)
 
 

@@ -31,11 +31,7 @@ def load_target(target: str) -> object:
     if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
         dotted = module_name.removesuffix(".py").replace("\\", "/").strip("./").replace("/", ".")
         raise AppLoadError(f"{module_name!r} is a file, not a module: write {dotted}:{path}")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    found: object = _import(module_name, here)
+    found: object = load_module(module_name)
     at = module_name
     for name in path.split("."):
         try:
@@ -44,6 +40,29 @@ def load_target(target: str) -> object:
             raise AppLoadError(f"{at} has no {name!r}{_near(name, dir(found))}") from None
         at = f"{at}.{name}"
     return found
+
+
+def load_module(name: str) -> ModuleType:
+    """A module, imported with the current directory in front of the path. Raises AppLoadError, as `load_target`."""
+    global _loading
+    here, outer = os.getcwd(), _loading
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        _loading = name
+        return _import(name, here)
+    finally:
+        _loading = outer
+
+
+_loading: str | None = None
+
+
+def refuse_while_loading(what: str) -> None:
+    """Raises AppLoadError when a module is being loaded as an app: then `what` would begin anew in every worker."""
+    if _loading is not None:
+        raise AppLoadError(f'{what} is called when {_loading} is imported: put it under `if __name__ == "__main__":`')
 
 
 def _import(name: str, here: str) -> ModuleType:
@@ -55,6 +74,8 @@ def _import(name: str, here: str) -> ModuleType:
         parent = error.name.rpartition(".")[0]
         hint = _near(error.name, _modules(parent))
         raise AppLoadError(f"no module named {error.name!r} in {here} or among the installed ones{hint}") from None
+    except AppLoadError as error:  # it tried to run the app
+        raise AppLoadError(f"{_place(error) or name}: {error}") from error
     except (Exception, SystemExit) as error:
         raise AppLoadError(_failed(name, error)) from error
 
@@ -62,16 +83,31 @@ def _import(name: str, here: str) -> ModuleType:
 def _failed(module: str, error: BaseException) -> str:
     """One line: where in the user's code the import went wrong, and how."""
     if isinstance(error, SyntaxError) and error.filename:
-        where, message = f"{error.filename}:{error.lineno}", error.msg
-    else:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-        theirs = [frame for frame in frames if not _is_library(frame.filename)] or frames
-        where = f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else module
-        message = " ".join(str(error).split())
-    if where.startswith(os.getcwd() + os.sep):
-        where = where[len(os.getcwd()) + 1 :]
-    what = type(error).__name__ + (f": {message}" if message else "")
-    return f"{module} cannot be imported: {where}: {what} (--debug shows the traceback)"
+        where = _short(f"{error.filename}:{error.lineno}")
+        return f"{module} cannot be imported: {where}: {_what(error, error.msg)} (--debug shows the traceback)"
+    return f"{module} cannot be imported: {told(error, module)} (--debug shows the traceback)"
+
+
+def told(error: BaseException, otherwise: str = "") -> str:
+    """One line: where in the user's code it was raised (or `otherwise`), its class and its text."""
+    where = _place(error) or otherwise
+    what = _what(error, " ".join(str(error).split()))
+    return f"{where}: {what}" if where else what
+
+
+def _what(error: BaseException, text: str) -> str:
+    return type(error).__name__ + (f": {text}" if text else "")
+
+
+def _place(error: BaseException) -> str | None:
+    """File and line of the user's code that is nearest to the error; that of a library where there is none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    theirs = [frame for frame in frames if not _is_library(frame.filename)] or frames
+    return _short(f"{theirs[-1].filename}:{theirs[-1].lineno}") if theirs else None
+
+
+def _short(place: str) -> str:
+    return place.removeprefix(os.getcwd() + os.sep)
 
 
 def _is_library(filename: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from types import FrameType
 from typing import Any
 
 from kstream.config.kinds import GROUP_NAME
@@ -22,10 +24,21 @@ class Graph:
         self.nodes: list[Node] = []
         self.topics: dict[str, Topic[Any, Any]] = {}
         self._stores: set[str] = set()
+        self.modules: dict[str, None] = {}  # those whose import declares something, in order
         self._sources: dict[tuple[str, str | None], SourceNode] = {}
+
+    def declared(self) -> None:
+        """Something is declared. The module that is imported meanwhile (or the program) is remembered: workers load it
+        too."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name != "<module>":
+            frame = frame.f_back
+        if frame is not None:
+            self.modules[frame.f_globals["__name__"]] = None
 
     def topic(self, topic: Topic[Any, Any]) -> None:
         check_name(topic.name, "topic")
+        self.declared()
         if topic.name in self.topics:
             raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
         self.topics[topic.name] = topic
@@ -46,10 +59,11 @@ class Graph:
         if node is None:
             node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic, group=group)
             self._sources[topic.name, group] = node
-            self.nodes.append(node)
+            self.add(node)
         return node
 
     def add(self, node: Node) -> None:
+        self.declared()
         self.nodes.append(node)
 
     def sink(self, parent: Node, topic: Topic[Any, Any]) -> None:

@@ -87,6 +87,30 @@ def configure(
         handler.filters = [Located()]
         root.addHandler(handler)
     root.setLevel(level)
+    hold_on()
+
+
+class _Enduring(logging.Logger):
+    """One of kstream's own. A `dictConfig` or `fileConfig` disables all loggers that it does not name, unless it is
+    told not to: errors would be lost without a word. Its level can be set, as that of any other."""
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, _: bool) -> None:
+        return
+
+
+def hold_on() -> None:
+    """From now on kstream's loggers stay enabled, and what they log is seen on the status page, whatever the program
+    does, or did, to `logging`."""
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if type(logger) is logging.Logger and (name == _OURS or name.startswith(f"{_OURS}.")):
+            logger.__class__ = _Enduring
+    if RECENT.get_name() == _OURS and RECENT not in logging.getLogger().handlers:
+        logging.getLogger().addHandler(RECENT)
 
 
 def configure_from(settings: Settings, worker: str | None = None, **bound: object) -> None:

@@ -17,6 +17,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Report
 
 TESTS = Path(__file__).parent.parent
@@ -48,7 +49,7 @@ class Instance:
         self, target: str, app: str, name: str, settings: Settings, partitions: dict[str, int], workers: int = 1
     ) -> None:
         self.name, self.settings = name, settings
-        self.supervisor = Supervisor(target, app, name, settings, partitions, workers)
+        self.supervisor = Supervisor(Program(target), app, name, settings, partitions, workers)
         self.lives: dict[tuple[int, int], Report] = {}
         self._asked: list[WorkerProcess] | None = None
         self.supervisor.start()

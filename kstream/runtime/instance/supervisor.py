@@ -20,9 +20,11 @@ from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.instance.caller import signals_to
 from kstream.runtime.instance.leaving import Leaving, Remove, from_kafka
 from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, pauses_from
 from kstream.runtime.process.launching import LocalProcesses
+from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Handover
 from kstream.runtime.process.states import ProcessState
 from kstream.topology import DEFAULT_GROUP
@@ -50,7 +52,7 @@ class Supervisor:
     from signal handlers: the loop carries them out. Everything else belongs to one thread.
 
     Args:
-        target: `module:attribute` of the app, as the workers load it.
+        program: what the workers load.
         partitions: the partition count of every topic (from `prepare_topics`).
         count: how many workers each of the isolation groups `groups` has at the start.
         processes, remove: what makes processes, and what takes members out of groups (default: the real ones).
@@ -58,7 +60,7 @@ class Supervisor:
 
     def __init__(
         self,
-        target: str,
+        program: Program,
         app: str,
         instance: str,
         settings: Settings,
@@ -70,7 +72,7 @@ class Supervisor:
         remove: Remove | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._target, self._app, self._instance = target, app, instance
+        self._program, self._app, self._instance = program, app, instance
         self._settings, self.partitions, self.groups = settings, partitions, tuple(groups)
         self.workers = [self._place(group, index) for group in groups for index in range(count)]
         self._processes: Processes = LocalProcesses() if processes is None else processes
@@ -230,27 +232,25 @@ class Supervisor:
         """
         signals = 0
 
-        def asked(*_: object) -> None:
+        def asked() -> None:
             nonlocal signals
             signals += 1
             self.stop(signal.SIGTERM if signals == 1 else signal.SIGKILL)
 
-        before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            self.start()
-            while self.running and not self.stopping:
-                self.poll(0.2)
-                if every is not None:
-                    every(self)
-            if signals:
-                log.info("stopping: workers drain, commit and leave; a second signal ends them at once")
-            self.wait()
-            if signals:
-                log.info("stopped")
-        finally:
-            self.kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with signals_to(asked):
+            try:
+                self.start()
+                while self.running and not self.stopping:
+                    self.poll(0.2)
+                    if every is not None:
+                        every(self)
+                if signals:
+                    log.info("stopping: workers drain, commit and leave; a second signal ends them at once")
+                self.wait()
+                if signals:
+                    log.info("stopped")
+            finally:
+                self.kill()
         if self.failure:
             raise UsageError(self.failure)
         return 0
@@ -259,7 +259,7 @@ class Supervisor:
 
     def _spawn(self, worker: WorkerProcess) -> None:
         handover = Handover(
-            target=self._target,
+            program=self._program,
             path=[os.getcwd(), *(entry for entry in sys.path if entry)],
             settings=msgspec.Raw(self._settings.to_json()),
             app=self._app,

@@ -1,13 +1,16 @@
-"""The process of one worker: `python -m kstream.runtime.process.child`, started by the supervisor.
+"""The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS`, started by the supervisor.
 
-It reads its handover from standard input and keeps watching it: when it closes, the supervisor is gone, and the
-worker stops cleanly. It imports neither pydantic nor the command line.
+COMMANDS and REPORTS are descriptors that no child of this process inherits. The handover comes first over COMMANDS;
+when that closes, the supervisor is gone, and the worker stops cleanly. It imports neither pydantic nor the command
+line.
 """
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import gc
+import io
 import logging
 import os
 import signal
@@ -17,16 +20,16 @@ from functools import partial
 from typing import Any
 
 from kstream.config import Settings
-from kstream.config.loading import load_target
 from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, StateDirectoryError, UsageError
 from kstream.observe import logs
-from kstream.observe.catalogue import Metric, Series
 from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.process.garbage import GarbageCollection, process_name
+from kstream.runtime.process.garbage import GarbageCollection
+from kstream.runtime.process.isolation import end_own_group, keep_from_children
 from kstream.runtime.process.making import fenced, make_worker
-from kstream.runtime.process.report import Command, Handover, decode_handover
+from kstream.runtime.process.program import load
+from kstream.runtime.process.report import Command, Handover, decode_handover, one_line
 from kstream.runtime.process.reporting import Commands, Reporter
+from kstream.runtime.process.series import series_besides
 from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,20 @@ GC_THRESHOLDS = (50_000, 20, 50)
 
 def main() -> int:
     faulthandler.enable()  # a crash in native code says where it was
-    handover: Handover = decode_handover(_first_line())
+    told, reports = int(sys.argv[1]), int(sys.argv[2])
+    keep_from_children(told, reports)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what user code prints is there at once, in a pipe too
+    line = _first_line(told)
+    if not line:  # the supervisor has ended meanwhile
+        return 1
+    handover: Handover = decode_handover(line)
     settings = Settings.from_json(bytes(handover.settings))
+    commands = Commands(told)
+    atexit.register(end_own_group, when=lambda: commands.ended)  # else the supervisor does it
     reporter = Reporter(
-        handover.report_fd,
-        Commands(sys.stdin.fileno()),
+        reports,
+        commands,
         time.monotonic,
         more=partial(series_besides, GarbageCollection()),
         errors=logs.recent,
@@ -56,7 +68,8 @@ def main() -> int:
         logs.configure_from(settings, identity.worker, app=handover.app, instance=handover.instance)
         obey(handover.command)
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
-        app: Any = load_target(handover.target)
+        app: Any = load(handover.program)
+        logs.hold_on()  # whatever the app's modules did to logging
         running = worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
         signal.signal(signal.SIGTERM, lambda *_: _stop(running))
@@ -72,18 +85,14 @@ def main() -> int:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)
         if not usage:  # otherwise the supervisor says it, in one line
             log.error("%s", error, exc_info=error.__cause__)
-        reporter.last(worker, stopped_by=str(error), usage=usage)
+        reporter.last(worker, stopped_by=one_line(error), usage=usage)
         return error.exit_status
+    except (Exception, SystemExit) as error:  # a defect, or user code that ends the process where nobody expects it
+        why = f"{type(error).__name__}: {one_line(error)}"
+        log.critical("the worker ends: %s", why, exc_info=error)
+        reporter.last(worker, stopped_by=why)
+        return 1
     return 0
-
-
-def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tuple[list[Metric], list[Series]]:
-    """What a worker's process counts besides the engine: the user's metrics, librdkafka, log lines, the collector."""
-    defined, series = worker.worker.metrics.collect()
-    if isinstance(worker.parts.clients, KafkaClients):
-        series += worker.parts.clients.statistics.collect()
-    series += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
-    return defined, series + collections.collect(process_name(worker.worker.name))
 
 
 def obey(command: Command) -> None:
@@ -97,10 +106,12 @@ def _stop(worker: StreamWorker) -> None:
     worker.stop()
 
 
-def _first_line() -> bytes:
-    """The handover, byte by byte so that no command behind it is read away."""
+def _first_line(descriptor: int) -> bytes:
+    """The handover, byte by byte so that no command behind it is read away; nothing when it did not come."""
     line = bytearray()
-    while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"\n", b""):
+    while (byte := os.read(descriptor, 1)) != b"\n":
+        if not byte:
+            return b""
         line += byte
     return bytes(line)
 

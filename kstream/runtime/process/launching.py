@@ -1,4 +1,4 @@
-"""Real processes of workers: started with their handover, told commands through standard input, heard over a pipe."""
+"""Real processes of workers: started with their handover, told commands over one pipe, heard over another."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from kstream.observe.throttle import Throttle
+from kstream.runtime.process.isolation import end_group
 from kstream.runtime.process.report import Command, Handover, Report, decode, encode_command, encode_handover
 
 log = logging.getLogger(__name__)
@@ -38,23 +39,22 @@ class LocalProcess:
     """Implements `handle.Process`."""
 
     def __init__(self, selector: selectors.BaseSelector, handover: Handover) -> None:
-        reading, writing = os.pipe()
-        handover.report_fd = writing
+        told, self._commands = os.pipe()
+        self._reports, reports = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.process.child"],
-            stdin=subprocess.PIPE,
-            pass_fds=(writing,),
+            [sys.executable, "-m", "kstream.runtime.process.child", str(told), str(reports)],
+            stdin=subprocess.DEVNULL,  # what user code starts inherits it
+            pass_fds=(told, reports),
             process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
         )
-        os.close(writing)
-        os.set_blocking(reading, False)
-        self._selector, self._reports = selector, reading
-        self._open, self._said = True, b""
-        assert self._process.stdin is not None
-        self._commands = self._process.stdin.fileno()
-        self._unsent = encode_handover(handover) + b"\n"
+        os.close(told)
+        os.close(reports)
+        os.set_blocking(self._reports, False)
         os.set_blocking(self._commands, False)
-        selector.register(reading, selectors.EVENT_READ, self)
+        self._selector = selector
+        self._open, self._said = True, b""
+        self._unsent = encode_handover(handover) + b"\n"
+        selector.register(self._reports, selectors.EVENT_READ, self)
         self.flush()
 
     @property
@@ -94,18 +94,27 @@ class LocalProcess:
             self._unsent = b""
 
     def signal(self, how: signal.Signals) -> None:
-        self._process.send_signal(how)
+        if self._process.returncode is None:  # its number is its own until `ended` has waited for it
+            os.kill(self.pid, how)
 
     def ended(self) -> int | None:
-        return self._process.poll()
+        """Ends with it what it started and what is in its process group still, before its number can be another's."""
+        if self._process.returncode is None and _has_ended(self.pid):
+            end_group(self.pid)
+            self._process.wait()
+        return self._process.returncode
 
     def close(self) -> None:
         self._close_reports()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        os.close(self._commands)
 
     def _close_reports(self) -> None:
         if self._open:
             self._open = False
             self._selector.unregister(self._reports)
             os.close(self._reports)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended. It is not waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

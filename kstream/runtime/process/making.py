@@ -12,6 +12,7 @@ from kstream.errors import InstanceFenced
 from kstream.observe import traces
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.lifespan import watched
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.backend import Backend
@@ -42,7 +43,7 @@ def make_worker(
             clients=KafkaClients(settings.bootstrap_servers, options),
             clock=SystemClock(),
             backends=backends,
-            lifespan=app.lifespan_function,
+            lifespan=None if app.lifespan_function is None else watched(app.lifespan_function),
             memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
             tracer_provider=traces.provider_for(
                 identity.app, identity.instance, identity.worker, settings.trace_sample

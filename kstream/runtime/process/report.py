@@ -8,6 +8,7 @@ import msgspec
 
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import CheckpointStatus, ErrorStatus, TaskStatus
+from kstream.runtime.process.program import Program
 
 
 class Lookup(msgspec.Struct):
@@ -113,9 +114,9 @@ decode_command = msgspec.json.Decoder(Command).decode
 
 
 class Handover(msgspec.Struct):
-    """What the supervisor hands a worker on its standard input, in one line. `command` is in force from the start."""
+    """What the supervisor hands a worker over its commands, in one line. `command` is in force from the start."""
 
-    target: str
+    program: Program
     path: list[str]
     settings: msgspec.Raw
     app: str
@@ -123,7 +124,6 @@ class Handover(msgspec.Struct):
     group: str
     index: int
     partitions: dict[str, int]
-    report_fd: int = -1
     command: Command = msgspec.field(default_factory=Command)
 
 

@@ -10,10 +10,13 @@ from functools import partial
 from typing import Final, TypeVar
 
 from kstream.errors import StateError
-from kstream.observe.catalogue import Series
+from kstream.observe import logs
+from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import InputStatus, TaskStatus
 from kstream.observe.throttle import Throttle
 from kstream.operators.aggregate import LEFT_OUT
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
 from kstream.runtime.task.measures import Measures, PartMeasures, StoreMeasures, TaskTimes
 from kstream.runtime.task.states import TaskState
@@ -294,3 +297,12 @@ def _largest(worker: StreamWorker, telling: Telling) -> dict[str, list[tuple[str
         for name, (_, store) in _stores(worker).items()
         if store.largest
     }
+
+
+def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tuple[list[Metric], list[Series]]:
+    """What a worker's process counts besides the engine: the user's metrics, librdkafka, log lines, the collector."""
+    defined, series = worker.worker.metrics.collect()
+    if isinstance(worker.parts.clients, KafkaClients):
+        series += worker.parts.clients.statistics.collect()
+    series += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
+    return defined, series + collections.collect(process_name(worker.worker.name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import time
 from collections.abc import Iterator
 
@@ -158,3 +159,48 @@ def test_arguments_that_do_not_fit_cost_a_line_and_nothing_else(capsys: pytest.C
     logging.getLogger("x").error("fine")
     assert [line["message"] for line in lines(stream)] == ["fine"]
     assert "TypeError" in capsys.readouterr().err
+
+
+class TestTheProgramConfiguresLoggingToo:
+    """`logging.config.dictConfig` disables every logger that it does not name, unless it is told not to."""
+
+    @pytest.fixture
+    def stream(self) -> Iterator[io.StringIO]:
+        stream = io.StringIO()
+        logs.configure("INFO", "json", stream)
+        yield stream
+        for logger in logging.Logger.manager.loggerDict.values():
+            if isinstance(logger, logging.Logger):
+                logger.disabled = False  # those of other tests too
+
+    def test_our_errors_still_appear(self, stream: io.StringIO) -> None:
+        ours = logging.getLogger("kstream.runtime.worker.worker")
+        logging.config.dictConfig({"version": 1})
+        ours.error("task in/0 stopped")
+        assert "task in/0 stopped" in stream.getvalue() and not ours.disabled
+
+    def test_before_ours(self, stream: io.StringIO) -> None:
+        late = logging.getLogger("kstream.made.later")
+        logging.config.dictConfig({"version": 1})
+        assert late.disabled
+        logs.hold_on()
+        late.error("the disk is full")
+        assert "the disk is full" in stream.getvalue()
+
+    def test_its_own_handlers_take_over_and_the_page_still_sees_errors(self, stream: io.StringIO) -> None:
+        own = {"class": "logging.NullHandler"}
+        logging.config.dictConfig({"version": 1, "handlers": {"own": own}, "root": {"handlers": ["own"]}})
+        logs.hold_on()
+        logs.recent()
+        logging.getLogger("kstream.runtime.worker.worker").error("task in/0 stopped")
+        assert [error.text for error in logs.recent()] == ["task in/0 stopped"] and stream.getvalue() == ""
+
+    def test_levels_are_still_the_users(self, stream: io.StringIO) -> None:
+        logs.hold_on()
+        ours = logging.getLogger("kstream.runtime.worker.worker")
+        logs.set_level("CRITICAL", ours.name)
+        try:
+            ours.error("not wanted")
+        finally:
+            ours.setLevel(logging.NOTSET)
+        assert stream.getvalue() == ""

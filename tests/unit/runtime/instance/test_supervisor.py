@@ -12,6 +12,7 @@ from kstream.config import Settings
 from kstream.errors import LeavingFailed, UsageError
 from kstream.runtime.instance.supervisor import FENCED_AGAIN, Supervisor
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Report
 from kstream.runtime.process.states import ProcessState
 from kstream.testing import ManualClock
@@ -45,7 +46,7 @@ class Instance:
         self.processes = FakeProcesses(self.clock)
         self.left: list[tuple[str, list[str]]] = []
         self.supervisor = Supervisor(
-            "svc:app", "app", "a", Settings(**settings), {"in": 4}, count, groups,
+            Program("svc:app"), "app", "a", Settings(**settings), {"in": 4}, count, groups,
             processes=self.processes, remove=self.remove, clock=self.clock,
         )  # fmt: skip
         self.events = Events()
@@ -86,7 +87,8 @@ def test_workers_start_and_run_once_they_have_joined() -> None:
     instance.supervisor.start()
     assert instance.processes.alive == ["0", "1", "cpu-0", "cpu-1"] and states(instance) == ["starting"] * 4
     handover = instance.process("cpu-1").handover
-    assert (handover.target, handover.group, handover.index, handover.partitions) == ("svc:app", "cpu", 1, {"in": 4})
+    assert (handover.program.target, handover.group, handover.index) == ("svc:app", "cpu", 1)
+    assert handover.partitions == {"in": 4}
     instance.process("1").say(Report())
     instance.process("cpu-0").say(JOINED)
     instance.poll()

@@ -1,0 +1,132 @@
+"""Programs as users write them: what their workers load, and how they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from support.kafka import Reader, create, write
+from support.running import SECONDS, alive, children_of, kill, until
+
+HEAD = """
+import os
+import kstream
+app = kstream.App(os.environ["APP"], web=False, announce_interval=0, default_partitions=1, commit_interval=0.1)
+source = app.topic(os.environ["APP"] + "-in", key=str, value=str)
+found = app.topic(os.environ["APP"] + "-out", key=str, value=str)
+"""
+
+
+class Program:
+    """Programs in a directory of their own."""
+
+    def __init__(self, servers: str, directory: Path) -> None:
+        self.servers, self.directory, self.app = servers, directory, f"p-{uuid4().hex[:8]}"
+        self.running: list[subprocess.Popen[str]] = []
+        create(servers, f"{self.app}-in", 1)
+        create(servers, f"{self.app}-out", 1)
+
+    def start(self, *arguments: str, **modules: str) -> subprocess.Popen[str]:
+        for name, text in modules.items():
+            (self.directory / f"{name}.py").write_text(text)
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env={**os.environ, "APP": self.app, "KSTREAM_BOOTSTRAP_SERVERS": self.servers},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.running.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.running:
+            pids = children_of(process.pid)
+            process.kill()
+            process.communicate()
+            for pid in pids:
+                kill(pid)
+
+
+@pytest.fixture
+def program(bootstrap_servers: str, tmp_path: Path) -> Iterator[Program]:
+    one = Program(bootstrap_servers, tmp_path)
+    yield one
+    one.end()
+
+
+BARE = HEAD + "app.agent(source, to=found)(str.upper)\napp.run(workers=1)\n"
+
+
+@pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app")], ids=["python", "kstream run"])
+@pytest.mark.parametrize("instance", [None, "a"])
+def test_a_bare_run_without_the_guard_is_one_line(
+    program: Program, how: tuple[str, ...], instance: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker began a supervisor with workers, about every second, without end."""
+    if instance is not None:
+        monkeypatch.setenv("KSTREAM_INSTANCE", instance)
+    process = program.start(*how, svc=BARE)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    (line,) = said.splitlines()
+    assert (
+        line == 'kstream: svc.py:8: app.run() is called when svc is imported: put it under `if __name__ == "__main__":`'
+    )
+
+
+def test_workers_load_what_the_program_loaded(program: Program) -> None:
+    """The agents are in a module that only the program's own text imports: records were read and lost. Nothing that a
+    worker started outlives a clean stop."""
+    process = program.start(
+        "main.py",
+        core=HEAD,
+        agents="""
+import subprocess
+import core
+app = core.app
+@app.agent(core.source, to=core.found)
+def shout(text: str) -> str:
+    child = subprocess.Popen(["sleep", "1000"])
+    return f"{text.upper()} {child.pid} {subprocess.run(['cat'], capture_output=True).stdout!r}"
+""",
+        main='import agents\nif __name__ == "__main__":\n    agents.app.run(workers=1)\n',
+    )
+    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
+    topic = f"{program.app}-out"
+    output = Reader(program.servers, [topic])
+    until(lambda: output.rows[topic], "the agent's output", each=output.poll)
+    output.close()
+    value = output.rows[topic][0].value
+    assert value is not None
+    text, pid, stdin = value.decode().split()
+    assert (text, stdin) == ("A", "b''")
+    assert alive(int(pid))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    until(lambda: not alive(int(pid)), "the end of what the worker started")
+
+
+def test_workers_that_get_another_topology_refuse_to_start(program: Program) -> None:
+    process = program.start(
+        "main.py",
+        core=HEAD + 'app.agent(source, name="everywhere")(len)\n',
+        main="""
+import core
+if __name__ == "__main__":
+    core.app.agent(core.source, name="here")(len)
+    core.app.run(workers=1)
+""",
+    )
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2
+    (line,) = said.splitlines()
+    assert "core:app" in line and "only the program has: " in line and "agent here" in line

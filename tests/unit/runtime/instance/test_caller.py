@@ -1,0 +1,55 @@
+"""The program that calls app.run(): its signals and its end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from kstream.runtime.instance.caller import signals_to
+
+
+def test_signals_are_heeded_meanwhile_and_as_before_afterwards() -> None:
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with signals_to(lambda: asked.append(1)):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert asked == [1, 1] and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_there_are_no_signals_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """`Thread(target=app.run).start()` ended with `signal only works in main thread`."""
+    caplog.set_level("INFO", "kstream")
+    before, done = signal.getsignal(signal.SIGTERM), []
+
+    def run() -> None:
+        with signals_to(lambda: None):
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [before] and "app.supervisor()" in caplog.text
+
+
+def ended(text: str) -> subprocess.CompletedProcess[str]:
+    program = "import sys\nfrom kstream.errors import ConfigError\nfrom kstream.runtime.instance.caller import *\n"
+    return subprocess.run([sys.executable, "-c", program + text], capture_output=True, text=True, check=False)
+
+
+def test_what_nobody_catches_ends_in_one_line() -> None:
+    found = ended("end_in_one_line()\nraise ConfigError('instance: bad\\nname')")
+    assert (found.returncode, found.stderr) == (2, "kstream: instance: bad name\n")
+
+
+def test_what_is_caught_and_what_is_a_defect_is_as_ever() -> None:
+    caught = ended("end_in_one_line()\ntry:\n    raise ConfigError('a')\nexcept ConfigError:\n    sys.exit(7)")
+    assert (caught.returncode, caught.stderr) == (7, "")
+    defect = ended("end_in_one_line()\nraise ValueError('a')")
+    assert defect.returncode == 1 and defect.stderr.startswith("Traceback")
+    own = ended("sys.excepthook = lambda *_: print('mine')\nend_in_one_line()\nraise ConfigError('a')")
+    assert (own.returncode, own.stdout) == (1, "mine\n")
