@@ -167,6 +167,7 @@ class TestTheProgramConfiguresLoggingToo:
     @pytest.fixture
     def stream(self) -> Iterator[io.StringIO]:
         stream = io.StringIO()
+        logging.getLogger("kstream.made.before")
         logs.configure("INFO", "json", stream)
         yield stream
         for logger in logging.Logger.manager.loggerDict.values():
@@ -174,7 +175,7 @@ class TestTheProgramConfiguresLoggingToo:
                 logger.disabled = False  # those of other tests too
 
     def test_our_errors_still_appear(self, stream: io.StringIO) -> None:
-        ours = logging.getLogger("kstream.runtime.worker.worker")
+        ours = logging.getLogger("kstream.made.before")
         logging.config.dictConfig({"version": 1})
         ours.error("task in/0 stopped")
         assert "task in/0 stopped" in stream.getvalue() and not ours.disabled
@@ -192,12 +193,12 @@ class TestTheProgramConfiguresLoggingToo:
         logging.config.dictConfig({"version": 1, "handlers": {"own": own}, "root": {"handlers": ["own"]}})
         logs.hold_on()
         logs.recent()
-        logging.getLogger("kstream.runtime.worker.worker").error("task in/0 stopped")
+        logging.getLogger("kstream.made.before").error("task in/0 stopped")
         assert [error.text for error in logs.recent()] == ["task in/0 stopped"] and stream.getvalue() == ""
 
     def test_levels_are_still_the_users(self, stream: io.StringIO) -> None:
         logs.hold_on()
-        ours = logging.getLogger("kstream.runtime.worker.worker")
+        ours = logging.getLogger("kstream.made.before")
         logs.set_level("CRITICAL", ours.name)
         try:
             ours.error("not wanted")
