@@ -91,7 +91,7 @@ def configure(
 
 
 class _Enduring(logging.Logger):
-    """One of kstream's own. A `dictConfig` or `fileConfig` disables all loggers that it does not name, unless it is
+    """One of kstream's own. A configuration of the program disables all loggers that it does not name, unless it is
     told not to: errors would be lost without a word. Its level can be set, as that of any other."""
 
     @property
