@@ -98,7 +98,7 @@ class TimingReporter(Reporter):
         positions = sum(sum(task.positions.values()) for task in worker.tasks.values())
         if positions < self._watch.records:  # after an abort records are counted again
             return False
-        worker.commit()  # at once, as the yardstick does, instead of at the next interval
+        worker.committer.commit()  # at once, as the yardstick does, instead of at the next interval
         return True
 
     def _finish(self, worker: StreamWorker, count: int) -> None:

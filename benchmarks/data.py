@@ -30,10 +30,12 @@ class Data:
 
     records: int
     keys: int
+    partitions: int = PARTITIONS
 
     @property
     def topic(self) -> str:
-        return f"bench-bids-{self.records}-{self.keys}-v1"
+        spread = "" if self.partitions == PARTITIONS else f"-{self.partitions}"
+        return f"bench-bids-{self.records}-{self.keys}{spread}-v1"
 
     @property
     def once(self) -> bool:
@@ -79,7 +81,7 @@ def fill(bootstrap: str, data: Data, progress: Progress) -> None:
             return
         _wait(admin.delete_topics([data.topic]))
     config = {"retention.ms": "-1", "segment.bytes": str(256 << 20)}
-    _wait(admin.create_topics([NewTopic(data.topic, PARTITIONS, 1, config=config)]))
+    _wait(admin.create_topics([NewTopic(data.topic, data.partitions, 1, config=config)]))
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
