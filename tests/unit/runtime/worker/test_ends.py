@@ -10,7 +10,7 @@ import pytest
 
 import kstream
 from kstream.errors import KafkaUnavailable
-from kstream.runtime.process.reporting import StoreSizes, _status_of, series_of
+from kstream.runtime.process.series import StoreSizes, report_of
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.ends import ASK_SECONDS
 from kstream.types import TopicPartition
@@ -77,9 +77,9 @@ def test_a_task_that_is_restored_has_a_lag_once_its_offsets_are_known(fleet: Fle
     fleet.step(times=2)
     task = fleet.task("a", 0)
     assert task.state is TaskState.RESTORING and lag(fleet) == {}  # neither 60 nor 0
-    assert [one.lag for one in _status_of(worker, task).inputs] == [None]
-    series = list(series_of(worker, [_status_of(worker, task)], StoreSizes(fleet.clock.monotonic)))
-    assert not [one for one in series if one.name == "consumer_lag_records"]
+    report = report_of(worker, StoreSizes(fleet.clock.monotonic))
+    assert [one.lag for one in report.tasks[0].inputs] == [None]
+    assert not [one for one in report.metrics if one.name == "consumer_lag_records"]
     seen = set()
     while task.state is TaskState.RESTORING:
         fleet.step(seconds=0.3)
