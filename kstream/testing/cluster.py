@@ -14,7 +14,7 @@ from kstream.testing.clock import ManualClock
 from kstream.testing.faults import Faults
 from kstream.testing.groups import Group
 from kstream.testing.log import MemoryRecord, PartitionLog, Transaction, TransactionState
-from kstream.testing.refusals import content_of, refused_by_broker, too_large
+from kstream.testing.refusals import RECORD_BYTES, content_of, refused_by_broker, too_large
 from kstream.testing.topics import DEFAULTS, refuse
 from kstream.testing.transactions import TransactionCoordinator
 from kstream.types import Clock, Headers, NewTopic, TopicInfo, TopicPartition
@@ -124,7 +124,7 @@ class MemoryCluster:
         at = TopicPartition(topic, self.choose_partition(topic, key) if partition is None else partition)
         self.log(at)
         content = content_of(value, key, headers)
-        if (code := self.refuses(at, key, timestamp, len(content), [content])) is not None:
+        if (code := self.refuses(at, key, timestamp, len(content) + RECORD_BYTES, [content])) is not None:
             raise RecordRefused(code, *at, key, len(content))
         return self.write(at, key, value, timestamp, headers)
 

@@ -10,7 +10,7 @@ from kstream.errors import AbortRequired, KStreamError, ProducerLost, RecordRefu
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.groups import GroupMetadata, MetadataTooLarge
 from kstream.testing.log import MemoryRecord, TransactionState
-from kstream.testing.refusals import RECORD_LIMIT, content_of, refuse_at_once
+from kstream.testing.refusals import RECORD_BYTES, RECORD_LIMIT, content_of, refuse_at_once
 from kstream.types import Delivered, Headers, Produce, TopicPartition
 
 
@@ -122,12 +122,12 @@ class MemoryProducer:
 
     def _batch(self, at: TopicPartition, content: bytes) -> _Batch:
         """The one that takes a record of these bytes."""
-        batch = self._filling.get(at)
-        if batch is None or batch.size + len(content) > RECORD_LIMIT:
+        batch, size = self._filling.get(at), len(content) + RECORD_BYTES
+        if batch is None or batch.size + size > RECORD_LIMIT:
             batch = self._filling[at] = _Batch(at)
             self._batches.append(batch)
         batch.contents.append(content)
-        batch.size += len(content)
+        batch.size += size
         return batch
 
     def poll(self, timeout: float = 0.0) -> None:

@@ -77,10 +77,10 @@ def too_large(topic: TopicInfo, size: int, contents: Sequence[bytes]) -> bool:
     """Whether a batch is over the topic's limit, which counts compressed bytes.
 
     Args:
-        size: of all contents together, in bytes.
+        size: of the records together, in bytes: their contents, and RECORD_BYTES each.
         contents: what each of its records consists of.
     """
     limit = int(topic.config["max.message.bytes"]) - BATCH_BYTES
-    if size + RECORD_BYTES * len(contents) <= limit:
+    if size <= limit:
         return False
     return len(zlib.compress(b"".join(contents), 1)) > limit

@@ -4,6 +4,7 @@ Here is what only it has: an order that a test decides, faults, what a test look
 is in tests/conformance.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -269,3 +270,12 @@ def test_readers_see_committed_records_once_and_in_log_order(steps: Sequence[tup
         end(who, "abort")
     offsets += [offset for fetch in consumer.poll(1000, 0.0).fetches for offset in fetch.offsets()]
     assert offsets == sorted(committed)
+
+
+def test_batches_of_many_small_records_stay_below_the_limit_of_a_topic(cluster: MemoryCluster) -> None:
+    p, noise = producer(cluster), random.Random(0)
+    p.begin()
+    for _ in range(45_000):
+        p.produce("t", noise.randbytes(50), b"k")  # does not compress: two batches and a half, with 9 bytes more each
+    p.commit(1.0)
+    assert cluster.log(AT).end == 45_001
