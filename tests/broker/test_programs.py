@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -130,3 +131,25 @@ if __name__ == "__main__":
     assert process.returncode == 2
     (line,) = said.splitlines()
     assert "core:app" in line and "only the program has: " in line and "agent here" in line
+
+
+def test_a_lifespan_that_fails_is_a_line_with_its_cause(program: Program) -> None:
+    """It was a bare traceback among lines of JSON, and `ended with status 1` for all that the page knew."""
+    process = program.start(
+        *("-m", "kstream.cli", "run", "svc:app", "--workers", "1", "--set", "log_format=json"),
+        svc=HEAD
+        + """
+app.agent(source, to=found)(str.upper)
+@app.lifespan
+async def prepare(worker):
+    raise ConnectionError("no database")
+    yield
+""",
+    )
+    assert process.stderr is not None
+    said = []
+    while not any("starting it again" in one["message"] for one in said):
+        said.append(json.loads(process.stderr.readline()))  # every line is JSON
+    (why,) = [one for one in said if "no database" in one["message"]]
+    assert why["message"] == "the lifespan failed before its yield: svc.py:11: ConnectionError: no database"
+    assert why["level"] == "error" and "Traceback" in why["exception"]
