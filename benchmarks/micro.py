@@ -109,6 +109,9 @@ class FakeConsumer:
     def get_watermark_offsets(self, partition: object, *, cached: bool) -> tuple[int, int]:
         return 0, RECORDS
 
+    def offsets_for_times(self, positions: list[Any], timeout: float) -> list[Any]:
+        return []  # nothing is known of the logs' starts
+
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
 
