@@ -208,7 +208,7 @@ class Engine:
         self._worker.step()
 
     def commit(self) -> None:
-        self._worker.commit()
+        self._worker.commit_now()
 
     @property
     def records(self) -> int:

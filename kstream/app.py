@@ -117,7 +117,7 @@ class App:
         values = schema(Any if value is None else value, f"the value of topic {name!r}")
         topic: Topic[Any, Any] = Topic(
             name,
-            schema(key, f"the key of topic {name!r}"),
+            schema(key, f"the key of topic {name!r}", key=True),
             values,
             partitions,
             None if timestamp is None else event_time(timestamp, name, values.kind),
@@ -152,7 +152,8 @@ class App:
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
-        spec = StoreSpec(name, schema(key, f"the key of table {name!r}"), schema(value, f"table {name!r}"), scope)
+        keys = schema(key, f"the key of table {name!r}", key=True)
+        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope)
         table: Table[K, V] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table
@@ -262,6 +263,7 @@ class App:
         refuse_while_loading("app.supervisor()")
         settings, sources = self._resolve(workers, settings, sources)
         topology = self.topology()
+        topology.tell_untyped()
         groups = self._groups(settings, topology)
         program = program_of(self, topology, self._graph.modules, target)
         least, most = settings.worker_range or (self._count(settings, groups),) * 2
@@ -322,6 +324,7 @@ class App:
         from kstream.runtime.process.making import fenced, make_worker
 
         topology = self.topology()
+        topology.tell_untyped()
         groups = self._groups(settings, topology)
         if len(groups) > 1:
             raise ConfigError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from kstream.codecs import SAMPLE
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregate import Aggregate, Lines
 from kstream.operators.async_agent import AsyncAgent
@@ -73,6 +74,7 @@ def plan_task(
     contexts: Contexts,
     loop: asyncio.AbstractEventLoop,
     cache_bytes: int,
+    check_every: int = SAMPLE,
     verify: bool = False,
     around: Callable[[Node, Operator], Push] | None = None,
 ) -> TaskPlan:
@@ -80,12 +82,14 @@ def plan_task(
 
     Args:
         cache_bytes: object cache of all stores of the task together.
+        check_every: of how many values that are written one is compared with what a reader gets.
         verify: stores check that what was read was not changed in place (TestDriver).
         around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
     stores: dict[str, Store[Any]] = {
-        spec.name: Store(spec, backend, cache_bytes=share, verify=verify) for spec in part.stores
+        spec.name: Store(spec, backend, cache_bytes=share, check_every=check_every, verify=verify)
+        for spec in part.stores
     }
     writer: Writer = OrderedWriter(outlet) if part.merges_outputs else DirectWriter(outlet)
     shared = contexts.new(stores, writer, 0)
@@ -96,7 +100,7 @@ def plan_task(
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop)
+        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every)
         if node.parent is not None:
             built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
@@ -129,12 +133,13 @@ def _build(
     cursor: Callable[[], Cursor],
     contexts: Contexts,
     loop: asyncio.AbstractEventLoop,
+    check_every: int,
 ) -> Operator:
     match node:
         case SourceNode():
             return Source(node.topic)
         case SinkNode():
-            return Sink(node.topic, writer, order)
+            return Sink(node.topic, writer, order, check_every)
         case StatelessNode():
             kind = _STATELESS[node.step]
             return kind(
@@ -150,7 +155,7 @@ def _build(
                 lines=_LINES.setdefault(node, Lines(node.name)),
             )
         case AgentNode():
-            results = Results(node.to, writer, order, node.name)
+            results = Results(node.to, writer, order, node.name, check_every)
             used = [stores[spec.name] for spec in node.stores]
             if node.agent in (AgentKind.FUNCTION, AgentKind.GENERATOR):
                 own = cursor() if node.wants_context else None

@@ -6,6 +6,7 @@ Nodes hold declarations only; `plan.py` turns them into operators.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from typing import Any, Literal
 
 from kstream.errors import TopologyError
 from kstream.specs.names import metric_name
-from kstream.specs.schema import Schema
+from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
+
+log = logging.getLogger(__name__)
 
 Emit = Literal["update", "commit"]
 
@@ -196,6 +199,25 @@ class Topology:
     def of_group(self, group: str) -> Topology:
         """What the workers of an isolation group run."""
         return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
+
+    @property
+    def untyped(self) -> list[str]:
+        """What is kept as untyped JSON because nobody declared its type: a line for each store."""
+        lines = []
+        for store in dict.fromkeys(store for part in self.parts for store in part.stores):
+            unknown = [side for side in ("key", "value") if getattr(store, side).kind is UNKNOWN]
+            if unknown:
+                what, how = (" and ".join(form.format(side) for side in unknown) for form in ("{}s", "{}="))
+                lines.append(
+                    f"table {store.name!r} keeps {what} of an undeclared type, as untyped JSON: "
+                    f"annotate the function's result, or declare {how}<type>"
+                )
+        return lines
+
+    def tell_untyped(self) -> None:
+        """Logs it: once, where an app starts."""
+        for line in self.untyped:
+            log.warning("%s", line)
 
     def describe(self) -> str:
         """The topology as indented text: one block a sub-topology, one line a node."""

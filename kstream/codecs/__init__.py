@@ -1,11 +1,15 @@
 """How keys and values become bytes: `resolve` finds the codec of a declared type, columns are coded at C speed.
 
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
-columns.py: whole columns, with the index of what failed; copying.py: deep copies by a round trip.
+columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
+copying.py: deep copies by a round trip.
 """
 
-from kstream.codecs.base import Codec, ColumnError, is_nullable
+from kstream.codecs.base import ATOMS, BuiltIn, Codec, ColumnError, is_codec, is_nullable, name_of, sure_classes
+from kstream.codecs.checking import SAMPLE, difference
 from kstream.codecs.columns import (
+    check_column,
+    check_entries,
     decode_column,
     decode_keys,
     decode_value,
@@ -13,20 +17,28 @@ from kstream.codecs.columns import (
     encode_keys,
     encode_value,
 )
-from kstream.codecs.copying import ATOMS, copier
+from kstream.codecs.copying import copier
 from kstream.codecs.resolving import resolve
 
 __all__ = [
     "ATOMS",
+    "SAMPLE",
+    "BuiltIn",
     "Codec",
     "ColumnError",
+    "check_column",
+    "check_entries",
     "copier",
     "decode_column",
     "decode_keys",
     "decode_value",
+    "difference",
     "encode_column",
     "encode_keys",
     "encode_value",
+    "is_codec",
     "is_nullable",
+    "name_of",
     "resolve",
+    "sure_classes",
 ]

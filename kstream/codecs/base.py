@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from uuid import UUID
 
 from kstream.errors import CodecError
 
@@ -13,13 +16,20 @@ T = TypeVar("T")
 JSON: Final[frozenset[type]] = frozenset({dict, list, str, int, float, bool})
 """The classes that untyped JSON gives back as they were, None aside."""
 
+ATOMS: Final[frozenset[type]] = frozenset(
+    {int, float, bool, str, bytes, type(None), datetime, date, time, timedelta, Decimal, UUID}
+)
+"""Exact classes whose instances never change. Frozen classes are not among them: what they hold may change."""
+
+Side = Literal["key", "value"]
+
 
 class Codec(Protocol[T]):
     """Carries values of one type. Any object with these two, methods or callables, will do as `key=` or `value=`.
 
-    `encode(decode(encode(x))) == encode(x)` must hold, and equal keys must give equal bytes: keys are compared and
-    partitioned by their bytes. Neither is ever called with None, unless the object is used without the helpers here.
-    An object may say `nullable = True`; then None travels as a null value (a tombstone).
+    `encode(decode(encode(x))) == encode(x)` must hold (it is tried now and then), and equal keys must give equal bytes:
+    keys are compared and partitioned by their bytes. Neither is ever called with None, unless the object is used
+    without the helpers here. An object may say `nullable = True`; then None travels as a null value (a tombstone).
     """
 
     @property
@@ -38,8 +48,12 @@ class BuiltIn(Generic[T]):
         accepts: the exact classes of the values that come back as they went in; None when that is not known
             (a tuple comes back from JSON as a list, a subclass as its base: a stateful app would behave otherwise
             after a restart). Checked for a whole column in one C-level pass.
-        loose: `decode` may return other types than `accepts` (untyped JSON), so its results are checked too.
-        nulls: `encode` may make a JSON null of a value that is not None (NaN, infinity).
+        loose: untyped JSON: `decode` may return other types than `accepts`, so its results are checked too, and
+            `encode` takes many that it does not give back, so all that it writes is read back and compared.
+        nulls: a null in what `encode` makes stands for a value that is not None (NaN, infinity), and nothing else.
+        json: the bytes are JSON.
+        sure: all values of the accepted classes come back as they were (int, str, UUID; not float: NaN).
+        side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
     """
 
     name: str
@@ -49,6 +63,9 @@ class BuiltIn(Generic[T]):
     accepts: frozenset[type] | None = None
     loose: bool = False
     nulls: bool = False
+    json: bool = False
+    side: Side = "value"
+    sure: bool = False
 
 
 class ColumnError(CodecError):
@@ -63,8 +80,19 @@ class ColumnError(CodecError):
         self.index = index
 
 
+def is_codec(kind: object) -> bool:
+    """Whether a declared type is a codec object: one with `encode` and `decode`."""
+    return not isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in ("encode", "decode"))
+
+
 def is_nullable(codec: Codec[Any]) -> bool:
     return bool(getattr(codec, "nullable", False))
+
+
+def sure_classes(codec: Codec[Any]) -> frozenset[type]:
+    """The exact classes whose values all come back as they were, None aside; empty when each must be looked at."""
+    sure = isinstance(codec, BuiltIn) and codec.sure
+    return (codec.accepts or frozenset()) - {type(None)} if isinstance(codec, BuiltIn) and sure else frozenset()
 
 
 def name_of(codec: Codec[Any]) -> str:

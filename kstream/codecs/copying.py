@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
-from kstream.codecs.base import BuiltIn, Codec, name_of
+from kstream.codecs.base import ATOMS, BuiltIn, Codec, name_of
 from kstream.errors import CodecError
 
 T = TypeVar("T")
-
-ATOMS: Final[frozenset[type]] = frozenset(
-    {int, float, bool, str, bytes, type(None), datetime, date, time, timedelta, Decimal, UUID}
-)
-"""Exact classes whose instances never change. Frozen classes are not among them: what they hold may change."""
 
 
 def copier(codec: Codec[T]) -> Callable[[T], T]:
@@ -27,6 +19,7 @@ def copier(codec: Codec[T]) -> Callable[[T], T]:
     """
     accepts = codec.accepts if isinstance(codec, BuiltIn) else None
     atoms = ATOMS | {one for one in accepts or () if issubclass(one, Enum)}
+    loose = isinstance(codec, BuiltIn) and codec.loose
     encode: Callable[[Any], bytes] = codec.encode
     decode: Callable[[bytes], Any] = codec.decode
 
@@ -35,6 +28,8 @@ def copier(codec: Codec[T]) -> Callable[[T], T]:
             return value
         try:
             copied: T = decode(encode(value))
+            if copied.__class__ is not value.__class__ or (loose and copied != value):
+                raise CodecError(f"{value.__class__.__qualname__} comes back as {copied.__class__.__qualname__}")
         except Exception as error:
             found = type(value).__qualname__
             raise CodecError(f"cannot copy a {found} by way of the codec of {name_of(codec)}: {error}") from error

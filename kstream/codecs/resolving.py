@@ -1,7 +1,7 @@
 """From a declared type to its codec.
 
-bytes travel as they are, str as UTF-8, dict, list, Any and undeclared types as untyped JSON (orjson), every other type
-that msgspec knows as typed JSON, decoded straight into the type. `T | None` is T with tombstones.
+bytes travel as they are, str as UTF-8, dict, list, Any and undeclared types as untyped JSON, every other type that
+msgspec knows as typed JSON, decoded straight into the type. `T | None` is T with tombstones.
 """
 
 from __future__ import annotations
@@ -10,28 +10,29 @@ import typing
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
-import orjson
 from msgspec import inspect
 
-from kstream.codecs.base import JSON, BuiltIn, Codec
+from kstream.codecs.base import ATOMS, JSON, BuiltIn, Codec, Side, is_codec
 from kstream.errors import TopologyError
 
 _UNTYPED: Final = (dict, list, Any, object)
 
-# What orjson would quietly turn into something else is refused instead. Keys of a dict are left in their order.
-_dumps = partial(
-    orjson.dumps,
-    option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS,
-)
+_ENCODE: Final = {
+    "value": msgspec.json.Encoder().encode,  # a dict keeps its order
+    "key": msgspec.json.Encoder(order="deterministic").encode,  # sets and dicts sorted: equal keys, equal bytes
+}
 
-# Sets and dicts in sorted order, so that equal values give equal bytes.
-_typed_encode = msgspec.json.Encoder(order="deterministic").encode
+_DICT_KEYS: Final = (
+    inspect.StrType, inspect.IntType, inspect.FloatType, inspect.DecimalType, inspect.UUIDType, inspect.BytesType,
+    inspect.DateTimeType, inspect.DateType, inspect.TimeType, inspect.TimeDeltaType, inspect.EnumType,
+    inspect.LiteralType, inspect.AnyType,
+)  # fmt: skip
+"""What may be a key of a dict inside JSON."""
 
 _CLASSES: Final[dict[type, frozenset[type]]] = {
     inspect.BoolType: frozenset({bool}),
@@ -56,20 +57,18 @@ _CLASSES: Final[dict[type, frozenset[type]]] = {
 }
 
 
-def resolve(kind: Any, *, what: str) -> Codec[Any]:
+def resolve(kind: Any, *, what: str, key: bool = False) -> Codec[Any]:
     """The codec of a declared type, or `kind` itself when it is a codec (an object with `encode` and `decode`).
 
-    `what` names the declaration in errors: "value of topic 'bids'".
-
-    Numbers that JSON lacks (NaN, infinity) are refused as values of their own, and become null inside other values.
-    Untyped JSON turns tuples, UUIDs and enums inside a dict or list into lists and strings: declare the type.
+    `what` names the declaration in errors: "value of topic 'bids'". With `key`, equal objects give equal bytes.
 
     Raises:
-        TopologyError: nothing here can carry the type.
+        TopologyError: nothing here can carry the type, or it cannot be a key.
     """
+    side: Side = "key" if key else "value"
     if kind is None:
-        return _untyped(Any, nullable=False)
-    if not isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in ("encode", "decode")):
+        return _untyped(Any, False, side)
+    if is_codec(kind):
         return typing.cast(Codec[Any], kind)
     base = _unwrap(kind)
     nullable = False
@@ -79,12 +78,14 @@ def resolve(kind: Any, *, what: str) -> Codec[Any]:
         if nullable:
             base = _unwrap(Union[tuple(one for one in members if one is not NoneType)])  # noqa: UP007
     if base is bytes:
-        return BuiltIn("bytes", bytes.__bytes__, bytes.__bytes__, nullable, _with_null({bytes}, nullable))
+        accepts = _with_null({bytes}, nullable)
+        return BuiltIn("bytes", bytes.__bytes__, bytes.__bytes__, nullable, accepts, side=side, sure=True)
     if base is str:
-        return BuiltIn("str", str.encode, bytes.decode, nullable, _with_null({str}, nullable))
+        accepts = _with_null({str}, nullable)
+        return BuiltIn("str", str.encode, bytes.decode, nullable, accepts, side=side, sure=True)
     if base in _UNTYPED:
-        return _untyped(base, nullable)
-    return _typed(base, nullable, what)
+        return _untyped(base, nullable, side)
+    return _typed(base, nullable, what, side)
 
 
 def _unwrap(kind: Any) -> Any:
@@ -100,21 +101,26 @@ def _unwrap(kind: Any) -> Any:
             return kind
 
 
-def _untyped(kind: Any, nullable: bool) -> Codec[Any]:
+def _untyped(kind: Any, nullable: bool, side: Side) -> Codec[Any]:
     classes = {kind} if kind in (dict, list) else JSON
-    return BuiltIn(_name(kind), _dumps, orjson.loads, nullable, _with_null(classes, nullable), loose=True, nulls=True)
+    decode = msgspec.json.Decoder().decode
+    accepts = _with_null(classes, nullable)
+    return BuiltIn(_name(kind), _ENCODE[side], decode, nullable, accepts, loose=True, json=True, side=side)
 
 
-def _typed(kind: Any, nullable: bool, what: str) -> Codec[Any]:
+def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
     if kind is NoneType:
         raise TopologyError(f"{what}: None alone is no type; declare `T | None`")
     try:
-        decoder = msgspec.json.Decoder(kind)
+        decoder = msgspec.json.Decoder(Union[kind, None] if nullable else kind)  # noqa: UP007  # JSON null is None, too
         info = inspect.type_info(kind)
     except Exception as error:  # TypeError mostly; NameError for a forward reference that leads nowhere
         reason = " ".join(str(error).split())
         raise TopologyError(f"{what}: {_name(kind)} cannot be carried as JSON: {reason}") from error
-    for part in _parts(info, set()):
+    parts = list(_parts(info, set()))
+    for part in parts:
+        if isinstance(part, inspect.DictType):
+            _check_dict(part, kind, what, side)
         if isinstance(part, inspect.CustomType):
             inside = "" if part.cls is kind else f" (inside {_name(kind)})"
             raise TopologyError(
@@ -124,22 +130,50 @@ def _typed(kind: Any, nullable: bool, what: str) -> Codec[Any]:
     if isinstance(info, inspect.Metadata):
         info = info.type
     if isinstance(info, (inspect.StrType, inspect.BytesType)) and get_origin(kind) is Annotated:
-        return _constrained(kind, nullable)
+        return _constrained(kind, nullable, side)
     classes = _classes(info)
+    if side == "key" and classes is not None and float in classes and int not in _declared(kind):
+        classes -= {int}  # 1 and 1.0 are equal, and would be two keys
     accepts = None if classes is None else _with_null(classes, nullable)
-    nulls = accepts is None or float in accepts
-    return BuiltIn(_name(kind), _typed_encode, decoder.decode, nullable, accepts, nulls=nulls)
+    floats = any(isinstance(part, inspect.FloatType) for part in parts)
+    nulls = floats and not any(isinstance(part, (inspect.NoneType, inspect.AnyType)) for part in parts)
+    sure = kind in ATOMS - {float} or isinstance(info, inspect.EnumType)
+    return BuiltIn(
+        _name(kind), _ENCODE[side], decoder.decode, nullable, accepts, nulls=nulls, json=True, side=side, sure=sure
+    )
 
 
-def _constrained(kind: Any, nullable: bool) -> Codec[Any]:
+def _declared(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _check_dict(part: inspect.DictType, kind: Any, what: str, side: Side) -> None:
+    """JSON's objects have strings for keys: msgspec makes them of what has a form as text."""
+    inner = part.key_type
+    for one in inner.types if isinstance(inner, inspect.UnionType) else (inner,):
+        one = one.type if isinstance(one, inspect.Metadata) else one
+        if not isinstance(one, _DICT_KEYS):
+            found = type(one).__name__.removesuffix("Type").lower()
+            raise TopologyError(
+                f"{what}: {_name(kind)} cannot be carried as JSON: the keys of a dict must be str, a number, a date or "
+                f"time, UUID, bytes or an enum, not {found}; use a list of pairs"
+            )
+        if side == "key" and not isinstance(one, (inspect.StrType, inspect.AnyType)):
+            raise TopologyError(
+                f"{what}: {_name(kind)} cannot be a key: a dict whose keys are not str has no order of its own, and "
+                "equal keys must have equal bytes; use a sorted tuple of pairs"
+            )
+
+
+def _constrained(kind: Any, nullable: bool, side: Side) -> Codec[Any]:
     """str or bytes with msgspec.Meta: the same bytes as without, checked when read."""
     base = kind.__origin__
-    plain = resolve(base, what="")
+    plain = resolve(base, what="", key=side == "key")
 
     def decode(data: bytes) -> Any:
         return msgspec.convert(plain.decode(data), kind, builtin_types=(bytes,))
 
-    return BuiltIn(_name(base), plain.encode, decode, nullable, _with_null({base}, nullable))
+    return BuiltIn(_name(base), plain.encode, decode, nullable, _with_null({base}, nullable), side=side)
 
 
 def _with_null(classes: set[type] | frozenset[type], nullable: bool) -> frozenset[type]:

@@ -104,6 +104,11 @@ class Settings:
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
     )
+    check_values: Literal["always", "sample"] = _setting(
+        "sample",
+        kinds.choice("always", "sample"),
+        "Of how many values that are written each type inside is compared with what a reader gets.",
+    )
 
     # state and memory
     backend: Literal["rocksdb", "memory"] = _setting(

@@ -204,7 +204,7 @@ def _check_output(function: Callable[..., Any], kind: AgentKind, parent: Node, t
         for side, have, want in pairs:
             if isinstance(have, TypeVar) or have in (Any, None, type(None)):
                 continue
-            if not want.accepts(schema(have, f"agent {name!r}")):
+            if not want.accepts(schema(have, f"agent {name!r}", key=side == "key")):
                 raise TopologyError(
                     f"agent {name!r} puts out {side}s of type {type_name(have)}, but topic "
                     f"{to.name!r} is declared {side}={want}"

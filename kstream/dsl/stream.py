@@ -155,7 +155,7 @@ class Stream(Hinted, Generic[K, V]):
 
     def _rekey(self, function: Callable[..., Any], key: Any, method: str) -> Stream[Any, V]:
         call = called(function, method)
-        kind = schema(key or returned_by(function), f"the key of {call}")
+        kind = schema(key or returned_by(function), f"the key of {call}", key=True)
         return self._step(Step.REKEY, function, key=kind, rekeyed=True)
 
     def _step(
@@ -290,13 +290,18 @@ class Grouped(Hinted, Generic[K, V]):
         )
 
     def reduce(
-        self, function: Callable[[V, V], V], *, name: str | None = None, emit: Emit = "update"
+        self,
+        function: Callable[[V, V], V],
+        *,
+        name: str | None = None,
+        value: Kind[V] | None = None,
+        emit: Emit = "update",
     ) -> AggregateTable[K, V]:
         """Combines each key's values two at a time; the first value is the first result."""
         check_takes(function, 2)
-        value = self.node().value
-        fold = folds.reducing(function, value.codec)
-        return self._aggregate("reduce", folds.nothing, fold, value.kind, name, emit, function)
+        values = self.node().value
+        fold = folds.reducing(function, values.codec)
+        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, emit, function)
 
     @overload
     def aggregate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
-from kstream.codecs import copier
+from kstream.codecs import copier, encode_value, sure_classes
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.hints import Hinted
 from kstream.errors import TableError
@@ -27,20 +27,23 @@ class ReadableTable(Generic[K, V]):
         self.spec = spec
         self.name = spec.name
         self._encode_key = spec.key.codec.encode
+        self._key_classes = sure_classes(spec.key.codec)  # of keys that need no closer look
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, key={self.spec.key}, value={self.spec.value})"
 
     def __getitem__(self, key: K) -> V:
         """The value of the key. Raises KeyError when there is none."""
-        if key is None:
-            raise self._null_key()
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         value = current_store(self.name).get(self._encode_key(key))
         if value is None:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: K) -> bool:
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         return current_store(self.name).get(self._encode_key(key)) is not None
 
     @overload
@@ -48,14 +51,15 @@ class ReadableTable(Generic[K, V]):
     @overload
     def get(self, key: K, default: D) -> V | D: ...
     def get(self, key: K, default: Any = None) -> Any:
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         value = current_store(self.name).get(self._encode_key(key))
         return default if value is None else value
 
     def items(self) -> Iterator[tuple[K, V]]:
         """All entries of this partition, in the order of their encoded keys. Do not write while iterating."""
-        decode = self.spec.key.codec.decode
         for raw, value in current_store(self.name).scan():
-            yield decode(raw), value
+            yield self._key_of(raw), value
 
     def keys(self) -> Iterator[K]:
         return (key for key, _ in self.items())
@@ -70,8 +74,20 @@ class ReadableTable(Generic[K, V]):
         """Entries in this partition; reads them all."""
         return sum(1 for _ in current_store(self.name).scan())
 
-    def _null_key(self) -> TableError:
-        return TableError(f"None cannot be a key of table {self.name!r}: does the record have no key?")
+    def _key_of(self, raw: bytes) -> K:
+        try:
+            return self.spec.key.codec.decode(raw)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise TableError(f"the key {raw!r} of table {self.name!r} is no {self.spec.key}: {error}") from error
+
+    def _check_key(self, key: K) -> None:
+        """A key of another type would be another key, and could not be decoded."""
+        if key is None:
+            raise TableError(f"None cannot be a key of table {self.name!r}: does the record have no key?")
+        try:
+            encode_value(self.spec.key.codec, key)
+        except Exception as error:
+            raise TableError(f"{key!r} cannot be a key of table {self.name!r}: {error}") from error
 
 
 class Table(Hinted, ReadableTable[K, V]):
@@ -90,8 +106,8 @@ class Table(Hinted, ReadableTable[K, V]):
 
     def __getitem__(self, key: K) -> V:
         """The value of the key, or a new default. Raises KeyError when there is neither."""
-        if key is None:
-            raise self._null_key()
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         store = current_store(self.name)
         value = store.get(self._encode_key(key))
         if value is None:
@@ -105,12 +121,14 @@ class Table(Hinted, ReadableTable[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         if value is None:
             raise TableError(f"None cannot be a value of table {self.name!r}: use del to remove the key")
-        if key is None:
-            raise self._null_key()
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         current_store(self.name).put(self._encode_key(key), value)
 
     def __delitem__(self, key: K) -> None:
         """Removes the key; one that is not there is no error (as in a changelog)."""
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
         current_store(self.name).delete(self._encode_key(key))
 
     def pop(self, key: K, default: D | None = None) -> V | D | None:

@@ -7,28 +7,36 @@ a live state object, and goes out when the batch is through.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from kstream.codecs import encode_value
+from kstream.codecs import SAMPLE, BuiltIn, check_column, encode_value
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
 from kstream.operators.writer import Writer
-from kstream.specs.record import Record
+from kstream.specs.record import Record, checked_headers, checked_timestamp
 from kstream.specs.topic import Topic
 from kstream.state.store import Store
 
 
 class Results:
-    """What an agent put out for one batch, encoded, with the input record of each."""
+    """What an agent put out for one batch, encoded, with the input record of each.
 
-    def __init__(self, to: Topic[Any, Any] | None, writer: Writer, order: int, name: str) -> None:
+    The first output of each class is compared, to the last type inside, with what a reader gets; whether it can be read
+    is tried of one of `check_every`. With 1, and of untyped JSON, each is compared.
+    """
+
+    def __init__(
+        self, to: Topic[Any, Any] | None, writer: Writer, order: int, name: str, check_every: int = SAMPLE
+    ) -> None:
         self._to, self._writer, self._order, self._name = to, writer, order, name
         self._values: list[bytes | None] = []
         self._indices: list[int] = []
         self._records: list[tuple[int, Record[Any, Any]]] = []
         self._encode = to.value.codec.encode if to else _nowhere(name)
-        self._nulls = to is not None and getattr(to.value.codec, "nulls", False)
+        codec = to.value.codec if to else None
+        self._each = check_every == 1 or (isinstance(codec, BuiltIn) and codec.loose)
+        self._check_every = check_every
         self.emitted = 0
         self._class: type | None = None  # of the output before: the same class needs no second look
 
@@ -41,14 +49,20 @@ class Results:
             self._flush_plain_into_records()
             self._records.append((index, self._encoded(result)))
         elif result.__class__ is not self._class and self._to is not None:
-            encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
-            self._class = result.__class__
-            self.take(index, result)
+            data = encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
+            self._class = None if self._each else result.__class__
+            self._append(index, data)
         elif self._records:
-            self._records.append((index, Record(_INPUT_KEY, self._encode(result))))
-            self._refuse_nulls([self._records[-1][1].value])
+            self._append(index, self._encode(result))
         else:
             self._values.append(self._encode(result))
+            self._indices.append(index)
+
+    def _append(self, index: int, data: bytes | None) -> None:
+        if self._records:
+            self._records.append((index, Record(_INPUT_KEY, data)))
+        else:
+            self._values.append(data)
             self._indices.append(index)
 
     def release(self, batch: Batch) -> None:
@@ -59,13 +73,14 @@ class Results:
         if self._values:
             values, self._values = self._values, []
             indices, self._indices = self._indices, []
-            self._refuse_nulls(values)
+            self._check(values)
             self.emitted += len(values)
             one_of_each = indices == list(range(batch.size))
             out = batch if one_of_each else batch.at(indices)
             self._writer.column(self._order, out, to.name, values, out.encoded_keys(to.key.codec))
         elif self._records:
             records, self._records = self._records, []
+            self._check([record.value for _, record in records])
             self.emitted += len(records)
             keys = None
             for index, record in records:
@@ -73,7 +88,7 @@ class Results:
                 if key is _INPUT_KEY:
                     keys = keys or batch.encoded_keys(to.key.codec)
                     key = keys[index]
-                timestamp = batch.timestamps[index] if record.timestamp is None else record.timestamp
+                timestamp = batch.timestamps[index] if record.timestamp is None else cast("int", record.timestamp)
                 self._writer.one(
                     self._order, batch.row(index), to.name, record.value, key, timestamp, record.headers, -1
                 )
@@ -81,18 +96,21 @@ class Results:
     def reset(self) -> None:
         self._values, self._indices, self._records = [], [], []
 
-    def _refuse_nulls(self, values: list[bytes | None]) -> None:
-        if self._nulls and b"null" in values:
-            raise CodecError(f"agent {self._name!r} put out NaN or infinity: JSON has neither")
+    def _check(self, values: list[bytes | None]) -> None:
+        if self._each:
+            return
+        try:
+            check_column(self._to.value.codec, values, self._check_every)  # type: ignore[union-attr]
+        except CodecError as error:
+            raise CodecError(f"agent {self._name!r}: {error}") from error
 
     def _flush_plain_into_records(self) -> None:
-        self._refuse_nulls(self._values)
         for index, value in zip(self._indices, self._values, strict=True):
             self._records.append((index, Record(_INPUT_KEY, value)))
         self._values, self._indices = [], []
 
     def _encoded(self, record: Record[Any, Any]) -> Record[Any, Any]:
-        return encode_record(self._to, record, self._name)
+        return encode_record(self._to, record, self._name, exact=self._check_every == 1)
 
 
 _INPUT_KEY: Any = object()  # the key of the input record, encoded when the batch goes out
@@ -105,23 +123,28 @@ def _nowhere(name: str) -> Callable[[Any], bytes]:
     return refuse
 
 
-def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str) -> Record[Any, Any]:
-    """The record with key and value as bytes.
+def encode_record(
+    to: Topic[Any, Any] | None, record: Record[Any, Any], who: str, *, exact: bool = False
+) -> Record[Any, Any]:
+    """The record with key and value as bytes, timestamp and headers in the form that the client takes.
 
     Raises:
         KStreamError: there is no topic, or a tombstone goes to a topic not declared `T | None`.
+        CodecError: key, value, timestamp or headers cannot be written.
     """
     if to is None:
         _nowhere(who)(record)
         raise AssertionError
-    key = None if record.key is None else encode_value(to.key.codec, record.key)
+    key = None if record.key is None else encode_value(to.key.codec, record.key, exact=exact)
     if record.value is None:
         if not getattr(to.value.codec, "nullable", False):
             raise KStreamError(f"a tombstone (value None) for {to.name!r}, whose values are not declared `| None`")
         value = None
     else:
-        value = encode_value(to.value.codec, record.value)
-    return Record(key, value, record.timestamp, record.headers)
+        value = encode_value(to.value.codec, record.value, exact=exact)
+    timestamp = None if record.timestamp is None else checked_timestamp(record.timestamp)
+    headers = None if record.headers is None else checked_headers(record.headers)
+    return Record(key, value, timestamp, headers)
 
 
 class FunctionAgent(Operator):

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kstream.errors import KStreamError
+from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
+from kstream.specs.record import EPOCH_IS_NOW
 from kstream.types import Headers, Produce
 
 Push = Callable[[Batch], None]
@@ -92,8 +93,11 @@ def send_all(
 
     Raises:
         RecordRefused: Kafka does not take one of them.
+        CodecError: one is of 1970-01-01T00:00:00Z.
         TransactionError: the producer cannot go on.
     """
+    if 0 in timestamps:
+        raise CodecError(f"{topic}: {EPOCH_IS_NOW}")
     produce = outlet.produce
     rows = iter(zip(values, keys, timestamps, strict=True))
     while True:
@@ -121,6 +125,8 @@ def send_one(
     partition: int = -1,
 ) -> None:
     """Produces one record. Raises as `send_all`."""
+    if timestamp == 0:
+        raise CodecError(f"{topic}: {EPOCH_IS_NOW}")
     while True:
         try:
             if headers is None:

@@ -15,7 +15,7 @@ from copy import deepcopy
 from itertools import compress
 from typing import Any
 
-from kstream.codecs import Codec, decode_column, decode_keys, encode_column
+from kstream.codecs import SAMPLE, Codec, decode_column, decode_keys, encode_column, encode_keys
 from kstream.types import Fetch, Headers
 
 
@@ -112,10 +112,12 @@ class Batch:
             self._timestamps = stamps if self.rows is None else [stamps[row] for row in self.rows]
         return self._timestamps
 
-    def encoded_values(self, codec: Codec[Any]) -> list[bytes | None]:
+    def encoded_values(self, codec: Codec[Any], every: int = SAMPLE) -> list[bytes | None]:
+        """Values as this codec writes them. Those that came encoded by it are taken as they came; of the others one of
+        `every` is compared with what a reader gets."""
         if self._raw_values is not None and self.value_codec is codec:
             return self._raw_values
-        return encode_column(codec, self.values)
+        return encode_column(codec, self.values, every)
 
     def encoded_keys(self, codec: Codec[Any]) -> list[bytes | None]:
         """Keys as this codec writes them. Keys that came encoded by the same codec are taken as they came."""
@@ -124,8 +126,7 @@ class Batch:
                 return self._raw_key_column()
             if self._raw_keys is not None:
                 return self._raw_keys
-        encode = codec.encode
-        raw: list[bytes | None] = [None if key is None else encode(key) for key in self.keys]
+        raw = encode_keys(codec, self.keys)
         if self.key_codec is codec:
             self._raw_keys = raw
         return raw

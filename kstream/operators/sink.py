@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kstream.codecs import SAMPLE
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.writer import Writer
@@ -11,10 +12,12 @@ from kstream.specs.topic import Topic
 
 
 class Sink(Operator):
-    """Encodes the columns for its topic (columns already encoded by its codecs pass as they are)."""
+    """Encodes the columns for its topic (columns already encoded by its codecs pass as they are), and compares one of
+    `check_every` values with what a reader gets."""
 
-    def __init__(self, topic: Topic[Any, Any], writer: Writer, order: int) -> None:
+    def __init__(self, topic: Topic[Any, Any], writer: Writer, order: int, check_every: int = SAMPLE) -> None:
         super().__init__()
+        self._check_every = check_every
         self.topic, self.writer, self.order = topic, writer, order
 
     def push(self, batch: Batch) -> None:
@@ -24,6 +27,6 @@ class Sink(Operator):
             self.order,
             batch,
             topic.name,
-            batch.encoded_values(topic.value.codec),
+            batch.encoded_values(topic.value.codec, self._check_every),
             batch.encoded_keys(topic.key.codec),
         )

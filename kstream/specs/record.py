@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from kstream.errors import CodecError
 from kstream.types import Headers
 
 K = TypeVar("K")
@@ -14,12 +16,15 @@ class Record(Generic[K, V]):
     """What a function returns or yields to choose the key (and timestamp, headers) of an output.
 
     `value` None is a tombstone, allowed only into a topic declared `T | None`.
-    `timestamp` is in ms since the epoch; None keeps the input record's.
+    `timestamp` is a datetime (naive means UTC) or ms since the epoch; None keeps the input record's.
+    `headers` are pairs of a name and bytes or None; a str goes as UTF-8.
     """
 
     __slots__ = ("headers", "key", "timestamp", "value")
 
-    def __init__(self, key: K, value: V, timestamp: int | None = None, headers: Headers | None = None) -> None:
+    def __init__(
+        self, key: K, value: V, timestamp: datetime | int | None = None, headers: Headers | None = None
+    ) -> None:
         self.key, self.value, self.timestamp, self.headers = key, value, timestamp, headers
 
     def __repr__(self) -> str:
@@ -33,3 +38,47 @@ class Record(Generic[K, V]):
         )  # fmt: skip
 
     __hash__ = None  # type: ignore[assignment]
+
+
+EPOCH_IS_NOW = (
+    "event time 1970-01-01T00:00:00Z cannot be written: Kafka's client takes 0 ms for 'now'; give another time "
+    "(1 ms, say), by the topic's timestamp= or Record(timestamp=...)"
+)
+
+
+def checked_timestamp(at: object) -> int:
+    """Milliseconds since the epoch, of a record to be written.
+
+    Raises:
+        CodecError: it is no datetime and no int, or none that Kafka can carry.
+    """
+    if isinstance(at, datetime):
+        at = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if at.__class__ is not int:
+        raise CodecError(f"the timestamp {at!r} is neither a datetime nor a whole number of ms since the epoch")
+    if at == 0:
+        raise CodecError(EPOCH_IS_NOW)
+    if not 0 < at < 2**63:
+        raise CodecError(f"the timestamp {at} is outside of what Kafka can carry: ms since 1970, 64 bits")
+    return at
+
+
+def checked_headers(headers: object) -> list[tuple[str, bytes | None]]:
+    """Headers in the one form that Kafka's client and the TestDriver carry alike.
+
+    Raises:
+        CodecError: they are not pairs of a str and bytes, str or None.
+    """
+    if not isinstance(headers, (list, tuple)):
+        raise CodecError(f"headers are a list of (name, value) pairs, not {type(headers).__name__}")
+    checked: list[tuple[str, bytes | None]] = []
+    for pair in headers:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise CodecError(f"the header {pair!r} is not a (name, value) pair")
+        name, value = pair
+        if isinstance(value, str):
+            value = value.encode()
+        if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
+            raise CodecError(f"the header {pair!r}: the name must be a str, the value bytes, str or None")
+        checked.append((name, value))
+    return checked

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from kstream.codecs import Codec, resolve
+from kstream.codecs import Codec, is_codec, name_of, resolve
 
 T = TypeVar("T")
 Kind: TypeAlias = type[T] | Codec[T]
@@ -48,6 +48,8 @@ class Schema:
 
 def type_name(kind: Any) -> str:
     """What messages call a type."""
+    if is_codec(kind):
+        return name_of(kind)
     return getattr(kind, "__name__", None) or str(kind)
 
 
@@ -59,24 +61,39 @@ def _is_subclass(there: Any, here: Any) -> bool:
     return isinstance(there, type) and isinstance(here, type) and issubclass(there, here)
 
 
-_by_kind: dict[Any, Schema] = {}
+_known: dict[tuple[Any, bool], Schema] = {}
+_codecs: list[tuple[bool, Schema]] = []  # those of codecs of the user's
 
 
-def schema(kind: Any, what: str) -> Schema:
+def schema(kind: Any, what: str, *, key: bool = False) -> Schema:
     """The schema of a type or a codec object. `what` names the declaration in errors.
+
+    Args:
+        key: it is a key's: equal objects have equal bytes.
 
     Raises:
         TopologyError: no codec can carry this type.
     """
     try:
-        known = _by_kind.get(kind)
+        known = _known.get((kind, key))
     except TypeError:  # an unhashable kind or codec object
-        return Schema(kind, resolve(kind, what=what))
+        return Schema(kind, resolve(kind, what=what, key=key))
     if known is None:
         # What nobody declared travels as plain JSON, and by the same codec object: the same bytes serve both.
-        codec = schema(Any, what).codec if kind is UNKNOWN else resolve(kind, what=what)
-        known = _by_kind[kind] = Schema(kind, codec)
+        codec = schema(Any, what, key=key).codec if kind is UNKNOWN else resolve(kind, what=what, key=key)
+        known = _equal(kind, key) if codec is kind else None
+        known = _known[kind, key] = known or Schema(kind, codec)
+        if codec is kind:
+            _codecs.append((key, known))
     return known
+
+
+def _equal(codec: Any, key: bool) -> Schema | None:
+    """The schema of a codec object like this one: of the same class, with equal attributes."""
+    for side, known in _codecs:
+        if side == key and type(known.kind) is type(codec) and known.kind.__getstate__() == codec.__getstate__():
+            return known
+    return None
 
 
 def returned_by(function: Callable[..., Any]) -> Any:

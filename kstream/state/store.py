@@ -11,10 +11,9 @@ aggregation loop reads and writes it without a call per record, between `load` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from kstream.codecs import Codec, encode_value
+from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, difference, encode_value
 from kstream.errors import CodecError, MutatedWithoutAssignment, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend
@@ -37,21 +36,28 @@ class Store(Generic[V]):
 
     Args:
         cache_bytes: about how much memory clean entries may hold between commits.
+        check_every: of how many entries one is compared, to the last type inside, with what it comes back as; whether
+            it can be read back is tried of each.
         verify: remember what was read and fail at commit when it was changed without assignment (TestDriver).
     """
 
-    def __init__(self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, verify: bool = False) -> None:
+    def __init__(
+        self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
+    ) -> None:
         self.name = spec.name
         self.spec = spec
         self.key_codec: Codec[Any] = spec.key.codec
         self.value_codec: Codec[V] = spec.value.codec
         self.encode: Callable[[V], bytes] = self.value_codec.encode
-        if verify:  # and values must be of the declared type, or they would not come back after a restart
-            self.encode = cast("Callable[[V], bytes]", partial(encode_value, self.value_codec))
+        check_every = 1 if verify else check_every
+        if check_every == 1:
+            self.encode = self._encode_exactly
+        self._check_every = check_every
+        self._classes: set[type] = set()  # of values that came back exactly as they were
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Unencoded | None] = {}
-        self._encoded = True  # whether everything in `_dirty` is bytes by now
+        self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
         self._backend = backend
         self._cache_bytes = cache_bytes
         self._value_bytes = 64.0  # running mean of encoded entries
@@ -104,7 +110,6 @@ class Store(Generic[V]):
         changed = {key: self.live[key] for key in self._dirty}
         pending = iter(sorted(changed))
         upcoming = next(pending, None)
-        decode = self.value_codec.decode
         for key, raw in self._backend.scan(self.name):
             while upcoming is not None and upcoming < key:
                 if changed[upcoming] is not None:
@@ -115,7 +120,7 @@ class Store(Generic[V]):
                     yield key, cast("V", changed[key])
                 upcoming = next(pending, None)
             else:
-                yield key, decode(raw)
+                yield key, self._decoded(key, raw)
         while upcoming is not None:
             if changed[upcoming] is not None:
                 yield upcoming, cast("V", changed[upcoming])
@@ -129,19 +134,63 @@ class Store(Generic[V]):
             self.live.update(dict.fromkeys(keys))
             return
         decode, live = self.value_codec.decode, self.live
-        for key, raw in zip(keys, found, strict=True):
-            live[key] = None if raw is None else decode(raw)
+        try:
+            for key, raw in zip(keys, found, strict=True):
+                live[key] = None if raw is None else decode(raw)
+        except Exception:
+            self._decoded(key, cast("bytes", raw))
+            raise
+
+    def _decoded(self, key: bytes, raw: bytes) -> V:
+        try:
+            return self.value_codec.decode(raw)
+        except Exception as error:
+            raise CodecError(
+                f"{self.entry(key)} cannot be read as {self.spec.value}: {error}; it was stored by another version of "
+                f"the type: give new fields a default, or let the type take the old form too"
+            ) from error
+
+    def entry(self, key: bytes) -> str:
+        """The entry as errors name it."""
+        try:
+            shown = repr(self.key_codec.decode(key))
+        except Exception:  # a key of another type is what the error may be about
+            shown = repr(key)
+        return f"table {self.name!r}[{shown}]"
 
     # ---- writing
 
     def put(self, key: bytes, value: V) -> None:
+        """Assigns. The first value of each class is encoded at once, and compared with what comes back.
+
+        Raises:
+            CodecError: it would not come back as it was.
+            TableError: the key belongs to another partition (where `check_each`).
+        """
         if self.check_each:
             self._check_home(key)
-        if self.verify:
-            self._assigned[key] = self.encode(value)
+        if value.__class__ not in self._classes or self._check_every == 1:
+            self._check_first(key, value)
         self.live[key] = value
         self._dirty[key] = UNENCODED
         self._encoded = False
+
+    def _check_first(self, key: bytes, value: V) -> None:
+        raw = self._encode_exactly(value, key)
+        self._classes.add(value.__class__)
+        if self.verify:
+            self._assigned[key] = raw
+
+    def _encode_exactly(self, value: V, key: bytes | None = None) -> bytes:
+        try:
+            return cast("bytes", encode_value(self.value_codec, value))
+        except Exception as error:
+            self._refuse(key, value, error)
+
+    def _refuse(self, key: bytes | None, value: object, error: BaseException) -> NoReturn:
+        where = f"table {self.name!r}" if key is None else self.entry(key)
+        found = value.__class__.__qualname__
+        raise CodecError(f"{where}: a value of type {found} cannot be kept as {self.spec.value}: {error}") from error
 
     def delete(self, key: bytes) -> None:
         if self.check_each:
@@ -155,9 +204,19 @@ class Store(Generic[V]):
         self._dirty.update(dict.fromkeys(cast("Iterable[bytes]", keys), UNENCODED))
         self._encoded = False
 
-    def changed_to(self, keys: Iterable[bytes | None], encoded: Iterable[bytes | None]) -> None:
-        """These keys of `live` were assigned, and this is how their values are encoded."""
-        self._dirty.update(zip(cast("Iterable[bytes]", keys), encoded, strict=True))
+    def changed_to(self, keys: Sequence[bytes | None], encoded: Sequence[bytes | None]) -> None:
+        """These keys of `live` were assigned, and this is how their values are encoded.
+
+        Raises:
+            CodecError: they cannot be read back (seen of a sample).
+        """
+        keys, encoded = cast("Sequence[bytes]", keys), cast("Sequence[bytes]", encoded)
+        try:
+            check_column(self.value_codec, encoded, self._check_every)
+        except ColumnError as error:
+            self._refuse(keys[error.index], self.live[keys[error.index]], error.__cause__ or error)
+        self._dirty.update(zip(keys, encoded, strict=True))
+        self._encoded = False  # it is not known yet whether they can be read back
 
     def check_one_change(self) -> None:
         """Raises TableError when one of the changed keys (any) has its home elsewhere."""
@@ -186,18 +245,32 @@ class Store(Generic[V]):
         return int(max(grown, len(self._dirty)) * (self._value_bytes + ENTRY_OVERHEAD))
 
     def encode_changes(self) -> dict[bytes, bytes | None]:
-        """The changes since the last commit, encoded: keys in the order of their first change, None deletes."""
-        dirty, live, encode = self._dirty, self.live, self.encode
+        """The changes since the last commit, encoded: keys in the order of their first change, None deletes.
+
+        Each entry is decoded once more and compared: a restart, or another member, must find what is here now.
+
+        Raises:
+            CodecError: names table, key and the value's type.
+        """
+        dirty = cast("dict[bytes, bytes | None]", self._dirty)
         if self._encoded:
-            return cast("dict[bytes, bytes | None]", dirty)
+            return dirty
+        live, encode = cast("dict[bytes, V]", self.live), self.encode
+        key = b""
         try:
-            for key, raw in dirty.items():
+            for key, raw in self._dirty.items():
                 if raw is UNENCODED:
-                    dirty[key] = encode(cast("V", live[key]))
+                    dirty[key] = encode(live[key])
         except Exception as error:
-            raise CodecError(f"table {self.name!r}[{self.key_codec.decode(key)!r}]: {error}") from error
+            self._refuse(key, live[key], error)
+        keys = [key for key, raw in dirty.items() if raw is not None]
+        values, encoded = list(map(live.__getitem__, keys)), list(map(dirty.__getitem__, keys))
+        try:
+            check_entries(self.value_codec, values, encoded, self._check_every)
+        except ColumnError as error:
+            self._refuse(keys[error.index], values[error.index], error.__cause__ or error)
         self._encoded = True
-        return cast("dict[bytes, bytes | None]", dirty)
+        return dirty
 
     def committed(self) -> None:
         """The changes are in the backend: the overlay becomes the cache, which is trimmed to its size."""
@@ -231,21 +304,30 @@ class Store(Generic[V]):
         """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
         for key, then in self._assigned.items():
             assigned = self.live.get(key)
-            if assigned is not None and self.encode(assigned) != then:
+            if assigned is not None and self._differs(self.encode(assigned), then):
                 raise self._mutated(key)
         self._assigned.clear()
         for key, (value, make) in self._defaults.items():
-            if key not in self._dirty and self.encode(value) != self.encode(make()):
+            if key not in self._dirty and self._differs(self.encode(value), self.encode(make())):
                 raise self._mutated(key)
         self._defaults.clear()
         for key in self._read.difference(self._dirty):
             now = self.live.get(key)
             raw = None if now is None else self.encode(now)
-            if raw != self._backend.multi_get(self.name, [key])[0]:
+            if self._differs(raw, self._backend.multi_get(self.name, [key])[0]):
                 raise self._mutated(key)
+
+    def _differs(self, one: bytes | None, other: bytes | None) -> bool:
+        """Other bytes may be the same value: 5 and 5.0 in a field of floats, a set in another order."""
+        if one == other:
+            return False
+        if one is None or other is None:
+            return True
+        decode = self.value_codec.decode
+        return difference(decode(one), decode(other)) is not None
 
     def _mutated(self, key: bytes) -> MutatedWithoutAssignment:
         return MutatedWithoutAssignment(
-            f"the value of {self.name!r}[{self.key_codec.decode(key)!r}] was changed in place and not assigned: "
+            f"the value of {self.entry(key)} was changed in place and not assigned: "
             f"write table[key] = value, or the change is lost"
         )

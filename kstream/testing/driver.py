@@ -92,6 +92,7 @@ class TestDriver:
             **{
                 "default_partitions": partitions,
                 "check_keys": "always",
+                "check_values": "always",
                 "backend": backend,
                 "state_dir": str(self._directory),
                 **settings,
@@ -99,6 +100,7 @@ class TestDriver:
         )
         self._tracer_provider = tracer_provider
         self._topology = app.topology()
+        self._topology.tell_untyped()
         self._workers: list[StreamWorker] = []  # one for each isolation group
         self._metrics = Merged()
         self._defined: dict[str, Metric] = {}
@@ -323,20 +325,23 @@ class TableView(Mapping[K, V], Generic[K, V]):
     """What a table holds, read from the stores of all tasks."""
 
     def __init__(self, workers: Sequence[StreamWorker], table: ReadableTable[K, V]) -> None:
-        self._content: dict[K, V] = {}
-        decode = table.spec.key.codec.decode
+        self._content: dict[bytes, V] = {}  # by their bytes, as the stores have them: equal keys may be two entries
+        self._codec = table.spec.key.codec
         for task in (task for worker in workers for task in worker.tasks.values()):
             if table.name in task.stores:
-                self._content.update((decode(key), value) for key, value in task.stores[table.name].scan())
+                self._content.update(task.stores[table.name].scan())
 
     def __getitem__(self, key: K) -> V:
-        return self._content[key]
+        try:
+            return self._content[self._codec.encode(key)]
+        except KeyError:
+            raise KeyError(key) from None
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._content)
+        return map(self._codec.decode, self._content)
 
     def __len__(self) -> int:
         return len(self._content)
 
     def __repr__(self) -> str:
-        return repr(self._content)
+        return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"

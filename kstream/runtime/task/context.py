@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
+from datetime import datetime
 from typing import Any, Generic, TypeVar, cast, overload
 
 from kstream.errors import TableError
@@ -120,7 +121,7 @@ class Context(Generic[K]):
         topic: Topic[K, V],
         value: V,
         *,
-        timestamp: int | None = None,
+        timestamp: datetime | int | None = None,
         headers: Headers | None = None,
         partition: int = -1,
     ) -> None: ...
@@ -131,7 +132,7 @@ class Context(Generic[K]):
         value: V,
         *,
         key: G | None,
-        timestamp: int | None = None,
+        timestamp: datetime | int | None = None,
         headers: Headers | None = None,
         partition: int = -1,
     ) -> None: ...
@@ -141,7 +142,7 @@ class Context(Generic[K]):
         value: Any,
         *,
         key: Any = _UNSET,
-        timestamp: int | None = None,
+        timestamp: datetime | int | None = None,
         headers: Headers | None = None,
         partition: int = -1,
     ) -> None:
@@ -149,6 +150,7 @@ class Context(Generic[K]):
 
         Raises:
             KStreamError: a None value for a topic whose values are not declared `| None`.
+            CodecError: key, value, timestamp or headers cannot be written, or would not come back as they were.
         """
         batch, index = self._at()
         record = encode_record(topic, Record(self.key if key is _UNSET else key, value, timestamp, headers), "ctx.send")
@@ -158,8 +160,8 @@ class Context(Generic[K]):
             topic.name,
             record.value,
             record.key,
-            batch.timestamps[index] if timestamp is None else timestamp,
-            headers,
+            batch.timestamps[index] if record.timestamp is None else cast("int", record.timestamp),
+            record.headers,
             partition,
         )
 

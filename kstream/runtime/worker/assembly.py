@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from kstream.codecs import SAMPLE
 from kstream.config import Settings
 from kstream.errors import StateError
 from kstream.operators.base import Cursor
@@ -99,6 +100,7 @@ class TaskMaker:
             contexts=_Contexts(f"{part.name}/{partition}", self._worker),
             loop=self._loop,
             cache_bytes=settings.state_memory // 2 // max(1, sharing),
+            check_every=1 if settings.check_values == "always" else SAMPLE,
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
         )

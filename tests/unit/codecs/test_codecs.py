@@ -138,8 +138,11 @@ def codec_of(kind: Any) -> Any:
 
 @pytest.mark.parametrize("kind,values", CASES.values(), ids=CASES.keys())
 class TestEveryCodec:
-    def test_round_trip_is_canonical(self, kind: Any, values: st.SearchStrategy[Any]) -> None:
-        codec = codec_of(kind)
+    @pytest.mark.parametrize("key", [False, True], ids=["value", "key"])
+    def test_round_trip_is_exact_and_of_keys_canonical(
+        self, key: bool, kind: Any, values: st.SearchStrategy[Any]
+    ) -> None:
+        codec = resolve(kind, what="what is tried", key=key)
 
         @given(st.lists(values, max_size=5))
         def check(column: list[Any]) -> None:
@@ -148,7 +151,10 @@ class TestEveryCodec:
             decoded = decode_column(codec, encoded)
             assert decoded == column
             assert list(map(type, decoded)) == list(map(type, column))
-            assert encode_column(codec, decoded) == encoded
+            if key:
+                assert encode_column(codec, decoded) == encoded
+            else:  # a set comes back as a set, in whatever order
+                assert decode_column(codec, encode_column(codec, decoded)) == column
             assert [decode_value(codec, encode_value(codec, value)) for value in column] == column
             assert list(map(copier(codec), column)) == column
 
@@ -303,8 +309,8 @@ def test_str_is_plain_utf8() -> None:
         decode_column(codec_of(Annotated[str, msgspec.Meta(max_length=1)]), [b"ab"])
 
 
-def test_equal_sets_and_dicts_give_equal_bytes() -> None:
-    codec = codec_of(dict[str, int])
+def test_equal_dicts_are_equal_keys() -> None:
+    codec = resolve(dict[str, int], what="key", key=True)
     assert codec.encode({"a": 1, "b": 2}) == codec.encode({"b": 2, "a": 1})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,64 @@ def test_what_the_overlay_takes_grows_with_reads_and_writes_and_shrinks_at_commi
 
 def test_a_value_that_cannot_be_encoded_names_table_and_key() -> None:
     store: Store[Any] = a_store()
-    store.put(b"a", object())
-    with pytest.raises(CodecError, match=r"table 'boxes'\['a'\]"):
+    with pytest.raises(CodecError, match=r"table 'boxes'\['a'\]: a value of type object cannot be kept as Box"):
+        store.put(b"a", object())
+    store.live[b"a"] = object()
+    store.changed([b"a"])
+    with pytest.raises(CodecError, match=r"table 'boxes'\['a'\]: a value of type object cannot be kept as Box"):
         store.encode_changes()
+
+
+def test_the_first_value_of_a_class_is_compared_where_it_is_put_and_each_where_it_is_committed() -> None:
+    store: Store[Any] = a_store()
+    with pytest.raises(CodecError, match=r"'boxes'\['a'\].*Expected `int`, got `float` - at `\$\.n`"):
+        store.put(b"a", Box(0.5))  # type: ignore[arg-type]
+    store.put(b"a", Box(1))
+    store.put(b"b", Box(0.5))  # type: ignore[arg-type]
+    with pytest.raises(CodecError, match=r"'boxes'\['b'\].*Expected `int`, got `float` - at `\$\.n`"):
+        store.encode_changes()
+
+
+@pytest.mark.parametrize("bad", [0.5, True])
+def test_accumulators_that_came_encoded_are_compared_too(bad: Any) -> None:
+    store: Store[Any] = a_store()
+    store.load([b"a", b"b"])
+    store.live.update({b"a": Box(1), b"b": Box(bad)})
+    store.changed_to([b"a", b"b"], [store.encode(store.live[key]) for key in (b"a", b"b")])
+    with pytest.raises(CodecError, match=r"'boxes'\['b'\]"):
+        store.encode_changes()
+
+
+class Loose(msgspec.Struct):
+    counts: dict[str, int]
+
+
+def test_equal_is_not_the_same() -> None:
+    """A Counter comes back as a dict, and lacks what it had as a Counter: found in a sample, or wherever it is put."""
+    spec = StoreSpec("loose", schema(str, "key", key=True), schema(Loose, "value"))
+    sampled: Store[Loose] = Store(spec, MemoryBackend(["loose"]), cache_bytes=1 << 20)
+    exact: Store[Loose] = Store(spec, MemoryBackend(["loose"]), cache_bytes=1 << 20, check_every=1)
+    for store in (sampled, exact):
+        store.put(b"a", Loose({}))
+    with pytest.raises(CodecError, match=r"'loose'\['b'\].*\.counts: Counter"):
+        exact.put(b"b", Loose(Counter("b")))
+    sampled.put(b"b", Loose(Counter("b")))
+    sampled.encode_changes()
+    sampled.put(b"a", Loose(Counter("b")))  # the first of a commit is in the sample
+    with pytest.raises(CodecError, match=r"'loose'\['a'\].*\.counts: Counter"):
+        sampled.encode_changes()
+
+
+def test_what_is_stored_in_another_form_names_table_and_key() -> None:
+    """The type has gained a required field since."""
+    backend = MemoryBackend(["boxes"])
+    backend.write({"boxes": {b"a": b'{"m":1}', b"b": b'{"n":"x"}'}.items()}, {})
+    store = a_store(backend)
+    store.get(b"a")
+    for read in (lambda: store.get(b"b"), lambda: store.load([b"a", b"b"]), lambda: list(store.scan())):
+        store.aborted()
+        with pytest.raises(CodecError, match=r"table 'boxes'\['b'\] cannot be read as Box: Expected `int`.*default"):
+            read()
 
 
 def test_a_key_of_elsewhere() -> None:
@@ -253,6 +309,18 @@ def test_a_key_of_elsewhere() -> None:
     for write in (lambda: store.put(b"away", Box()), lambda: store.delete(b"away")):
         with pytest.raises(TableError):
             write()
+
+
+def test_verifying_does_not_mind_another_form_of_the_same_value() -> None:
+    """5 in a field of floats is stored as 5, read as 5.0, and would be stored as 5.0."""
+    spec = StoreSpec("balance", schema(str, "key", key=True), schema(float, "value"))
+    backend = MemoryBackend(["balance"])
+    store: Store[float] = Store(spec, backend, cache_bytes=1 << 20, verify=True)
+    store.put(b"a", 5)
+    commit(store, backend)
+    store.aborted()
+    assert store.get(b"a") == 5.0
+    store.verify_reads()
 
 
 @pytest.mark.parametrize("assigned", [False, True])
