@@ -1,4 +1,4 @@
-"""An instance as it is seen from outside: what its workers report, put together.
+"""An instance as it is seen from outside: what its workers report is kept here, and put together in picture.py.
 
 The supervisor's thread feeds it (`heard`, `ended`, `tick`); the web server, the announcer and tests read it from
 theirs. It implements `kstream.observe.observed.Observed`.
@@ -16,8 +16,6 @@ from importlib.metadata import version
 from threading import RLock
 from typing import Final
 
-import msgspec
-
 from kstream.config import Settings
 from kstream.observe import exposition, logs
 from kstream.observe.catalogue import Series
@@ -31,12 +29,8 @@ from kstream.observe.status import (
     InstanceState,
     InstanceStatus,
     Point,
-    RestoreStatus,
     SettingStatus,
-    StoreStatus,
-    TaskStatus,
     Totals,
-    WorkerStatus,
 )
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.handle import WorkerProcess
@@ -46,6 +40,7 @@ from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
 from kstream.runtime.view.history import History
 from kstream.runtime.view.lookups import Lookups
+from kstream.runtime.view.picture import Picture, state_of
 from kstream.runtime.view.system import Processes
 from kstream.runtime.view.watched import Scalings, Watched
 from kstream.topology import Topology
@@ -53,7 +48,6 @@ from kstream.topology import Topology
 LOOK_SECONDS: Final = 1.0
 CHECKPOINTS: Final = 100
 ERRORS: Final = 100
-LARGEST: Final = 5
 SUPERVISOR: Final = "supervisor"
 SUPERVISOR_LOGGER: Final = "kstream.runtime.instance.supervisor"
 
@@ -88,9 +82,9 @@ class Observer:
         self._lock = RLock()
         self._app, self._instance = topology.app, instance
         self._drawing = Drawing(topology)
-        self._internal = _internal_topics(topology)
         self._history = History()
         self._stalls = health.Stalls(settings.stall_timeout)
+        self._picture = Picture(watched, topology, self._history, self.merged, self._stalls)
         self._started, self._version = time.time(), version("kstream")
         self._was_ready = self._went_round = False
         self._beat = self._next = time.monotonic()
@@ -136,13 +130,13 @@ class Observer:
             return
         self._next = now + LOOK_SECONDS
         with self._lock:
-            self._stalls.look(now, self._tasks(), self._paused)
+            self._stalls.look(now, self._picture.tasks(), self._paused)
             # the supervisor's own lines are about workers that end: `ended` has those, whether logs are kept or not
             self._errors.extend(error for error in logs.recent() if error.logger != SUPERVISOR_LOGGER)
             self.merged.update(SUPERVISOR, self._own_series())
             self._history.look(now, self.merged)
-            self._history.points.append(self._point())
-            states = [self._state(self.ready()), *map(_state_of, self._supervisor.workers)]
+            self._history.points.append(self._picture.point(self._totals()))
+            states = [self._state(self.ready()), *map(state_of, self._supervisor.workers)]
             changed, self._states = states != self._states, states
         if changed:
             self.changed()
@@ -151,7 +145,7 @@ class Observer:
         workers = self._supervisor.workers
         states = dict.fromkeys((state.value for state in ProcessState if state is not ProcessState.NEW), 0)
         for worker in workers:
-            states[_state_of(worker)] += 1
+            states[state_of(worker)] += 1
         labels = self._instance, self._version, platform.python_version(), _librdkafka()
         own = [
             Series("build_info", labels, 1),
@@ -174,7 +168,7 @@ class Observer:
     def status(self) -> InstanceStatus:
         with self._lock:
             status = self.light_status()
-            status.stores = self._stores()
+            status.stores = self._picture.stores(self._largest)
             status.checkpoints = list(self._checkpoints)
             status.errors = list(self._errors)
             status.edges = self._drawing.rates(self._history.rates("operator_records_total"))
@@ -183,7 +177,7 @@ class Observer:
     def light_status(self) -> InstanceStatus:
         """What is announced to the other instances."""
         with self._lock:
-            ready, tasks = self.ready(), self._rated_tasks()
+            ready, tasks = self.ready(), self._picture.rated_tasks()
             return InstanceStatus(
                 app=self._app,
                 instance=self._instance,
@@ -199,8 +193,8 @@ class Observer:
                 paused=self._paused,
                 log_level=self._log_level,
                 totals=self._totals(),
-                restore=self._restore(),
-                workers=[self._worker(worker, tasks) for worker in self._supervisor.workers],
+                restore=self._picture.restore(),
+                workers=list(self._picture.workers(tasks)),
                 scaling=[] if self.scaler is None else self.scaler.status(),
                 tasks=tasks,
             )
@@ -270,97 +264,8 @@ class Observer:
                 self._log_level = level.upper()
             self._supervisor.tell(Command(log_levels={logger or "": level.upper()}))
 
-    # ---- how it is put together
-
-    def _tasks(self) -> list[TaskStatus]:
-        return [task for worker in self._supervisor.workers if worker.runs for task in worker.report.tasks]
-
-    def _rated_tasks(self) -> list[TaskStatus]:
-        """Tasks with rates and shares of the last seconds; those that stall say so."""
-        busy, backpressured = (
-            self._history.rates("busy_seconds_total"),
-            self._history.rates("backpressured_seconds_total"),
-        )
-        records = self._history.rates("task_records_total")
-        stalled = self._stalls.stalled(time.monotonic())
-        tasks = []
-        for task in sorted(self._tasks(), key=_order):
-            labels = (task.name,)
-            why = task.why
-            if task.name in stalled:
-                why = f"has not moved for {stalled[task.name]:.0f} s: {why or 'nothing says why'}"
-            tasks.append(
-                msgspec.structs.replace(
-                    task,
-                    rate=records.get(labels, 0.0),
-                    busy=min(1.0, busy.get(labels, 0.0)),
-                    backpressured=min(1.0, backpressured.get(labels, 0.0)),
-                    why=why,
-                )
-            )
-        return tasks
-
-    def _worker(self, worker: WorkerProcess, tasks: list[TaskStatus]) -> WorkerStatus:
-        labels, now, report = (worker.name,), time.monotonic(), worker.report
-        shares = {
-            share: min(1.0, self._history.rates(f"worker_{share}_seconds_total").get(labels, 0.0))
-            for share in ("busy", "idle", "backpressured")
-        }
-        own = [task for task in tasks if task.worker == worker.name]
-        process = process_name(worker.name)
-        runs = worker.runs
-        cpu = self._history.rates("process_cpu_seconds_total").get((process,))
-        memory = self.merged.value("process_resident_memory_bytes", {"process": process})
-        return WorkerStatus(
-            name=worker.name,
-            group=worker.group,
-            state=_state_of(worker),
-            pid=worker.pid,
-            started=time.time() - (now - worker.started) if runs else None,
-            restarts=worker.restarts,
-            last_error=worker.last_error,
-            restart_in=max(0.0, worker.start_at - now) if worker.start_at is not None else None,
-            rate=sum(task.rate for task in own),
-            tasks=len(own),
-            partitions=report.partitions if runs else 0,
-            cpu=cpu,
-            memory=None if memory is None else int(memory),
-            **shares,
-        )
-
-    def _stores(self) -> list[StoreStatus]:
-        stores = []
-        for part in self._topology.parts:
-            for store in part.stores:
-                labels = {"store": store.name}
-                largest = {
-                    key: size
-                    for worker in self._supervisor.workers
-                    for key, size in self._largest.get(worker.name, {}).get(store.name, [])
-                }
-                stores.append(
-                    StoreStatus(
-                        store.name,
-                        part.name,
-                        entries=int(self.merged.value("state_entries", labels) or 0),
-                        size=int(self.merged.value("state_size_bytes", labels) or 0),
-                        hits=int(self.merged.value("state_cache_hits_total", labels) or 0),
-                        misses=int(self.merged.value("state_cache_misses_total", labels) or 0),
-                        largest=sorted(largest.items(), key=lambda one: -one[1])[:LARGEST],
-                    )
-                )
-        return stores
-
-    def _restore(self) -> RestoreStatus:
-        reports = [worker.report for worker in self._supervisor.workers if worker.runs]
-        left = [report.restore_seconds_left for report in reports if report.restore_seconds_left is not None]
-        return RestoreStatus(
-            tasks=sum(report.restoring for report in reports),
-            remaining=sum(report.restore_remaining for report in reports),
-            restored=sum(report.restored for report in reports),
-            seconds_left=max(left, default=None),
-            stages={name: stage for report in reports for name, stage in report.stages.items()},
-        )
+    def _totals(self) -> Totals:
+        return self._picture.totals(sum(self._restarts.values()))
 
     def _state(self, ready: Health) -> InstanceState:
         workers = self._supervisor.workers
@@ -374,67 +279,9 @@ class Observer:
             return "running"
         return "degraded" if self._was_ready else "starting"
 
-    def _totals(self) -> Totals:
-        history = self._history
-        shares = {
-            share: min(1.0, history.rate(f"worker_{share}_seconds_total") / max(1, len(self._supervisor.workers)))
-            for share in ("busy", "idle", "backpressured")
-        }
-        return Totals(
-            consumed=int(self._external(history.totals("records_consumed_total"))),
-            committed=int(self._external(history.totals("records_committed_total"))),
-            produced=int(self._external(history.totals("records_produced_total"))),
-            rate_in=self._external(history.rates("records_consumed_total")),
-            rate_out=self._external(history.rates("records_produced_total")),
-            bytes_in=history.rate("consumed_bytes_total"),
-            bytes_out=history.rate("produced_bytes_total"),
-            lag=sum(task.lag for task in self._tasks()),
-            latency_p50=history.latency(0.5),
-            latency_p99=history.latency(0.99),
-            checkpoints=int(history.total("checkpoints_total")),
-            checkpoint_failures=int(history.total("checkpoint_failures_total")),
-            aborts=int(history.total("transaction_aborts_total")),
-            rebalances=int(history.total("rebalances_total")),
-            restarts=sum(self._restarts.values()),
-            errors=int(history.total("errors_total")),
-            **shares,
-        )
-
-    def _external(self, by_topic: Mapping[tuple[str, ...], float]) -> float:
-        """The sum over topics that are not kstream's own (repartition topics, changelogs)."""
-        return sum(value for (topic,), value in by_topic.items() if topic not in self._internal)
-
-    def _point(self) -> Point:
-        totals = self._totals()
-        return Point(
-            at=time.time(),
-            rate_in=totals.rate_in,
-            rate_out=totals.rate_out,
-            lag=totals.lag,
-            latency_p50=totals.latency_p50,
-            latency_p99=totals.latency_p99,
-            busy=totals.busy,
-            backpressured=totals.backpressured,
-            checkpoint_seconds=self._history.checkpoint_seconds(),
-        )
-
 
 def _nothing() -> None:
     return
-
-
-def _state_of(worker: WorkerProcess) -> str:
-    return "starting" if worker.state is ProcessState.NEW else worker.state.value
-
-
-def _order(task: TaskStatus) -> tuple[str, int]:
-    part, _, partition = task.name.rpartition("/")
-    return part, int(partition)
-
-
-def _internal_topics(topology: Topology) -> set[str]:
-    internal = {source.topic.name for part in topology.parts for source in part.sources if source.topic.internal}
-    return internal | {topology.changelog(store) for part in topology.parts for store in part.stores}
 
 
 def _librdkafka() -> str:
