@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Final, TypeVar
 
 from kstream.errors import MetricsError
 from kstream.observe import instruments
-from kstream.observe.catalogue import CATALOGUE, DURATIONS, PREFIX, Kind, Merge, Metric, Series
+from kstream.observe.catalogue import DURATIONS, Kind, Merge, Metric, Series
+from kstream.observe.metricrules import NAME, check, stem, utf8
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,7 @@ MAX_LABEL_SETS: Final = 100
 
 OTHER: Final = "other"
 
-MAX_BUCKETS: Final = 50
-
-_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")  # without the colon, which is for Prometheus' recording rules
 _MERGES: Final[Mapping[str, Callable[[list[float]], float]]] = {"sum": sum, "max": max, "min": min}
-_RESERVED_LABELS: Final = frozenset({"app", "le", "quantile", "instance", "job"})
-_SUFFIXES: Final = ("_total", "_sum", "_count", "_bucket")
-"""Endings that Prometheus' types give to names. Two metrics that differ only by one of these could meet."""
 
 
 class Metrics:
@@ -106,7 +100,7 @@ class Metrics:
     def group(self, name: str) -> Metrics:
         """Metrics whose names begin with `name_`; groups may be nested."""
         if name not in self._groups:
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise MetricsError(f"metric group {name!r}: a name has letters, digits and '_', no digit first")
             self._groups[name] = Metrics(self._families, self._owner, f"{self._prefix}{name}_")
         return self._groups[name]
@@ -135,7 +129,7 @@ class Metrics:
         name = self._prefix + name
         if isinstance(labels, str):
             raise MetricsError(f"metric {name}: labels are a tuple of names, ({labels!r},) for a single one")
-        return Metric(name, kind, "", _utf8(doc), tuple(labels), merge, bounds)
+        return Metric(name, kind, "", utf8(doc), tuple(labels), merge, bounds)
 
     def _make(self, kind: type[I], name: str, metric: Metric) -> I:
         made = self._families.define(metric).instrument(kind, self._owner)
@@ -302,7 +296,7 @@ class _Family:
 
     def admit(self, key: tuple[str, ...]) -> tuple[str, ...]:
         """The label set under which this one is counted: itself, or `other` in all labels when there are too many."""
-        key = tuple(map(_utf8, key))
+        key = tuple(map(utf8, key))
         with self._lock:
             if key in self._admitted:
                 return key
@@ -357,11 +351,11 @@ class _Families:
         with self._lock:
             known = self._by_name.get(metric.name)
             if known is None:
-                _check(metric)
-                stem = _stem(metric.name)
-                if stem in self._stems:
-                    raise MetricsError(f"metric {metric.name}: {self._stems[stem]} exists, choose another name")
-                self._stems[stem] = metric.name
+                check(metric)
+                its_stem = stem(metric.name)
+                if its_stem in self._stems:
+                    raise MetricsError(f"metric {metric.name}: {self._stems[its_stem]} exists, choose another name")
+                self._stems[its_stem] = metric.name
                 known = self._by_name[metric.name] = _Family(metric)
                 return known
         have = known.metric
@@ -380,43 +374,3 @@ class _Families:
     def collect(self) -> tuple[list[Metric], list[Series]]:
         families = list(self._by_name.values())
         return [family.metric for family in families], [series for family in families for series in family.series()]
-
-
-def _utf8(text: str) -> str:
-    """The text without lone surrogates: one in a label would break the whole report."""
-    return text.encode(errors="replace").decode()
-
-
-def _stem(name: str) -> str:
-    """The name without what Prometheus' types append: `orders_total` and `orders_count` have the same."""
-    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
-
-
-def _check(metric: Metric) -> None:
-    """Raises MetricsError when Prometheus would not take this metric, or kstream has the name."""
-    name = metric.name
-
-    def refuse(text: str) -> MetricsError:
-        return MetricsError(f"metric {name!r}: {text}")
-
-    if not _NAME.fullmatch(name):
-        raise refuse("a name has letters, digits and '_', no digit first")
-    if name.startswith(PREFIX):
-        raise refuse(f"names with {PREFIX} are kstream's own, choose another")
-    if name in CATALOGUE:
-        raise refuse("kstream itself has a metric of this name, choose another or put it in a group")
-    if metric.kind != "counter" and _stem(name) != name:
-        raise refuse(f"a {metric.kind} does not end in {name[len(_stem(name)) :]}, choose another name")
-    if metric.merge not in _MERGES:
-        raise refuse(f"merge is one of {', '.join(_MERGES)}")
-    for label in metric.labels:
-        if not _NAME.fullmatch(label) or label.startswith("__") or label in _RESERVED_LABELS:
-            raise refuse(f"{label!r} cannot be a label, choose another name")
-    if len(set(metric.labels)) != len(metric.labels):
-        raise refuse("a label is given twice")
-    if metric.kind == "histogram":
-        bounds = metric.bounds
-        if any(not math.isfinite(bound) for bound in bounds) or list(bounds) != sorted(set(bounds)):
-            raise refuse("buckets are finite upper bounds, ascending; infinity is added")
-        if len(bounds) > MAX_BUCKETS:
-            raise refuse(f"{len(bounds)} buckets, {MAX_BUCKETS} are the most")

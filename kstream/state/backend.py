@@ -1,7 +1,7 @@
 """What a state backend must do: hold the committed stores of one task, as bytes.
 
 A backend never sees uncommitted data: `write` is called after the transaction was committed (checkpoint step 5),
-and by restore. `state/rocksdb.py` keeps the data on disk, `state/memory.py` in a dict; one conformance suite
+and by restore. `state/rocksdb/` keeps the data on disk, `state/memory.py` in a dict; one conformance suite
 (tests/unit/state/test_backends.py) runs over both.
 """
 

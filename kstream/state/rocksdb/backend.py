@@ -1,4 +1,4 @@
-"""Committed stores on disk: one RocksDB per task, one column family per store. The only importer of rocksdict.
+"""Committed stores on disk: one RocksDB per task, one column family per store.
 
 What holds it together:
 
@@ -16,13 +16,6 @@ old they are, so a store that comes back goes on where it was, or is refused for
 
 No exception may hold one of them in a frame of its traceback either: `except StateError` is where one closes, wipes and
 opens again. Hence no local variables for them where something may raise.
-
-Speed, 2 million keys of 15 bytes, values of 60, one core of an AMD EPYC: 1.1 million changes/s written, 0.4 million/s
-read when every key is there (a random read is a handful of cache misses), 2.3 million/s when none is. What matters:
-writing a batch in key order (twice as fast: a random insert into the memtable is a walk of cache misses), a bloom
-filter on the memtable too (without it each miss walks the memtable: 0.7 million/s), the hyper clock cache (a sixth),
-blocks of 16 KiB (their index stays in the CPU's cache). Checksums on read, where indexes lie, file size and compaction
-style do not.
 """
 
 from __future__ import annotations
@@ -35,29 +28,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
 
 from rocksdict import (
-    BlockBasedOptions,
-    Cache,
     Checkpoint,
     ColumnFamily,
-    DataBlockIndexType,
-    DBCompressionType,
-    Options,
     Rdict,
-    Snapshot,
     WriteBatch,
-    WriteBufferManager,
     WriteOptions,
 )
 
 from kstream.errors import KStreamError, StateDirectoryError, StateError
 from kstream.state.backend import Changes, Mark
-
-#: Where a store's mark lies, in the store's own column family. Random, so that no user's key is like it; `write`
-#: refuses it all the same. Never change it: stores on disk have it.
-MARK_KEY: Final = bytes.fromhex("8f1d6ec2b75a4093d1e65f2c9a3b8870e4c7160d52f9ab3e81cd7a94063fb25d")
+from kstream.state.rocksdb.memory import RocksMemory
+from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
 _MARK = struct.Struct(">qd")  # offset, wall time in seconds
 _PREFIX = "store."  # families are named so: RocksDB has one called "default", and a user's table may be called that too
@@ -72,61 +55,6 @@ _ENVIRONMENT = {
     "Not a directory": "it is not a directory",
     "Disk quota exceeded": "the disk quota is exceeded",
 }
-
-
-class RocksMemory:
-    """The memory that all RocksDBs of one worker share: read cache and write buffers. Make one per worker.
-
-    Args:
-        block_cache_bytes: blocks, indexes and filters that were read; a hard bound.
-        write_buffer_bytes: memtables. Above it the database being written to is flushed, so it may be passed by a few
-            memtables for a moment; writes are never stalled for it, because the memory may be held by another task's
-            database that nothing would flush.
-    """
-
-    def __init__(self, block_cache_bytes: int, write_buffer_bytes: int) -> None:
-        self._cache = Cache.new_hyper_clock_cache(block_cache_bytes, 0)
-        self._buffers = WriteBufferManager(write_buffer_bytes, False)
-        # Small memtables: they fit the CPU's cache (an insert costs half of what it does at 64 MiB).
-        self._memtable_bytes = max(min(16 << 20, write_buffer_bytes // 4), 64 << 10)
-
-    def usage(self) -> tuple[int, int]:
-        """Bytes in use now: (block cache, write buffers)."""
-        return self._cache.get_usage(), self._buffers.get_usage()
-
-    def options(self) -> Options:
-        """Options of a database and of each of its families."""
-        table = BlockBasedOptions()
-        table.set_block_cache(self._cache)
-        table.set_cache_index_and_filter_blocks(True)  # else they are outside the bound
-        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        table.set_bloom_filter(10, False)
-        table.set_format_version(5)
-        table.set_block_size(16 << 10)
-        table.set_block_restart_interval(4)
-        table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
-        table.set_data_block_hash_ratio(0.75)
-
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.create_missing_column_families(True)
-        options.set_atomic_flush(True)
-        options.set_block_based_table_factory(table)
-        options.set_compression_type(DBCompressionType.lz4())
-        options.set_write_buffer_manager(self._buffers)
-        options.set_write_buffer_size(self._memtable_bytes)
-        options.set_max_write_buffer_number(4)
-        options.set_memtable_whole_key_filtering(True)
-        options.set_memtable_prefix_bloom_ratio(0.02)
-        options.set_max_background_jobs(2)
-        options.set_level_compaction_dynamic_level_bytes(True)
-        options.set_max_bytes_for_level_base(64 << 20)
-        options.set_skip_stats_update_on_db_open(True)
-        options.set_manifest_preallocation_size(64 << 10)  # 4 MiB by default, times the number of tasks
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(1 << 20)
-        options.set_stats_dump_period_sec(0)
-        return options
 
 
 class RocksBackend:
@@ -148,7 +76,7 @@ class RocksBackend:
         self._directory = directory
         self._options = memory.options()
         self._lock = threading.Lock()  # held by flush, reset, checkpoint and close: they must not overlap
-        self._scans: weakref.WeakSet[_Scan] = weakref.WeakSet()
+        self._scans: weakref.WeakSet[Scan] = weakref.WeakSet()
         self._stores: dict[str, tuple[Rdict, ColumnFamily]] = {}
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # the stub is wrong: a property
@@ -186,7 +114,7 @@ class RocksBackend:
         A scan that is not finished holds old data on disk: drop it. `reset` and `close` end it (it raises then).
         """
         self._check(store)
-        scan = _Scan(self, store, self._stores[store][0].snapshot())
+        scan = Scan(store, self._stores[store][0].snapshot(), self._mapped)
         self._scans.add(scan)
         return scan
 
@@ -350,62 +278,3 @@ def _fill(batch: WriteBatch, store: str, changes: Changes, mark: Mark | None) ->
             batch[key] = value
     if mark is not None:
         batch[MARK_KEY] = _MARK.pack(*mark)
-
-
-class _Scan:
-    """An iterator over one store, owned by its backend, which can take RocksDB's handles away from it.
-
-    rocksdict's iterators end without a word where damaged data begin; so at the end a second one, on the same snapshot,
-    is asked whether the last key really was the last.
-    """
-
-    __slots__ = ("__weakref__", "_backend", "_ended", "_items", "_last", "_snapshot", "store")
-
-    def __init__(self, backend: RocksBackend, store: str, snapshot: Snapshot) -> None:
-        self.store = store
-        self._backend = backend
-        self._last: bytes | None = None
-        self._ended = False
-        self._snapshot: Snapshot | None = snapshot
-        self._items: Iterator[Any] | None = snapshot.items()
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        return self
-
-    def __next__(self) -> tuple[bytes, bytes]:
-        if self._items is None:
-            if self._ended:
-                raise StopIteration
-            raise StateError(f"the scan of store {self.store!r} was ended by a reset or by closing the store")
-        for item in self._items:
-            key: bytes = item[0]
-            self._last = key
-            if key != MARK_KEY:
-                return item  # type: ignore[no-any-return]
-        self._check_complete()
-        self.end()
-        self._ended = True
-        raise StopIteration
-
-    def end(self) -> None:
-        """Lets go of everything that belongs to RocksDB."""
-        self._items = self._snapshot = None
-
-    def _check_complete(self) -> None:
-        assert self._snapshot is not None
-        probe = self._snapshot.iter()
-        try:
-            if self._last is None:
-                probe.seek_to_first()
-            else:
-                probe.seek(self._last)
-                if probe.valid():
-                    probe.next()
-            probe.status()
-            complete = not probe.valid()
-        except Exception as error:
-            raise self._backend._mapped(error, f"scan of store {self.store!r}") from error
-        finally:
-            del probe
-        if not complete:
-            raise StateError(f"the scan of store {self.store!r} broke off before its end")

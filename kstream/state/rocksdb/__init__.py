@@ -1,0 +1,5 @@
+"""Committed stores on disk, in RocksDB. The only importer of rocksdict."""
+
+from kstream.state.rocksdb.backend import RocksBackend as RocksBackend
+from kstream.state.rocksdb.memory import RocksMemory as RocksMemory
+from kstream.state.rocksdb.scan import MARK_KEY as MARK_KEY

@@ -1,0 +1,75 @@
+"""How RocksDB is set up, and the memory that all databases of a worker share.
+
+Speed, 2 million keys of 15 bytes, values of 60, one core of an AMD EPYC: 1.1 million changes/s written, 0.4 million/s
+read when every key is there (a random read is a handful of cache misses), 2.3 million/s when none is. What matters:
+writing a batch in key order (twice as fast: a random insert into the memtable is a walk of cache misses), a bloom
+filter on the memtable too (without it each miss walks the memtable: 0.7 million/s), the hyper clock cache (a sixth),
+blocks of 16 KiB (their index stays in the CPU's cache). Checksums on read, where indexes lie, file size and compaction
+style do not.
+"""
+
+from __future__ import annotations
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DataBlockIndexType,
+    DBCompressionType,
+    Options,
+    WriteBufferManager,
+)
+
+
+class RocksMemory:
+    """The memory that all RocksDBs of one worker share: read cache and write buffers. Make one per worker.
+
+    Args:
+        block_cache_bytes: blocks, indexes and filters that were read; a hard bound.
+        write_buffer_bytes: memtables. Above it the database being written to is flushed, so it may be passed by a few
+            memtables for a moment; writes are never stalled for it, because the memory may be held by another task's
+            database that nothing would flush.
+    """
+
+    def __init__(self, block_cache_bytes: int, write_buffer_bytes: int) -> None:
+        self._cache = Cache.new_hyper_clock_cache(block_cache_bytes, 0)
+        self._buffers = WriteBufferManager(write_buffer_bytes, False)
+        # Small memtables: they fit the CPU's cache (an insert costs half of what it does at 64 MiB).
+        self._memtable_bytes = max(min(16 << 20, write_buffer_bytes // 4), 64 << 10)
+
+    def usage(self) -> tuple[int, int]:
+        """Bytes in use now: (block cache, write buffers)."""
+        return self._cache.get_usage(), self._buffers.get_usage()
+
+    def options(self) -> Options:
+        """Options of a database and of each of its families."""
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_cache_index_and_filter_blocks(True)  # else they are outside the bound
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_bloom_filter(10, False)
+        table.set_format_version(5)
+        table.set_block_size(16 << 10)
+        table.set_block_restart_interval(4)
+        table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
+        table.set_data_block_hash_ratio(0.75)
+
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        options.set_atomic_flush(True)
+        options.set_block_based_table_factory(table)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_write_buffer_manager(self._buffers)
+        options.set_write_buffer_size(self._memtable_bytes)
+        options.set_max_write_buffer_number(4)
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.02)
+        options.set_max_background_jobs(2)
+        options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_max_bytes_for_level_base(64 << 20)
+        options.set_skip_stats_update_on_db_open(True)
+        options.set_manifest_preallocation_size(64 << 10)  # 4 MiB by default, times the number of tasks
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        options.set_stats_dump_period_sec(0)
+        return options
