@@ -140,7 +140,7 @@ class FakeAdmin:
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Future[Any]:
         return done(dict.fromkeys(partitions, 0))
 
-    def topic_ids(self, names: Sequence[str]) -> Future[Any]:
+    def describe(self, names: Sequence[str]) -> Future[Any]:
         return done({})
 
     def __getattr__(self, name: str) -> Any:

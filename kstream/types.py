@@ -223,6 +223,17 @@ class TopicInfo:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
+class DescribedTopic(NamedTuple):
+    """What brokers tell of a topic at any time.
+
+    Attributes:
+        id: of this very topic: one that is deleted and made anew has another (KIP-516). None for brokers before 2.8.
+    """
+
+    id: str | None
+    partitions: int
+
+
 @dataclass(frozen=True, slots=True)
 class NewTopic:
     name: str
@@ -268,8 +279,8 @@ class AdminClient(TopicMaker, Protocol):
         """The first offset whose time stamp (ms since the epoch) is this or later; None where there is none."""
         ...
 
-    def topic_ids(self, names: Sequence[str]) -> Future[dict[str, str]]:
-        """The ids of those that exist: a topic that is deleted and made anew has another. None for brokers without."""
+    def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
+        """Those that exist, as they are now."""
         ...
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]: ...

@@ -16,6 +16,7 @@ from kstream.cli.operate import Subject
 from kstream.config import Settings
 from kstream.errors import TopologyError
 from kstream.runtime.cluster.announce import wanted_topic
+from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import go_through, prepare_topics
 from kstream.runtime.cluster.topics import Kind, WantedTopic, ensure_topics, problems
 from kstream.runtime.kafka.inspection import ClusterInspector
@@ -113,13 +114,14 @@ def look(topology: Topology, admin: TopicMaker, on: Subject, made: Collection[st
         wrong = problems(admin, there, existing, TIMEOUT)
         counts = {}
         for topic in wanted:
-            row = TopicState(topic.name, topic.kind, topic.owner, "missing", topic.partitions)
+            wanted_count = topic.partitions or topic.made_with
+            row = TopicState(topic.name, topic.kind, topic.owner, "missing", wanted_count)
             if topic.name in existing:
                 row.state = "created" if topic.name in made else "found"
                 row.partitions = existing[topic.name].partitions
                 row.replicas = min(one.replicas for one in inspector.topic(topic.name)[0])
             else:
-                row.wanted = topic.partitions or on.settings.default_partitions
+                row.wanted = wanted_count or on.settings.default_partitions
             if topic.name in wrong:
                 row.state, row.problems = "wrong", wrong[topic.name]
             rows.append(row)
@@ -128,7 +130,8 @@ def look(topology: Topology, admin: TopicMaker, on: Subject, made: Collection[st
 
     problem = None
     try:
-        go_through(topology, settle)
+        counts = go_through(topology, settle, existing)
+        problem = "; ".join(misfits(topology, counts).values()) or None
     except TopologyError as error:
         problem = str(error)
     settle(_announcements(topology, on.settings))

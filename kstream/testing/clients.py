@@ -11,7 +11,7 @@ from kstream.errors import KafkaUnavailable
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.consumer import MemoryConsumer
 from kstream.testing.producer import MemoryProducer
-from kstream.types import END, NewTopic, TopicInfo, TopicPartition
+from kstream.types import END, DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
 
@@ -62,10 +62,15 @@ class MemoryAdmin:
 
         return self._answer("offsets_at", lambda: {at: first(at) for at in partitions})
 
-    def topic_ids(self, names: Sequence[str]) -> Future[dict[str, str]]:
+    def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
+        cluster = self._cluster
         return self._answer(
-            "topic_ids",
-            lambda: {name: self._cluster.topic_id(name) for name in names if name in self._cluster.topics()},
+            "describe",
+            lambda: {
+                name: DescribedTopic(cluster.topic_id(name), cluster.topic(name).partitions)
+                for name in names
+                if name in cluster.topics()
+            },
         )
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:

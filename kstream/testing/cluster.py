@@ -7,6 +7,7 @@ interleaving of workers, crashes and rebalances.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from kstream.errors import RecordRefused, TopicError
 from kstream.partitioning import partition_of
@@ -63,6 +64,18 @@ class MemoryCluster:
         """As `create_topic`. Raises TopicError where a broker would not."""
         refuse(topic)
         self.create_topic(topic.name, topic.partitions, topic.config)
+
+    def add_partitions(self, name: str, partitions: int, *, noticed: bool = True) -> None:
+        """The topic has so many from now on. `noticed`: the groups that read it share them out; consumers of a real
+        Kafka notice when they next refresh what they know of their topics."""
+        info, logs = self._topic(name)
+        if partitions <= info.partitions:
+            raise TopicError(f"topic {name} has {info.partitions} partitions already, they can only become more")
+        logs += [PartitionLog(TopicPartition(name, number)) for number in range(info.partitions, partitions)]
+        self._topics[name] = (replace(info, partitions=partitions), logs)
+        if noticed:
+            for group in self._groups.values():
+                group.topic_changed(name)
 
     def delete_topic(self, name: str) -> None:
         self.topic(name)

@@ -20,7 +20,7 @@ ADMIN_CALLS = frozenset(
         "committed",
         "end_offsets",
         "start_offsets",
-        "topic_ids",
+        "describe",
         "delete_records",
     }
 )

@@ -111,6 +111,11 @@ class Group:
             self._begin_rebalance()
         self._complete_rebalance()
 
+    def topic_changed(self, topic: str) -> None:
+        """Partitions were added to it: they are shared out anew where it is read."""
+        if self.stable and any(topic in member.topics for member in self._members.values()):
+            self._begin_rebalance()
+
     def _begin_rebalance(self) -> None:
         self.stable = False
         for member in self._members.values():

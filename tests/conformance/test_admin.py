@@ -94,10 +94,13 @@ def test_records_of_a_compacted_topic_are_not_deleted(clients: Clients, admin: A
 
 def test_a_topic_made_anew_has_another_id(clients: Clients, admin: AdminClient) -> None:
     topic, missing = make_topic(clients), name("missing")
-    first = admin.topic_ids([topic, missing]).result(SECONDS)
+    first = admin.describe([topic, missing]).result(SECONDS)
     assert list(first) == [topic]
-    assert admin.topic_ids([topic]).result(SECONDS) == first
+    assert first[topic].partitions == 1
+    assert admin.describe([topic]).result(SECONDS) == first
     admin.delete_topics([topic], SECONDS)
-    admin.create_topics([NewTopic(topic, 1)], SECONDS)
-    assert admin.topic_ids([topic]).result(SECONDS)[topic] != first[topic]
-    assert admin.topic_ids([]).result(1) == {}
+    admin.create_topics([NewTopic(topic, 3)], SECONDS)
+    again = admin.describe([topic]).result(SECONDS)[topic]
+    assert again.id is not None and again.id != first[topic].id
+    assert again.partitions == 3
+    assert admin.describe([]).result(1) == {}

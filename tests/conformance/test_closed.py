@@ -74,7 +74,7 @@ def test_a_closed_producer(call: Callable[[ProducerClient], object], clients: Cl
         lambda one: one.topic_configs(["t"], 0.1),
         lambda one: one.delete_topics(["t"], 0.1),
         lambda one: one.committed("g", [AT]).result(5),
-        lambda one: one.topic_ids(["t"]).result(5),
+        lambda one: one.describe(["t"]).result(5),
         lambda one: one.end_offsets([AT]).result(5),
         lambda one: one.start_offsets([AT]).result(5),
         lambda one: one.delete_records({AT: 0}).result(5),

@@ -11,6 +11,7 @@ from kstream.cli.checks.cluster import grant
 from kstream.cli.operate import Subject
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.announce import topic_of, wanted_topic
+from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import prepare_topics, short_retention
 from kstream.runtime.cluster.retention import mending
 from kstream.runtime.cluster.topics import ensure_topics
@@ -80,6 +81,8 @@ class Topics:
             return Check(
                 "topics", "error", " ".join(str(error).split()), "the app will not start before this is mended"
             )
+        if refused := misfits(self._topology, self._counts):
+            return Check("topics", "error", "; ".join(refused.values()), "the rest of the app runs without these tasks")
         self.tasks = sum(self._counts[part.topics[0]] for part in self._topology.parts)
         there = len(self._counts) - len(pretending.would_make)
         text = f"{human.plural(len(self._counts), 'topic')}, {there} there, fit for {human.plural(self.tasks, 'task')}"

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kstream.config import Settings
-from kstream.errors import KStreamError, TopologyError
+from kstream.errors import KStreamError, TopicError, TopologyError
+from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
-from kstream.types import TopicMaker
+from kstream.types import TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,12 @@ log = logging.getLogger(__name__)
 def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
     """Creates or checks every topic. Returns the partition count of each.
 
+    A sub-topology whose inputs have other partition counts than its state does not keep the rest from running: the
+    workers refuse its tasks (see `fitting`).
+
     Raises:
-        TopicError: a topic is missing or does not fit. TopologyError: inputs of one part differ in partitions.
+        TopicError: a topic is missing or does not fit, or nothing is left to run.
+        TopologyError: inputs of one part differ in partitions.
         KafkaUnavailable: the cluster does not answer.
     """
 
@@ -34,17 +39,22 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
         )
 
     there = admin.topics(timeout)
-    counts = go_through(topology, ensure)
+    counts = go_through(topology, ensure, there)
+    refused = misfits(topology, counts)
+    if len(refused) == len(topology.parts):
+        raise TopicError("; ".join(refused.values()))
     if made := [f"{name} ({count})" for name, count in counts.items() if name not in there]:
         log.info("created topics, with partitions: %s", ", ".join(made))
     return counts
 
 
 def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeout: float = 5.0) -> None:
-    """Logs what there is to do, and which output topics would lose records at once."""
+    """Logs what there is to do, what cannot run, and which output topics would lose records at once."""
     read = {name: None for part in topology.parts for name in part.topics}
     tasks = sum(counts[part.topics[0]] for part in topology.parts)
     log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
+    for line in misfits(topology, counts).values():
+        log.error("%s; the rest of the app runs", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():
         log.warning("%s; %s", line, mending(name))
 
@@ -61,12 +71,20 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
         return {}
 
 
-def go_through(topology: Topology, settle: Callable[[Sequence[WantedTopic]], Mapping[str, int]]) -> dict[str, int]:
+def go_through(
+    topology: Topology,
+    settle: Callable[[Sequence[WantedTopic]], Mapping[str, int]],
+    there: Mapping[str, TopicInfo],
+) -> dict[str, int]:
     """Gives every topic to `settle`, some at a time, which makes or looks at them and says how many partitions each
     has. Returns all counts.
 
-    Order matters: a repartition topic without a parallelism of its own has as many partitions as the input of the
-    part that writes it, and a changelog as many as the part that has the store.
+    Order matters: a repartition topic without a parallelism of its own is made with as many partitions as the input of
+    the part that writes it has, and a changelog with as many as the part that has the store. They keep what they were
+    made with, whatever becomes of the inputs.
+
+    Args:
+        there: the topics that exist.
 
     Raises:
         TopologyError: inputs of one part differ in partitions, or repartition topics feed each other in a circle.
@@ -79,7 +97,7 @@ def go_through(topology: Topology, settle: Callable[[Sequence[WantedTopic]], Map
             names = ", ".join(part.name for part in waiting)
             raise TopologyError(f"repartition topics feed each other in a circle ({names}): give one parallelism=")
         waiting.remove(part)
-        counts.update(settle(_internal_topics(topology, part, _partitions(part, counts))))
+        counts.update(settle(_internal_topics(topology, part, _partitions(topology, part, counts, there))))
     return counts
 
 
@@ -87,8 +105,13 @@ def _known(part: SubTopology, counts: Mapping[str, int]) -> bool:
     return all(topic in counts for topic in part.topics)
 
 
-def _partitions(part: SubTopology, counts: Mapping[str, int]) -> int:
-    """How many the inputs of a part have."""
+def _partitions(
+    topology: Topology, part: SubTopology, counts: Mapping[str, int], there: Mapping[str, TopicInfo]
+) -> int:
+    """How many the state of a part has, or where there is none yet, its inputs."""
+    for store in part.stores:
+        if (state := there.get(topology.changelog(store))) is not None:
+            return state.partitions
     inputs = {topic: counts[topic] for topic in part.topics}
     if len(set(inputs.values())) > 1:
         shown = ", ".join(f"{topic} has {count}" for topic, count in inputs.items())
@@ -102,13 +125,17 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
     """The repartition topics that a part writes, and the changelogs of its stores."""
     repartition = [
         WantedTopic(
-            name=node.topic.name, kind="repartition", partitions=node.topic.partitions or count, owner=node.name
+            name=node.topic.name,
+            kind="repartition",
+            partitions=node.topic.partitions,
+            owner=node.name,
+            made_with=count,
         )
         for node in part.nodes
         if isinstance(node, SinkNode) and node.topic.internal
     ]
     changelogs = [
-        WantedTopic(name=topology.changelog(store), kind="changelog", partitions=count, owner=store.name)
+        WantedTopic(name=topology.changelog(store), kind="changelog", owner=store.name, made_with=count)
         for store in part.stores
     ]
     return [*repartition, *changelogs]

@@ -47,7 +47,8 @@ class WantedTopic:
 
     Attributes:
         kind: source and sink are the user's, repartition and changelog are internal.
-        partitions: None for a user's topic: whatever it has. Internal topics must say.
+        partitions: that it must have; None: whatever it has.
+        made_with: partitions it is created with where `partitions` does not say; those of internal topics must.
         config: Kafka's settings to create it with; those of internal topics win over it.
         owner: who needs it, for messages: a stream, table or app by its name.
     """
@@ -57,6 +58,7 @@ class WantedTopic:
     partitions: int | None = None
     config: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
+    made_with: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind} of {self.owner})" if self.owner else f"{self.name} ({self.kind})"
@@ -128,10 +130,11 @@ def _refuse(missing: Sequence[WantedTopic]) -> None:
 
 
 def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTopic:
-    if topic.kind in INTERNAL and topic.partitions is None:
+    partitions = topic.partitions or topic.made_with
+    if topic.kind in INTERNAL and partitions is None:
         raise ValueError(f"internal topic {topic} needs a partition count")
     config = {**topic.config, **INTERNAL.get(topic.kind, {})}
-    return NewTopic(topic.name, topic.partitions or default_partitions, replication, config)
+    return NewTopic(topic.name, partitions or default_partitions, replication, config)
 
 
 def _check(admin: TopicMaker, topics: Sequence[WantedTopic], existing: Mapping[str, TopicInfo], timeout: float) -> None:
@@ -162,8 +165,8 @@ def problems(
 def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
     if topic.kind in INTERNAL:
         return (
-            f"topic {topic} has {actual} partitions and needs {topic.partitions}: keys would move to other tasks than"
-            " their state; put the old count back, or stop the app, reset it and delete the topic"
+            f"topic {topic} has {actual} partitions and needs {topic.partitions}: declare the {actual} that it has, or"
+            " stop the app and delete the topic"
         )
     return f"topic {topic} has {actual} partitions, declared are {topic.partitions}: change the declaration"
 

@@ -21,7 +21,7 @@ from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-d
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.kafka.problems import NO_TOPIC, describe, make, meaning, of
-from kstream.types import NewTopic, TopicInfo, TopicPartition
+from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
 Asked = Mapping[Any, Future[Any]]
@@ -279,24 +279,24 @@ class KafkaAdmin:
         answers = self._answers(client, asked, doing)
         return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
 
-    def topic_ids(self, names: Sequence[str]) -> Future[dict[str, str]]:
-        """The ids of those that exist (KIP-516). Brokers before 2.8 have none: then nothing is known of a topic."""
-        return self._on_a_thread(self._topic_ids, names) if names else _done({})
+    def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
+        """Those that exist, as they are now."""
+        return self._on_a_thread(self._describe, names) if names else _done({})
 
-    def _topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+    def _describe(self, names: Sequence[str]) -> dict[str, DescribedTopic]:
         client = self._client
         asked = client.describe_topics(TopicCollection(list(names)), request_timeout=COORDINATOR_SECONDS)
         found = {}
         for name, future in asked.items():
             try:
-                topic_id = str(future.result().topic_id)
+                topic = future.result()
             except KafkaException as error:
                 inner = of(error)
                 if inner.code() not in NO_TOPIC:
                     raise self._meaning(inner, f"description of topic {name}") from error
             else:
-                if topic_id != _NO_ID:
-                    found[name] = topic_id
+                topic_id = str(topic.topic_id)
+                found[name] = DescribedTopic(None if topic_id == _NO_ID else topic_id, len(topic.partitions))
         return found
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:

@@ -23,13 +23,13 @@ from kstream.runtime.worker.checkpoint import attributed
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.housekeeping import Housekeeping
+from kstream.runtime.worker.inputs import Inputs
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.rebalance import Membership, Rebalance
 from kstream.runtime.worker.recovery import Recovery
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import WORKER_MOVES, WorkerState
 from kstream.runtime.worker.tasks import Tasks
-from kstream.runtime.worker.topicids import TopicIds
 from kstream.runtime.worker.transaction import Transaction
 from kstream.types import Polled, TopicPartition
 
@@ -64,14 +64,14 @@ class StreamWorker:
         maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
         self.directory = maker.directory
         self.registry = Tasks(parts, maker, self._consumer, self._admin, self.measures, self.worker.metrics)
-        self._ids = TopicIds(self._admin, clock, [topic for part in parts.topology.parts for topic in part.topics])
+        self._inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
         self.restorer = Restorer(
             identity.group,
             self._admin,
             parts.clients.reader,
             self.registry.changelog,
             clock,
-            self._ids,
+            self._inputs,
             CommittedOffsets(identity.group, settings.lost_offsets, exactly_once=exactly_once),
             reset=settings.auto_offset_reset,
             delete_retention=DELETE_RETENTION,
@@ -136,8 +136,7 @@ class StreamWorker:
 
     def _one_turn(self) -> None:
         self._poll()
-        if (gone := self._ids.step(self.registry.running)) is not None:
-            raise TaskFailed(gone[0].name, gone[1])
+        self._inputs.check(self.registry.running)
         self._recovery.step()
         self.registry.ends.step()
         self._run_tasks()

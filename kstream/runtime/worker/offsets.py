@@ -15,7 +15,7 @@ from typing import Final, Literal
 from kstream.errors import TopicError
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
-from kstream.types import TopicPartition
+from kstream.types import DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class CommittedOffsets:
         self._group, self._stop, self._exactly_once = group, lost == "stop", exactly_once
 
     def made_anew(
-        self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], ids: Mapping[str, str]
+        self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], topics: Mapping[str, DescribedTopic]
     ) -> set[TopicPartition]:
         """Inputs whose offsets were committed for a topic that was deleted since, and made anew under its name.
 
@@ -80,7 +80,7 @@ class CommittedOffsets:
         """
         anew = set()
         for at, entry in found.items():
-            now = ids.get(at.topic)
+            now = topics[at.topic].id if at.topic in topics else None
             try:
                 was = None if entry is None else decode(entry[1], at)
             except TopicError as error:

@@ -28,11 +28,11 @@ from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.inputs import Inputs, id_in
 from kstream.runtime.worker.offsets import CommittedOffsets, encode
-from kstream.runtime.worker.topicids import TopicIds
 from kstream.state.backend import Mark
 from kstream.state.changelog import Changelog
-from kstream.types import AdminClient, Clock, ConsumerClient, Fetch, TopicPartition
+from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _Restoring:
     began: float
     not_before: float = 0.0
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
-    ids: Future[dict[str, str]] | None = None
+    topics: Future[dict[str, DescribedTopic]] | None = None
     metadata: dict[TopicPartition, str] = field(default_factory=dict)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
@@ -94,7 +94,7 @@ class Restorer:
         reader: Callable[[], ConsumerClient],
         changelogs: Callable[[Task, str], Changelog],
         clock: Clock,
-        ids: TopicIds,
+        inputs: Inputs,
         offsets: CommittedOffsets,
         *,
         reset: Reset,
@@ -102,7 +102,7 @@ class Restorer:
     ) -> None:
         self._group, self._admin, self._make_reader, self._changelogs = group, admin, reader, changelogs
         self._clock, self._reset, self._delete_retention = clock, reset, delete_retention
-        self._ids, self._offsets = ids, offsets
+        self._inputs, self._offsets = inputs, offsets
         self._restoring: dict[str, _Restoring] = {}
         self._tails: dict[TopicPartition, _Tail] = {}
         self._reader: ConsumerClient | None = None
@@ -143,6 +143,7 @@ class Restorer:
                 the group goes on as it is: nobody else has had its partitions meanwhile.
         """
         self.drop(task)
+        self._inputs.seen(task.inputs)
         if full:
             task.rewind()
         self._restoring[task.name] = _Restoring(task, full, Stage.OFFSETS, self._clock.monotonic())
@@ -164,7 +165,8 @@ class Restorer:
         Raises:
             StateDamaged: the local state of a task cannot be used.
             TopicError: an input has no committed offset and `auto_offset_reset` is "error".
-            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost.
+            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost; or its inputs have
+                other partitions than its state.
         """
         for one in self._restoring.values():
             if one.stage is Stage.OFFSETS:
@@ -194,14 +196,14 @@ class Restorer:
             if self._clock.monotonic() < one.not_before:
                 return
             one.offsets = self._admin.committed(self._group, one.task.inputs)
-            one.ids = self._ids.ask()
-        assert one.ids is not None
-        if not (one.offsets.done() and one.ids.done()):
+            one.topics = self._inputs.ask()
+        assert one.topics is not None
+        if not (one.offsets.done() and one.topics.done()):
             return
         future, one.offsets = one.offsets, None
         try:
             found = future.result()
-            ids = one.ids.result()
+            topics = one.topics.result()
         except AbortRequired:  # a transaction on these offsets is pending: its end decides
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
             return
@@ -210,8 +212,11 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
-        one.metadata = {at: encode(ids[at.topic]) for at in one.task.inputs if at.topic in ids}
-        one.anew = self._offsets.made_anew(one.task, found, ids)
+        one.metadata = {
+            at: encode(topic_id) for at in one.task.inputs if (topic_id := id_in(topics, at.topic)) is not None
+        }
+        self._inputs.check_partitions(one.task, topics)
+        one.anew = self._offsets.made_anew(one.task, found, topics)
         if not one.full and not one.anew and one.committed == one.task.committed:
             one.positions = one.task.committed
             one.stage = Stage.REPLAY
@@ -250,9 +255,9 @@ class Restorer:
 
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
         """Where reading of an input begins: the committed offset, if it still lies in the log."""
-        if at in one.anew:
-            return start
         committed = one.committed.get(at)
+        if at in one.anew or (committed is None and self._inputs.was_added(at)):
+            return start
         if committed is not None and start <= committed <= end:
             return committed
         if committed is None:

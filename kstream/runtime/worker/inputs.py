@@ -1,0 +1,106 @@
+"""What the brokers say of a worker's input topics, asked at each restore and now and then while tasks run.
+
+Their ids (KIP-516): a topic that was deleted and made anew has another id than the one it had when an offset was
+committed. And how many partitions they have: where some were added, producers write the records of a key elsewhere
+than its state is, into partitions that were there before too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Final
+
+from kstream.errors import KStreamError, TopicError
+from kstream.runtime.cluster.fitting import misfit
+from kstream.runtime.task.failures import TaskFailed
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.offsets import decode, made_anew
+from kstream.topology import Topology
+from kstream.types import AdminClient, Clock, DescribedTopic, TopicPartition
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS: Final = 10.0
+"""How often the inputs of running tasks are asked for."""
+
+FRESH_SECONDS: Final = 1.0
+"""For how long an answer serves all restores that ask."""
+
+Answer = Mapping[str, DescribedTopic]
+
+
+class Inputs:
+    """Asks for a worker's input topics; never waits.
+
+    Args:
+        counts: partitions of all topics, changelogs too, when the worker was started.
+    """
+
+    def __init__(self, admin: AdminClient, clock: Clock, topology: Topology, counts: Mapping[str, int]) -> None:
+        self._admin, self._clock, self._topology, self._counts = admin, clock, topology, counts
+        self._topics = list(dict.fromkeys(topic for part in topology.parts for topic in part.topics))
+        self._most: dict[str, int] = {}  # partitions of a topic that were seen
+        self._question: Future[dict[str, DescribedTopic]] | None = None
+        self._asked = float("-inf")
+        self._looked: Future[dict[str, DescribedTopic]] | None = None
+
+    def ask(self) -> Future[dict[str, DescribedTopic]]:
+        """The inputs as of now, or of a moment ago."""
+        if self._question is None or self._clock.monotonic() - self._asked > FRESH_SECONDS or _failed(self._question):
+            self._question, self._asked = self._admin.describe(self._topics), self._clock.monotonic()
+        return self._question
+
+    def seen(self, partitions: Iterable[TopicPartition]) -> None:
+        """The group has shared these out: it may know of partitions that the broker which is asked has not heard of."""
+        for at in partitions:
+            self._most[at.topic] = max(self._most.get(at.topic, 0), at.partition + 1)
+
+    def was_added(self, at: TopicPartition) -> bool:
+        """Whether the partition is newer than the worker: all its records are to be read."""
+        return at.partition >= self._counts.get(at.topic, 0)
+
+    def check_partitions(self, task: Task, found: Answer) -> None:
+        """Raises TaskFailed where the task has state, and keys lie in other partitions than that."""
+        if not task.part.stores:
+            return
+        now = {name: max(found[name].partitions, self._most.get(name, 0)) for name in task.part.topics if name in found}
+        line = misfit(self._topology, task.part, {**self._counts, **now})
+        if line is not None:
+            raise TaskFailed(task.name, TopicError(line))
+
+    def check(self, tasks: Iterable[Task]) -> None:
+        """Asks, when it is time, and looks at the answer.
+
+        Args:
+            tasks: those that run.
+
+        Raises:
+            TaskFailed: one of these tasks reads a topic that was made anew, or has other partitions than its state.
+        """
+        if self._clock.monotonic() - self._asked > CHECK_SECONDS:
+            self.ask()
+        question = self._question
+        if question is None or question is self._looked or not question.done():
+            return
+        if _failed(question):
+            self._looked = question
+            log.warning("description of the input topics: %s; asking again", question.exception())
+            return
+        found = question.result()
+        for task in tasks:
+            self.check_partitions(task, found)
+            for at, text in task.offset_metadata.items():
+                was, now = decode(text, at), id_in(found, at.topic)
+                if was is not None and now is not None and was != now:
+                    raise TaskFailed(task.name, made_anew(at, was, now))
+        self._looked = question  # all are as they were
+
+
+def id_in(found: Answer, topic: str) -> str | None:
+    return found[topic].id if topic in found else None
+
+
+def _failed(question: Future[dict[str, DescribedTopic]]) -> bool:
+    return question.done() and isinstance(question.exception(), KStreamError)
