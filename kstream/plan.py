@@ -16,7 +16,7 @@ from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
-from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
+from kstream.operators.writer import DirectWriter, HeldWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import (
@@ -44,6 +44,8 @@ _STATELESS: dict[Step, type[Stateless]] = {
 
 _LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
 """Of each aggregation: its tasks log together."""
+
+ASYNC = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
 
 
 class Contexts(Protocol):
@@ -91,7 +93,7 @@ def plan_task(
         spec.name: Store(spec, backend, cache_bytes=share, check_every=check_every, verify=verify)
         for spec in part.stores
     }
-    writer: Writer = OrderedWriter(outlet) if part.merges_outputs else DirectWriter(outlet)
+    writer = _writer(part, outlet)
     shared = contexts.new(stores, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared)
     built: dict[Node, Operator] = {}
@@ -111,6 +113,14 @@ def plan_task(
     for node, operator in built.items():
         operator.isolates = len(operator.children) > 1 and _leads_to_state(node, part)
     return plan
+
+
+def _writer(part: SubTopology, outlet: Outlet) -> Writer:
+    if part.merges_outputs:
+        return OrderedWriter(outlet)
+    if any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes):
+        return HeldWriter(outlet)
+    return DirectWriter(outlet)
 
 
 def _leads_to_state(node: Node, part: SubTopology) -> bool:

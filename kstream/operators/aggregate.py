@@ -113,21 +113,20 @@ class Aggregate(Operator):
     def flush(self) -> None:
         if self.dropped:
             self._lines.catch_up()
-        if self.every_update:
+        changed_at, self._changed_at = self._changed_at, {}
+        if not changed_at:
             return
         changes = self.store.encode_changes()
-        changed_at, self._changed_at = self._changed_at, {}
-        if changes:
-            self.emit(
-                Batch(
-                    len(changes),
-                    self.store.key_codec,
-                    self.store.value_codec,
-                    raw_keys=list(changes),
-                    raw_values=list(changes.values()),
-                    timestamps=[changed_at[key] for key in changes],
-                )
+        self.emit(
+            Batch(
+                len(changed_at),
+                self.store.key_codec,
+                self.store.value_codec,
+                raw_keys=list(changed_at),
+                raw_values=[changes[key] for key in changed_at],
+                timestamps=list(changed_at.values()),
             )
+        )
 
     def reset(self) -> None:
         self._changed_at = {}

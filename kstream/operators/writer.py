@@ -1,4 +1,7 @@
-"""The way out of a task: straight to the producer, or first put in the order of the inputs.
+"""The way out of a task: straight to the producer, held until a batch is through, or put in the order of the inputs.
+
+What an async agent waits for may take long. Nothing of its task may be in the transaction meanwhile, so that the other
+tasks can commit without it: `HeldWriter` keeps what a batch causes until all agents are through with it.
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
 of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
@@ -7,6 +10,8 @@ record that caused it (docs/exactly-once.md: batching is invisible).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from kstream.operators.base import Outlet, send_all, send_one
@@ -78,6 +83,40 @@ class DirectWriter:
 
     def reset(self) -> None:
         return
+
+
+class HeldWriter(DirectWriter):
+    """For sub-topologies with async agents: what a batch caused goes out when it is through."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__(outlet)
+        self._held: list[Callable[[], None]] = []
+
+    def column(
+        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
+    ) -> None:
+        self._held.append(partial(super().column, order, batch, topic, values, keys))
+
+    def one(
+        self,
+        order: int,
+        row: int,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers | None,
+        partition: int,
+    ) -> None:
+        self._held.append(partial(super().one, order, row, topic, value, key, timestamp, headers, partition))
+
+    def release(self) -> None:
+        held, self._held = self._held, []
+        for send in held:
+            send()
+
+    def reset(self) -> None:
+        self._held.clear()
 
 
 _Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int]

@@ -81,6 +81,11 @@ class MemoryCluster:
         self.topic(name)
         del self._topics[name]
 
+    def configure(self, topic: str, config: Mapping[str, str]) -> None:
+        """Changes settings of a topic, as an operator would."""
+        info, logs = self._topic(topic)
+        self._topics[topic] = replace(info, config={**info.config, **config}), logs
+
     def deny(self, topic: str, *, read: bool = False, write: bool = False) -> None:
         """Takes the clients' rights to read or write the topic's records; without either, gives both back."""
         for denied, names in ((read, self._may_not_read), (write, self._may_not_write)):

@@ -61,7 +61,8 @@ class TestDriver:
 
     A record that fails raises ProcessingError from the call that processed it; the user's exception is its cause, or a
     TableError, as when a key of a keyed table belongs to another partition. A value of a table that was changed in
-    place and not assigned raises MutatedWithoutAssignment at the commit.
+    place and not assigned fails the commit: a ProcessingError that names the record, caused by
+    MutatedWithoutAssignment.
 
     Within a running event loop (pytest-asyncio, a notebook) the app runs on a thread of its own, and that event loop
     stands still meanwhile.
@@ -182,7 +183,7 @@ class TestDriver:
             before = [worker.commits for worker in self._workers]
             for worker in self._workers:
                 worker.commit_now()
-            if [worker.commits for worker in self._workers] == before:
+            if [worker.commits for worker in self._workers] == before and not self._is_searching():
                 return
 
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
@@ -297,6 +298,7 @@ class TestDriver:
                     lifespan=self.app.lifespan_function,
                     verify=True,
                     raise_failures=True,
+                    commits_wait=True,
                     tracer_provider=self._tracer_provider,
                 )
             )
@@ -307,6 +309,10 @@ class TestDriver:
         if self._settings.backend == "memory":
             return MemoryBackend(stores)
         return RocksBackend(directory, stores, RocksMemory(8 << 20, 8 << 20))
+
+    def _is_searching(self) -> bool:
+        """A commit failed, and the record at fault is looked for."""
+        return any(task.search for worker in self._workers for task in worker.tasks.values())
 
     def _idle(self) -> bool:
         """Whether every input was read to its end and worked off."""

@@ -1,18 +1,23 @@
 """How the record at fault is found, and what becomes of it.
 
-Batches make records cheap, so a failure first only says "somewhere in here". The record is found by replay:
+Batches make records cheap, so a failure first only says that it is among those since the last commit: some record of a
+batch, a value that cannot be encoded at the commit, a record that the broker refused. It is found by replay. The task
+is taken apart: its records are committed in transactions of their own (`worker/committer.py`), so that what is tried
+holds up and takes back nobody else's work:
 
-1. a batch fails: abort, go back to the committed offsets, and take the records up to its end one at a time;
-2. a single record fails: abort, replay up to the record before it and commit that;
-3. the record alone fails again: its policy decides. Nothing of it is in any transaction by then.
+1. what is known to be good is processed again and committed;
+2. the rest is pushed record by record where that tells which one fails, else cut in halves, which a commit tells apart;
+3. the record that is alone in its transaction and fails again is the one: its policy decides. Nothing of it is in any
+   transaction by then.
 
 The only policy so far is to stop the task; retry, skip and dead letters will decide at the same place.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+
 from kstream.errors import KStreamError, ProcessingError, StateError
-from kstream.types import TopicPartition
 
 
 def place_of(error: KStreamError, task: str) -> dict[str, object]:
@@ -22,20 +27,27 @@ def place_of(error: KStreamError, task: str) -> dict[str, object]:
     return {"task": task}
 
 
-class BatchFailed(Exception):
-    """User code or a codec failed somewhere in a batch of several records. Internal: never reaches a user."""
+class PushFailed(Exception):
+    """User code or a codec failed on one of `records` records that were pushed together (0: between records). Internal:
+    never reaches a user; `error` does."""
 
-    def __init__(self, at: TopicPartition, last_offset: int, cause: BaseException) -> None:
-        super().__init__(str(cause))
-        self.at, self.last_offset, self.cause = at, last_offset, cause
+    def __init__(self, records: int, error: KStreamError) -> None:
+        super().__init__(str(error))
+        self.records, self.error = records, error
 
 
 class TaskFailed(Exception):
-    """What a task does failed for good: a single record of it, or what it has to commit. Internal, as above."""
+    """What a task did since its last commit failed. Internal, as above.
 
-    def __init__(self, task: str, error: KStreamError) -> None:
+    Attributes:
+        good: so many of its records since then, the first ones, are not at fault.
+        bad: one of so many that follow is; 0: it was no record's fault.
+        singly: pushing them one at a time tells which. Otherwise only a commit does.
+    """
+
+    def __init__(self, task: str, error: KStreamError, good: int = 0, bad: int = 0, *, singly: bool = False) -> None:
         super().__init__(str(error))
-        self.task, self.error = task, error
+        self.task, self.error, self.good, self.bad, self.singly = task, error, good, bad, singly
 
 
 class StateDamaged(Exception):
@@ -46,46 +58,56 @@ class StateDamaged(Exception):
         self.task, self.error = task, error
 
 
-class Suspicion:
-    """What a task knows of the record at fault, over aborts and replays."""
+class _How(Enum):
+    WHOLE = "all of it, apart from others"
+    SINGLY = "pushed one at a time"
+    HALVES = "half of it at a time"
+
+
+class Search:
+    """The search for the record at fault among those after the last commit. False while there is none.
+
+    It knows counts only, in the order in which the task processes. Where a replay takes another order (several inputs),
+    a count may be wrong: then the next failure says anew among how many it is, and each success leaves fewer.
+    """
 
     def __init__(self) -> None:
-        self._one_by_one_to: dict[TopicPartition, int] = {}
-        self._alone: tuple[TopicPartition, int] | None = None
+        self._good = 0
+        self._suspects = 0
+        self._how = _How.WHOLE
+
+    def __bool__(self) -> bool:
+        return self._good > 0 or self._suspects > 0
 
     @property
-    def any(self) -> bool:
-        return bool(self._one_by_one_to) or self._alone is not None
+    def limit(self) -> int:
+        """So many records may be in the next transaction."""
+        if self._good:
+            return self._good
+        return (self._suspects + 1) // 2 if self._how is _How.HALVES else self._suspects
 
-    def batch_failed(self, at: TopicPartition, last_offset: int) -> None:
-        self._one_by_one_to[at] = last_offset
+    @property
+    def singly(self) -> bool:
+        """Whether they are to be pushed one at a time."""
+        return self._how is _How.SINGLY and not self._good
 
-    def record_failed(self, error: ProcessingError) -> bool:
-        """A single record failed. True when it had been alone in its transaction, so that its policy decides now."""
-        at = TopicPartition(error.topic, error.partition)
-        decided = self._alone == (at, error.offset)
-        self._alone = None if decided else (at, error.offset)
-        return decided
+    def suspect(self, records: int) -> None:
+        """One of the tasks in a transaction is at fault, which one is not known: this one goes apart, with as many."""
+        self._good, self._suspects, self._how = 0, records, _How.WHOLE
 
-    def one_by_one(self, at: TopicPartition, offset: int) -> bool:
-        """Whether the record at this offset must be taken singly."""
-        until = self._one_by_one_to.get(at)
-        if until is None:
-            return False
-        if offset > until:
-            del self._one_by_one_to[at]
-            return False
-        return True
+    def failed(self, failure: TaskFailed) -> bool:
+        """The task failed. True when the record at fault was alone in its transaction, or there is none: its policy
+        decides. A task that is tried again begins with that record, still apart."""
+        if failure.bad == 0:
+            return True
+        if self and failure.good + failure.bad == 1:
+            return True
+        self._good, self._suspects = failure.good, failure.bad
+        self._how = _How.SINGLY if failure.singly else _How.HALVES
+        return False
 
-    def alone(self, at: TopicPartition, offset: int) -> bool:
-        """Whether everything before this record must be committed first."""
-        return self._alone == (at, offset)
-
-    def passed(self, at: TopicPartition, offset: int) -> None:
-        """The record went through after all: the failure was a passing one."""
-        if self._alone == (at, offset):
-            self._alone = None
-
-    def clear(self) -> None:
-        self._one_by_one_to.clear()
-        self._alone = None
+    def committed(self, records: int) -> None:
+        """So many were committed. When none is left, it was a passing failure, and the search is over."""
+        innocent = min(records, self._good)
+        self._good -= innocent
+        self._suspects = max(0, self._suspects - (records - innocent))

@@ -16,8 +16,9 @@ from kstream.errors import KStreamError, ProcessingError, StateError, Transactio
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.context import Context, activate, deactivate
-from kstream.runtime.task.failures import BatchFailed, Suspicion
+from kstream.runtime.task.failures import PushFailed, Search
 from kstream.runtime.task.measures import PartMeasures, Runs
+from kstream.runtime.task.pace import Pace
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
 from kstream.state.backend import Backend
@@ -35,8 +36,8 @@ class _Input:
     """One input partition of a task.
 
     `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
-    the log ended when that was last heard; `timestamp` (ms) is that of the last record processed, `runs` are those
-    since the last commit.
+    the log ended when that was last heard; `timestamp` (ms) and `last` (offset) are those of the last record
+    processed, `runs` are those since the last commit.
     """
 
     at: TopicPartition
@@ -46,6 +47,7 @@ class _Input:
     at_end: bool = False
     idle_since: float = 0.0
     timestamp: int | None = None
+    last: int = -1
     runs: Runs = field(default_factory=Runs)
 
 
@@ -64,13 +66,15 @@ class Task:
         target_seconds: float = 0.2,
         measures: PartMeasures | None = None,
         slow_record: float = 0.0,
+        heeds_waits: bool = True,
     ) -> None:
         self.measures = measures or PartMeasures(part)
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
         self.name = f"{part.name}/{partition}"
         self.state = TaskState.CREATED
         self.error: KStreamError | None = None
-        self.suspicion = Suspicion()
+        self.search = Search()
+        self.pace = Pace(heeds_waits)
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
         self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore will leave it; {}: not known yet
@@ -81,7 +85,10 @@ class Task:
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._emitting = False  # agents are still at what operators emitted for the commit
         self._started = 0.0
-        self._chunk = 64  # records pushed at a time; grows while they are quick
+        # Records pushed at a time; grows while they are quick. Agents that wait may take seconds for one.
+        self._chunk = 1 if plan.agents else 64
+        self._waited = False  # whether agents were not through with `_working` in the turn in which it was pushed
+        self._released = False  # whether anything since the last commit went into the transaction
         self._slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
 
@@ -111,6 +118,12 @@ class Task:
     def busy(self) -> bool:
         """An agent is still at work on what it was given."""
         return self._working is not None or self._emitting
+
+    @property
+    def waits(self) -> bool:
+        """Its agents wait for something outside, and nothing of it is in the transaction: a commit leaves it out, an
+        abort leaves it alone."""
+        return bool(self.plan.agents) and self.busy and not self._released
 
     @property
     def buffered(self) -> int:
@@ -170,11 +183,14 @@ class Task:
 
     @property
     def wants_commit(self) -> bool:
-        """A suspect record is next, and what was done before it must be committed first."""
-        if not self.touched or not self.suspicion.any or self.busy:
-            return False
-        at = self._choose()
-        return at is not None and self.suspicion.alone(at, self._buffers[at][0].first_offset)
+        """It takes nothing more before it is committed."""
+        return self.touched and not self.busy and self._is_full
+
+    @property
+    def _is_full(self) -> bool:
+        if self.search:
+            return self.uncommitted >= self.search.limit
+        return self.pace.cautious and self.uncommitted > 0
 
     def run(self, until: float = math.inf) -> None:
         """Processes what is buffered, until an agent has to wait or a commit must come first.
@@ -184,15 +200,16 @@ class Task:
                 keep a transaction open beyond its time.
 
         Raises:
-            ProcessingError: a record failed. BatchFailed: one of several did. KStreamError: an agent, between records.
+            PushFailed: a record failed, or one among several; or an agent, between records.
         """
         self.check_agents()
         activate(self._context)
         try:
             while True:
                 if self._working is not None and not self._finished(self._working):
+                    self._waited = True
                     return
-                if self.wants_commit or self._clock.monotonic() >= until:
+                if self._is_full or self._clock.monotonic() >= until:
                     return
                 fetch = self._next()
                 if fetch is None:
@@ -202,9 +219,12 @@ class Task:
             deactivate()
 
     def check_agents(self) -> None:
-        """Raises KStreamError where one failed with no record at hand, as when a time-out is up."""
-        for agent in () if self.busy else self.plan.agents:
-            agent.check(self.name)
+        """Raises PushFailed of no record where one failed with none at hand, as when a time-out is up."""
+        try:
+            for agent in () if self.busy else self.plan.agents:
+                agent.check(self.name)
+        except KStreamError as error:
+            raise PushFailed(0, error) from error
 
     def finish_work(self) -> None:
         """Looks whether the agents are through with what they have; takes nothing new."""
@@ -220,13 +240,14 @@ class Task:
     def _push(self, fetch: Fetch) -> None:
         self.touched = True
         self._working = fetch
+        self._waited = self._emitting = False
         self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
             self.plan.sources[fetch.at.topic].push_fetch(fetch)
         except (TransactionError, StateError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure(fetch, error) from error
 
     def _finished(self, fetch: Fetch) -> bool:
@@ -234,12 +255,23 @@ class Task:
         try:
             if any([agent.busy for agent in self.plan.agents]):
                 return False
+            if self.pace.cautious and not self._emitting and self.plan.agents:
+                self._emitting = (
+                    True  # what its agents are given at the commit they are given now: they may wait for it
+                )
+                for operator in self.plan.operators:
+                    operator.flush()
+                if any([agent.busy for agent in self.plan.agents]):
+                    return False
+            self._released = True
             self.plan.writer.release()
         except (TransactionError, StateError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure(fetch, error) from error
         self._working = None
+        self._emitting = False
+        self.pace.finished(self._waited)
         self._context.works_on(None)
         one = self._inputs[fetch.at]
         one.position = fetch.last_offset + 1
@@ -248,10 +280,8 @@ class Task:
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
         self._slow.look(fetch, seconds)
-        one.timestamp = fetch.last_timestamp
+        one.timestamp, one.last = fetch.last_timestamp, fetch.last_offset
         one.runs.add(records, fetch.first_timestamp, one.timestamp)
-        if self.suspicion.any:
-            self.suspicion.passed(fetch.at, fetch.first_offset)
         self._adapt_chunk(records, seconds)
         return True
 
@@ -262,10 +292,27 @@ class Task:
         elif records >= self._chunk:
             self._chunk *= 2
 
-    def _failure(self, fetch: Fetch, error: Exception) -> Exception:
+    def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
         if len(fetch) > 1:
-            return BatchFailed(fetch.at, fetch.last_offset, error)
-        return ProcessingError(self.name, fetch.at.topic, fetch.at.partition, fetch.first_offset, error)
+            found = KStreamError(
+                f"task {self.name}: {error!r} in a batch of {fetch.at} up to offset {fetch.last_offset}; "
+                "looking for the record"
+            )
+            found.__cause__ = error
+        else:
+            found = self.located(error, fetch.at, fetch.first_offset)
+        return PushFailed(len(fetch), found)
+
+    def located(
+        self, error: BaseException, at: TopicPartition | None = None, offset: int | None = None
+    ) -> ProcessingError:
+        """The error of a record; without arguments, of the last one that was processed."""
+        if at is None or offset is None:
+            one = next((one for one in self._inputs.values() if one.runs.records), next(iter(self._inputs.values())))
+            at, offset = one.at, one.last
+        found = ProcessingError(self.name, at.topic, at.partition, offset, error)
+        found.__cause__ = error
+        return found
 
     def _next(self) -> Fetch | None:
         at = self._choose()
@@ -273,10 +320,8 @@ class Task:
             return None
         fetch = self._buffers[at].popleft()
         size = 1 if self.plan.one_at_a_time else self._chunk
-        if self.suspicion.any and self.suspicion.one_by_one(at, fetch.first_offset):
-            size = 1
-        elif self.suspicion.any:
-            size = 1 if self.suspicion.alone(at, fetch.first_offset) else min(size, len(fetch))
+        if self.search:
+            size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
         if len(self._inputs) > 1 and size > 1:
             size = self._run_length(at, fetch.cut(0, size))
         if size < len(fetch):
@@ -337,7 +382,7 @@ class Task:
 
     def flush(self) -> None:
         """Before a commit: operators emit what they hold back. Agents behind them may then be busy with it."""
-        self._emitting = True
+        self._emitting = self._released = True
         self._finish_emitting(self.plan.operators)
 
     def _finish_emitting(self, operators: Sequence[Operator]) -> None:
@@ -351,19 +396,21 @@ class Task:
             self.plan.writer.release()
         except (TransactionError, StateError):
             raise
-        except Exception as error:
-            raise KStreamError(f"task {self.name} could not emit its changes: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise KStreamError(f"task {self.name} could not emit its changes: {error!r}") from error
         finally:
             deactivate()
 
     def was_committed(self, now: float) -> None:
         """`now` is the wall clock: how old the records are at their commit is counted."""
+        if self.search:
+            self.search.committed(self.uncommitted)
         for at, one in self._inputs.items():
             one.committed = one.position
             if one.runs.records:
                 latency = self.measures.latency[at.topic]
                 self.measures.committed[at.topic] += one.runs.committed(now, latency)
-        self.touched = False
+        self.touched = self._released = False
 
     @property
     def uncommitted(self) -> int:
@@ -399,7 +446,7 @@ class Task:
         self.go(TaskState.CLOSED)
 
     def _drop_work(self) -> None:
-        self.touched = False
+        self.touched = self._released = False
         self._working = None
         self._context.works_on(None)
         self._emitting = False

@@ -49,6 +49,7 @@ class WorkerParts:
         memory_use: bytes of the backends' own memory, by use.
         verify: stores fail on "mutated without assignment" (TestDriver).
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+        commits_wait: commits wait for agents, however long these wait for something outside (TestDriver).
         tracer_provider: OpenTelemetry's, where records are traced.
     """
 
@@ -63,6 +64,7 @@ class WorkerParts:
     memory_use: Callable[[], Mapping[str, int]] = dict
     verify: bool = False
     raise_failures: bool = False
+    commits_wait: bool = False
     tracer_provider: TracerProvider | None = None
 
 
@@ -114,6 +116,7 @@ class TaskMaker:
             max_idle=settings.max_task_idle,
             target_seconds=settings.commit_interval,
             slow_record=settings.slow_record,
+            heeds_waits=not self._parts.commits_wait,
             measures=self._measures.parts[part.name],
         )
 

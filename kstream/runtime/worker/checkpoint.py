@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
-from kstream.runtime.task.failures import BatchFailed, StateDamaged, TaskFailed
+from kstream.runtime.task.failures import PushFailed, StateDamaged, TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Mark
@@ -87,7 +87,8 @@ def write_changelogs(
         for name, store in task.stores.items():
             changes = store.encode_changes()
             if changes:
-                changelogs(task, name).write(changes, transaction)
+                with attributed(task):
+                    changelogs(task, name).write(changes, transaction)
 
 
 def offsets_of(tasks: Sequence[Task]) -> dict[TopicPartition, int]:
@@ -139,18 +140,14 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
 
 @contextmanager
 def attributed(task: Task) -> Iterator[None]:
-    """What fails inside belongs to this task. A batch that failed is noted, and replayed record by record."""
+    """What fails inside belongs to this task: one of its records since the last commit is at fault."""
     try:
         yield
-    except BatchFailed as failed:
-        task.suspicion.batch_failed(failed.at, failed.last_offset)
-        raise AbortRequired(
-            f"task {task.name}: {failed.cause!r} in a batch of {failed.at} up to offset {failed.last_offset}; "
-            "looking for the record"
-        ) from failed
+    except PushFailed as failed:
+        raise TaskFailed(task.name, failed.error, task.uncommitted, failed.records, singly=True) from failed
     except StateError as error:
         raise StateDamaged(task.name, error) from error
     except TransactionError:
         raise
     except KStreamError as error:
-        raise TaskFailed(task.name, error) from error
+        raise TaskFailed(task.name, error, 0, task.uncommitted, singly=False) from error

@@ -20,6 +20,10 @@ from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
+EARLY = 4
+"""A task that takes nothing more before its commit waits for a part of the commit interval at most, so that several of
+them share one."""
+
 
 class Committer:
     """Commits the tasks of a worker.
@@ -59,12 +63,10 @@ class Committer:
             return True
         if self.uncommitted >= self._settings.max_uncommitted_records:
             return True
-        limit = self._settings.overlay_memory
-        tasks = self._tasks
-        return (
-            sum(task.overlay_bytes for task in tasks.all.values()) > limit
-            or any(task.wants_commit for task in tasks.running)
-        )  # fmt: skip
+        if sum(task.overlay_bytes for task in self._tasks.all.values()) > self._settings.overlay_memory:
+            return True
+        early = self._clock.monotonic() - self.last >= self._settings.commit_interval / EARLY
+        return early and any(task.wants_commit for task in self._tasks.running)
 
     @property
     def seconds_left(self) -> float:
@@ -82,29 +84,54 @@ class Committer:
         self.uncommitted = 0
         self.last = self._clock.monotonic()
 
-    def commit(self) -> None:
-        """Drains the agents and commits all running tasks.
+    def commit(self, *, last: bool = False) -> None:
+        """Commits all running tasks, except those whose agents wait: these are committed when they are through.
+
+        Args:
+            last: before the partitions leave: agents that wait get some time to finish.
 
         Raises:
             TaskFailed, AbortRequired, ProducerLost, StateDamaged: see `checkpoint`.
         """
         running = self._tasks.running
+        if last and any(task.busy for task in running):
+            self._transaction.begin()
+            self._drain(running, self._settings.transaction_timeout / 3)
+        running = [task for task in running if not task.waits]
         if any(task.touched for task in running):
             self._commit(running)
         self.start_anew()
         self._measures.committed_at = self._clock.time()
+
+    def commit_apart(self, task: Task, run: Callable[[], None]) -> None:
+        """Runs a task in which a record at fault is looked for, in a transaction of its own, as far as it may go.
+
+        Raises:
+            As `commit`: before the run on account of the other tasks, after it of this one.
+        """
+        if any(other.touched and not other.waits for other in self._tasks.running):
+            self.commit()
+        with self._transaction.watching():
+            run()
+            if task.touched and not task.busy:
+                self.commit()
 
     def _commit(self, running: Sequence[Task]) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
         told = CheckpointStatus(self._clock.time(), self._name, 0.0)
         try:
             self._transaction.begin()
-            self._drain(running)
+            self._drain(running, self._settings.commit_interval)
             self._sample_keys(running)
             told.records = sum(task.uncommitted for task in running)
             told.tasks = checkpoint(
-                running, self._tasks.changelog, self._transaction, self._group, self._clock, self._drain
-            )  # fmt: skip
+                running,
+                self._tasks.changelog,
+                self._transaction,
+                self._group,
+                self._clock,
+                lambda tasks: self._drain(tasks, self._settings.commit_interval),
+            )
         except (TransactionError, TaskFailed, StateDamaged) as error:
             self._measures.checkpoint_failed(told, error)
             raise
@@ -114,9 +141,13 @@ class Committer:
         self._measures.checkpoint_done(told)
         self.commits += 1
 
-    def _drain(self, tasks: Sequence[Task]) -> None:
-        """Step 1 of the checkpoint: agents reach the end of what they were given."""
-        patience = self._settings.transaction_timeout / 3  # agents are drained twice at most
+    def _drain(self, tasks: Sequence[Task], patience: float) -> None:
+        """Step 1 of the checkpoint: agents reach the end of what they were given. Those that could be left out of the
+        commit are given up when `patience` seconds are over.
+
+        Raises:
+            AbortRequired: the same for those that could not. They will be able to the next time.
+        """
         deadline = self._clock.monotonic() + patience
         while any(task.busy for task in tasks):
             for task in tasks:
@@ -126,10 +157,15 @@ class Committer:
                         task.finish_work()
                     self.count(task, task.records - before)
             if self._clock.monotonic() > deadline:
-                names = ", ".join(task.name for task in tasks if task.busy)
+                surprising = [task for task in tasks if task.busy and not task.waits]
+                if not surprising:
+                    return
+                for task in surprising:
+                    task.pace.surprised()
+                names = ", ".join(task.name for task in surprising)
                 raise AbortRequired(
-                    f"agents of {names} took longer than {patience:.1f} s with what they "
-                    "were given: they get less now; where a single record may take so long, raise transaction_timeout"
+                    f"agents of {names} began to wait for something outside and held up a commit for {patience:.1f} s; "
+                    "from now on the others commit without them"
                 )
             self.wait_for_agents(0.001)
             self.meanwhile()

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from kstream.errors import InstanceFenced, TransactionError
 from kstream.observe import traces
@@ -190,7 +191,10 @@ class StreamWorker:
         until = max(self._clock.monotonic(), self.committer.last) + self._settings.commit_interval
         for task in self.registry.in_turn():
             if (task.buffered or task.busy) and not self.paused:
-                self._run_task(task, until)
+                if task.search:
+                    self.committer.commit_apart(task, partial(self._run_task, task, until))
+                else:
+                    self._run_task(task, until)
             self.registry.hold_back(task)
             busy = busy or task.busy
         if busy:
@@ -200,8 +204,7 @@ class StreamWorker:
         self.transaction.poll()
 
     def _run_task(self, task: Task, until: float) -> None:
-        if task.buffered:
-            self.transaction.begin()
+        self.transaction.begin()
         records, began, blocked = task.records, time.monotonic(), self.transaction.blocked
         try:
             with attributed(task):
@@ -272,7 +275,7 @@ class StreamWorker:
     def close(self) -> None:
         """Clean stop: drain, commit, leave, free everything."""
         try:
-            self.committer.commit()
+            self.committer.commit(last=True)
         except (TransactionError, TaskFailed, StateDamaged) as error:
             log.warning("the last commit failed, its records will be processed again: %s", error)
             # left open, the transaction would keep those who take over waiting until the broker gives it up

@@ -95,7 +95,7 @@ class Rebalance:
         self._measures.rebalance_began(self._clock.monotonic())
         doubtful = self._membership.state is MembershipState.DOUBTFUL
         try:
-            self._committer.commit()
+            self._committer.commit(last=True)
         except InstanceFenced:
             raise
         except (TransactionError, TaskFailed, StateDamaged) as error:
@@ -113,5 +113,8 @@ class Rebalance:
 
     def _leave(self, doubtful: bool) -> None:
         self._membership.go(MembershipState.DOUBTFUL if doubtful else MembershipState.OUT)
+        for task in self._tasks.running:
+            if task.busy:  # its agents wait still: what they were given is given to the next owner
+                task.rewind()
         self._tasks.unassign()
         self._recovery.suspend()

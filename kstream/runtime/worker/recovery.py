@@ -7,8 +7,15 @@ from collections.abc import Callable
 
 from kstream.backoff import Pauses
 from kstream.config import Settings
-from kstream.errors import AbortRequired, KStreamError, ProcessingError, ProducerLost, StateError
-from kstream.runtime.task.failures import BatchFailed, StateDamaged, TaskFailed, place_of
+from kstream.errors import (
+    AbortRequired,
+    KStreamError,
+    ProcessingError,
+    ProducerLost,
+    StateError,
+    TransactionError,
+)
+from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -58,31 +65,56 @@ class Recovery:
         try:
             call()
         except TaskFailed as failed:
-            self._task_failed(self._tasks.all[failed.task], failed.error)
+            self._task_failed(self._tasks.all[failed.task], failed)
         except StateDamaged as damaged:
             self._measures.failed("state", damaged)
             if damaged.task in self._tasks.all:  # it may have left while its state was flushed
                 self._rebuild(self._tasks.all[damaged.task], damaged.error)
         except (AbortRequired, ProducerLost) as error:
-            if not isinstance(error.__cause__, BatchFailed):  # else the record is looked for, and counted when found
-                self._measures.failed("commit", error)
+            if error.refused and self._seek_refused(error):
+                return  # counted when found
+            self._measures.failed("commit", error)
             if isinstance(error, ProducerLost):
                 self._start_over(error)
             else:
                 self._abort(error)
 
+    def _seek_refused(self, error: TransactionError) -> bool:
+        """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that
+        were in it. False when none was."""
+        tasks = [task for task in self._tasks.running if task.uncommitted and not task.waits]
+        if not tasks:
+            return False
+        if len(tasks) == 1:
+            (task,) = tasks
+            refused = self._transaction.refused or error
+            self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False))
+            return True
+        for task in tasks:
+            task.search.suspect(task.uncommitted)
+        if isinstance(error, ProducerLost):
+            self._start_over(error)
+        else:
+            self._abort(error)
+        return True
+
     # ---- transactions
 
-    def _abort(self, error: BaseException) -> None:
-        """Takes the transaction back; every task goes on from its committed offsets."""
-        positions = self.take_back(error)
+    def _abort(self, error: BaseException, failed: Task | None = None) -> None:
+        """Takes the transaction back; every task that had a part in it goes on from its committed offsets."""
+        positions = self.take_back(error, failed)
         if self._transaction.state is TransactionState.LOST or not self._transaction.exactly_once:
             self._start_over(error)
         elif positions:
             self._tasks.seek(positions)
 
-    def take_back(self, error: BaseException) -> dict[TopicPartition, int]:
-        """Aborts and rewinds the running tasks. Returns where they read on, unless the producer was lost with it."""
+    def take_back(self, error: BaseException, failed: Task | None = None) -> dict[TopicPartition, int]:
+        """Aborts and rewinds the running tasks, except those whose agents wait: nothing of them was in it. Returns
+        where they read on, unless the producer was lost with it.
+
+        Args:
+            failed: the task that failed; it is rewound in any case.
+        """
         log.warning("transaction aborted: %s", error)
         self.aborts += 1
         try:
@@ -91,7 +123,8 @@ class Recovery:
             log.warning("%s", lost)
         positions: dict[TopicPartition, int] = {}
         for task in self._tasks.running:
-            positions.update(task.rewind())
+            if task is failed or not task.waits:
+                positions.update(task.rewind())
         self._committer.start_anew()
         return positions
 
@@ -117,11 +150,13 @@ class Recovery:
             self.restore(other, full=True)
         self.restore(self._tasks.open(task.part, task.partition), full=True)
 
-    def _task_failed(self, task: Task, error: KStreamError) -> None:
+    def _task_failed(self, task: Task, failure: TaskFailed) -> None:
         """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
-        decided = not isinstance(error, ProcessingError) or task.suspicion.record_failed(error)
-        self._abort(error)
-        if decided:
+        error, found = failure.error, task.search.failed(failure)
+        if found and failure.bad and not isinstance(error, ProcessingError):
+            error = task.located(error)
+        self._abort(error, task)
+        if found:
             self._fail(task, error)
 
     def _fail(self, task: Task, error: KStreamError) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost, RecordRefused
 from kstream.runtime.task.states import move
 from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
-from kstream.types import Clients, Delivered, Produce, ProducerClient, TopicPartition
+from kstream.types import Clients, Delivered, Headers, Produce, ProducerClient, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Transaction:
         produce: the current producer's method; read it anew for each batch, it changes with the producer.
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
+        refused: of a watched transaction, the first record that the broker did not take.
     """
 
     def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
@@ -35,6 +37,9 @@ class Transaction:
         self.produce: Produce = _no_producer
         self.produced: defaultdict[str, int] = defaultdict(int)
         self.blocked = 0.0
+        self.refused: RecordRefused | None = None
+        self._watched = False
+        self._spoilt = False  # the broker refused a record: the producer is of no use after the abort
 
     @property
     def state(self) -> TransactionState:
@@ -58,7 +63,8 @@ class Transaction:
             except BaseException:
                 producer.close()
                 raise
-        self._producer, self.produce = producer, producer.produce
+        self._producer, self._spoilt = producer, False
+        self._choose_produce()
         self._go(TransactionState.IDLE)
 
     def begin(self) -> None:
@@ -76,12 +82,54 @@ class Transaction:
                     raise ProducerLost(f"no transaction could be begun: {error}") from error
             self._go(TransactionState.OPEN)
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Inside, each record's delivery is watched: where the broker refuses one, `refused` says which. That costs a
+        call of Python a record, so it is for the search of the record at fault (`runtime/task/failures.py`)."""
+        self.refused, self._watched = None, True
+        self._choose_produce()
+        try:
+            yield
+        finally:
+            self._watched = False
+            self._choose_produce()
+
+    def _choose_produce(self) -> None:
+        if self._producer is None:
+            self.produce = _no_producer
+        else:
+            self.produce = self._produce_and_watch if self._watched else self._producer.produce
+
+    def _produce_and_watch(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int = -1,
+        _callback: None = None,
+        _on_delivery: None = None,
+        timestamp: int = 0,
+        headers: Headers | None = None,
+        /,
+    ) -> None:
+        """As the producer's `produce`. What it raises is of kstream's errors already: `meaning` leaves it as it is."""
+        self._use().produce_watched(topic, value, key, partition, self._was_delivered, timestamp, headers)
+
+    def _was_delivered(self, _offset: int | None, refused: RecordRefused | None) -> None:
+        if refused is not None and self.refused is None:
+            self.refused = refused
+
     def produce_watched(
         self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
     ) -> None:
+
+        def told(offset: int | None, refused: RecordRefused | None) -> None:
+            self._was_delivered(offset, refused)
+            delivered(offset, refused)
+
         while True:
             try:
-                self._guarded(lambda producer: producer.produce_watched(topic, value, key, partition, delivered))
+                self._guarded(lambda producer: producer.produce_watched(topic, value, key, partition, told))
                 return
             except BufferError:
                 self.wait_for_room()
@@ -148,10 +196,12 @@ class Transaction:
                 self._lose()
                 raise ProducerLost(f"the transaction could not be aborted: {error}") from error
         self._go(TransactionState.IDLE)
+        if self._spoilt:  # librdkafka has lost count of the sequence: the next transaction would be refused for that
+            self.start()
 
     def discard(self) -> None:
         producer, self._producer = self._producer, None
-        self.produce = _no_producer
+        self._choose_produce()
         if producer is not None:
             producer.close()
         if self._state is not TransactionState.LOST:
@@ -162,6 +212,9 @@ class Transaction:
             call(self._use())
         except (ProducerLost, InstanceFenced):
             self._lose()
+            raise
+        except AbortRequired as error:
+            self._spoilt = self._spoilt or error.refused
             raise
 
     def _lose(self) -> None:

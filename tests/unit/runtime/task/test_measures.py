@@ -14,7 +14,7 @@ from kstream.observe.catalogue import CATALOGUE, LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.merging import Merged
 from kstream.runtime.process.series import StoreSizes, report_of
-from kstream.runtime.task.failures import BatchFailed, TaskFailed
+from kstream.runtime.task.failures import PushFailed, TaskFailed
 from kstream.runtime.task.measures import LARGEST, Runs, StoreMeasures, TaskTimes, error_class
 from unit.runtime.harness import Counting, Fleet
 
@@ -180,8 +180,8 @@ def test_errors_are_named_by_what_is_at_the_bottom_of_them() -> None:
     cause = KeyError("x")
     record = ProcessingError("t/0", "t", 0, 7, cause)
     record.__cause__ = cause
-    assert error_class(TaskFailed("t/0", record)) == "KeyError"
+    assert error_class(TaskFailed("t/0", record, 0, 1, singly=True)) == "KeyError"
     abort = AbortRequired("later")
     assert error_class(abort) == "AbortRequired"
-    abort.__cause__ = BatchFailed(("t", 0), 9, cause)  # type: ignore[arg-type]
+    abort.__cause__ = PushFailed(10, record)
     assert error_class(abort) == "KeyError"

@@ -260,7 +260,7 @@ def test_an_async_agent_nests_what_it_calls_and_other_tasks_stay_out(spans: Span
         assert [record.headers for record in d.records(others)] == [None, None]
         assert [bool(record.headers) for record in d.records(out)] == [True, False]
     assert spans.trees() == [
-        ("process in", [("agent asks", [("GET /price", []), ("send out", [])])]),
+        ("process in", [("agent asks", [("GET /price", [])]), ("send out", [])]),
         ("GET /price", []),
     ]
 

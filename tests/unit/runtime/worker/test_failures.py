@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, MutatedWithoutAssignment, ProcessingError, TableError
+from kstream.errors import KStreamError, ProcessingError, TableError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from kstream.testing import TestDriver
@@ -307,8 +307,8 @@ def test_what_an_agent_was_given_counts_as_processed_only_when_it_asks_for_more(
         driver.worker.step()
     (task,) = driver.worker.tasks.values()
     assert task.busy
-    assert task.positions == {TopicPartition("in", 0): 0}
-    assert driver.cluster.records(out.name, committed=False) == []
+    assert task.positions == {TopicPartition("in", 0): 3}
+    assert [record.value for record in driver.cluster.records(out.name, committed=False)] == [b"0", b"1", b"2"]
     gate.set()
     assert driver.values(out) == [0, 1, 2, 3, 4]
     driver.close()
@@ -543,7 +543,10 @@ def test_a_value_that_was_changed_but_not_assigned_is_found() -> None:
     driver.send(source, 0, key="a")
     driver.commit()
     driver.send(source, 1, key="a")
-    with pytest.raises(MutatedWithoutAssignment, match=r"'boxes'\['a'\] was changed in place and not assigned"):
+    with pytest.raises(
+        ProcessingError,
+        match=r"in\[0\] offset \d: MutatedWithoutAssignment: .*'boxes'\['a'\] was changed in place and not assigned",
+    ):
         driver.commit()
     driver.close(commit=False)
 
@@ -551,7 +554,7 @@ def test_a_value_that_was_changed_but_not_assigned_is_found() -> None:
 def test_a_default_that_was_changed_but_not_assigned_is_found() -> None:
     driver, source = table_case(lambda table, n: table["new"].items.append(n))
     driver.send(source, 0, key="a")
-    with pytest.raises(MutatedWithoutAssignment, match=r"'boxes'\['new'\]"):
+    with pytest.raises(ProcessingError, match=r"in\[0\] offset \d: MutatedWithoutAssignment: .*'boxes'\['new'\]"):
         driver.commit()
     driver.close(commit=False)
 

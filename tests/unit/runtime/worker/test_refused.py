@@ -1,0 +1,238 @@
+"""Records that fail late: at the commit, by the broker, or by leaving the program. One task stops, no other does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import CodecError, ProcessingError
+from kstream.partitioning import partition_of
+from kstream.runtime.task.states import TaskState
+from unit.runtime.harness import Fleet
+
+DAY = 86_400_000
+BAD = 13
+
+Declare = Callable[[kstream.App, "kstream.Topic[str, int]"], None]
+
+
+def keyless_to_compacted(app: kstream.App, source: Any) -> None:
+    sink = app.topic("sink", key=str, value=int, config={"cleanup.policy": "compact"})
+
+    @app.agent(source, to=sink)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        return kstream.Record(None if n == BAD else ctx.key, n)
+
+
+def of_tomorrow(app: kstream.App, source: Any) -> None:
+    sink = app.topic("sink", key=str, value=int)
+
+    @app.agent(source, to=sink)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        return kstream.Record(ctx.key, n, timestamp=ctx.timestamp + (9000 * DAY if n == BAD else 0))
+
+
+def of_tomorrow_behind_a_count(app: kstream.App, source: Any) -> None:
+    late = app.topic("late", key=str, value=int, config={"message.timestamp.after.max.ms": str(2**62)})
+
+    @app.agent(source, to=late)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        return kstream.Record(ctx.key, n, timestamp=ctx.timestamp + (9000 * DAY if n == BAD else 0))
+
+    sink = app.topic("sink", key=str, value=int)
+    app.stream(late).group_by_key(name="again").count(name="n").to(sink)
+
+
+def into_another_partition(app: kstream.App, source: Any) -> None:
+    sink = app.topic("sink", key=str, value=int)
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        ctx.send(sink, n, partition=99 if n == BAD else 0)
+
+
+def too_large_for_the_client(app: kstream.App, source: Any) -> None:
+    table = app.table("notes", key=str, value=bytes)
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        if n <= BAD:  # a later value of the key, in the same commit, would take its place
+            table[ctx.key] = os.urandom(2_000_000 if n == BAD else 10)
+
+
+def too_large_for_the_changelog(app: kstream.App, source: Any) -> None:
+    table = app.table("notes", key=str, value=bytes)
+
+    @app.agent(source)
+    async def agent(stream: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> None:
+        async for n in stream:
+            if n <= BAD:
+                table[ctx.key] = os.urandom(50_000 if n == BAD else 10)
+
+
+def too_large_for_the_sink(app: kstream.App, source: Any) -> None:
+    sink = app.topic("sink", key=str, value=bytes, config={"max.message.bytes": "10000"})
+    app.stream(source).map(lambda n: os.urandom(50_000 if n == BAD else 10), value=bytes).to(sink)
+
+
+def leaves_a_function(app: kstream.App, source: Any) -> None:
+    app.stream(source).map(lambda n: sys.exit(3) if n == BAD else n, value=int).to(
+        app.topic("sink", value=int, key=str)
+    )
+
+
+def leaves_an_async_agent(app: kstream.App, source: Any) -> None:
+    @app.agent(source, to=app.topic("sink", key=str, value=int))
+    async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        async for n in stream:
+            if n == BAD:
+                sys.exit(0)
+            yield n
+
+
+def leaves_a_fold(app: kstream.App, source: Any) -> None:
+    def fold(total: int, n: int) -> int:
+        if n == BAD:
+            sys.exit("enough")
+        return total + n
+
+    app.stream(source).group_by_key().aggregate(int, fold, name="sums", emit="commit").to(
+        app.topic("sink", key=str, value=int)
+    )
+
+
+CASES: dict[str, tuple[Declare, str, tuple[str, ...]]] = {
+    "no key for a compacted topic": (keyless_to_compacted, "in", ("sink", "INVALID_RECORD", "without a key")),
+    "a time out of bounds": (of_tomorrow, "in", ("sink", "INVALID_TIMESTAMP")),
+    "the same behind a count": (of_tomorrow_behind_a_count, "late", ("sink", "INVALID_TIMESTAMP")),
+    "a partition that is not there": (into_another_partition, "in", ("sink[99]", "no such partition")),
+    "larger than the client takes": (too_large_for_the_client, "in", ("notes-changelog", "2,000,0", "bad")),
+    "larger than the changelog takes": (too_large_for_the_changelog, "in", ("notes-changelog", "50,0", "bad")),
+    "larger than the sink takes": (too_large_for_the_sink, "in", ("sink", "50,0", "MSG_SIZE_TOO_LARGE")),
+    "a function that leaves": (leaves_a_function, "in", ("SystemExit: 3",)),
+    "an async agent that leaves": (leaves_an_async_agent, "in", ("SystemExit", "0")),
+    "a fold that leaves": (leaves_a_fold, "in", ("SystemExit: enough",)),
+}
+
+
+class Beside:
+    """The app of a case, with another sub-topology beside it in the same worker."""
+
+    def __init__(self, directory: Path, declare: Declare, guarantee: str) -> None:
+        self.app = kstream.App("refused")
+        self.source = self.app.topic("in", key=str, value=int)
+        declare(self.app, self.source)
+        self.other, self.out = self.app.topic("other", key=str, value=int), self.app.topic("out", key=str, value=int)
+        self.app.stream(self.other).group_by_key().count(name="beside").to(self.out)
+        self.fleet = Fleet(self.app, directory, partitions=2, processing_guarantee=guarantee)
+        if declare is too_large_for_the_changelog:
+            self.fleet.cluster.configure("refused-notes-changelog", {"max.message.bytes": "10000"})
+        self.good = next(f"k{i}" for i in range(9) if partition_of(b"k%d" % i, 2) == 1)
+        self.bad = next(f"bad{i}" for i in range(9) if partition_of(b"bad%d" % i, 2) == 0)
+
+
+@pytest.fixture(params=["exactly_once", "at_least_once"])
+def guarantee(request: Any) -> Iterator[str]:
+    yield request.param
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_stops_its_task_and_no_other(tmp_path: Path, case: str, guarantee: str) -> None:
+    declare, topic, told = CASES[case]
+    beside = Beside(tmp_path, declare, guarantee)
+    fleet = beside.fleet
+    worker = fleet.start("a")
+    fleet.settle()
+    for n in range(40):
+        fleet.send(beside.source, [beside.bad], n)  # one of them is 13
+        fleet.send(beside.source, [beside.good], 100 + n)
+        fleet.send(beside.other, ["x", "y"])
+    for _ in range(200):
+        fleet.step("a", seconds=0.02)
+        failed = [task for task in worker.tasks.values() if task.state is TaskState.FAILED]
+        if failed:
+            break
+    (task,) = failed
+    error = task.error
+    assert isinstance(error, ProcessingError)
+    assert (error.topic, error.partition) == (topic, 0)
+    assert error.offset == BAD, str(error)
+    for word in told:
+        assert word in str(error)
+
+    aborts, restarts = worker.aborts, worker.measures.producer_restarts
+    for _ in range(120):  # it is tried again some times
+        fleet.send(beside.other, ["x"])
+        fleet.step("a", seconds=0.25)
+    assert task.state in (TaskState.FAILED, TaskState.RESTORING, TaskState.RUNNING)
+    outputs = fleet.outputs(beside.out)["x"]
+    assert outputs[-120:] == list(range(outputs[-120], outputs[-120] + 120)), "once each"
+    if guarantee == "exactly_once":  # else the first failure may have others count twice, the later ones not
+        assert outputs == list(range(1, 161))
+    assert fleet.committed(topic)[0] == BAD, "the good ones before it are committed"
+    tries = task.measures.retries
+    assert 3 <= tries <= 10
+    assert worker.aborts - aborts <= tries, "a try takes back one transaction at most, its own"
+    assert worker.measures.producer_restarts - restarts <= tries
+    fleet.close()
+
+
+def test_a_value_that_cannot_be_encoded_names_its_record(tmp_path: Path) -> None:
+    class Odd:
+        pass
+
+    def declare(app: kstream.App, source: Any) -> None:
+        table = app.table("odd", key=str, value=Any)
+
+        @app.agent(source)
+        def agent(n: int, ctx: kstream.Context[str]) -> None:
+            if n <= BAD:
+                table[ctx.key] = Odd() if n == BAD else n
+
+    beside = Beside(tmp_path, declare, "exactly_once")
+    fleet = beside.fleet
+    worker = fleet.start("a")
+    for n in range(40):
+        fleet.send(beside.source, [beside.bad], n)
+    for _ in range(200):
+        fleet.step("a", seconds=0.02)
+    (task,) = [task for task in worker.tasks.values() if task.error]
+    assert isinstance(task.error, ProcessingError)
+    assert task.error.offset == BAD
+    assert isinstance(task.error.__cause__, CodecError)
+    assert "'odd'" in str(task.error) and beside.bad in str(task.error)
+    assert fleet.committed("in")[0] == BAD
+    fleet.close()
+
+
+def test_what_the_broker_takes_later_goes_on(tmp_path: Path) -> None:
+    """Not allowed for a while: nothing is lost, and nothing twice."""
+
+    def declare(app: kstream.App, source: Any) -> None:
+        app.stream(source).to(app.topic("sink", key=str, value=int))
+
+    beside = Beside(tmp_path, declare, "exactly_once")
+    fleet = beside.fleet
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.cluster.deny("sink", write=True)
+    fleet.send(beside.source, [beside.bad], 1)
+    fleet.send(beside.source, [beside.bad], 2)
+    for _ in range(60):
+        fleet.step("a", seconds=0.05)
+    (task,) = [task for task in worker.tasks.values() if task.state is TaskState.FAILED]
+    assert "TOPIC_AUTHORIZATION_FAILED" in str(task.error)
+    assert "sink" in str(task.error)
+    fleet.cluster.deny("sink")
+    fleet.settle()
+    for _ in range(60):
+        fleet.step("a", seconds=0.3)
+    assert [int(record.value or b"") for record in fleet.cluster.records("sink")] == [1, 2]
+    assert task.state is TaskState.RUNNING
+    fleet.close()
