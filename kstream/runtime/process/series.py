@@ -121,7 +121,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
 
 
 def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
-    lags, timestamps = worker.lags_of(task), task.timestamps
+    lags, timestamps = worker.lags_of(task), task.reading.timestamps
     inputs = [
         InputStatus(at.topic, at.partition, position, lags.get(at), _seconds(timestamps[at]))
         for at, position in task.positions.items()
@@ -159,7 +159,7 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
         return "paused by an operator"
     if task.busy:
         return "its agents wait for something outside"
-    missing = task.missing_inputs
+    missing = task.reading.missing
     return f"waits for records of {', '.join(map(str, missing))}" if missing else None
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
@@ -17,8 +15,9 @@ from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.context import Context, activate, deactivate
 from kstream.runtime.task.failures import PushFailed, Search
-from kstream.runtime.task.measures import PartMeasures, Runs
+from kstream.runtime.task.measures import PartMeasures
 from kstream.runtime.task.pace import Pace
+from kstream.runtime.task.reading import Reading
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
 from kstream.state.backend import Backend
@@ -27,28 +26,6 @@ from kstream.topology import SubTopology
 from kstream.types import Clock, Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
-
-_BEFORE_ALL = -(1 << 63)
-
-
-@dataclass(slots=True)
-class _Input:
-    """One input partition of a task.
-
-    `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
-    the log ended when that was last heard; `timestamp` (ms) and `last` (offset) are those of the last record
-    processed, `runs` are those since the last commit.
-    """
-
-    at: TopicPartition
-    position: int = 0
-    committed: int = 0
-    end: int = 0
-    at_end: bool = False
-    idle_since: float = 0.0
-    timestamp: int | None = None
-    last: int = -1
-    runs: Runs = field(default_factory=Runs)
 
 
 class Task:
@@ -79,9 +56,13 @@ class Task:
         self.touched = False  # whether it did anything that is not committed
         self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore will leave it; {}: not known yet
         self.offset_metadata: dict[TopicPartition, str] = {}  # what is committed with the offset of each input
-        self._clock, self._max_idle, self._target = clock, max_idle, target_seconds
-        self._inputs = {at: _Input(at) for at in (TopicPartition(topic, partition) for topic in part.topics)}
-        self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self._inputs}
+        self._clock, self._target = clock, target_seconds
+        self.reading = Reading(
+            [TopicPartition(topic, partition) for topic in part.topics],
+            lambda fetch: plan.sources[fetch.at.topic].timestamps(fetch),
+            clock,
+            max_idle,
+        )
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._emitting = False  # agents are still at what operators emitted for the commit
         self._started = 0.0
@@ -100,7 +81,7 @@ class Task:
 
     @property
     def inputs(self) -> Sequence[TopicPartition]:
-        return list(self._inputs)
+        return list(self.reading.inputs)
 
     @property
     def stores(self) -> Mapping[str, Store[Any]]:
@@ -108,11 +89,11 @@ class Task:
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
-        return {at: one.position for at, one in self._inputs.items()}
+        return self.reading.positions
 
     @property
     def committed(self) -> dict[TopicPartition, int]:
-        return {at: one.committed for at, one in self._inputs.items()}
+        return self.reading.committed
 
     @property
     def busy(self) -> bool:
@@ -127,7 +108,7 @@ class Task:
 
     @property
     def buffered(self) -> int:
-        return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
+        return self.reading.buffered
 
     @property
     def slow_batches(self) -> int:
@@ -145,39 +126,16 @@ class Task:
 
     def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
         """The task's state is that of these committed offsets; nothing is buffered."""
-        for at, offset in positions.items():
-            one = self._inputs[at]
-            one.position = one.committed = offset
-            one.at_end = False
-            one.runs.drop()
+        self.reading.start_from(positions)
         self._drop_work()
 
     # ---- input
 
     def add(self, fetch: Fetch) -> None:
-        """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
-        buffer, one = self._buffers[fetch.at], self._inputs[fetch.at]
-        expected = buffer[-1].last_offset + 1 if buffer else one.position
-        if self._working is not None and self._working.at == fetch.at:
-            expected = max(expected, self._working.last_offset + 1)
-        if fetch.first_offset < expected:
-            start = sum(1 for offset in fetch.offsets() if offset < expected)
-            if start == len(fetch):
-                return
-            fetch = fetch.cut(start, len(fetch))
-        buffer.append(fetch)
-        one.at_end = False
+        self.reading.add(fetch, self._working)
 
     def reached_end(self, at: TopicPartition, offset: int) -> None:
-        one = self._inputs[at]
-        one.at_end, one.end = True, offset
-        one.idle_since = self._clock.monotonic()
-        self._skip_to_end(one)
-
-    def _skip_to_end(self, one: _Input) -> None:
-        """Past the last record only control markers lie before the end. Not worth a commit of its own."""
-        if one.at_end and not self._buffers[one.at] and not self.busy:
-            one.position = max(one.position, one.end)
+        self.reading.reached_end(at, offset, busy=self.busy)
 
     # ---- processing
 
@@ -256,9 +214,7 @@ class Task:
             if any([agent.busy for agent in self.plan.agents]):
                 return False
             if self.pace.cautious and not self._emitting and self.plan.agents:
-                self._emitting = (
-                    True  # what its agents are given at the commit they are given now: they may wait for it
-                )
+                self._emitting = True  # agents are given now what they would be given at the commit
                 for operator in self.plan.operators:
                     operator.flush()
                 if any([agent.busy for agent in self.plan.agents]):
@@ -273,15 +229,11 @@ class Task:
         self._emitting = False
         self.pace.finished(self._waited)
         self._context.works_on(None)
-        one = self._inputs[fetch.at]
-        one.position = fetch.last_offset + 1
-        self._skip_to_end(one)
+        self.reading.processed(fetch)
         records, seconds = len(fetch), self._clock.monotonic() - self._started
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
         self._slow.look(fetch, seconds)
-        one.timestamp, one.last = fetch.last_timestamp, fetch.last_offset
-        one.runs.add(records, fetch.first_timestamp, one.timestamp)
         self._adapt_chunk(records, seconds)
         return True
 
@@ -308,75 +260,16 @@ class Task:
     ) -> ProcessingError:
         """The error of a record; without arguments, of the last one that was processed."""
         if at is None or offset is None:
-            one = next((one for one in self._inputs.values() if one.runs.records), next(iter(self._inputs.values())))
-            at, offset = one.at, one.last
+            at, offset = self.reading.last_record
         found = ProcessingError(self.name, at.topic, at.partition, offset, error)
         found.__cause__ = error
         return found
 
     def _next(self) -> Fetch | None:
-        at = self._choose()
-        if at is None:
-            return None
-        fetch = self._buffers[at].popleft()
         size = 1 if self.plan.one_at_a_time else self._chunk
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
-        if len(self._inputs) > 1 and size > 1:
-            size = self._run_length(at, fetch.cut(0, size))
-        if size < len(fetch):
-            self._buffers[at].appendleft(fetch.cut(size, len(fetch)))
-            fetch = fetch.cut(0, size)
-        return fetch
-
-    def _choose(self) -> TopicPartition | None:
-        """The input to read next: the one with the earliest head, as Kafka Streams does (KIP-695).
-
-        While an input is empty and not known to be at its end, the others wait for it; at its end they wait
-        `max_idle` seconds more.
-        """
-        if len(self._inputs) == 1:
-            (at,) = self._inputs
-            return at if self._buffers[at] else None
-        heads: list[tuple[int, TopicPartition]] = []
-        for at, buffer in self._buffers.items():
-            if buffer:
-                heads.append((self._head(buffer), at))
-            elif not self._may_be_skipped(self._inputs[at]):
-                return None
-        return min(heads)[1] if heads else None
-
-    @property
-    def missing_inputs(self) -> list[TopicPartition]:
-        """Empty inputs that the others, which have records, wait for."""
-        if self._choose() is not None or not self.buffered:
-            return []
-        return [at for at, buffer in self._buffers.items() if not buffer and not self._may_be_skipped(self._inputs[at])]
-
-    def _head(self, buffer: deque[Fetch]) -> int:
-        return self._timestamps(buffer[0].cut(0, 1))[0]
-
-    def _timestamps(self, fetch: Fetch) -> list[int]:
-        """Event times (ms), as the topic declares them. Where one cannot be read, they count as the earliest: the
-        records are taken at once, and fail where they are processed."""
-        try:
-            return self.plan.sources[fetch.at.topic].timestamps(fetch)
-        except Exception:
-            return [_BEFORE_ALL] * len(fetch)
-
-    def _may_be_skipped(self, one: _Input) -> bool:
-        return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
-
-    def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
-        """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
-        others = [(self._head(buffer), other) for other, buffer in self._buffers.items() if other != at and buffer]
-        if not others:
-            return len(fetch)
-        limit = min(others)
-        for index, timestamp in enumerate(self._timestamps(fetch)):
-            if (timestamp, at) > limit:
-                return max(1, index)
-        return len(fetch)
+        return self.reading.take(size)
 
     # ---- the end of a transaction
 
@@ -405,7 +298,7 @@ class Task:
         """`now` is the wall clock: how old the records are at their commit is counted."""
         if self.search:
             self.search.committed(self.uncommitted)
-        for at, one in self._inputs.items():
+        for at, one in self.reading.inputs.items():
             one.committed = one.position
             if one.runs.records:
                 latency = self.measures.latency[at.topic]
@@ -415,12 +308,7 @@ class Task:
     @property
     def uncommitted(self) -> int:
         """Records processed since the last commit."""
-        return sum(one.runs.records for one in self._inputs.values())
-
-    @property
-    def timestamps(self) -> dict[TopicPartition, int | None]:
-        """Kafka's timestamp (ms) of the last record processed of each input."""
-        return {at: one.timestamp for at, one in self._inputs.items()}
+        return self.reading.uncommitted
 
     def rewind(self) -> dict[TopicPartition, int]:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
@@ -450,5 +338,4 @@ class Task:
         self._working = None
         self._context.works_on(None)
         self._emitting = False
-        for buffer in self._buffers.values():
-            buffer.clear()
+        self.reading.drop()

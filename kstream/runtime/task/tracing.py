@@ -348,11 +348,7 @@ class TracedTask(Task):
         fetch = super()._next()
         if fetch is None:
             return None
-        size = self._traces.limit(fetch)
-        if size < len(fetch):
-            self._buffers[fetch.at].appendleft(fetch.cut(size, len(fetch)))
-            fetch = fetch.cut(0, size)
-        return fetch
+        return self.reading.cut(fetch, self._traces.limit(fetch))
 
     def _push(self, fetch: Fetch) -> None:
         self._traces.begin(fetch)
