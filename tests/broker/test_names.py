@@ -42,7 +42,7 @@ def makes(admin: AdminClient, name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))  # the names differ from run to run
 def test_kafka_and_the_check_agree(admin: AdminClient, name: str) -> None:
     try:
         check_name(name, "topic")
