@@ -60,7 +60,7 @@ class TaskStatus(msgspec.Struct):
 class WorkerStatus(msgspec.Struct):
     """One worker process. `state` is running, starting, restarting (in `restart_in` seconds), retiring (it makes its
     last commit: one fewer is needed), stopping (the same, with its instance) or stopped. `group` is its isolation
-    group."""
+    group. `why` says what holds up one that runs."""
 
     name: str
     state: str
@@ -78,6 +78,7 @@ class WorkerStatus(msgspec.Struct):
     partitions: int = 0
     cpu: float | None = None
     memory: int | None = None
+    why: str | None = None
 
 
 class StoreStatus(msgspec.Struct):

@@ -142,7 +142,8 @@ class Supervisor:
         if status is not None:
             self._died(worker, status, now)
         elif now - worker.heard > self._settings.max_poll_interval:
-            log.error("worker %s has been silent for %.0f s: killing it", worker.name, now - worker.heard)
+            why = f" ({worker.held.words()})" if worker.held is not None and worker.stands else ""
+            log.error("worker %s has been silent for %.0f s%s: killing it", worker.name, now - worker.heard, why)
             worker.process.signal(signal.SIGKILL)
             worker.heard = now  # it takes a moment to end
 
@@ -275,7 +276,8 @@ class Supervisor:
         assert worker.process is not None
         for report in worker.process.read():
             worker.hear(report, self._clock.monotonic())
-            self._notice(self.watcher.heard, worker)
+            if report.held is None:
+                self._notice(self.watcher.heard, worker)
 
     def _died(self, worker: WorkerProcess, status: int, now: float) -> None:
         self._read(worker)  # what it still said

@@ -30,6 +30,7 @@ from kstream.runtime.process.program import load
 from kstream.runtime.process.report import Command, Handover, decode_handover, one_line
 from kstream.runtime.process.reporting import Commands, Reporter
 from kstream.runtime.process.series import series_besides
+from kstream.runtime.process.watchdog import Watchdog
 from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def main() -> int:
         errors=logs.recent,
         obey=obey,
     )
+    watchdog = Watchdog(lambda: reporter.turned, reporter.stands, time.monotonic)
+    watchdog.start()
     worker: StreamWorker | None = None
     try:
         identity = Identity(handover.app, handover.instance, handover.index, handover.group)
@@ -77,6 +80,7 @@ def main() -> int:
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
         gc.set_threshold(*GC_THRESHOLDS)
         worker.run(reporter)
+        watchdog.stop()
         reporter.last(worker)
     except InstanceFenced as error:
         reporter.last(worker, stopped_by=fenced(handover.instance, error), usage=True, fenced=True)

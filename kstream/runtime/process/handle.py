@@ -8,14 +8,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from kstream.backoff import Pauses
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.process.report import Command, Handover, Report
+from kstream.runtime.process.report import Command, Handover, Held, Report
 from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
 from kstream.runtime.task.states import move
+
+REMEMBERED_SECONDS: Final = 10.0
+"""What held a worker up for a moment is named for so long: slow records may come one after the other."""
 
 
 class Process(Protocol):
@@ -62,6 +65,8 @@ class WorkerProcess:
         added: it was started because of the load (see scaling.py), not with the instance.
         process: while its state has one.
         report: the latest; `heard` is when it came (monotonic).
+        held: what held it up last, as its watchdog said at `held_at`; None once that is long over.
+        stands: it is not over.
         status: the exit status of its last process; last_error: what ended it, where it is started again.
         fenced: when that was because another one has its name.
     """
@@ -74,6 +79,9 @@ class WorkerProcess:
     report: Report = field(default_factory=Report)
     started: float = 0.0
     heard: float = 0.0
+    held: Held | None = None
+    held_at: float = 0.0
+    stands: bool = False
     restarts: int = 0
     status: int | None = None
     last_error: str | None = None
@@ -112,10 +120,16 @@ class WorkerProcess:
     def begin(self, process: Process, now: float) -> None:
         self.go(ProcessState.STARTING)
         self.process, self.report = process, Report()
+        self.held, self.stands = None, False
         self.started = self.heard = now
 
     def hear(self, report: Report, now: float) -> None:
-        self.report, self.heard = report, now
+        if report.held is not None:  # the worker itself is as silent as before
+            self.held, self.held_at, self.stands = report.held, now, True
+            return
+        self.report, self.heard, self.stands = report, now, False
+        if now - self.held_at > REMEMBERED_SECONDS:
+            self.held = None
         if report.joined and self.state is ProcessState.STARTING:
             self.go(ProcessState.RUNNING)
 

@@ -27,6 +27,27 @@ class Answer(msgspec.Struct):
     value: bytes | None = None
 
 
+class Held(msgspec.Struct):
+    """What holds up a worker, whose loop has not turned for `seconds`.
+
+    Attributes:
+        where: a function, its file and the line it is at: the user's (`user`) or kstream's own.
+        task: whose records are worked on, where that is known.
+    """
+
+    seconds: float
+    where: str
+    task: str | None
+    user: bool
+
+    def words(self, over: bool = False) -> str:
+        """`over`: it goes on by now."""
+        if self.user:
+            took = "took" if over else "has not returned for"
+            return f"slow user code: {self.where} {took} {self.seconds:.0f} s"
+        return f"the worker's loop {'stood' if over else 'has stood'} for {self.seconds:.0f} s in {self.where}"
+
+
 class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
@@ -39,6 +60,7 @@ class Report(msgspec.Struct):
         largest: by store, the largest entries seen when written: key, bytes.
         usage: the error is the user's to mend: restarting would not help.
         fenced: another process took over this worker's identity, or Kafka took it for another.
+        held: said by the watchdog while the worker says nothing: then nothing else in this report counts.
     """
 
     records: int = 0
@@ -57,7 +79,6 @@ class Report(msgspec.Struct):
     elapsed: float = 0.0
     worked: float = 0.0
     tasks: list[TaskStatus] = []
-    stages: dict[str, str] = {}
     metrics: list[Series] = []
     defined: list[Metric] = []
     checkpoints: list[CheckpointStatus] = []
@@ -67,6 +88,7 @@ class Report(msgspec.Struct):
     stopped_by: str | None = None
     usage: bool = False
     fenced: bool = False
+    held: Held | None = None
 
 
 encode = msgspec.json.Encoder().encode

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import ErrorStatus
 from kstream.runtime.process.lookup import look_up
-from kstream.runtime.process.report import Answer, Command, Report, decode_command, encodable, encode
+from kstream.runtime.process.report import Answer, Command, Held, Report, decode_command, encodable, encode
 from kstream.runtime.process.series import StoreSizes, Telling, report_of
 from kstream.runtime.worker.loop import StreamWorker
 
@@ -54,14 +55,16 @@ class Reporter:
         os.set_blocking(descriptor, False)  # a supervisor that does not read must not hold the worker up
         self._out, self._commands, self._clock = descriptor, commands, clock
         self._more, self._errors, self._obey = more, errors, obey
-        self._unsent = b""
+        self._writing, self._unsent = Lock(), b""
+        self.turned = clock()
+        """When the worker's loop turned last."""
         self._next = 0.0
         self._commits = 0
         self._sizes = StoreSizes(clock)
         self._answers: list[Answer] = []
 
     def __call__(self, worker: StreamWorker) -> None:
-        now = self._clock()
+        now = self.turned = self._clock()
         if now < self._next and worker.commits == self._commits:
             return
         if now >= self._next:
@@ -111,16 +114,21 @@ class Reporter:
             log.warning("the supervisor is gone: stopping")
             worker.stop()
 
+    def stands(self, held: Held) -> None:
+        """Said on the watchdog's thread."""
+        self._write(encode(Report(held=held)))
+
     def _write(self, report: bytes) -> None:
-        if len(self._unsent) < MAX_UNSENT:
-            self._unsent += report + b"\n"
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._out, self._unsent) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            log.warning("nobody reads the reports: the supervisor is gone")
+        with self._writing:
+            if len(self._unsent) < MAX_UNSENT:
+                self._unsent += report + b"\n"
+            try:
+                while self._unsent:
+                    self._unsent = self._unsent[os.write(self._out, self._unsent) :]
+            except BlockingIOError:
+                return
+            except BrokenPipeError:
+                log.warning("nobody reads the reports: the supervisor is gone")
 
 
 class Commands:

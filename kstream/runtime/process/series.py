@@ -113,7 +113,6 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         elapsed=worker.elapsed,
         worked=max(0.0, worker.elapsed - measures.idle),
         tasks=tasks,
-        stages=restorer.stages(),
         metrics=series_of(worker, tasks, sizes, telling),
         checkpoints=checkpoints,
         largest=_largest(worker, telling),

@@ -7,7 +7,7 @@ Ready means that every task runs and moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from kstream.config import Settings
@@ -60,14 +60,13 @@ def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Se
 
 
 def ready(
-    now: float, workers: Iterable[WorkerProcess], stalls: Stalls, settings: Settings, *, stopping: bool, paused: bool
-) -> Health:
+    now: float, workers: Iterable[WorkerProcess], tasks: Sequence[TaskStatus], stalls: Stalls, settings: Settings,
+    *, stopping: bool, paused: bool,
+) -> Health:  # fmt: skip
+    """`tasks` are those of the workers that run, with why they do not move."""
     reasons = ["stopping"] if stopping else []
-    tasks: list[TaskStatus] = []
     for worker in workers:
         reasons += _worker_reasons(now, worker, settings)
-        if worker.runs:
-            tasks += worker.report.tasks
     reasons += _task_reasons(tasks)
     whys = {task.name: task.why for task in tasks}
     for name, seconds in list(stalls.stalled(now).items())[:SHOWN]:
@@ -88,7 +87,8 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
         else:
             yield f"{name} does not run"
     elif now - worker.heard > settings.stall_timeout:
-        yield f"{name} has not reported for {now - worker.heard:.0f} s"
+        why = f": {worker.held.words()}" if worker.held is not None and worker.stands else ""
+        yield f"{name} has not reported for {now - worker.heard:.0f} s{why}"
     elif not worker.report.joined:
         yield f"{name} has not joined its group yet"
 

@@ -234,7 +234,7 @@ class Observer:
         watched = self._supervisor
         with self._lock:
             found = health.ready(
-                time.monotonic(), watched.workers, self._stalls, self._settings,
+                time.monotonic(), watched.workers, self._picture.tasks(), self._stalls, self._settings,
                 stopping=watched.stopping, paused=self._paused,
             )  # fmt: skip
             self._was_ready = self._was_ready or found.ok

@@ -18,6 +18,7 @@ from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view.health import Stalls
 from kstream.runtime.view.history import History
+from kstream.runtime.view.holdups import explained, held_up
 from kstream.runtime.view.watched import Watched
 from kstream.topology import Topology
 
@@ -36,8 +37,9 @@ class Picture:
         self._internal = _internal_topics(topology)
 
     def tasks(self) -> list[TaskStatus]:
-        """As they were reported."""
-        return [task for worker in self._watched.workers if worker.runs for task in worker.report.tasks]
+        """As they were reported, with why they do not move."""
+        now = time.monotonic()
+        return [task for worker in self._watched.workers if worker.runs for task in explained(worker, now)]
 
     def rated_tasks(self) -> list[TaskStatus]:
         """Tasks with rates and shares of the last seconds; those that stall say so."""
@@ -92,6 +94,7 @@ class Picture:
             partitions=worker.report.partitions if runs else 0,
             cpu=cpu,
             memory=None if memory is None else int(memory),
+            why=held_up(worker, now),
             **shares,
         )
 
@@ -126,7 +129,7 @@ class Picture:
             remaining=sum(report.restore_remaining for report in reports),
             restored=sum(report.restored for report in reports),
             seconds_left=max(left, default=None),
-            stages={name: stage for report in reports for name, stage in report.stages.items()},
+            stages={task.name: task.why or "" for task in self.tasks() if task.state == "restoring"},
         )
 
     def totals(self, restarts: int) -> Totals:

@@ -13,7 +13,7 @@ from kstream.errors import LeavingFailed, UsageError
 from kstream.runtime.instance.supervisor import FENCED_AGAIN, Supervisor
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.program import Program
-from kstream.runtime.process.report import Command, Report
+from kstream.runtime.process.report import Command, Held, Report
 from kstream.runtime.process.states import ProcessState
 from kstream.testing import ManualClock
 from unit.runtime.processes import FakeProcess, FakeProcesses
@@ -146,6 +146,15 @@ def test_a_silent_one_is_killed_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records].count(
         "worker 0 has been silent for 301 s: killing it"
     ) == 1  # fmt: skip
+
+
+def test_one_whose_watchdog_speaks_is_as_silent_as_before(caplog: pytest.LogCaptureFixture) -> None:
+    instance = Instance(1, max_poll_interval=300.0).start()
+    instance.poll(299.0)
+    instance.process().say(Report(held=Held(299.0, "price (shop.py, line 31)", "in/0", user=True)))
+    instance.poll(2.0)
+    assert instance.process().signals == [signal.SIGKILL] and instance.events.reports == 1
+    assert "silent for 301 s (slow user code: price (shop.py, line 31) has not returned for 299 s)" in caplog.text
 
 
 # ---- what restarting does not mend

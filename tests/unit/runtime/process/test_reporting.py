@@ -11,7 +11,7 @@ import pytest
 from kstream.errors import ConfigError
 from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
-from kstream.runtime.process.report import Command, Report, decode, encode_command
+from kstream.runtime.process.report import Command, Held, Report, decode, encode_command
 from kstream.runtime.process.reporting import Commands, Reporter
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import StreamWorker
@@ -65,6 +65,15 @@ def told(tmp_path: Path) -> Iterator[Told]:
     one = Told(tmp_path)
     yield one
     one.close()
+
+
+def test_while_the_loop_stands_its_watchdog_speaks(told: Told) -> None:
+    held = Held(2.0, "price (shop.py, line 31)", "in/0", user=True)
+    told.reporter.stands(held)
+    assert decode(os.read(told.reports[0], MAX)) == Report(held=held)
+    told.fleet.clock.advance(5.0)
+    before = told.reporter.turned
+    assert told.report().held is None and told.reporter.turned == before + 6.0
 
 
 def fails(*_: object) -> None:

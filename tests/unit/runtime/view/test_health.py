@@ -10,6 +10,7 @@ from kstream.runtime.process.report import Report
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view import health
 from kstream.runtime.view.health import Stalls
+from kstream.runtime.view.holdups import explained
 
 SETTINGS = Settings(stall_timeout=60, max_poll_interval=300)
 
@@ -33,9 +34,10 @@ def down(now: float, why: str) -> WorkerProcess:
 
 
 def ready(one: WorkerProcess, stalls: Stalls | None = None, now: float = 101.0, **how: bool) -> tuple[bool, list[str]]:
+    tasks = list(explained(one, now)) if one.runs else []
     found = health.ready(
-        now, [one], stalls or Stalls(60), SETTINGS, **{"stopping": False, "paused": False, **how}
-    )  # fmt: skip
+        now, [one], tasks, stalls or Stalls(60), SETTINGS, **{"stopping": False, "paused": False, **how}
+    )
     return found.ok, found.reasons
 
 
