@@ -241,6 +241,8 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             if worker.state == "restarting":
                 due = "" if worker.restart_in is None else f" in {human.span(worker.restart_in)}"
                 lines.append(_line(f"{one.instance}/{worker.name}", f"restarts{due}: {worker.last_error}", "red"))
+            elif worker.why is not None and one.state != "silent":
+                lines.append(_line(f"{one.instance}/{worker.name}", worker.why, "red"))
         for task in one.tasks if one.state != "silent" else ():
             if task.error or task.why:
                 lines.append(_line(task.name, task.error or task.why or "", "red"))

@@ -131,25 +131,28 @@ class PartMeasures:
 
 
 class TaskTimes:
-    """Seconds and records of one task. What is neither busy nor backpressured is idle."""
+    """Seconds and records of one task. While it runs, what is neither busy nor backpressured is idle. While it does not
+    (failed, restoring, suspended) its time is none of the three."""
 
-    __slots__ = ("backpressured", "busy", "elapsed", "opened", "records", "waiting_since")
+    __slots__ = ("backpressured", "busy", "elapsed", "records", "running_since", "waiting_since")
 
     def __init__(self) -> None:
         self.records = 0
         self.busy = self.backpressured = self.elapsed = 0.0
-        self.opened: float | None = None
+        self.running_since: float | None = None
         self.waiting_since: float | None = None
 
-    def open(self, now: float) -> None:
-        if self.opened is None:
-            self.opened = now
+    def runs(self, now: float) -> None:
+        if self.running_since is None:
+            self.running_since = now
 
-    def close(self, now: float) -> None:
-        self.elapsed, self.opened, self.waiting_since = self.total(now), None, None
+    def rests(self, now: float) -> None:
+        self.elapsed, self.backpressured = self.total(now), self.backpressured_until(now)
+        self.running_since = self.waiting_since = None
 
     def total(self, now: float) -> float:
-        return self.elapsed + (now - self.opened if self.opened is not None else 0.0)
+        """Seconds in which it ran."""
+        return self.elapsed + (now - self.running_since if self.running_since is not None else 0.0)
 
     def backpressured_until(self, now: float) -> float:
         return self.backpressured + (now - self.waiting_since if self.waiting_since is not None else 0.0)

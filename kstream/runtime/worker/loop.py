@@ -205,14 +205,14 @@ class StreamWorker:
 
     def _run_task(self, task: Task, until: float) -> None:
         self.transaction.begin()
-        records, began, blocked = task.records, time.monotonic(), self.transaction.blocked
+        records, began, blocked = task.records, self._clock.monotonic(), self.transaction.blocked
         try:
             with attributed(task):
                 task.run(until)
         finally:
             self.committer.count(task, task.records - records)
             waited = self.transaction.blocked - blocked
-            self.measures.times[task.name].ran(began, time.monotonic(), waited, task.busy)
+            self.measures.times[task.name].ran(began, self._clock.monotonic(), waited, task.busy)
 
     def _check_agents(self) -> None:
         for task in self.registry.running:

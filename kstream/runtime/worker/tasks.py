@@ -101,9 +101,15 @@ class Tasks:
         return wanted
 
     def unassign(self) -> None:
+        """None of them runs any more."""
         self.owned = frozenset()
+        now = self._clock.monotonic()
+        for name in self.all:
+            self._measures.times[name].rests(now)
 
     def pause(self, task: Task) -> None:
+        """It does not run any more: its inputs are paused."""
+        self._measures.times[task.name].rests(self._clock.monotonic())
         self._pause([at for at in task.inputs if at in self.owned and at not in self._paused])
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -111,7 +117,10 @@ class Tasks:
         self._consumer.seek(positions)
 
     def go_on_at(self, positions: Mapping[TopicPartition, int]) -> None:
-        """These partitions are read from here on."""
+        """These partitions are read from here on: their tasks run."""
+        now = self._clock.monotonic()
+        for task in {self._by_input[at] for at in positions}:
+            self._measures.times[task.name].runs(now)
         self._consumer.seek(positions)
         self._resume(list(positions))
 
@@ -138,14 +147,13 @@ class Tasks:
     def open(self, part: SubTopology, partition: int) -> Task:
         task = self._maker.make(part, partition, self._sharing())
         self.all[task.name] = task
-        self._measures.times[task.name].open(self._clock.monotonic())
         self._by_input.update(dict.fromkeys(task.inputs, task))
         return task
 
     def close(self, task: Task) -> None:
         task.close()
         self._metrics.forget(task.name)
-        self._measures.times[task.name].close(self._clock.monotonic())
+        self._measures.times[task.name].rests(self._clock.monotonic())
         del self.all[task.name]
         for at in task.inputs:
             del self._by_input[at]

@@ -44,6 +44,12 @@ function scaling(one) {
   return `${one.group}: ${one.workers} of ${one.least} to ${one.most} workers, ${load}${change}`;
 }
 
+/** What holds a worker up, or what ended its last process. */
+function noteOf({ why, last_error, restart_in }) {
+  const words = [why, last_error, restart_in === null ? null : `again in ${duration(restart_in)}`].filter(Boolean);
+  return words.length ? words.join(", ") : null;
+}
+
 export class Workers {
   constructor(root) {
     this.table = new Table({
@@ -51,7 +57,7 @@ export class Workers {
       key: (row) => row.name,
       sort: ["name"],
       empty: "No worker processes.",
-      mark: (row) => (row.state === "running" ? "" : "failed"),
+      mark: (row) => (row.state === "running" && row.why === null ? "" : "failed"),
       columns: [
         { id: "name", label: "Worker", value: (row) => row.name },
         { id: "group", label: "Group", value: (row) => row.group, title: "isolation group" },
@@ -63,8 +69,7 @@ export class Workers {
         numeric("cpu", "CPU", percent, (row) => row.cpu, "of one core"),
         numeric("memory", "Memory", bytes, (row) => row.memory, "resident"),
         numeric("restarts", "Restarts", exact, (row) => row.restarts),
-        { id: "note", label: "Last end", class: "why", value: (row) => row.last_error,
-          show: (cell, row) => text(cell, [row.last_error, row.restart_in === null ? null : `again in ${duration(row.restart_in)}`].filter(Boolean).join(", ")) },
+        { id: "note", label: "Held up by, last end", class: "why", value: noteOf, show: (cell, row) => text(cell, noteOf(row)) },
       ],
     });
     this.scaling = h("p", { class: "none", id: "scaling" });

@@ -162,18 +162,31 @@ def test_the_largest_entries_are_known_by_key() -> None:
     assert b"k19" not in store.largest
 
 
-def test_a_task_is_busy_backpressured_or_idle_at_any_time() -> None:
+def test_a_task_that_runs_is_busy_backpressured_or_idle_at_any_time() -> None:
     times = TaskTimes()
-    times.open(0.0)
+    times.runs(0.0)
     times.ran(1.0, 2.0, 0.25, False)
     assert (times.busy, times.backpressured) == (0.75, 0.25)
     times.ran(3.0, 4.0, 0.0, True)
     assert times.backpressured_until(6.0) == 2.25, "agents wait since 4.0"
     times.ran(6.0, 6.5, 0.0, False)
     assert (times.busy, times.backpressured_until(9.0), times.total(10.0)) == (2.25, 2.25, 10.0)
-    times.close(10.0)
-    times.open(20.0)
+    times.rests(10.0)
+    times.runs(20.0)
     assert times.total(21.0) == 11.0
+
+
+def test_the_time_of_a_task_that_failed_is_neither_busy_nor_backpressured_nor_idle() -> None:
+    """One whose agents waited for something when it failed was shown as 100% backpressured until it ran again."""
+    times = TaskTimes()
+    times.runs(0.0)
+    times.ran(1.0, 2.0, 0.0, True)
+    times.rests(3.0)
+    assert (times.busy, times.backpressured_until(60.0), times.total(60.0)) == (1.0, 1.0, 3.0)
+    times.rests(70.0)
+    times.runs(100.0)
+    times.ran(101.0, 102.0, 0.0, False)
+    assert (times.busy, times.backpressured_until(110.0), times.total(110.0)) == (2.0, 1.0, 13.0)
 
 
 def test_errors_are_named_by_what_is_at_the_bottom_of_them() -> None:

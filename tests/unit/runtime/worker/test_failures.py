@@ -702,3 +702,44 @@ def test_a_record_of_several_inputs_whose_event_time_cannot_be_read_fails_in_its
     before = [int(record.value or b"") for record in driver.cluster.records(out.name)]
     assert before == list(range(1, 10 if topic == "right" else 11)) or before == list(range(1, 11))
     driver.close(commit=False)
+
+
+def test_a_failed_task_is_neither_busy_nor_backpressured_nor_idle(tmp_path: Path) -> None:
+    """Its agent waited for something outside when it failed: that was counted on as backpressure."""
+    app = kstream.App("stuck")
+    source = app.topic("in", key=str, value=int, partitions=1)
+    waits = asyncio.Event()
+
+    @app.agent(source)
+    async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[None]:
+        async for _ in stream:
+            await waits.wait()
+            raise Poison
+            yield
+
+    fleet = Fleet(app, tmp_path, partitions=1, restart_initial=60.0, commit_interval=100.0, transaction_timeout=300.0)
+    worker = fleet.start("a")
+    fleet.step("a", times=30)
+    fleet.send(source, ["k"])
+    fleet.step("a", times=10)
+    (task,) = worker.tasks.values()
+    times = worker.measures.times[task.name]
+
+    def spent() -> tuple[float, float, float]:
+        return times.busy, times.backpressured_until(worker.now), times.total(worker.now)
+
+    before = spent()
+    fleet.step("a", times=5)
+    assert task.busy and spent()[1] > before[1], "it waits while it runs"
+    waits.set()
+    for _ in range(10):
+        fleet.step("a")
+        if task.state is TaskState.FAILED:
+            break
+    assert task.state is TaskState.FAILED
+    failed = spent()
+    fleet.step("a", times=20, seconds=1.0)
+    assert task.state is TaskState.FAILED and spent() == failed
+    fleet.step("a", times=60, seconds=1.0)
+    assert times.total(worker.now) > failed[2], "it was tried again"
+    fleet.close()
