@@ -181,7 +181,12 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter("log_lines_total", "lines", "Log lines from WARNING up, by level; suppressed ones too.", "level"),
     ),
     "State": (
-        _gauge("state_entries", "entries", "Entries of a store, about, as the backend estimates them.", "store"),
+        _gauge(
+            "state_entries",
+            "entries",
+            "Entries of a store: counted while a task has no more than 1000, else estimated, as of the last flush.",
+            "store",
+        ),
         _gauge("state_size_bytes", "bytes", "Size of a store, about.", "store"),
         _histogram("state_entry_bytes", "bytes", "Sizes of entries written, a sample of each commit.", SIZES, "store"),
         _counter("state_cache_hits_total", "keys", "Keys looked up for a batch and found live.", "store"),

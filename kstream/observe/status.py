@@ -82,7 +82,8 @@ class WorkerStatus(msgspec.Struct):
 
 
 class StoreStatus(msgspec.Struct):
-    """One store over all tasks of the instance. `largest` are the largest entries seen when written: key, bytes."""
+    """One store over all tasks of the instance. `estimated`: `entries` were not all counted. `size` is an estimate
+    always. `largest` are the largest entries seen when written: key, bytes."""
 
     name: str
     part: str
@@ -91,6 +92,7 @@ class StoreStatus(msgspec.Struct):
     hits: int = 0
     misses: int = 0
     largest: list[tuple[str, int]] = []
+    estimated: bool = False
 
 
 class TableEntry(msgspec.Struct):

@@ -53,6 +53,10 @@ class Backend(Protocol):
         """Makes what was written survive a crash. May run on another thread."""
         ...
 
+    def count(self, store: str, most: int) -> int | None:
+        """Exactly how many entries the store has; None when they are more than `most` and would have to be counted."""
+        ...
+
     def entries(self, store: str) -> int:
         """About how many entries the store has."""
         ...

@@ -384,7 +384,7 @@ class FakeObserved:
         return [
             StoreStatus(
                 "route-delays", "flights-by-route-repartition", 224_310 + grown, 48_300_000 + grown * 200, 9_811_204,
-                120_331, [("JFK-LAX", 18_204), ("LGA-ATL", 17_110), (EVIL, 9_120), ("EWR-SFO", 8_800)],
+                120_331, [("JFK-LAX", 18_204), ("LGA-ATL", 17_110), (EVIL, 9_120), ("EWR-SFO", 8_800)], True,
             ),
             StoreStatus("route-counts", "flights-by-route-repartition", 224_310 + grown, 9_100_000, 8_000_000, 2_100),
             StoreStatus("seen", "flights", 1_204_551 + grown * 9, 310_200_000, 4_000_000, 3_900_000, [("N14228", 96)]),

@@ -54,6 +54,7 @@ class Report(msgspec.Struct):
     Attributes:
         joined: it was given an assignment, be it an empty one.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
+        estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
         checkpoints, errors: those since the report before.
@@ -79,6 +80,7 @@ class Report(msgspec.Struct):
     elapsed: float = 0.0
     worked: float = 0.0
     tasks: list[TaskStatus] = []
+    estimated: list[str] = []
     metrics: list[Series] = []
     defined: list[Metric] = []
     checkpoints: list[CheckpointStatus] = []

@@ -100,6 +100,7 @@ class Picture:
 
     def stores(self, largest: Largest) -> list[StoreStatus]:
         stores = []
+        estimated = {name for worker in self._watched.workers if worker.runs for name in worker.report.estimated}
         for part in self._topology.parts:
             for store in part.stores:
                 labels = {"store": store.name}
@@ -117,6 +118,7 @@ class Picture:
                         hits=int(self._merged.value("state_cache_hits_total", labels) or 0),
                         misses=int(self._merged.value("state_cache_misses_total", labels) or 0),
                         largest=sorted(entries.items(), key=lambda one: -one[1])[:LARGEST],
+                        estimated=store.name in estimated,
                     )
                 )
         return stores

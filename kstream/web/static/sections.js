@@ -97,8 +97,9 @@ export class Stores {
           text(cell, row.part);
           attribute(cell, "title", row.part);
         } },
-        numeric("entries", "Entries", count, (row) => row.entries, "about, as the backend estimates"),
-        numeric("size", "Size", bytes, (row) => row.size, "about"),
+        { id: "entries", label: "Entries", numeric: true, value: (row) => row.entries, title: "~: estimated, as of the last flush",
+          show: (cell, row) => number(child(cell, () => h("data", {})), row.entries, row.estimated ? `~${count(row.entries)}` : exact(row.entries)) },
+        numeric("size", "Size", (size) => `~${bytes(size)}`, (row) => row.size, "estimated"),
         numeric("hits", "Cache hits", percent, ratio, "keys of batches found live"),
         { id: "largest", label: "Largest entries written", class: "largest", value: (row) => row.largest[0]?.[1] ?? null, show: showLargest },
       ],

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,35 @@ def test_size_grows_with_the_data(backend: Backend) -> None:
     assert backend.size_bytes("default") < 1_000_000
 
 
+def test_entries_are_counted_exactly_up_to_a_bound(backend: Backend) -> None:
+    assert backend.count("counts", 10) == 0
+    for number in range(300):
+        backend.write({"counts": [(b"%d" % i, b"x") for i in range(10)]}, {"counts": Mark(number, 0.0)})
+    assert (backend.count("counts", 10), backend.count("default", 10)) == (10, 0)
+    backend.write({"counts": [(b"%d" % i, None) for i in range(7)]}, {})
+    backend.flush()
+    assert backend.count("counts", 10) == 3
+
+
+def test_more_entries_than_the_bound_are_not_counted(tmp_path: Path) -> None:
+    backend = rocks(tmp_path / "task")
+    backend.write({"counts": [(b"%d" % i, b"x") for i in range(11)]}, {})
+    assert (backend.count("counts", 10), backend.count("counts", 11)) == (None, 11)
+    backend.close()
+
+
+def test_the_estimate_is_that_of_the_last_flush_however_often_keys_are_written(tmp_path: Path) -> None:
+    """RocksDB's own counts each write, and the mark's: 20 000 keys came out as 121 000."""
+    backend = rocks(tmp_path / "task")
+    backend.write({"counts": [(b"%d" % i, b"x") for i in range(20_000)]}, {"counts": Mark(1, 0.0)})
+    assert backend.entries("counts") == 20_000, "nothing lies on disk yet"
+    backend.flush()
+    for number in range(100):
+        backend.write({"counts": [(b"%d" % i, b"y") for i in range(500)]}, {"counts": Mark(number, 0.0)})
+    assert backend.entries("counts") == 20_000
+    backend.close()
+
+
 def test_an_unknown_store_is_a_key_error_and_a_closed_backend_says_so(backend: Backend) -> None:
     uses: list[Callable[[str], object]] = [
         lambda store: backend.multi_get(store, [b"a"]),
@@ -119,6 +149,8 @@ def test_an_unknown_store_is_a_key_error_and_a_closed_backend_says_so(backend: B
         backend.mark,
         backend.reset,
         backend.size_bytes,
+        backend.entries,
+        partial(backend.count, most=5),
     ]
     for use in uses:
         with pytest.raises(KeyError, match="nowhere"):

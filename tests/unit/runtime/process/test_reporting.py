@@ -13,6 +13,7 @@ from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.runtime.process.report import Command, Held, Report, decode, encode_command
 from kstream.runtime.process.reporting import Commands, Reporter
+from kstream.runtime.process.series import STORES_SECONDS
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import StreamWorker
 from unit.runtime.harness import Counting, Fleet
@@ -125,6 +126,20 @@ def test_the_stores_sizes_may_fail(told: Told, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(task.backend, "size_bytes", fails)
     names = {one.name for one in told.report().metrics}
     assert "worker_busy_seconds_total" in names and "state_size_bytes" not in names and told.failures() == 1
+
+
+def test_entries_are_counts_or_are_said_to_be_estimates(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(report: Report) -> dict[str, float]:
+        return {one.labels[0]: one.value for one in report.metrics if one.name == "state_entries"}
+
+    report = told.report()
+    assert report.estimated == [] and entries(report)["seen"] == 2
+    told.fleet.clock.advance(STORES_SECONDS)
+    for task in told.worker.tasks.values():
+        monkeypatch.setattr(task.backend, "count", lambda store, most: None)
+        monkeypatch.setattr(task.backend, "entries", lambda store: 17)
+    report = told.report()
+    assert "seen" in report.estimated and entries(report)["seen"] == 17
 
 
 def test_a_worker_of_which_nothing_can_be_told_still_reports(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

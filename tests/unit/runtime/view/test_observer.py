@@ -145,6 +145,14 @@ def test_checkpoints_errors_and_the_largest_entries_are_kept(observer: Observer,
     assert (store.name, store.largest) == ("n", [("'k'", 11), ("'0'", 5), ("'1'", 5)])
 
 
+def test_a_store_that_one_worker_estimates_is_an_estimate(observer: Observer, instance: Instance) -> None:
+    for index, estimated in enumerate((["n"], [])):
+        instance.says(index, running(index, estimated=estimated))
+    assert [store.estimated for store in observer.status().stores] == [True]
+    instance.says(0, running(0))
+    assert [store.estimated for store in observer.status().stores] == [False]
+
+
 def test_a_worker_that_has_no_metrics_yet_takes_none_away(observer: Observer, instance: Instance) -> None:
     instance.says(0, running(0))
     instance.says(0, Report(stopped_by="bad"))
