@@ -109,7 +109,7 @@ class TestStatus:
         bad = instance("a", "degraded", reasons=["task orders/0 failed"], restore=RestoreStatus(1, 12_000, 5, 60.0))
         bad.tasks[0].state, bad.tasks[0].error = "failed", "ValueError: x"
         bad.tasks[1].why = "waits for payments[1]"
-        bad.workers[0].why = "slow user code: price (shop.py, line 31) has not returned for 4 s, in task orders/0"
+        bad.workers[0].why = "slow user code: price (shop.py, line 31) took 4 s"
         bad.workers.append(WorkerStatus("1", "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
         shown = text(screen("shop", [bad], NOW))
         for line in (
@@ -117,7 +117,7 @@ class TestStatus:
             "orders/0: ValueError: x",
             "orders/1: waits for payments[1]",
             "a/1: restarts in 4 s: was killed by SIGKILL",
-            "a/0: slow user code: price (shop.py, line 31) has not returned for 4 s, in task orders/0",
+            "a/0: slow user code: price (shop.py, line 31) took 4 s",
             "a: restores 1 task: 12.0k records, about 1 min left",
         ):
             assert line in shown, line
