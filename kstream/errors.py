@@ -109,17 +109,17 @@ class RecordRefused(KStreamError):
         self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
         where = topic if partition == -1 else f"{topic}[{partition}]"
         why = _REFUSALS.get(code, why)
-        super().__init__(f"Kafka does not take a record for {where}, {_shown(key)}, {size:,} bytes: {why} ({code})")
+        super().__init__(f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes: {why} ({code})")
 
 
 _REFUSALS = {
-    "INVALID_RECORD": "a compacted topic takes none without a key",
-    "INVALID_TIMESTAMP": "its time is beyond the topic's message.timestamp.after.max.ms or before.max.ms",
+    "INVALID_RECORD": "a compacted topic takes no record without a key",
+    "INVALID_TIMESTAMP": "its timestamp is outside the topic's message.timestamp.before.max.ms or .after.max.ms",
     "MSG_SIZE_TOO_LARGE": "it is larger than the topic's max.message.bytes or the producer's message.max.bytes",
-    "TOPIC_AUTHORIZATION_FAILED": "we may not write to the topic",
-    "UNKNOWN_TOPIC_OR_PART": "there is no such topic",
+    "TOPIC_AUTHORIZATION_FAILED": "this user may not write to the topic",
+    "UNKNOWN_TOPIC_OR_PART": "the topic does not exist",
     "_UNKNOWN_PARTITION": "the topic has no such partition",
-    "_UNKNOWN_TOPIC": "there is no such topic",
+    "_UNKNOWN_TOPIC": "the topic does not exist",
 }
 
 

@@ -227,7 +227,7 @@ class DescribedTopic(NamedTuple):
     """What brokers tell of a topic at any time.
 
     Attributes:
-        id: of this very topic: one that is deleted and made anew has another (KIP-516). None for brokers before 2.8.
+        id: a topic that is deleted and created again gets another one (KIP-516). None for brokers before 2.8.
     """
 
     id: str | None

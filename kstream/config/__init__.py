@@ -98,8 +98,8 @@ class Settings:
     lost_offsets: Literal["stop", "continue"] = _setting(
         "stop",
         kinds.choice("stop", "continue"),
-        "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and made "
-        "anew: stop with a message, or continue (records may count twice).",
+        "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and created "
+        "again: stop with a message, or continue (records may count twice).",
     )
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."

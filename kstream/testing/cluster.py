@@ -101,7 +101,7 @@ class MemoryCluster:
         return self._topic(name)[0]
 
     def topic_id(self, name: str) -> str:
-        """A topic that is deleted and made anew has another."""
+        """A topic that is deleted and created again has another."""
         self.topic(name)
         return self._ids[name]
 

@@ -111,7 +111,7 @@ class PartitionLog:
     def mark_end(self, transaction: Transaction, timestamp: int, sequence: int) -> None:
         """Writes the marker of a transaction that has ended: it takes an offset, as in Kafka."""
         if transaction not in self._open:
-            return  # the topic was deleted and made anew meanwhile
+            return  # the topic was deleted and created again meanwhile
         marker = self.append(None, None, timestamp, None, sequence)
         marker.transaction, marker.control = transaction, True
         del self._open[transaction]

@@ -247,8 +247,8 @@ class Task:
     def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
         if len(fetch) > 1:
             found = KStreamError(
-                f"task {self.name}: {error!r} in a batch of {fetch.at} up to offset {fetch.last_offset}; "
-                "looking for the record"
+                f"task {self.name}: {error!r} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
+                f"{fetch.last_offset}; looking for the record that failed"
             )
             found.__cause__ = error
         else:
@@ -290,7 +290,9 @@ class Task:
         except (TransactionError, StateError):
             raise
         except (Exception, SystemExit) as error:
-            raise KStreamError(f"task {self.name} could not emit its changes: {error!r}") from error
+            raise KStreamError(
+                f"task {self.name}: its operators could not pass on what they held for the commit: {error!r}"
+            ) from error
         finally:
             deactivate()
 
@@ -330,7 +332,7 @@ class Task:
         try:
             self.backend.close()
         except KStreamError as error:  # the directory is free all the same, and the changelog has everything
-            log.warning("task %s: %s", self.name, error)
+            log.warning("task %s: its local state was not closed properly: %s", self.name, error)
         self.go(TaskState.CLOSED)
 
     def _drop_work(self) -> None:

@@ -93,7 +93,7 @@ class TaskMaker:
         settings = self._parts.settings
         traces = self._traces_of(part, partition)
         directory = self._directory_of(part, partition)
-        backend = self._open(directory, [spec.name for spec in part.stores])
+        backend = self._open(f"{part.name}/{partition}", directory, [spec.name for spec in part.stores])
         keep_whole_name(directory.parent, part.name)
         plan = plan_task(
             part,
@@ -141,11 +141,11 @@ class TaskMaker:
     def _directory_of(self, part: SubTopology, partition: int) -> Path:
         return self.directory / directory_name(part.name) / str(partition)
 
-    def _open(self, directory: Path, stores: Sequence[str]) -> Backend:
+    def _open(self, task: str, directory: Path, stores: Sequence[str]) -> Backend:
         try:
             return self._parts.backends(directory, stores)
         except StateError as error:
-            log.error("%s; it is rebuilt from the changelog", error)
+            log.error("task %s: %s; its local state is rebuilt from the changelog", task, error)
             shutil.rmtree(directory)
             return self._parts.backends(directory, stores)
 

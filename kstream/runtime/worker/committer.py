@@ -164,8 +164,8 @@ class Committer:
                     task.pace.surprised()
                 names = ", ".join(task.name for task in surprising)
                 raise AbortRequired(
-                    f"agents of {names} began to wait for something outside and held up a commit for {patience:.1f} s; "
-                    "from now on the others commit without them"
+                    f"agents of task {names} waited for something outside and delayed a commit by {patience:.1f} s; "
+                    "from now on other tasks commit without waiting for them"
                 )
             self.wait_for_agents(0.001)
             self.meanwhile()

@@ -63,7 +63,11 @@ class Ends:
         try:
             answer = question.result()
         except KStreamError as error:
-            log.warning("ends of inputs: %s; asking again in %.0f s", error, ASK_SECONDS)
+            log.warning(
+                "the end offsets of the inputs cannot be read, their lag is not known: %s; trying again in %.0f s",
+                error,
+                ASK_SECONDS,
+            )
             return
         quiet = self._quiet()
         self._told.update({at: end for at, end in answer.items() if at in quiet})

@@ -77,8 +77,8 @@ class Housekeeping:
             self._admin.delete_records(before).add_done_callback(_log_failure)
 
     def _clean_up(self, open_tasks: Collection[str]) -> None:
-        """Deletes local state of tasks that have been elsewhere for long: its changelog has it all. Each worker has a
-        directory of its own, so what others use is never looked at."""
+        """Deletes local state of tasks that have not run here for long: the changelog has all of it. Each worker has a
+        directory of its own, so what other workers use is never looked at."""
         delay = self._settings.state_cleanup_delay
         in_use = {(directory_name(part), number) for part, _, number in (task.rpartition("/") for task in open_tasks)}
         for directory in self._directory.glob("*/*/"):
@@ -87,7 +87,11 @@ class Housekeeping:
             name = f"{whole_name(directory.parent)}/{directory.name}"
             try:
                 if self._clock.time() - _last_change(directory) >= delay:
-                    log.info("deleting the local state of task %s, which has been elsewhere for long", name)
+                    log.info(
+                        "deleting the local state of task %s: it has not run here for %.0f s (state_cleanup_delay)",
+                        name,
+                        delay,
+                    )
                     shutil.rmtree(directory)
             except OSError as error:
                 log.warning("the local state of task %s cannot be deleted: %s; trying again later", name, error)

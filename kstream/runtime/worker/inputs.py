@@ -1,6 +1,6 @@
 """What the brokers say of a worker's input topics, asked at each restore and now and then while tasks run.
 
-Their ids (KIP-516): a topic that was deleted and made anew has another id than the one it had when an offset was
+Their ids (KIP-516): a topic that was deleted and created again has another id than the one it had when an offset was
 committed. And how many partitions they have: where some were added, producers write the records of a key elsewhere
 than its state is, into partitions that were there before too.
 """
@@ -77,7 +77,7 @@ class Inputs:
             tasks: those that run.
 
         Raises:
-            TaskFailed: one of these tasks reads a topic that was made anew, or has other partitions than its state.
+            TaskFailed: one of these tasks reads a topic that was created again, or has other partitions than its state.
         """
         if self._clock.monotonic() - self._asked > CHECK_SECONDS:
             self.ask()
@@ -86,7 +86,7 @@ class Inputs:
             return
         if _failed(question):
             self._looked = question
-            log.warning("description of the input topics: %s; asking again", question.exception())
+            log.warning("the input topics cannot be described: %s; trying again", question.exception())
             return
         found = question.result()
         for task in tasks:

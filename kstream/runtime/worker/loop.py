@@ -277,7 +277,7 @@ class StreamWorker:
         try:
             self.committer.commit(last=True)
         except (TransactionError, TaskFailed, StateDamaged) as error:
-            log.warning("the last commit failed, its records will be processed again: %s", error)
+            log.warning("the last commit before the stop failed, its records will be processed again: %s", error)
             # left open, the transaction would keep those who take over waiting until the broker gives it up
             with suppress(InstanceFenced):
                 self._recovery.take_back(error)

@@ -1,8 +1,9 @@
 """What is committed with an offset, and offsets that cannot be trusted.
 
-An offset belongs to one topic, told by its id: a topic that was deleted and made anew counts other records. The id is
-committed with each offset, in its metadata. And state comes with offsets, in one transaction: where there are none,
-they were deleted or have expired, and to begin anew would count everything twice.
+An offset belongs to one topic, known by its id: a topic that was deleted and created again has other records at the
+same offsets. The id is committed with each offset, in its metadata. State is committed with offsets in one transaction:
+where there is state and there are no offsets, they were deleted or have expired, and reading from the start would count
+everything twice.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def decode(text: str, at: TopicPartition) -> str | None:
         return None
     if found["v"] > VERSION:
         raise TopicError(
-            f"{at}: its offset was committed by a later version of kstream (form {found['v']}, known is {VERSION}): "
-            "run that version"
+            f"{at}: its offset was committed by a later version of kstream (metadata version {found['v']}, this "
+            f"version reads up to {VERSION}): run the later version"
         )
     topic_id = found.get("id")
     return topic_id if isinstance(topic_id, str) else None
@@ -52,9 +53,9 @@ def decode(text: str, at: TopicPartition) -> str | None:
 def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
     """What is said when a topic is not the one that the offset was committed for."""
     return TopicError(
-        f"topic {at.topic} was deleted and made anew (its id was {was} and is {now}): the offset committed for {at} is "
-        "of the topic that is gone; set lost_offsets to continue, to read the new topic from its start with the state "
-        "as it is, or reset the app"
+        f"topic {at.topic} was deleted and created again (its id was {was}, now it is {now}): the offset committed for "
+        f"{at} belongs to the deleted topic; set lost_offsets to continue, to read the new topic from its start with "
+        "the state as it is, or reset the app"
     )
 
 
@@ -73,7 +74,7 @@ class CommittedOffsets:
     def made_anew(
         self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], topics: Mapping[str, DescribedTopic]
     ) -> set[TopicPartition]:
-        """Inputs whose offsets were committed for a topic that was deleted since, and made anew under its name.
+        """Inputs whose offsets were committed for a topic that was deleted since, and created again under its name.
 
         Raises:
             TaskFailed: there are some, and that stops the task; or a later version of kstream committed them.
@@ -106,16 +107,16 @@ class CommittedOffsets:
         if not kept:
             return
         problem = (
-            f"state without offsets: {', '.join(kept)} of task {task.name} hold entries, and group {self._group} has "
-            f"no committed offsets for {', '.join(map(str, task.inputs))} (deleted, or expired)"
+            f"state without offsets: task {task.name} has entries in {', '.join(kept)}, but group "
+            f"{self._group} has no committed offsets for {', '.join(map(str, task.inputs))} (deleted, or expired)"
         )
         if not self._stop or not self._exactly_once:
-            log.warning("%s; reading begins where auto_offset_reset says, records may count twice", problem)
+            log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)
             return
         raise TaskFailed(
             task.name,
             TopicError(
-                f"{problem}: set the group's offsets, or reset the app, or set lost_offsets to continue, to begin "
-                "where auto_offset_reset says: records may count twice then"
+                f"{problem}: set the group's offsets, or reset the app; with lost_offsets=continue reading starts "
+                "where auto_offset_reset says, and records may count twice"
             ),
         )

@@ -80,7 +80,8 @@ class Rebalance:
         log.info("assigned %d partitions, %d tasks", len(partitions), len(tasks.all))
         if not partitions:
             log.warning(
-                "this worker has nothing to do: isolation group %s has more workers than its topics have partitions",
+                "this worker has nothing to do: isolation group %s has more workers than its topics have partitions; "
+                "run fewer workers, or add partitions",
                 self._isolation,
             )
         return {at: self._start(at) for at in partitions}
@@ -105,7 +106,11 @@ class Rebalance:
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Others may own these partitions by now: nothing of them may be committed."""
-        log.warning("lost %d partitions: the group had given us up", len(partitions))
+        log.warning(
+            "lost %d partitions: the consumer group has removed this worker, which sent no heartbeat within "
+            "session_timeout or did not poll within max_poll_interval",
+            len(partitions),
+        )
         self._measures.rebalance_began(self._clock.monotonic())
         self._recovery.take_back(AbortRequired("the partitions were lost"))
         in_doubt = self._membership.state is MembershipState.DOUBTFUL

@@ -130,7 +130,7 @@ class Recovery:
 
     def _start_over(self, error: BaseException) -> None:
         """The outcome of the transaction is unknown: new producer, and every task is restored."""
-        log.warning("starting over with a new producer: %s", error)
+        log.warning("making a new producer and restoring all tasks: %s", error)
         self._measures.producer_restarts += 1
         self._transaction.start()
         for task in self._tasks.running:
@@ -142,7 +142,9 @@ class Recovery:
     def _rebuild(self, task: Task, error: StateError) -> None:
         """Local state is damaged: wiped and restored. So are the others restored: if this came up right after a
         commit, they may not have it yet."""
-        log.error("task %s: %s; it is rebuilt from the changelog", task.name, error, extra={"task": task.name})
+        log.error(
+            "task %s: %s; its local state is rebuilt from the changelog", task.name, error, extra={"task": task.name}
+        )
         self.take_back(error)
         self.close(task)
         self._tasks.wipe(task)

@@ -208,7 +208,7 @@ class Restorer:
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
             return
         except KStreamError as error:
-            log.warning("task %s: committed offsets: %s; asking again", one.task.name, error)
+            log.warning("task %s: its committed offsets cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
@@ -242,7 +242,7 @@ class Restorer:
         try:
             ends, starts = ends_future.result(), starts_future.result()
         except KStreamError as error:
-            log.warning("task %s: end offsets: %s; asking again", one.task.name, error)
+            log.warning("task %s: the end offsets of its topics cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
@@ -265,11 +265,18 @@ class Restorer:
         elif committed < start:
             problem = f"{at}: {start - committed} records after the committed offset {committed} were deleted"
         else:
-            problem = f"{at}: the committed offset {committed} lies beyond the end {end} (was the topic made anew?)"
+            problem = f"{at}: the committed offset {committed} lies beyond the end {end}: was the topic created again?"
         if self._reset == "error":
-            raise TopicError(f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset")
+            raise TopicError(
+                f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
+            )
         if committed is not None:
-            log.error("task %s: %s; reading goes on at the start of what is there", one.task.name, problem)
+            log.error(
+                "task %s: %s; reading continues with the first record that is there, at offset %d",
+                one.task.name,
+                problem,
+                start,
+            )
             return start
         if self._reset == "latest":
             one.task.touched = True  # committed soon, so that a restart does not skip what comes until then
@@ -288,9 +295,11 @@ class Restorer:
             elif mark.offset < start:
                 reason = f"its offset {mark.offset} was deleted from the changelog, which starts at {start}"
             elif age > self._delete_retention and mark.offset < end - 1:
-                reason = f"it is {age / 86_400:.1f} days old: tombstones may be gone"
+                reason = f"it was written {age / 86_400:.1f} days ago, and tombstones may have left the changelog since"
         if reason is not None:
-            log.warning("task %s: the local store %s is rebuilt: %s", one.task.name, store, reason)
+            log.warning(
+                "task %s: the local state of store %s is rebuilt from its changelog: %s", one.task.name, store, reason
+            )
         if mark is None or reason is not None:
             backend.reset(store)
             position = start
@@ -344,7 +353,7 @@ class Restorer:
     def _ask_again(self, error: StateError) -> None:
         """A position is no longer in its changelog (records were deleted meanwhile): the bounds are asked for anew,
         and what lies outside them is rebuilt."""
-        log.warning("restore: %s", error)
+        log.warning("restore: %s; reading the bounds of the changelogs again", error)
         for one in self._restoring.values():
             if one.tails:
                 for at in one.tails:
@@ -355,7 +364,7 @@ class Restorer:
 
     def _apply(self, tail: _Tail, fetch: Fetch) -> None:
         values = fetch.values()
-        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch.keys()), values, strict=True)
+        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch), values, strict=True)
         tail.position = fetch.last_offset + 1
         mark = Mark(tail.position, fetch.last_timestamp / 1000)
         tail.task.backend.write({tail.store: changes}, {tail.store: mark})
@@ -393,7 +402,7 @@ class Restorer:
         self._finished.append(seconds)
         if not self._restoring:  # one line for all that were restored together
             log.info(
-                "restored %d tasks, all of them run; the longest took %.2f s", len(self._finished), max(self._finished),
+                "restored %d tasks, all of them run; the slowest took %.2f s", len(self._finished), max(self._finished),
                 extra=PERFORMANCE,
             )  # fmt: skip
             self._finished.clear()
@@ -407,7 +416,12 @@ def _damage_of(task: Task) -> Iterator[None]:
         raise StateDamaged(task.name, error) from error
 
 
-def _present(keys: list[bytes | None]) -> list[bytes]:
+def _present(fetch: Fetch) -> list[bytes]:
+    """The keys of a changelog's records."""
+    keys = fetch.keys()
     if None in keys:
-        raise KStreamError("a changelog holds a record without a key: something else writes to it")
+        raise KStreamError(
+            f"changelog {fetch.at} has a record without a key at offset {fetch.offsets()[keys.index(None)]}: another "
+            "program writes to the changelog; stop it, and reset the app"
+        )
     return keys  # type: ignore[return-value]

@@ -95,7 +95,10 @@ class Tasks:
                 missing = [topic for topic in part.topics if TopicPartition(topic, partition) not in self.owned]
                 if missing:
                     self.elsewhere[f"{part.name}/{partition}"] = missing
-                    log.warning("task %s/%d waits for its other inputs: %s", part.name, partition, missing)
+                    log.warning(
+                        "task %s/%d does not run: other workers have partition %d of %s",
+                        part.name, partition, partition, ", ".join(missing),
+                    )  # fmt: skip
                 else:
                     wanted[f"{part.name}/{partition}"] = (part, partition)
         return wanted

@@ -79,7 +79,7 @@ class Transaction:
                     self._guarded(lambda producer: producer.begin())
                 except AbortRequired as error:
                     self._lose()
-                    raise ProducerLost(f"no transaction could be begun: {error}") from error
+                    raise ProducerLost(f"the transaction cannot begin: {error}") from error
             self._go(TransactionState.OPEN)
 
     @contextmanager
@@ -223,7 +223,7 @@ class Transaction:
 
     def _use(self) -> ProducerClient:
         if self._producer is None or self._state is TransactionState.LOST:
-            raise ProducerLost("the producer is gone")
+            raise ProducerLost("the producer is closed or lost")
         return self._producer
 
     def _go(self, to: TransactionState) -> None:

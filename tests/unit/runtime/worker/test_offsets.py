@@ -1,4 +1,4 @@
-"""Committed offsets that cannot be trusted: of topics made anew, and state without any."""
+"""Committed offsets that cannot be trusted: of topics created again, and state without any."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_topic_made_anew_while_the_app_was_stopped_stops_the_tasks(make: Any, 
     for _ in range(20):
         fleet.step(seconds=0.3)
     (said,) = {text.split(" belongs")[0].split(": the offset")[0] for text in errors(fleet, "a")}
-    assert said.startswith("topic in was deleted and made anew"), said
+    assert said.startswith("topic in was deleted and created again"), said
     assert len(errors(fleet, "a")) == 2  # each names its partition
     assert fleet.outputs(counting.by_dsl) == {key: [1] for key in KEYS}
 
