@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from kstream.devbroker import DevBroker
@@ -106,12 +107,55 @@ def test_what_was_asked_of_a_client_that_is_renewed_is_answered(tmp_path: Path) 
         os.kill(broker.pid, signal.SIGSTOP)
         try:
             asked = admin.end_offsets([at])
-            until(lambda: not admin._lock.locked(), "the question to be out")
-            admin._worn = True
+            until(lambda: not admin._asked.lock.locked(), "the question to be out")
+            admin._asked.drop()
             again = admin.start_offsets([at])
-            until(lambda: not admin._worn, "the new client")
+            until(lambda: admin._asked._open is not None, "the new client")
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         assert asked.result(25) == {at: 0}
         again.exception(60)  # it ends, one way or the other
         admin.close()
+
+
+ENDURES = """
+import sys
+from kstream.runtime.kafka import KafkaClients
+from kstream.types import TopicPartition
+
+admin = KafkaClients(sys.argv[1]).admin()
+for _ in sys.stdin:
+    error = admin.committed("g", [TopicPartition("t", 0)]).exception(60)
+    print("-" if error is None else error, flush=True)
+"""
+
+
+def test_a_process_endures_that_a_coordinator_comes_back_after_its_question_has_failed(tmp_path: Path) -> None:
+    """librdkafka answered the question then, with memory that it had freed at the time-out, and ended the process. The
+    worker waits for its producer meanwhile: nothing else is asked."""
+    with (
+        DevBroker(data_dir=tmp_path / "broker") as broker,
+        (tmp_path / "err").open("w+") as said,
+        subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-c", ENDURES, broker.bootstrap_servers],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, bufsize=1,
+        ) as asking,
+    ):  # fmt: skip
+        assert asking.stdin is not None and asking.stdout is not None
+
+        def ask() -> str:
+            assert asking.stdin is not None and asking.stdout is not None
+            asking.stdin.write("ask\n")
+            return asking.stdout.readline().strip() or (tmp_path / "err").read_text()[-3000:]
+
+        until(lambda: ask() == "-", "the first answer")
+        for _ in range(2):
+            broker.kill()
+            assert ask().endswith("no answer from the coordinator)")
+            broker.start()
+            other = KafkaClients(broker.bootstrap_servers).admin()
+            answer(partial(other.committed, "other", [TopicPartition("t", 0)]), "the broker's coordinators")
+            other.close()
+            until(lambda: ask() == "-", "an answer of the broker that is back")
+        asking.stdin.close()
+        assert asking.wait(20) == 0

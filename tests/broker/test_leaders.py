@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.kafka import KafkaClients
-from kstream.runtime.kafka import admin as adapter
+from kstream.runtime.kafka import asking as adapter
 from kstream.types import NewTopic, TopicPartition
 
 

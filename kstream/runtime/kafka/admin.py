@@ -19,12 +19,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
+from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, answers, describe_group
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import NO_TOPIC, describe, make, meaning, of
+from kstream.runtime.kafka.problems import NO_TOPIC, describe, meaning, of
 from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
-Asked = Mapping[Any, Future[Any]]
 
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -32,11 +32,8 @@ _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 REQUEST_SECONDS: Final = 30.0
 """After this a future fails with KafkaUnavailable."""
 
-COORDINATOR_SECONDS: Final = 5.0
-"""The same for a question to a group's coordinator."""
-
-FOUND_SECONDS: Final = 0.1
-"""For how long a coordinator that has just answered counts as there."""
+DESCRIPTION_SECONDS: Final = 5.0
+"""The same for a description of topics."""
 
 LEADERS_SECONDS: Final = 10.0
 """For how long leaders count as known. librdkafka forgets them after three times `topic.metadata.refresh.interval.ms`,
@@ -45,20 +42,13 @@ a minute unless that is set, when it hears nothing of them."""
 _NO_ID: Final = "A" * 22
 """A zero in base64."""
 
-_WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
-
 
 class KafkaAdmin:
     """Implements `kstream.types.AdminClient`. Thread-safe. Futures end on other threads."""
 
     def __init__(self, servers: str, options: KafkaOptions) -> None:
         self._servers = servers
-        self._config = options.admin(servers)
-        self._open: AdminClient | None = make(AdminClient, self._config)
-        self._lock = threading.Lock()
-        self._found: dict[str, float] = {}  # group: when its coordinator answered
-        self._described: dict[str, float] = {}  # topic: when its leaders were heard of
-        self._worn = False
+        self._asked = AskedClient(options.admin(servers))
 
     # ---- topics
 
@@ -72,7 +62,7 @@ class KafkaAdmin:
 
     def _metadata(self, timeout: float) -> dict[str, Any]:
         try:
-            found = self._client.list_topics(timeout=timeout)
+            found = self._asked.client.list_topics(timeout=timeout)
         except KafkaException as error:
             inner = of(error)
             if inner.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
@@ -104,7 +94,7 @@ class KafkaAdmin:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         return {
             resource.name: {name: entry.value for name, entry in future.result().items() if entry.value is not None}
-            for resource, future in self._client.describe_configs(resources, request_timeout=timeout).items()
+            for resource, future in self._asked.client.describe_configs(resources, request_timeout=timeout).items()
         }
 
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
@@ -121,7 +111,7 @@ class KafkaAdmin:
             ClientTopic(each.name, each.partitions, each.replication, config=dict(each.config)) for each in topics
         ]
         try:
-            asked = self._client.create_topics(wanted, request_timeout=timeout)
+            asked = self._asked.client.create_topics(wanted, request_timeout=timeout)
         except ValueError as error:  # numbers that no topic can have
             raise TopicError(f"topics cannot be created: {error}") from error
         for name, future in asked.items():
@@ -144,7 +134,7 @@ class KafkaAdmin:
         if not names:
             return
         deadline = time.monotonic() + timeout
-        for name, future in self._client.delete_topics(list(names), request_timeout=timeout).items():
+        for name, future in self._asked.client.delete_topics(list(names), request_timeout=timeout).items():
             try:
                 future.result()
             except KafkaException as error:
@@ -176,7 +166,13 @@ class KafkaAdmin:
     ) -> dict[TopicPartition, tuple[int, str] | None]:
         doing = f"committed offsets of group {group}"
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
-        (answer,) = self._answers(*self._ask_coordinator(group, request), doing)
+        (answer,) = self._of_coordinator(
+            group,
+            lambda client: client.list_consumer_group_offsets(
+                [request], require_stable=True, request_timeout=FAR_SECONDS
+            ),
+            doing,
+        )
         committed: dict[TopicPartition, tuple[int, str] | None] = {}
         for each in answer.topic_partitions:
             if each.error is not None:
@@ -185,18 +181,13 @@ class KafkaAdmin:
             committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
         return committed
 
-    def _ask_coordinator(self, group: str, request: ConsumerGroupTopicPartitions) -> tuple[AdminClient, Asked]:
-        """Asks it for the group's members first. Where it has moved, or has not loaded the group yet, it refuses: that
-        ends the question for members with an error, and the question for offsets with a segmentation fault (librdkafka
-        #5040, open)."""
-        with self._lock:
-            self._renew()
-            if time.monotonic() - self._found.get(group, float("-inf")) > FOUND_SECONDS:
-                self._members(group)
-                self._found[group] = time.monotonic()
-            return self._client, self._client.list_consumer_group_offsets(
-                [request], require_stable=True, request_timeout=COORDINATOR_SECONDS
-            )
+    def _of_coordinator(self, group: str, ask: Callable[[AdminClient], Asked], doing: str) -> list[Any]:
+        try:
+            return self._asked.of_coordinator(group, ask)
+        except NoAnswer:
+            raise KafkaUnavailable(f"Kafka at {self._servers} ({doing}: no answer from the coordinator)") from None
+        except KafkaException as error:
+            raise self._meaning(of(error), doing) from error
 
     def _ask_leaders(
         self, partitions: Iterable[TopicPartition], ask: Callable[[AdminClient], Asked]
@@ -206,31 +197,24 @@ class KafkaAdmin:
         come at once, librdkafka's own thread answers and frees the question under the hands of the other: the process
         ends with a segmentation fault (`rd_kafka_topic_partition_list_query_leaders_async`, 2.8 to 2.16 at least; seen
         when a worker restored its first tasks on a busy machine)."""
-        with self._lock:
-            self._renew()
-            since = time.monotonic() - LEADERS_SECONDS
+        with self._asked.lock:
+            one = self._asked.now()
+            client, since = one.client, time.monotonic() - LEADERS_SECONDS
             topics = dict.fromkeys(at.topic for at in partitions)
-            if unknown := [topic for topic in topics if self._described.get(topic, since) <= since]:
-                asked = self._client.describe_topics(TopicCollection(unknown), request_timeout=COORDINATOR_SECONDS)
-                self._answers(self._client, asked, f"description of topics {', '.join(unknown)}")
-                self._described.update(dict.fromkeys(unknown, time.monotonic()))
-            return self._client, ask(self._client)
-
-    def _renew(self) -> None:
-        """A client that knew a coordinator before the broker went away may never ask it again (librdkafka #5511, open;
-        seen when a broker was killed): after a failure the next question goes out through a new one."""
-        if self._worn and self._open is not None:
-            self._worn, self._open = False, make(AdminClient, self._config)
-            self._found, self._described = {}, {}
+            if unknown := [topic for topic in topics if one.described.get(topic, since) <= since]:
+                asked = client.describe_topics(TopicCollection(unknown), request_timeout=DESCRIPTION_SECONDS)
+                self._answers(client, asked, f"description of topics {', '.join(unknown)}")
+                one.described.update(dict.fromkeys(unknown, time.monotonic()))
+            return client, ask(client)
 
     def members(self, group: str) -> Future[int]:
         """How many members a group has; 0 when there is no such group."""
         return self._on_a_thread(self._members, group)
 
     def _members(self, group: str) -> int:
-        client = self._client
-        asked = client.describe_consumer_groups([group], request_timeout=COORDINATOR_SECONDS)
-        (answer,) = self._answers(client, asked, f"description of group {group}")
+        (answer,) = self._of_coordinator(
+            group, lambda client: describe_group(client, group), f"members of group {group}"
+        )
         return len(answer.members)
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
@@ -240,11 +224,10 @@ class KafkaAdmin:
     def _set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         doing = f"commit for group {group}"
         wanted = [ClientPartition(*at, offset, metadata) for at, (offset, metadata) in offsets.items()]
-        client = self._client
-        asked = client.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=COORDINATOR_SECONDS
+        request = ConsumerGroupTopicPartitions(group, wanted)
+        (answer,) = self._of_coordinator(
+            group, lambda client: client.alter_consumer_group_offsets([request], request_timeout=FAR_SECONDS), doing
         )
-        (answer,) = self._answers(client, asked, doing)
         for each in answer.topic_partitions:
             if each.error is not None:
                 raise self._meaning(each.error, doing)
@@ -284,19 +267,19 @@ class KafkaAdmin:
         return self._on_a_thread(self._describe, names) if names else _done({})
 
     def _describe(self, names: Sequence[str]) -> dict[str, DescribedTopic]:
-        client = self._client
-        asked = client.describe_topics(TopicCollection(list(names)), request_timeout=COORDINATOR_SECONDS)
+        client = self._asked.client
+        asked = client.describe_topics(TopicCollection(list(names)), request_timeout=DESCRIPTION_SECONDS)
         found = {}
         for name, future in asked.items():
-            try:
-                topic = future.result()
-            except KafkaException as error:
+            error = future.exception()
+            if isinstance(error, KafkaException):
                 inner = of(error)
                 if inner.code() not in NO_TOPIC:
-                    raise self._meaning(inner, f"description of topic {name}") from error
-            else:
-                topic_id = str(topic.topic_id)
-                found[name] = DescribedTopic(None if topic_id == _NO_ID else topic_id, len(topic.partitions))
+                    raise self._meaning(inner, f"description of topic {name}")
+                continue
+            topic = future.result()
+            topic_id = str(topic.topic_id)
+            found[name] = DescribedTopic(None if topic_id == _NO_ID else topic_id, len(topic.partitions))
         return found
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> Future[None]:
@@ -317,15 +300,14 @@ class KafkaAdmin:
         """Waits for all of them, and keeps the client that was asked until then: librdkafka ends every question in
         time, but forgets those of a client that is freed. The first error is raised as one of ours."""
         try:
-            return [each.result() for each in asked.values()]
+            return answers(asked)
         except KafkaException as error:
             raise self._meaning(of(error), doing) from error
 
     def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
             return AbortRequired(f"{doing}: a transaction on them is pending")
-        self._worn = self._worn or error.code() in _WEARS
-        self._found, self._described = {}, {}  # they may be elsewhere by now
+        self._asked.failed(error.code())
         return meaning(error, doing, self._servers)
 
     def _on_a_thread(self, question: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -338,8 +320,9 @@ class KafkaAdmin:
                 answer.set_result(question(*arguments))
             except KafkaException as error:  # of the call itself, not of its answers
                 answer.set_exception(self._meaning(of(error), question.__name__))
-            except BaseException as error:  # whoever waits gets it
-                answer.set_exception(error)
+            except BaseException as error:  # whoever waits gets it, without our frames: they hold the client
+                error.__cause__ = error.__context__ = None
+                answer.set_exception(error.with_traceback(None))
 
         threading.Thread(target=ask, name=question.__name__, daemon=True).start()
         return answer
@@ -347,13 +330,7 @@ class KafkaAdmin:
     def close(self) -> None:
         """Waits for nobody: what was asked may have no answer for half a minute, and keeps the client so long.
         Idempotent."""
-        self._open = None
-
-    @property
-    def _client(self) -> AdminClient:
-        if self._open is None:
-            raise KafkaUnavailable("the admin client is closed")
-        return self._open
+        self._asked.close()
 
 
 def _ready(topic: Any) -> bool:

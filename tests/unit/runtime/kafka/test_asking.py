@@ -1,0 +1,114 @@
+"""Which client is asked, and how long it lives. There is no broker: no question has an answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import AdminClient
+
+from kstream.errors import ConfigError, KafkaUnavailable
+from kstream.runtime.kafka import KafkaClients, asking
+from kstream.runtime.kafka.asking import FAR_SECONDS, AskedClient, NoAnswer, describe_group
+from kstream.types import TopicPartition
+
+AT = TopicPartition("t", 0)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address that refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, Any]]:
+    """Little patience; and what is asked: which call, with which time-out, of which client (weakly)."""
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "COORDINATOR_SECONDS", 0.6)
+    noted: list[tuple[str, float, Any]] = []
+
+    class Noted(AdminClient):
+        def describe_consumer_groups(self, *args: Any, **more: Any) -> Any:
+            noted.append(("describe", more["request_timeout"], weakref.ref(self)))
+            return super().describe_consumer_groups(*args, **more)
+
+        def list_consumer_group_offsets(self, *args: Any, **more: Any) -> Any:
+            noted.append(("offsets", more["request_timeout"], weakref.ref(self)))
+            return super().list_consumer_group_offsets(*args, **more)
+
+        def alter_consumer_group_offsets(self, *args: Any, **more: Any) -> Any:
+            noted.append(("alter", more["request_timeout"], weakref.ref(self)))
+            return super().alter_consumer_group_offsets(*args, **more)
+
+    monkeypatch.setattr(asking, "AdminClient", Noted)
+    return noted
+
+
+def test_no_client_is_kept_that_has_left_a_coordinators_question_without_an_answer(
+    silent: str, hasty: list[tuple[str, float, Any]]
+) -> None:
+    """Not the Future that failed keeps it, nor anything else: its questions end with it, before librdkafka's time-out
+    for them. One that timed out there would be answered with freed memory when the coordinator is back."""
+    admin = KafkaClients(silent).admin()
+    answers = [admin.committed("g", [AT]), admin.members("g")]
+    for answer in answers:
+        with pytest.raises(KafkaUnavailable, match="no answer from the coordinator"):
+            answer.result(30)
+    assert {name for name, _, _ in hasty} == {"describe"}  # offsets are asked for when members were told
+    assert len(hasty) >= 4  # each of them twice at least, the second time through another client
+    assert {seconds for _, seconds, _ in hasty} == {FAR_SECONDS}
+    assert FAR_SECONDS > 30 + asking.COORDINATOR_SECONDS  # longer than anybody waits for a client that was dropped
+    deadline = time.monotonic() + 5  # the threads have told, and end
+    while any(client() is not None for _, _, client in hasty):
+        assert time.monotonic() < deadline, "a client is kept"
+        time.sleep(0.01)
+    admin.close()
+
+
+def test_the_questions_for_offsets_have_the_far_time_out_too(silent: str, hasty: list[tuple[str, float, Any]]) -> None:
+    one = AskedClient({"bootstrap.servers": silent})
+    one.now().found["g"] = time.monotonic()
+    request = ConsumerGroupTopicPartitions("g", [ClientPartition("t", 0)])
+    before = weakref.ref(one.client)
+    with pytest.raises(NoAnswer):
+        one.of_coordinator("g", lambda client: client.list_consumer_group_offsets([request], request_timeout=90))
+    assert before() is None
+    assert [name for name, _, _ in hasty] == ["offsets"]
+
+
+def test_a_client_that_has_heard_of_trouble_is_not_asked(nobody: str, hasty: list[tuple[str, float, Any]]) -> None:
+    one = AskedClient({"bootstrap.servers": nobody})
+    first = weakref.ref(one.client)
+    deadline = time.monotonic() + 10
+    while not one.now().heard.of_trouble:
+        one.client.poll(0.01)
+        assert time.monotonic() < deadline
+    with pytest.raises(NoAnswer):
+        one.of_coordinator("g", lambda client: describe_group(client, "g"))
+    assert first() is None
+    assert all(client() is not one.client for _, _, client in hasty)
+
+
+def test_a_closed_one_says_so_and_a_bad_setting_is_told_at_once(nobody: str) -> None:
+    one = AskedClient({"bootstrap.servers": nobody})
+    one.close()
+    one.close()
+    with pytest.raises(KafkaUnavailable, match="closed"):
+        one.of_coordinator("g", lambda client: describe_group(client, "g"))
+    with pytest.raises(ConfigError, match="Kafka client"):
+        AskedClient({"no.such.setting": "1"})
