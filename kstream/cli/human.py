@@ -28,6 +28,14 @@ def table(*columns: str) -> Table:
     return made
 
 
+def cut(words: str, most: int) -> str:
+    """A long name without its middle: names often differ at their ends."""
+    if len(words) <= most:
+        return words
+    tail = (most - 1) * 3 // 5
+    return f"{words[: most - 1 - tail]}…{words[-tail:]}"
+
+
 def count(number: float) -> str:
     """1,234; 56.7k; 1.2M; at most five letters."""
     if number < 10_000:

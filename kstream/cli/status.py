@@ -170,15 +170,14 @@ def _summary(title: str, heard: Sequence[InstanceStatus], known: int, now: float
         f"in {human.rate(sum(one.rate_in for one in totals))}, out {human.rate(sum(one.rate_out for one in totals))}",
         f"lag {human.count(sum(one.lag for one in totals))}",
     ]
-    if latency is not None:
-        facts.append(f"p99 {human.span(latency)}")
+    if latency is not None:  # of 99 % of the records, at their commit
+        facts.append(f"age {human.span(latency)}")
     text = Text.assemble((title, "bold"), (f"  {time.strftime('%H:%M:%S', time.localtime(now))}\n", "dim"))
     return text.append(" · ".join(facts), style="green" if known and ready == known else "yellow")
 
 
 def _instances(instances: Sequence[InstanceStatus], now: float) -> RenderableType:
     table = human.table("INSTANCE", "STATE", ">WORKERS", ">TASKS", ">IN", ">LAG", ">BUSY", ">UP", ">HEARD", "HOST")
-    table.columns[-1].overflow, table.columns[-1].no_wrap = "ellipsis", True
     for one in instances:
         running = sum(worker.state == "running" for worker in one.workers)
         now_known = (
@@ -194,7 +193,7 @@ def _instances(instances: Sequence[InstanceStatus], now: float) -> RenderableTyp
             *(("-",) * len(now_known) if one.state == "silent" else now_known),
             human.span(max(now - one.started, 0.0)),
             human.span(max(now - one.at, 1.0)),
-            one.host,
+            human.cut(one.host, 30),
         )
     return table
 

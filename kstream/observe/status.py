@@ -160,7 +160,9 @@ class ScalingStatus(msgspec.Struct):
 
 class Totals(msgspec.Struct):
     """Sums over the instance; records, rates and bytes are those of topics that are not kstream's own, counts since the
-    instance was started. Latencies are of the records committed in the last seconds; None when there were none."""
+    instance was started. Latencies are ages at commit, from the record's time in Kafka, of what was committed in the
+    last seconds: what a record waited is in them, and the age of history that is replayed. `processing_p99` is the time
+    in operators and user code for a record (the mean of its batch). None when there were none."""
 
     consumed: int = 0
     committed: int = 0
@@ -181,6 +183,7 @@ class Totals(msgspec.Struct):
     rebalances: int = 0
     restarts: int = 0
     errors: int = 0
+    processing_p99: float | None = None
 
 
 class InstanceStatus(msgspec.Struct):
@@ -216,8 +219,16 @@ class InstanceStatus(msgspec.Struct):
     edges: dict[str, float] = {}
 
 
+class AppPoint(msgspec.Struct):
+    """Sums over all instances that are heard of, as they announced themselves last."""
+
+    rate_in: float
+    rate_out: float
+    lag: int
+
+
 class Point(msgspec.Struct):
-    """One second of history, for the curves."""
+    """One second of history, for the curves. `app` is None where there is one instance only."""
 
     at: float
     rate_in: float
@@ -228,6 +239,7 @@ class Point(msgspec.Struct):
     busy: float
     backpressured: float
     checkpoint_seconds: float | None
+    app: AppPoint | None = None
 
 
 class Health(msgspec.Struct):

@@ -347,6 +347,62 @@ def test_workers_that_follow_the_load_say_why(page: Page, server: WebServer) -> 
     assert page.texts("#workers tbody tr:first-child td")[:2] == ["0", "default"]
 
 
+def test_what_holds_a_worker_up_and_what_failed_is_said_where_they_are_drawn(
+    page: Page, server: WebServer, observed: FakeObserved
+) -> None:
+    observed.held = observed.failing = True
+    page.open(server.url, TOKEN)
+    expect(page.page.locator("#workers tbody tr").first).to_contain_text(
+        "slow user code: delays (app.py, line 61) has not returned for 4 s, in task flights/0"
+    )
+    expect(page.page.locator('[data-part="flights"]')).to_contain_text("1 of 3 failed")
+
+
+def test_estimates_are_marked_and_counts_are_exact(page: Page, server: WebServer, observed: FakeObserved) -> None:
+    observed.freeze()
+    page.open(server.url, TOKEN)
+    shown = dict(zip(page.texts("#stores td:first-child"), page.texts("#stores td:nth-child(3)"), strict=True))
+    counted = {store.name: store.entries for store in observed.status().stores}
+    assert shown["route-delays"].startswith("~") and shown["route-counts"] == f"{counted['route-counts']:,}"
+
+
+def test_curves_of_all_instances_lie_beside_this_ones(page: Page, server: WebServer, observed: FakeObserved) -> None:
+    observed.freeze()
+    page.open(server.url, TOKEN)
+    point = observed.history()[-1]
+    assert point.app is not None
+    page.wait_number("#curves .value.all-one data", point.app.rate_in)
+    observed.instance_count = 1
+    page.page.reload()
+    expect(page.page.locator("#curves .value.all-one").first).to_be_hidden()
+
+
+def test_long_names_are_cut_in_their_middle(page: Page, server: WebServer) -> None:
+    page.open(server.url, TOKEN)
+    cut = page.page.evaluate(
+        "async ([words, most]) => (await import('/static/format.js')).cut(words, most)",
+        ["flights-by-route-repartition-europe", 20],
+    )
+    assert cut == "flights-\N{HORIZONTAL ELLIPSIS}tion-europe" and len(cut) == 20
+    label = page.page.locator(".part-name", has_text="\N{HORIZONTAL ELLIPSIS}").first
+    assert label.get_attribute("title") == "flights-by-route-repartition"
+    assert label.inner_text().endswith("repartition")
+
+
+def test_a_narrow_page_shows_the_whole_topology(make_page: Callable[..., Page], server: WebServer) -> None:
+    narrow = make_page(viewport={"width": 390, "height": 800})
+    narrow.open(server.url, TOKEN)
+    outside = narrow.page.evaluate(
+        """() => {
+            const frame = document.querySelector("svg.graph").getBoundingClientRect();
+            const inside = (box) => box.left >= frame.left - 1 && box.right <= frame.right + 1;
+            return [...document.querySelectorAll(".graph .part .frame, .graph .topic rect")]
+                .filter((one) => !inside(one.getBoundingClientRect())).length;
+        }"""
+    )
+    assert outside == 0 and narrow.overflow() <= 0
+
+
 NONE = "\N{EN DASH}"
 
 

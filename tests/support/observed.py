@@ -14,6 +14,7 @@ from typing import Any
 from kstream.config import Settings, about
 from kstream.errors import ConfigError, UsageError
 from kstream.observe.status import (
+    AppPoint,
     CheckpointStatus,
     ErrorStatus,
     Graph,
@@ -95,6 +96,7 @@ class FakeObserved:
     frozen: float | None = None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     broken: bool = False
+    held: bool = False
 
     def now(self) -> float:
         return time.time() if self.frozen is None else self.frozen
@@ -278,7 +280,13 @@ class FakeObserved:
         p50, p99 = self._latencies(at)
         busy, backpressured = self._shares(at, 1)
         rate, seconds = self._rate(at), 0.018 + 0.012 * math.sin(at / 9) ** 2
-        return Point(at, rate, rate * 1.31, self._lag(at), p50, p99, busy, backpressured, seconds)
+        app = AppPoint(
+            rate * self.instance_count, rate * 1.31 * self.instance_count, self._lag(at) * self.instance_count
+        )
+        return Point(
+            at, rate, rate * 1.31, self._lag(at), p50, p99, busy, backpressured, seconds,
+            app if self.instance_count > 1 else None,
+        )  # fmt: skip
 
     def _totals(self, index: int, now: float, tasks: list[TaskStatus]) -> Totals:
         p50, p99 = self._latencies(now)
@@ -304,6 +312,7 @@ class FakeObserved:
             rebalances=2 + index,
             restarts=1 if self.killed or self.failing else 0,
             errors=12 if self.failing else 0,
+            processing_p99=0.00012 if rate else None,
         )
 
     def _tasks(self, index: int, now: float) -> list[TaskStatus]:
@@ -358,6 +367,8 @@ class FakeObserved:
                 worker.state, worker.pid, worker.restart_in, worker.restarts = "restarting", None, 1.2, 1
                 worker.last_error, worker.busy, worker.idle, worker.backpressured = "killed by signal 9", 0.0, 0.0, 0.0
                 worker.cpu = worker.memory = None
+            if index == 0 and number == 0 and self.held:
+                worker.why = "slow user code: delays (app.py, line 61) has not returned for 4 s, in task flights/0"
             workers.append(worker)
         return workers
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from kstream.observe.catalogue import DURATIONS, LATENCIES
+from kstream.observe.catalogue import DURATIONS, LATENCIES, PER_RECORD, Series
 from kstream.observe.instruments import quantile
 from kstream.observe.merging import Merged
 from kstream.observe.status import Point
@@ -24,6 +25,7 @@ class _Look:
     at: float
     counters: dict[str, dict[_Labels, float]]
     latency: list[int]
+    processing: list[int]
     checkpoints: list[int]
     checkpoint_seconds: float
 
@@ -38,16 +40,18 @@ class History:
     def look(self, now: float, merged: Merged) -> None:
         """`now` is monotonic."""
         counters: dict[str, dict[_Labels, float]] = {}
-        latency, checkpoints, seconds = [0] * (len(LATENCIES) + 1), [0] * (len(DURATIONS) + 1), 0.0
+        latency, processing = [0] * (len(LATENCIES) + 1), [0] * (len(PER_RECORD) + 1)
+        checkpoints, seconds = [0] * (len(DURATIONS) + 1), 0.0
         for metric, series in merged.families():
             if metric.kind == "counter":
                 counters[metric.name] = {one.labels: one.value for one in series}
             elif metric.name == "record_e2e_latency_seconds":
-                for one in series:
-                    latency = [have + more for have, more in zip(latency, one.buckets or latency, strict=True)]
+                latency = _together(latency, series)
+            elif metric.name == "record_processing_seconds":
+                processing = _together(processing, series)
             elif metric.name == "checkpoint_duration_seconds":
                 checkpoints, seconds = list(series[0].buckets or checkpoints), series[0].value
-        self._looks.append(_Look(now, counters, latency, checkpoints, seconds))
+        self._looks.append(_Look(now, counters, latency, processing, checkpoints, seconds))
         while len(self._looks) > 2 and now - self._looks[1].at >= WINDOW:
             self._looks.popleft()
 
@@ -73,12 +77,16 @@ class History:
         return sum(self.rates(name).values())
 
     def latency(self, share: float) -> float | None:
-        """The latency (seconds) that this share of the records committed lately did not exceed."""
+        """The age (seconds) at their commit that this share of the records committed lately did not exceed."""
         if len(self._looks) < 2:
             return None
-        first, last = self._looks[0], self._looks[-1]
-        counts = [now - then for now, then in zip(last.latency, first.latency, strict=True)]
-        return quantile(LATENCIES, counts, share)
+        return _quantile(LATENCIES, self._looks[0].latency, self._looks[-1].latency, share)
+
+    def processing(self, share: float) -> float | None:
+        """The same of the seconds in operators and user code, of the records processed lately."""
+        if len(self._looks) < 2:
+            return None
+        return _quantile(PER_RECORD, self._looks[0].processing, self._looks[-1].processing, share)
 
     def checkpoint_seconds(self) -> float | None:
         """Mean duration of the checkpoints of the last second or so."""
@@ -87,3 +95,13 @@ class History:
         before, last = self._looks[-2], self._looks[-1]
         count = sum(last.checkpoints) - sum(before.checkpoints)
         return (last.checkpoint_seconds - before.checkpoint_seconds) / count if count > 0 else None
+
+
+def _together(counts: list[int], series: Sequence[Series]) -> list[int]:
+    for one in series:
+        counts = [have + more for have, more in zip(counts, one.buckets or [0] * len(counts), strict=True)]
+    return counts
+
+
+def _quantile(bounds: tuple[float, ...], before: Sequence[int], now: Sequence[int], share: float) -> float | None:
+    return quantile(bounds, [last - first for last, first in zip(now, before, strict=True)], share)

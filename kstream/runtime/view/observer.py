@@ -135,7 +135,8 @@ class Observer:
             self._errors.extend(error for error in logs.recent() if error.logger != SUPERVISOR_LOGGER)
             self.merged.update(SUPERVISOR, self._own_series())
             self._history.look(now, self.merged)
-            self._history.points.append(self._picture.point(self._totals()))
+            others = [one.totals for one in self.others() if one.state != "silent" and one.instance != self._instance]
+            self._history.points.append(self._picture.point(self._totals(), others))
             states = [self._state(self.ready()), *map(state_of, self._supervisor.workers)]
             changed, self._states = states != self._states, states
         if changed:

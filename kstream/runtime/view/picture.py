@@ -6,13 +6,13 @@ Nothing is kept here. The observer, which is fed, has the lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from kstream.observe.merging import Merged
-from kstream.observe.status import Point, RestoreStatus, StoreStatus, TaskStatus, Totals, WorkerStatus
+from kstream.observe.status import AppPoint, Point, RestoreStatus, StoreStatus, TaskStatus, Totals, WorkerStatus
 from kstream.runtime.process.garbage import process_name
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.states import ProcessState
@@ -157,6 +157,7 @@ class Picture:
             rebalances=int(history.total("rebalances_total")),
             restarts=restarts,
             errors=int(history.total("errors_total")),
+            processing_p99=history.processing(0.99),
             **shares,
         )
 
@@ -164,7 +165,9 @@ class Picture:
         """The sum over topics that are not kstream's own (repartition topics, changelogs)."""
         return sum(value for (topic,), value in by_topic.items() if topic not in self._internal)
 
-    def point(self, totals: Totals) -> Point:
+    def point(self, totals: Totals, others: Iterable[Totals]) -> Point:
+        """`others` are the totals of the app's other instances."""
+        everyone = [totals, *others]
         return Point(
             at=time.time(),
             rate_in=totals.rate_in,
@@ -175,7 +178,14 @@ class Picture:
             busy=totals.busy,
             backpressured=totals.backpressured,
             checkpoint_seconds=self._history.checkpoint_seconds(),
+            app=_app_point(everyone) if len(everyone) > 1 else None,
         )
+
+
+def _app_point(everyone: Sequence[Totals]) -> AppPoint:
+    return AppPoint(
+        sum(one.rate_in for one in everyone), sum(one.rate_out for one in everyone), sum(one.lag for one in everyone)
+    )
 
 
 def state_of(worker: WorkerProcess) -> str:

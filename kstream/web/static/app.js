@@ -36,10 +36,14 @@ const tiles = new Tiles(find("tiles"));
 const topology = new Topology(body("topology"));
 const charts = [
   { title: "Throughput", format: (value) => `${rate(value)}/s`, least: 10, series: [
-    { name: "one", label: "in", of: (point) => point.rate_in }, { name: "two", label: "out", of: (point) => point.rate_out }] },
-  { title: "Latency", format: duration, least: 0.01, series: [
+    { name: "one", label: "in", of: (point) => point.rate_in }, { name: "two", label: "out", of: (point) => point.rate_out },
+    { name: "all-one", label: "in, all", app: true, of: (point) => point.app?.rate_in },
+    { name: "all-two", label: "out, all", app: true, of: (point) => point.app?.rate_out }] },
+  { title: "Age at commit", format: duration, least: 0.01, series: [
     { name: "one", label: "median", of: (point) => point.latency_p50 }, { name: "two", label: "p99", of: (point) => point.latency_p99 }] },
-  { title: "Lag", format: count, least: 10, series: [{ name: "one", label: "records", of: (point) => point.lag }] },
+  { title: "Lag", format: count, least: 10, series: [
+    { name: "one", label: "records", of: (point) => point.lag },
+    { name: "all-one", label: "all instances", app: true, of: (point) => point.app?.lag }] },
   { title: "Load", format: percent, most: 1, series: [
     { name: "busy", label: "busy", of: (point) => point.busy }, { name: "back", label: "backpressured", of: (point) => point.backpressured }] },
 ].map((one) => new Curves(body("curves"), one));

@@ -23,7 +23,8 @@ function ticks(most) {
 const roundly = (words) => words.replace(/\.0+(?!\d)/, "");
 
 export class Curves {
-  /** `series`: [{name, label, of: point => value or null}]; `format` shows a value; `most`: the top of a fixed axis. */
+  /** `series`: [{name, label, of: point => value or null}]; `format` shows a value; `most`: the top of a fixed axis.
+   * A series with `app` is that of all instances: it is left out where there is one only. */
   constructor(root, { title, series, format, least = 1e-3, most = null }) {
     Object.assign(this, { series, format, least, most, points: [], pointed: null });
     this.legend = series.map((one) => ({ value: h("data", {}), one }));
@@ -132,8 +133,11 @@ export class Curves {
     attribute(this.cursor, "visibility", this.pointed === null ? "hidden" : "visible");
     attribute(this.cursor, "x1", this.x(near.at));
     attribute(this.cursor, "x2", this.x(near.at));
-    for (const { value, one } of this.legend) number(value, one.of(near), this.format(one.of(near)));
-    attribute(this.svg, "aria-label", `${this.title}: ${this.legend.map(({ value, one }) => `${one.label} ${value.textContent}`).join(", ")}`);
+    for (const { value, one } of this.legend) {
+      number(value, one.of(near), this.format(one.of(near)));
+      if (one.app) value.parentElement.hidden = (one.of(near) ?? null) === null;
+    }
+    attribute(this.svg, "aria-label", `${this.title}: ${this.legend.filter(({ value }) => !value.parentElement.hidden).map(({ value, one }) => `${one.label} ${value.textContent}`).join(", ")}`);
   }
 }
 

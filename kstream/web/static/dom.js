@@ -1,5 +1,7 @@
 // Making and changing elements. Data only ever becomes text nodes and attributes set here: never markup.
 
+import { cut } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -38,6 +40,12 @@ export function attribute(node, name, value) {
 export function number(node, value, shown) {
   attribute(node, "value", value === null || value === undefined ? "" : value);
   text(node, shown);
+}
+
+/** A name, cut in its middle where it is long; whole in its title. */
+export function name(node, words) {
+  text(node, cut(words, 36));
+  attribute(node, "title", words);
 }
 
 /** Keeps `parent`'s children in step with `items`: one for each key, made once, updated each time, in their order. */

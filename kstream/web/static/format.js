@@ -15,6 +15,13 @@ const scaled = (value, base, units) => {
   return [`${value < 0 ? "-" : ""}${digits(rest, places)}`, units[at]];
 };
 
+/** A long name without its middle: names often differ at their ends. */
+export function cut(words, most) {
+  if (words.length <= most) return words;
+  const tail = Math.floor((most - 1) * 0.6);
+  return `${words.slice(0, most - 1 - tail)}…${words.slice(-tail)}`;
+}
+
 export const NONE = "–";
 const missing = (value) => value === null || value === undefined || Number.isNaN(value);
 

@@ -1,7 +1,7 @@
 // The topology as a drawing: sub-topologies as boxes with their operators and stores, topics between them, live rates.
 
 import { attribute, svg, text } from "./dom.js";
-import { count, exact, percent, rate } from "./format.js";
+import { count, cut, exact, percent, rate } from "./format.js";
 import { layered } from "./layout.js";
 
 const PAD = 14;
@@ -19,9 +19,9 @@ const measure = (() => {
 
 function shortened(words, size, most) {
   if (measure(words, size) <= most) return words;
-  let end = words.length;
-  while (end > 1 && measure(`${words.slice(0, end)}…`, size) > most) end -= 1;
-  return `${words.slice(0, end)}…`;
+  let kept = words.length - 1;
+  while (kept > 3 && measure(cut(words, kept), size) > most) kept -= 1;
+  return cut(words, kept);
 }
 
 const isEnd = (node) => node.kind === "source" || node.kind === "sink";
@@ -253,14 +253,16 @@ function drawPart(name, box) {
   const update = (state) => {
     const now = state ?? { busy: 0, backpressured: 0, tasks: 0, lag: 0, failed: 0 };
     const wide = box.width > 240;
-    const words = [`${percent(now.busy)} busy`];
+    const words = now.failed ? [`${exact(now.failed)} of ${exact(now.tasks)} failed`] : [];
+    if (now.failed < now.tasks || !state) words.push(`${percent(now.busy)} busy`);
     if (now.backpressured >= 0.005) words.push(`${percent(now.backpressured)} backpr${wide ? "essured" : "."}`);
     if (wide || words.length === 1) words.push(`lag ${count(now.lag)}`);
     text(load, state ? shortened(words.join(" · "), 11, box.width - 2 * PAD) : "no task here");
     text(
       title,
       `sub-topology ${name}: ${now.tasks} tasks in this instance, lag ${exact(now.lag)}; of its busiest worker ` +
-        `${percent(now.busy)} busy, ${percent(now.backpressured)} backpressured`,
+        `${percent(now.busy)} busy, ${percent(now.backpressured)} backpressured` +
+        (now.failed ? `; ${exact(now.failed)} failed` : ""),
     );
     const room = box.width - 20;
     attribute(busy, "width", (Math.min(1, now.busy) * room).toFixed(1));

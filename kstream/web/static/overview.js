@@ -52,12 +52,17 @@ function tile(root, id, title, unit) {
   return { value, said };
 }
 
+const OLD = 600; // seconds
+const AGE =
+  "From a record's time in Kafka to its commit here: what it waited, in an outage too, and its processing. " +
+  "Of history that is replayed it is the age of the history. Processing: operators and user code, per record.";
+
 export class Tiles {
   constructor(root) {
     this.in = tile(root, "rate-in", "Records in", "/s");
     this.out = tile(root, "rate-out", "Records out", "/s");
     this.lag = tile(root, "lag", "Lag", "records");
-    this.latency = tile(root, "latency", "Latency, p99", "");
+    this.latency = tile(root, "latency", "Age at commit, p99", "");
     this.checkpoint = tile(root, "checkpoint", "Checkpoint, median", "");
     this.load = tile(root, "load", "Load", "busy");
     this.bar = loadBar();
@@ -83,7 +88,9 @@ export class Tiles {
     this.showLag(status, instances);
     number(this.latency.value, totals.latency_p99, duration(totals.latency_p99));
     text(this.latency.said[0], `median ${duration(totals.latency_p50)}`);
-    text(this.latency.said[1], "record to commit");
+    const old = totals.latency_p50 > OLD;
+    text(this.latency.said[1], old ? "a backlog or history is read" : `processing ${duration(totals.processing_p99)} a record`);
+    attribute(this.latency.said[1], "title", AGE);
     const done = status.checkpoints.filter((one) => !one.error).map((one) => one.seconds).sort((a, b) => a - b);
     const median = done[Math.floor(done.length / 2)];
     number(this.checkpoint.value, median, duration(median));

@@ -1,8 +1,8 @@
 // The other sections: checkpoints, workers, stores, restore, errors, instances, settings.
 
-import { attribute, badge, h, keyed, loadBar, number, setLoad, text, TONES } from "./dom.js";
+import { attribute, badge, h, keyed, loadBar, name, number, setLoad, text, TONES } from "./dom.js";
 import { Bars } from "./charts.js";
-import { ago, bytes, count, dateTime, duration, exact, NONE, percent, rate } from "./format.js";
+import { ago, bytes, count, cut, dateTime, duration, exact, NONE, percent, rate } from "./format.js";
 import { Table } from "./table.js";
 
 const child = (cell, make) => cell.firstChild ?? cell.appendChild(make());
@@ -92,11 +92,8 @@ export class Stores {
       sort: ["size", true],
       empty: "This app keeps no state.",
       columns: [
-        { id: "name", label: "Store", value: (row) => row.name, class: "name" },
-        { id: "part", label: "Sub-topology", value: (row) => row.part, class: "owner", show: (cell, row) => {
-          text(cell, row.part);
-          attribute(cell, "title", row.part);
-        } },
+        { id: "name", label: "Store", value: (row) => row.name, class: "name", show: (cell, row) => name(cell, row.name) },
+        { id: "part", label: "Sub-topology", value: (row) => row.part, class: "owner", show: (cell, row) => name(cell, row.part) },
         { id: "entries", label: "Entries", numeric: true, value: (row) => row.entries, title: "~: estimated, as of the last flush",
           show: (cell, row) => number(child(cell, () => h("data", {})), row.entries, row.estimated ? `~${count(row.entries)}` : exact(row.entries)) },
         numeric("size", "Size", (size) => `~${bytes(size)}`, (row) => row.size, "estimated"),
@@ -206,7 +203,7 @@ export class Instances {
       columns: [
         { id: "instance", label: "Instance", class: "name", value: (row) => row.instance, show: (cell, row) => this.name(cell, row) },
         state((row) => row.state),
-        { id: "host", label: "Host", class: "owner", value: (row) => row.host },
+        { id: "host", label: "Host", class: "owner", value: (row) => row.host, show: (cell, row) => name(cell, row.host) },
         { id: "version", label: "Version", value: (row) => row.version },
         numeric("uptime", "Up", duration, known((row) => row.at - row.started)),
         numeric("workers", "Workers", exact, known((row) => row.workers.length)),
@@ -229,7 +226,8 @@ export class Instances {
     const wanted = url ? "A" : "SPAN";
     if (cell.firstChild?.nodeName !== wanted) cell.replaceChildren(url ? h("a", { target: "_blank", rel: "noopener noreferrer" }) : h("span", {}));
     if (url) attribute(cell.firstChild, "href", url);
-    text(cell.firstChild, row.instance === this.own ? `${row.instance} (this one)` : row.instance);
+    text(cell.firstChild, row.instance === this.own ? `${cut(row.instance, 26)} (this one)` : cut(row.instance, 36));
+    attribute(cell, "title", row.instance);
   }
 }
 

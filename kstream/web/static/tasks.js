@@ -1,7 +1,7 @@
 // All tasks of all instances: a square each, and a table of those that fit the filter.
 
-import { attribute, badge, h, keyed, loadBar, number, setLoad, text, TONES } from "./dom.js";
-import { ago, count, dateTime, exact, rate } from "./format.js";
+import { attribute, badge, h, keyed, loadBar, name, number, setLoad, text, TONES } from "./dom.js";
+import { ago, count, cut, dateTime, exact, rate } from "./format.js";
 import { Table } from "./table.js";
 
 const partOf = (task) => task.name.slice(0, task.name.lastIndexOf("/"));
@@ -88,7 +88,7 @@ export class Tasks {
       most.lag = Math.max(most.lag, row.task.lag);
     }
     for (const rows of parts.values()) rows.sort((a, b) => numberOf(a.task) - numberOf(b.task));
-    const make = ([name]) => h("div", { class: "part-row" }, h("span", { class: "part-name", title: name }, name), h("div", { class: "squares" }));
+    const make = ([name]) => h("div", { class: "part-row" }, h("span", { class: "part-name", title: name }, cut(name, 26)), h("div", { class: "squares" }));
     keyed(this.grid, [...parts].sort(([a], [b]) => a.localeCompare(b)), ([name]) => name, make, (line, [, rows]) => {
       keyed(line.children[1], rows, (row) => `${row.instance} ${row.task.name}`, () => this.square(), (cell, row) => this.fill(cell, row, most));
     });
@@ -116,9 +116,9 @@ export class Tasks {
 function columns() {
   const child = (cell, make) => cell.firstChild ?? cell.appendChild(make());
   return [
-    { id: "task", label: "Task", value: (row) => row.task.name, class: "name" },
+    { id: "task", label: "Task", value: (row) => row.task.name, class: "name", show: (cell, row) => name(cell, row.task.name) },
     { id: "owner", label: "Owner", value: (row) => `${row.instance} ${row.task.worker}`, class: "owner",
-      show: (cell, row) => text(cell, `${row.instance} · ${row.task.worker}`), title: "instance · worker" },
+      show: (cell, row) => name(cell, `${row.instance} · ${row.task.worker}`), title: "instance · worker" },
     { id: "state", label: "State", value: (row) => row.task.state,
       show: (cell, row) => badge(child(cell, () => h("span", {})), row.task.state, TONES[row.task.state] ?? "calm") },
     { id: "lag", label: "Lag", numeric: true, value: (row) => row.task.lag,

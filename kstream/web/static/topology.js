@@ -5,6 +5,7 @@ import { Drawing } from "./graph.js";
 
 const TALLEST = 560;
 const READABLE = 0.66; // below this scale labels cannot be read: then only a part is shown at first
+const NARROW = 600; // a part of it would be nothing: the whole is shown, to be zoomed into
 
 /** Of each sub-topology: the busiest worker's share for it, and sums over its tasks in this instance. */
 export function loadsOf(tasks) {
@@ -76,7 +77,7 @@ export class Topology {
     const { width, height } = this.drawing;
     const room = this.svg.clientWidth;
     const whole = Math.min((room - 24) / width, TALLEST / height, 1.1);
-    const scale = Math.max(whole, least);
+    const scale = Math.max(whole, room < NARROW ? 0 : least);
     const tall = Math.round(Math.max(120, Math.min(TALLEST, height * scale) + 24));
     this.svg.style.setProperty("height", `${tall}px`);
     const [w, t] = [room / scale, tall / scale];

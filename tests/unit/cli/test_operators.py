@@ -96,7 +96,7 @@ class TestHuman:
 class TestStatus:
     def test_totals_instances_and_tasks(self) -> None:
         shown = text(screen("shop on k:1", [instance("a"), instance("b")], NOW))
-        assert "2 instances, 2 ready · 4 tasks · in 3,000/s, out 5.0/s · lag 140 · p99 250 ms" in shown
+        assert "2 instances, 2 ready · 4 tasks · in 3,000/s, out 5.0/s · lag 140 · age 250 ms" in shown
         assert shown.count("orders/1  a/0") + shown.count("orders/1 a/0") == 1 and "2 h" in shown
 
     def test_silent_ones_are_shown_but_not_counted(self) -> None:

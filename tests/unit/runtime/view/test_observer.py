@@ -11,7 +11,16 @@ from kstream.config import Settings
 from kstream.errors import ConfigError
 from kstream.observe import logs
 from kstream.observe.catalogue import Series
-from kstream.observe.status import CheckpointStatus, ErrorStatus, InputStatus, InstanceStatus, TaskStatus, WorkerStatus
+from kstream.observe.status import (
+    AppPoint,
+    CheckpointStatus,
+    ErrorStatus,
+    InputStatus,
+    InstanceStatus,
+    TaskStatus,
+    Totals,
+    WorkerStatus,
+)
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.handle import Watcher, WorkerProcess, pauses_from
 from kstream.runtime.process.report import Command, Report
@@ -151,6 +160,22 @@ def test_a_store_that_one_worker_estimates_is_an_estimate(observer: Observer, in
     assert [store.estimated for store in observer.status().stores] == [True]
     instance.says(0, running(0))
     assert [store.estimated for store in observer.status().stores] == [False]
+
+
+def test_curves_have_the_sum_over_all_instances_that_are_heard_of(
+    observer: Observer, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.says(0, running(0, task("orders/0", "0", lag=5)))
+    observer.tick()
+    assert observer.history()[-1].app is None, "there is one instance only"
+    totals = Totals(rate_in=10.0, rate_out=4.0, lag=7)
+    observer.others = lambda: [
+        InstanceStatus("shop", name, state, 0.0, 0.0, totals=totals)
+        for name, state in (("b", "running"), ("c", "silent"), ("a", "running"))
+    ]  # fmt: skip
+    monkeypatch.setattr("kstream.runtime.view.observer.time.monotonic", lambda: 2.0)
+    observer.tick()
+    assert observer.history()[-1].app == AppPoint(10.0, 4.0, 12)
 
 
 def test_a_worker_that_has_no_metrics_yet_takes_none_away(observer: Observer, instance: Instance) -> None:
