@@ -53,6 +53,7 @@ class BuiltIn(Generic[T]):
         nulls: a null in what `encode` makes stands for a value that is not None (NaN, infinity), and nothing else.
         json: the bytes are JSON.
         sure: all values of the accepted classes come back as they were (int, str, UUID; not float: NaN).
+        plain: records of whole numbers and bools: what can be decoded is equal to what was encoded.
         side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
     """
 
@@ -66,6 +67,7 @@ class BuiltIn(Generic[T]):
     json: bool = False
     side: Side = "value"
     sure: bool = False
+    plain: bool = False
 
 
 class ColumnError(CodecError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Final
@@ -19,8 +20,11 @@ import msgspec
 from kstream.codecs.base import ATOMS, BuiltIn, Codec
 from kstream.errors import CodecError
 
-SAMPLE: Final = 64
+SAMPLE: Final = 256
 """One of so many values is compared exactly, where not all are."""
+
+CHUNK: Final = 64
+"""Values that are decoded before they are compared: so few stay in the processor's cache, and wake no collector."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 40
@@ -67,9 +71,23 @@ def all_equal(codec: BuiltIn[Any], values: Sequence[Any], encoded: Sequence[byte
     try:
         if codec.nullable:
             return [None if data is None else decode(data) for data in encoded] == list(values)
-        return list(map(decode, encoded)) == list(values)  # type: ignore[arg-type]  # no None among them
+        values = list(values)
+        for at in range(0, len(encoded), CHUNK):
+            here = slice(at, at + CHUNK)
+            if list(map(decode, encoded[here])) != values[here]:  # type: ignore[arg-type]  # no None among them
+                return False
+        return True
     except Exception:  # also what a class's own __eq__ raises
         return False
+
+
+def all_readable(codec: BuiltIn[Any], encoded: Iterable[bytes]) -> bool:
+    """Whether all of a column can be decoded. They are not kept: memory, and the collector, are left alone."""
+    try:
+        deque(map(codec.decode, encoded), maxlen=0)
+    except Exception:
+        return False
+    return True
 
 
 def is_sampled_good(codec: Codec[Any], values: Sequence[Any], encoded: Sequence[bytes | None], every: int) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from kstream.codecs.base import JSON, BuiltIn, Codec, ColumnError, is_nullable, name_of
-from kstream.codecs.checking import SAMPLE, all_equal, check, has_null, hint, is_sampled_good, readable
+from kstream.codecs.checking import SAMPLE, all_equal, all_readable, check, has_null, hint, is_sampled_good, readable
 from kstream.errors import CodecError
 
 T = TypeVar("T")
@@ -80,15 +80,15 @@ def _is_good(codec: Codec[T], values: Sequence[T | None], encoded: Sequence[byte
     return is_sampled_good(codec, values, encoded, every)
 
 
-def check_entries(codec: Codec[Any], values: Sequence[Any], encoded: Sequence[bytes | None], every: int) -> None:
-    """What is kept: each value comes back equal from its bytes, one of `every` exactly. None is no value.
+def check_entries(codec: Codec[Any], values: Sequence[Any], encoded: Sequence[bytes], every: int) -> None:
+    """What is kept: each value comes back equal from its bytes, one of `every` exactly. There is no None among them.
 
     Raises:
         ColumnError: with the index of the first that does not.
     """
     good = not isinstance(codec, BuiltIn) or (
         (codec.accepts is None or codec.accepts.issuperset(map(type, values)))
-        and (codec.sure or all_equal(codec, values, encoded))
+        and (codec.sure or (all_readable(codec, encoded) if codec.plain else all_equal(codec, values, encoded)))
     )
     if good and not (isinstance(codec, BuiltIn) and codec.sure):
         good = is_sampled_good(codec, values, encoded, every)

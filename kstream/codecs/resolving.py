@@ -34,6 +34,8 @@ _DICT_KEYS: Final = (
 )  # fmt: skip
 """What may be a key of a dict inside JSON."""
 
+_WHOLE: Final = (inspect.IntType, inspect.BoolType, inspect.NoneType)
+
 _CLASSES: Final[dict[type, frozenset[type]]] = {
     inspect.BoolType: frozenset({bool}),
     inspect.IntType: frozenset({int}),
@@ -139,8 +141,18 @@ def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
     nulls = floats and not any(isinstance(part, (inspect.NoneType, inspect.AnyType)) for part in parts)
     sure = kind in ATOMS - {float} or isinstance(info, inspect.EnumType)
     return BuiltIn(
-        _name(kind), _ENCODE[side], decoder.decode, nullable, accepts, nulls=nulls, json=True, side=side, sure=sure
-    )
+        _name(kind), _ENCODE[side], decoder.decode, nullable, accepts, nulls=nulls, json=True, side=side, sure=sure,
+        plain=_is_plain(info),
+    )  # fmt: skip
+
+
+def _is_plain(info: inspect.Type) -> bool:
+    """Whether it is a record of whole numbers: they have a form in JSON that nothing else has. (A number in a field of
+    floats may lose digits, text may come of a UUID, a dict may stand for a record inside: those are to be compared.)"""
+    if not isinstance(info, inspect.StructType) or hasattr(info.cls, "__post_init__"):
+        return False
+    kinds = [field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,) for field in info.fields]
+    return all(isinstance(one, _WHOLE) for types in kinds for one in types)
 
 
 def _declared(kind: Any) -> tuple[Any, ...]:

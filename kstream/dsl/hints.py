@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, NoReturn
 
 STEPS = ("map", "filter", "flat_map", "peek", "rekey", "group_by", "group_by_key")
 """The methods of a stream that others are asked for."""
@@ -12,15 +12,26 @@ FOLDS = ("count", "sum", "min", "max", "reduce", "aggregate")
 """The methods of a group that others are asked for."""
 
 
+class _Instead:
+    """Stands for a method that a class does not have."""
+
+    def __init__(self, name: str, hint: str) -> None:
+        self._name, self._hint = name, hint
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}: {self._hint}")
+
+
 class Hinted:
-    """`INSTEAD` maps the names of methods that are looked for in vain to what the error says."""
+    """`INSTEAD` maps the names of methods that are looked for in vain to what the error says.
+
+    There is no `__getattr__` here: a class that has one finds *all* of its attributes at half the speed.
+    """
 
     INSTEAD: ClassVar[Mapping[str, str]] = {}
 
-    if not TYPE_CHECKING:  # a type checker would take any attribute
-
-        def __getattr__(self, name):
-            hint = self.INSTEAD.get(name)
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}" + (f": {hint}" if hint else "")
-            )
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, hint in cls.INSTEAD.items():
+            if name not in vars(cls):
+                setattr(cls, name, _Instead(name, hint))

@@ -169,7 +169,7 @@ class Store(Generic[V]):
         """
         if self.check_each:
             self._check_home(key)
-        if value.__class__ not in self._classes or self._check_every == 1:
+        if value.__class__ not in self._classes:
             self._check_first(key, value)
         self.live[key] = value
         self._dirty[key] = UNENCODED
@@ -177,7 +177,8 @@ class Store(Generic[V]):
 
     def _check_first(self, key: bytes, value: V) -> None:
         raw = self._encode_exactly(value, key)
-        self._classes.add(value.__class__)
+        if self._check_every > 1:
+            self._classes.add(value.__class__)
         if self.verify:
             self._assigned[key] = raw
 
@@ -247,7 +248,7 @@ class Store(Generic[V]):
     def encode_changes(self) -> dict[bytes, bytes | None]:
         """The changes since the last commit, encoded: keys in the order of their first change, None deletes.
 
-        Each entry is decoded once more and compared: a restart, or another member, must find what is here now.
+        Each entry is read back: a restart, or another member, must find what is here now.
 
         Raises:
             CodecError: names table, key and the value's type.
@@ -263,12 +264,12 @@ class Store(Generic[V]):
                     dirty[key] = encode(live[key])
         except Exception as error:
             self._refuse(key, live[key], error)
-        keys = [key for key, raw in dirty.items() if raw is not None]
-        values, encoded = list(map(live.__getitem__, keys)), list(map(dirty.__getitem__, keys))
+        kept = dirty if all(dirty.values()) else {key: raw for key, raw in dirty.items() if raw is not None}
+        values, encoded = list(map(live.__getitem__, kept)), cast("list[bytes]", list(kept.values()))
         try:
             check_entries(self.value_codec, values, encoded, self._check_every)
         except ColumnError as error:
-            self._refuse(keys[error.index], values[error.index], error.__cause__ or error)
+            self._refuse(list(kept)[error.index], values[error.index], error.__cause__ or error)
         self._encoded = True
         return dirty
 

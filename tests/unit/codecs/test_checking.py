@@ -14,7 +14,16 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from kstream.codecs import ColumnError, decode_column, decode_value, encode_column, encode_keys, encode_value, resolve
+from kstream.codecs import (
+    ColumnError,
+    check_entries,
+    decode_column,
+    decode_value,
+    encode_column,
+    encode_keys,
+    encode_value,
+    resolve,
+)
 from kstream.codecs.checking import SAMPLE, difference
 from kstream.errors import CodecError, TopologyError
 
@@ -41,6 +50,30 @@ class Anonymous(msgspec.Struct, eq=False):
 class Pair(NamedTuple):
     a: int
     b: int
+
+
+class Whole(msgspec.Struct):
+    """What can be decoded of it is equal: it is not compared."""
+
+    n: int
+    seen: bool = False
+    last: int | None = None
+
+
+class Chain(msgspec.Struct):
+    n: int
+    behind: Chain | None = None
+
+
+class Tidied(msgspec.Struct):
+    n: int
+
+    def __post_init__(self) -> None:
+        self.n = min(self.n, 100)
+
+
+class Word(msgspec.Struct):
+    text: str
 
 
 @dataclass
