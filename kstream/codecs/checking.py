@@ -1,10 +1,10 @@
 """Whether what is written can be read back as it was: bytes are decoded once more and compared with their value.
 
-Three depths. *Readable* costs a decoding: it finds what cannot be decoded (0.5 in a field of ints, NaN), and is all that
-records of whole numbers need. *Equal* adds a comparison at C speed, and finds what comes back as something else (a tuple
-as a list). *Exact* walks both in Python, and finds the equal that are not the same, too (a Counter for a dict, an enum of
-int for an int): so are the first value of each class and one of `SAMPLE`. docs/decisions/0013-read-back.md has the
-measurements.
+Three depths. *Readable* costs a decoding: it finds what cannot be decoded (0.5 in a field of ints, NaN), and is all
+that records of whole numbers need. *Equal* adds a comparison at C speed, and finds what comes back as something else (a
+tuple as a list). *Exact* walks both in Python, and finds the equal that are not the same, too (a Counter for a dict, an
+enum of int for an int): so are the first value of each class and one of `SAMPLE`. docs/decisions/0013-read-back.md has
+the measurements.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _DICT_KEYS: Final = (
 )  # fmt: skip
 """What may be a key of a dict inside JSON."""
 
-_WHOLE: Final = (inspect.IntType, inspect.BoolType, inspect.NoneType)
+_WHOLE: Final = (inspect.IntType, inspect.BoolType)
 
 _CLASSES: Final[dict[type, frozenset[type]]] = {
     inspect.BoolType: frozenset({bool}),
@@ -147,8 +147,11 @@ def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
 
 
 def _is_plain(info: inspect.Type) -> bool:
-    """Whether it is a record of whole numbers: they have a form in JSON that nothing else has. (A number in a field of
-    floats may lose digits, text may come of a UUID, a dict may stand for a record inside: those are to be compared.)"""
+    """Whether it is a record of whole numbers: they have a form in JSON that nothing else has.
+
+    Others are to be compared: a number in a field of floats may lose digits, None may come of NaN, text of a UUID, a
+    record inside of a dict.
+    """
     if not isinstance(info, inspect.StructType) or hasattr(info.cls, "__post_init__"):
         return False
     kinds = [field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,) for field in info.fields]

@@ -57,7 +57,10 @@ class Whole(msgspec.Struct):
 
     n: int
     seen: bool = False
-    last: int | None = None
+
+
+class Maybe(msgspec.Struct):
+    n: int | None = None
 
 
 class Chain(msgspec.Struct):
@@ -171,6 +174,49 @@ def test_what_would_not_come_back_is_refused(kind: Any, value: Any) -> None:
         encode_column(codec, [value, value])  # the first of a column is among those that are compared
     assert caught.value.index == 0
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind,good,bad",
+    [
+        (Whole, Whole(1), Whole(0.5)),  # type: ignore[arg-type]
+        (Whole, Whole(1), Whole(1.0)),  # type: ignore[arg-type]
+        (Whole, Whole(1), Whole(True)),
+        (Whole, Whole(1), Whole("1")),  # type: ignore[arg-type]
+        (Whole, Whole(1), Whole(1, seen=1)),  # type: ignore[arg-type]
+        (Whole, Whole(1), Box(1)),
+        (Chain, Chain(1), Chain(1, {"n": 1})),  # type: ignore[arg-type]
+        (Word, Word("a"), Word(UUID(int=1))),  # type: ignore[arg-type]
+        (Total, Total(1), Total(mean=2**53 + 1)),
+        (Total, Total(1), Total(mean=math.nan)),
+        (Deep, Deep({}), Deep({}, path=[1])),  # type: ignore[arg-type]
+    ],
+)
+def test_of_what_is_kept_each_is_looked_at(kind: Any, good: Any, bad: Any) -> None:
+    """Also the second of a commit, which is in no sample."""
+    codec = codec_of(kind)
+    assert codec.plain == (kind is Whole)
+    values = [good, bad, good]
+    with pytest.raises(ColumnError) as caught:
+        check_entries(codec, values, [codec.encode(value) for value in values], SAMPLE)
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_where_an_int_or_none_is_declared_comes_back_as_none(bad: Any) -> None:
+    codec = codec_of(Maybe)
+    values = [Maybe(1), Maybe(bad)]
+    with pytest.raises(ColumnError):
+        check_entries(codec, values, [codec.encode(value) for value in values], SAMPLE)
+
+
+def test_a_class_that_changes_what_it_is_given_is_compared() -> None:
+    tidied = Tidied(1)
+    tidied.n = 1000
+    codec = codec_of(Tidied)
+    values = [Tidied(1), tidied]
+    with pytest.raises(ColumnError):
+        check_entries(codec, values, [codec.encode(value) for value in values], SAMPLE)
 
 
 @pytest.mark.parametrize("kind,value", RIGHT, ids=range(len(RIGHT)))
