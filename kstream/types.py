@@ -268,6 +268,18 @@ class AdminClient(TopicMaker, Protocol):
         """
         ...
 
+    def members(self, group: str) -> Future[int]:
+        """How many members a group has; 0 when there is no such group."""
+        ...
+
+    def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
+        """Commits (offset, metadata) for a group without members."""
+        ...
+
+    def delete_group(self, group: str) -> Future[None]:
+        """Deletes a group without members, and its offsets. One that is not there is no error."""
+        ...
+
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted."""
         ...

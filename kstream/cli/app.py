@@ -302,6 +302,31 @@ def plan(
     return command.run(on, target, records, wanted, seconds=seconds, as_json=as_json)
 
 
+@commands.command()
+def reset(
+    target: Target,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="earliest|latest", help="Where inputs are read from (default: auto_offset_reset)."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Make a stopped app begin anew: delete its offsets, its state, its changelogs and repartition topics."""
+    from kstream.cli import reset as command
+    from kstream.cli.operate import subject
+
+    directory = [] if state_dir is None else [f"state_dir={state_dir}"]
+    on = subject(target, bootstrap_servers, [*(set_ or []), *directory], config)
+    return command.run(on, to, dry_run=dry_run, yes=yes)
+
+
 @commands.command("config")
 def config_(
     target: OptionalTarget = None,

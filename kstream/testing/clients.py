@@ -47,6 +47,25 @@ class MemoryAdmin:
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
         return self._answer("committed", lambda: self._cluster.group(group).committed(partitions))
 
+    def members(self, group: str) -> Future[int]:
+        return self._answer("members", lambda: len(self._cluster.group(group).members))
+
+    def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
+        def commit() -> None:
+            self._cluster.group(group).commit(
+                {at: offset for at, (offset, _) in offsets.items()}, {at: text for at, (_, text) in offsets.items()}
+            )
+
+        return self._answer("set_committed", commit)
+
+    def delete_group(self, group: str) -> Future[None]:
+        def delete() -> None:
+            if self._cluster.group(group).members:
+                raise KafkaUnavailable(f"deletion of group {group}: NON_EMPTY_GROUP: it has members")
+            self._cluster.group(group).offsets.clear()
+
+        return self._answer("delete_group", delete)
+
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         return self._answer("end_offsets", lambda: {at: self._cluster.log(at).end for at in partitions})
 

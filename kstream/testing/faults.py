@@ -20,6 +20,9 @@ ADMIN_CALLS = frozenset(
         "committed",
         "end_offsets",
         "start_offsets",
+        "members",
+        "set_committed",
+        "delete_group",
         "describe",
         "delete_records",
     }

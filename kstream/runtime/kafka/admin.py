@@ -232,6 +232,22 @@ class KafkaAdmin:
             if each.error is not None:
                 raise self._meaning(each.error, doing)
 
+    def delete_group(self, group: str) -> Future[None]:
+        """Deletes a group without members, and its offsets. One that is not there is no error."""
+        return self._on_a_thread(self._delete_group, group)
+
+    def _delete_group(self, group: str) -> None:
+        doing = f"deletion of group {group}"
+        try:
+            self._asked.of_coordinator(
+                group, lambda client: client.delete_consumer_groups([group], request_timeout=FAR_SECONDS)
+            )
+        except NoAnswer:
+            raise KafkaUnavailable(f"Kafka at {self._servers} ({doing}: no answer from the coordinator)") from None
+        except KafkaException as error:
+            if of(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise self._meaning(of(error), doing) from error
+
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
         return self._on_a_thread(self._offsets, partitions, _LATEST, "end offsets") if partitions else _done({})

@@ -1,0 +1,63 @@
+"""`kstream reset`: makes a stopped app begin anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from kstream.cli import human
+from kstream.cli.operate import Subject
+from kstream.errors import ConfigError
+from kstream.runtime.cluster.reset import Place, Reset, carry_out, look
+
+PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
+
+
+def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool) -> int:
+    """The command.
+
+    Raises:
+        ConfigError: the app runs, or there is nobody to ask whether it is meant.
+        KafkaUnavailable: no answer in time.
+    """
+    assert on.app is not None
+    if to is not None and to not in PLACES:
+        raise ConfigError(f"--to {to}: is neither earliest nor latest")
+    place = None if to is None else PLACES[to]
+    admin = on.clients.admin()
+    try:
+        found = look(on.app.topology(), admin, Path(on.settings.state_dir))
+        human.console().print(screen(found, on, place))
+        if dry_run:
+            return 0
+        if not yes and not _agreed():
+            return 1
+        carry_out(found, admin, place)
+    finally:
+        admin.close()
+    human.console().print(Text("done", style="green"))
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("nobody is there to say whether this is meant: --yes says it")
+    return input("Delete all this? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def screen(found: Reset, on: Subject, place: Place | None) -> Text:
+    assert on.app is not None
+    text = Text.assemble((f"reset of {on.app.name} on {on.servers}", "bold"), "\n\n")
+    start = f"from their {'start' if place == 'earliest' else 'end'}"
+    for group, inputs in found.groups.items():
+        where = start if place else f"as auto_offset_reset says ({on.settings.auto_offset_reset})"
+        text.append(f"  delete the offsets of group {group}; reads {', '.join(inputs) or 'nothing else'} {where}\n")
+    for directory in found.directories:
+        text.append(f"  delete local state {directory}\n")
+    for topic in found.topics:
+        text.append(f"  delete topic {topic}\n")
+    text.append("\nOutput topics stay as they are. Other machines' state directories are to be deleted there.")
+    return text
