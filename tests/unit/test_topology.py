@@ -334,6 +334,19 @@ def test_internal_topics_have_as_many_partitions_as_what_feeds_them() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["message.max.bytes", "producer.message.max.bytes"])
+def test_internal_topics_take_what_the_producer_may_send(name: str) -> None:
+    from kstream.config import Settings
+
+    app, bids = app_with_bids()
+    app.stream(bids).group_by(auction, name="one").count(name="a")
+    for limit, expected in (("6000000", "6291528"), ("500000", "1048588")):
+        cluster = MemoryCluster()
+        prepare_topics(app.topology(), MemoryClients(cluster).admin(), Settings(kafka={name: limit}))
+        sizes = {name: info.config["max.message.bytes"] for name, info in cluster.topics().items()}
+        assert sizes == {"bids": "1048588", "shop-one-repartition": expected, "shop-a-changelog": expected}
+
+
 def test_inputs_of_one_task_must_have_equal_partitions() -> None:
     app, bids = app_with_bids()
     more = app.topic("more", key=str, value=int)

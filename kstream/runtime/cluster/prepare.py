@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.retention import created_config, mending, too_short
-from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
 from kstream.types import TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
+
+CLIENT_BYTES: Final = 1_000_000
+"""librdkafka's `message.max.bytes`, where it is not set."""
+
+TOPIC_BYTES: Final = 1_048_588
+"""Kafka's `max.message.bytes`, where it is not set: it is of a batch, with what that takes besides the records."""
 
 
 def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
@@ -31,7 +39,7 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
     def ensure(wanted: Sequence[WantedTopic]) -> dict[str, int]:
         return ensure_topics(
             admin,
-            wanted,
+            [_large_enough(topic, settings) for topic in wanted],
             auto_create=settings.auto_create_topics,
             replication=settings.replication_factor,
             default_partitions=settings.default_partitions,
@@ -46,6 +54,14 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
     if made := [f"{name} ({count})" for name, count in counts.items() if name not in there]:
         log.info("created topics, with partitions: %s", ", ".join(made))
     return counts
+
+
+def _large_enough(topic: WantedTopic, settings: Settings) -> WantedTopic:
+    """Internal topics are made to take what the producer may send, where that was raised."""
+    limit = settings.kafka.get("producer.message.max.bytes", settings.kafka.get("message.max.bytes", ""))
+    if topic.kind not in INTERNAL or not limit.isdigit() or int(limit) <= CLIENT_BYTES:
+        return topic
+    return replace(topic, config={**topic.config, "max.message.bytes": str(int(limit) * TOPIC_BYTES // CLIENT_BYTES)})
 
 
 def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeout: float = 5.0) -> None:
