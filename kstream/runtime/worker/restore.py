@@ -25,7 +25,7 @@ from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
-from kstream.runtime.task.failures import StateDamaged
+from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
@@ -164,9 +164,8 @@ class Restorer:
 
         Raises:
             StateDamaged: the local state of a task cannot be used.
-            TopicError: an input has no committed offset and `auto_offset_reset` is "error".
-            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost; or its inputs have
-                other partitions than its state.
+            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost; its inputs have
+                other partitions than its state; or one has no committed offset and `auto_offset_reset` is "error".
         """
         for one in self._restoring.values():
             if one.stage is Stage.OFFSETS:
@@ -267,9 +266,8 @@ class Restorer:
         else:
             problem = f"{at}: the committed offset {committed} lies beyond the end {end}: was the topic created again?"
         if self._reset == "error":
-            raise TopicError(
-                f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
-            )
+            text = f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
+            raise TaskFailed(one.task.name, TopicError(text))
         if committed is not None:
             log.error(
                 "task %s: %s; reading continues with the first record that is there, at offset %d",

@@ -13,6 +13,7 @@ from kstream.errors import TopicError
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.testing.clients import MemoryClients
+from kstream.types import TopicPartition
 
 from ..harness import Counting, Fleet
 
@@ -215,3 +216,17 @@ def _done(value: Any) -> Any:
     future: Future[Any] = Future()
     future.set_result(value)
     return future
+
+
+def test_an_input_without_offsets_stops_its_own_tasks_only_where_that_is_an_error(make: Make) -> None:
+    mixed = Mixed()
+    fleet = make(mixed.app, auto_offset_reset="error")
+    group = fleet.cluster.group(mixed.app.name)
+    given = [TopicPartition(topic, number) for topic in ("plain", "mixed-by-repartition") for number in range(4)]
+    group.commit(dict.fromkeys(given, 0), {})
+    fleet.start("a")
+    fleet.send(mixed.plain, KEYS)
+    fleet.step(times=30, seconds=0.3)
+    assert failed(fleet).keys() == {f"in/{partition}" for partition in range(4)}
+    assert all("auto_offset_reset is 'error'" in line for line in failed(fleet).values())
+    assert fleet.outputs(mixed.moved) == {"1": list(range(1, 51))}
