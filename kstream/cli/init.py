@@ -51,7 +51,9 @@ def module_of(name: str) -> str:
     """
     module = name.replace("-", "_")
     if re.fullmatch(r"[a-z][a-z0-9_-]{0,49}", name) is None or keyword.iskeyword(module):
-        raise UsageError(f"{name!r} cannot be a project's name: small letters, digits, '-' and '_', a letter first")
+        raise UsageError(
+            f"{name!r} cannot be a project's name: use small letters, digits, '-' and '_', and begin with a letter"
+        )
     if module in sys.stdlib_module_names or module in ("kstream", "tests"):
         raise UsageError(f"{name!r} cannot be a project's name: there is a module {module} already, choose another")
     return module

@@ -116,7 +116,9 @@ def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) ->
     try:
         first, last = starts.result(TIMEOUT), ends.result(TIMEOUT)
     except FutureTimeout:
-        raise KafkaUnavailable(f"Kafka at {on.servers} does not say where its topics end: try again") from None
+        raise KafkaUnavailable(
+            f"Kafka at {on.servers}: the end offsets of the topics cannot be read, try again"
+        ) from None
     rows = []
     for one in at:
         known = committed[one]

@@ -30,7 +30,7 @@ def ask(url: str, path: str, token: str | None, kind: type[T], also: tuple[int, 
         UsageError: it cannot be reached, or refuses.
     """
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{url} is no URL of an instance: write it as http://127.0.0.1:8010")
+        raise UsageError(f"{url} is not the URL of an instance: write it like http://127.0.0.1:8010")
     url = url.rstrip("/") + path
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

@@ -72,7 +72,7 @@ def rate_of(text: str) -> float:
     match = _NUMBER.fullmatch(text.strip())
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None or float(match[1]) * factor < 1:
-        raise ConfigError(f"--rate {text}: records a second, from 1 on, such as 5000, 50k, 1.5M or 100M")
+        raise ConfigError(f"--rate {text}: give records a second, 1 or more, such as 5000, 50k, 1.5M or 100M")
     return float(match[1]) * factor
 
 

@@ -83,7 +83,7 @@ def run(
     with closing(clients.admin()) as admin:
         count = partitions_of(admin, name, on.servers, target)
     if partition is not None and partition >= count:
-        raise UsageError(f"--partition {partition}: topic {name} has {count} partitions, from 0 on")
+        raise UsageError(f"--partition {partition}: topic {name} has {count} partitions, numbered from 0")
     sent = send(clients, name, outgoing, -1 if partition is None else partition)
     human.console().print(f"{human.plural(sent, 'record')} sent to {name}", markup=False)
     return 0

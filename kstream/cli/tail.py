@@ -127,7 +127,7 @@ def positions(
     try:
         found = admin.offsets_at(list(firsts), milliseconds(start, "--from")).result(TIMEOUT)
     except TimeoutError:
-        raise KafkaUnavailable("Kafka does not say which offsets a time has: try again") from None
+        raise KafkaUnavailable("the offsets for the time of --from cannot be read: try again") from None
     return {at: ends[at] if offset is None else offset for at, offset in found.items()}
 
 

@@ -59,7 +59,7 @@ def readable(codec: Codec[Any], data: bytes) -> Any:
     except Exception as error:
         lacks = "JSON has neither NaN nor infinity: " if isinstance(codec, BuiltIn) and codec.nulls else ""
         lacks = lacks if b"null" in data else ""
-        raise CodecError(f"what is written could not be read back: {lacks}{error}{hint(codec)}") from error
+        raise CodecError(f"it could not be read back once written: {lacks}{error}{hint(codec)}") from error
 
 
 def hint(codec: Codec[Any]) -> str:

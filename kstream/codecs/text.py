@@ -24,12 +24,12 @@ def from_json(codec: Codec[Any], data: bytes | msgspec.Raw, what: str) -> bytes 
     the type admits that.
 
     Raises:
-        UsageError: it is no JSON, or not of the declared type.
+        UsageError: it is not JSON, or not of the declared type.
     """
     try:
         plain = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
-        raise UsageError(f"{what} is no JSON: {error}") from error
+        raise UsageError(f"{what} is not JSON: {error}") from error
     if plain is None and is_nullable(codec):
         return None
     try:

@@ -236,13 +236,13 @@ class Settings:
         )
         if foreign is not None:
             raise ConfigError(
-                f"bootstrap_servers: {foreign[0]} is of another protocol than the clients: set kafka security.protocol "
-                f"to {foreign[1]}, or write it without"
+                f"bootstrap_servers: {foreign[0]} has another protocol than the clients: set kafka security.protocol "
+                f"to {foreign[1]}, or write the address without a protocol"
             )
         if self.transaction_timeout <= 2 * self.commit_interval:
             raise ConfigError(
                 f"transaction_timeout: {self.transaction_timeout:g}s is not more than twice "
-                f"commit_interval ({self.commit_interval:g}s): the broker would abort open transactions"
+                f"commit_interval ({self.commit_interval:g}s): otherwise the broker aborts open transactions"
             )
         if self.max_poll_interval < self.session_timeout:
             raise ConfigError(
@@ -252,7 +252,7 @@ class Settings:
         if self.autoscale_down * 2 >= self.autoscale_up:
             raise ConfigError(
                 f"autoscale_down: {self.autoscale_down:g} is not less than half of autoscale_up "
-                f"({self.autoscale_up:g}): the worker that goes would be missed at once"
+                f"({self.autoscale_up:g}): the group would be scaled up again at once"
             )
         if self.restart_max < self.restart_initial:
             raise ConfigError(

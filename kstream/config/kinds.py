@@ -109,7 +109,7 @@ def servers(value: Any) -> str:
         protocol, slashes, address = part.rpartition("://")
         if slashes and protocol.upper() not in PROTOCOLS:
             raise ValueError(
-                f"holds a URL, and {protocol} is no protocol of Kafka's clients: write {address}, and set kafka "
+                f"holds a URL, and {protocol} is not a protocol of Kafka's clients: write {address}, and set kafka "
                 f"security.protocol ({', '.join(PROTOCOLS)})"
             )
     return ",".join(parts)

@@ -74,7 +74,7 @@ def called(function: Callable[..., Any], by: str, *, generator: bool = False) ->
     kind, call = kind_of(function), f"{by}({name_of(function)})"
     if kind in (AgentKind.COROUTINE, AgentKind.ASYNC_GENERATOR):
         raise TopologyError(
-            f"{call} is given an async function, for which nothing would wait: await in an agent "
+            f"{call} is given an async function, which it cannot await: await in an agent "
             "(async def f(stream): async for value in stream: ...)"
         )
     if kind is AgentKind.GENERATOR and not generator:
@@ -104,7 +104,7 @@ def positional_parameters(function: Callable[..., Any]) -> tuple[int, float] | N
             most += 1
         elif one.kind is inspect.Parameter.KEYWORD_ONLY and one.default is one.empty:
             raise TopologyError(
-                f"{_qualified(function)}() needs the keyword argument {one.name!r}, which nobody gives it: "
+                f"{_qualified(function)}() needs the keyword argument {one.name!r}, which is never passed: "
                 "give it a default, or use functools.partial"
             )
     return least, most

@@ -78,7 +78,9 @@ class ReadableTable(Generic[K, V]):
         try:
             return self.spec.key.codec.decode(raw)  # type: ignore[no-any-return]
         except Exception as error:
-            raise TableError(f"the key {raw!r} of table {self.name!r} is no {self.spec.key}: {error}") from error
+            raise TableError(
+                f"the key {raw!r} of table {self.name!r} cannot be read as {self.spec.key}: {error}"
+            ) from error
 
     def _check_key(self, key: K) -> None:
         """A key of another type would be another key, and could not be decoded."""

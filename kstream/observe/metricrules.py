@@ -37,7 +37,7 @@ def check(metric: Metric) -> None:
         return MetricsError(f"metric {name!r}: {text}")
 
     if not NAME.fullmatch(name):
-        raise refuse("a name has letters, digits and '_', no digit first")
+        raise refuse("a name has letters, digits and '_', and does not begin with a digit")
     if name.startswith(PREFIX):
         raise refuse(f"names with {PREFIX} are kstream's own, choose another")
     if name in CATALOGUE:
@@ -56,4 +56,4 @@ def check(metric: Metric) -> None:
         if any(not math.isfinite(bound) for bound in bounds) or list(bounds) != sorted(set(bounds)):
             raise refuse("buckets are finite upper bounds, ascending; infinity is added")
         if len(bounds) > MAX_BUCKETS:
-            raise refuse(f"{len(bounds)} buckets, {MAX_BUCKETS} are the most")
+            raise refuse(f"{len(bounds)} buckets, at most {MAX_BUCKETS} are allowed")

@@ -101,7 +101,9 @@ class Metrics:
         """Metrics whose names begin with `name_`; groups may be nested."""
         if name not in self._groups:
             if not NAME.fullmatch(name):
-                raise MetricsError(f"metric group {name!r}: a name has letters, digits and '_', no digit first")
+                raise MetricsError(
+                    f"metric group {name!r}: a name has letters, digits and '_', and does not begin with a digit"
+                )
             self._groups[name] = Metrics(self._families, self._owner, f"{self._prefix}{name}_")
         return self._groups[name]
 
@@ -157,7 +159,7 @@ class _Instrument:
         """
         names = self.metric.labels
         if self._series is None:
-            raise self._misuse("is one series already, it has no labels to give")
+            raise self._misuse("was declared without labels, so none can be given")
         try:
             key = tuple([str(named[name]) for name in names]) if named else tuple(map(str, values))
         except KeyError:

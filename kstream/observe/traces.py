@@ -114,4 +114,6 @@ def flush(provider: TracerProvider) -> None:
     flushing.start()
     flushing.join(FLUSH_SECONDS)
     if flushing.is_alive():
-        log.warning("the last spans were not taken within %.0f s: is the collector up?", FLUSH_SECONDS)
+        log.warning(
+            "the last spans could not be exported within %.0f s: is the OpenTelemetry collector up?", FLUSH_SECONDS
+        )

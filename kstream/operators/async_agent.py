@@ -94,7 +94,9 @@ class AgentStream(Generic[K, V]):
     async def _next_batch(self) -> None:
         """Acknowledges the batch, and waits for the next one."""
         if self._closed:
-            raise KStreamError(f"agent {self._agent!r} has started anew: its stream of before gives no more records")
+            raise KStreamError(
+                f"agent {self._agent!r} was started again: the stream of its earlier run gives no more records"
+            )
         if self._wake is not None:
             raise self._has_two_loops()
         self._values, self._cursor.index = [], -1
@@ -221,7 +223,7 @@ class AsyncAgent(Operator):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             raise error
-        raise KStreamError(f"agent {self.name!r} ended: an agent iterates over its stream for ever")
+        raise KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")
 
     def push(self, batch: Batch) -> None:
         prefetch(self.stores, batch)
@@ -269,7 +271,7 @@ class AsyncAgent(Operator):
         async for result in running:
             if cursor.index < 0 and result is not None:
                 raise KStreamError(
-                    f"agent {self.name!r} yielded {result!r} with no record at hand: an output has the key and the "
+                    f"agent {self.name!r} yielded {result!r} while it had no record: an output has the key and the "
                     "time of a record, so yield after one was taken and before the next one is asked for"
                 )
             take(cursor.index, result)

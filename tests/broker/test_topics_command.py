@@ -94,7 +94,7 @@ def test_what_is_wrong_is_told_and_nothing_is_made(app: str, topics: Topics, boo
     create(bootstrap_servers, f"{app}-seen-changelog", 6)  # not compacted
     status, text = topics("--create")
     assert status == 1
-    assert f"topic {app}.counts (sink of {app}) has 3 partitions, declared are 2: change the declaration" in text
+    assert f"topic {app}.counts (sink of {app}) has 3 partitions, but 2 are declared: change the declaration" in text
     assert "cleanup.policy=delete" in text and "kafka-configs.sh --alter" in text
     assert "2 missing" not in text and "6 topics: 4 missing, 2 wrong" in text and "--create makes" not in text
     status, found = topics("--json")

@@ -106,10 +106,12 @@ def test_whatever_gives_one(function: Any) -> None:
 @pytest.mark.parametrize("count", [0, -1, 2.5, "4", True])
 def test_numbers_of_partitions_that_cannot_be(count: Any) -> None:
     app = kstream.App("counts")
-    with pytest.raises(TopologyError, match=f"topic 'in': partitions={count!r} is no number of partitions, from 1 on"):
+    with pytest.raises(
+        TopologyError, match=f"topic 'in': partitions={count!r} is not a number of partitions, 1 or more"
+    ):
         app.topic("in", partitions=count)
     stream = app.stream(app.topic("fine"))
-    with pytest.raises(TopologyError, match=f"group 'g': parallelism={count!r} is no number of partitions"):
+    with pytest.raises(TopologyError, match=f"group 'g': parallelism={count!r} is not a number of partitions"):
         stream.group_by(len, key=int, name="g", parallelism=count)
     with pytest.raises(TopologyError, match="group 'g': parallelism="):
         stream.rekey(len, key=int).group_by_key(name="g", parallelism=count)

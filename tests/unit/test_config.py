@@ -139,7 +139,7 @@ def test_accepted(name: str, given: Any, stored: Any) -> None:
         ("bootstrap_servers", "a:1,,b:2", "is not a list of brokers"),
         ("bootstrap_servers", "a:70000", "is not a list of brokers"),
         ("bootstrap_servers", "a:0", "is not a list of brokers"),
-        ("bootstrap_servers", "kafka://localhost:9092", "kafka is no protocol of Kafka's clients"),
+        ("bootstrap_servers", "kafka://localhost:9092", "kafka is not a protocol of Kafka's clients"),
         ("bootstrap_servers", "http://a:1,b:2", "write a:1"),
         ("instance", "a/b", "is not a name of letters"),
         ("auto_create_topics", "perhaps", "is neither true nor false"),
@@ -324,5 +324,5 @@ def test_a_brokers_protocol_is_that_of_the_clients() -> None:
     assert Settings(**given).bootstrap_servers == "SASL_SSL://h:9092"
     with pytest.raises(ConfigError, match=r"SASL_SSL://h:9092.* security\.protocol"):
         Settings(**given | {"kafka": {"security.protocol": "ssl"}})
-    with pytest.raises(ConfigError, match=r"ssl://h:9092 is of another .* set kafka security\.protocol to SSL"):
+    with pytest.raises(ConfigError, match=r"ssl://h:9092 has another .* set kafka security\.protocol to SSL"):
         Settings(bootstrap_servers="a:1,ssl://h:9092")

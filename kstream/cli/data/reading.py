@@ -99,7 +99,7 @@ def bounds(
     try:
         return starts.result(TIMEOUT), ends.result(TIMEOUT)
     except TimeoutError:
-        raise KafkaUnavailable("Kafka does not say where the topic begins and ends: try again") from None
+        raise KafkaUnavailable(f"the start and end offsets of topic {at[0].topic} cannot be read: try again") from None
 
 
 # ---- reading
@@ -187,4 +187,4 @@ def to_end(reading: Reading, on_progress: Callable[[int, int], None] = lambda do
         if reading.done > before:
             heard = time.monotonic()
         elif time.monotonic() - heard > TIMEOUT:
-            raise KafkaUnavailable("the topic could not be read to its end: nothing comes any more, try again")
+            raise KafkaUnavailable("the topic could not be read to its end, no more records arrive: try again")

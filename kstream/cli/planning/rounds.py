@@ -257,7 +257,7 @@ class Runner:
             if (now := moved()) != seen:
                 seen, deadline = now, time.monotonic() + STALLED
             if time.monotonic() > deadline:
-                raise KStreamError(f"{trouble}: nothing has moved for {STALLED:.0f} s")
+                raise KStreamError(f"{trouble}: no record was processed for {STALLED:.0f} s")
 
     def _look(self, timeout: float) -> None:
         """Listens to the workers for up to `timeout` seconds."""

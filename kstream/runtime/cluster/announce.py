@@ -209,7 +209,7 @@ def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
         said = _decode(value)
         return Heard(said, at, taken - said.at)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        log.debug("an announcement that cannot be read: %s", error)
+        log.debug("an announcement of another instance cannot be decoded: %s", error)
         return None
 
 
@@ -349,7 +349,7 @@ class Announcer:
             producer.produce(topic_of(self._app), None, self._name.encode())
             producer.flush(GOODBYE_SECONDS)
         except KStreamError as error:
-            log.info("the other instances were not told that this one ends: %s", error)
+            log.info("the other instances could not be told that this one ends: %s", error)
 
     def _announce(self, producer: ProducerClient) -> None:
         """Sends an announcement, unless the last one is still under way.
@@ -373,7 +373,9 @@ class Announcer:
         try:
             producer.flush(0.1)
         except ProducerLost as error:
-            raise ProducerLost(f"an announcement is under way for {late:.0f} s: {error}") from error
+            raise ProducerLost(
+                f"an announcement of this instance was not delivered for {late:.0f} s: {error}"
+            ) from error
 
     def _delivered(self, _: int | None, refused: RecordRefused | None) -> None:
         if refused is not None:
@@ -394,7 +396,7 @@ class Announcer:
             self._troubled, self._logged = True, now
             unexpected = None if isinstance(error, KStreamError) else error
             log.warning(
-                "other instances may not see this one, nor it them (it works all the same): %s",
+                "other instances may not see this one, and it may not see them; processing goes on: %s",
                 error,
                 exc_info=unexpected,
             )

@@ -70,7 +70,7 @@ def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeo
     tasks = sum(counts[part.topics[0]] for part in topology.parts)
     log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
     for line in misfits(topology, counts).values():
-        log.error("%s; the rest of the app runs", line)
+        log.error("%s; the other sub-topologies run", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():
         log.warning("%s; %s", line, mending(name))
 
@@ -83,7 +83,7 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
     try:
         return too_short(topology, admin.topic_configs(list(names), timeout))
     except KStreamError as error:  # we may not have the right to
-        log.debug("how long topics are kept is not known: %s", error)
+        log.debug("the retention of the output topics cannot be read: %s", error)
         return {}
 
 

@@ -73,11 +73,13 @@ def _take(
     old, new = consumer_group(app, other), consumer_group(app, part.group)
     if answer(lambda: admin.members(old), f"the members of group {old}") > 0:
         raise ConfigError(
-            f"sub-topology {part.name} was in consumer group {old}, which still has members: stop all instances that "
-            f"run it there (their sessions must be over too), then start this again: it goes on in group {new}"
+            f"sub-topology {part.name} moves from consumer group {old} to {new}, but {old} still has members: stop all "
+            f"instances that run it in {old}, wait until their sessions are over, and start this one again"
         )
     answer(lambda: admin.set_committed(new, offsets), f"whether group {new} has its new offsets")
-    log.info("sub-topology %s goes on in consumer group %s where it was in %s", part.name, new, old)
+    log.info(
+        "sub-topology %s continues in consumer group %s, at the committed offsets of group %s", part.name, new, old
+    )
 
 
 def committed(admin: GroupAdmin, group: str, at: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:

@@ -68,9 +68,9 @@ def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> d
         if configs[name].get("message.timestamp.type") == "LogAppendTime":  # the time of writing
             continue
         lines[name] = (
-            f"topic {name} keeps records for {days(have)} by their time stamps, which are event times of "
-            f"{'any age' if math.isinf(back) else f'up to {days(back)} ago'}: Kafka deletes older ones as soon as they "
-            f"are written"
+            f"topic {name} keeps records for {days(have)} by their timestamps, which are event times of "
+            f"{'any age' if math.isinf(back) else f'up to {days(back)} ago'}: Kafka deletes older records as soon as "
+            f"they are written"
         )
     return lines
 

@@ -119,14 +119,16 @@ def _once_known(admin: TopicMaker, names: Sequence[str], deadline: float) -> dic
         if not unknown:
             return existing
         if time.monotonic() > deadline:
-            raise KafkaUnavailable(f"not all brokers know of {', '.join(unknown)} in time: look at their logs")
+            raise KafkaUnavailable(
+                f"topics {', '.join(unknown)} were created, but not all brokers have them yet: look at their logs"
+            )
         time.sleep(0.02)
 
 
 def _refuse(missing: Sequence[WantedTopic]) -> None:
     if missing:
         names = ", ".join(map(str, missing))
-        raise TopicError(f"topics are missing: {names}; create them, or set auto_create_topics")
+        raise TopicError(f"topics are missing: {names}; create them, or set auto_create_topics to true")
 
 
 def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTopic:
@@ -168,7 +170,7 @@ def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
             f"topic {topic} has {actual} partitions and needs {topic.partitions}: declare the {actual} that it has, or"
             " stop the app and delete the topic"
         )
-    return f"topic {topic} has {actual} partitions, declared are {topic.partitions}: change the declaration"
+    return f"topic {topic} has {actual} partitions, but {topic.partitions} are declared: change the declaration"
 
 
 def _wrong_settings(topic: WantedTopic, config: Mapping[str, str]) -> list[str]:

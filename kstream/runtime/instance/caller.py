@@ -20,7 +20,7 @@ def signals_to(asked: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and SIGINT call `asked` meanwhile. Only a main thread can have that: in another one, signals do to the
     process what they did before."""
     if threading.current_thread() is not threading.main_thread():
-        log.info("app.run() is not in the main thread, so it heeds no signals; app.supervisor() can be told to stop")
+        log.info("app.run() is not in the main thread and gets no signals: use app.supervisor() to stop it")
         yield
         return
     before = {number: signal.signal(number, lambda *_: asked()) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -142,7 +142,7 @@ class Scaler:
             status = ScalingStatus(group, workers, judge.least, judge.most, None, time.time(), change.reason)
             log.info("isolation group %s: %d workers, %s", group, workers, change.reason)
         elif judge.limit is not None and limit is None:
-            log.warning("isolation group %s stays at %d workers: %s", group, workers, judge.limit)
+            log.warning("isolation group %s is not scaled, it stays at %d workers: %s", group, workers, judge.limit)
         self._status[group] = ScalingStatus(
             group, workers, judge.least, judge.most, judge.share, status.at, judge.limit or status.reason
         )

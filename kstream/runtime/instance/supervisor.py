@@ -143,7 +143,7 @@ class Supervisor:
             self._died(worker, status, now)
         elif now - worker.heard > self._settings.max_poll_interval:
             why = f" ({worker.held.words()})" if worker.held is not None and worker.stands else ""
-            log.error("worker %s has been silent for %.0f s%s: killing it", worker.name, now - worker.heard, why)
+            log.error("worker %s has not reported for %.0f s%s: killing it", worker.name, now - worker.heard, why)
             worker.process.signal(signal.SIGKILL)
             worker.heard = now  # it takes a moment to end
 
@@ -314,8 +314,8 @@ class Supervisor:
         first, worker.fenced = now - worker.fenced > FENCED_AGAIN, now
         if first:
             log.error(
-                "worker %s was fenced, by its own past or by another process with its name: it tries once to take over."
-                " Fenced again, it stops: %s",
+                "worker %s was fenced, by an earlier connection of its own or by another process with its name: it is "
+                "started once more, and stops if it is fenced again: %s",
                 worker.name, worker.report.stopped_by,
             )  # fmt: skip
         return first

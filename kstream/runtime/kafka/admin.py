@@ -146,7 +146,7 @@ class KafkaAdmin:
     def _until(self, deadline: float, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
         while not holds(self._metadata(max(deadline - time.monotonic(), 1.0))):
             if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"Kafka at {self._servers}: no news of topics {what} in time")
+                raise KafkaUnavailable(f"Kafka at {self._servers}: the change of topics {what} is not seen in time")
             time.sleep(0.02)
 
     # ---- offsets. A question has its own thread: what must be known before it can be asked is waited for there.

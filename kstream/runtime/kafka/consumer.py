@@ -297,7 +297,7 @@ class KafkaConsumer:
             if error is None:
                 return
             if error.code() in _NOT_OWNER:
-                raise AbortRequired(f"offsets were not committed, the group has moved on: {describe(error)}")
+                raise AbortRequired(f"offsets were not committed, the group has rebalanced since: {describe(error)}")
             again = error.retriable() or error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
             if not again or time.monotonic() > deadline:
                 raise self._meaning(error, "commit of offsets")
@@ -377,8 +377,8 @@ class KafkaConsumer:
                         raise RuntimeError(f"{at} is not assigned, so there is nothing to seek") from None
                     if problem.code() == KafkaError._STATE and time.monotonic() > deadline:
                         raise TopicError(
-                            f"{at}: reading has stopped, its position was not in the log: set auto_offset_reset to"
-                            " earliest or latest, or reset the group's offsets"
+                            f"{at}: reading has stopped, its position is no longer in the log: set auto_offset_reset "
+                            "to earliest or latest, or reset the group's offsets"
                         ) from None
                     if problem.code() not in _SEEK_AGAIN or time.monotonic() > deadline:
                         raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {describe(problem)}") from None

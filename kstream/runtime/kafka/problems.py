@@ -98,7 +98,7 @@ def meaning(error: KafkaError, doing: str, servers: str) -> KStreamError:
     if error.code() in NO_TOPIC:
         return TopicError(text)
     if error.code() in DENIED:
-        return KafkaUnavailable(f"Kafka at {servers} refuses us, check credentials and rights ({text})")
+        return KafkaUnavailable(f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})")
     return KafkaUnavailable(f"Kafka at {servers} ({text})")
 
 

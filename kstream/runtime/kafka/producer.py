@@ -135,7 +135,7 @@ class KafkaProducer:
         except KafkaException as error:
             inner = of(error)
             return None if inner.code() == KafkaError._STATE else self._meaning(inner, "transaction")
-        raise ProducerLost("a transaction was begun where there should have been one")
+        raise ProducerLost("the client lost its open transaction (a defect of kstream or librdkafka)")
 
     def poll(self, timeout: float = 0.0) -> None:
         """Serves delivery reports; what a `delivered` raises comes out here.
@@ -286,7 +286,9 @@ class KafkaProducer:
             # _INCONSISTENT: some were not delivered, whatever the reason
             return AbortRequired(text, refused=error.code() in REFUSED or error.code() == KafkaError._INCONSISTENT)
         if error.code() in DENIED:
-            return KafkaUnavailable(f"Kafka at {self._servers} refuses us, check credentials and rights ({text})")
+            return KafkaUnavailable(
+                f"Kafka at {self._servers} denies access: check the credentials and the ACLs ({text})"
+            )
         if is_fenced(error):
             age = time.monotonic() - self._began
             if self._began and age > 0.9 * self._timeout:
@@ -340,7 +342,7 @@ def in_time(call: Callable[[], object], seconds: float) -> None:
     try:
         done.result(seconds)
     except TimeoutError:
-        raise ProducerLost(f"send_offsets has not come back after {seconds:.0f} s") from None
+        raise ProducerLost(f"send_offsets did not return within {seconds:.0f} s") from None
 
 
 def _closed(*_: object) -> None:

@@ -93,7 +93,7 @@ def main() -> int:
         return error.exit_status
     except (Exception, SystemExit) as error:  # a defect, or user code that ends the process where nobody expects it
         why = f"{type(error).__name__}: {one_line(error)}"
-        log.critical("the worker ends: %s", why, exc_info=error)
+        log.critical("the worker process ends: %s", why, exc_info=error)
         reporter.last(worker, stopped_by=why)
         return 1
     return 0

@@ -76,7 +76,7 @@ class LocalProcess:
                 try:
                     reports.append(decode(line))
                 except msgspec.DecodeError as error:  # what it said before stands
-                    log.error("a report of worker process %d cannot be read: %s", self.pid, error)
+                    log.error("a report of worker process %d cannot be decoded: %s", self.pid, error)
         return reports
 
     def tell(self, command: Command) -> None:

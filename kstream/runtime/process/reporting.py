@@ -104,14 +104,14 @@ class Reporter:
         for command in self._commands.read():
             if command.paused is not None and command.paused != worker.paused:
                 worker.paused = command.paused
-                log.info("paused: tasks keep their partitions and wait" if worker.paused else "resumed")
+                log.info("paused: tasks keep their partitions and process nothing" if worker.paused else "resumed")
             telling = Telling(worker.measures)
             for asked in command.lookups:
                 answer = partial(look_up, worker.tasks.values(), asked)
                 self._answers.append(telling.of(f"a key of table {asked.store}", answer, Answer(asked.number)))
             telling.of("that it obeyed", partial(self._obey, command), None)
         if self._commands.ended and not worker.stopping:
-            log.warning("the supervisor is gone: stopping")
+            log.warning("the supervisor has ended: this worker stops")
             worker.stop()
 
     def stands(self, held: Held) -> None:
@@ -128,7 +128,7 @@ class Reporter:
             except BlockingIOError:
                 return
             except BrokenPipeError:
-                log.warning("nobody reads the reports: the supervisor is gone")
+                log.warning("a report could not be sent: the supervisor has ended")
 
 
 class Commands:
@@ -154,5 +154,5 @@ class Commands:
             try:
                 commands.append(decode_command(line))
             except msgspec.DecodeError as error:
-                log.error("a command of the supervisor cannot be read: %s", error)
+                log.error("a command of the supervisor cannot be decoded: %s", error)
         return commands

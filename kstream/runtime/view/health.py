@@ -51,11 +51,11 @@ def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Se
     """`beat` is when the supervisor's loop went round last; times are monotonic."""
     reasons = []
     if now - beat > LOOP_SECONDS:
-        reasons.append(f"the supervisor's loop has not gone round for {now - beat:.0f} s")
+        reasons.append(f"the supervisor's loop has stood still for {now - beat:.0f} s")
     for worker in workers:
         silent = now - worker.heard
         if worker.runs and silent > settings.max_poll_interval + SILENT_SECONDS:
-            reasons.append(f"worker {worker.name} has been silent for {silent:.0f} s and could not be killed")
+            reasons.append(f"worker {worker.name} has not reported for {silent:.0f} s and could not be killed")
     return Health(not reasons, reasons)
 
 
@@ -70,10 +70,10 @@ def ready(
     reasons += _task_reasons(tasks)
     whys = {task.name: task.why for task in tasks}
     for name, seconds in list(stalls.stalled(now).items())[:SHOWN]:
-        why = whys.get(name) or "nothing says why"
+        why = whys.get(name) or "the reason is not known"
         reasons.append(f"task {name} has lag and has not moved for {seconds:.0f} s: {why}")
     if paused:
-        return Health(not reasons, [*reasons, "paused by an operator: records wait"])
+        return Health(not reasons, [*reasons, "paused by an operator: no records are processed"])
     return Health(not reasons, reasons)
 
 

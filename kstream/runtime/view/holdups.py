@@ -24,7 +24,7 @@ def held_up(worker: WorkerProcess, now: float) -> str | None:
         return worker.held.words(over=not worker.stands) + of
     late = now - worker.heard
     if worker.report.joined and late > LATE_SECONDS:
-        return f"worker {worker.name} has not reported for {late:.0f} s, and nothing says why"
+        return f"worker {worker.name} has not reported for {late:.0f} s, and the reason is not known"
     return None
 
 

@@ -54,7 +54,7 @@ class Picture:
             labels = (task.name,)
             why = task.why
             if task.name in stalled:
-                why = f"has not moved for {stalled[task.name]:.0f} s: {why or 'nothing says why'}"
+                why = f"has not moved for {stalled[task.name]:.0f} s: {why or 'the reason is not known'}"
             tasks.append(
                 msgspec.structs.replace(
                     task,

@@ -70,4 +70,4 @@ class Scan:
         finally:
             del probe
         if not complete:
-            raise StateError(f"the scan of store {self.store!r} broke off before its end")
+            raise StateError(f"the scan of store {self.store!r} ended before the last entry")

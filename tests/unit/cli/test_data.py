@@ -89,10 +89,10 @@ class TestCoding:
     @pytest.mark.parametrize(
         "kind,text,why",
         [
-            (int, "seven", "the value is no JSON"),
+            (int, "seven", "the value is not JSON"),
             (Click, '{"page": "home"}', "the value is not Click: Object missing required field `seconds`"),
             (Click, "null", "the value is not Click"),
-            (Any, "home", "the value is no JSON"),
+            (Any, "home", "the value is not JSON"),
             (float, "true", "the value is not float"),
             (Reversed(), '{"a": 1}', "the value is not"),
         ],
@@ -375,7 +375,7 @@ class TestCommands:
         "arguments,why",
         [
             (("send", "A", "order", "7"), "app shop has no topic 'order'; did you mean orders?"),
-            (("send", "A", "orders", "seven"), "the value seven is no JSON"),
+            (("send", "A", "orders", "seven"), "the value seven is not JSON"),
             (("send", "A", "orders", "7", "--header", "a"), "write --header NAME=VALUE"),
             (("send", "A", "orders", "7", "--timestamp", "soon"), "--timestamp soon: not a time"),
             (("send", "A", "orders", "7", "--file", "x"), "one of them"),

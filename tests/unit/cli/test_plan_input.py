@@ -148,7 +148,7 @@ def test_rates(text: str, rate: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "50q", "k", "-5k", "0", "0.1", "1e6", "5 kk", "fast", "5k/min"])
 def test_bad_rates(text: str) -> None:
-    with pytest.raises(ConfigError, match="records a second, from 1 on, such as 5000, 50k"):
+    with pytest.raises(ConfigError, match="give records a second, 1 or more, such as 5000, 50k"):
         rate_of(text)
 
 
@@ -171,7 +171,7 @@ def test_sizes_of_instances() -> None:
     ("arguments", "says"),
     [
         ([], "Missing option '--rate'"),
-        (["--rate", "50q"], "--rate 50q: records a second"),
+        (["--rate", "50q"], "--rate 50q: give records a second"),
         (["--rate", "50k", "--keys", "nothing=5"], "the app has no store 'nothing', but n"),
         (["--rate", "50k", "--records", "/nowhere"], "--records /nowhere: No such file"),
         (["--rate", "50k", "--cores", "0"], "Invalid value for '--cores'"),

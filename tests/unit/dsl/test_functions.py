@@ -66,7 +66,7 @@ def test_neither(function: Callable[..., Any]) -> None:
 
 
 def test_a_keyword_that_nobody_will_give() -> None:
-    with pytest.raises(TopologyError, match="needs the keyword argument 'rate', which nobody gives"):
+    with pytest.raises(TopologyError, match="needs the keyword argument 'rate', which is never passed"):
         wants_context(lambda value, *, rate: value)
 
 
@@ -231,6 +231,6 @@ def test_a_coroutine_that_was_hidden_is_found_at_the_first_record(step: str) -> 
         made.count(name="n")
     with (
         TestDriver(app) as driver,
-        pytest.raises(ProcessingError, match=r"coroutine.. gives a coroutine, .*: await in an agent"),
+        pytest.raises(ProcessingError, match=r"coroutine.. returns a coroutine, .*: await in an agent"),
     ):
         driver.send(source, 1, key="k")

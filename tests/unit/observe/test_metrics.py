@@ -199,7 +199,10 @@ def test_text_that_is_not_utf_8_does_no_harm() -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda m: m.counter("9lives"), "metric '9lives_total': a name has letters, digits and '_', no digit first"),
+        (
+            lambda m: m.counter("9lives"),
+            "metric '9lives_total': a name has letters, digits and '_', and does not begin with a digit",
+        ),
         (lambda m: m.counter("orders-de"), "letters, digits"),
         (lambda m: m.counter("orders:rate"), "letters, digits"),
         (lambda m: m.group("a b"), "metric group 'a b': a name has letters"),
@@ -215,7 +218,7 @@ def test_text_that_is_not_utf_8_does_no_harm() -> None:
         (lambda m: m.counter("a", labels="country"), "labels are a tuple of names, ('country',) for a single one"),
         (lambda m: m.histogram("a", buckets=(2, 1)), "buckets are finite upper bounds, ascending"),
         (lambda m: m.histogram("a", buckets=(1, math.inf)), "buckets are finite upper bounds, ascending"),
-        (lambda m: m.histogram("a", buckets=range(51)), "51 buckets, 50 are the most"),
+        (lambda m: m.histogram("a", buckets=range(51)), "51 buckets, at most 50 are allowed"),
         (lambda m: m.gauge("a", "what it is"), "the second argument of gauge is a function, or doc="),
         (lambda m: m.gauge("a", merge="mean"), "merge is one of sum, max, min"),
         (lambda m: m.gauge("orders"), "metric orders: orders_total exists, choose another name"),
@@ -228,7 +231,7 @@ def test_text_that_is_not_utf_8_does_no_harm() -> None:
         (lambda m: m.counter("orders", labels=("country",)).labels("de", "x"), "give exactly its labels: country"),
         (lambda m: m.counter("orders", labels=("country",)).labels(land="de"), "give exactly its labels: country"),
         (lambda m: m.counter("orders", labels=("country",)).labels(country="de", land=1), "give exactly its labels"),
-        (lambda m: m.counter("plain").labels(country="de"), "is one series already, it has no labels to give"),
+        (lambda m: m.counter("plain").labels(country="de"), "was declared without labels, so none can be given"),
         (lambda m: m.counter("plain").inc(-1), "metric plain_total: -1 cannot be counted: a count grows by a finite"),
         (lambda m: m.counter("plain").inc(math.nan), "nan cannot be counted"),
         (lambda m: m.histogram("size").observe(math.inf), "inf cannot be counted"),

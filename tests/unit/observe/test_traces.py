@@ -102,7 +102,7 @@ os._exit(0)
     lines = done.stderr.splitlines()
     one_in_ten_seconds = 1 + (time.monotonic() - began) // 10
     assert 1 <= len([line for line in lines if "127.0.0.1" in line]) <= one_in_ten_seconds, done.stderr
-    assert lines[-1].endswith("the last spans were not taken within 5 s: is the collector up?")
+    assert lines[-1].endswith("the last spans could not be exported within 5 s: is the OpenTelemetry collector up?")
 
 
 def test_spans_on_the_console() -> None:

@@ -59,7 +59,7 @@ async def yields_a_record_before(stream: kstream.AgentStream[str, int]) -> Async
 @pytest.mark.parametrize("agent", [yields_before, yields_a_record_before])
 def test_a_yield_before_the_first_record_is_an_error(agent: Agents) -> None:
     driver, _, out = driven(agent, 1, 2)
-    with pytest.raises(ProcessingError, match=r"in\[0\] offset 0: .*agent 'agent' yielded .* no record at hand"):
+    with pytest.raises(ProcessingError, match=r"in\[0\] offset 0: .*agent 'agent' yielded .* while it had no record"):
         driver.process()
     assert driver.cluster.records(out.name) == []
     driver.close(commit=False)
@@ -140,7 +140,7 @@ def test_a_yield_after_a_time_out_has_no_record_at_hand() -> None:
 
     driver, _, out = driven(agent, 0)
     with pytest.raises(
-        KStreamError, match=r"task in/0: agent 'agent' failed between records: .* yielded -1 with no record at hand"
+        KStreamError, match=r"task in/0: agent 'agent' failed between records: .* yielded -1 while it had no record"
     ):
         while True:
             driver.worker.step()
@@ -295,7 +295,7 @@ def test_a_loop_that_outlives_its_agent_takes_nothing_from_the_next() -> None:
     gate[0].set_result(None)
     pass_time(driver, lambda: all(loop.done() for loop in loops))
     assert [loop.exception() for loop in loops] == errors
-    assert isinstance(errors[0], KStreamError) and "agent 'agent' has started anew" in str(errors[0])
+    assert isinstance(errors[0], KStreamError) and "agent 'agent' was started again" in str(errors[0])
     driver.send(source, 2, key="k")
     driver.commit()
     assert taken == [1, 11, 12]

@@ -67,5 +67,5 @@ def test_instances_that_start_together_agree(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StateDirectoryError, match=r"web-token: .*; mend it, or set web_token"):
+    with pytest.raises(StateDirectoryError, match=r"web-token: .*; correct the file, or set web_token"):
         token_for(None, tmp_path / "file")

@@ -107,7 +107,9 @@ def test_what_has_state_has_been_at_work() -> None:
 def test_never_while_somebody_may_still_work_there() -> None:
     groups = Groups()
     groups.offsets["shop"], groups.members_of["shop"] = dict(WAS), 1
-    with pytest.raises(ConfigError, match="orders@cpu was in consumer group shop, which still has members"):
+    with pytest.raises(
+        ConfigError, match="orders@cpu moves from consumer group shop to shop-cpu, but shop still has members"
+    ):
         take(shop("cpu"), groups)
     assert "shop-cpu" not in groups.offsets
 

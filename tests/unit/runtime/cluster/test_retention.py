@@ -49,7 +49,7 @@ def test_a_topic_that_would_lose_records_is_named_with_what_mends_it() -> None:
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY)}
     (line,) = too_short(app_of(timestamp="at").topology(), {"orders": week, "totals": week}).values()
     assert line.startswith(
-        "topic totals keeps records for 7 days by their time stamps, which are event times of any age"
+        "topic totals keeps records for 7 days by their timestamps, which are event times of any age"
     )
     assert "--entity-name totals --add-config retention.ms=-1" in mending("totals")
     forever = {"cleanup.policy": "delete", "retention.ms": "-1"}

@@ -144,7 +144,7 @@ def test_a_silent_one_is_killed_once(caplog: pytest.LogCaptureFixture) -> None:
     instance.poll(1.0)
     assert instance.worker().state is ProcessState.RESTARTING and instance.events.ends == [("0", "killed")]
     assert [record.getMessage() for record in caplog.records].count(
-        "worker 0 has been silent for 301 s: killing it"
+        "worker 0 has not reported for 301 s: killing it"
     ) == 1  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def test_one_whose_watchdog_speaks_is_as_silent_as_before(caplog: pytest.LogCapt
     instance.process().say(Report(held=Held(299.0, "price (shop.py, line 31)", "in/0", user=True)))
     instance.poll(2.0)
     assert instance.process().signals == [signal.SIGKILL] and instance.events.reports == 1
-    assert "silent for 301 s (slow user code: price (shop.py, line 31) has not returned for 299 s)" in caplog.text
+    assert "not reported for 301 s (slow user code: price (shop.py, line 31) has not returned for 299 s)" in caplog.text
 
 
 # ---- what restarting does not mend

@@ -46,7 +46,7 @@ def test_ready_is_when_every_task_runs() -> None:
     assert ready(worker()) == (True, []), "a worker without partitions has nothing to wait for"
     assert ready(worker(joined=False)) == (False, ["worker 0 has not joined its group yet"])
     assert ready(worker(task()), stopping=True) == (False, ["stopping"])
-    assert ready(worker(task()), paused=True) == (True, ["paused by an operator: records wait"])
+    assert ready(worker(task()), paused=True) == (True, ["paused by an operator: no records are processed"])
     restoring = task(state="restoring", why="replaying changelogs")
     assert ready(worker(restoring)) == (False, ["1 task restoring: t/0 (replaying changelogs)"])
     failed = task(state="failed", error="task t/0 stopped at t[0] offset 7: ValueError: bad")
@@ -65,9 +65,9 @@ def test_live_is_green_whatever_kafka_does() -> None:
         assert health.live(101.0, 100.0, [one], SETTINGS).ok
     assert health.live(399.0, 399.0, [worker()], SETTINGS).ok, "the supervisor will kill it, and mend it so"
     stuck = health.live(431.0, 431.0, [worker()], SETTINGS)
-    assert stuck.reasons == ["worker 0 has been silent for 331 s and could not be killed"]
+    assert stuck.reasons == ["worker 0 has not reported for 331 s and could not be killed"]
     assert health.live(140.0, 100.0, [], SETTINGS).reasons == [
-        "the supervisor's loop has not gone round for 40 s"
+        "the supervisor's loop has stood still for 40 s"
     ]  # fmt: skip
 
 

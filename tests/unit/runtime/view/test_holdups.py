@@ -56,7 +56,7 @@ def test_what_was_slow_a_moment_ago_is_still_named_where_a_restore_waits_for_it(
 def test_silence_of_which_nothing_is_known_is_said_as_that() -> None:
     """Code that keeps the interpreter to itself does not let the watchdog speak."""
     one = worker()
-    words = "worker 0 has not reported for 5 s, and nothing says why"
+    words = "worker 0 has not reported for 5 s, and the reason is not known"
     assert held_up(one, 105.0) == words
     assert whys(one, 105.0)[:4] == [f"its worker is held up: {words}"] * 3 + [None]
 
