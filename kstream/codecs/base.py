@@ -52,7 +52,7 @@ class BuiltIn(Generic[T]):
             `encode` takes many that it does not give back, so all that it writes is read back and compared.
         nulls: a null in what `encode` makes stands for a value that is not None (NaN, infinity), and nothing else.
         json: the bytes are JSON.
-        sure: all values of the accepted classes come back as they were (int, str, UUID; not float: NaN).
+        sure: all values of the accepted classes come back as they were (int, str, UUID; not float or datetime).
         plain: records of whole numbers and bools: what can be decoded is equal to what was encoded.
         side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
     """

@@ -36,6 +36,9 @@ _DICT_KEYS: Final = (
 
 _WHOLE: Final = (inspect.IntType, inspect.BoolType)
 
+_SURE: Final = ATOMS - {float, datetime, time}
+"""All their values come back: floats lack NaN, and a time zone may be off by seconds, which JSON's times leave out."""
+
 _CLASSES: Final[dict[type, frozenset[type]]] = {
     inspect.BoolType: frozenset({bool}),
     inspect.IntType: frozenset({int}),
@@ -139,7 +142,7 @@ def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
     accepts = None if classes is None else _with_null(classes, nullable)
     floats = any(isinstance(part, inspect.FloatType) for part in parts)
     nulls = floats and not any(isinstance(part, (inspect.NoneType, inspect.AnyType)) for part in parts)
-    sure = kind in ATOMS - {float} or isinstance(info, inspect.EnumType)
+    sure = kind in _SURE or isinstance(info, inspect.EnumType)
     return BuiltIn(
         _name(kind), _ENCODE[side], decoder.decode, nullable, accepts, nulls=nulls, json=True, side=side, sure=sure,
         plain=_is_plain(info),

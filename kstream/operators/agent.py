@@ -39,6 +39,7 @@ class Results:
         self._check_every = check_every
         self.emitted = 0
         self._class: type | None = None  # of the output before: the same class needs no second look
+        self._record_class: type | None = None  # the same of the Record before
 
     def take(self, index: int, result: Any) -> None:
         """One output of the record at `index`; None is none."""
@@ -110,7 +111,10 @@ class Results:
         self._values, self._indices = [], []
 
     def _encoded(self, record: Record[Any, Any]) -> Record[Any, Any]:
-        return encode_record(self._to, record, self._name, exact=self._check_every == 1)
+        cls = record.value.__class__
+        encoded = encode_record(self._to, record, self._name, exact=cls is not self._record_class)
+        self._record_class = None if self._check_every == 1 else cls
+        return encoded
 
 
 _INPUT_KEY: Any = object()  # the key of the input record, encoded when the batch goes out
@@ -123,10 +127,11 @@ def _nowhere(name: str) -> Callable[[Any], bytes]:
     return refuse
 
 
-def encode_record(
-    to: Topic[Any, Any] | None, record: Record[Any, Any], who: str, *, exact: bool = False
-) -> Record[Any, Any]:
+def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str, *, exact: bool) -> Record[Any, Any]:
     """The record with key and value as bytes, timestamp and headers in the form that the client takes.
+
+    Args:
+        exact: key and value are compared, to the last type inside, with what a reader gets; else they are equal.
 
     Raises:
         KStreamError: there is no topic, or a tombstone goes to a topic not declared `T | None`.

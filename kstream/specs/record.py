@@ -46,16 +46,26 @@ EPOCH_IS_NOW = (
 )
 
 
+def milliseconds(at: object) -> int:
+    """A datetime (naive means UTC) or ms since the epoch, as ms since the epoch.
+
+    Raises:
+        CodecError: it is neither.
+    """
+    if isinstance(at, datetime):
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if isinstance(at, int) and at.__class__ is int:  # no bool
+        return at
+    raise CodecError(f"the timestamp {at!r} is neither a datetime nor a whole number of ms since the epoch")
+
+
 def checked_timestamp(at: object) -> int:
     """Milliseconds since the epoch, of a record to be written.
 
     Raises:
         CodecError: it is no datetime and no int, or none that Kafka can carry.
     """
-    if isinstance(at, datetime):
-        at = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    if at.__class__ is not int:
-        raise CodecError(f"the timestamp {at!r} is neither a datetime nor a whole number of ms since the epoch")
+    at = milliseconds(at)
     if at == 0:
         raise CodecError(EPOCH_IS_NOW)
     if not 0 < at < 2**63:
@@ -76,8 +86,13 @@ def checked_headers(headers: object) -> list[tuple[str, bytes | None]]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise CodecError(f"the header {pair!r} is not a (name, value) pair")
         name, value = pair
-        if isinstance(value, str):
-            value = value.encode()
+        try:
+            value = value.encode() if isinstance(value, str) else value
+            _ = isinstance(name, str) and name.encode()
+        except UnicodeEncodeError as error:
+            raise CodecError(f"the header {pair!r} has no form as UTF-8: {error}") from error
+        if isinstance(name, str) and "\0" in name:
+            raise CodecError(f"the header {pair!r}: Kafka's client would cut the name at its NUL")
         if not isinstance(name, str) or not (value is None or isinstance(value, bytes)):
             raise CodecError(f"the header {pair!r}: the name must be a str, the value bytes, str or None")
         checked.append((name, value))

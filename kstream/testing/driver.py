@@ -25,7 +25,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
-from kstream.specs.record import Record
+from kstream.specs.record import Record, checked_headers, milliseconds
 from kstream.specs.topic import Topic
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend
@@ -125,22 +125,24 @@ class TestDriver:
         *,
         key: K | None = None,
         timestamp: datetime | int | None = None,
-        headers: Sequence[tuple[str, bytes | None]] | None = None,
+        headers: Sequence[tuple[str, bytes | str | None]] | None = None,
         partition: int | None = None,
     ) -> None:
         """Writes a record to a topic and processes it (and what else waits); nothing is committed yet.
 
         Args:
-            timestamp: a datetime or ms since the epoch; default: the driver's clock.
+            timestamp: a datetime (naive means UTC) or ms since the epoch; default: the driver's clock.
+            headers: as those of a `Record`.
+
+        Raises:
+            CodecError: the topic's codecs cannot write it, or Kafka's client would not take it.
         """
-        if isinstance(timestamp, datetime):
-            timestamp = int(timestamp.timestamp() * 1000)
         self.cluster.append(
             topic.name,
             encode_keys(topic.key.codec, [key])[0],
             encode_value(topic.value.codec, value),
-            timestamp=timestamp,
-            headers=headers,
+            timestamp=None if timestamp is None else milliseconds(timestamp),
+            headers=None if headers is None else checked_headers(headers),
             partition=partition,
         )
         self.process()

@@ -61,12 +61,26 @@ class Context(Generic[K]):
         metrics: makes metrics: `ctx.metrics.counter("orders").inc()`. This one may be used at any time.
     """
 
-    __slots__ = ("_order", "_writer", "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker")
+    __slots__ = (
+        "_compare_all", "_compared", "_order", "_writer",
+        "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker",
+    )  # fmt: skip
 
-    def __init__(self, task: str, worker: Worker, stores: dict[str, Store[Any]], writer: Writer, order: int) -> None:
+    def __init__(
+        self,
+        task: str,
+        worker: Worker,
+        stores: dict[str, Store[Any]],
+        writer: Writer,
+        order: int,
+        *,
+        compare_all: bool = False,
+    ) -> None:
         self.task, self.worker, self.stores = task, worker, stores
         self.metrics = worker.metrics.of_task(task)
         self._writer, self._order = writer, order
+        self._compare_all = compare_all
+        self._compared: set[tuple[str, type]] = set()  # topics, and the classes of what came back exactly as it was
         self.batch: Batch | None = None
         self.index = -1
         # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
@@ -153,7 +167,10 @@ class Context(Generic[K]):
             CodecError: key, value, timestamp or headers cannot be written, or would not come back as they were.
         """
         batch, index = self._at()
-        record = encode_record(topic, Record(self.key if key is _UNSET else key, value, timestamp, headers), "ctx.send")
+        kind = topic.name, value.__class__
+        record = Record(self.key if key is _UNSET else key, value, timestamp, headers)
+        record = encode_record(topic, record, "ctx.send", exact=self._compare_all or kind not in self._compared)
+        self._compared.add(kind)
         self._writer.one(
             self._order,
             batch.row(index) if batch.origin else AFTER_ALL,

@@ -99,7 +99,7 @@ class TaskMaker:
             part,
             backend=backend,
             outlet=self._transaction if traces is None else traces,
-            contexts=_Contexts(f"{part.name}/{partition}", self._worker),
+            contexts=_Contexts(f"{part.name}/{partition}", self._worker, compare_all=settings.check_values == "always"),
             loop=self._loop,
             cache_bytes=settings.state_memory // 2 // max(1, sharing),
             check_every=1 if settings.check_values == "always" else SAMPLE,
@@ -178,12 +178,14 @@ def _tracing(parts: WorkerParts) -> Tracing | None:
 class _Contexts:
     """Makes the contexts of one task."""
 
-    def __init__(self, task: str, worker: Worker) -> None:
-        self._task, self._worker = task, worker
+    def __init__(self, task: str, worker: Worker, *, compare_all: bool) -> None:
+        self._task, self._worker, self._compare_all = task, worker, compare_all
         self._cursors: list[Context[Any]] = []
 
     def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor:
-        made: Context[Any] = Context(self._task, self._worker, stores, writer, order)
+        made: Context[Any] = Context(
+            self._task, self._worker, stores, writer, order, compare_all=self._compare_all
+        )  # fmt: skip
         made.cursors = self._cursors
         self._cursors.append(made)
         return made

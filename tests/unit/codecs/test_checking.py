@@ -6,10 +6,11 @@ import enum
 import math
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -41,6 +42,15 @@ class Deep(msgspec.Struct):
     totals: dict[str, Total]
     path: tuple[int, ...] = ()
     counts: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    at: datetime
+
+
+class Place(msgspec.Struct, frozen=True):
+    x: float
+    y: float = 0.0
 
 
 class Anonymous(msgspec.Struct, eq=False):
@@ -107,6 +117,9 @@ def codec_of(kind: Any, **more: Any) -> Any:
     return resolve(kind, what="value of topic 'things'", **more)
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
+SECONDS_OFF = timezone(timedelta(hours=1, seconds=17))
+
 WRONG = [
     (Total, Total(total=0.5)),  # type: ignore[arg-type]
     (Total, Total(total=1.0)),  # type: ignore[arg-type]
@@ -143,6 +156,9 @@ WRONG = [
     (Annotated[int, msgspec.Meta(ge=0)], -1),
     (Annotated[str, msgspec.Meta(max_length=1)], "ab"),
     (float, 2**53 + 1),
+    (datetime, datetime(2024, 1, 1, tzinfo=SECONDS_OFF)),  # 17 s earlier as JSON
+    (time, time(12, tzinfo=SECONDS_OFF)),
+    (Seen, Seen(datetime(2024, 1, 1, tzinfo=SECONDS_OFF))),
     (OneWay(), 1),
 ]
 
@@ -158,6 +174,9 @@ RIGHT = [
     (list[dict[int, str]], [{1: "a"}]),
     (list[Decimal], [Decimal("NaN"), Decimal("1.00")]),
     (datetime, datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2)))),
+    (Seen, Seen(datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN))),  # the hour that comes twice: equal to nothing else
+    (Seen, Seen(datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN))),
+    (list[datetime], [datetime(2024, 3, 31, 2, 30, tzinfo=BERLIN)]),  # the hour that does not come
     (int, 2**70),
     (Any, {"id": 36893488147419103233, "deep": [{"x": None, "y": -(2**70)}]}),
     (float | None, None),
@@ -287,6 +306,12 @@ class TestColumns:
         assert caught.value.index == 1
 
 
+GOOD_KEYS: dict[Any, Any] = {
+    int: 1, float: 1.5, str: "a", tuple[int, int]: (1, 2), Pair: Pair(1, 2), Any: "a", Place: Place(1.0),
+    tuple[float, str]: (1.0, "a"),
+}  # fmt: skip
+
+
 class TestKeys:
     @pytest.mark.parametrize(
         "kind,key",
@@ -302,6 +327,8 @@ class TestKeys:
             (tuple[int, int], (1, 2.0)),
             (tuple[int, int], Pair(1, 2)),
             (Pair, Pair(1, 2.0)),  # type: ignore[arg-type]
+            (Place, Place(1)),  # equal to Place(1.0)
+            (tuple[float, str], (1, "a")),
             (Any, (1, 2)),
             (Any, [1, (2, 3)]),
             (Any, UUID(int=1)),
@@ -310,7 +337,7 @@ class TestKeys:
     def test_of_the_wrong_type(self, kind: Any, key: Any) -> None:
         codec = codec_of(kind, key=True)
         for late in range(3):
-            good = {int: 1, float: 1.5, str: "a", tuple[int, int]: (1, 2), Pair: Pair(1, 2), Any: "a"}[kind]
+            good = GOOD_KEYS[kind]
             with pytest.raises(ColumnError) as caught:
                 encode_keys(codec, [good] * late + [key, None])
             assert caught.value.index == late
@@ -318,6 +345,16 @@ class TestKeys:
     def test_untyped_keys_say_what_to_declare(self) -> None:
         with pytest.raises(ColumnError, match="declare key=<type>"):
             encode_keys(codec_of(None, key=True), [(1, 2)])
+
+    def test_equal_keys_with_other_bytes_say_so(self) -> None:
+        with pytest.raises(ColumnError, match=r"\.x: int 1 comes back as float 1\.0.*compared by their bytes"):
+            encode_keys(codec_of(Place, key=True), [Place(1)])
+
+    def test_a_time_that_comes_twice_is_a_key(self) -> None:
+        keys = [Seen(datetime(2024, 10, 27, 2, 30, fold=fold, tzinfo=BERLIN)) for fold in (0, 1)]
+        codec = codec_of(Seen, key=True)
+        assert len(set(encode_keys(codec, keys))) == 2
+        assert [encode_value(codec, key, exact=False) for key in keys] == encode_keys(codec, keys)
 
     @pytest.mark.parametrize("kind", [None, dict, dict[str, dict[str, int]]])
     def test_the_order_of_a_dict_makes_no_other_key(self, kind: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -243,3 +244,34 @@ def test_what_is_sent_is_of_its_topics_types() -> None:
     with pytest.raises(ProcessingError, match="where int was declared"):
         driver.send(source, 1, key="a")
     driver.close(commit=False)
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize("form", ["returned", "Record", "ctx.send"])
+@pytest.mark.parametrize(("check_values", "refused_at"), [("sample", 0), ("always", 0), ("always", 1)])
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"), [(dict, {"a": 1}, {"a": Level.LOW}), (list[bytes], [b"a"], [bytearray(b"a")])]
+)
+def test_whichever_way_it_goes_out_it_is_compared_to_the_last_type(
+    form: str, check_values: str, refused_at: int, kind: Any, good: Any, bad: Any
+) -> None:
+    app = kstream.App("types")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=kind)
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        value = bad if n == refused_at else good
+        if form == "ctx.send":
+            ctx.send(out, value)
+            return None
+        return value if form == "returned" else kstream.Record("r", value)
+
+    with TestDriver(app, partitions=1, check_values=check_values) as driver:
+        for n in range(refused_at):
+            driver.send(source, n, key="a")
+        with pytest.raises(ProcessingError, match="would not come back as it was") as caught:
+            driver.send(source, refused_at, key="a")
+        assert caught.value.offset == refused_at

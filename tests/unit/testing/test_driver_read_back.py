@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, ProcessingError
+from kstream.errors import CodecError, KStreamError, ProcessingError
 from kstream.testing import TestDriver
 
 
@@ -264,3 +265,37 @@ class TestDeclarations:
                 driver.send(source, number, key="k")
             driver.commit()
             assert [driver.cluster.records(f"x-{name}-changelog")[-1].value for name in "nr"] == [b"n=2", b"n=7"]
+
+
+class TestWhatATestSends:
+    """Is what a Record could be, too."""
+
+    def test_headers_and_naive_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TZ", "America/New_York")
+        time.tzset()
+        try:
+            app, source, out = an_app()
+            app.agent(source, to=out, name="a")(lambda v, ctx: kstream.Record(ctx.key, v, headers=ctx.headers))
+            with TestDriver(app, partitions=1) as driver:
+                driver.send(source, "x", key="k", headers=[("from", "web")], timestamp=datetime(2024, 1, 1))
+                (record,) = driver.records(out)
+            assert record.headers == [("from", b"web")]
+            assert record.timestamp == datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1000
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+    @pytest.mark.parametrize("bad", [{"headers": [("a", 1)]}, {"headers": {"a": b"x"}}, {"timestamp": 5.5}])
+    def test_what_no_record_has_is_refused(self, bad: Any) -> None:
+        app, source, out = an_app()
+        app.stream(source).to(out)
+        with TestDriver(app, partitions=1) as driver, pytest.raises(CodecError):
+            driver.send(source, "x", key="k", **bad)
+
+
+@pytest.mark.parametrize("header", [("\ud800", b"x"), ("a", "\ud800"), ("a\0b", b"x")], ids=ascii)
+def test_headers_that_the_client_would_change_are_refused(header: Any) -> None:
+    app, source, out = an_app()
+    app.agent(source, to=out, name="a")(lambda v: kstream.Record("k", v, headers=[header]))
+    with TestDriver(app, partitions=1) as driver, pytest.raises(ProcessingError, match="CodecError: the header"):
+        driver.send(source, "x", key="k")
