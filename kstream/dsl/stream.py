@@ -6,7 +6,7 @@ They make each other, so they share a module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, get_args, overload
+from typing import Any, Generic, TypeVar, overload
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
@@ -17,7 +17,7 @@ from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
-from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
@@ -77,7 +77,7 @@ class Stream(Hinted, Generic[K, V]):
     def flat_map(self, function: Callable[..., Iterable[R]], *, value: Kind[R] | None = None) -> Stream[K, R]:
         """Each value becomes any number of values."""
         call = called(function, "flat_map", generator=True)
-        kind: Any = value or _element(returned_by(function))
+        kind: Any = value or element_of(returned_by(function))
         return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of {call}"))
 
     @overload
@@ -395,9 +395,3 @@ class AggregateTable(Hinted, ReadableTable[K, V]):
     def to(self, topic: Topic[K, V]) -> None:
         """Writes each emitted change to a topic."""
         self.stream().to(topic)
-
-
-def _element(kind: Any) -> Any:
-    """The element type of an annotated iterable."""
-    arguments = get_args(kind)
-    return arguments[0] if arguments else UNKNOWN

@@ -106,3 +106,9 @@ def returned_by(function: Callable[..., Any]) -> Any:
         return UNKNOWN
     kind = hints.get("return", UNKNOWN)
     return UNKNOWN if kind is Any else kind
+
+
+def element_of(kind: Any) -> Any:
+    """The element type of an annotated iterable; UNKNOWN where the annotation does not say."""
+    arguments = get_args(kind)
+    return arguments[0] if arguments else UNKNOWN

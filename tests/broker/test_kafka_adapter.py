@@ -16,7 +16,7 @@ from kstream.errors import (
     TopicError,
 )
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
-from kstream.runtime.kafka import consumer as consumer_module
+from kstream.runtime.kafka import positions as positions_module
 from kstream.runtime.kafka.admin import KafkaAdmin
 from kstream.types import (
     AdminClient,
@@ -124,7 +124,7 @@ def test_a_purged_partition_whose_start_is_not_known_yet_is_taken_without_a_warn
     """The runtime says 0, restores, and seeks. Without the question for the log's start, librdkafka warned of an offset
     reset in two of five of these rounds."""
     # after 1 s without an answer a warning is taken into the bargain; on a busy machine it takes that long now and then
-    monkeypatch.setattr(consumer_module, "START_SECONDS", 30.0)
+    monkeypatch.setattr(positions_module, "START_SECONDS", 30.0)
     topic = make_topic(clients, 32)
     partitions = [TopicPartition(topic, partition) for partition in range(32)]
     producer = clients.producer(None)

@@ -394,9 +394,7 @@ class Announcer:
         now = time.monotonic()
         if now - self._logged > RETRY_SECONDS:
             self._troubled, self._logged = True, now
-            unexpected = None if isinstance(error, KStreamError) else error
             log.warning(
-                "other instances may not see this one, and it may not see them; processing goes on: %s",
-                error,
-                exc_info=unexpected,
-            )
+                "other instances may not see this one, and it may not see them; processing goes on: %s", error,
+                exc_info=None if isinstance(error, KStreamError) else error,
+            )  # fmt: skip

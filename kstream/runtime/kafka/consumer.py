@@ -13,8 +13,19 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, StateError, TopicError
 from kstream.runtime.kafka.fetch import place_of, split
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.positions import client_partition, client_positions
-from kstream.runtime.kafka.problems import NO_TOPIC, Trouble, describe, is_fatal, is_fenced, make, meaning, of
+from kstream.runtime.kafka.positions import absolute, client_partition, client_positions, in_the_log
+from kstream.runtime.kafka.problems import (
+    NO_TOPIC,
+    NOT_OWNER,
+    SEEK_AGAIN,
+    Trouble,
+    describe,
+    is_fatal,
+    is_fenced,
+    make,
+    meaning,
+    of,
+)
 from kstream.runtime.kafka.pulse import Pulse
 from kstream.types import BEGINNING, Polled, RebalanceListener, TopicPartition
 
@@ -25,11 +36,6 @@ WAKE_SECONDS: Final = 0.1
 """How often `poll` wakes librdkafka's main thread, which sends the heartbeats and sleeps 0.5 s at a time otherwise."""
 
 COMMIT_SECONDS: Final = 30.0
-RESOLVE_SECONDS: Final = 5.0
-START_SECONDS: Final = 1.0
-
-_NOT_OWNER = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
-_SEEK_AGAIN = frozenset({KafkaError._STATE, KafkaError._IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED})
 
 
 class KafkaConsumer:
@@ -83,39 +89,7 @@ class KafkaConsumer:
         """Reads just these partitions from these offsets; what was fetched of an assignment before is dropped."""
         self._topics = len({at.topic for at in positions})
         with self._errors("assignment"):
-            self._consumer.assign(client_positions(self._absolute(positions)))
-
-    def _absolute(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """BEGINNING and END as numbers, asked of the broker. librdkafka would ask too, but its answer may come after a
-        `seek` and undo it (one in three, in a group that has just been joined)."""
-        logical = [at for at, offset in positions.items() if offset < 0]
-        if not logical:
-            return positions
-        found = dict(positions)
-        for at in logical:
-            try:
-                low, high = self._consumer.get_watermark_offsets(client_partition(at), timeout=RESOLVE_SECONDS)
-            except KafkaException as error:
-                self._trouble.note(of(error))
-                continue
-            found[at] = low if positions[at] == BEGINNING else high  # read committed: the last stable offset
-        return found
-
-    def _in_the_log(self, positions: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """For `assign` in a group: 0 stands for what is not known yet, and may have been deleted (repartition topics
-        are purged). A fetch that slips out before `pause` would make librdkafka warn that it resets the offset. Asked
-        in one request; without an answer they stay, and there may be such a warning."""
-        unknown = [at for at, offset in positions.items() if offset == 0]
-        if not unknown:
-            return positions
-        asked = client_positions(dict.fromkeys(unknown, BEGINNING))
-        try:
-            starts = self._consumer.offsets_for_times(asked, timeout=START_SECONDS)
-        except KafkaException as error:
-            self._trouble.note(of(error))
-            return positions
-        known = {TopicPartition(each.topic, each.partition): each.offset for each in starts if each.error is None}
-        return {at: max(offset, known.get(at, 0)) for at, offset in positions.items()}
+            self._consumer.assign(client_positions(absolute(self._consumer, self._trouble, positions)))
 
     # ---- reading
 
@@ -247,8 +221,8 @@ class KafkaConsumer:
 
         self._tell(ask)
         if starts.keys() == set(partitions):
-            self._fresh = dict(self._absolute(starts))
-            found = client_positions(self._in_the_log(self._fresh))
+            self._fresh = dict(absolute(self._consumer, self._trouble, starts))
+            found = client_positions(in_the_log(self._consumer, self._trouble, self._fresh))
         # Else the listener failed: assigned all the same, paused, so that nothing is read.
         consumer.assign(found)
         consumer.pause(found)
@@ -296,7 +270,7 @@ class KafkaConsumer:
             error = self._commit(wanted)
             if error is None:
                 return
-            if error.code() in _NOT_OWNER:
+            if error.code() in NOT_OWNER:
                 raise AbortRequired(f"offsets were not committed, the group has rebalanced since: {describe(error)}")
             again = error.retriable() or error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
             if not again or time.monotonic() > deadline:
@@ -380,7 +354,7 @@ class KafkaConsumer:
                             f"{at}: reading has stopped, its position is no longer in the log: set auto_offset_reset "
                             "to earliest or latest, or reset the group's offsets"
                         ) from None
-                    if problem.code() not in _SEEK_AGAIN or time.monotonic() > deadline:
+                    if problem.code() not in SEEK_AGAIN or time.monotonic() > deadline:
                         raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {describe(problem)}") from None
                 time.sleep(0.005)
 

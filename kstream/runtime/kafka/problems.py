@@ -46,6 +46,14 @@ NO_TOPIC: Final = frozenset(
     }
 )
 
+NOT_OWNER: Final = frozenset(
+    {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}
+)
+"""What a commit of offsets ends with when the group has rebalanced since."""
+
+SEEK_AGAIN: Final = frozenset({KafkaError._STATE, KafkaError._IN_PROGRESS, KafkaError._TIMED_OUT, KafkaError._OUTDATED})
+"""What `seek` ends with while librdkafka's own thread has not taken up the assignment."""
+
 REFUSED: Final = frozenset(
     {
         KafkaError.INVALID_RECORD,

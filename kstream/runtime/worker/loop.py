@@ -73,8 +73,9 @@ class StreamWorker:
             self.registry.changelog,
             clock,
             self._inputs,
-            CommittedOffsets(identity.group, settings.lost_offsets, exactly_once=exactly_once),
-            reset=settings.auto_offset_reset,
+            CommittedOffsets(
+                identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
+            ),
             delete_retention=DELETE_RETENTION,
         )
         self.committer = Committer(

@@ -65,11 +65,48 @@ class CommittedOffsets:
     Args:
         group: whose offsets they are, for messages.
         lost: what a task does whose offsets cannot be trusted.
-        exactly_once: at least once, a crash in the very first commit leaves state without offsets: that is only told.
+        reset: where an input without a committed offset is read from (`auto_offset_reset`).
+        exactly_once: with at-least-once, a crash in the very first commit leaves state without offsets: that is only
+            logged.
     """
 
-    def __init__(self, group: str, lost: Literal["stop", "continue"], *, exactly_once: bool) -> None:
-        self._group, self._stop, self._exactly_once = group, lost == "stop", exactly_once
+    def __init__(
+        self, group: str, lost: Literal["stop", "continue"], reset: Literal["earliest", "latest", "error"], *,
+        exactly_once: bool,
+    ) -> None:  # fmt: skip
+        self._group, self._stop, self._reset, self._exactly_once = group, lost == "stop", reset, exactly_once
+
+    def position(self, task: Task, at: TopicPartition, committed: int | None, start: int, end: int) -> int:
+        """Where an input is read from: the committed offset, if the log still has it.
+
+        Args:
+            committed: None where nothing is committed.
+            start, end: the bounds of the input's log.
+
+        Raises:
+            TaskFailed: the log does not have it, and `auto_offset_reset` is "error".
+        """
+        if committed is not None and start <= committed <= end:
+            return committed
+        if committed is None:
+            problem = f"{at} has no committed offset"
+        elif committed < start:
+            problem = f"{at}: {start - committed} records after the committed offset {committed} were deleted"
+        else:
+            problem = f"{at}: the committed offset {committed} lies beyond the end {end}: was the topic created again?"
+        if self._reset == "error":
+            text = f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
+            raise TaskFailed(task.name, TopicError(text))
+        if committed is not None:
+            log.error(
+                "task %s: %s; reading continues with the first record that is there, at offset %d",
+                task.name, problem, start,
+            )  # fmt: skip
+            return start
+        if self._reset == "latest":
+            task.touched = True  # committed soon, so that a restart does not skip what comes until then
+            return end
+        return start
 
     def made_anew(
         self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], topics: Mapping[str, DescribedTopic]

@@ -19,13 +19,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
-from kstream.errors import AbortRequired, KStreamError, StateError, TopicError
+from kstream.errors import AbortRequired, KStreamError, StateError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
-from kstream.runtime.task.failures import StateDamaged, TaskFailed
+from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
@@ -35,8 +34,6 @@ from kstream.state.changelog import Changelog
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
-
-Reset = Literal["earliest", "latest", "error"]
 
 RETRY_SECONDS = 0.02
 """How long after 'a transaction is pending' the question is asked again: the markers of a commit made just before a
@@ -97,11 +94,10 @@ class Restorer:
         inputs: Inputs,
         offsets: CommittedOffsets,
         *,
-        reset: Reset,
         delete_retention: float,
     ) -> None:
         self._group, self._admin, self._make_reader, self._changelogs = group, admin, reader, changelogs
-        self._clock, self._reset, self._delete_retention = clock, reset, delete_retention
+        self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._offsets = inputs, offsets
         self._restoring: dict[str, _Restoring] = {}
         self._tails: dict[TopicPartition, _Tail] = {}
@@ -253,33 +249,11 @@ class Restorer:
             self._assign()
 
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
-        """Where reading of an input begins: the committed offset, if it still lies in the log."""
+        """Where an input is read from."""
         committed = one.committed.get(at)
         if at in one.anew or (committed is None and self._inputs.was_added(at)):
             return start
-        if committed is not None and start <= committed <= end:
-            return committed
-        if committed is None:
-            problem = f"{at} has no committed offset"
-        elif committed < start:
-            problem = f"{at}: {start - committed} records after the committed offset {committed} were deleted"
-        else:
-            problem = f"{at}: the committed offset {committed} lies beyond the end {end}: was the topic created again?"
-        if self._reset == "error":
-            text = f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
-            raise TaskFailed(one.task.name, TopicError(text))
-        if committed is not None:
-            log.error(
-                "task %s: %s; reading continues with the first record that is there, at offset %d",
-                one.task.name,
-                problem,
-                start,
-            )
-            return start
-        if self._reset == "latest":
-            one.task.touched = True  # committed soon, so that a restart does not skip what comes until then
-            return end
-        return start
+        return self._offsets.position(one.task, at, committed, start, end)
 
     def _begin_tail(self, one: _Restoring, at: TopicPartition, store: str, start: int, end: int) -> None:
         """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
