@@ -14,8 +14,10 @@ from kstream.topology import AgentKind
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What messages call it."""
-    return getattr(function, "__name__", repr(function))
+    """What messages and agents call it: the same in every process, so not by its address."""
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return getattr(function, "__name__", None) or (type(function).__name__ if callable(function) else repr(function))
 
 
 def kind_of(function: Callable[..., Any], *, decorated: bool = False) -> AgentKind:
@@ -140,4 +142,4 @@ def _takes(function: Callable[..., Any], values: int, more: int | None, wanted: 
 
 
 def _qualified(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
+    return getattr(function, "__qualname__", None) or name_of(function)
