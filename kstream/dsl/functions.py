@@ -13,7 +13,7 @@ from kstream.specs.schema import UNKNOWN
 from kstream.topology import AgentKind
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Any) -> str:
     """What messages and agents call it: the same in every process, so not by its address."""
     if isinstance(function, functools.partial):
         return name_of(function.func)
