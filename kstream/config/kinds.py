@@ -109,8 +109,8 @@ def servers(value: Any) -> str:
         protocol, slashes, address = part.rpartition("://")
         if slashes and protocol.upper() not in PROTOCOLS:
             raise ValueError(
-                f"holds a URL, and {protocol} is not a protocol of Kafka's clients: write {address}, and set kafka "
-                f"security.protocol ({', '.join(PROTOCOLS)})"
+                f"holds a URL, and {protocol} is not a protocol of Kafka's clients: write {address}; where it "
+                f"is not PLAINTEXT, set kafka.security.protocol ({', '.join(PROTOCOLS[1:])})"
             )
     return ",".join(parts)
 

@@ -274,7 +274,8 @@ class DevBroker:
     def _port_in_use(self) -> BrokerError:
         assert self._ports is not None
         return BrokerError(
-            f"port {self._ports[0]} of 127.0.0.1 is in use: stop what listens there or choose another --port"
+            f"port {self._ports[0]} of 127.0.0.1 is in use: stop what listens there, choose another --port, or, "
+            f"where it is a Kafka, have the app use it with --bootstrap-servers 127.0.0.1:{self._ports[0]}"
         )
 
     def _os_error(self, error: OSError) -> BrokerError:

@@ -10,14 +10,14 @@ from typing import Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_
 from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
-from kstream.dsl.table import ReadableTable
+from kstream.dsl.table import ReadableTable, check_table
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
-from kstream.specs.topic import Topic
+from kstream.specs.topic import Topic, check_topic
 from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
 
 K = TypeVar("K")
@@ -92,6 +92,11 @@ def declare(
     agent_name = name or name_of(function)
     if not callable(function):
         raise TopologyError(f"agent {agent_name!r}: {function!r} is not a function")
+    if to is not None:
+        check_topic(to, f"agent {agent_name!r}: to")
+    tables = tuple(tables)
+    for table in tables:
+        check_table(table, f"agent {agent_name!r}: tables")
     kind = _kind(function, agent_name, to)
     parent = _node(graph, source, group)
     context = wants_context(function)

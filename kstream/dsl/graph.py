@@ -12,7 +12,7 @@ from kstream.config.kinds import GROUP_NAME
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
 from kstream.specs.store import StoreSpec
-from kstream.specs.topic import Topic
+from kstream.specs.topic import Topic, check_topic
 from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode, changelog_of
 
 
@@ -47,8 +47,9 @@ class Graph:
         """The one node that reads this topic, in an isolation group.
 
         Raises:
-            TopologyError: the group's name cannot be one.
+            TopologyError: this is no topic, or the group's name cannot be one.
         """
+        check_topic(topic, "app.stream")
         if group is not None and re.fullmatch(GROUP_NAME, group) is None:
             raise TopologyError(
                 f"group={group!r} cannot be an isolation group's name: use small letters, digits and '-'"
@@ -67,6 +68,7 @@ class Graph:
         self.nodes.append(node)
 
     def sink(self, parent: Node, topic: Topic[Any, Any]) -> None:
+        check_topic(topic, "to")
         self.add(
             SinkNode(
                 name=topic.name, parent=parent, key=parent.key, value=parent.value, topic=topic, stores=()

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, overload
 from kstream.codecs import copier, encode_value, sure_classes
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.hints import Hinted
-from kstream.errors import TableError
+from kstream.errors import TableError, TopologyError
 from kstream.runtime.task.context import current_store
 from kstream.specs.store import StoreSpec
 
@@ -139,6 +139,16 @@ class Table(Hinted, ReadableTable[K, V]):
             return default
         del self[key]
         return value
+
+
+def check_table(table: Any, taker: str) -> None:
+    """Raises TopologyError when this is no table but, say, the name of one.
+
+    Args:
+        taker: what it was given to: "table".
+    """
+    if not isinstance(table, ReadableTable):
+        raise TopologyError(f"{taker} takes a table, not {table!r}: give it what app.table(...) or count(...) returned")
 
 
 def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:

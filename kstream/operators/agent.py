@@ -50,7 +50,10 @@ class Results:
             self._flush_plain_into_records()
             self._records.append((index, self._encoded(result)))
         elif result.__class__ is not self._class and self._to is not None:
-            data = encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
+            try:
+                data = encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
+            except CodecError as error:
+                raise CodecError(f"topic {self._to.name!r}: {error}") from error
             self._class = None if self._each else result.__class__
             self._append(index, data)
         elif self._records:
@@ -140,15 +143,15 @@ def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str
     if to is None:
         _nowhere(who)(record)
         raise AssertionError
-    key = None if record.key is None else encode_value(to.key.codec, record.key, exact=exact)
-    if record.value is None:
-        if not getattr(to.value.codec, "nullable", False):
-            raise KStreamError(f"a tombstone (value None) for {to.name!r}, whose values are not declared `| None`")
-        value = None
-    else:
-        value = encode_value(to.value.codec, record.value, exact=exact)
-    timestamp = None if record.timestamp is None else checked_timestamp(record.timestamp)
-    headers = None if record.headers is None else checked_headers(record.headers)
+    if record.value is None and not getattr(to.value.codec, "nullable", False):
+        raise KStreamError(f"a tombstone (value None) for {to.name!r}, whose values are not declared `| None`")
+    try:
+        key = None if record.key is None else encode_value(to.key.codec, record.key, exact=exact)
+        value = None if record.value is None else encode_value(to.value.codec, record.value, exact=exact)
+        timestamp = None if record.timestamp is None else checked_timestamp(record.timestamp)
+        headers = None if record.headers is None else checked_headers(record.headers)
+    except CodecError as error:
+        raise CodecError(f"topic {to.name!r}: {error}") from error
     return Record(key, value, timestamp, headers)
 
 

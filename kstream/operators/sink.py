@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kstream.codecs import SAMPLE
+from kstream.codecs import SAMPLE, ColumnError
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.writer import Writer
@@ -23,10 +23,9 @@ class Sink(Operator):
     def push(self, batch: Batch) -> None:
         topic = self.topic
         self.emitted += batch.size
-        self.writer.column(
-            self.order,
-            batch,
-            topic.name,
-            batch.encoded_values(topic.value.codec, self._check_every),
-            batch.encoded_keys(topic.key.codec),
-        )
+        try:
+            values = batch.encoded_values(topic.value.codec, self._check_every)
+            keys = batch.encoded_keys(topic.key.codec)
+        except ColumnError as error:
+            raise ColumnError(f"topic {topic.name!r}: {error}", error.index) from error.__cause__ or error
+        self.writer.column(self.order, batch, topic.name, values, keys)

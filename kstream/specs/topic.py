@@ -38,6 +38,19 @@ class Topic(Generic[K, V]):
         return f"Topic({self.name!r}, key={self.key}, value={self.value})"
 
 
+def check_topic(topic: Any, taker: str) -> None:
+    """Raises TopologyError when this is no topic but, say, the name of one.
+
+    Args:
+        taker: what it was given to: "app.stream".
+    """
+    if not isinstance(topic, Topic):
+        instead = (
+            f"what app.topic({topic!r}, ...) returned" if isinstance(topic, str) else "what app.topic(...) returned"
+        )
+        raise TopologyError(f"{taker} takes a topic, not {topic!r}: give it {instead}")
+
+
 def event_time(by: str | Callable[[Any], Any], topic: str, kind: Any = Any) -> Callable[[Any], int]:
     """A function from a value to its event time in ms, from a field's name or a function.
 

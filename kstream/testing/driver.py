@@ -16,7 +16,7 @@ from kstream.app import App
 from kstream.aside import Aside
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
-from kstream.dsl.table import ReadableTable
+from kstream.dsl.table import ReadableTable, check_table
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Metric
 from kstream.observe.merging import Merged
@@ -26,7 +26,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.specs.record import Record, checked_headers, milliseconds
-from kstream.specs.topic import Topic
+from kstream.specs.topic import Topic, check_topic
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend, RocksMemory
@@ -137,6 +137,7 @@ class TestDriver:
         Raises:
             CodecError: the topic's codecs cannot write it, or Kafka's client would not take it.
         """
+        check_topic(topic, "send")
         self.cluster.append(
             topic.name,
             encode_keys(topic.key.codec, [key])[0],
@@ -162,6 +163,7 @@ class TestDriver:
         Args:
             timestamp: ms since the epoch; default: the driver's clock.
         """
+        check_topic(topic, "send_raw")
         self.cluster.append(topic.name, key, value, timestamp=timestamp, headers=headers, partition=partition)
         self.process()
 
@@ -229,6 +231,7 @@ class TestDriver:
 
     def records(self, topic: Topic[K, V]) -> list[Record[K, V]]:
         """The committed records of a topic, with keys, timestamps and headers."""
+        check_topic(topic, "records")
         self.commit()
         return [
             Record(
@@ -242,6 +245,7 @@ class TestDriver:
 
     def table(self, table: ReadableTable[K, V]) -> TableView[K, V]:
         """The committed content of a table, over all partitions."""
+        check_table(table, "table")
         self.commit()
         return TableView(self._open(), table)
 

@@ -233,7 +233,7 @@ def test_a_directory_that_is_not_ours_is_left_alone(fresh: bool, tmp_path: Path)
 def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(BrokerError, match=f"port {port} .* is in use"):
+        with pytest.raises(BrokerError, match=f"port {port} .* in use: .* --bootstrap-servers 127.0.0.1:{port}$"):
             DevBroker(port=port, data_dir=tmp_path).start()
 
 

@@ -19,7 +19,7 @@ from kstream.operators.batch import Batch
 from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.runtime.cluster.naming import Identity
 from kstream.specs.record import Record
-from kstream.specs.topic import Topic
+from kstream.specs.topic import Topic, check_topic
 from kstream.state.store import Store
 from kstream.types import Fetch, Headers
 
@@ -167,9 +167,13 @@ class Context(Generic[K]):
             CodecError: key, value, timestamp or headers cannot be written, or would not come back as they were.
         """
         batch, index = self._at()
-        kind = topic.name, value.__class__
         record = Record(self.key if key is _UNSET else key, value, timestamp, headers)
-        record = encode_record(topic, record, "ctx.send", exact=self._compare_all or kind not in self._compared)
+        try:
+            kind = topic.name, value.__class__
+            record = encode_record(topic, record, "ctx.send", exact=self._compare_all or kind not in self._compared)
+        except AttributeError:
+            check_topic(topic, "ctx.send")  # here it costs no record anything
+            raise
         self._compared.add(kind)
         self._writer.one(
             self._order,

@@ -44,6 +44,19 @@ def test_a_table_of_an_aggregation_is_read_as_a_stream() -> None:
     refused(r"not AggregateTable\('n'.*: stream\(\) gives its changes", lambda: app.agent(table))
 
 
+def test_names_are_neither_topics_nor_tables() -> None:
+    name: Any = "in"
+    refused(
+        r"app\.stream takes a topic, not 'in': give it what app\.topic\('in', \.\.\.\) returned",
+        lambda: app.stream(name),
+    )
+    refused("to takes a topic, not 'in'", lambda: app.stream(source).to(name))
+    refused("agent 'a': to takes a topic, not 'in'", lambda: app.agent(source, to=name, name="a")(lambda value: value))
+    refused("agent 'a': tables takes a table, not 'i'", lambda: app.agent(source, tables=name, name="a")(print))
+    table: Any = app.table("no-topic", key=str, value=int)
+    refused(r"app\.stream takes a topic, not Table\('no-topic'.*: give it what app\.topic", lambda: app.stream(table))
+
+
 def test_a_function_is_wanted() -> None:
     thing: Any = 5
     refused("agent 'a': 5 is not a function", lambda: app.agent(source, name="a")(thing))

@@ -275,3 +275,49 @@ def test_whichever_way_it_goes_out_it_is_compared_to_the_last_type(
         with pytest.raises(ProcessingError, match="would not come back as it was") as caught:
             driver.send(source, refused_at, key="a")
         assert caught.value.offset == refused_at
+
+
+def _stream(app: kstream.App, source: Any, to: Any) -> None:
+    app.stream(source).map(lambda value: "text").to(to)
+
+
+def _group(app: kstream.App, source: Any, to: Any) -> None:
+    app.stream(source).group_by(lambda value: value, key=str, name="to").count(name="n")
+
+
+def _value(app: kstream.App, source: Any, to: Any) -> None:
+    app.agent(source, to=to, name="a")(lambda value: "text")
+
+
+def _record(app: kstream.App, source: Any, to: Any) -> None:
+    app.agent(source, to=to, name="a")(lambda value: kstream.Record(5, value))
+
+
+def _headers(app: kstream.App, source: Any, to: Any) -> None:
+    headers: Any = 5
+    app.agent(source, to=to, name="a")(lambda value: kstream.Record("k", value, headers=headers))
+
+
+def _yielded(app: kstream.App, source: Any, to: Any) -> None:
+    @app.agent(source, to=to)
+    async def yielding(stream: Any) -> AsyncIterator[Any]:
+        async for _ in stream:
+            yield "text"
+
+
+@pytest.mark.parametrize("declare", [_stream, _value, _record, _headers, _yielded])
+def test_what_cannot_be_written_is_told_with_its_topic(declare: Any) -> None:
+    app = kstream.App("named")
+    source = app.topic("from", key=str, value=int)
+    declare(app, source, app.topic("to", key=str, value=int))
+    with TestDriver(app) as d, pytest.raises(ProcessingError, match=r"offset 0: \w+: topic 'to': "):
+        d.send(source, 1, key="a")
+        d.commit()
+
+
+def test_a_key_that_cannot_be_written_is_told_with_its_internal_topic() -> None:
+    app = kstream.App("named")
+    source = app.topic("from", key=str, value=int)
+    _group(app, source, None)
+    with TestDriver(app) as d, pytest.raises(ProcessingError, match="ColumnError: topic 'named-to-repartition': "):
+        d.send(source, 1, key="a")

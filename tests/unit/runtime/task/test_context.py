@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, TableError
+from kstream.errors import KStreamError, ProcessingError, TableError
 from kstream.runtime.task.context import here
 from kstream.testing import TestDriver
 
@@ -74,6 +74,19 @@ def test_what_it_sends_has_the_records_key_and_time_unless_others_are_given(seen
 def test_no_tombstone_where_none_is_declared(seen: Seen, driver: TestDriver) -> None:
     seen.show = lambda ctx: ctx.send(seen.strict, None)
     with pytest.raises(KStreamError, match="strict"):
+        driver.send(seen.source, 1, key="a")
+
+
+def test_a_name_is_no_topic(seen: Seen, driver: TestDriver) -> None:
+    name: Any = "out"
+    seen.show = lambda ctx: ctx.send(name, 1)
+    with pytest.raises(ProcessingError, match=r"ctx\.send takes a topic, not 'out'"):
+        driver.send(seen.source, 1, key="a")
+
+
+def test_what_cannot_be_written_is_told_with_its_topic(seen: Seen, driver: TestDriver) -> None:
+    seen.show = lambda ctx: ctx.send(seen.strict, "text")
+    with pytest.raises(ProcessingError, match=r"in\[0\] offset 0: CodecError: topic 'strict': a value of type str"):
         driver.send(seen.source, 1, key="a")
 
 
