@@ -6,7 +6,7 @@ KStreamError
 │   ├── AppLoadError            `module:attribute` cannot be loaded
 │   ├── TopologyError           the declared graph cannot run
 │   ├── TopicError              a topic is missing or does not fit (partitions, retention, compaction)
-│   ├── KafkaUnavailable        the brokers cannot be reached or refuse us
+│   ├── KafkaUnavailable        the brokers cannot be reached or deny access
 │   ├── IdentityInUse           two instances with one name
 │   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
 │   ├── StateTooLarge           the memory backend is over its limit

@@ -36,7 +36,7 @@ class Settings:
 
     # the cluster
     bootstrap_servers: str = _setting("localhost:9092", kinds.servers, "Kafka brokers to ask first, host:port.")
-    kafka: Mapping[str, str] = _setting({}, kinds.client_keys, "librdkafka keys passed to every client as they are.")
+    kafka: Mapping[str, str] = _setting({}, kinds.client_keys, "librdkafka settings, passed to every client unchanged.")
     auto_create_topics: bool = _setting(True, kinds.flag, "Create topics that are missing at start.")
     default_partitions: int = _setting(4, kinds.integer(1), "Partitions of created topics that do not say how many.")
     replication_factor: int = _setting(
@@ -70,19 +70,22 @@ class Settings:
 
     # workers that follow the load (workers = MIN..MAX)
     autoscale_up: float = _setting(
-        0.8, kinds.number(0.05, 1), "Busy-or-backpressured share of the workers' time above which there is one more."
+        0.8, kinds.number(0.05, 1), "Busy or backpressured share of the workers' time above which one is added."
     )
-    autoscale_down: float = _setting(0.2, kinds.number(0, 0.9), "Share below which there is one fewer.")
+    autoscale_down: float = _setting(0.2, kinds.number(0, 0.9), "Share below which a worker is taken away.")
     autoscale_window: float = _setting(
-        30.0, kinds.duration(1), "Time over which the share is taken, and for which all must run undisturbed.", _SECONDS
+        30.0,
+        kinds.duration(1),
+        "Time over which the share is measured; all workers must run undisturbed in it.",
+        _SECONDS,
     )
-    autoscale_cooldown: float = _setting(
-        120.0, kinds.duration(), "Time after a change in which there is no other.", _SECONDS
-    )
+    autoscale_cooldown: float = _setting(120.0, kinds.duration(), "Least time between two changes.", _SECONDS)
 
     # processing
     processing_guarantee: Literal["exactly_once", "at_least_once"] = _setting(
-        "exactly_once", kinds.choice("exactly_once", "at_least_once"), "What a crash may do to the output."
+        "exactly_once",
+        kinds.choice("exactly_once", "at_least_once"),
+        "How often each record counts after a crash.",
     )
     commit_interval: float = _setting(0.2, kinds.duration(0.001), "Time between commits.", _SECONDS)
     max_uncommitted_records: int = _setting(1_000_000, kinds.integer(1), "Records after which to commit early.")
@@ -135,7 +138,7 @@ class Settings:
     )
 
     state_cleanup_delay: float = _setting(
-        86_400.0, kinds.duration(60), "How long local state of a task that moved elsewhere is kept.", _SECONDS
+        86_400.0, kinds.duration(60), "How long the local state of a task that runs elsewhere is kept.", _SECONDS
     )
 
     # the group and its clients
@@ -166,7 +169,7 @@ class Settings:
 
     # logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _setting(
-        "INFO", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "Least level that is logged."
+        "INFO", kinds.choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "Lowest level that is logged."
     )
     log_format: Literal["auto", "console", "json"] = _setting(
         "auto", kinds.choice("auto", "console", "json"), "Form of log lines; auto is console in a terminal, else JSON."
@@ -209,10 +212,10 @@ class Settings:
         _SECONDS,
     )
     stall_timeout: float = _setting(
-        60.0, kinds.duration(1), "Time without movement after which a task with lag counts as stalled.", _SECONDS
+        60.0, kinds.duration(1), "Time without progress after which a task with lag counts as stalled.", _SECONDS
     )
     system_metrics_interval: float = _setting(
-        30.0, kinds.duration(0.5), "Time between looks at processor, memory and open files.", _SECONDS
+        30.0, kinds.duration(0.5), "Time between measurements of processor, memory and open files.", _SECONDS
     )
     kafka_statistics_interval: float = _setting(
         5.0, kinds.duration(), "Time between librdkafka's statistics; 0 never.", _SECONDS

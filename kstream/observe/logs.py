@@ -41,7 +41,7 @@ def located_by(where: Callable[[], Mapping[str, object]]) -> None:
 
 
 class Located(logging.Filter):
-    """Adds the fields of the record at hand. For handlers: a logger's filters miss what its children log."""
+    """Adds the fields of the current record. For handlers: a logger's filters miss what its children log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         for name, value in _where().items():

@@ -288,7 +288,7 @@ class AsyncAgent(Operator):
 
 
 class _BetweenRecords(dict[str, Any]):
-    """The tables of an agent that has no record at hand. What it wrote would belong to no record: no commit would
+    """The tables of an agent between records. What it wrote would belong to no record: no commit would
     wait for it, and after an abort nothing would do it again."""
 
     def __missing__(self, table: str) -> Any:
@@ -301,6 +301,6 @@ _BETWEEN_RECORDS: dict[str, Any] = _BetweenRecords()
 
 
 def turn(loop: asyncio.AbstractEventLoop) -> None:
-    """One turn of the event loop: all that is ready now runs, nothing is waited for."""
+    """One turn of the event loop: all that is ready now runs, it does not wait."""
     loop.call_soon(loop.stop)
     loop.run_forever()

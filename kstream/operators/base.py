@@ -89,7 +89,7 @@ def send_all(
     keys: list[bytes | None],
     timestamps: list[int],
 ) -> None:
-    """Produces a column of records; a full queue is waited for, no record is produced twice.
+    """Produces a column of records; waits while the queue is full; no record is produced twice.
 
     Raises:
         RecordRefused: Kafka does not take one of them.

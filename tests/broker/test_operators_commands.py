@@ -384,11 +384,11 @@ def _lack_rights(place: Place, forbid: Callable[[Resource, str, AclOperation], N
     forbid(Resource.TOPIC, f"{place.app}.lines", AclOperation.READ)
     group = until(lambda: (one := place.check("rights to the group"))["state"] == "error" and one, "the rule", 60)
     assert (
-        f"we may not READ group {place.app}" in group["text"]
+        f"this user may not READ group {place.app}" in group["text"]
         and f"--group {place.app} --operation Read" in group["advice"]
     )
     topics = until(lambda: (one := place.check("rights to topics"))["state"] == "error" and one, "the rule", 60)
-    assert f"we may not READ {place.app}.lines" in topics["text"]
+    assert f"this user may not READ {place.app}.lines" in topics["text"]
     assert f"--topic {place.app}.lines --operation Read" in topics["advice"]
     forbid(Resource.BROKER, "kafka-cluster", AclOperation.CREATE)
     forbid(Resource.TOPIC, f"{place.app}.counts", AclOperation.CREATE)

@@ -77,7 +77,7 @@ def _refused(host: str, port: int) -> str | None:
 
 
 def cluster(on: Subject, inspector: ClusterInspector) -> Generator[Check, None, Mapping[str, str]]:
-    """All that is to be known once a broker answers. Returns the settings of a broker, none when we may not see them.
+    """All that is to be known once a broker answers. Returns the settings of a broker, none without the right to.
 
     Raises:
         KafkaUnavailable: it does not answer any more.
@@ -191,7 +191,7 @@ def _group_rights(inspector: ClusterInspector, group: str) -> Check:
     lacking = sorted({"READ", "DESCRIBE"} - inspector.group_rights(group))
     if lacking:
         advice = grant("group", group, lacking)
-        return Check("rights to the group", "error", f"we may not {' and '.join(lacking)} group {group}", advice)
+        return Check("rights to the group", "error", f"this user may not {' and '.join(lacking)} group {group}", advice)
     return Check("rights to the group", "ok", f"we may read and describe {group}")
 
 

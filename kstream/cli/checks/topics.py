@@ -149,7 +149,7 @@ def _replication(wrong: Sequence[str], weak: Sequence[str], count: int) -> Check
 
 def _rights(lacking: Sequence[tuple[str, Sequence[str]]], count: int) -> Check:
     if lacking:
-        text = "; ".join(f"we may not {' and '.join(missing)} {name}" for name, missing in lacking)
+        text = "; ".join(f"this user may not {' and '.join(missing)} {name}" for name, missing in lacking)
         return Check("rights to topics", "error", text, grant("topic", *lacking[0]))
     return Check("rights to topics", "ok", f"{human.plural(count, 'topic')}: all that a service does with them")
 

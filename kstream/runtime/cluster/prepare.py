@@ -82,7 +82,7 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
     names = dict.fromkeys(topic.name for topic in topics if not topic.internal and topic.name in existing)
     try:
         return too_short(topology, admin.topic_configs(list(names), timeout))
-    except KStreamError as error:  # we may not have the right to
+    except KStreamError as error:  # this user may lack the right to
         log.debug("the retention of the output topics cannot be read: %s", error)
         return {}
 

@@ -149,7 +149,7 @@ class KafkaAdmin:
                 raise KafkaUnavailable(f"Kafka at {self._servers}: the change of topics {what} is not seen in time")
             time.sleep(0.02)
 
-    # ---- offsets. A question has its own thread: what must be known before it can be asked is waited for there.
+    # ---- offsets. A question has its own thread: it waits there for what must be known before asking.
 
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]

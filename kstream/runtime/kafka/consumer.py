@@ -101,7 +101,7 @@ class KafkaConsumer:
 
         Raises:
             InstanceFenced: another process joined with this member id.
-            KafkaUnavailable: the brokers refuse us, or librdkafka gave up.
+            KafkaUnavailable: the brokers deny access, or librdkafka gave up.
             TopicError: a topic is gone or may not be read, or (auto_offset_reset "error") the position is not in it.
             StateError: for a reader, the same: the changelog does not have this position.
             Whatever the listener raised.

@@ -119,7 +119,7 @@ class Trouble:
     def __init__(self, who: str, level: int = logging.WARNING) -> None:
         self._who, self._level = who, level
         self.last: KafkaError | None = None
-        """The first fatal error, or the latest that says we are denied."""
+        """The first fatal error, or the latest that says that access is denied."""
 
     def __call__(self, error: KafkaError) -> None:
         if is_fatal(error) or error.code() in DENIED:

@@ -194,7 +194,7 @@ class KafkaProducer:
 
         Raises:
             InstanceFenced, ProducerLost.
-            KafkaUnavailable: the brokers refuse us.
+            KafkaUnavailable: the brokers deny access.
         """
         self._call("init_transactions", self._use().init_transactions, timeout)
 
@@ -218,7 +218,7 @@ class KafkaProducer:
 
         Raises:
             ValueError: no offsets. Kafka takes that for a no-op, and nothing would be fenced.
-            AbortRequired: the group has moved on; and as `commit`.
+            AbortRequired: the group has rebalanced since; and as `commit`.
         """
         if not offsets:
             raise ValueError("no offsets: Kafka takes that for a no-op and fences nobody")

@@ -18,8 +18,8 @@ class Pulse:
     """Beats at each turn of a loop.
 
     Args:
-        session: seconds; a longer pause between two beats is one in which the brokers gave us up. A turn may take that
-            long by itself, while librdkafka's thread sends heartbeats: it counts all the same.
+        session: seconds; in a longer pause between two beats the group has removed this process. A turn may take
+            that long by itself, while librdkafka's thread sends heartbeats: it counts all the same.
         clock: monotonic.
     """
 

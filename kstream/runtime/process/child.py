@@ -1,7 +1,7 @@
 """The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS`, started by the supervisor.
 
 COMMANDS and REPORTS are descriptors that no child of this process inherits. The handover comes first over COMMANDS;
-when that closes, the supervisor is gone, and the worker stops cleanly. It imports neither pydantic nor the command
+when that closes, the supervisor has ended, and the worker stops cleanly. It imports neither pydantic nor the command
 line.
 """
 

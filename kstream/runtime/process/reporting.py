@@ -36,7 +36,7 @@ class Reporter:
 
     Args:
         descriptor: where reports go.
-        commands: their end means that the supervisor is gone.
+        commands: their end means that the supervisor has ended.
         more: further series for each report.
         errors: what was logged at ERROR since the last call.
         obey: carries out what is not the worker's own business (log levels).

@@ -1,4 +1,4 @@
-"""What user code sees of the record at hand: the context, and the tables through it.
+"""What user code sees of the current record: the context, and the tables through it.
 
 One context belongs to the synchronous operators of a task and one to each of its async agents. It is found through a
 context variable, so that a table used deep inside user code, or after an `await`, resolves to the right task.
@@ -88,7 +88,7 @@ class Context(Generic[K]):
         self.cursors: Sequence[Context[Any]] = ()
 
     def works_on(self, fetch: Fetch | None) -> None:
-        """Called on the shared context for each batch; no record is at hand yet."""
+        """Called on the shared context for each batch; there is no current record yet."""
         self.fetch = fetch
         for cursor in self.cursors:
             cursor.batch, cursor.index = None, -1
@@ -211,7 +211,7 @@ _current.set(_NO_TASK)
 
 
 def here() -> dict[str, object]:
-    """Task, topic, partition and offset of the record at hand, for log lines.
+    """Task, topic, partition and offset of the current record, for log lines.
 
     A function without a context does not say at which record of its batch it is: then `first_offset` and `last_offset`
     are the batch's. Outside records only the task is known, outside tasks nothing.

@@ -177,7 +177,7 @@ class Task:
             deactivate()
 
     def check_agents(self) -> None:
-        """Raises PushFailed of no record where one failed with none at hand, as when a time-out is up."""
+        """Raises PushFailed of no record where one failed between records, as when a time-out is up."""
         try:
             for agent in () if self.busy else self.plan.agents:
                 agent.check(self.name)

@@ -72,7 +72,7 @@ class _Mark(NamedTuple):
 
 
 class TaskTraces:
-    """The traces of one task: which records have one, and the spans of the one at hand.
+    """The traces of one task: which records have one, and the spans of the current one.
 
     It is the task's outlet too, so that what a traced record causes has its headers, whoever produces it and when.
     """
@@ -84,7 +84,7 @@ class TaskTraces:
         self._tracer = tracing.tracer
         self._marks: defaultdict[TopicPartition, deque[_Mark]] = defaultdict(deque)
         self._agents: list[_AgentSpans] = []
-        self._span: Span | None = None  # of the record at hand
+        self._span: Span | None = None  # of the current record
         self._context: Context | None = None  # with that span in it
         self._failed = False
         self._held: list[tuple[Span, int]] = []  # of records that are through, with when (ns), until the commit
@@ -122,7 +122,7 @@ class TaskTraces:
         near = fetch.cut(0, min(len(fetch), marks[0].offset - first))  # offsets may have gaps
         return bisect_left(near.offsets(), marks[0].offset)
 
-    # ---- the record at hand
+    # ---- the current record
 
     def begin(self, fetch: Fetch) -> None:
         """The task begins with a fetch: one traced record, or any number of others."""
@@ -149,7 +149,7 @@ class TaskTraces:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """What runs inside belongs to the record at hand; what it raises is noted in the span."""
+        """What runs inside belongs to the current record; what it raises is noted in the span."""
         if self._span is None or self._context is None:
             yield
             return
@@ -166,7 +166,7 @@ class TaskTraces:
             detach(token)
 
     def end(self) -> None:
-        """The task is through with the record at hand, as far as it goes: nothing is committed yet."""
+        """The task is through with the current record, as far as it goes: nothing is committed yet."""
         if self._span is not None:
             self._held.append((self._span, time.time_ns()))
             self._span = self._context = None
@@ -198,7 +198,7 @@ class TaskTraces:
     # ---- operators
 
     def around(self, node: Node, operator: Operator) -> Push:
-        """The operator's push, in a span of its own while the record at hand is traced."""
+        """The operator's push, in a span of its own while the current record is traced."""
         if isinstance(operator, Sink):  # what it sends has a span
             return operator.push
         start = self._starter(self._names[node])

@@ -192,6 +192,6 @@ class _Contexts:
 
     def variables(self, cursor: Cursor) -> ContextVars:
         own = cast("Context[Any]", cursor)
-        self._cursors.remove(own)  # it is at hand in its agent only
+        self._cursors.remove(own)  # it is current in its agent only
         own.cursors = ()
         return variables_of(own)

@@ -30,7 +30,7 @@ class Committer:
 
     Args:
         name: of the worker, for the report of each checkpoint.
-        meanwhile: called while agents are waited for.
+        meanwhile: called while it waits for agents.
 
     Attributes:
         uncommitted: records processed since the last commit.

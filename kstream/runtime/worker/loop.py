@@ -95,7 +95,7 @@ class StreamWorker:
     # ---- the loop
 
     def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
-        """Runs until `stop`. `every_step` is called after each turn, and while agents are waited for (reports)."""
+        """Runs until `stop`. `every_step` is called after each turn, and while it waits for agents (reports)."""
         every = every_step or _nothing
         self.committer.meanwhile = lambda: every(self)
         try:
