@@ -204,6 +204,11 @@ class AsyncAgent(Operator):
             self._ended(self._task)
         return self._batch is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is at its batch, as of the event loop's last turn. Raises nothing."""
+        return self._batch is not None and self._task is not None and not self._task.done()
+
     def check(self, task: str) -> None:
         """Called where the agent has been given nothing; `task` is for the message.
 

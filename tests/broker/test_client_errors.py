@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kstream.errors import KStreamError, RecordRefused, TransactionError
+from kstream.errors import AbortRequired, KStreamError, RecordRefused, TransactionError
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka.producer import KafkaProducer
-from kstream.types import NewTopic
+from kstream.types import NewTopic, TopicPartition
 
 
 @pytest.fixture
@@ -66,3 +66,23 @@ def test_records_without_a_transaction_ask_for_an_abort(clients: KafkaClients, t
     with pytest.raises(TransactionError, match="_STATE"):
         produce(producer, topic, b"v")
     producer.close()
+
+
+def test_a_refused_record_is_the_reason_wherever_the_transaction_fails_next(clients: KafkaClients) -> None:
+    """librdkafka says no more than "erroneous state" where it is asked for something after the refusal."""
+    name = f"compacted-{uuid.uuid4().hex[:8]}"
+    admin = clients.admin()
+    admin.create_topics([NewTopic(name, 1, config={"cleanup.policy": "compact"})], 60)
+    admin.close()
+    consumer, producer = clients.consumer(name, "member"), clients.producer(name)
+    producer.init_transactions(60)
+    producer.begin()
+    producer.produce(name, b"v", None, 0)
+    with pytest.raises(AbortRequired) as flushed:
+        producer.flush(60)
+    assert flushed.value.refused
+    with pytest.raises(AbortRequired, match="INVALID_RECORD") as offsets:
+        producer.send_offsets({TopicPartition(name, 0): 1}, {}, consumer.group_metadata())
+    assert offsets.value.refused
+    producer.close()
+    consumer.close()

@@ -286,7 +286,8 @@ def test_a_task_that_does_not_move_turns_readiness_red_and_says_why(service: Ser
         "the stall to be seen",
     )
     assert not ready
-    assert any(stall in reason and "agents wait for something outside" in reason for reason in reasons)
+    waits = f"waits for something outside, at {one.events}[0] from offset 0"
+    assert any(stall in reason and waits in reason for reason in reasons), reasons
     assert served.probe("live")[0]
     one.all_done(served, seconds=SECONDS)
     running(served)

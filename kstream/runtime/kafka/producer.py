@@ -271,7 +271,9 @@ class KafkaProducer:
             time.sleep(RETRY_SECONDS)
 
     def _raise(self, error: KafkaError, name: str) -> NoReturn:
-        raise self._meaning(error, name) from KafkaException(error)
+        # _STATE does not say that the transaction failed, nor why, but that may be it
+        failure = self._failure() if error.code() == KafkaError._STATE and name != "begin" else None
+        raise (failure or self._meaning(error, name)) from KafkaException(error)
 
     def _meaning(self, error: KafkaError, name: str) -> KStreamError:
         """By flags: abortable, or the producer is lost. A fencing is told apart from the broker's own time-out, which

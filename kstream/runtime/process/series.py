@@ -183,7 +183,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     if worker.paused:
         return "paused by an operator"
     if task.busy:
-        return "its agents wait for something outside"
+        where = "" if task.working is None else f", at {task.working.at} from offset {task.working.first_offset}"
+        return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
     missing = task.reading.missing
     return f"waits for records of {', '.join(map(str, missing))}" if missing else None
 

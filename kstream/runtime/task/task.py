@@ -124,6 +124,21 @@ class Task:
         """Where its inputs are read next, once it runs; empty while that is not known."""
         return self.positions if self.restored_at is None else self.restored_at
 
+    @property
+    def takes_part(self) -> bool:
+        """Whether something of it is, or may be, in the open transaction."""
+        return self.touched and not self.waits
+
+    @property
+    def working(self) -> Fetch | None:
+        """What its agents are at."""
+        return self._working
+
+    @property
+    def awaiting(self) -> list[str]:
+        """The agents that wait for something outside."""
+        return [agent.name for agent in self.plan.agents if agent.waits]
+
     def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
         """The task's state is that of these committed offsets; nothing is buffered."""
         self.reading.start_from(positions)
@@ -146,8 +161,8 @@ class Task:
 
     @property
     def _is_full(self) -> bool:
-        if self.search:
-            return self.uncommitted >= self.search.limit
+        if self.search and self.uncommitted >= self.search.limit:
+            return True
         return self.pace.cautious and self.uncommitted > 0
 
     def run(self, until: float = math.inf) -> None:

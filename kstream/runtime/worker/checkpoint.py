@@ -60,7 +60,12 @@ def checkpoint(
     else:
         commit_transaction(transaction)
         apply_to_state(touched, changelogs, clock)
-        group.commit(offsets_of(touched), metadata_of(touched))
+        try:
+            group.commit(offsets_of(touched), metadata_of(touched))
+        except KStreamError:
+            for task in touched:
+                task.touched = True  # its offsets are not committed: it is to be restored
+            raise
     return len(touched)
 
 

@@ -109,7 +109,9 @@ class Committer:
         Raises:
             As `commit`: before the run on account of the other tasks, after it of this one.
         """
-        if any(other.touched and not other.waits for other in self._tasks.running):
+        if task.waits and task.awaiting:
+            return  # the others need not be committed at each turn
+        if any(other.takes_part for other in self._tasks.running):
             self.commit()
         with self._transaction.watching():
             run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kstream.backoff import Pauses
 from kstream.config import Settings
@@ -24,7 +24,7 @@ from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
-from kstream.types import Clock, TopicPartition
+from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Recovery:
             return False
         if len(tasks) == 1:
             (task,) = tasks
-            refused = self._transaction.refused or error
+            refused = self._transaction.named(error) if task.search else error
             self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False))
             return True
         for task in tasks:
@@ -102,15 +102,14 @@ class Recovery:
 
     def _abort(self, error: BaseException, failed: Task | None = None) -> None:
         """Takes the transaction back; every task that had a part in it goes on from its committed offsets."""
-        positions = self.take_back(error, failed)
+        tasks = self.take_back(error, failed)
         if self._transaction.state is TransactionState.LOST or not self._transaction.exactly_once:
-            self._start_over(error)
-        elif positions:
-            self._tasks.seek(positions)
+            self._start_over(error, tasks)
+        elif tasks:
+            self._tasks.seek({at: offset for task in tasks for at, offset in task.committed.items()})
 
-    def take_back(self, error: BaseException, failed: Task | None = None) -> dict[TopicPartition, int]:
-        """Aborts and rewinds the running tasks, except those whose agents wait: nothing of them was in it. Returns
-        where they read on, unless the producer was lost with it.
+    def take_back(self, error: BaseException, failed: Task | None = None) -> list[Task]:
+        """Aborts, and rewinds the tasks of which something was in it. Returns them.
 
         Args:
             failed: the task that failed; it is rewound in any case.
@@ -121,19 +120,23 @@ class Recovery:
             self._transaction.abort()
         except ProducerLost as lost:
             log.warning("%s", lost)
-        positions: dict[TopicPartition, int] = {}
-        for task in self._tasks.running:
-            if task is failed or not task.waits:
-                positions.update(task.rewind())
+        tasks = [task for task in self._tasks.running if task is failed or task.takes_part]
+        for task in tasks:
+            task.rewind()
         self._committer.start_anew()
-        return positions
+        return tasks
 
-    def _start_over(self, error: BaseException) -> None:
-        """The outcome of the transaction is unknown: new producer, and every task is restored."""
-        log.warning("making a new producer and restoring all tasks: %s", error)
+    def _start_over(self, error: BaseException, tasks: Sequence[Task] | None = None) -> None:
+        """The outcome of the transaction is unknown: new producer, and every task of which something was in it is
+        restored. The state of the others is that of their last commit, whose outcome is known.
+
+        Args:
+            tasks: that were in it, where they are rewound already.
+        """
+        log.warning("making a new producer and restoring the tasks that were in the transaction: %s", error)
         self._measures.producer_restarts += 1
         self._transaction.start()
-        for task in self._tasks.running:
+        for task in [task for task in self._tasks.running if task.takes_part] if tasks is None else tasks:
             self.restore(task, full=True)
         self._committer.start_anew()
 
@@ -145,11 +148,12 @@ class Recovery:
         log.error(
             "task %s: %s; its local state is rebuilt from the changelog", task.name, error, extra={"task": task.name}
         )
-        self.take_back(error)
+        tasks = self.take_back(error, task)
         self.close(task)
         self._tasks.wipe(task)
-        for other in self._tasks.running:
-            self.restore(other, full=True)
+        for other in tasks:
+            if other is not task:
+                self.restore(other, full=True)
         self.restore(self._tasks.open(task.part, task.partition), full=True)
 
     def _task_failed(self, task: Task, failure: TaskFailed) -> None:

@@ -12,12 +12,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost, RecordRefused
+from kstream.errors import AbortRequired, InstanceFenced, KStreamError, ProducerLost, RecordRefused
 from kstream.runtime.task.states import move
 from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
 from kstream.types import Clients, Delivered, Headers, Produce, ProducerClient, TopicPartition
 
 log = logging.getLogger(__name__)
+
+
+REPORT_SECONDS = 0.2
+"""How long a report of the record is waited for after the transaction failed. There is none where the transaction may
+not write to the topic at all."""
 
 
 class Transaction:
@@ -39,6 +44,7 @@ class Transaction:
         self.blocked = 0.0
         self.refused: RecordRefused | None = None
         self._watched = False
+        self._written: set[str] = set()  # topics, while watched
         self._spoilt = False  # the broker refused a record: the producer is of no use after the abort
 
     @property
@@ -87,6 +93,7 @@ class Transaction:
         """Inside, each record's delivery is watched: where the broker refuses one, `refused` says which. That costs a
         call of Python a record, so it is for the search of the record at fault (`runtime/task/failures.py`)."""
         self.refused, self._watched = None, True
+        self._written.clear()
         self._choose_produce()
         try:
             yield
@@ -113,7 +120,22 @@ class Transaction:
         /,
     ) -> None:
         """As the producer's `produce`. What it raises is of kstream's errors already: `meaning` leaves it as it is."""
+        self._written.add(topic)
         self._use().produce_watched(topic, value, key, partition, self._was_delivered, timestamp, headers)
+
+    def named(self, error: KStreamError) -> KStreamError:
+        """What the broker refused in the transaction that was watched and failed with `error`, which may not say."""
+        if self._state is TransactionState.LOST:
+            return self.refused or error
+        deadline = time.monotonic() + REPORT_SECONDS
+        while self.refused is None and self._written and time.monotonic() < deadline:
+            try:  # its report may not be served yet
+                self._guarded(lambda producer: producer.poll(0.01))
+            except (AbortRequired, ProducerLost):
+                break
+        if self.refused is not None or not self._written:
+            return self.refused or error
+        return KStreamError(f"{error} (written to: {', '.join(sorted(self._written))})")
 
     def _was_delivered(self, _offset: int | None, refused: RecordRefused | None) -> None:
         if refused is not None and self.refused is None:

@@ -91,7 +91,9 @@ def test_it_goes_on_at_its_own_pace(case: Slow) -> None:
     assert set(case.calls.values()) == {1}
 
 
-def test_a_failure_beside_it_leaves_it_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_a_failure_beside_it_leaves_it_alone(tmp_path: Path, guarantee: str) -> None:
+    """Nor does it give the others more to do than those that had a part in what is taken back."""
     case = Slow(tmp_path)
     bad = case.app.topic("bad", key=str, value=int)
 
@@ -99,16 +101,21 @@ def test_a_failure_beside_it_leaves_it_alone(tmp_path: Path) -> None:
     def fails(n: int) -> None:
         raise ValueError(n)
 
-    fleet = Fleet(case.app, tmp_path, partitions=1)
+    fleet = Fleet(case.app, tmp_path, partitions=1, processing_guarantee=guarantee)
     worker = fleet.start("a")
     fleet.settle()
     fleet.send(case.slow, ["k"], 7)
     fleet.step("a", times=20)
+    restores = sum(worker.restorer.durations.counts)
     fleet.send(bad, ["b"], 1)
     for _ in range(60):
         fleet.send(case.quick, ["x"])
         fleet.step("a")
     assert worker.aborts >= 2
+    fleet.step("a", times=60)
+    retries = sum(task.measures.retries for task in worker.tasks.values())
+    assert retries >= 1
+    assert sum(worker.restorer.durations.counts) - restores <= retries + 2
     assert case.calls[7] == 1, "it was not asked again"
     case.open(7)
     fleet.step("a", times=60)
@@ -209,6 +216,81 @@ def test_changes_emitted_at_the_commit_may_be_waited_for_too(tmp_path: Path) -> 
     assert fleet.outputs(out)["k"][-1] == 3
     assert fleet.changelog("sums") == {(0, b"k"): b"3"}
     fleet.close()
+
+
+class SlowAndFailing:
+    """An agent that takes so many of the clock's seconds a record, and fails at some; a count beside it."""
+
+    def __init__(self, directory: Path, guarantee: str) -> None:
+        self.calls: dict[int, int] = defaultdict(int)
+        self.waits: dict[int, float] = {}
+        self.bad: set[int] = set()
+        app = kstream.App("failing")
+        self.source, self.out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+        self.quick, self.seen = app.topic("quick", key=str, value=int), app.topic("seen", key=str, value=int)
+
+        @app.agent(self.source, to=self.out)
+        async def asks(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+            async for n in stream:
+                self.calls[n] += 1
+                until = self.fleet.clock.monotonic() + self.waits.get(n, 0.0)
+                while self.fleet.clock.monotonic() < until:
+                    await asyncio.sleep(0.0001)
+                if n in self.bad:
+                    raise ValueError(n)
+                yield n
+
+        app.stream(self.quick).group_by_key().count(name="n").to(self.seen)
+        self.fleet = Fleet(app, directory, partitions=1, processing_guarantee=guarantee)
+        self.worker = self.fleet.start("a")
+        self.worker.committer.meanwhile = lambda: self.fleet.clock.advance(0.1)
+        self.fleet.settle()
+
+    def answers(self, guarantee: str) -> list[int]:
+        """Each once; with at-least-once those before a failure may be there again."""
+        found = list(self.fleet.outputs(self.out)["k"])
+        return found if guarantee == "exactly_once" else list(dict.fromkeys(found))
+
+    def turns(self, count: int) -> None:
+        for _ in range(count):
+            self.fleet.send(self.quick, ["x"])
+            self.fleet.step("a")
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_it_begins_to_wait_while_a_record_at_fault_is_looked_for(tmp_path: Path, guarantee: str) -> None:
+    """Many good ones before it, which are processed again: each takes longer than a commit is kept waiting for."""
+    case = SlowAndFailing(tmp_path, guarantee)
+    case.bad = {6}
+    for n in range(10):
+        case.fleet.send(case.source, ["k"], n)
+    while not case.worker.aborts:
+        case.fleet.step("a", seconds=0.001)
+    case.waits = dict.fromkeys(range(10), 2.5)
+    case.turns(900)
+    assert case.fleet.committed("in")[0] == 6
+    assert case.answers(guarantee) == [0, 1, 2, 3, 4, 5]
+    (error,) = [str(task.error) for task in case.worker.tasks.values() if task.error]
+    assert "in[0] offset 6" in error
+    assert case.worker.aborts <= 12, "each try of the record at fault, and one wait that came as a surprise"
+    case.bad.clear()
+    case.waits.clear()
+    case.turns(900)
+    assert case.answers(guarantee) == list(range(10))
+    case.fleet.close()
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_others_keep_their_commit_interval_while_the_record_at_fault_waits(tmp_path: Path, guarantee: str) -> None:
+    case = SlowAndFailing(tmp_path, guarantee)
+    case.bad, case.waits = {0}, {0: 60.0}
+    case.fleet.send(case.source, ["k"], 0)
+    case.turns(1200)
+    assert case.calls[0] >= 2, "once, and once more apart"
+    commits = case.worker.commits
+    case.turns(400)  # 24 s
+    assert 20 <= case.worker.commits - commits <= 60, "in an interval of a second each"
+    case.fleet.close()
 
 
 # ---- the pace of one task
