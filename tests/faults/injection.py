@@ -19,13 +19,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from kstream.errors import KStreamError
 
 STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transaction", "apply_to_state")
 """Functions of kstream.runtime.worker.checkpoint, in their order."""
 
 RESTORE = {"restore_apply": "_apply", "restore_end": "_end_tail", "restore_finish": "_finish"}
+FAILING = {"search": ("committer", "Committer", "commit_apart"), "failed": ("recovery", "Recovery", "_fail")}
+"""The search of a record at fault, each step of it; and a task that stops, to be tried again."""
 REBALANCE = ("assigned", "revoked")
 
 _worker: Any = None
@@ -69,7 +75,8 @@ class _Fault:
         except FileExistsError:
             return
         if told["transaction"] == "open" and transaction._id is not None:
-            transaction._producer.flush(10)  # so that the brokers have what was sent: the transaction is open there too
+            with suppress(KStreamError):  # they may refuse some of it
+                transaction._producer.flush(10)  # so that the brokers have what was sent: it is open there too
         os.write(mark, json.dumps(told).encode())
         os.close(mark)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -109,6 +116,8 @@ def install() -> None:
         _wrap(Restorer, method, step)
     for step in REBALANCE:
         _wrap(Rebalance, step, step)
+    for step, (module, owner, method) in FAILING.items():
+        _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
 
 
 def _wrap(owner: Any, name: str, step: str) -> None:

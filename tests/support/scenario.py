@@ -213,6 +213,13 @@ class Scenario:
         text = told.read_text() if told.exists() else ""
         return json.loads(text) if text else None
 
+    def poison(self, how: str) -> None:
+        """Some events fail from now on ("raise", "refuse"): see faults/service.py."""
+        (self.directory / "poison").write_text(how)
+
+    def mend(self) -> None:
+        (self.directory / "poison").unlink()
+
     # ---- the end
 
     def check(self, *, state: bool = True) -> None:

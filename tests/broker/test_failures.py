@@ -1,0 +1,230 @@
+"""What fails in one task on a real Kafka stops that task, named, and no other: what the broker refuses, what leaves the
+program, and agents that wait (broker/failing_service.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are exported, in a way mypy does not see
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from broker.failing_service import BAD, make_app
+from kstream.config import Settings
+from kstream.observe.status import TaskStatus
+from support.kafka import SECONDS, read
+from support.running import prepare, until
+from support.serving import Served
+
+SETTINGS = {
+    "commit_interval": 0.1,
+    "session_timeout": 30.0,
+    "restart_initial": 3.0,
+    "restart_max": 6.0,
+    "announce_interval": 0.0,
+    "web_port": 0,
+}
+COUNT = 30
+"""Records of each input partition."""
+
+CASES = {
+    "keyless": ("{app}.keyless", ("keyless-out", "INVALID_RECORD", "without a key")),
+    "time": ("{app}.time", ("time-out", "INVALID_TIMESTAMP")),
+    "grouped": ("{app}-by-all-repartition", ("grouped-out", "INVALID_TIMESTAMP")),
+    "sink": ("{app}.sink", ("sink-out", "50,0", "MSG_SIZE_TOO_LARGE")),
+    "exit": ("{app}.exit", ("SystemExit: 1",)),
+    "denied": ("{app}.denied", ("denied-out", "TOPIC_AUTHORIZATION_FAILED")),
+    "table": ("{app}.table", ("large-changelog", "2,000,0", "'bad'")),
+    "changelog": ("{app}.changelog", ("notes-changelog", "50,0", "'bad'")),
+    "leaves": ("{app}.leaves", ("SystemExit",)),
+}
+"""The input of the record at fault, and what the error says beside it."""
+
+
+class Failing:
+    """One test's app, its topics and its instance."""
+
+    def __init__(self, servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.servers, self.directory, self.name = servers, directory, f"failing-{uuid.uuid4().hex[:8]}"
+        self.calls = directory / "calls"
+        monkeypatch.setenv("KSTREAM_TEST_APP", self.name)
+        monkeypatch.setenv("KSTREAM_TEST_CALLS", str(self.calls))
+        self.app = make_app(self.name)
+        prepare(self.app, self.settings())
+        self.admin = AdminClient({"bootstrap.servers": servers})
+        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+        self.served: Served | None = None
+
+    def settings(self, **more: object) -> Settings:
+        given = {**SETTINGS, **more}
+        return Settings(bootstrap_servers=self.servers, state_dir=str(self.directory), instance="a", **given)
+
+    def start(self, **more: object) -> Served:
+        self.served = Served(self.app, "broker.failing_service:app", self.settings(**more))
+        return self.served
+
+    def stop(self) -> None:
+        if self.served is not None:
+            self.served.stop()
+
+    # ---- topics
+
+    def limit(self, topic: str) -> None:
+        entry = ConfigEntry("max.message.bytes", "10000", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+        for future in self.admin.incremental_alter_configs([resource]).values():
+            future.result(SECONDS)
+
+    def deny(self, topic: str) -> None:
+        """Nobody may write to it."""
+        for operation in (AclOperation.READ, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS):
+            rule = AclBinding(
+                ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:*", "*", operation,
+                AclPermissionType.ALLOW,
+            )  # fmt: skip
+            for future in self.admin.create_acls([rule]).values():
+                future.result(SECONDS)
+
+    def allow(self, topic: str) -> None:
+        every = AclBindingFilter(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, None, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        for future in self.admin.delete_acls([every]).values():
+            future.result(SECONDS)
+
+    def feed(self, case: str, key: str | None, partition: int, numbers: range) -> None:
+        now = round(time.time() * 1000)
+        for n in numbers:
+            value: object = n
+            if case in ("time", "grouped"):
+                value = {"number": n, "at": now * 1000 if (n, partition) == (BAD, 0) else now}
+            keyless = case == "keyless" and (n, partition) == (BAD, 0)
+            given = None if keyless or key is None else key.encode()
+            self._producer.produce(f"{self.name}.{case}", json.dumps(value).encode(), given, partition=partition)
+        assert self._producer.flush(SECONDS) == 0
+
+    def put_out(self, case: str, isolation: str = "read_committed") -> dict[int, list[bytes]]:
+        rows = read(self.servers, [f"{self.name}.{case}-out"], isolation)[f"{self.name}.{case}-out"]
+        found: dict[int, list[bytes]] = {0: [], 1: []}
+        for row in rows:
+            found[row.partition].append(row.value or b"")
+        return found
+
+    # ---- the instance
+
+    def tasks(self) -> dict[str, TaskStatus]:
+        assert self.served is not None
+        return {task.name: task for worker in self.served.supervisor.workers for task in worker.report.tasks}
+
+    def task(self, case: str, partition: int) -> TaskStatus | None:
+        return self.tasks().get(f"{self.name}.{case}/{partition}")
+
+    def metric(self, name: str) -> float:
+        assert self.served is not None
+        return self.served.metrics()(name)
+
+
+@pytest.fixture
+def failing(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
+    made = Failing(bootstrap_servers, tmp_path, monkeypatch)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_each_failure_stops_its_task_and_no_other(failing: Failing, guarantee: str) -> None:
+    """All of them at once, in one worker, beside a count that goes on."""
+    failing.limit(f"{failing.name}-notes-changelog")
+    for case in CASES:
+        failing.feed(case, "bad", 0, range(COUNT))
+        failing.feed(case, "good", 1, range(100, 100 + COUNT))
+    failing.feed("beside", "x", 0, range(COUNT))
+    failing.deny(f"{failing.name}.denied-out")
+    served = failing.start(processing_guarantee=guarantee)
+
+    errors: dict[str, str] = {}
+    inputs = {case: topic.format(app=failing.name) for case, (topic, _) in CASES.items()}
+
+    def found() -> bool:
+        for task in failing.tasks().values():
+            if task.error is not None:
+                errors[task.name.rpartition("/")[0]] = task.error
+        return all(topic in errors for topic in inputs.values())
+
+    until(lambda: found() or served.supervisor.workers[0].restarts, "each failure to be found")
+    assert errors.keys() == set(inputs.values())
+    for case, (_, words) in CASES.items():
+        error, offset = errors[inputs[case]], {"denied": r"\[.\] offset 0", "grouped": r"\[.\] offset \d+"}
+        assert re.search(re.escape(inputs[case]) + offset.get(case, rf"\[0\] offset {BAD}") + ":", error), error
+        for word in words:
+            assert word in error, error
+    ok, reasons = served.probe("ready")
+    assert not ok
+    assert re.search(rf"tasks? (failed|restoring).*{failing.name}\.", " ".join(reasons)), reasons
+
+    # others go on, while all of them are tried again and again
+    for n in range(10):
+        failing.feed("beside", "x", 0, range(10))
+        wanted = COUNT + 10 * (n + 1)
+        until(lambda: len(failing.put_out("beside")[0]) >= wanted, f"{wanted} records beside", 10)  # noqa: B023
+    counts = [int(value) for value in failing.put_out("beside")[0]]
+    assert counts[-1] >= COUNT + 100
+    if guarantee == "exactly_once":
+        assert counts == list(range(1, COUNT + 101))
+    for case in CASES:
+        if case == "denied":
+            assert failing.put_out(case) == {0: [], 1: []}
+            continue
+        until(lambda: len(failing.put_out(case)[1]) >= COUNT or case == "grouped", f"the good ones of {case}")  # noqa: B023
+        if guarantee == "exactly_once" and case != "grouped":
+            lines = failing.put_out(case)
+            assert (len(lines[0]), len(lines[1])) == (BAD, COUNT), f"{case}: the good ones before it, once"
+
+    # what was only forbidden is done when it is allowed
+    failing.allow(f"{failing.name}.denied-out")
+    until(lambda: all(len(lines) >= COUNT for lines in failing.put_out("denied").values()), "what was forbidden")
+    lines = {partition: [int(value) for value in lines] for partition, lines in failing.put_out("denied").items()}
+    assert lines == {0: list(range(COUNT)), 1: list(range(100, 100 + COUNT))}
+    assert served.supervisor.workers[0].restarts == 0
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -> None:
+    """Nor do others, or those that fail beside it, take back what it does: each call is made once."""
+    failing.deny(f"{failing.name}.denied-out")
+    served = failing.start(processing_guarantee=guarantee, transaction_timeout=1.0)
+    until(lambda: failing.task("beside", 0), "the tasks")
+    for partition in (0, 1):
+        failing.feed("slow", "s", partition, range(3 * partition, 3 * partition + 3))
+    failing.feed("denied", "bad", 0, range(2))
+    until(failing.calls.exists, "the first call")
+    took = []
+    for n in range(1, 16):
+        began = time.monotonic()
+        failing.feed("beside", "x", 0, range(1))
+        until(lambda: len(failing.put_out("beside")[0]) >= n, f"{n} records beside", 10)  # noqa: B023
+        took.append(time.monotonic() - began)
+    assert sorted(took)[len(took) // 2] < 1.0, took
+    until(lambda: sum(map(len, failing.put_out("slow").values())) >= 6, "the slow ones")
+    assert sorted(failing.calls.read_text().split()) == sorted("012345")
+    answers = [value for lines in failing.put_out("slow").values() for value in lines]
+    assert sorted(answers) == [b"%d" % n for n in range(6)]
+    failing.allow(f"{failing.name}.denied-out")
+    until(lambda: len(failing.put_out("denied")[0]) >= 2, "what was forbidden")
+    assert served.supervisor.workers[0].restarts == 0
