@@ -77,7 +77,7 @@ class TimingReporter(Reporter):
         super().__call__(worker)
         if self._done:
             return
-        count = worker.restorer.restored_records if self._watch.restore else worker.records
+        count = worker.restorer.replay.records if self._watch.restore else worker.records
         if not count:
             return
         now = time.monotonic()

@@ -66,7 +66,7 @@ STAGES = [
     ("kstream.state.rocksdb.backend", "_fill", "rocksdb: sort and fill the batch"),
     ("kstream.runtime.worker.checkpoint", "send_offsets", "commit: send offsets"),
     ("kstream.runtime.worker.checkpoint", "commit_transaction", "commit: Kafka's commit"),
-    ("kstream.runtime.worker.restore", "Restorer._apply", "restore: apply"),
+    ("kstream.runtime.worker.replay", "Replay._apply", "restore: apply"),
     ("kstream.runtime.worker.restore", "Restorer._ask_offsets", "restore: ask offsets"),
     ("kstream.runtime.worker.restore", "Restorer._ask_ends", "restore: ask ends"),
 ]

@@ -29,7 +29,11 @@ from kstream.errors import KStreamError
 STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transaction", "apply_to_state")
 """Functions of kstream.runtime.worker.checkpoint, in their order."""
 
-RESTORE = {"restore_apply": "_apply", "restore_end": "_end_tail", "restore_finish": "_finish"}
+RESTORE = {
+    "restore_apply": ("Replay", "_apply"),
+    "restore_end": ("Replay", "_end_tail"),
+    "restore_finish": ("Restorer", "_finish"),
+}
 FAILING = {"search": ("committer", "Committer", "commit_apart"), "failed": ("recovery", "Recovery", "_fail")}
 """The search of a record at fault, each step of it; and a task that stops, to be tried again."""
 REBALANCE = ("assigned", "revoked")
@@ -99,10 +103,11 @@ def install() -> None:
     from kstream.runtime.worker import housekeeping
     from kstream.runtime.worker.loop import StreamWorker
     from kstream.runtime.worker.rebalance import Rebalance
+    from kstream.runtime.worker.replay import Replay
     from kstream.runtime.worker.restore import Restorer
 
     _control_flushes(housekeeping, Path(directory))
-    _control_restores(Restorer, Path(directory) / "slow-restore")
+    _control_restores(Replay, Path(directory) / "slow-restore")
     if order is None or (Path(directory) / "struck").exists():
         return
     from kstream.runtime.worker import checkpoint
@@ -112,8 +117,9 @@ def install() -> None:
     _remember_worker(StreamWorker, Transaction)
     for step in STEPS:
         _wrap(checkpoint, step, step)
-    for step, method in RESTORE.items():
-        _wrap(Restorer, method, step)
+    owners = {owner.__name__: owner for owner in (Replay, Restorer)}
+    for step, (owner, method) in RESTORE.items():
+        _wrap(owners[owner], method, step)
     for step in REBALANCE:
         _wrap(Rebalance, step, step)
     for step, (module, owner, method) in FAILING.items():
@@ -152,15 +158,15 @@ def _remember_worker(worker: Any, transaction: Any) -> None:
     worker.start, transaction.begin = remembering, counting
 
 
-def _control_restores(restorer: Any, slow: Path) -> None:
-    apply = restorer._apply
+def _control_restores(replay: Any, slow: Path) -> None:
+    apply = replay._apply
 
     def slowly(self: Any, *arguments: Any) -> None:
         if slow.exists():
             time.sleep(0.3)
         apply(self, *arguments)
 
-    restorer._apply = slowly
+    replay._apply = slowly
 
 
 def _control_flushes(housekeeping: Any, directory: Path) -> None:

@@ -128,10 +128,10 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         aborts=worker.aborts,
         lag=sum(task.lag for task in tasks),
         restoring=len(restorer),
-        restore_remaining=restorer.remaining(),
-        restored=restorer.restored_records,
-        restored_bytes=restorer.restored_bytes,
-        restore_seconds_left=restorer.seconds_left(),
+        restore_remaining=restorer.replay.remaining(),
+        restored=restorer.replay.records,
+        restored_bytes=restorer.replay.bytes,
+        restore_seconds_left=restorer.replay.seconds_left(),
         partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
         paused=worker.paused,
@@ -217,12 +217,12 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield Series("assigned_partitions", (), len(worker.registry.owned))
     for (phase, name), count in measures.errors.items():
         yield Series("errors_total", (phase, name), count)
-    yield Series("restore_remaining_records", (), restorer.remaining())
-    left = restorer.seconds_left()
+    yield Series("restore_remaining_records", (), restorer.replay.remaining())
+    left = restorer.replay.seconds_left()
     if left is not None:
         yield Series("restore_remaining_seconds", (), left)
-    yield Series("restored_records_total", (), restorer.restored_records)
-    yield Series("restored_bytes_total", (), restorer.restored_bytes)
+    yield Series("restored_records_total", (), restorer.replay.records)
+    yield Series("restored_bytes_total", (), restorer.replay.bytes)
     dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
     for part in measures.parts.values():
         dropped.update(part.dropped)

@@ -176,7 +176,7 @@ class StreamWorker:
 
     def _patience(self) -> float:
         """How long the poll may wait for a first record."""
-        if self.stopping or self.restorer.replaying:
+        if self.stopping or self.restorer.replay:
             return 0.0
         running = () if self.paused else self.tasks.values()
         if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in running):

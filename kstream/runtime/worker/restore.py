@@ -8,30 +8,28 @@ is it fed. (a), a fresh `init_transactions`, has happened before: at start, and 
 them lies before the end that is asked for next. Read committed stops at a pending transaction of a previous owner, so
 (d) waits for its end.
 
-Nothing here blocks: futures are looked at, the reader is polled. Progress is logged and can be read.
+(d) is done by `replay`. Nothing here blocks: futures are looked at, the reader is polled.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 
-from kstream.errors import AbortRequired, KStreamError, StateError
+from kstream.errors import AbortRequired, KStreamError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
-from kstream.runtime.task.failures import StateDamaged
-from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
 from kstream.runtime.worker.offsets import CommittedOffsets, encode
-from kstream.state.backend import Mark
+from kstream.runtime.worker.replay import Replay, damage_of
+from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.changelog import Changelog
-from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, Fetch, TopicPartition
+from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -43,31 +41,12 @@ FAILED_SECONDS = 1.0
 """The same after a failed request."""
 
 
-PROGRESS_SECONDS = 5.0
-
-
-class Stage(Enum):
-    OFFSETS = "waiting for stable offsets"
-    ENDS = "asking for the changelogs' ends"
-    REPLAY = "replaying changelogs"
-
-
-@dataclass(slots=True)
-class _Tail:
-    """What is left to replay of one changelog."""
-
-    task: Task
-    store: str
-    position: int
-    end: int
-
-
 @dataclass(slots=True)
 class _Restoring:
     task: Task
     full: bool
-    stage: Stage
     began: float
+    stage: RestoreStage = RestoreStage.OFFSETS
     not_before: float = 0.0
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
     topics: Future[dict[str, DescribedTopic]] | None = None
@@ -77,8 +56,11 @@ class _Restoring:
     starts: Future[dict[TopicPartition, int]] | None = None
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
-    changelogs: dict[TopicPartition, str] = field(default_factory=dict)
-    tails: set[TopicPartition] = field(default_factory=set)
+    changelogs: dict[TopicPartition, tuple[str, Changelog]] = field(default_factory=dict)
+
+    def go(self, stage: RestoreStage) -> None:
+        move(f"the restore of task {self.task.name}", self.stage, stage, RESTORE_MOVES)
+        self.stage = stage
 
 
 class Restorer:
@@ -96,37 +78,16 @@ class Restorer:
         *,
         delete_retention: float,
     ) -> None:
-        self._group, self._admin, self._make_reader, self._changelogs = group, admin, reader, changelogs
+        self._group, self._admin, self._changelogs = group, admin, changelogs
         self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._offsets = inputs, offsets
         self._restoring: dict[str, _Restoring] = {}
-        self._tails: dict[TopicPartition, _Tail] = {}
-        self._reader: ConsumerClient | None = None
-        self._assigned: set[TopicPartition] = set()
-        self._replay_began = self._last_progress = 0.0
-        self._replayed = 0  # records since tails were last empty
-        self.restored_records = 0
-        self.restored_bytes = 0
+        self.replay = Replay(reader, clock)
         self.durations = Histogram(LATENCIES)
         self._finished: list[float] = []  # seconds of each restore since the last line that told of some
 
     def __len__(self) -> int:
         return len(self._restoring)
-
-    @property
-    def replaying(self) -> bool:
-        return bool(self._tails)
-
-    def remaining(self) -> int:
-        """Changelog records left to replay, at most (gaps and markers count)."""
-        return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
-
-    def seconds_left(self) -> float | None:
-        """An estimate by the speed so far; None while nothing was replayed."""
-        seconds = self._clock.monotonic() - self._replay_began
-        if not self._tails or not self._replayed or seconds <= 0:
-            return None
-        return self.remaining() * seconds / self._replayed
 
     def stages(self) -> dict[str, str]:
         return {name: one.stage.value for name, one in self._restoring.items()}
@@ -142,15 +103,12 @@ class Restorer:
         self._inputs.seen(task.inputs)
         if full:
             task.rewind()
-        self._restoring[task.name] = _Restoring(task, full, Stage.OFFSETS, self._clock.monotonic())
+        self._restoring[task.name] = _Restoring(task, full, self._clock.monotonic())
 
     def drop(self, task: Task) -> None:
         """The task left or failed: forget it. What was replayed stays, with its mark."""
-        one = self._restoring.pop(task.name, None)
-        if one is not None and one.tails:
-            for at in one.tails:
-                self._tails.pop(at, None)
-            self._assign()
+        self._restoring.pop(task.name, None)
+        self.replay.drop(task)
 
     def step(self, max_records: int, timeout: float) -> list[Task]:
         """Moves every restore on as far as it goes without waiting. Returns the tasks that are done.
@@ -164,25 +122,27 @@ class Restorer:
                 other partitions than its state; or one has no committed offset and `auto_offset_reset` is "error".
         """
         for one in self._restoring.values():
-            if one.stage is Stage.OFFSETS:
+            if one.stage is RestoreStage.OFFSETS:
                 self._ask_offsets(one)
-            if one.stage is Stage.ENDS:
-                with _damage_of(one.task):
+            if one.stage is RestoreStage.ENDS:
+                with damage_of(one.task):
                     self._ask_ends(one)
-        if self._tails:
-            self._replay(max_records, timeout)
-            self._log_progress()
-        done = [one for one in self._restoring.values() if one.stage is Stage.REPLAY and not one.tails]
+        if self.replay:
+            for task in self.replay.step(max_records, timeout):
+                one = self._restoring[task.name]
+                one.go(RestoreStage.ENDS)
+                one.not_before = self._clock.monotonic() + RETRY_SECONDS
+        for one in self._restoring.values():
+            if one.stage is RestoreStage.REPLAY and not self.replay.of(one.task):
+                one.go(RestoreStage.DONE)
+        done = [one for one in self._restoring.values() if one.stage is RestoreStage.DONE]
         for one in done:
             self._finish(one)
         return [one.task for one in done]
 
     def close(self) -> None:
         self._restoring.clear()
-        self._tails.clear()
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        self.replay.close()
 
     # ---- (b) stable committed offsets
 
@@ -214,14 +174,12 @@ class Restorer:
         one.anew = self._offsets.made_anew(one.task, found, topics)
         if not one.full and not one.anew and one.committed == one.task.committed:
             one.positions = one.task.committed
-            one.stage = Stage.REPLAY
+            one.go(RestoreStage.DONE)
             return
         one.task.rewind()
-        one.changelogs = {
-            TopicPartition(self._changelogs(one.task, store).topic, one.task.partition): store
-            for store in one.task.stores
-        }
-        one.stage = Stage.ENDS
+        changelogs = [(store, self._changelogs(one.task, store)) for store in one.task.stores]
+        one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
+        one.go(RestoreStage.ENDS)
 
     # ---- (c) ends of the changelogs, and the bounds of the inputs
 
@@ -242,11 +200,11 @@ class Restorer:
             return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         one.task.restored_at = one.positions
-        for at, store in one.changelogs.items():
-            self._begin_tail(one, at, store, starts[at], ends[at])
-        one.stage = Stage.REPLAY
-        if one.tails:
-            self._assign()
+        for at, (store, changelog) in one.changelogs.items():
+            self._begin_tail(one, store, changelog, starts[at], ends[at])
+        one.go(RestoreStage.REPLAY)
+        if self.replay.of(one.task):
+            self.replay.assign()
 
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
         """Where an input is read from."""
@@ -255,7 +213,7 @@ class Restorer:
             return start
         return self._offsets.position(one.task, at, committed, start, end)
 
-    def _begin_tail(self, one: _Restoring, at: TopicPartition, store: str, start: int, end: int) -> None:
+    def _begin_tail(self, one: _Restoring, store: str, changelog: Changelog, start: int, end: int) -> None:
         """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
         backend = one.task.backend
         mark = backend.mark(store)
@@ -277,79 +235,9 @@ class Restorer:
             position = start
         else:
             position = mark.offset
-        changelog = self._changelogs(one.task, store)
         changelog.next_offset = position
         if position < end:
-            if not self._tails:
-                self._replay_began = self._last_progress = self._clock.monotonic()
-                self._replayed = 0
-            self._tails[at] = _Tail(one.task, store, position, end)
-            one.tails.add(at)
-
-    # ---- (d) replay
-
-    def _assign(self) -> None:
-        """Points the reader at all tails; what it had prefetched of others is dropped."""
-        if self._reader is None:
-            self._reader = self._make_reader()
-        self._reader.assign({at: tail.position for at, tail in self._tails.items()})
-
-    def _replay(self, max_records: int, timeout: float) -> None:
-        assert self._reader is not None
-        try:
-            polled = self._reader.poll(max_records, timeout)
-        except StateError as error:
-            self._ask_again(error)
-            return
-        for fetch in polled.fetches:
-            tail = self._tails.get(fetch.at)
-            if tail is not None and fetch.last_offset >= tail.position:
-                with _damage_of(tail.task):
-                    self._apply(tail, fetch)
-        finished = [at for at, offset in polled.ends.items() if at in self._tails and offset >= self._tails[at].end]
-        for at in finished:
-            with _damage_of(self._tails[at].task):
-                self._end_tail(at, polled.ends[at])
-
-    def _log_progress(self) -> None:
-        now = self._clock.monotonic()
-        left = self.seconds_left()
-        if now - self._last_progress >= PROGRESS_SECONDS and left is not None:
-            self._last_progress = now
-            log.info(
-                "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
-                len(self._tails), self._replayed, self.restored_bytes / 1e6, self.remaining(), left,
-                extra=PERFORMANCE,
-            )  # fmt: skip
-
-    def _ask_again(self, error: StateError) -> None:
-        """A position is no longer in its changelog (records were deleted meanwhile): the bounds are asked for anew,
-        and what lies outside them is rebuilt."""
-        log.warning("restore: %s; reading the bounds of the changelogs again", error)
-        for one in self._restoring.values():
-            if one.tails:
-                for at in one.tails:
-                    del self._tails[at]
-                one.tails.clear()
-                one.stage = Stage.ENDS
-                one.not_before = self._clock.monotonic() + RETRY_SECONDS
-
-    def _apply(self, tail: _Tail, fetch: Fetch) -> None:
-        values = fetch.values()
-        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch), values, strict=True)
-        tail.position = fetch.last_offset + 1
-        mark = Mark(tail.position, fetch.last_timestamp / 1000)
-        tail.task.backend.write({tail.store: changes}, {tail.store: mark})
-        self._replayed += len(fetch)
-        self.restored_records += len(fetch)
-        self.restored_bytes += sum(map(len, filter(None, values)))
-
-    def _end_tail(self, at: TopicPartition, offset: int) -> None:
-        tail = self._tails.pop(at)
-        mark = Mark(max(tail.position, offset), self._clock.time())
-        tail.task.backend.write({}, {tail.store: mark})
-        self._changelogs(tail.task, tail.store).next_offset = mark.offset
-        self._restoring[tail.task.name].tails.discard(at)
+            self.replay.add(one.task, changelog, store, position, end)
 
     # ---- (e)
 
@@ -378,22 +266,3 @@ class Restorer:
                 extra=PERFORMANCE,
             )  # fmt: skip
             self._finished.clear()
-
-
-@contextmanager
-def _damage_of(task: Task) -> Iterator[None]:
-    try:
-        yield
-    except StateError as error:
-        raise StateDamaged(task.name, error) from error
-
-
-def _present(fetch: Fetch) -> list[bytes]:
-    """The keys of a changelog's records."""
-    keys = fetch.keys()
-    if None in keys:
-        raise KStreamError(
-            f"changelog {fetch.at} has a record without a key at offset {fetch.offsets()[keys.index(None)]}: another "
-            "program writes to the changelog; stop it, and reset the app"
-        )
-    return keys  # type: ignore[return-value]

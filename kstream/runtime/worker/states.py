@@ -1,4 +1,4 @@
-"""The states of a worker, of its membership in the group and of its transaction, with their legal moves."""
+"""The states of a worker, its membership in the group, its transaction and its restores, with their legal moves."""
 
 from __future__ import annotations
 
@@ -62,4 +62,30 @@ TRANSACTION_MOVES: Mapping[TransactionState, frozenset[TransactionState]] = {
     TransactionState.LOST: frozenset({TransactionState.IDLE}),
     TransactionState.IDLE: frozenset({TransactionState.OPEN, TransactionState.LOST}),
     TransactionState.OPEN: frozenset({TransactionState.IDLE, TransactionState.LOST}),
+}
+
+
+class RestoreStage(Enum):
+    """How far the restore of one task is.
+
+        OFFSETS -> ENDS -> REPLAY -> DONE
+           |        ^         |
+           |        +---------+
+           +---------------------> DONE
+
+    A position that is no longer in its changelog leads from REPLAY back to ENDS. A task whose own offsets are still
+    the group's has nothing to replay. A restore begins anew by a new one, in OFFSETS.
+    """
+
+    OFFSETS = "waiting for stable offsets"
+    ENDS = "asking for the changelogs' ends"
+    REPLAY = "replaying changelogs"
+    DONE = "restored"
+
+
+RESTORE_MOVES: Mapping[RestoreStage, frozenset[RestoreStage]] = {
+    RestoreStage.OFFSETS: frozenset({RestoreStage.ENDS, RestoreStage.DONE}),
+    RestoreStage.ENDS: frozenset({RestoreStage.REPLAY}),
+    RestoreStage.REPLAY: frozenset({RestoreStage.DONE, RestoreStage.ENDS}),
+    RestoreStage.DONE: frozenset(),
 }

@@ -11,9 +11,11 @@ import pytest
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
 from kstream.runtime.worker.states import (
     MEMBERSHIP_MOVES,
+    RESTORE_MOVES,
     TRANSACTION_MOVES,
     WORKER_MOVES,
     MembershipState,
+    RestoreStage,
     TransactionState,
     WorkerState,
 )
@@ -23,6 +25,7 @@ TABLES: list[tuple[type[Enum], Any]] = [
     (TransactionState, TRANSACTION_MOVES),
     (WorkerState, WORKER_MOVES),
     (MembershipState, MEMBERSHIP_MOVES),
+    (RestoreStage, RESTORE_MOVES),
 ]
 
 

@@ -204,11 +204,11 @@ def test_a_task_comes_back_untouched_and_replays_nothing(fleet: Fleet) -> None:
     at_work(fleet, "a")
     worker = fleet.workers["a"]
     kept = worker.tasks["in/0"]
-    restored = worker.restorer.restored_records
+    restored = worker.restorer.replay.records
     fleet.start("b")
     fleet.settle()
     assert worker.tasks["in/0"] is kept
-    assert worker.restorer.restored_records == restored
+    assert worker.restorer.replay.records == restored
     assert kept.stores["n"].live, "its cache is still warm"
     finish(fleet)
 
@@ -227,7 +227,7 @@ def test_a_task_comes_back_after_another_had_moved_it_on(fleet: Fleet) -> None:
     fleet.send(COUNTING.source, KEYS)
     finish(fleet)
     assert worker.tasks["in/0"] is kept
-    assert worker.restorer.restored_records > 0
+    assert worker.restorer.replay.records > 0
     fleet.send(COUNTING.source, KEYS)
     finish(fleet)
 
@@ -243,9 +243,9 @@ def test_a_rebalance_during_restore(tmp_path: Path, end: str) -> None:
     fleet.leave("a")
     fleet.send(COUNTING.source, keys)
     fleet.start("b")
-    while not fleet.workers["b"].restorer.restored_records:
+    while not fleet.workers["b"].restorer.replay.records:
         fleet.step("b")
-    assert fleet.workers["b"].restorer.remaining() > 0
+    assert fleet.workers["b"].restorer.replay.remaining() > 0
     fleet.start("c")  # takes two of the four in the middle of it
     fleet.step(times=3)
     assert len(fleet.workers["c"].restorer) == 2
@@ -253,7 +253,7 @@ def test_a_rebalance_during_restore(tmp_path: Path, end: str) -> None:
         fleet.crash("c")
         fleet.expire("c")
     finish(fleet)
-    assert not any(worker.restorer.replaying for worker in fleet.workers.values())
+    assert not any(worker.restorer.replay for worker in fleet.workers.values())
     fleet.close()
 
 

@@ -41,7 +41,7 @@ def finish(fleet: Fleet) -> None:
 
 
 def restored(fleet: Fleet) -> int:
-    return fleet.workers["a"].restorer.restored_records
+    return fleet.workers["a"].restorer.replay.records
 
 
 def local(fleet: Fleet) -> Path:
@@ -108,7 +108,7 @@ def test_a_deleted_state_directory_loses_nothing(fleet: Fleet) -> None:
     fleet.start("a")
     finish(fleet)
     assert restored(fleet) == 2 * len(KEYS)
-    assert fleet.workers["a"].restorer.restored_bytes > 0
+    assert fleet.workers["a"].restorer.replay.bytes > 0
     fleet.send(COUNTING.source, KEYS)
     finish(fleet)
 
@@ -134,10 +134,10 @@ def test_progress_can_be_watched(tmp_path: Path) -> None:
     for _ in range(60):
         fleet.step("a")
         if len(worker.restorer):
-            remaining.append(worker.restorer.remaining())
+            remaining.append(worker.restorer.replay.remaining())
     assert remaining[0] >= 50
     assert sorted(remaining, reverse=True) == remaining
-    assert worker.restorer.remaining() == 0
+    assert worker.restorer.replay.remaining() == 0
     finish(fleet)
     fleet.close()
 

@@ -1,0 +1,184 @@
+"""Step (d) of restores (see `restore`): the tails of changelogs, read committed by one reader for all tasks, are
+applied to their stores. Progress is logged, and can be read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from kstream.errors import KStreamError, StateError
+from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.task.failures import StateDamaged
+from kstream.runtime.task.task import Task
+from kstream.state.backend import Mark
+from kstream.state.changelog import Changelog
+from kstream.types import Clock, ConsumerClient, Fetch, TopicPartition
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Tail:
+    """What is left to replay of one changelog."""
+
+    task: Task
+    changelog: Changelog
+    store: str
+    position: int
+    end: int
+
+
+class Replay:
+    """Replays the tails of any number of tasks at once.
+
+    Attributes:
+        records, bytes: replayed so far; bytes are those of values.
+    """
+
+    def __init__(self, reader: Callable[[], ConsumerClient], clock: Clock) -> None:
+        self._make_reader, self._clock = reader, clock
+        self._reader: ConsumerClient | None = None
+        self._tails: dict[TopicPartition, _Tail] = {}
+        self._of: dict[str, set[TopicPartition]] = {}  # those of each task that has some left
+        self._began = self._last_progress = 0.0
+        self._since = 0  # records since tails were last empty
+        self.records = 0
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        """Changelogs that are not replayed to their ends yet."""
+        return len(self._tails)
+
+    def of(self, task: Task) -> bool:
+        """Whether there is something left to replay of a task."""
+        return task.name in self._of
+
+    def remaining(self) -> int:
+        """Changelog records left to replay, at most (gaps and markers count)."""
+        return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
+
+    def seconds_left(self) -> float | None:
+        """An estimate by the speed so far; None while nothing was replayed."""
+        seconds = self._clock.monotonic() - self._began
+        if not self._tails or not self._since or seconds <= 0:
+            return None
+        return self.remaining() * seconds / self._since
+
+    def add(self, task: Task, changelog: Changelog, store: str, position: int, end: int) -> None:
+        """Notes a tail, from `position` to before `end`. Call `assign` when all of a task's are noted."""
+        if not self._tails:
+            self._began = self._last_progress = self._clock.monotonic()
+            self._since = 0
+        at = TopicPartition(changelog.topic, task.partition)
+        self._tails[at] = _Tail(task, changelog, store, position, end)
+        self._of.setdefault(task.name, set()).add(at)
+
+    def drop(self, task: Task) -> None:
+        """Forgets the task's tails. What was replayed stays, with its mark."""
+        if tails := self._of.pop(task.name, None):
+            for at in tails:
+                del self._tails[at]
+            self.assign()
+
+    def assign(self) -> None:
+        """Points the reader at all tails; what it had prefetched of others is dropped."""
+        if self._reader is None:
+            self._reader = self._make_reader()
+        self._reader.assign({at: tail.position for at, tail in self._tails.items()})
+
+    def step(self, max_records: int, timeout: float) -> list[Task]:
+        """Polls the reader once and applies what came.
+
+        Args:
+            timeout: how long the reader may wait for records, in seconds.
+
+        Returns: the tasks whose bounds are to be asked for again: a position was no longer in its changelog (records
+            were deleted meanwhile), and all tails were dropped.
+
+        Raises:
+            StateDamaged: the local state of a task cannot be used.
+        """
+        assert self._reader is not None
+        try:
+            polled = self._reader.poll(max_records, timeout)
+        except StateError as error:
+            log.warning("restore: %s; reading the bounds of the changelogs again", error)
+            tasks = {tail.task.name: tail.task for tail in self._tails.values()}
+            self._tails.clear()
+            self._of.clear()
+            return list(tasks.values())
+        for fetch in polled.fetches:
+            tail = self._tails.get(fetch.at)
+            if tail is not None and fetch.last_offset >= tail.position:
+                with damage_of(tail.task):
+                    self._apply(tail, fetch)
+        finished = [at for at, offset in polled.ends.items() if at in self._tails and offset >= self._tails[at].end]
+        for at in finished:
+            with damage_of(self._tails[at].task):
+                self._end_tail(at, polled.ends[at])
+        self._log_progress()
+        return []
+
+    def close(self) -> None:
+        self._tails.clear()
+        self._of.clear()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _apply(self, tail: _Tail, fetch: Fetch) -> None:
+        values = fetch.values()
+        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch), values, strict=True)
+        tail.position = fetch.last_offset + 1
+        mark = Mark(tail.position, fetch.last_timestamp / 1000)
+        tail.task.backend.write({tail.store: changes}, {tail.store: mark})
+        self._since += len(fetch)
+        self.records += len(fetch)
+        self.bytes += sum(map(len, filter(None, values)))
+
+    def _end_tail(self, at: TopicPartition, offset: int) -> None:
+        tail = self._tails.pop(at)
+        mark = Mark(max(tail.position, offset), self._clock.time())
+        tail.task.backend.write({}, {tail.store: mark})
+        tail.changelog.next_offset = mark.offset
+        left = self._of[tail.task.name]
+        left.discard(at)
+        if not left:
+            del self._of[tail.task.name]
+
+    def _log_progress(self) -> None:
+        now = self._clock.monotonic()
+        left = self.seconds_left()
+        if now - self._last_progress >= PROGRESS_SECONDS and left is not None:
+            self._last_progress = now
+            log.info(
+                "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
+                len(self._tails), self._since, self.bytes / 1e6, self.remaining(), left,
+                extra=PERFORMANCE,
+            )  # fmt: skip
+
+
+@contextmanager
+def damage_of(task: Task) -> Iterator[None]:
+    """What a store raises inside comes out as damage of the task's state."""
+    try:
+        yield
+    except StateError as error:
+        raise StateDamaged(task.name, error) from error
+
+
+def _present(fetch: Fetch) -> list[bytes]:
+    """The keys of a changelog's records."""
+    keys = fetch.keys()
+    if None in keys:
+        raise KStreamError(
+            f"changelog {fetch.at} has a record without a key at offset {fetch.offsets()[keys.index(None)]}: another "
+            "program writes to the changelog; stop it, and reset the app"
+        )
+    return keys  # type: ignore[return-value]
