@@ -112,6 +112,7 @@ def _importable(module: ModuleType) -> str | None:
     spec = getattr(module, "__spec__", None)
     if spec is not None:
         return str(spec.name)
-    path = Path(getattr(module, "__file__", None) or "")
+    # Python takes __file__ away once the program's last line has run, as where that starts a thread with app.run().
+    path = Path(getattr(module, "__file__", None) or getattr(getattr(module, "__loader__", None), "path", ""))
     here = path.suffix == ".py" and path.parent.resolve() == Path(sys.path[0] or ".").resolve()
     return path.stem if here else None

@@ -12,7 +12,7 @@ from contextvars import ContextVar, copy_context
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast, overload
 
-from kstream.errors import TableError
+from kstream.errors import CodecError, TableError
 from kstream.observe import logs
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
@@ -164,9 +164,12 @@ class Context(Generic[K]):
 
         Raises:
             KStreamError: a None value for a topic whose values are not declared `| None`.
-            CodecError: key, value, timestamp or headers cannot be written, or would not come back as they were.
+            CodecError: key, value, timestamp, headers or partition cannot be written, or would not come back as they
+                were.
         """
         batch, index = self._at()
+        if partition.__class__ is not int:
+            raise CodecError(f"ctx.send: partition={partition!r} of {topic!r} is no whole number")
         record = Record(self.key if key is _UNSET else key, value, timestamp, headers)
         try:
             kind = topic.name, value.__class__

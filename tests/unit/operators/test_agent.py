@@ -321,3 +321,12 @@ def test_a_key_that_cannot_be_written_is_told_with_its_internal_topic() -> None:
     _group(app, source, None)
     with TestDriver(app) as d, pytest.raises(ProcessingError, match="ColumnError: topic 'named-to-repartition': "):
         d.send(source, 1, key="a")
+
+
+@pytest.mark.parametrize("partition", [None, "1", 1.0, True])
+def test_a_partition_is_a_whole_number(partition: Any) -> None:
+    app = kstream.App("types")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    app.agent(source)(lambda n, ctx: ctx.send(out, n, partition=partition))
+    with TestDriver(app, partitions=2) as driver, pytest.raises(ProcessingError, match=r"partition=.* of Topic\('out'"):
+        driver.send(source, 1, key="a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,3 +132,21 @@ def test_running_while_being_loaded_is_refused(modules: Write) -> None:
     assert str(caught.value) == (
         'bare.py:6: app.run() is called when bare is imported: put it under `if __name__ == "__main__":`'
     )
+
+
+def test_a_program_that_has_run_to_its_end_is_found_still(tmp_path: Path) -> None:
+    """Its last line starts a thread that runs the app; meanwhile Python removes `__file__`."""
+    script = tmp_path / "svc.py"
+    script.write_text(
+        "import sys, threading, kstream\n"
+        "from kstream.runtime.process.program import program_of\n"
+        "app = kstream.App('late')\n"
+        "app.stream(app.topic('late-in')).to(app.topic('late-out'))\n"
+        "def later():\n"
+        "    threading.main_thread().join()\n"
+        "    assert '__file__' not in vars(sys.modules['__main__'])\n"
+        "    print(program_of(app, app.topology(), [], None).target)\n"
+        "threading.Thread(target=later).start()\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("svc:app", "")
