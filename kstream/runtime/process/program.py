@@ -113,6 +113,6 @@ def _importable(module: ModuleType) -> str | None:
     if spec is not None:
         return str(spec.name)
     # Python takes __file__ away once the program's last line has run, as where that starts a thread with app.run().
-    path = Path(getattr(module, "__file__", None) or getattr(getattr(module, "__loader__", None), "path", ""))
+    path = Path(str(getattr(module, "__file__", None) or getattr(module.__loader__, "path", "")))
     here = path.suffix == ".py" and path.parent.resolve() == Path(sys.path[0] or ".").resolve()
     return path.stem if here else None
