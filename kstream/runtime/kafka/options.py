@@ -126,6 +126,8 @@ class KafkaOptions:
         }
         return {
             "linger.ms": self.linger * 1000,
+            # A topic that does not exist fails its record, and not the commit that waits for it.
+            "topic.metadata.propagation.max.ms": round(self.transaction_timeout * 1000 / 3),
             "compression.type": self.compression,
             "batch.size": 1_000_000,
             "batch.num.messages": 100_000,

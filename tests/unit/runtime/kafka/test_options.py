@@ -27,3 +27,8 @@ def test_the_default_fetches_two_megabytes_and_a_user_may_say_else() -> None:
     assert options_from(Settings(), "c").consumer("b:1", "g", "m")["fetch.max.bytes"] == 2 * MIB
     raw = {"consumer.fetch.max.bytes": "9000000"}
     assert KafkaOptions(raw=raw).consumer("b:1", "g", "m")["fetch.max.bytes"] == "9000000"
+
+
+def test_a_topic_that_does_not_exist_is_told_before_a_commit_gives_up() -> None:
+    made = KafkaOptions(transaction_timeout=9.0).producer("kafka:9092", "app-0")
+    assert made["topic.metadata.propagation.max.ms"] == 3000 < made["transaction.timeout.ms"]
