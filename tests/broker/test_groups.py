@@ -161,7 +161,7 @@ def test_what_moves_into_another_group_goes_on_where_it_was(
     running(new)
     grouped.feed(100)
     until(lambda: grouped.doubled() and grouped.summed(), "both results")
-    assert sorted(line for line in caplog.messages if "goes on in" in line) == [
+    assert sorted(line for line in caplog.messages if "continues in" in line) == [
         f"sub-topology {grouped.name}-parity-repartition@cpu-intensive continues in consumer group "
         f"{grouped.name}-cpu-intensive, at the committed offsets of group {grouped.name}",
         f"sub-topology {grouped.name}.numbers@cpu-intensive continues in consumer group "
