@@ -46,6 +46,14 @@ one kind of client with a prefix: `kafka.consumer.fetch.wait.max.ms`, `kafka.pro
 merged key by key. Keys that exactly-once or co-partitioning hang on are refused, with the setting to use instead.
 Values whose keys look like secrets are never shown.
 
+## Settings of changelogs
+
+`changelog` holds Kafka's topic settings for changelogs, used when they are created: `--set
+changelog.max.message.bytes=6000000`, a table `[changelog]`, `KSTREAM_CHANGELOG` as JSON, or
+`KSTREAM_CHANGELOG__MAX_MESSAGE_BYTES`. A table's own (`app.table(..., changelog={...})`) win over them. What kstream
+guarantees of changelogs (`cleanup.policy`, `retention.*`, `delete.retention.ms`, `message.timestamp.*`) is refused.
+Changelogs that exist are not altered.
+
 ## What must fit together
 
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.

@@ -18,6 +18,7 @@ from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError, UsageError
 from kstream.runtime.task.context import Worker
+from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
@@ -110,8 +111,7 @@ class App:
         """
         check_name(name, "topic")
         check_partitions(partitions, f"topic {name!r}: partitions")
-        if not all(isinstance(text, str) for pair in (config or {}).items() for text in pair):
-            raise TopologyError(f"topic {name!r}: config={config!r}: Kafka's settings and their values are text")
+        check_config(config or {}, f"topic {name!r}: config")
         if callable(timestamp):
             called(timestamp, f"topic {name!r}: timestamp")
         values = schema(Any if value is None else value, f"the value of topic {name!r}")
@@ -143,17 +143,22 @@ class App:
         value: Kind[V],
         default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed",
+        changelog: Mapping[str, str] | None = None,
     ) -> Table[K, V]:
         """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
 
         Args:
             default: what a missing key reads as: a value, or a class or function that makes one.
             scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
+            changelog: Kafka's topic settings for its changelog, for when it is created (over those of the setting
+                `changelog`). What kstream guarantees of changelogs cannot be changed.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
         keys = schema(key, f"the key of table {name!r}", key=True)
-        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope)
+        config = dict(changelog or {})
+        check_changelog(config, f"table {name!r}: changelog")
+        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config)
         table: Table[K, V] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table
@@ -309,7 +314,7 @@ class App:
             admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
             try:
                 partitions = prepare_topics(topology, admin, settings)
-                tell(topology, admin, partitions)
+                tell(topology, admin, partitions, settings)
                 take_offsets_along(topology, groups, partitions, admin)
             finally:
                 admin.close()

@@ -28,7 +28,7 @@ Config = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, or kafka.<key>=VALUE. May be repeated."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, kafka.<key>, changelog.<key>. May be repeated."),
 ]
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of the app's, internal ones included.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]

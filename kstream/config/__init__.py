@@ -20,8 +20,9 @@ _SECONDS, _BYTES = "seconds", "bytes"
 
 
 def _setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "", *, secret: bool = False) -> Any:
-    metadata = {"setting": Setting(doc, parse, unit, secret)}
-    if isinstance(default, dict):
+    table = isinstance(default, dict)
+    metadata = {"setting": Setting(doc, parse, unit, secret, table)}
+    if table:
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -41,6 +42,9 @@ class Settings:
     default_partitions: int = _setting(4, kinds.integer(1), "Partitions of created topics that do not say how many.")
     replication_factor: int = _setting(
         -1, kinds.integer(1, also=-1), "Replicas of created topics; -1 is the broker's default."
+    )
+    changelog: Mapping[str, str] = _setting(
+        {}, kinds.changelog_keys, "Kafka's topic settings that changelogs are created with."
     )
 
     # this instance

@@ -26,12 +26,14 @@ class Setting:
         parse: checks a value and makes it what is stored; what it returned it accepts again.
         unit: of the stored number: "seconds", "bytes", or "".
         secret: never shown. Of `kafka`, single keys are secret: see `is_secret`.
+        table: it holds keys of Kafka's, each of which may be given by itself: `kafka.<key>`.
     """
 
     doc: str
     parse: Parser
     unit: str = ""
     secret: bool = False
+    table: bool = False
 
 
 SECRET: Final = "***"
@@ -62,6 +64,17 @@ OURS: Final = {
     "partition.assignment.strategy": "kstream keeps co-partitioned topics together",
     "partitioner": "kstream partitions by murmur2, as Java clients do",
 }
+
+GUARANTEED: Final = {
+    "cleanup.policy": "changelogs are compacted",
+    "retention.ms": "nothing is deleted from changelogs by age",
+    "retention.bytes": "nothing is deleted from changelogs by size",
+    "delete.retention.ms": "tombstones stay for as long as local state may be behind",
+    "message.timestamp.type": "changelogs keep their producer's timestamps",
+    "message.timestamp.after.max.ms": "changelogs take any timestamp",
+    "message.timestamp.before.max.ms": "changelogs take any timestamp",
+}
+"""Settings of changelogs that nobody else decides: state would be lost."""
 
 
 GROUP_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
@@ -231,23 +244,39 @@ def optional(inner: Parser, *words: str) -> Parser:
 
 
 def client_keys(value: Any) -> dict[str, str]:
-    """librdkafka's own keys. Tables inside are dotted keys, as TOML reads `sasl.password = "..."`; text is JSON."""
+    """librdkafka's own keys."""
+    flat = _flat(value, 'a table of librdkafka keys, such as {"sasl.mechanism": "PLAIN"}')
+    for key in flat:
+        if client_key(key) in OURS:
+            raise ValueError(f"may not hold {key}: {OURS[client_key(key)]}")
+    return flat
+
+
+def changelog_keys(value: Any) -> dict[str, str]:
+    """Kafka's settings of topics, for changelogs."""
+    flat = _flat(value, 'a table of Kafka\'s topic settings, such as {"max.message.bytes": "6000000"}')
+    for key in flat:
+        if key in GUARANTEED:
+            raise ValueError(f"may not hold {key}: {GUARANTEED[key]}")
+    return flat
+
+
+def _flat(value: Any, accepted: str) -> dict[str, str]:
+    """Keys and their values as text. Tables inside are dotted keys, as TOML reads `sasl.password = "..."`; text is
+    JSON."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if not isinstance(value, Mapping):
-        raise ValueError('is not a table of librdkafka keys, such as {"sasl.mechanism": "PLAIN"}')
+        raise ValueError(f"is not {accepted}")
     flat: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
-            flat.update({f"{key}.{inner}": one for inner, one in client_keys(item).items()})
+            flat.update({f"{key}.{inner}": one for inner, one in _flat(item, accepted).items()})
         elif isinstance(item, bool):
             flat[str(key)] = str(item).lower()
         elif isinstance(item, (str, int, float)):
             flat[str(key)] = str(item)
         else:
             raise ValueError(f"has a value for {key} that is neither text, number nor true or false")
-    for key in flat:
-        if client_key(key) in OURS:
-            raise ValueError(f"may not hold {key}: {OURS[client_key(key)]}")
     return flat

@@ -29,7 +29,8 @@ from kstream.errors import ConfigError
 
 PREFIX: Final = "KSTREAM_"
 FILE: Final = "kstream.toml"
-_KAFKA: Final = "kafka"
+_TABLES: Final = tuple(name for name, setting in about().items() if setting.table)
+"""Settings that hold keys of Kafka's."""
 
 # Kubernetes puts such variables into every pod beside a Service named "kstream".
 _NOT_OURS: Final = re.compile(r"SERVICE_|PORT(_|$)|TEST_")
@@ -50,7 +51,7 @@ class _Base(BaseSettings):
 _model: type[_Base] = create_model(
     "_Model",
     __base__=_Base,
-    **{name: (dict[str, str] if name == _KAFKA else Any, None) for name in about()},  # type: ignore[call-overload]
+    **{name: (dict[str, str] if name in _TABLES else Any, None) for name in about()},  # type: ignore[call-overload]
 )
 
 
@@ -59,9 +60,9 @@ def resolve_settings(
 ) -> tuple[Settings, dict[str, str]]:
     """The settings in force, and where each came from (name -> "default", "environment KSTREAM_WORKERS", ...).
 
-    Overrides map names to values; `kafka.<key>` names a single librdkafka key; None counts as not given.
-    `file` None means `kstream.toml` in the current directory, if there is one. librdkafka keys are merged over the
-    sources, key by key, each with a source of its own under `kafka.<key>`.
+    Overrides map names to values; `kafka.<key>` and `changelog.<key>` name a single key of such a table; None counts
+    as not given. `file` None means `kstream.toml` in the current directory, if there is one. Tables are merged over the
+    sources, key by key, each with a source of its own under `<table>.<key>`.
 
     Raises:
         ConfigError: one line that names the setting, its source, what is wrong and what is accepted.
@@ -77,11 +78,11 @@ def resolve_settings(
     for given in (one for layer in layers for one in layer):
         parsed = _parsed(given)
         sources[given.name] = given.source
-        if given.name != _KAFKA:
+        if given.name not in _TABLES:
             values[given.name] = parsed
         else:
-            values[_KAFKA] = {**values.get(_KAFKA, {}), **parsed}
-            sources.update({f"{_KAFKA}.{key}": given.source for key in parsed})
+            values[given.name] = {**values.get(given.name, {}), **parsed}
+            sources.update({f"{given.name}.{key}": given.source for key in parsed})
     settings = Settings(**values)
     return settings, sources
 
@@ -97,8 +98,9 @@ def _overrides(values: Mapping[str, Any], source: str) -> Iterator[Given]:
     for key, value in values.items():
         if value is None:
             continue
-        if key.startswith(f"{_KAFKA}."):
-            yield Given(_KAFKA, {key.removeprefix(f"{_KAFKA}."): value}, source)
+        table, dot, inner = key.partition(".")
+        if dot and table in _TABLES:
+            yield Given(table, {inner: value}, source)
         else:
             yield Given(_known(key.replace("-", "_"), key, source), value, source)
 
@@ -123,18 +125,19 @@ def _environment() -> Iterator[Given]:
     variables = {name.upper(): name for name in os.environ if name.upper().startswith(PREFIX) and os.environ[name]}
     try:
         found = EnvSettingsSource(_model)()
-    except SettingsError:  # the only one that is parsed there; the error may quote a secret
+    except SettingsError as error:  # only tables are parsed there; what it was caused by may quote a secret
+        name = next(name for name in _TABLES if f'"{name}"' in str(error))
         raise ConfigError(
-            f'kafka: the value is not a JSON object like {{"key": "value"}} (from {PREFIX}KAFKA)'
+            f'{name}: the value is not a JSON object like {{"key": "value"}} (from {PREFIX}{name.upper()})'
         ) from None
     for name, value in found.items():
-        if name == _KAFKA and isinstance(value, dict):
-            yield from _client_keys(value, variables)
+        if name in _TABLES and isinstance(value, dict):
+            yield from _keys(name, value, variables)
         else:
             yield Given(name, value, f"environment {variables.get(PREFIX + name.upper(), name)}")
     for upper, variable in variables.items():
         name = upper.removeprefix(PREFIX).lower()
-        if name in about() or name.startswith(f"{_KAFKA}__") or _NOT_OURS.match(name.upper()):
+        if name in about() or name.partition("__")[0] in _TABLES or _NOT_OURS.match(name.upper()):
             continue
         if name.endswith("_file") and (target := name.removesuffix("_file")) in about():
             if target in found:
@@ -147,18 +150,19 @@ def _environment() -> Iterator[Given]:
             )
 
 
-def _client_keys(keys: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Given]:
-    """librdkafka keys: KSTREAM_KAFKA as JSON; KSTREAM_KAFKA__SASL_PASSWORD or ...__sasl.password; either with _FILE."""
+def _keys(table: str, keys: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Given]:
+    """Keys of a table: KSTREAM_KAFKA as JSON; KSTREAM_KAFKA__SASL_PASSWORD or ...__sasl.password; either with _FILE."""
+    prefix = f"{PREFIX}{table.upper()}"
     for key, value in keys.items():
-        variable = variables.get(f"{PREFIX}KAFKA__{key.upper()}")
+        variable = variables.get(f"{prefix}__{key.upper()}")
         if variable is None:
-            yield Given(_KAFKA, {key: value}, f"environment {PREFIX}KAFKA")
+            yield Given(table, {key: value}, f"environment {prefix}")
             continue
         source = f"environment {variable}"
         if key.endswith(("_file", ".file")):
-            value, key, source = _content(f"{_KAFKA}.{key}", variable), key[:-5], f"file of {variable}"
-        # no key of librdkafka has an underscore, and most shells allow no dots
-        yield Given(_KAFKA, {key.replace("_", "."): value}, source)
+            value, key, source = _content(f"{table}.{key}", variable), key[:-5], f"file of {variable}"
+        # no key of Kafka's has an underscore, and most shells allow no dots
+        yield Given(table, {key.replace("_", "."): value}, source)
 
 
 def _content(name: str, variable: str) -> str:

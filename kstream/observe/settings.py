@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from kstream.config import Settings, about, redact
 from kstream.config.units import show_seconds, show_size
 from kstream.observe.status import SettingStatus
 
-_KAFKA: Final = "kafka"
-
 
 def setting_rows(settings: Settings, sources: Mapping[str, str]) -> list[SettingStatus]:
-    """Every setting, in the order of the reference page; each librdkafka key is a row of its own.
+    """Every setting, in the order of the reference page; each key of a table (`kafka.<key>`) is a row of its own.
 
     Args:
         sources: where each came from, by name (`resolve_settings`); those not in it count as defaults.
@@ -21,10 +19,10 @@ def setting_rows(settings: Settings, sources: Mapping[str, str]) -> list[Setting
     rows = []
     for name, setting in about().items():
         value = redact(name, getattr(settings, name))
-        if name == _KAFKA and value:
+        if setting.table and value:
             for key, one in value.items():
-                name = f"{_KAFKA}.{key}"
-                rows.append(SettingStatus(name, str(one), sources.get(name, "default"), setting.doc))
+                inner = f"{name}.{key}"
+                rows.append(SettingStatus(inner, str(one), sources.get(inner, "default"), setting.doc))
         else:
             rows.append(SettingStatus(name, _shown(value, setting.unit), sources.get(name, "default"), setting.doc))
     return rows

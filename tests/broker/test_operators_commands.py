@@ -284,6 +284,9 @@ class TestDoctor:
         assert "one or more on this machine" in found["clocks"]["text"]
         assert found["topics"]["text"] == "5 topics, 5 there, fit for 4 tasks"
         assert found["replication"]["state"] == found["rights to topics"]["state"] == "ok"
+        assert found["internal record size"]["state"] == "ok"
+        small = place.check("internal record size", "--set", "kafka.message.max.bytes=5000000")
+        assert small["state"] == "warning" and f"topic {place.app}-seen-changelog takes no batches" in small["text"]
         table = place.kstream("doctor", "service:app", COLUMNS="80")
         assert table.status == 0 and " 0 red" in table.out and max(map(len, table.out.splitlines())) <= 80
 

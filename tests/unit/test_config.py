@@ -146,6 +146,8 @@ def test_accepted(name: str, given: Any, stored: Any) -> None:
         ("kafka", 5, "is not a table of librdkafka keys"),
         ("kafka.group.id", "x", "may not hold group.id: it is the app's name"),
         ("kafka.enable.auto.commit", "true", "kstream commits offsets itself"),
+        ("changelog", 5, "is not a table of Kafka's topic settings"),
+        ("changelog.cleanup.policy", "delete", "may not hold cleanup.policy: changelogs are compacted"),
     ],
 )
 def test_refused(name: str, given: Any, reason: str) -> None:
@@ -235,6 +237,21 @@ class TestClientKeys:
         assert sources["kafka.c.d"] == "environment KSTREAM_KAFKA__c.d"
         assert sources["kafka.sasl.password"] == "file of KSTREAM_KAFKA__SASL_PASSWORD_FILE"
         assert sources["kafka.e"] == sources["kafka"] == "command line"
+
+    def test_those_of_changelogs_are_given_the_same_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("kstream.toml").write_text('[changelog]\nmax.message.bytes = 6000000\nsegment.ms = "1"\n')
+        monkeypatch.setenv("KSTREAM_CHANGELOG", '{"segment.bytes": "json"}')
+        monkeypatch.setenv("KSTREAM_CHANGELOG__SEGMENT_MS", "2")
+        settings, sources = resolve({}, {"changelog.min.insync.replicas": 2})
+        assert settings.changelog == {
+            "max.message.bytes": "6000000", "segment.ms": "2", "segment.bytes": "json", "min.insync.replicas": "2",
+        }  # fmt: skip
+        assert settings.kafka == {}
+        assert sources["changelog.max.message.bytes"] == "kstream.toml"
+        assert sources["changelog.segment.ms"] == "environment KSTREAM_CHANGELOG__SEGMENT_MS"
+        assert sources["changelog.segment.bytes"] == "environment KSTREAM_CHANGELOG"
+        monkeypatch.setenv("KSTREAM_CHANGELOG", "segment.bytes")
+        assert fails().startswith("changelog: the value is not a JSON object")
 
     def test_bad_json_shows_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for bad in ('{"sasl.password": "hunter2"', '["hunter2"]', "hunter2", '{"sasl.password": ["hunter2"]}'):

@@ -2,7 +2,7 @@
 
 {{/* `kafka.sasl.password` is KSTREAM_KAFKA__SASL_PASSWORD. */}}
 {{- define "kstream.variable" -}}
-KSTREAM_{{ regexReplaceAll "^kafka\\." . "kafka__" | replace "." "_" | upper }}
+KSTREAM_{{ regexReplaceAll "^(kafka|changelog)\\." . "${1}__" | replace "." "_" | upper }}
 {{- end -}}
 
 {{/* A number as it was written: Helm's numbers are floats, and 1000000 would become 1e+06. */}}

@@ -16,6 +16,7 @@ from kstream.config.units import show_seconds
 from kstream.errors import KStreamError
 from kstream.runtime.cluster.announce import read_clocks
 from kstream.runtime.cluster.naming import consumer_group
+from kstream.runtime.cluster.sizes import sent
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.kafka.inspection import ClusterInspector
 
@@ -32,8 +33,6 @@ _MARKS: Final = ((88, "4.1"), (68, "3.7"), (65, "3.0"), (60, "2.8"), (48, "2.6")
 """Since which version of Kafka there is an API."""
 _FETCH, _FETCH_SINCE_4 = 1, 4
 """Kafka 4.0 dropped the first versions of this API."""
-_MESSAGE_BYTES: Final = 1_000_000
-"""librdkafka's message.max.bytes, where the user does not set it."""
 
 
 def reachable(on: Subject) -> Check:
@@ -144,7 +143,7 @@ def limits(settings: Settings, broker: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _message_size(raw: Mapping[str, str], broker: int) -> Check:
-    ours = int(raw.get("producer.message.max.bytes", raw.get("message.max.bytes", _MESSAGE_BYTES)))
+    ours = sent(raw)
     text = f"we send up to {human.size(ours)}, the brokers take {human.size(broker)} (a topic may differ)"
     if ours <= broker:
         return Check("record size", "ok", text)

@@ -12,7 +12,7 @@ from kstream.cli.operate import Subject
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.announce import topic_of, wanted_topic
 from kstream.runtime.cluster.fitting import misfits
-from kstream.runtime.cluster.prepare import prepare_topics, short_retention
+from kstream.runtime.cluster.prepare import prepare_topics, short_retention, small_topics
 from kstream.runtime.cluster.retention import mending
 from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.kafka.inspection import ClusterInspector
@@ -61,6 +61,7 @@ class Topics:
                 yield attempt("missing topics", lambda: self._missing(list(pretending.would_make.values())), "")
             there = [name for name in self._counts if name not in pretending.would_make]
             yield self._kept(admin, there)
+            yield self._large(admin, there)
             yield from self._each(there, admin.topic_configs(there, TIMEOUT))
         except KStreamError as error:
             yield Check("topics", "unknown", " ".join(str(error).split()))
@@ -103,6 +104,13 @@ class Topics:
         if lines:
             return Check("retention", "warning", "; ".join(lines.values()), mending(next(iter(lines))))
         return Check("retention", "ok", "no output topic deletes records for their event times' sake")
+
+    def _large(self, admin: TopicMaker, names: Sequence[str]) -> Check:
+        """Whether changelogs and repartition topics take what we may send."""
+        found = list(small_topics(self._topology, admin, names, self._on.settings, TIMEOUT).values())
+        if found:
+            return Check("internal record size", "warning", "; ".join(one.text for one in found), found[0].advice)
+        return Check("internal record size", "ok", "changelogs and repartition topics take what we may send")
 
     def _each(self, names: Sequence[str], configs: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
         """Replication of each topic and our rights, in one check each: only what is wrong is named."""

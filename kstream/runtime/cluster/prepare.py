@@ -5,23 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.retention import created_config, mending, too_short
+from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
 from kstream.types import TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
-
-CLIENT_BYTES: Final = 1_000_000
-"""librdkafka's `message.max.bytes`, where it is not set."""
-
-TOPIC_BYTES: Final = 1_048_588
-"""Kafka's `max.message.bytes`, where it is not set: it is of a batch, with what that takes besides the records."""
 
 
 def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
@@ -39,7 +33,7 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
     def ensure(wanted: Sequence[WantedTopic]) -> dict[str, int]:
         return ensure_topics(
             admin,
-            [_large_enough(topic, settings) for topic in wanted],
+            [_as_set(topic, settings) for topic in wanted],
             auto_create=settings.auto_create_topics,
             replication=settings.replication_factor,
             default_partitions=settings.default_partitions,
@@ -56,16 +50,19 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
     return counts
 
 
-def _large_enough(topic: WantedTopic, settings: Settings) -> WantedTopic:
-    """Internal topics are made to take what the producer may send, where that was raised."""
-    limit = settings.kafka.get("producer.message.max.bytes", settings.kafka.get("message.max.bytes", ""))
-    if topic.kind not in INTERNAL or not limit.isdigit() or int(limit) <= CLIENT_BYTES:
+def _as_set(topic: WantedTopic, settings: Settings) -> WantedTopic:
+    """With what settings say of internal topics; what is declared comes first."""
+    if topic.kind not in INTERNAL:
         return topic
-    return replace(topic, config={**topic.config, "max.message.bytes": str(int(limit) * TOPIC_BYTES // CLIENT_BYTES)})
+    app_wide = settings.changelog if topic.kind == "changelog" else {}
+    return replace(topic, config={**large_enough(settings), **app_wide, **topic.config})
 
 
-def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeout: float = 5.0) -> None:
-    """Logs what there is to do, what cannot run, and which output topics would lose records at once."""
+def tell(
+    topology: Topology, admin: TopicMaker, counts: Mapping[str, int], settings: Settings, timeout: float = 5.0
+) -> None:
+    """Logs what there is to do, what cannot run, which output topics would lose records at once, and which internal
+    ones would refuse large records."""
     read = {name: None for part in topology.parts for name in part.topics}
     tasks = sum(counts[part.topics[0]] for part in topology.parts)
     log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
@@ -73,6 +70,8 @@ def tell(topology: Topology, admin: TopicMaker, counts: Mapping[str, int], timeo
         log.error("%s; the other sub-topologies run", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():
         log.warning("%s; %s", line, mending(name))
+    for found in small_topics(topology, admin, counts, settings, timeout).values():
+        log.warning("%s; %s", *found)
 
 
 def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[str], timeout: float) -> dict[str, str]:
@@ -84,6 +83,19 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
         return too_short(topology, admin.topic_configs(list(names), timeout))
     except KStreamError as error:  # this user may lack the right to
         log.debug("the retention of the output topics cannot be read: %s", error)
+        return {}
+
+
+def small_topics(
+    topology: Topology, admin: TopicMaker, existing: Collection[str], settings: Settings, timeout: float
+) -> dict[str, Finding]:
+    """What is to be told of each internal topic that refuses what may be sent, by its name; nothing where that cannot
+    be seen."""
+    needed = {name: need for name, need in needs(topology, settings).items() if name in existing}
+    try:
+        return too_small(needed, admin.topic_configs(list(needed), timeout)) if needed else {}
+    except KStreamError as error:  # this user may lack the right to
+        log.debug("the settings of changelogs and repartition topics cannot be read: %s", error)
         return {}
 
 
@@ -151,7 +163,13 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
         if isinstance(node, SinkNode) and node.topic.internal
     ]
     changelogs = [
-        WantedTopic(name=topology.changelog(store), kind="changelog", owner=store.name, made_with=count)
+        WantedTopic(
+            name=topology.changelog(store),
+            kind="changelog",
+            config=store.changelog,
+            owner=store.name,
+            made_with=count,
+        )
         for store in part.stores
     ]
     return [*repartition, *changelogs]

@@ -98,6 +98,7 @@ MATRIX: dict[str, Values] = {
                 "consumer.fetch.wait.max.ms": 250,
                 "socket.keepalive.enable": True,
             },
+            "changelog": {"max.message.bytes": 6000000},
         }
     },
     "a secret of mine": {

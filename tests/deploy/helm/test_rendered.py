@@ -135,6 +135,7 @@ def test_settings_are_variables_that_kstream_understands(one_helm: Helm) -> None
     assert read["kafka.security.protocol"] == "SASL_SSL"
     assert str(read["kafka.consumer.fetch.wait.max.ms"]) == "250"
     assert str(read["kafka.socket.keepalive.enable"]).lower() == "true"
+    assert str(read["changelog.max.message.bytes"]) == "6000000"
     assert read["bootstrap_servers"] == BASE["bootstrapServers"]
     assert str(read["auto_create_topics"]).lower() == "false"
     assert {"state_dir", "web_host", "web_port", "shutdown_timeout", "workers", "instance"} <= set(read)

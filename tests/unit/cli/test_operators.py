@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 from rich.console import Console, RenderableType
 
+import kstream
 from kstream.cli import human, main
 from kstream.cli.checks import cluster, machine
+from kstream.cli.checks.topics import Topics
 from kstream.cli.status import run, screen
 from kstream.clock import SystemClock
 from kstream.config import Settings
@@ -30,6 +32,7 @@ from kstream.observe.status import (
     WorkerStatus,
 )
 from kstream.runtime.cluster.announce import encode
+from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
 
@@ -268,6 +271,23 @@ class TestClocks:
     def test_nobody_to_ask(self) -> None:
         found = cluster.clocks(cast(Any, SimpleNamespace(clients=MemoryClients(MemoryCluster()))), "shop")
         assert found.state == "unknown"
+
+
+class TestTopics:
+    def test_changelogs_and_repartition_topics_take_what_may_be_sent(self) -> None:
+        app = kstream.App("shop")
+        app.stream(app.topic("orders", key=str, value=str)).group_by_key().count(name="n")
+        kafka = MemoryCluster()
+        admin = MemoryClients(kafka).admin()
+        counts = prepare_topics(app.topology(), admin, Settings())
+        found = {}
+        for size in ("1000000", "5000000"):
+            on = SimpleNamespace(settings=Settings(kafka={"message.max.bytes": size}))
+            found[size] = Topics(cast(Any, on), app.topology(), cast(Any, None))._large(admin, list(counts))
+        assert found["1000000"].state == "ok"
+        assert found["5000000"].state == "warning"
+        assert "topic shop-n-changelog takes no batches of more than 1048588 bytes" in found["5000000"].text
+        assert found["5000000"].advice.endswith("--entity-name shop-n-changelog --add-config max.message.bytes=5242940")
 
 
 class TestCompletion:

@@ -91,13 +91,13 @@ def test_a_start_says_what_there_is_to_do_and_what_would_be_lost(caplog: pytest.
     cluster.create_topic("orders", 3)
     cluster.create_topic("totals", 2)
     admin = MemoryClients(cluster).admin()
-    tell(topology, admin, prepare_topics(topology, admin, Settings()))
+    tell(topology, admin, prepare_topics(topology, admin, Settings()), Settings())
     created, tasks, warning = caplog.records
     assert created.getMessage() == ("created topics, with partitions: shop-who-repartition (3), shop-n-changelog (3)")
     assert tasks.getMessage() == "6 tasks; reads, with partitions: orders (3), shop-who-repartition (3)"
     assert warning.levelname == "WARNING" and warning.getMessage().startswith("topic totals keeps records for 7 days")
     caplog.clear()
-    tell(topology, admin, prepare_topics(topology, admin, Settings()))
+    tell(topology, admin, prepare_topics(topology, admin, Settings()), Settings())
     assert "created" not in caplog.text, "only what was missing is told"
 
 
@@ -106,5 +106,5 @@ def test_a_cluster_that_does_not_say_is_no_obstacle(caplog: pytest.LogCaptureFix
     admin = MemoryClients(cluster).admin()
     counts = prepare_topics(topology, admin, Settings())
     cluster.fail_next("topic_configs", KafkaUnavailable("we may not"))
-    tell(topology, admin, counts)
+    tell(topology, admin, counts, Settings())
     assert caplog.records == []

@@ -1,0 +1,100 @@
+"""How large the records of internal topics may be.
+
+What the producer sends is bounded by its `message.max.bytes`. A changelog or repartition topic that takes less refuses
+records that the app was allowed to make, and their task stops. So they are made large enough, and those that were made
+before are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from kstream.config import Settings
+from kstream.topology import Topology
+
+SETTING: Final = "max.message.bytes"
+
+CLIENT_BYTES: Final = 1_000_000
+"""librdkafka's `message.max.bytes`, where it is not set."""
+
+TOPIC_BYTES: Final = 1_048_588
+"""Kafka's `max.message.bytes`, where it is not set: it is of a batch, with what that takes besides the records."""
+
+
+class Need(NamedTuple):
+    """What an internal topic has to take.
+
+    Attributes:
+        least: bytes, below which it is too small.
+        right: its `max.message.bytes` that is large enough.
+        why: the reason, for messages.
+    """
+
+    least: int
+    right: int
+    why: str
+
+
+class Finding(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    text: str
+    advice: str
+
+
+def sent(kafka: Mapping[str, str]) -> int:
+    """Bytes that our producer sends at once, at most."""
+    limit = kafka.get(_sent_by(kafka), "")
+    return int(limit) if limit.isdigit() else CLIENT_BYTES
+
+
+def _sent_by(kafka: Mapping[str, str]) -> str:
+    """The key that says so."""
+    return "producer.message.max.bytes" if "producer.message.max.bytes" in kafka else "message.max.bytes"
+
+
+def large_enough(settings: Settings) -> dict[str, str]:
+    """What internal topics are made with, so that they take what we may send; nothing where they do anyway."""
+    ours = sent(settings.kafka)
+    return {SETTING: str(_of_topic(ours))} if ours > CLIENT_BYTES else {}
+
+
+def needs(topology: Topology, settings: Settings) -> dict[str, Need]:
+    """What each changelog and repartition topic has to take, by its name: what is declared of it, else what we may
+    send."""
+    ours = sent(settings.kafka)
+    by_producer = Need(ours, _of_topic(ours), f"kafka.{_sent_by(settings.kafka)} lets us send {ours}")
+    found: dict[str, Need] = {}
+    for part in topology.parts:
+        found.update({sink.name: by_producer for sink in part.sinks if sink.internal})
+        for store in part.stores:
+            declared = {**settings.changelog, **store.changelog}.get(SETTING, "")
+            who = f"table {store.name}" if SETTING in store.changelog else f"changelog.{SETTING}"
+            size = int(declared) if declared.isdigit() else None
+            found[topology.changelog(store)] = by_producer if size is None else Need(size, size, f"{who} says {size}")
+    return found
+
+
+def too_small(needed: Mapping[str, Need], configs: Mapping[str, Mapping[str, str]]) -> dict[str, Finding]:
+    """What is to be told of each internal topic, by its name, that takes less than it has to.
+
+    Args:
+        configs: Kafka's settings of the topics that there are.
+    """
+    found = {}
+    for name, need in needed.items():
+        have = configs.get(name, {}).get(SETTING, "")
+        if have.isdigit() and int(have) < need.least:
+            found[name] = Finding(
+                f"topic {name} takes no batches of more than {have} bytes ({SETTING}), and {need.why}: a larger record"
+                " would stop its task",
+                f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
+                f"{SETTING}={need.right}",
+            )
+    return found
+
+
+def _of_topic(ours: int) -> int:
+    """A topic's limit for what we send: it counts what a batch takes besides."""
+    return ours * TOPIC_BYTES // CLIENT_BYTES
