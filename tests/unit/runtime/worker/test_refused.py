@@ -67,7 +67,7 @@ def too_large_for_the_client(app: kstream.App, source: Any) -> None:
 
 
 def too_large_for_the_changelog(app: kstream.App, source: Any) -> None:
-    table = app.table("notes", key=str, value=bytes)
+    table = app.table("notes", key=str, value=bytes, changelog={"max.message.bytes": "10000"})
 
     @app.agent(source)
     async def agent(stream: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> None:
@@ -131,8 +131,6 @@ class Beside:
         self.other, self.out = self.app.topic("other", key=str, value=int), self.app.topic("out", key=str, value=int)
         self.app.stream(self.other).group_by_key().count(name="beside").to(self.out)
         self.fleet = Fleet(self.app, directory, partitions=2, processing_guarantee=guarantee)
-        if declare is too_large_for_the_changelog:
-            self.fleet.cluster.configure("refused-notes-changelog", {"max.message.bytes": "10000"})
         self.good = next(f"k{i}" for i in range(9) if partition_of(b"k%d" % i, 2) == 1)
         self.bad = next(f"bad{i}" for i in range(9) if partition_of(b"bad%d" % i, 2) == 0)
 

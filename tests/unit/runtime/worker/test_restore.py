@@ -212,6 +212,33 @@ def test_a_changelog_that_is_empty_though_it_has_an_end(fleet: Fleet) -> None:
     assert fleet.outputs(COUNTING.by_dsl)["new"] == [1]
 
 
+def test_a_position_that_leaves_the_changelog_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The bounds are asked for again, and the store begins anew: a restore goes from replay back to the ends."""
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=1, poll_batch=1)
+    fleet.start("a")
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle()
+    ends = {name: fleet.cluster.log(TopicPartition(name, 0)).end for name in CHANGELOGS}
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle()
+    fleet.crash("a")
+    shutil.rmtree(local(fleet))
+    worker = fleet.start("a")
+    while not restored(fleet):
+        fleet.step("a")
+    assert set(worker.restorer.stages().values()) == {"replaying changelogs"}
+    for name, end in ends.items():
+        fleet.cluster.truncate(name, 0, end)
+    fleet.step("a")
+    assert "reading the bounds of the changelogs again" in caplog.text
+    assert set(worker.restorer.stages().values()) == {"asking for the changelogs' ends"}
+    finish(fleet)
+    assert "was deleted from the changelog, which starts at" in caplog.text
+    fleet.send(COUNTING.source, KEYS)
+    finish(fleet)
+    fleet.close()
+
+
 def test_a_transaction_pending_at_the_end_of_the_changelog_is_waited_for(fleet: Fleet) -> None:
     """Faust #47. Killed after the changelogs were written and before the offsets were sent: the committed offsets are
     stable at once, and what lies at the changelogs' ends must not be read before it is known what becomes of it."""
