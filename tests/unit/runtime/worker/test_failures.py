@@ -283,7 +283,7 @@ def test_an_agent_that_ends_has_failed() -> None:
     app, source, out = agent_app(once)
     driver = TestDriver(app, partitions=1)
     driver.send(source, 1, key="a")
-    with pytest.raises(ProcessingError, match="agent 'agent' ended"):
+    with pytest.raises(ProcessingError, match="agent 'agent' returned"):
         driver.send(source, 2, key="a")
     assert [record.value for record in driver.cluster.records(out.name)] == [b"1"]
     driver.close(commit=False)
