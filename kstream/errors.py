@@ -116,8 +116,8 @@ _REFUSALS = {
     "INVALID_RECORD": "a compacted topic takes no record without a key",
     "INVALID_TIMESTAMP": "its timestamp is outside the topic's message.timestamp.before.max.ms or .after.max.ms",
     "MSG_SIZE_TOO_LARGE": (
-        "it, or the batch it was sent in (kafka.batch.size), is larger than the topic's max.message.bytes, or it is larger "
-        "than the producer's message.max.bytes"
+        "it, or the batch it was sent in (kafka.batch.size), is larger than the topic's max.message.bytes, or it is "
+        "larger than the producer's message.max.bytes"
     ),
     "TOPIC_AUTHORIZATION_FAILED": "this user may not write to the topic",
     "UNKNOWN_TOPIC_OR_PART": "the topic does not exist",

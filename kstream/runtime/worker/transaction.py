@@ -198,7 +198,11 @@ class Transaction:
         else:
             self._guarded(lambda producer: producer.commit(self._timeout))
         self._go(TransactionState.IDLE)
-        self.poll()
+        try:
+            self.poll()
+        except AbortRequired as error:  # it was committed: nothing may be taken back, what is true is in Kafka
+            self._lose()
+            raise ProducerLost(f"after the commit: {error}") from error
 
     def abort(self) -> None:
         """Takes back what was sent since `begin` (with at-least-once nothing can be).

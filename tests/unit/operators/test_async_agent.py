@@ -202,10 +202,11 @@ def test_several_loops_over_one_stream_are_an_error_and_nothing_is_acknowledged(
 ) -> None:
     agent, _ = several_loops(wait)
     driver, source, _ = driven(agent, *range(records))
-    with pytest.raises(ProcessingError, match=r"agent 'agent' asks .* in more than one loop") as caught:
+    with pytest.raises(KStreamError, match=r"agent 'agent' asks .* in more than one loop") as caught:
         driver.process()
         driver.send(source, 0, key="k")
-    assert caught.value.offset == 0
+    if isinstance(caught.value, ProcessingError):  # else it came to light between two records
+        assert caught.value.offset == 0
     assert all(task.positions == {("in", 0): 0} for task in driver.worker.tasks.values())
     assert driver.cluster.group("agents").offsets == {}
     driver.close(commit=False)

@@ -12,7 +12,7 @@ from kstream.runtime.kafka.producer import in_time
 
 def test_a_call_that_hangs_is_given_up_and_the_producer_with_it() -> None:
     for_ever = threading.Event()
-    with pytest.raises(ProducerLost, match="not come back"):
+    with pytest.raises(ProducerLost, match="did not return"):
         in_time(for_ever.wait, 0.01)
     for_ever.set()
 

@@ -192,7 +192,7 @@ def test_an_app_that_is_none_is_a_line_too(
     assert one.end() == 1
     assert one.said[-1].stopped_by == "AttributeError: 'int' object has no attribute 'topology'"
     (line,) = [each for each in capfd.readouterr().err.splitlines() if "AttributeError" in each]
-    assert json.loads(line)["message"].startswith("the worker ends: AttributeError")
+    assert json.loads(line)["message"].startswith("the worker process ends: AttributeError")
 
 
 def test_one_whose_supervisor_ends_before_the_handover_ends(tmp_path: Path) -> None:

@@ -105,6 +105,18 @@ def test_a_lost_producer_may_have_committed(cluster: MemoryCluster, after: bool,
     assert values(cluster) == expected
 
 
+def test_what_fails_right_after_the_commit_takes_nothing_back(cluster: MemoryCluster) -> None:
+    """An abort would have the tasks go back behind what is committed, and count it twice."""
+    transaction = a_transaction(cluster)
+    transaction.begin()
+    transaction.produce("t", b"1", b"k")
+    cluster.fail_next("producer.poll", AbortRequired("planned"))
+    with pytest.raises(ProducerLost, match="after the commit: planned"):
+        transaction.commit()
+    assert transaction.state is LOST
+    assert values(cluster) == [b"1"]
+
+
 @pytest.mark.parametrize("error", [AbortRequired, ProducerLost])
 def test_an_abort_that_fails_is_a_lost_producer(cluster: MemoryCluster, error: type[Exception]) -> None:
     transaction = a_transaction(cluster)
