@@ -86,6 +86,12 @@ class KafkaOptions:
         """A member of a group, or (group None) a reader of assigned partitions."""
         fetch_memory = self.fetch_memory if group is not None else self.fetch_memory // 2
         fetch_max = max(min(fetch_memory // UNPACKED, MOST_FETCHED), LEAST_FETCHED)
+        common = self.common(servers, "consumer")
+        if "consumer.message.max.bytes" not in self.raw:
+            # Of the producer's records: a broker sends a larger one whatever the limits of a fetch are, but librdkafka
+            # wants fetch.max.bytes (the user's, or ours) to be as much, or refuses the configuration.
+            fetched = str(common.get("fetch.max.bytes", ""))
+            common["message.max.bytes"] = min(1_000_000, int(fetched) if fetched.isdigit() else fetch_max)
         return {
             "session.timeout.ms": round(self.session_timeout * 1000),
             # Members hear of a rebalance by their heartbeat, and all stand still until the last has heard.
@@ -100,13 +106,12 @@ class KafkaOptions:
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": fetch_max,
             "max.partition.fetch.bytes": min(1 << 20, fetch_max),
-            "message.max.bytes": min(1_000_000, fetch_max),  # fetch.max.bytes would be raised to this
             # A broker works on one fetch at a time and a partition that is resumed waits for the one under way: on an
             # idle topic that is this long (500 ms by default).
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,
             "statistics.interval.ms": round(self.statistics_interval * 1000),
-            **self.common(servers, "consumer"),
+            **common,
             "group.id": group or "kstream-reader",
             **({"group.instance.id": member} if member else {}),
             "partition.assignment.strategy": "range",  # keeps co-partitioned topics together

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import confluent_kafka
 import pytest
 
 from kstream.config import Settings
 from kstream.runtime.kafka.options import LEAST_FETCHED, MOST_FETCHED, UNPACKED, KafkaOptions, options_from
+from kstream.runtime.kafka.problems import make
 
 MIB = 1 << 20
 
@@ -27,6 +29,16 @@ def test_the_default_fetches_two_megabytes_and_a_user_may_say_else() -> None:
     assert options_from(Settings(), "c").consumer("b:1", "g", "m")["fetch.max.bytes"] == 2 * MIB
     raw = {"consumer.fetch.max.bytes": "9000000"}
     assert KafkaOptions(raw=raw).consumer("b:1", "g", "m")["fetch.max.bytes"] == "9000000"
+
+
+@pytest.mark.parametrize("member", ["m", None])
+@pytest.mark.parametrize(
+    "raw", [{"message.max.bytes": "5000000"}, {"fetch.max.bytes": "500000"}, {"consumer.fetch.max.bytes": "500000"}]
+)
+def test_what_the_producer_may_send_is_no_limit_of_what_is_fetched(raw: dict[str, str], member: str | None) -> None:
+    options = options_from(Settings(kafka=raw), "c")
+    make(confluent_kafka.Consumer, options.consumer("127.0.0.1:1", "g" if member else None, member)).close()
+    assert options.producer("b:1", None).get("message.max.bytes") == raw.get("message.max.bytes")
 
 
 def test_a_topic_that_does_not_exist_is_told_before_a_commit_gives_up() -> None:
