@@ -53,7 +53,15 @@ class TopologyError(UsageError):
 
 
 class TopicError(UsageError):
-    """A topic is missing, or its partitions or settings do not fit."""
+    """A topic is missing, or its partitions or settings do not fit.
+
+    Attributes:
+        topics: those that a consumer cannot read, while it can read others. Empty where it is about something else.
+    """
+
+    def __init__(self, text: str, *topics: str) -> None:
+        self.topics = topics
+        super().__init__(text)
 
 
 class KafkaUnavailable(UsageError):

@@ -99,7 +99,10 @@ class ConsumerClient(Protocol):
         ...
 
     def poll(self, max_records: int, timeout: float) -> Polled:
-        """Waits `timeout` seconds for a first record, then takes what is there, `max_records` at most."""
+        """Waits `timeout` seconds for a first record, then takes what is there, `max_records` at most.
+
+        Raises TopicError, with its `topics`, when some cannot be read; the next polls bring what there is of others.
+        """
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None: ...

@@ -211,8 +211,11 @@ class MemoryCluster:
     def group(self, name: str) -> Group:
         """The group, made on first use."""
         if name not in self._groups:
-            self._groups[name] = Group(name, lambda topic: self.topic(topic).partitions)
+            self._groups[name] = Group(name, self._partitions_of)
         return self._groups[name]
+
+    def _partitions_of(self, topic: str) -> int:
+        return self._topics[topic][0].partitions if topic in self._topics else 0
 
     def expire(self, member: str) -> None:
         """Ends the member's session: the group rebalances without it; its consumer is told `lost` when it polls."""

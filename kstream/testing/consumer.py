@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kstream.errors import InstanceFenced, KafkaUnavailable, StateError, TopicError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.fetch import MemoryFetch
-from kstream.testing.groups import GroupMetadata, MetadataTooLarge, Standing
+from kstream.testing.groups import Group, GroupMetadata, MetadataTooLarge, Standing
 from kstream.types import BEGINNING, END, Polled, RebalanceListener, TopicPartition
 
 
@@ -33,6 +33,7 @@ class MemoryConsumer:
         self._group = None if group is None else cluster.group(group)
         self._member = member
         self._topics: tuple[str, ...] = ()
+        self._missing: tuple[str, ...] = ()
         self._listener: RebalanceListener | None = None
         self._incarnation: int | None = None
         self._generation = -1
@@ -84,11 +85,12 @@ class MemoryConsumer:
         fetches: list[MemoryFetch] = []
         ends: dict[TopicPartition, int] = {}
         active = self._active()
+        for at in active:  # before any is read: nothing may get lost
+            if not self._cluster.may_read(at.topic):
+                raise TopicError(f"topic {at.topic}: TOPIC_AUTHORIZATION_FAILED: this user may not read it", at.topic)
         left = self._cut(max_records, active)
         for at in active:
             position, log = self._positions[at], self._cluster.log(at)
-            if not self._cluster.may_read(at.topic):
-                raise TopicError(f"topic {at.topic}: TOPIC_AUTHORIZATION_FAILED: this user may not read it")
             if not log.start <= position.offset <= log.end:
                 if self._group is None:
                     raise StateError(f"{at} has no offset {position.offset}: it holds {log.start} to {log.end}")
@@ -186,9 +188,7 @@ class MemoryConsumer:
         """Takes part in rebalances: revoked or lost, join, assigned. False: others have yet to join."""
         group = self._group
         assert group is not None
-        for topic in self._topics:
-            if topic not in self._cluster.topics():
-                raise TopicError(f"topic {topic}: UNKNOWN_TOPIC_OR_PART: it does not exist")
+        self._look_for_topics(group)
         standing = self._standing()
         if standing is Standing.MUST_REJOIN:
             try:
@@ -207,6 +207,18 @@ class MemoryConsumer:
             self._generation = group.generation
             self._take(group.assignment(self._member), listener)
         return True
+
+    def _look_for_topics(self, group: Group) -> None:
+        """What is gone is told once, and its partitions leave with a rebalance; they come back with the topic."""
+        missing = tuple(topic for topic in self._topics if topic not in self._cluster.topics())
+        if missing == self._missing:
+            return
+        before, self._missing = self._missing, missing
+        for topic in {*before, *missing}:
+            group.topic_changed(topic)
+        for topic in missing:
+            if topic not in before:
+                raise TopicError(f"topic {topic}: UNKNOWN_TOPIC_OR_PART: it does not exist", topic)
 
     def _give_up(self, tell: Callable[[Sequence[TopicPartition]], None]) -> None:
         """Tells of the partitions that go, while they still count as assigned; then they are gone."""

@@ -112,7 +112,7 @@ class Group:
         self._complete_rebalance()
 
     def topic_changed(self, topic: str) -> None:
-        """Partitions were added to it: they are shared out anew where it is read."""
+        """Partitions were added to it, or all came or went: they are shared out anew where it is read."""
         if self.stable and any(topic in member.topics for member in self._members.values()):
             self._begin_rebalance()
 

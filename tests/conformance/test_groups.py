@@ -165,6 +165,23 @@ def test_a_topic_that_does_not_exist(clients: Clients) -> None:
     consumer.close()
 
 
+def test_a_topic_that_is_deleted_is_told_of_once_and_the_others_are_read(clients: Clients, admin: AdminClient) -> None:
+    gone, kept = make_topic(clients, 2), make_topic(clients, 1)
+    listener = Listener()
+    consumer = joined(clients, name("group"), [gone, kept], listener)
+    consumer.resume(listener.owned)
+    admin.delete_topics([gone], SECONDS)
+    with pytest.raises(TopicError, match=gone) as caught:
+        gather(consumer, lambda _: False)
+    assert caught.value.topics == (gone,)
+    at = TopicPartition(kept, 0)
+    gather(consumer, lambda _: list(listener.owned) == [at])
+    consumer.resume([at])
+    fill(clients, kept, 10, 0)
+    gather(consumer, lambda got: got.offsets(at)[-1:] == [9])
+    consumer.close()
+
+
 def test_commit_without_a_transaction(clients: Clients, admin: AdminClient, topic: str) -> None:
     group, listener = name("group"), Listener()
     consumer = joined(clients, group, [topic], listener)

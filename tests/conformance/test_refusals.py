@@ -12,7 +12,7 @@ import pytest
 
 from kstream.errors import AbortRequired, KStreamError, ProducerLost, RecordRefused, TopicError
 from kstream.types import BEGINNING, Clients, ConsumerClient, ProducerClient, TopicPartition
-from support.clusters import SECONDS, Cluster, committed, gather, make_topic
+from support.clusters import SECONDS, Cluster, Listener, committed, gather, joined, make_topic, name, quiet
 
 HOUR = 3_600_000
 
@@ -361,5 +361,24 @@ def test_a_topic_that_stamps_records_itself_refuses_no_time(clients: Clients, pr
 def test_a_topic_that_may_not_be_read(cluster: Cluster, reader: ConsumerClient, topic: str) -> None:
     cluster.deny(topic, "read")
     reader.assign({TopicPartition(topic, 0): BEGINNING})
-    with pytest.raises(TopicError, match=rf"{topic}: TOPIC_AUTHORIZATION_FAILED"):
+    with pytest.raises(TopicError, match=rf"{topic}: TOPIC_AUTHORIZATION_FAILED") as caught:
         gather(reader, lambda _: False)
+    assert caught.value.topics == (topic,)
+
+
+def test_a_topic_that_may_not_be_read_is_told_of_each_time_it_is_resumed(
+    cluster: Cluster, clients: Clients, topic: str
+) -> None:
+    at = TopicPartition(topic, 0)
+    listener = Listener()
+    consumer = joined(clients, name("group"), [topic], listener)
+    consumer.resume([at])
+    quiet(consumer, 0.5)
+    cluster.deny(topic, "read")
+    for _ in range(3):
+        with pytest.raises(TopicError, match=rf"{topic}: TOPIC_AUTHORIZATION_FAILED"):
+            gather(consumer, lambda _: False)
+        consumer.pause([at])
+        consumer.seek({at: 0})
+        consumer.resume([at])
+    consumer.close()

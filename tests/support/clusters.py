@@ -59,7 +59,8 @@ class RealCluster:
     """`options` are those of `KafkaOptions`. The linger is long: what is produced before a flush is one batch."""
 
     def __init__(self, servers: str, **options: Any) -> None:
-        chosen = {"session_timeout": SESSION, "transaction_timeout": 60.0, "linger": 0.5, **options}
+        raw = {"consumer.topic.metadata.refresh.interval.ms": "1000"}  # when a deleted topic is noticed
+        chosen = {"session_timeout": SESSION, "transaction_timeout": 60.0, "linger": 0.5, "raw": raw, **options}
         self.clients: Clients = KafkaClients(servers, KafkaOptions(**chosen))
         self._servers = servers
         self._admin = AdminClient({"bootstrap.servers": servers})

@@ -163,9 +163,10 @@ class KafkaConsumer:
             text = f"{place_of(message)}: the position {message.offset()} is not in the log ({error.str()})"
             if self._group is None:
                 return StateError(f"{text}; the store is to be restored from the beginning")
-            return TopicError(f"{text}: set auto_offset_reset to earliest or latest, or reset the group's offsets")
+            text = f"{text}: set auto_offset_reset to earliest or latest, or reset the group's offsets"
+            return TopicError(text, place_of(message).topic)
         if code in NO_TOPIC:
-            return TopicError(f"topic {message.topic() or '?'}: {describe(error)}")
+            return TopicError(f"topic {message.topic() or '?'}: {describe(error)}", *filter(None, [message.topic()]))
         denied = code in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION)
         if is_fatal(error) or is_fenced(error):
             self._trouble(error)  # it is told once as a message, and holds from now on
@@ -352,7 +353,8 @@ class KafkaConsumer:
                     if problem.code() == KafkaError._STATE and time.monotonic() > deadline:
                         raise TopicError(
                             f"{at}: reading has stopped, its position is no longer in the log: set auto_offset_reset "
-                            "to earliest or latest, or reset the group's offsets"
+                            "to earliest or latest, or reset the group's offsets",
+                            at.topic,
                         ) from None
                     if problem.code() not in SEEK_AGAIN or time.monotonic() > deadline:
                         raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {describe(problem)}") from None

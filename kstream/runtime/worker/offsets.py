@@ -145,7 +145,8 @@ class CommittedOffsets:
             return
         problem = (
             f"state without offsets: task {task.name} has entries in {', '.join(kept)}, but group "
-            f"{self._group} has no committed offsets for {', '.join(map(str, task.inputs))} (deleted, or expired)"
+            f"{self._group} has no committed offsets for {', '.join(map(str, task.inputs))} "
+            "(deleted, as they are with the topic, or expired)"
         )
         if not self._stop or not self._exactly_once:
             log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)

@@ -13,6 +13,7 @@ from kstream.errors import (
     ProcessingError,
     ProducerLost,
     StateError,
+    TopicError,
     TransactionError,
 )
 from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of
@@ -61,11 +62,16 @@ class Recovery:
         Raises:
             InstanceFenced: another process runs under this identity.
             ProcessingError: a record failed, with `raise_failures`.
+            TopicError: an input cannot be read, and this worker has never been given anything to read.
         """
         try:
             call()
         except TaskFailed as failed:
             self._task_failed(self._tasks.all[failed.task], failed)
+        except TopicError as error:
+            if not (error.topics and self._tasks.assigned):
+                raise
+            self._cannot_read(error)
         except StateDamaged as damaged:
             self._measures.failed("state", damaged)
             if damaged.task in self._tasks.all:  # it may have left while its state was flushed
@@ -102,7 +108,10 @@ class Recovery:
 
     def _abort(self, error: BaseException, failed: Task | None = None) -> None:
         """Takes the transaction back; every task that had a part in it goes on from its committed offsets."""
-        tasks = self.take_back(error, failed)
+        self._go_on(error, self.take_back(error, failed))
+
+    def _go_on(self, error: BaseException, tasks: Sequence[Task]) -> None:
+        """With these, which were taken back."""
         if self._transaction.state is TransactionState.LOST or not self._transaction.exactly_once:
             self._start_over(error, tasks)
         elif tasks:
@@ -164,6 +173,26 @@ class Recovery:
         self._abort(error, task)
         if found:
             self._fail(task, error)
+
+    def _cannot_read(self, error: TopicError) -> None:
+        """Inputs are gone, or may not be read, which is no record's fault: the tasks that read them stop, together."""
+        readers = [
+            task
+            for task in self._tasks.all.values()
+            if task.state in (TaskState.RUNNING, TaskState.RESTORING)
+            and any(at.topic in error.topics for at in task.inputs)
+        ]
+        if not readers:
+            log.warning("%s; no task of this worker reads it now", error)
+            return
+        in_it = any(task.takes_part for task in readers)
+        taken_back = self.take_back(error) if in_it else []
+        for task in readers:
+            task.rewind()
+            problem = f"task {task.name}: {error}: create the topic, or give this user the right to read it"
+            self._fail(task, TopicError(problem, *error.topics))
+        if in_it:  # without those that stopped: where the client has given a partition up, it cannot be sought
+            self._go_on(error, [task for task in taken_back if task not in readers])
 
     def _fail(self, task: Task, error: KStreamError) -> None:
         """The task stops, and is tried again after a pause."""

@@ -25,6 +25,7 @@ class Tasks:
         all: by name, in the order they were opened.
         elsewhere: tasks that cannot run here, because some of their inputs are owned by others, and which inputs.
         owned: the partitions that the group gave to this worker.
+        assigned: whether it has ever given any; partitions of a topic that does not exist are none.
         ends: where these end.
     """
 
@@ -42,6 +43,7 @@ class Tasks:
         self.all: dict[str, Task] = {}
         self.elsewhere: dict[str, list[str]] = {}
         self.owned: frozenset[TopicPartition] = frozenset()
+        self.assigned = False
         self._by_input: dict[TopicPartition, Task] = {}
         self._paused: set[TopicPartition] = set()
         self._changelogs: dict[tuple[str, str], Changelog] = {}
@@ -87,6 +89,7 @@ class Tasks:
     def assign(self, partitions: Sequence[TopicPartition]) -> dict[str, tuple[SubTopology, int]]:
         """Takes the partitions, all of them paused. Returns the tasks that can run; others wait, visibly."""
         self.owned = frozenset(partitions)
+        self.assigned = self.assigned or bool(partitions)
         self._paused = set(partitions)
         self.elsewhere = {}
         wanted: dict[str, tuple[SubTopology, int]] = {}
@@ -96,7 +99,7 @@ class Tasks:
                 if missing:
                     self.elsewhere[f"{part.name}/{partition}"] = missing
                     log.warning(
-                        "task %s/%d does not run: other workers have partition %d of %s",
+                        "task %s/%d does not run: partition %d of %s belongs to another worker, or is gone",
                         part.name, partition, partition, ", ".join(missing),
                     )  # fmt: skip
                 else:

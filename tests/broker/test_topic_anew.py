@@ -1,0 +1,180 @@
+"""Input topics that are deleted and created again, and offsets that are deleted, while an app is stopped or runs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+import kstream
+from kstream.config import Settings
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.kafka.members import remove_members
+from kstream.runtime.process.making import make_worker
+from kstream.runtime.worker.loop import StreamWorker
+from kstream.types import TopicPartition
+from support.kafka import read, write
+from support.running import prepare, until
+
+KEYS = [f"k{number}" for number in range(20)]
+ONCE, TWICE = ([(key, count) for key in KEYS] for count in (1, 2))
+
+
+class Service:
+    """An app that counts one topic and hands another one on, and its worker."""
+
+    def __init__(self, servers: str, directory: Path, lost_offsets: str) -> None:
+        self.servers, self.admin = servers, AdminClient({"bootstrap.servers": servers})
+        self.app = kstream.App(f"anew-{uuid.uuid4().hex[:8]}")
+        self.counted, self.counts, self.plain, self.passed = (
+            self.app.topic(f"{self.app.name}.{name}", key=str, value=int, partitions=2)
+            for name in ("counted", "counts", "plain", "passed")
+        )
+        self.app.stream(self.counted).group_by_key().count(name="n").to(self.counts)
+        self.app.stream(self.plain).to(self.passed)
+        self.settings = Settings(
+            bootstrap_servers=servers, state_dir=str(directory), workers=0, announce_interval=0, commit_interval=0.2,
+            lost_offsets=lost_offsets, restart_initial=0.5, restart_max=2.0,
+            kafka={"topic.metadata.refresh.interval.ms": "500"},
+        )  # fmt: skip
+        self.identity = Identity(self.app.name, "one", 0)
+        self.worker = self.start()
+
+    def start(self) -> StreamWorker:
+        self.worker = make_worker(self.app, self.identity, self.settings, prepare(self.app, self.settings))
+        self.worker.start()
+        return self.worker
+
+    def write(self, topic: kstream.Topic[str, int]) -> None:
+        write(self.servers, topic.name, [(key, b"1", round(time.time() * 1000)) for key in KEYS])
+
+    def process(self, topic: kstream.Topic[str, int], to: kstream.Topic[str, int]) -> None:
+        """Writes the keys, and waits for as many more records in what comes of it."""
+        before = len(self.read(to))
+        self.write(topic)
+        self.until(lambda: len(self.read(to)) >= before + len(KEYS), f"the records in {to.name}")
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        until(condition, what, each=self.turns)
+
+    def turns(self) -> None:
+        for _ in range(10):
+            self.worker.step()
+
+    def read(self, topic: kstream.Topic[str, int]) -> list[tuple[str, int]]:
+        rows = read(self.servers, [topic.name])[topic.name]
+        return sorted((str(row.key, "utf-8"), int(row.value or b"0")) for row in rows)
+
+    def delete(self, topic: kstream.Topic[str, int]) -> None:
+        self.admin.delete_topics([topic.name])[topic.name].result(60)
+
+    def create(self, topic: kstream.Topic[str, int]) -> None:
+        def made() -> bool:
+            error = self.admin.create_topics([NewTopic(topic.name, 2, 1)])[topic.name].exception(60)
+            return error is None
+
+        until(made, f"{topic.name} to be made again")
+
+    @property
+    def failed(self) -> dict[str, str]:
+        return {task.name: str(task.error) for task in self.worker.tasks.values() if task.error is not None}
+
+    @property
+    def committed(self) -> dict[TopicPartition, int | None]:
+        admin = KafkaClients(self.servers, options_from(self.settings, "test")).admin()
+        try:
+            found = admin.committed(self.app.name, [TopicPartition(self.counted.name, n) for n in range(2)]).result(60)
+        finally:
+            admin.close()
+        return {at: entry and entry[0] for at, entry in found.items()}
+
+    @property
+    def reads_counted(self) -> bool:
+        return any(at.topic == self.counted.name for at in self.worker.registry.owned)
+
+    @property
+    def stopped(self) -> bool:
+        return self.failed.keys() == {f"{self.counted.name}/0", f"{self.counted.name}/1"}
+
+
+Make = Callable[[str], Service]
+
+
+@pytest.fixture
+def make(bootstrap_servers: str, tmp_path: Path) -> Iterator[Make]:
+    """A service that has processed each key once in both of its topics."""
+    services: list[Service] = []
+
+    def made(lost_offsets: str) -> Service:
+        service = Service(bootstrap_servers, tmp_path, lost_offsets)
+        services.append(service)
+        service.process(service.counted, service.counts)
+        service.process(service.plain, service.passed)
+        return service
+
+    yield made
+    for service in services:
+        service.worker.abandon()
+
+
+def anew_while_stopped(service: Service) -> None:
+    service.worker.close()
+    service.delete(service.counted)
+    service.create(service.counted)
+    service.write(service.counted)
+    service.start()
+
+
+def anew_while_it_runs(service: Service) -> None:
+    service.delete(service.counted)
+    service.process(service.plain, service.passed)
+    service.until(lambda: not service.reads_counted, "the deleted topic to be known as such")
+    service.process(service.plain, service.passed)
+    service.create(service.counted)
+    service.write(service.counted)
+    service.until(lambda: service.reads_counted, "the new topic to be known")
+
+
+def without_offsets(service: Service) -> None:
+    service.worker.close()
+    name = service.app.name
+    remove_members(service.servers, {}, name, [service.identity.member], 30)  # a group with members is not deleted
+    service.admin.delete_consumer_groups([name])[name].result(60)
+    service.start()
+
+
+WAYS = [anew_while_stopped, anew_while_it_runs, without_offsets]
+
+
+@pytest.mark.parametrize("happen", WAYS)
+def test_the_tasks_of_a_topic_made_anew_stop_and_the_others_go_on(
+    make: Make, caplog: pytest.LogCaptureFixture, happen: Callable[[Service], None]
+) -> None:
+    service = make("stop")
+    happen(service)
+    service.until(lambda: service.stopped, "the tasks to stop")
+    for task, line in service.failed.items():
+        assert service.counted.name in line
+        assert "lost_offsets" in line, line
+        assert sum(line in record.getMessage() for record in caplog.records) >= 1, task
+    service.process(service.plain, service.passed)
+    assert service.read(service.counts) == sorted(ONCE)
+    assert set(service.committed.values()) == {None}
+
+
+@pytest.mark.parametrize("happen", WAYS)
+def test_with_the_setting_a_topic_made_anew_is_read_from_its_start(
+    make: Make, happen: Callable[[Service], None]
+) -> None:
+    service = make("continue")
+    happen(service)
+    service.until(lambda: len(service.read(service.counts)) >= 2 * len(KEYS), "the new topic to be counted")
+    service.process(service.plain, service.passed)
+    assert service.read(service.counts) == sorted(ONCE + TWICE)
+    assert not service.failed
+    assert sum(offset or 0 for offset in service.committed.values()) >= len(KEYS)
