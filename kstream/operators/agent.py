@@ -7,7 +7,7 @@ a live state object, and goes out when the batch is through.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from kstream.codecs import SAMPLE, BuiltIn, check_column, encode_value
 from kstream.errors import CodecError, KStreamError
@@ -16,7 +16,9 @@ from kstream.operators.batch import Batch
 from kstream.operators.writer import Writer
 from kstream.specs.record import Record, checked_headers, checked_timestamp
 from kstream.specs.topic import Topic
-from kstream.state.store import Store
+
+if TYPE_CHECKING:  # declaring an app does without it
+    from kstream.state.store import Store
 
 
 class Results:

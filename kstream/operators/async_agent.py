@@ -14,11 +14,12 @@ from kstream.errors import KStreamError, TableError
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
-from kstream.state.store import Store
 from kstream.types import Headers
 
 if TYPE_CHECKING:  # importing it takes 20 ms, and who only declares an app needs no event loop
     import asyncio
+
+    from kstream.state.store import Store
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
@@ -46,6 +45,8 @@ def consumer_group(app: str, isolation: str) -> str:
 
 def directory_name(name: str) -> str:
     """A name made fit for a file system. One that is too long is cut, with a digest of the whole behind it."""
+    from hashlib import sha256  # only names that are too long need it
+
     fit = quote(name, safe="+")
     if len(fit) <= _LONGEST:
         return fit

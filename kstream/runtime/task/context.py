@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from kstream.errors import CodecError, TableError
 from kstream.observe import logs
@@ -20,8 +20,10 @@ from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.runtime.cluster.naming import Identity
 from kstream.specs.record import Record
 from kstream.specs.topic import Topic, check_topic
-from kstream.state.store import Store
 from kstream.types import Fetch, Headers
+
+if TYPE_CHECKING:  # declaring an app does without it
+    from kstream.state.store import Store
 
 K = TypeVar("K")
 V = TypeVar("V")
