@@ -93,7 +93,8 @@ def line_of(command: Command) -> str:
     said = command.err.read_text()
     assert status == 2, said
     assert command.out.read_text() == ""
-    (line,) = said.splitlines()
+    *before, line = said.splitlines()
+    assert all(json.loads(each)["level"] == "info" for each in before), said  # what starts, and on which brokers
     assert line.startswith("kstream: ")
     return line
 

@@ -238,7 +238,7 @@ def test_bad_input(place: Place) -> None:
     line = place.kstream("status", "service:app", "--once").line
     assert f"no instance of '{place.app}' ever announced itself at {place.servers}" in line
     assert "which app?" in place.kstream("status", "--once").line
-    assert "no URL of an instance" in place.kstream("status", "--url", "localhost:8010", "--once").line
+    assert "is not the URL of an instance" in place.kstream("status", "--url", "localhost:8010", "--once").line
     assert "cannot be reached" in place.kstream("status", "--url", f"http://{UNREACHABLE}", "--once").line
     line = place.kstream("lag", "service:app").line
     assert f"{place.app}.lines, {place.app}-by-line-repartition" in line and "auto_create_topics" in line

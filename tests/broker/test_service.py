@@ -181,7 +181,7 @@ def test_at_least_once_with_a_crash(scenario: Scenarios) -> None:
 
 def test_topics_are_made_as_the_service_needs_them(scenario: Scenarios) -> None:
     service = scenario(partitions=3)
-    assert service.partitions == {name: 3 for name in service.partitions}
+    assert service.partitions == {name: 3 for name in service.partitions} | {f"{service.app}.marks": 1}
     assert f"{service.app}-by-group-repartition" in service.partitions
     for store in ("per-key", "latest", "spent", "per-group"):
         assert f"{service.app}-{store}-changelog" in service.partitions

@@ -288,7 +288,7 @@ def test_tasks_are_filtered_and_sorted(page: Page, server: WebServer, observed: 
     expect(rows.first).to_contain_text("ValueError")
     page.page.locator("#tasks select").first.select_option("failed")
     expect(rows).to_have_count(1)
-    expect(page.section("task-count")).to_have_text("1 of 24 tasks, 1 not running")
+    expect(page.section("task-count")).to_have_text("1 of 24 tasks, 7 not running")
     page.page.locator("#tasks select").first.select_option("all states")
     page.page.locator("#tasks input[type=search]").fill("weather flights-1")
     expect(rows).to_have_count(3)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kstream.runtime.instance import supervisor
+from kstream.runtime.instance import leaving
 from support.running import SECONDS, Command, Instance
 from support.scenario import Scenario, Scenarios
 
@@ -34,7 +34,7 @@ def spread(service: Scenario, instance: Instance, workers: int) -> None:
 
 def test_workers_come_and_go(scenario: Scenarios, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the one that goes takes nobody's time: others have its partitions before its session would end."""
-    monkeypatch.setattr(supervisor, "LEAVE_SECONDS", SECONDS)  # on a busy machine
+    monkeypatch.setattr(leaving, "LEAVE_SECONDS", SECONDS)  # on a busy machine
     service = scenario(session_timeout=2 * SECONDS)
     instance = service.start()
     spread(service, instance, 1)
