@@ -127,8 +127,9 @@ def test_a_group_that_there_is_not(grouped: Grouped) -> None:
         "--bootstrap-servers", grouped.servers, "--state-dir", grouped.directory / "x",
     )  # fmt: skip
     assert command.wait() == 2
-    (line,) = command.err.read_text().splitlines()
+    *warnings, line = command.err.read_text().splitlines()
     assert "no isolation group 'gpu'" in line
+    assert all("'total'" in warning for warning in warnings), "its sum is of no declared type"
     with pytest.raises(ConfigError, match="workers=0 runs one isolation group"):
         grouped.app.run(settings=Settings(bootstrap_servers=grouped.servers, workers=0))
 

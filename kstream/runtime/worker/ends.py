@@ -40,9 +40,12 @@ class Ends:
         self._told: dict[TopicPartition, int] = {}
 
     def of(self, at: TopicPartition) -> int | None:
-        """The end of a partition; None where nobody has told it yet. No I/O."""
-        told = self._told.get(at)
-        return self._consumer.high_watermark(at) if told is None else told
+        """The end of a partition, the latest of what was asked and what the client heard; None where nobody has told it
+        yet. No I/O."""
+        told, heard = self._told.get(at), self._consumer.high_watermark(at)
+        if told is None or heard is None:
+            return heard if told is None else told
+        return max(told, heard)  # a partition that was quiet a moment ago is fetched again, and grows
 
     def step(self) -> None:
         """Takes an answer, asks when it is time."""
