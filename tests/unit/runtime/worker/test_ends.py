@@ -107,19 +107,3 @@ def test_an_answer_that_does_not_come_is_asked_for_again(tmp_path: Path) -> None
     fleet.step(times=4, seconds=ASK_SECONDS)
     assert lag(fleet) == {TopicPartition("in", 0): 31}
     fleet.close()
-
-
-def test_what_is_fetched_again_has_the_end_that_the_client_hears(tmp_path: Path) -> None:
-    """Right after a restore, when what was asked meanwhile is known still."""
-    app = kstream.App("ends")
-    source = app.topic("in", key=str, value=int)
-    app.stream(source).to(app.topic("out", key=str, value=int))
-    fleet = Fleet(app, tmp_path, partitions=1)
-    worker = fleet.start("a")
-    fleet.settle()
-    fleet.send(source, ["k"] * 6)
-    worker.paused = True  # fetched, and not processed
-    fleet.step("a", times=5, seconds=0.01)
-    (task,) = worker.tasks.values()
-    assert list(worker.lags_of(task).values()) == [6]
-    fleet.close()
