@@ -40,7 +40,7 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/deploy tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/deploy tests $(ARGS)
 
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
 	.uv/bin/python scripts/test_pythons.py $(ARGS)
@@ -62,7 +62,7 @@ tools: ## chromium, Prometheus and Alertmanager, which some tests need (Debian p
 
 deploy-lint: setup ## linters and schemas for image, compose file and chart; installs what they need
 	$(BIN)/python -m tests.deploy.tools quick
-	KSTREAM_DEPLOY=1 $(BIN)/python -m pytest -m "not slow" tests/deploy $(ARGS)
+	KSTREAM_DEPLOY=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile tests/deploy $(ARGS)
 
 deploy-check: setup ## all of that, on a real Docker daemon and a real Kubernetes API server too (Linux, as root)
 	$(BIN)/python -m tests.deploy.tools all

@@ -33,8 +33,12 @@ class Graph:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_name != "<module>":
             frame = frame.f_back
-        if frame is not None:
-            self.modules[frame.f_globals["__name__"]] = None
+        if frame is None:
+            return
+        name = frame.f_globals["__name__"]
+        # code that is run by exec (a test's or notebook's process) is no module, and cannot be imported by others
+        if getattr(sys.modules.get(name), "__dict__", None) is frame.f_globals:
+            self.modules[name] = None
 
     def topic(self, topic: Topic[Any, Any]) -> None:
         check_name(topic.name, "topic")
