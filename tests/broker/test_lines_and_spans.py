@@ -103,7 +103,7 @@ def test_lines_and_spans_of_two_workers(
     assert (slow["level"], slow["marker"]) == ("warning", "PERFORMANCE")
     assert slow["task"] == f"{name}.events/{slow['partition']}"
     assert 0.5 <= slow["seconds"] < 30
-    restored = [line for line in all_lines if "of restore" in line["message"]]
+    restored = [line for line in all_lines if line["message"].startswith("restored ")]
     assert {line["marker"] for line in restored} == {"PERFORMANCE"}
     assert not [line for line in all_lines if line["level"] in ("error", "critical")]
 

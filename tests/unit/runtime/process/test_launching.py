@@ -132,6 +132,14 @@ def test_with_a_worker_ends_what_it_started(started: list[Started], tmp_path: Pa
     ended(pids)
 
 
+def test_one_that_is_stopped_while_it_loads_ends_well(started: list[Started], tmp_path: Path) -> None:
+    """It has nothing to leave yet. Seen: a worker that was started again just before the stop, told as killed."""
+    one = start(started, tmp_path, "import threading; open('loading', 'w').close(); threading.Event().wait()")
+    file(tmp_path / "loading")
+    one.process.signal(signal.SIGTERM)
+    assert one.end() == 0
+
+
 def test_a_pool_of_forked_processes_can_be_ended(started: list[Started], tmp_path: Path) -> None:
     """What the worker does about SIGTERM is not for its children, who would not end."""
     one = start(started, tmp_path, """

@@ -150,3 +150,13 @@ def test_a_program_that_has_run_to_its_end_is_found_still(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.stderr) == ("svc:app", "")
+
+
+def test_code_that_was_run_by_exec_is_no_module_to_load() -> None:
+    """execnet, a notebook and the like run a program's text under a module's name: workers cannot import it."""
+    scope: dict[str, Any] = {"__name__": "somewhere"}
+    exec(compile("import kstream\napp = kstream.App('run')\napp.topic('made', value=int)", "run", "exec"), scope)
+    assert list(scope["app"]._graph.modules) == []
+    namesake: dict[str, Any] = {"__name__": __name__}  # one that there is, but not with these globals
+    exec(compile("import kstream\napp = kstream.App('run')\napp.topic('made', value=int)", "run", "exec"), namesake)
+    assert list(namesake["app"]._graph.modules) == []
