@@ -17,9 +17,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What the user can mend is one line on standard error and status 2; other errors of kstream one line and status 1.
     With `--debug`, anywhere, they keep their traceback. What nobody expected always does.
     """
+    try:
+        return _told(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:  # while it is imported, too
+        return _INTERRUPTED
+
+
+def _told(given: list[str]) -> int:
+    """Runs it; errors of kstream become a line."""
     from kstream.errors import KStreamError
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
@@ -30,8 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             traceback.print_exception(error)
         return _say(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -64,7 +64,7 @@ def encode_column(codec: Codec[T], values: Sequence[T | None], every: int = SAMP
         if _is_good(codec, values, encoded, every):
             return encoded
     except Exception:
-        pass
+        pass  # one of them fails: `_walk` takes them one by one, and raises with its index
     return _walk(encode_value, codec, values)
 
 

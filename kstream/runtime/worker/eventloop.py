@@ -63,10 +63,15 @@ class EventLoop:
         return self._selector.used and (self._selector.due <= time.monotonic() or self._selector.has_events())
 
     def close(self) -> None:
-        """Ends the lifespan, then what still runs, then the loop."""
-        if self._lifespan is not None:
-            lifespan, self._lifespan = self._lifespan, None
-            self.asyncio.run_until_complete(anext(lifespan, None))
+        """Ends the lifespan, then what still runs, then the loop; these also when the lifespan raises."""
+        try:
+            if self._lifespan is not None:
+                lifespan, self._lifespan = self._lifespan, None
+                self.asyncio.run_until_complete(anext(lifespan, None))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         left = asyncio.all_tasks(self.asyncio)
         if left:
             for task in left:

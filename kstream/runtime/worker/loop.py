@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
-from kstream.errors import InstanceFenced, TransactionError
+from kstream.errors import InstanceFenced, LifespanFailed, TransactionError
 from kstream.observe import traces
 from kstream.runtime.task.context import Worker
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
@@ -104,7 +104,10 @@ class StreamWorker:
                 self.step()
                 every(self)
         except BaseException:
-            self.abandon()
+            try:
+                self.abandon()
+            except LifespanFailed as error:  # what ended the worker is what counts
+                log.error("%s", error, exc_info=error.__cause__)
             raise
         self.close()
 
@@ -293,10 +296,10 @@ class StreamWorker:
         for task in list(self.tasks.values()):
             self._recovery.close(task)
         self._admin.close()
-        self.events.close()
         if self.parts.tracer_provider is not None:
             traces.flush(self.parts.tracer_provider)
         self._go(WorkerState.CLOSED)
+        self.events.close()  # last: what the user's lifespan raises at its end holds up nothing
 
 
 def _nothing(_: StreamWorker) -> None:

@@ -8,13 +8,16 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import kstream
 from kstream.errors import KStreamError
+from kstream.runtime.process.lifespan import watched
 from kstream.runtime.worker.eventloop import SETTLE_SECONDS, SLICE_SECONDS, EventLoop
+from kstream.runtime.worker.loop import StreamWorker
 from kstream.testing import TestDriver
 
 
@@ -204,3 +207,30 @@ def test_an_agent_that_fails_between_records_stops_its_task_at_once() -> None:
         until(driver.worker.step)  # type: ignore[func-returns-value]
     assert isinstance(found.value.__cause__, ConnectionError)
     driver.close(commit=False)
+
+
+def test_a_lifespan_that_fails_at_its_end_keeps_nothing_open_and_hides_no_other_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = kstream.App("events")
+    app.agent(app.topic("in", key=str, value=int, partitions=1), name="agent")(lambda value: None)
+    started = []
+
+    @app.lifespan
+    async def resources(worker: kstream.Worker) -> AsyncIterator[None]:
+        started.append(asyncio.get_running_loop().create_task(asyncio.sleep(3600)))
+        second = len(started) == 2
+        yield
+        if second:
+            raise ConnectionError("the pool does not close")
+
+    with TestDriver(app) as driver:
+        worker = StreamWorker(replace(driver.worker.parts, lifespan=watched(resources)))
+
+        def fail(_: StreamWorker) -> None:
+            raise ValueError("the first error")
+
+        with pytest.raises(ValueError, match="the first error"):
+            worker.run(fail)
+        assert started[-1].cancelled() and worker.events.asyncio.is_closed()
+        assert "the lifespan failed after its yield" in caplog.text
