@@ -58,6 +58,7 @@ Changelogs that exist are not altered.
 
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.
 - `max_poll_interval` is at least `session_timeout`, `restart_max` at least `restart_initial`.
+- `restart_strategy` is one of Flink's: see [restarts.md](restarts.md) for which of `restart_*` belong to which.
 - The fractions of `memory` are 1 together at most.
 
 ## A sample kstream.toml

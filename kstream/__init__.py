@@ -12,6 +12,7 @@ from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
 from kstream.specs.record import Record
+from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ __all__ = [
     "Codec",
     "Context",
     "Event",
+    "ExponentialDelay",
+    "FailureRate",
+    "FixedDelay",
     "Grouped",
     "KStreamError",
+    "NoRestart",
     "ProcessingError",
     "Record",
     "Stream",

@@ -16,10 +16,11 @@ from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
-from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError, UsageError
+from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
+from kstream.specs.restart import RestartStrategy, overrides_of
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
@@ -41,14 +42,21 @@ class App:
 
     Args:
         name: names the consumer group and all internal topics: choose it once.
+        restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
+            `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
+            `restart_*`: environment, file and command line go before it, each setting by itself.
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line go before them).
+
+    Raises:
+        TopologyError: the name cannot be one.
+        ConfigError: `restart` is no strategy, or settings `restart_*` are given beside it.
     """
 
-    def __init__(self, name: str, **settings: Any) -> None:
+    def __init__(self, name: str, *, restart: RestartStrategy | None = None, **settings: Any) -> None:
         check_name(name, "app", LONGEST_APP)
         self.name = name
-        self.overrides: Mapping[str, Any] = settings
+        self.overrides: Mapping[str, Any] = overrides_of(restart, settings)
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
 
@@ -228,10 +236,11 @@ class App:
 
         Raises:
             UsageError: something to mend, in one line.
+            RestartsExhausted: a worker or a task failed more often than its restart strategy allows, in one line.
             ProcessingError: a record failed (in this process only).
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.instance.caller import end_in_one_line
+        from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line
 
         refuse_while_loading("app.run()")
         try:
@@ -240,7 +249,7 @@ class App:
                 return self._run_here(settings)
             with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
                 return supervisor.run()
-        except UsageError:
+        except ONE_LINE:
             end_in_one_line()
             raise
 

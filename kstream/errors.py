@@ -12,6 +12,7 @@ KStreamError
 │   ├── StateTooLarge           the memory backend is over its limit
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
+├── RestartsExhausted           a worker or a task failed more often than its restart strategy allows
 ├── LifespanFailed              the app's lifespan raised, before its yield or after
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
@@ -86,6 +87,11 @@ class MetricsError(UsageError):
 
 class BrokerError(UsageError):
     """The development broker cannot be installed or started."""
+
+
+class RestartsExhausted(KStreamError):
+    """A worker or a task failed more often than its restart strategy allows: the instance stops. The message is one
+    line: which of them, its last error, the strategy."""
 
 
 class LifespanFailed(KStreamError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from support.kafka import Reader, create, write
+from support.kafka import Reader, create, read, write
 from support.running import SECONDS, alive, children_of, kill, until
 
 HEAD = """
@@ -63,10 +64,11 @@ def program(bootstrap_servers: str, tmp_path: Path) -> Iterator[Program]:
     one.end()
 
 
+HOWS = ["python", "kstream run"]
 BARE = HEAD + "app.agent(source, to=found)(str.upper)\napp.run(workers=1)\n"
 
 
-@pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app")], ids=["python", "kstream run"])
+@pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app")], ids=HOWS)
 @pytest.mark.parametrize("instance", [None, "a"])
 def test_a_bare_run_without_the_guard_is_one_line(
     program: Program, how: tuple[str, ...], instance: str | None, monkeypatch: pytest.MonkeyPatch
@@ -153,3 +155,44 @@ async def prepare(worker):
     (why,) = [one for one in said if "no database" in one["message"]]
     assert why["message"] == "the lifespan failed before its yield: svc.py:11: ConnectionError: no database"
     assert why["level"] == "error" and "Traceback" in why["exception"]
+
+
+SPENT = {
+    "task": (
+        "1 / len(text)",
+        r"task .*-in/0 stopped at .*-in\[0\] offset 0: ZeroDivisionError: .*; the task is not tried",
+    ),
+    "worker": ("os._exit(7)", "worker 0 ended with status 7; it is not started"),
+}
+"""What a program's agent does, and what its last line says."""
+
+
+@pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app", "--workers", "1")], ids=HOWS)
+@pytest.mark.parametrize("what", SPENT)
+def test_where_the_restarts_are_used_up_the_instance_says_why_in_its_last_line(
+    program: Program, what: str, how: tuple[str, ...]
+) -> None:
+    """Nothing of the record is committed, and the next start has it again."""
+    does, why = SPENT[what]
+    head = HEAD.replace("web=False", "restart=kstream.FixedDelay(2, 0.1), web=False, session_timeout=30")
+    text = f"""{head}
+@app.agent(source, to=found)
+def bad(text: str) -> str:
+    with open("calls", "a") as calls:
+        calls.write(".")
+    return str({does})
+
+if __name__ == "__main__":
+    app.run(workers=1)
+"""
+    write(program.servers, f"{program.app}-in", [("k", b"", int(time.time() * 1000))])
+    process = program.start(*how, svc=text)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1, said
+    line = said.splitlines()[-1]
+    words = r" again \(restart strategy fixed-delay: its 2 restarts are used up\)"
+    assert re.fullmatch(f"kstream: {why}{words}", line), said
+    assert said.count("kstream: ") == 1
+    calls = (program.directory / "calls").read_text()
+    assert len(calls) >= 3 if what == "task" else len(calls) == 3, "once, and twice again"
+    assert read(program.servers, [f"{program.app}-out"])[f"{program.app}-out"] == []

@@ -9,10 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Final
 
-from kstream.errors import UsageError
+from kstream.errors import RestartsExhausted, UsageError
 
 log = logging.getLogger(__name__)
+
+ONE_LINE: Final = (UsageError, RestartsExhausted)
 
 
 @contextmanager
@@ -32,14 +35,15 @@ def signals_to(asked: Callable[[], None]) -> Iterator[None]:
 
 
 def end_in_one_line() -> None:
-    """A UsageError that nobody catches ends this program as it ends `kstream run`: one line, status 2, no traceback.
+    """An error that is one line for `kstream run` (ONE_LINE) and that nobody catches ends this program in the same way:
+    that line, its exit status, no traceback.
     A program that has an excepthook of its own keeps it."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _said
 
 
 def _said(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not isinstance(error, UsageError):
+    if not isinstance(error, ONE_LINE):
         sys.__excepthook__(kind, error, trace)
         return
     print("kstream:", " ".join(str(error).split()), file=sys.stderr)

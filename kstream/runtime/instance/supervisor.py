@@ -17,7 +17,7 @@ import msgspec
 
 from kstream.clock import SystemClock
 from kstream.config import Settings
-from kstream.errors import UsageError
+from kstream.errors import KStreamError, RestartsExhausted, UsageError
 from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.instance.caller import signals_to
@@ -27,6 +27,7 @@ from kstream.runtime.process.launching import LocalProcesses
 from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Handover
 from kstream.runtime.process.states import ProcessState
+from kstream.specs.restart import strategy_of
 from kstream.topology import DEFAULT_GROUP
 from kstream.types import Clock
 
@@ -78,7 +79,8 @@ class Supervisor:
         self._processes: Processes = LocalProcesses() if processes is None else processes
         self._leaving = Leaving(from_kafka(settings) if remove is None else remove)
         self._clock: Clock = SystemClock() if clock is None else clock
-        self.failure: str | None = None
+        self._strategy = strategy_of(settings)
+        self.failure: KStreamError | None = None
         self.watcher: Watcher = _NobodyWatches()
         self.scaler: Callable[[Supervisor], None] = _as_it_is
         self._asked: signal.Signals | None = None  # how the workers are to end
@@ -230,6 +232,7 @@ class Supervisor:
 
         Raises:
             UsageError: what a worker ended with, where starting it again would not help.
+            RestartsExhausted: a worker or a task failed more often than its restart strategy allows.
         """
         signals = 0
 
@@ -252,8 +255,8 @@ class Supervisor:
                     log.info("stopped")
             finally:
                 self.kill()
-        if self.failure:
-            raise UsageError(self.failure)
+        if self.failure is not None:
+            raise self.failure
         return 0
 
     # ---- processes
@@ -290,20 +293,31 @@ class Supervisor:
             worker.end(status, ProcessState.STOPPED)
             self._gone(worker)
         elif worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
-            worker.end(status, ProcessState.STOPPED)
-            self.failure = worker.report.stopped_by
-            self.stop()
+            self._give_up(worker, status, UsageError(worker.report.stopped_by))
+        elif worker.report.exhausted:  # one of its tasks
+            self._give_up(worker, status, RestartsExhausted(worker.report.stopped_by))
         else:
             self._restart(worker, status, now)
 
     def _restart(self, worker: WorkerProcess, status: int, now: float) -> None:
-        """After a pause."""
+        """After a pause, where its restart strategy has one."""
         worker.pauses.failed(now)
+        if worker.pauses.exhausted:
+            why = "" if worker.report.stopped_by is None else f": {worker.report.stopped_by}"
+            ended = f"worker {worker.name} {_ending(status)}{why}; it is not started again"
+            self._give_up(worker, status, RestartsExhausted(f"{ended} ({self._strategy.words()})"))
+            return
         worker.end(status, ProcessState.RESTARTING)
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or _ending(status)
         log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
         self._notice(self.watcher.ended, worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
+
+    def _give_up(self, worker: WorkerProcess, status: int, failure: KStreamError) -> None:
+        """The instance stops with this."""
+        worker.end(status, ProcessState.STOPPED)
+        self.failure = failure
+        self.stop()
 
     def _fenced_first(self, worker: WorkerProcess, now: float) -> bool:
         """Whether a fencing may be of our own making. A static member that lost its brokers and joins again can be

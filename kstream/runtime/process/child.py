@@ -20,7 +20,14 @@ from functools import partial
 from typing import Any
 
 from kstream.config import Settings
-from kstream.errors import InstanceFenced, KafkaUnavailable, KStreamError, StateDirectoryError, UsageError
+from kstream.errors import (
+    InstanceFenced,
+    KafkaUnavailable,
+    KStreamError,
+    RestartsExhausted,
+    StateDirectoryError,
+    UsageError,
+)
 from kstream.observe import logs
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.garbage import GarbageCollection
@@ -90,7 +97,8 @@ def main() -> int:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)
         if not usage:  # otherwise the supervisor says it, in one line
             log.error("%s", error, exc_info=error.__cause__)
-        reporter.last(worker, stopped_by=one_line(error), usage=usage)
+        exhausted = isinstance(error, RestartsExhausted)
+        reporter.last(worker, stopped_by=one_line(error), usage=usage, exhausted=exhausted)
         return error.exit_status
     except (Exception, SystemExit) as error:  # a defect, or user code that ends the process where nobody expects it
         why = f"{type(error).__name__}: {one_line(error)}"

@@ -16,6 +16,7 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.report import Command, Handover, Held, Report
 from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
 from kstream.runtime.task.states import move
+from kstream.specs.restart import strategy_of
 
 REMEMBERED_SECONDS: Final = 10.0
 """What held a worker up for a moment is named for so long: slow records may come one after the other."""
@@ -144,9 +145,7 @@ class WorkerProcess:
 
 def pauses_from(settings: Settings) -> Pauses:
     """Those before the restarts of a worker."""
-    return Pauses(
-        settings.restart_initial, settings.restart_multiplier, settings.restart_max, settings.restart_reset_after
-    )
+    return strategy_of(settings).pauses()
 
 
 class Watcher(Protocol):

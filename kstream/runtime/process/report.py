@@ -60,6 +60,7 @@ class Report(msgspec.Struct):
         checkpoints, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
         usage: the error is the user's to mend: restarting would not help.
+        exhausted: a task failed more often than its restart strategy allows: the instance is to stop.
         fenced: another process took over this worker's identity, or Kafka took it for another.
         held: said by the watchdog while the worker says nothing: then nothing else in this report counts.
     """
@@ -89,6 +90,7 @@ class Report(msgspec.Struct):
     answers: list[Answer] = []
     stopped_by: str | None = None
     usage: bool = False
+    exhausted: bool = False
     fenced: bool = False
     held: Held | None = None
 

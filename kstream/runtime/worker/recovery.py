@@ -12,6 +12,7 @@ from kstream.errors import (
     KStreamError,
     ProcessingError,
     ProducerLost,
+    RestartsExhausted,
     StateError,
     TopicError,
     TransactionError,
@@ -25,6 +26,7 @@ from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
+from kstream.specs.restart import strategy_of
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Recovery:
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
         self._restorer, self._measures = restorer, measures
+        self._restart = strategy_of(settings)
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
         self.aborts = 0
 
@@ -62,6 +65,7 @@ class Recovery:
         Raises:
             InstanceFenced: another process runs under this identity.
             ProcessingError: a record failed, with `raise_failures`.
+            RestartsExhausted: a task failed more often than its restart strategy allows.
             TopicError: an input cannot be read, and this worker has never been given anything to read.
         """
         try:
@@ -200,7 +204,7 @@ class Recovery:
         task.error = error
         if self._raise_failures:
             raise error
-        pause = self._pause_before_retry(task)
+        pause = self._pause_before_retry(task, error)
         self._restorer.drop(task)
         task.go(TaskState.FAILED)
         self._tasks.pause(task)
@@ -209,17 +213,14 @@ class Recovery:
             extra=place_of(error, task.name),
         )  # fmt: skip
 
-    def _pause_before_retry(self, task: Task) -> float:
-        settings = self._settings
+    def _pause_before_retry(self, task: Task, error: KStreamError) -> float:
         pauses = self._pauses.get(task.name)
         if pauses is None:
-            pauses = self._pauses[task.name] = Pauses(
-                settings.restart_initial,
-                settings.restart_multiplier,
-                settings.restart_max,
-                settings.restart_reset_after,
-            )
+            pauses = self._pauses[task.name] = self._restart.pauses()
         pauses.failed(self._clock.monotonic())
+        if pauses.exhausted:
+            what = f"{error}; the task is not tried again ({self._restart.words()})"
+            raise RestartsExhausted(what) from error
         return pauses.pause
 
     def close(self, task: Task) -> None:

@@ -41,7 +41,13 @@ class Fleet:
         self.backend = backend
         self.raise_failures = False
         self.settings = Settings(
-            **{"default_partitions": partitions, "state_dir": str(state_dir), "commit_interval": 1.0, **settings}
+            **{
+                "default_partitions": partitions,
+                "state_dir": str(state_dir),
+                "commit_interval": 1.0,
+                "restart_jitter": 0.0,
+                **settings,
+            }
         )
         self.topology = app.topology()
         self.partitions = prepare_topics(self.topology, MemoryClients(self.cluster).admin(), self.settings)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from kstream.config import Settings
-from kstream.errors import LeavingFailed, UsageError
+from kstream.errors import LeavingFailed, RestartsExhausted, UsageError
 from kstream.runtime.instance.supervisor import FENCED_AGAIN, Supervisor
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.program import Program
@@ -46,7 +46,7 @@ class Instance:
         self.processes = FakeProcesses(self.clock)
         self.left: list[tuple[str, list[str]]] = []
         self.supervisor = Supervisor(
-            Program("svc:app"), "app", "a", Settings(**settings), {"in": 4}, count, groups,
+            Program("svc:app"), "app", "a", Settings(**{"restart_jitter": 0.0, **settings}), {"in": 4}, count, groups,
             processes=self.processes, remove=self.remove, clock=self.clock,
         )  # fmt: skip
         self.events = Events()
@@ -182,7 +182,7 @@ def test_a_fenced_one_tries_once_to_take_over() -> None:
     instance.process().exit(2, taken)
     instance.poll(FENCED_AGAIN - 2.0)
     assert instance.worker().state is ProcessState.STOPPED and instance.supervisor.stopping
-    assert instance.supervisor.failure == "another instance runs as 'a'"
+    assert str(instance.supervisor.failure) == "another instance runs as 'a'"
 
 
 def test_fenced_again_after_a_long_time_is_the_first_time() -> None:
@@ -371,3 +371,68 @@ def test_what_only_observes_never_ends_the_instance(caplog: pytest.LogCaptureFix
     assert 1 <= caplog.text.count("Too many open files") <= 8, "said now and then only"
     instance.supervisor.kill()
     assert states(instance) == ["stopped"]
+
+
+# ---- restart strategies
+
+
+FIXED = {"restart_strategy": "fixed-delay", "restart_attempts": 2, "restart_delay": 3.0}
+
+
+def test_where_the_restarts_of_a_worker_are_used_up_the_instance_stops() -> None:
+    instance = Instance(2, **FIXED).start()
+    for _ in range(2):
+        instance.process().exit(-signal.SIGKILL)
+        instance.poll()
+        assert states(instance) == ["restarting", "running"]
+        instance.poll(3.0)
+    instance.process().exit(1, Report(stopped_by="the disk is full"))
+    instance.poll()
+    assert instance.supervisor.stopping and states(instance)[0] == "stopped"
+    failure = instance.supervisor.failure
+    assert isinstance(failure, RestartsExhausted) and failure.exit_status == 1
+    assert str(failure) == (
+        "worker 0 ended with status 1: the disk is full; it is not started again "
+        "(restart strategy fixed-delay: its 2 restarts are used up)"
+    )
+    instance.supervisor.wait()
+    assert states(instance) == ["stopped", "stopped"] and len(instance.processes.made) == 4
+    assert instance.process("1").signals == [signal.SIGTERM], "the others drain and commit"
+
+
+def test_the_restarts_of_each_worker_are_its_own() -> None:
+    instance = Instance(2, restart_strategy="failure-rate", restart_max_failures=1, restart_delay=1.0).start()
+    for name in ("0", "1"):
+        instance.process(name).exit(1)
+    instance.poll()
+    assert states(instance) == ["restarting", "restarting"] and not instance.supervisor.stopping
+    instance.poll(1.0)
+    instance.poll(60.0)  # the first failures are out of the interval
+    instance.process("1").exit(1)
+    instance.poll()
+    assert states(instance) == ["starting", "restarting"]
+    instance.poll(1.0)
+    instance.process("1").exit(1)
+    instance.poll()
+    assert "failure-rate: more than 1 failure within 60 s" in str(instance.supervisor.failure)
+
+
+def test_without_restarts_the_first_end_of_a_worker_ends_the_instance() -> None:
+    instance = Instance(1, restart_strategy="none")
+
+    def ends(_: Supervisor) -> None:
+        instance.process().exit(0)
+
+    with pytest.raises(RestartsExhausted, match=r"worker 0 ended with status 0; .*none: nothing is restarted"):
+        instance.supervisor.run(every=ends)
+    assert len(instance.processes.made) == 1
+
+
+def test_a_worker_that_ends_by_an_exhausted_task_is_not_started_again() -> None:
+    instance = Instance(2).start()
+    why = "task in/0 stopped at in[0] offset 7: ValueError: bad; the task is not tried again (restart strategy none)"
+    instance.process().exit(1, Report(joined=True, stopped_by=why, exhausted=True))
+    instance.poll()
+    instance.supervisor.wait()
+    assert isinstance(instance.supervisor.failure, RestartsExhausted) and str(instance.supervisor.failure) == why
+    assert len(instance.processes.made) == 2 and states(instance) == ["stopped", "stopped"]

@@ -14,7 +14,7 @@ from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
 
 @pytest.mark.parametrize(("now", "to"), list(itertools.product(ProcessState, ProcessState)))
 def test_only_legal_moves_are_made(now: ProcessState, to: ProcessState) -> None:
-    worker = WorkerProcess(Identity("app", "a", 0), pauses_from(Settings()), state=now)
+    worker = WorkerProcess(Identity("app", "a", 0), pauses_from(Settings(restart_jitter=0)), state=now)
     if to in PROCESS_MOVES[now]:
         worker.go(to)
         assert worker.state is to

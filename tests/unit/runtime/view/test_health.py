@@ -12,7 +12,7 @@ from kstream.runtime.view import health
 from kstream.runtime.view.health import Stalls
 from kstream.runtime.view.holdups import explained
 
-SETTINGS = Settings(stall_timeout=60, max_poll_interval=300)
+SETTINGS = Settings(restart_jitter=0, stall_timeout=60, max_poll_interval=300)
 
 
 def task(position: int = 0, lag: int = 0, state: str = "running", **more: str) -> TaskStatus:

@@ -22,7 +22,7 @@ TASKS = [
 
 
 def worker() -> WorkerProcess:
-    one = WorkerProcess(Identity("shop", "a", 0), pauses_from(Settings()), state=ProcessState.RUNNING)
+    one = WorkerProcess(Identity("shop", "a", 0), pauses_from(Settings(restart_jitter=0)), state=ProcessState.RUNNING)
     one.hear(Report(joined=True, tasks=TASKS), 100.0)
     return one
 

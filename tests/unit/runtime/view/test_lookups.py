@@ -36,7 +36,7 @@ class Instance:
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        pauses = pauses_from(Settings())
+        pauses = pauses_from(Settings(restart_jitter=0))
         return [
             WorkerProcess(Identity("shop", "a", number), pauses, state=ProcessState.RUNNING)
             for number in range(self.count)

@@ -27,7 +27,7 @@ from kstream.runtime.process.report import Command, Report
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view.observer import Observer
 
-SETTINGS = Settings(stall_timeout=60)
+SETTINGS = Settings(restart_jitter=0, stall_timeout=60)
 
 
 class Instance:

@@ -251,6 +251,29 @@ def test_the_pauses_start_over_after_a_long_time_without_failure(broken: Any) ->
     assert fleet.task("a", 0).state is TaskState.RUNNING
 
 
+def test_a_task_whose_restarts_are_used_up_ends_its_worker_and_leaves_no_trace(tmp_path: Path) -> None:
+    """Each try aborts; nothing of the record that fails is committed by the end either."""
+    app = kstream.App("spent", restart=kstream.FixedDelay(2, 5.0))
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=float)
+    app.stream(source).map(lambda n: 1 / n, value=float).to(out)
+    fleet = Fleet(app, tmp_path, partitions=1, **app.overrides)
+    fleet.start("a")
+    fleet.send(source, ["k"], 1)
+    fleet.settle()
+    fleet.send(source, ["k"], 0)
+    began = fleet.clock.monotonic()
+    with pytest.raises(RestartsExhausted) as raised:
+        fleet.step("a", times=1000)
+    assert 10.0 <= fleet.clock.monotonic() - began < 12.0
+    assert str(raised.value) == (
+        "task in/0 stopped at in[0] offset 1: ZeroDivisionError: division by zero; the task is not tried again "
+        "(restart strategy fixed-delay: its 2 restarts are used up)"
+    )
+    assert isinstance(raised.value.__cause__, ProcessingError) and raised.value.exit_status == 1
+    fleet.crash("a")
+    assert fleet.outputs(out)["k"] == [1] and fleet.committed("in") == {0: 1}
+
+
 def test_a_failed_task_that_moves_away_and_back_has_no_error_any_more(broken: Any) -> None:
     fleet, source, out, state, key, _ = broken
     fleet.send(source, [key], 13)
