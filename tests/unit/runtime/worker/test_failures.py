@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, ProcessingError, TableError
+from kstream.errors import KStreamError, ProcessingError, RestartsExhausted, TableError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from kstream.testing import TestDriver
