@@ -13,6 +13,7 @@ KStreamError
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
 ├── RestartsExhausted           a worker or a task failed more often than its restart strategy allows
+├── CheckpointsFailed           more commits in a row failed than tolerable_failed_checkpoints: the worker ends
 ├── LifespanFailed              the app's lifespan raised, before its yield or after
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
@@ -92,6 +93,10 @@ class BrokerError(UsageError):
 class RestartsExhausted(KStreamError):
     """A worker or a task failed more often than its restart strategy allows: the instance stops. The message is one
     line: which of them, its last error, the strategy."""
+
+
+class CheckpointsFailed(KStreamError):
+    """More commits of a worker failed one after the other than `tolerable_failed_checkpoints`: the worker ends."""
 
 
 class LifespanFailed(KStreamError):

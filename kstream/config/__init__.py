@@ -201,6 +201,12 @@ class Settings:
     restart_failure_interval: float = _setting(
         60.0, kinds.duration(), "failure-rate: time in which failures are counted.", _SECONDS
     )
+    tolerable_failed_checkpoints: int | None = _setting(
+        None,
+        kinds.optional(kinds.integer(0), "unlimited"),
+        "Commits of a worker that may fail one after the other; with one more the worker ends, and its restart "
+        "strategy applies. Without a number, no limit.",
+    )
 
     # logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _setting(

@@ -7,12 +7,22 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import kstream
 
 NAME = os.environ.get("KSTREAM_TEST_APP", "observed")
 PARTITIONS = int(os.environ.get("KSTREAM_TEST_PARTITIONS", "4"))
+
+
+def _again(event: dict[str, Any]) -> bool:
+    """Whether it is to be slow: one with a "once" is so in the first process that has it."""
+    if "once" not in event:
+        return True
+    with suppress(FileExistsError), open(event["once"], "x"):
+        return True
+    return False
 
 
 def make_app(name: str, partitions: int) -> kstream.App:
@@ -29,7 +39,7 @@ def make_app(name: str, partitions: int) -> kstream.App:
                 raise ValueError(f"event {event['number']} is bad")
             if "sleep" in event:
                 await asyncio.sleep(event["sleep"])
-            if "work" in event:
+            if "work" in event and _again(event):
                 time.sleep(event["work"])
             ctx.metrics.counter("seen", "Events seen.", labels=("group",)).labels(event["group"]).inc()
             counts[ctx.key] += 1

@@ -293,6 +293,35 @@ def test_a_task_that_does_not_move_turns_readiness_red_and_says_why(service: Ser
     running(served)
 
 
+def test_user_code_that_does_not_return_is_named_then_its_worker_starts_again(
+    service: Services, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watchdog names it in status and in /ready, a warning does at half of max_poll_interval. Nothing is lost or
+    doubled."""
+    one = service(partitions=1)
+    served = one.start(stall_timeout=2.0, max_poll_interval=8.0)
+    running(served)
+    one.feed(20)
+    one.feed(1, once=str(tmp_path / "done"), work=100.0)
+    one.feed(20)
+    code, task = "slow user code: ", f"{one.events}/0"
+    _, reasons = until(
+        lambda: (found := served.probe("ready")) and "has not returned" in " ".join(found[1]) and found,
+        "/ready to name it",
+        SECONDS,
+    )
+    assert any(code in reason and "see (observed_service.py, line " in reason for reason in reasons), reasons
+    (why,) = [one.why for one in served.status().tasks if one.name == task]
+    assert why is not None and code in why and "observed_service.py" in why
+    until(lambda: served.supervisor.workers[0].restarts == 1, "the worker to be killed", SECONDS)
+    said = caplog.text
+    assert said.count("half of max_poll_interval (slow user code: ") == 1 and f"in task {task}" in said
+    running(served)
+    until(lambda: len(read(one.servers, [one.seen])[one.seen]) >= 41, "the rest", SECONDS)
+    values = sorted(int(row.value or b"") for row in read(one.servers, [one.seen])[one.seen])
+    assert values == [1] * 41, "each key once"
+
+
 def test_levels_change_while_it_runs(
     service: Services, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,7 +22,7 @@ from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.instance.caller import signals_to
 from kstream.runtime.instance.leaving import Leaving, Remove, from_kafka
-from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, pauses_from
+from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, held_by, pauses_from
 from kstream.runtime.process.launching import LocalProcesses
 from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Handover
@@ -144,10 +144,17 @@ class Supervisor:
         if status is not None:
             self._died(worker, status, now)
         elif now - worker.heard > self._settings.max_poll_interval:
-            why = f" ({worker.held.words()})" if worker.held is not None and worker.stands else ""
-            log.error("worker %s has not reported for %.0f s%s: killing it", worker.name, now - worker.heard, why)
+            silent = now - worker.heard
+            log.error("worker %s has not reported for %.0f s (%s): killing it", worker.name, silent, held_by(worker))
             worker.process.signal(signal.SIGKILL)
             worker.heard = now  # it takes a moment to end
+        elif now - worker.heard > self._settings.max_poll_interval / 2 and worker.warned < worker.heard:
+            worker.warned = now
+            log.warning(
+                "worker %s has not reported for %.0f s, half of max_poll_interval (%s): after %.0f s it is killed and "
+                "started again, and what it has not committed is processed again",
+                worker.name, now - worker.heard, held_by(worker), self._settings.max_poll_interval,
+            )  # fmt: skip
 
     # ---- how many there are
 

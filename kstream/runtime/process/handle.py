@@ -70,6 +70,7 @@ class WorkerProcess:
         stands: it is not over.
         status: the exit status of its last process; last_error: what ended it, where it is started again.
         fenced: when that was because another one has its name.
+        warned: when it was said last that it is silent for long.
     """
 
     identity: Identity
@@ -87,6 +88,7 @@ class WorkerProcess:
     status: int | None = None
     last_error: str | None = None
     fenced: float = float("-inf")
+    warned: float = float("-inf")
 
     @property
     def name(self) -> str:
@@ -146,6 +148,14 @@ class WorkerProcess:
 def pauses_from(settings: Settings) -> Pauses:
     """Those before the restarts of a worker."""
     return strategy_of(settings).pauses()
+
+
+def held_by(worker: WorkerProcess) -> str:
+    """Why a silent worker says nothing, as far as its watchdog knows."""
+    if worker.held is None or not worker.stands:
+        return "the reason is not known"
+    task = "" if worker.held.task is None else f", in task {worker.held.task}"
+    return worker.held.words() + task
 
 
 class Watcher(Protocol):

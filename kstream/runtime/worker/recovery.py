@@ -9,6 +9,7 @@ from kstream.backoff import Pauses
 from kstream.config import Settings
 from kstream.errors import (
     AbortRequired,
+    CheckpointsFailed,
     KStreamError,
     ProcessingError,
     ProducerLost,
@@ -57,6 +58,7 @@ class Recovery:
         self._restorer, self._measures = restorer, measures
         self._restart = strategy_of(settings)
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
+        self._commits = self._failed_commits = 0  # when one failed last; those that failed since a commit
         self.aborts = 0
 
     def handling(self, call: Callable[[], None]) -> None:
@@ -65,6 +67,7 @@ class Recovery:
         Raises:
             InstanceFenced: another process runs under this identity.
             ProcessingError: a record failed, with `raise_failures`.
+            CheckpointsFailed: more commits in a row failed than `tolerable_failed_checkpoints`.
             RestartsExhausted: a task failed more often than its restart strategy allows.
             TopicError: an input cannot be read, and this worker has never been given anything to read.
         """
@@ -84,10 +87,24 @@ class Recovery:
             if error.refused and self._seek_refused(error):
                 return  # counted when found
             self._measures.failed("commit", error)
+            self._tolerate(error)
             if isinstance(error, ProducerLost):
                 self._start_over(error)
             else:
                 self._abort(error)
+
+    def _tolerate(self, error: TransactionError) -> None:
+        """A commit failed, of which no record is at fault. Too many in a row are the worker's end: what is open then
+        is aborted when its successor starts."""
+        if self._committer.commits != self._commits:
+            self._commits, self._failed_commits = self._committer.commits, 0
+        self._failed_commits += 1
+        most = self._settings.tolerable_failed_checkpoints
+        if most is not None and self._failed_commits > most:
+            raise CheckpointsFailed(
+                f"{self._failed_commits} commits in a row failed, more than tolerable_failed_checkpoints={most}; "
+                f"the last: {error}"
+            ) from error
 
     def _seek_refused(self, error: TransactionError) -> bool:
         """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that

@@ -144,7 +144,7 @@ def test_a_silent_one_is_killed_once(caplog: pytest.LogCaptureFixture) -> None:
     instance.poll(1.0)
     assert instance.worker().state is ProcessState.RESTARTING and instance.events.ends == [("0", "killed")]
     assert [record.getMessage() for record in caplog.records].count(
-        "worker 0 has not reported for 301 s: killing it"
+        "worker 0 has not reported for 301 s (the reason is not known): killing it"
     ) == 1  # fmt: skip
 
 
@@ -154,7 +154,29 @@ def test_one_whose_watchdog_speaks_is_as_silent_as_before(caplog: pytest.LogCapt
     instance.process().say(Report(held=Held(299.0, "price (shop.py, line 31)", "in/0", user=True)))
     instance.poll(2.0)
     assert instance.process().signals == [signal.SIGKILL] and instance.events.reports == 1
-    assert "not reported for 301 s (slow user code: price (shop.py, line 31) has not returned for 299 s)" in caplog.text
+    assert (
+        "not reported for 301 s (slow user code: price (shop.py, line 31) has not returned for 299 s, in task in/0)"
+        in caplog.text
+    )
+
+
+def test_one_that_is_silent_for_half_of_the_time_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    instance = Instance(1, max_poll_interval=300.0).start()
+    instance.poll(149.0)
+    instance.process().say(Report(held=Held(149.0, "price (shop.py, line 31)", "in/0", user=True)))
+    instance.poll()
+    assert "half of" not in caplog.text
+    instance.poll(2.0)
+    instance.poll(2.0)
+    assert caplog.text.count("half of max_poll_interval") == 1 and instance.process().signals == []
+    assert (
+        "worker 0 has not reported for 151 s, half of max_poll_interval (slow user code: price (shop.py, line 31) has "
+        "not returned for 149 s, in task in/0): after 300 s it is killed"
+    ) in caplog.text
+    instance.process().say(JOINED)
+    instance.poll()
+    instance.poll(151.0)
+    assert caplog.text.count("half of max_poll_interval") == 2, "it spoke meanwhile"
 
 
 # ---- what restarting does not mend

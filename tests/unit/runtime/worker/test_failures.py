@@ -12,7 +12,14 @@ import msgspec
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, ProcessingError, RestartsExhausted, TableError
+from kstream.errors import (
+    AbortRequired,
+    CheckpointsFailed,
+    KStreamError,
+    ProcessingError,
+    RestartsExhausted,
+    TableError,
+)
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from kstream.testing import TestDriver
@@ -272,6 +279,31 @@ def test_a_task_whose_restarts_are_used_up_ends_its_worker_and_leaves_no_trace(t
     assert isinstance(raised.value.__cause__, ProcessingError) and raised.value.exit_status == 1
     fleet.crash("a")
     assert fleet.outputs(out)["k"] == [1] and fleet.committed("in") == {0: 1}
+
+
+@pytest.mark.parametrize("call", ["commit", "send_offsets"])
+def test_more_failed_commits_in_a_row_than_tolerable_end_the_worker(call: str, tmp_path: Path) -> None:
+    app = Counting()
+    fleet = Fleet(app.app, tmp_path, partitions=1, tolerable_failed_checkpoints=2)
+    fleet.start("a")
+    for _ in range(3):  # two in a row, then one that succeeds
+        fleet.send(app.source, ["k"])
+        for _ in range(2):
+            fleet.cluster.fail_next(call, AbortRequired("planned"))
+        fleet.settle()
+    assert fleet.workers["a"].aborts == 6
+    fleet.send(app.source, ["k"])
+    for _ in range(3):
+        fleet.cluster.fail_next(call, AbortRequired("planned"))
+    with pytest.raises(
+        CheckpointsFailed, match=r"3 commits in a row failed, .*tolerable_failed_checkpoints=2.*planned"
+    ):
+        fleet.settle()
+    fleet.crash("a")
+    fleet.start("a")
+    fleet.settle()
+    app.check(fleet)
+    fleet.close()
 
 
 def test_a_failed_task_that_moves_away_and_back_has_no_error_any_more(broken: Any) -> None:
