@@ -235,6 +235,12 @@ class Settings:
         kinds.optional(kinds.integer(0), "auto"),
         "Port they are served on; 0 is any free one; without a number, the first free one from 8010 on.",
     )
+    web_hosts: str = _setting(
+        "",
+        kinds.names(r"\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]{0,252})", "a list of host names with commas, or *"),
+        "Host names under which it may be asked, besides addresses, localhost, the host's own name and that of "
+        "web_url; *.example.com is all below it, * is any.",
+    )
     web_token: str | None = _setting(
         None,
         kinds.optional(kinds.text(accepted="a token")),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -37,15 +37,18 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
     """What `/api/log-level` is sent. Without `logger` it is the level of all."""
 
-    level: str
-    logger: str | None = None
+    level: Annotated[str, msgspec.Meta(max_length=20)]
+    logger: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
-def make_app(observed: Observed, token: str, feed: Feed | None = None) -> Starlette:
-    """The ASGI application of one instance; all but health, metrics and the empty page need the bearer `token`."""
+def make_app(observed: Observed, token: str, feed: Feed | None = None, names: Iterable[str] = ()) -> Starlette:
+    """The ASGI application of one instance; all but health, metrics and the empty page need the bearer `token`.
+
+    `names` are the host names it may be asked under, besides localhost and addresses.
+    """
     return Starlette(
         routes=[*_open_routes(observed), *_data_routes(observed, feed or Feed(observed)), *_action_routes(observed)],
-        middleware=[Middleware(Guard, token=token)],
+        middleware=[Middleware(Guard, token=token, names=names)],
         exception_handlers={HTTPException: _refused, ConfigError: _not_accepted, Exception: _failed},
     )
 

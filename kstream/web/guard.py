@@ -1,13 +1,18 @@
-"""Who may ask, and what a browser may do with the answer.
+"""Who may ask, how much, and what a browser may do with the answer.
 
 Health and metrics are open, because probes and scrapers carry no token; so is the page, which holds no data. All else
 needs the bearer token, unknown paths included. A browser never sends such a token by itself, so another site's page can
 neither read nor do anything; actions are refused to it even with the token.
+
+A site may also let its own name lead to this instance's address, and then a browser takes it for that site (DNS
+rebinding). So only names that are this instance's are answered. An address has no name that could be led elsewhere.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +23,8 @@ from kstream.web.answers import failure
 
 OPEN: Final = frozenset({"/", "/live", "/ready", "/startup", "/metrics"})
 OPEN_FOLDER: Final = "/static/"
+BODY_BYTES: Final = 8 * 1024
+"""The longest body of a request; actions need a hundred bytes."""
 
 HEADERS: Final = {
     "content-security-policy": (
@@ -33,11 +40,16 @@ HEADERS: Final = {
 
 
 class Guard:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application.
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    Args:
+        names: host names it may be asked under, besides localhost; `*.example.com` is all below it, `*` any.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, names: Iterable[str] = ()) -> None:
         self.app = app
         self.token = token.encode()
+        self.names = frozenset(name.lower().rstrip(".") for name in ("localhost", *names) if name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,8 +67,12 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        if not self.is_open(path) and not self.knows_token(headers):
+        if not self.is_ours(headers.get("host")):
             app: ASGIApp = failure(
+                421, "this instance is not known under the host name that was asked: ask its address, or set web_hosts"
+            )
+        elif not self.is_open(path) and not self.knows_token(headers):
+            app = failure(
                 401,
                 "a token is needed: send the header 'Authorization: Bearer TOKEN' with the setting web_token, or with "
                 "what is in the file web-token of the state directory",
@@ -64,9 +80,22 @@ class Guard:
             )
         elif scope["method"] == "POST" and is_from_another_site(headers):
             app = failure(403, "actions are taken only from this instance's own page, or from outside a browser")
+        elif (body := await read_body(headers, receive) if scope["method"] == "POST" else b"") is None:
+            app = failure(413, f"the body of a request may have {BODY_BYTES:,} bytes at most")
         else:
             app = self.app
+            if scope["method"] == "POST":
+                receive = replayed(body, receive)
         await app(scope, receive, send_with_headers)
+
+    def is_ours(self, host: str | None) -> bool:
+        """Whether the `Host` is an address or a name of this instance. Every browser sends one."""
+        if host is None or "*" in self.names:
+            return True
+        name = host_name(host)
+        if is_address(name) or name in self.names:
+            return True
+        return any(one.startswith("*.") and name.endswith(one[1:]) for one in self.names)
 
     def is_page(self, path: str) -> bool:
         return path == "/" or path.startswith(OPEN_FOLDER)
@@ -90,3 +119,40 @@ def is_from_another_site(headers: Headers) -> bool:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+def host_name(host: str) -> str:
+    """Of a `Host` header, without the port: the name in lower case, or the address without brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().rstrip(".")
+
+
+def is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+async def read_body(headers: Headers, receive: Receive) -> bytes | None:
+    """All of a request's body; None when it is longer than BODY_BYTES, and then the rest is not read."""
+    if len(length := headers.get("content-length", "0")) > 9 or int(length) > BODY_BYTES:
+        return None
+    body, more = b"", True
+    while more and len(body) <= BODY_BYTES:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return None if len(body) > BODY_BYTES else body
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` for what comes after a body that was read here."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return next_message

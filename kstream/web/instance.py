@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kstream.config import Settings
 from kstream.runtime.cluster.announce import Announcer, quiet
@@ -49,7 +50,7 @@ def observed(
 
 def _serve(observer: Observer, settings: Settings) -> WebServer:
     token = token_for(settings.web_token, Path(settings.state_dir))
-    server = WebServer(observer, token, settings.web_host, settings.web_port)
+    server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings))
     server.start()
     observer.url = settings.web_url or _url_for_others(server, settings.web_host)
     if sys.stderr.isatty():  # somebody sits there: the link lets them in
@@ -58,6 +59,12 @@ def _serve(observer: Observer, settings: Settings) -> WebServer:
         where = "web_token" if settings.web_token else Path(settings.state_dir) / FILE
         log.info("status page: %s (its token: %s)", server.url, where)
     return server
+
+
+def _names(settings: Settings) -> list[str]:
+    """The host names under which it may be asked: those under which it tells others of itself, and those set."""
+    told = urlsplit(settings.web_url or "").hostname
+    return [socket.gethostname(), *([told] if told else []), *settings.web_hosts.split(",")]
 
 
 def _url_for_others(server: WebServer, host: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 import uvicorn
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from kstream.errors import ConfigError
 from kstream.observe.observed import Observed
 from kstream.web.api import make_app
+from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, Connection, on_loop_error
 from kstream.web.feed import Feed
 
 __all__ = ["WebServer", "make_app"]
@@ -29,14 +31,15 @@ class WebServer:
     """Serves `observed` from `start()` to `stop()`.
 
     The `port` given may be None, the first free one from 8010 on, or 0, any free one; `start()` sets the real one.
+    `names` are those it may be asked under, besides localhost and `host` (see guard.py).
     """
 
-    def __init__(self, observed: Observed, token: str, host: str, port: int | None) -> None:
+    def __init__(self, observed: Observed, token: str, host: str, port: int | None, names: Iterable[str] = ()) -> None:
         feed = Feed(observed)
         self.host = host
         self._wanted = port
         self._port: int | None = None
-        self._server = _Server(make_app(observed, token, feed), feed)
+        self._server = _Server(make_app(observed, token, feed, [host, *names]), feed)
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
 
@@ -72,7 +75,11 @@ class WebServer:
 
     def _serve(self) -> None:
         assert self._socket is not None
-        asyncio.run(self._server.serve(sockets=[self._socket]))
+        asyncio.run(self._serve_on(self._socket))
+
+    async def _serve_on(self, listening: socket.socket) -> None:
+        asyncio.get_running_loop().set_exception_handler(on_loop_error)
+        await self._server.serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +90,9 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",  # in pure Python everywhere, and fast enough for one page and one scraper
+                http=Connection,  # h11: in pure Python everywhere, and fast enough for one page and one scraper
+                h11_max_incomplete_event_size=HEADER_BYTES,
+                backlog=ACCEPTED_AT_ONCE,
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -17,6 +17,7 @@ from threading import RLock
 from typing import Final
 
 from kstream.config import Settings
+from kstream.errors import ConfigError
 from kstream.observe import exposition, logs
 from kstream.observe.catalogue import Series
 from kstream.observe.merging import Merged
@@ -47,6 +48,8 @@ from kstream.topology import Topology
 
 LOOK_SECONDS: Final = 1.0
 CHECKPOINTS: Final = 100
+LOGGERS: Final = 100
+"""Loggers whose level may be set by request: a worker that starts is told all of them."""
 ERRORS: Final = 100
 SUPERVISOR: Final = "supervisor"
 SUPERVISOR_LOGGER: Final = "kstream.runtime.instance.supervisor"
@@ -88,6 +91,7 @@ class Observer:
         self._started, self._version = time.time(), version("kstream")
         self._was_ready = self._went_round = False
         self._beat = self._next = time.monotonic()
+        self._loggers: set[str] = set()  # those whose level was set by request
         self._paused, self._log_level = False, str(settings.log_level)
         self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
@@ -259,8 +263,12 @@ class Observer:
             self._supervisor.tell(Command(paused=paused))
 
     def set_log_level(self, level: str, logger: str | None) -> None:
-        logs.set_level(level, logger)
         with self._lock:
+            if logger and logger not in self._loggers and len(self._loggers) >= LOGGERS:
+                raise ConfigError(f"the levels of {LOGGERS} loggers were set already: set one of theirs, or restart")
+            logs.set_level(level, logger)
+            if logger:
+                self._loggers.add(logger)
             if logger is None:
                 self._log_level = level.upper()
             self._supervisor.tell(Command(log_levels={logger or "": level.upper()}))

@@ -48,7 +48,7 @@ class Processes:
             try:
                 known = self._process(name, pid)
                 yield from known.look(name)
-            except psutil.Error:  # it has just ended: the supervisor is about to notice
+            except (psutil.Error, OSError):  # it has just ended, or no file can be opened now: the next look may do
                 continue
         for name, known in self._known.items():
             yield Series("process_cpu_seconds_total", (name,), known.cpu)

@@ -121,7 +121,7 @@ def test_a_client_that_does_not_read_costs_little_and_does_not_hold_up_the_stop(
     server.start()
     deaf = socket.create_connection(("127.0.0.1", server.port))
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    deaf.sendall(f"GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+    deaf.sendall(f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
 
     def buffered() -> int:
         # a copy: the server's thread may change the set meanwhile

@@ -25,6 +25,7 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.handle import Watcher, WorkerProcess, pauses_from
 from kstream.runtime.process.report import Command, Report
 from kstream.runtime.process.states import ProcessState
+from kstream.runtime.view import observer as view
 from kstream.runtime.view.observer import Observer
 
 SETTINGS = Settings(restart_jitter=0, stall_timeout=60)
@@ -197,6 +198,17 @@ def test_levels_are_told_and_remembered(observer: Observer, instance: Instance) 
     finally:
         logs.set_level(logs.logging.getLevelName(before))
         logs.logging.getLogger("kstream.kafka").setLevel(logs.logging.NOTSET)
+
+
+def test_the_loggers_whose_level_is_set_are_counted(
+    observer: Observer, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "LOGGERS", 2)
+    for name in ("none.a", "none.b", "none.a"):
+        observer.set_log_level("ERROR", name)
+    with pytest.raises(ConfigError, match="the levels of 2 loggers were set already"):
+        observer.set_log_level("ERROR", "none.c")
+    assert len(instance.told) == 3
 
 
 def test_workers_elsewhere_are_those_of_instances_that_are_heard_of(observer: Observer) -> None:

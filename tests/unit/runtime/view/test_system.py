@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -129,3 +130,16 @@ def test_garbage_collections_are_counted_and_timed() -> None:
 
 def test_names() -> None:
     assert (process_name(None), process_name("3")) == ("supervisor", "worker-3")
+
+
+def test_without_a_free_descriptor_the_last_look_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil opens files of /proc: the error of a full table is no psutil.Error."""
+    processes = Processes(0.0)
+    processes.collect({"supervisor": os.getpid()})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("psutil.Process.num_fds", full)
+    names = {one.name for one in processes.collect({"supervisor": os.getpid()})}
+    assert "process_cpu_seconds_total" in names and "process_open_fds" not in names
