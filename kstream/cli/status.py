@@ -18,7 +18,8 @@ from kstream.cli.operate import Subject
 from kstream.cli.page import ask
 from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
-from kstream.runtime.cluster.announce import Directory, Listener, topic_of
+from kstream.runtime.cluster.announce import Listener, topic_of
+from kstream.runtime.cluster.directory import Directory
 from kstream.types import Clients
 
 TIMEOUT: Final = 15.0

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordRefused
 from kstream.observe.status import InstanceStatus
+from kstream.runtime.cluster.directory import SILENT_AFTER, Announcement, Directory, Heard
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
 
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SILENT_AFTER: Final = 3
-"""Announcements that may be missing before an instance is shown as silent."""
-FORGOTTEN_AFTER: Final = 600.0
-"""Seconds without a word after which an instance is no longer shown."""
 LISTEN_SECONDS: Final = 1.0
 """How often what the others wrote is looked at."""
 RETRY_SECONDS: Final = 60.0
@@ -45,10 +42,10 @@ MAX_BYTES: Final = 500_000
 """An announcement beyond this is sent without its inputs, then without its tasks: brokers take 1 MB by default."""
 
 
-class Announcement(InstanceStatus):
-    """What is written to the topic. `interval` is that of the sender, in seconds: by it its silence is judged."""
-
-    interval: float = 5.0
+LONGEST_NAME: Final = 100
+"""Bytes of an instance's name."""
+LONGEST_INTERVAL: Final = 3600.0
+"""Seconds: the topic forgets what is older."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -106,54 +103,6 @@ def encode(status: InstanceStatus, interval: float) -> bytes:
     return data
 
 
-class Heard(NamedTuple):
-    """The latest word of an instance, and when it was said by the hearer's monotonic clock.
-
-    `skew` is the broker's clock, when it took the announcement, minus the instance's, when it made it.
-    """
-
-    said: Announcement
-    at: float
-    skew: float = 0.0
-
-
-class Directory:
-    """The instances that were heard of, by name. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._heard: dict[str, Heard] = {}
-
-    def hear(self, name: str, heard: Heard | None) -> None:
-        """The latest word of `name`; None: it left."""
-        with self._lock:
-            if heard is None:
-                self._heard.pop(name, None)
-            else:
-                self._heard[name] = heard
-
-    def instances(self, monotonic: float, wall: float) -> list[InstanceStatus]:
-        """By name, as of now. `at` of each is by our own wall clock, whatever the instance's says."""
-        with self._lock:
-            for name, one in list(self._heard.items()):
-                if monotonic - one.at > max(FORGOTTEN_AFTER, (SILENT_AFTER + 1) * one.said.interval):
-                    del self._heard[name]
-            heard = sorted(self._heard.items())
-        return [_aged(one.said, max(monotonic - one.at, 0.0), wall) for _, one in heard]
-
-    def clocks(self) -> dict[str, tuple[str, float]]:
-        """The host of each instance, and by how many seconds the broker's clock is ahead of its own."""
-        with self._lock:
-            return {name: (one.said.host, one.skew) for name, one in self._heard.items()}
-
-
-def _aged(said: Announcement, age: float, wall: float) -> InstanceStatus:
-    if age <= SILENT_AFTER * said.interval:
-        return msgspec.structs.replace(said, at=wall - age)
-    reasons = [f"not heard of for {age:.0f} s"]
-    return msgspec.structs.replace(said, at=wall - age, state="silent", ready=False, reasons=reasons)
-
-
 class Listener:
     """Reads the announcements of an app, from the oldest there are, into a directory. The topic must exist.
 
@@ -195,7 +144,9 @@ class Listener:
         for key, (value, timestamp) in latest.items():
             # What comes while we listen is new. Only of what was there before do we have to compare clocks.
             age = 0.0 if self.at_end else max(wall - timestamp / 1000, 0.0)
-            self._directory.hear(key.decode(errors="replace"), _heard(value, now - age, timestamp / 1000))
+            self._directory.hear(
+                key[:LONGEST_NAME].decode(errors="replace"), _heard(value, now - age, timestamp / 1000)
+            )
 
     def close(self) -> None:
         self._reader.close()
@@ -205,10 +156,15 @@ def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
     """None for a goodbye, and for what another version wrote in another way: as if it had not been heard of."""
     if value is None:
         return None
+    if len(value) > 2 * MAX_BYTES:
+        log.debug("an announcement of %d bytes is skipped", len(value))
+        return None
     try:
         said = _decode(value)
-        return Heard(said, at, taken - said.at)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        if not 0 < said.interval <= LONGEST_INTERVAL:
+            said.interval = LONGEST_INTERVAL
+        return Heard(said, at, taken - said.at, len(value))
+    except Exception as error:  # whoever may write to the topic writes what he likes; the next record may be good
         log.debug("an announcement of another instance cannot be decoded: %s", error)
         return None
 

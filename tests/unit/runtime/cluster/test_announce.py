@@ -23,7 +23,9 @@ from kstream.observe.status import (
     WorkerStatus,
 )
 from kstream.runtime.cluster import announce
-from kstream.runtime.cluster.announce import Announcement, Announcer, Directory, Heard, encode, read_instances, topic_of
+from kstream.runtime.cluster import directory as directory_module
+from kstream.runtime.cluster.announce import Announcer, encode, read_instances, topic_of
+from kstream.runtime.cluster.directory import Announcement, Directory, Heard
 from kstream.runtime.kafka import KafkaOptions
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
@@ -280,3 +282,41 @@ class TestReadInstances:
         assert (quiet.instance, quiet.state, quiet.ready) == ("quiet", "silent", False)
         heard = re.fullmatch(r"not heard of for (\d+) s", quiet.reasons[0])
         assert heard is not None and 60 <= int(heard[1]) < 120
+
+
+class TestWhoeverMayWriteToTheTopic:
+    """What others claim is kept within limits, and nothing that is no announcement stops the reading."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"\xff\xfe", b"[" * 100_000, b"{}", b"null", b'"\\ud800"', b"1" * 5000, b'{"app":' + b"[" * 100_000,
+            b" " * (2 * announce.MAX_BYTES + 1),
+        ],
+        ids=["no-utf8", "deep", "empty", "null", "surrogate", "number", "deep-field", "long"],
+    )  # fmt: skip
+    def test_what_is_no_announcement_is_skipped(self, value: bytes) -> None:
+        assert announce._heard(value, 0.0, 0.0) is None
+
+    @pytest.mark.parametrize("interval", [1e300, -1.0, 0.0])
+    def test_an_interval_has_limits(self, interval: float) -> None:
+        heard = announce._heard(encode(status("x"), interval), 0.0, 0.0)
+        assert heard is not None and 0 < heard.said.interval <= 3600
+
+    def test_instances_have_a_limit_and_the_latest_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory_module, "MOST_INSTANCES", 3)
+        directory = Directory()
+        for name in ("mine", *(f"invented-{n}" for n in range(10)), "mine"):
+            directory.hear(name, announce._heard(encode(status(name), 5.0), 0.0, 0.0))
+        assert [one.instance for one in directory.instances(1.0, 1.0)] == ["invented-8", "invented-9", "mine"]
+
+    def test_so_has_what_they_take(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = encode(status("x"), 5.0)
+        monkeypatch.setattr(directory_module, "MOST_HELD", 2 * len(data))
+        directory = Directory()
+        for name in "abc":
+            directory.hear(name, announce._heard(data, 0.0, 0.0))
+        assert len(directory.instances(1.0, 1.0)) == 2
+        directory.hear("b", None)
+        directory.hear("d", announce._heard(data, 0.0, 0.0))
+        assert len(directory.instances(1.0, 1.0)) == 2
