@@ -311,11 +311,14 @@ def test_user_code_that_does_not_return_is_named_then_its_worker_starts_again(
         SECONDS,
     )
     assert any(code in reason and "see (observed_service.py, line " in reason for reason in reasons), reasons
-    (why,) = [one.why for one in served.status().tasks if one.name == task]
+    (why,) = [found.why for found in served.status().tasks if found.name == task]
     assert why is not None and code in why and "observed_service.py" in why
     until(lambda: served.supervisor.workers[0].restarts == 1, "the worker to be killed", SECONDS)
     said = caplog.text
-    assert said.count("half of max_poll_interval (slow user code: ") == 1 and f"in task {task}" in said
+    assert (
+        said.count("half of max_poll_interval (slow user code: ") == 1
+        and f"in task {task}, at {one.events}[0] offset 20)" in said
+    )
     running(served)
     until(lambda: len(read(one.servers, [one.seen])[one.seen]) >= 41, "the rest", SECONDS)
     values = sorted(int(row.value or b"") for row in read(one.servers, [one.seen])[one.seen])

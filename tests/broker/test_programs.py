@@ -196,3 +196,35 @@ if __name__ == "__main__":
     calls = (program.directory / "calls").read_text()
     assert len(calls) >= 3 if what == "task" else len(calls) == 3, "once, and twice again"
     assert read(program.servers, [f"{program.app}-out"])[f"{program.app}-out"] == []
+
+
+def test_code_that_is_slower_than_max_poll_interval_loses_and_doubles_nothing(program: Program) -> None:
+    """Without a supervisor that kills it: the group takes the partition back, and the worker joins again."""
+    head = HEAD.replace("web=False", "web=False, session_timeout=3, max_poll_interval=4, transaction_timeout=30")
+    text = f"""{head}
+import time
+counts = app.table("counts", key=str, value=int, default=int)
+
+@app.agent(source, to=found)
+def slow(text: str, ctx: kstream.Context[str]) -> str:
+    counts[ctx.key] += 1
+    if text == "slow" and not os.path.exists("slept"):
+        open("slept", "x").close()
+        time.sleep(9)
+    return f"{{text}} {{counts[ctx.key]}}"
+
+if __name__ == "__main__":
+    app.run(workers=0)
+"""
+    now = int(time.time() * 1000)
+    write(program.servers, f"{program.app}-in", [("k", text.encode(), now) for text in ("a", "slow", "b")])
+    process = program.start("svc.py", svc=text)
+    topic = f"{program.app}-out"
+    output = Reader(program.servers, [topic])
+    until(lambda: len(output.rows[topic]) >= 3, "the agent's output", 60, each=output.poll)
+    output.close()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    assert "did not poll within max_poll_interval" in said
+    assert [row.value for row in read(program.servers, [topic])[topic]] == [b"a 1", b"slow 2", b"b 3"]

@@ -155,7 +155,8 @@ def held_by(worker: WorkerProcess) -> str:
     if worker.held is None or not worker.stands:
         return "the reason is not known"
     task = "" if worker.held.task is None else f", in task {worker.held.task}"
-    return worker.held.words() + task
+    record = "" if worker.held.record is None else f", at {worker.held.record}"
+    return worker.held.words() + task + record
 
 
 class Watcher(Protocol):

@@ -32,13 +32,14 @@ class Held(msgspec.Struct):
 
     Attributes:
         where: a function, its file and the line it is at: the user's (`user`) or kstream's own.
-        task: whose records are worked on, where that is known.
+        task: whose records are worked on, where that is known; record: which of them, or those taken together.
     """
 
     seconds: float
     where: str
     task: str | None
     user: bool
+    record: str | None = None
 
     def words(self, over: bool = False) -> str:
         """`over`: it goes on by now."""

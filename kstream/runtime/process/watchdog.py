@@ -64,19 +64,21 @@ class Watchdog:
 
 def held_in(frame: FrameType, seconds: float) -> Held:
     """What a thread does whose innermost frame this is."""
-    task, mine = None, frame
+    found: tuple[str, str | None] | None = None
+    mine = frame
     theirs: FrameType | None = None
     for one in _outwards(frame):
         if one.f_code is _TURN:
             break  # what is around it only turns the event loop
         if _is_kstreams(one):
             mine = mine if _is_kstreams(mine) else one
-            task = _task_of(one)
-            if task is not None:
+            found = _work_of(one)
+            if found is not None:
                 break
         elif not _is_standard(one):
             theirs = one
-    return Held(seconds, _place(theirs or mine), task, user=theirs is not None)
+    task, record = found or (None, None)
+    return Held(seconds, _place(theirs or mine), task, theirs is not None, record)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -85,13 +87,13 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _task_of(frame: FrameType) -> str | None:
-    """The task whose record is worked on, where this frame is one that knows."""
+def _work_of(frame: FrameType) -> tuple[str, str | None] | None:
+    """The task whose record is worked on, and the record, where this frame is one that knows."""
     owner = frame.f_locals.get("self")
     if isinstance(owner, Task):
-        return owner.name
+        return owner.name, owner.working_on
     if isinstance(owner, AsyncAgent) and frame.f_code is _DRIVE and isinstance(owner.cursor, Context):
-        return owner.cursor.task
+        return owner.cursor.task, owner.cursor.working_on
     return None
 
 

@@ -131,6 +131,14 @@ class Context(Generic[K]):
         batch, index = self._at()
         return batch.origin.offsets[batch.row(index)] if batch.origin else -1
 
+    @property
+    def working_on(self) -> str | None:
+        """The record, for a message; another thread may ask."""
+        batch, index = self.batch, self.index
+        if batch is None or batch.origin is None or index < 0:
+            return None
+        return f"{batch.origin.fetch.at} offset {batch.origin.offsets[batch.row(index)]}"
+
     @overload
     def send(
         self,

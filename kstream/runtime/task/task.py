@@ -146,6 +146,15 @@ class Task:
 
     # ---- input
 
+    @property
+    def working_on(self) -> str | None:
+        """The records it was given last, for a message; another thread may ask."""
+        fetch = self._working
+        if fetch is None:
+            return None
+        first, last = fetch.first_offset, fetch.last_offset
+        return f"{fetch.at} offset {first}" if first == last else f"{fetch.at} offsets {first} to {last}"
+
     def add(self, fetch: Fetch) -> None:
         self.reading.add(fetch, self._working)
 

@@ -64,6 +64,7 @@ def test_a_function_is_named_with_its_line_and_its_task(
     found = held(app, seen, tmp_path)
     assert found.where.endswith(f"<locals>.price ({HERE}, line {line})") and found.user
     assert (found.task, found.seconds) == ("in/0", STANDS_SECONDS + 3)
+    assert found.record == "in[0] offset 0"
 
 
 def test_an_async_agent_is_named_with_its_task(look: Callable[[], None], seen: list[Held], tmp_path: Path) -> None:
@@ -76,7 +77,8 @@ def test_an_async_agent_is_named_with_its_task(look: Callable[[], None], seen: l
             yield
 
     found = held(app, seen, tmp_path)
-    assert "watch (" in found.where and found.user and found.task == "in/0"
+    assert "watch (" in found.where and found.user
+    assert (found.task, found.record) == ("in/0", "in[0] offset 0")
 
 
 def test_what_an_agent_left_running_belongs_to_no_task(
