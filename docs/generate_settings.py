@@ -44,7 +44,7 @@ TAIL = """
 `kstream.toml`, `KSTREAM_KAFKA` as JSON, or one variable a key: `KSTREAM_KAFKA__SASL_MECHANISM`. A key may be given for
 one kind of client with a prefix: `kafka.consumer.fetch.wait.max.ms`, `kafka.producer.`, `kafka.admin.`. The sources are
 merged key by key. Keys that exactly-once or co-partitioning hang on are refused, with the setting to use instead.
-Values whose keys look like secrets are never shown.
+Values of `kafka.` keys are shown only where the key is known to hold no secret ([security](security.md#secrets)).
 
 ## Settings of changelogs
 

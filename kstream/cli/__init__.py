@@ -59,5 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _say(message: str, status: int) -> int:
     if message:  # without any arguments typer shows the help and has nothing to say
-        print("kstream:", " ".join(message.split()), file=sys.stderr)
+        from kstream.codecs.text import escaped
+
+        print("kstream:", escaped(" ".join(message.split())), file=sys.stderr)
     return status

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
+
+from kstream.codecs.text import escaped
+
+
+class SafeConsole(Console):
+    """Names, values and errors come from others: their markup is text, their control characters are escaped."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or text.isprintable() or text == "\n":
+                yield segment
+            else:
+                yield Segment("\n".join(map(escaped, text.split("\n"))), style)
 
 
 def console() -> Console:
     """Standard output; into a file or pipe, as wide as a line needs."""
-    out = Console(highlight=False)
+    out = SafeConsole(highlight=False, markup=False, emoji=False)
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = 160
     return out
@@ -40,6 +56,8 @@ def count(number: float) -> str:
     """1,234; 56.7k; 1.2M; at most five letters."""
     if number < 10_000:
         return f"{number:,.0f}"
+    if number >= 1e15:
+        return f"{number:.0e}"
     for unit in ("k", "M", "G"):
         number /= 1000
         if number < 999.5:
@@ -53,6 +71,8 @@ def rate(number: float) -> str:
 
 def span(seconds: float) -> str:
     """12 ms, 3 s, 5 min, 3 h 20 min, 2 d 4 h."""
+    if seconds > 1e10:  # three hundred years: nobody means that
+        return "?"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.5:
@@ -71,7 +91,10 @@ def moment(at: float | None, now: float) -> str:
     """A time of today, or the date too."""
     if at is None:
         return "-"
-    then, today = time.localtime(at), time.localtime(now)
+    try:
+        then, today = time.localtime(at), time.localtime(now)
+    except (OverflowError, ValueError, OSError):  # what an instance or a record claims may be no time
+        return "?"
     return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%Y-%m-%d %H:%M", then)
 
 

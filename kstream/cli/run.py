@@ -71,7 +71,10 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set {assignment}: write --set NAME=VALUE, such as --set commit_interval=1s")
+            raise ConfigError(
+                "--set: one has no '=' (not shown, it may be a secret): write --set NAME=VALUE, such as "
+                "--set commit_interval=1s"
+            )
         pairs[name.strip()] = value.strip()
     return pairs
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.cli.page import ask
+from kstream.codecs.text import escaped
 from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
 from kstream.runtime.cluster.announce import Listener, topic_of
@@ -189,12 +190,12 @@ def _instances(instances: Sequence[InstanceStatus], now: float) -> RenderableTyp
             f"{one.totals.busy:.0%}",
         )
         table.add_row(
-            one.instance,
+            Text(escaped(one.instance)),
             _state(one.state),
             *(("-",) * len(now_known) if one.state == "silent" else now_known),
             human.span(max(now - one.started, 0.0)),
             human.span(max(now - one.at, 1.0)),
-            human.cut(one.host, 30),
+            Text(escaped(human.cut(one.host, 30))),
         )
     return table
 
@@ -210,8 +211,8 @@ def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int
             state = Text("stalled", style="red")
         owner = f"{one.instance}/{task.worker}"
         table.add_row(
-            task.name,
-            owner,
+            Text(escaped(task.name)),
+            Text(escaped(owner)),
             state,
             human.count(task.lag),
             human.rate(task.rate),
@@ -257,7 +258,7 @@ def _scaling(group: ScalingStatus) -> str:
 
 
 def _line(who: str, what: str, style: str) -> Text:
-    return Text.assemble((f"{who}: ", "bold"), (what, style))
+    return Text.assemble((f"{escaped(who)}: ", "bold"), (escaped(what), style))
 
 
 def _state(state: str) -> Text:

@@ -6,6 +6,7 @@ handed to the workers as JSON. loading.py finds an app by `module:attribute`. un
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -381,9 +382,14 @@ def about() -> Mapping[str, Setting]:
 
 def redact(name: str, value: Any) -> Any:
     """The value of a setting as it may be seen."""
-    if isinstance(value, Mapping):
-        return {key: SECRET if is_secret(str(key)) else redact(str(key), item) for key, item in value.items()}
     known = _about.get(name)
+    if known is not None and known.secret and value is not None:
+        return SECRET
+    if isinstance(value, Mapping):
+        hidden = kinds.may_be_secret if name == "kafka" else is_secret
+        return {key: SECRET if hidden(str(key)) else redact(str(key), item) for key, item in value.items()}
+    if name == "web_url" and isinstance(value, str):
+        return re.sub(r"//[^/]*@", f"//{SECRET}@", value)
     return SECRET if value is not None and (is_secret(name) if known is None else known.secret) else value
 
 

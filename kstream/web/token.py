@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from kstream.errors import StateDirectoryError
+from kstream.runtime.instance.owned import check_own, make_private
 
 FILE: Final = "web-token"
 
@@ -22,7 +23,7 @@ def token_for(settings_token: str | None, state_dir: Path) -> str:
         return settings_token
     path = state_dir / FILE
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_private(state_dir)
         return _kept(path) or _made(path)
     except (OSError, UnicodeError) as error:
         raise StateDirectoryError(f"the token file {path}: {error}; correct the file, or set web_token") from None
@@ -31,12 +32,14 @@ def token_for(settings_token: str | None, state_dir: Path) -> str:
 def _kept(path: Path) -> str:
     """The token of the file, or '' when there is none in it."""
     try:
-        token = path.read_text("ascii").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return ""
-    if path.stat().st_mode & 0o077:  # copied or unpacked with a looser mode
-        path.chmod(0o600)
-    return token
+    with open(descriptor, encoding="ascii") as file:
+        check_own(descriptor, path)
+        if os.fstat(descriptor).st_mode & 0o077:  # copied or unpacked with a looser mode
+            os.fchmod(descriptor, 0o600)
+        return file.read(4096).strip()
 
 
 def _made(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from kstream.errors import IdentityInUse, StateDirectoryError
+from kstream.runtime.instance.owned import make_private, open_own
 
 
 class Claim:
@@ -36,7 +37,8 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
     """
     folder = state_dir / "instances"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(state_dir)
+        make_private(folder)
         _check_owner(state_dir, app)
         if name is not None:
             held = _lock(folder, name)
@@ -63,9 +65,12 @@ def _check_owner(state_dir: Path, app: str) -> None:
     owner = state_dir / "app"
     if not owner.exists():
         temporary = state_dir / f".app-{os.getpid()}"
-        temporary.write_text(app)
+        temporary.unlink(missing_ok=True)
+        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
+            file.write(app)
         temporary.rename(owner)
-    found = owner.read_text().strip()
+    with open(open_own(owner, os.O_RDONLY)) as file:
+        found = file.read().strip()
     if found != app:
         raise StateDirectoryError(
             f"state directory {state_dir} belongs to app {found!r}, this is {app!r}: choose another --state-dir"
@@ -73,7 +78,8 @@ def _check_owner(state_dir: Path, app: str) -> None:
 
 
 def _lock(folder: Path, name: str) -> Claim | None:
-    lock = (folder / f"{name}.lock").open("a")
+    descriptor = open_own(folder / f"{name}.lock", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    lock = os.fdopen(descriptor, "a")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -93,7 +93,7 @@ def test_help_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "mine.good:aplication"], "mine.good has no 'aplication'; did you mean 'application'?"),
         (["run", "mine.good:number"], "mine.good:number is not an App but an int; did you mean mine.good:application?"),
         (["topology", "mine.good:Holder"], "mine.good:Holder is not an App but a type; did you mean"),
-        (["run", "mine.good:application", "--set", "linger"], "--set linger: write --set NAME=VALUE"),
+        (["run", "mine.good:application", "--set", "linger"], "--set: one has no '=' (not shown, it may be a secret)"),
         (["run", "mine.good:application", "--workers", "many"], "workers: 'many' is not a whole number of 0 or more"),
         (["run", "mine.good:application", "--set", "wrkers=1"], "wrkers: there is no such setting"),
         (["run", "mine.good:application", "--config", "no.toml"], "no.toml: there is no such file"),
