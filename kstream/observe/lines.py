@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def escaped(text: str) -> str:
+    """Without control characters: what is in a record or an exception must not forge a line or move a cursor."""
+    return _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def formatter(console: bool, colors: bool, bound: Mapping[str, object]) -> logging.Formatter:
@@ -35,12 +46,21 @@ def formatter(console: bool, colors: bool, bound: Mapping[str, object]) -> loggi
         structlog.stdlib.ExtraAdder(),
         bind,
     ]
+
+    def escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+    def trace(out: TextIO, error: Any) -> None:
+        """Its lines stand a little to the right: none can be taken for a line of the log."""
+        written = io.StringIO()
+        structlog.dev.plain_traceback(written, error)
+        out.write("\n".join(f"  {escaped(line)}" if line else "" for line in written.getvalue().split("\n")))
+
     if console:
         shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False))
         last: list[Processor] = [
-            structlog.dev.ConsoleRenderer(
-                colors=colors, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-            )
+            escape,
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, exception_formatter=trace),
         ]
     else:
         shared.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
