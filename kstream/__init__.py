@@ -13,6 +13,7 @@ from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
 from kstream.specs.record import Record
 from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
+from kstream.specs.sink import BatchingSink, SinkRecord
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "AgentStream",
     "AggregateTable",
     "App",
+    "BatchingSink",
     "Codec",
     "Context",
     "Event",
@@ -36,6 +38,7 @@ __all__ = [
     "NoRestart",
     "ProcessingError",
     "Record",
+    "SinkRecord",
     "Stream",
     "Table",
     "TestDriver",

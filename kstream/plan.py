@@ -13,6 +13,7 @@ from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregate import Aggregate, Lines
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
+from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
@@ -24,6 +25,7 @@ from kstream.topology import (
     AgentNode,
     AggregateNode,
     Node,
+    OutsideNode,
     SinkNode,
     SourceNode,
     StatelessNode,
@@ -111,7 +113,7 @@ def plan_task(
             plan.agents.append(operator)
         plan.operators.append(operator)
     for node, operator in built.items():
-        operator.isolates = len(operator.children) > 1 and _leads_to_state(node, part)
+        operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
 
 
@@ -123,14 +125,15 @@ def _writer(part: SubTopology, outlet: Outlet) -> Writer:
     return DirectWriter(outlet)
 
 
-def _leads_to_state(node: Node, part: SubTopology) -> bool:
-    """Whether what this node emits may be kept in a store further on, where user code may change it later: then its
-    children must not share objects, or what one does would show in another, depending on how the input was cut."""
+def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
+    """Whether what this node emits may be kept further on, in a store or in the buffer of a sink, while user code may
+    change it: then its children must not share objects, or what one does would show in another, depending on how the
+    input was cut."""
     below = {node}
     for other in part.nodes:  # parents come before their children
         if other.parent in below:
             below.add(other)
-            if other.stores:
+            if other.stores or isinstance(other, OutsideNode):
                 return True
     return False
 
@@ -150,6 +153,8 @@ def _build(
             return Source(node.topic)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
+        case OutsideNode():
+            return SinkWriter(node.sink, loop)
         case StatelessNode():
             kind = _STATELESS[node.step]
             return kind(

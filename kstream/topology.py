@@ -7,6 +7,7 @@ Nodes hold declarations only; `plan.py` turns them into operators.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from kstream.errors import TopologyError
 from kstream.specs.names import metric_name
 from kstream.specs.schema import UNKNOWN, Schema
+from kstream.specs.sink import BatchingSink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 
@@ -124,6 +126,16 @@ class SinkNode(Node):
         return f"to {self.topic.name}{internal}  key={self.topic.key} value={self.topic.value}"
 
 
+@dataclass(eq=False, kw_only=True)
+class OutsideNode(Node):
+    """The end of a chain outside Kafka."""
+
+    sink: BatchingSink
+
+    def describe(self) -> str:
+        return f"outside {self.name}  {type(self.sink).__name__} size={self.sink.size}"
+
+
 @dataclass(eq=False)
 class SubTopology:
     """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change, with
@@ -201,6 +213,12 @@ class Topology:
         return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
 
     @property
+    def within(self) -> float:
+        """Seconds within which something is to be committed, on account of sinks outside Kafka; infinite without."""
+        outside = (node for part in self.parts for node in part.nodes if isinstance(node, OutsideNode))
+        return min((node.sink.timeout for node in outside), default=math.inf)
+
+    @property
     def untyped(self) -> list[str]:
         """What is kept as untyped JSON because nobody declared its type: a line for each store."""
         lines = []
@@ -260,6 +278,7 @@ def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) 
         raise TopologyError(f"app {app!r} has nothing to run: declare a stream or an agent over a topic")
     _check_unique("topic", {id(topic): topic.name for topic in _topics(nodes, declared)}.values())
     _check_unique("store", {id(store): store.name for node in nodes for store in node.stores}.values())
+    _check_unique("sink", [node.name for node in nodes if isinstance(node, OutsideNode)])
     _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])
     for node in nodes:
         if isinstance(node, SinkNode) and node.parent is not None:

@@ -11,9 +11,10 @@ from typing import Any
 from kstream.config.kinds import GROUP_NAME
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
+from kstream.specs.sink import BatchingSink, check_sink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
-from kstream.topology import DEFAULT_GROUP, Node, SinkNode, SourceNode, changelog_of
+from kstream.topology import DEFAULT_GROUP, AggregateNode, Node, OutsideNode, SinkNode, SourceNode, changelog_of
 
 
 class Graph:
@@ -78,6 +79,26 @@ class Graph:
                 name=topic.name, parent=parent, key=parent.key, value=parent.value, topic=topic, stores=()
             )
         )  # fmt: skip
+
+    def outside(self, parent: Node, sink: BatchingSink, name: str | None) -> None:
+        """The records of `parent` leave Kafka.
+
+        Raises:
+            TopologyError: this is no sink, it is used already, or it needs offsets and these records have none.
+        """
+        check_sink(sink)
+        made = self.child_name(parent, "sink") if name is None else name
+        check_name(made, "sink", math.inf)
+        before: Node | None = parent
+        while sink.needs_offsets and before is not None:
+            if isinstance(before, AggregateNode) and before.emit == "commit":
+                raise TopologyError(
+                    f"sink {made!r} needs the offset of each record, and the changes of {before.name!r} have none: "
+                    "declare it emit='update', or write by key"
+                )
+            before = before.parent
+        sink.name = made
+        self.add(OutsideNode(name=made, parent=parent, key=parent.key, value=parent.value, sink=sink))
 
     def store(self, spec: StoreSpec, what: str, advice: str) -> None:
         """Takes the name of a store, and of its changelog.

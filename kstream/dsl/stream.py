@@ -18,6 +18,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
+from kstream.specs.sink import BatchingSink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
@@ -152,6 +153,14 @@ class Stream(Hinted, Generic[K, V]):
     def to(self, topic: Topic[K, V]) -> None:
         """Writes the records to a topic, in the task's transaction, with their keys and timestamps."""
         self._graph.sink(self.node, topic)
+
+    def sink(self, sink: BatchingSink, *, name: str | None = None) -> None:
+        """Writes the records into something outside Kafka, in batches, as a part of the checkpoint.
+
+        Args:
+            name: of the sink, by which it may keep offsets: default, from the steps before it.
+        """
+        self._graph.outside(self.node, sink, name)
 
     def _rekey(self, function: Callable[..., Any], key: Any, method: str) -> Stream[Any, V]:
         call = called(function, method)

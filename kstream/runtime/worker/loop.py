@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from kstream.errors import InstanceFenced, LifespanFailed, TransactionError
@@ -47,6 +48,8 @@ class StreamWorker:
     """See the module's text. `start`, then `step` until `stop` was called, then `close`; `run` does all three."""
 
     def __init__(self, parts: WorkerParts) -> None:
+        if parts.topology.within < parts.settings.commit_interval:
+            parts = replace(parts, settings=replace(parts.settings, commit_interval=parts.topology.within))
         self.parts = parts
         settings, identity, clock = parts.settings, parts.identity, parts.clock
         self._settings, self._clock = settings, clock

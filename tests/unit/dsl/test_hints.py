@@ -24,6 +24,7 @@ table = app.table("t", key=str, value=int)
         (lambda: stream.group_by_key().map(str), r"stream\(\) gives the grouped records"),
         (lambda: stream.group_by_key().to(topic), r"stream\(\) gives the grouped records"),
         (lambda: counted.map(str), r"stream\(\) gives the changes as a stream"),
+        (lambda: counted.sink, "stream() gives the changes as a stream".replace("()", r"\(\)")),
         (lambda: table.stream, "a table that agents write emits no changes: only aggregations do"),
         (lambda: table.to(topic), "emits no changes"),
         (lambda: stream.nothing, "'Stream' object has no attribute 'nothing'$"),
