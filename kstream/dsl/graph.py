@@ -97,7 +97,7 @@ class Graph:
                     "declare it emit='update', or write by key"
                 )
             before = before.parent
-        sink.name = made
+        sink.app, sink.name = self.app, made
         self.add(OutsideNode(name=made, parent=parent, key=parent.key, value=parent.value, sink=sink))
 
     def store(self, spec: StoreSpec, what: str, advice: str) -> None:

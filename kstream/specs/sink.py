@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kstream.errors import TopologyError
 from kstream.specs.record import Record
@@ -61,13 +61,14 @@ class BatchingSink:
             shorter than `commit_interval`: then commits come as often.
 
     Attributes:
-        name: of the sink in the app, from its declaration.
+        app, name: of the app, and of the sink in it, from its declaration.
         needs_offsets: whether records without an offset are refused where the sink is declared.
     """
 
-    needs_offsets: ClassVar[bool] = False
+    needs_offsets: bool = False
     size: int = 1000  # for classes that do not call this one's __init__
     timeout: float = 5.0
+    app: str = ""
     name: str = ""
 
     def __init__(self, size: int = 1000, timeout: float = 5.0) -> None:

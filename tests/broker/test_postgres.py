@@ -1,0 +1,133 @@
+"""The sink into PostgreSQL, on a real one: what it writes, and that replays change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+import kstream
+from kstream.errors import TopologyError
+from kstream.sinks.postgres import PostgresSink
+from kstream.testing import TestDriver
+from support.postgres import postgres
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture
+def uri(server: str) -> str:
+    with psycopg.connect(server) as connection:
+        connection.execute("DROP TABLE IF EXISTS kstream_offsets, lines, latest")
+        connection.execute("CREATE TABLE lines (key text, value int)")
+        connection.execute("CREATE TABLE latest (key text PRIMARY KEY, value int)")
+    return server
+
+
+def rows(uri: str, table: str) -> list[Any]:
+    with psycopg.connect(uri) as connection:
+        return connection.execute(f"SELECT key, value FROM {table} ORDER BY key, value").fetchall()  # type: ignore[arg-type, call-overload, no-any-return, unused-ignore]
+
+
+def row(record: kstream.SinkRecord[str, int]) -> dict[str, Any]:
+    return {"key": record.key, "value": record.value}
+
+
+def app_with(sink: PostgresSink, name: str = "pg") -> tuple[kstream.App, kstream.Topic[str, int]]:
+    app = kstream.App(name)
+    topic = app.topic("in", key=str, value=int)
+    app.stream(topic).flat_map(lambda n: [n, n + 100], value=int).sink(sink, name="rows")
+    return app, topic
+
+
+def feed(driver: TestDriver, topic: kstream.Topic[str, int], *values: int) -> None:
+    for value in values:
+        driver.send(topic, value, key=f"k{value}", partition=value % 2)
+
+
+EXACT = [("k1", 1), ("k1", 101), ("k2", 2), ("k2", 102), ("k3", 3), ("k3", 103), ("k4", 4), ("k4", 104)]
+
+
+def test_exactly_once_drops_what_it_has(uri: str) -> None:
+    """Written, not committed in Kafka, and processed again in batches that are cut elsewhere."""
+    sink = PostgresSink(uri, "lines", row, mode="exactly_once", size=2)
+    app, topic = app_with(sink)
+    with TestDriver(app, partitions=2) as driver:
+        feed(driver, topic, 1, 2, 3)
+        assert rows(uri, "lines") == EXACT[:6]
+        sink.size = 3
+        driver.crash()
+        feed(driver, topic, 4)
+        driver.commit()
+    assert rows(uri, "lines") == EXACT
+
+
+def test_rows_and_offset_are_one_transaction(uri: str) -> None:
+    """The database refuses a row: neither it nor the offset is there, and the record stops its task."""
+    with psycopg.connect(uri) as connection:
+        connection.execute("ALTER TABLE lines ADD CONSTRAINT small CHECK (value < 103)")
+    app, topic = app_with(PostgresSink(uri, "lines", row, mode="exactly_once"))
+    driver = TestDriver(app, partitions=1)
+    for value in (1, 2, 3):
+        driver.cluster.append(topic.name, b"k%d" % value, b"%d" % value)
+    with pytest.raises(kstream.ProcessingError, match=r"in\[0\] offset 2: .*violates check constraint"):
+        driver.commit()
+    driver.close(commit=False)
+    assert rows(uri, "lines") == EXACT[:4]
+    with psycopg.connect(uri) as connection:
+        assert connection.execute("SELECT * FROM kstream_offsets").fetchall() == [("pg", "rows", "in", 0, 1)]
+
+
+def test_two_apps_with_a_sink_of_one_name_do_not_meet(uri: str) -> None:
+    for name in ("one", "two"):
+        app, topic = app_with(PostgresSink(uri, "lines", row, mode="exactly_once"), name)
+        with TestDriver(app, partitions=2) as driver:
+            feed(driver, topic, 1)
+    assert rows(uri, "lines") == [("k1", 1), ("k1", 1), ("k1", 101), ("k1", 101)]
+
+
+def test_upsert_leaves_the_last_value_of_each_key(uri: str) -> None:
+    app, topic = app_with(PostgresSink(uri, ("public", "latest"), row, mode="upsert", key=["key"], size=1))
+    with TestDriver(app, partitions=2) as driver:
+        feed(driver, topic, 1, 2)
+        driver.crash()
+        driver.commit()
+        assert rows(uri, "latest") == [("k1", 101), ("k2", 102)]
+        driver.send(topic, 7, key="k1", partition=1)
+        driver.commit()
+    assert rows(uri, "latest") == [("k1", 107), ("k2", 102)]
+
+
+def test_a_lost_connection_is_made_again(uri: str) -> None:
+    app, topic = app_with(PostgresSink(uri, "lines", row, mode="exactly_once"))
+    with TestDriver(app, partitions=2) as driver:
+        feed(driver, topic, 1)
+        driver.commit()
+        with psycopg.connect(uri, autocommit=True) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            ).fetchall()
+        assert ended == [(True,)]
+        feed(driver, topic, 2)
+        driver.commit()
+    assert rows(uri, "lines") == EXACT[:4]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        pytest.param({"mode": "upsert"}, "mode='upsert' needs key=", id="no key"),
+        pytest.param({"mode": "append"}, "neither 'upsert' nor 'exactly_once'", id="mode"),
+        pytest.param({"mode": "upsert", "key": "id"}, "key='id' is a string", id="string"),
+    ],
+)
+def test_what_is_refused(options: Any, match: str) -> None:
+    with pytest.raises(TopologyError, match=match):
+        PostgresSink("", "t", row, **options)
