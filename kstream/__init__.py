@@ -10,6 +10,7 @@ from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
+from kstream.pool import Pool
 from kstream.runtime.task.context import Context, Worker
 from kstream.specs.record import Record
 from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
@@ -36,6 +37,7 @@ __all__ = [
     "Grouped",
     "KStreamError",
     "NoRestart",
+    "Pool",
     "ProcessingError",
     "Record",
     "SinkRecord",

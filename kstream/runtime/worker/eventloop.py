@@ -14,6 +14,7 @@ import selectors
 import time
 from collections.abc import AsyncIterator, Callable
 
+from kstream.pool import close_pools
 from kstream.runtime.task.context import Worker
 
 Lifespan = Callable[[Worker], AsyncIterator[None]]
@@ -63,7 +64,7 @@ class EventLoop:
         return self._selector.used and (self._selector.due <= time.monotonic() or self._selector.has_events())
 
     def close(self) -> None:
-        """Ends the lifespan, then what still runs, then the loop; these also when the lifespan raises."""
+        """Ends the lifespan, then what still runs, the pools, then the loop; these also when the lifespan raises."""
         try:
             if self._lifespan is not None:
                 lifespan, self._lifespan = self._lifespan, None
@@ -77,6 +78,7 @@ class EventLoop:
             for task in left:
                 task.cancel()
             self.asyncio.run_until_complete(asyncio.wait(left, timeout=CANCEL_SECONDS))
+        self.asyncio.run_until_complete(close_pools())
         self.asyncio.run_until_complete(self.asyncio.shutdown_asyncgens())
         self.asyncio.close()
 
