@@ -12,6 +12,7 @@ from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
 from kstream.pool import Pool
 from kstream.runtime.task.context import Context, Worker
+from kstream.specs.policy import DeadLetter, Fail, Skip
 from kstream.specs.record import Record
 from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
 from kstream.specs.sink import BatchingSink, SinkRecord
@@ -30,8 +31,10 @@ __all__ = [
     "BatchingSink",
     "Codec",
     "Context",
+    "DeadLetter",
     "Event",
     "ExponentialDelay",
+    "Fail",
     "FailureRate",
     "FixedDelay",
     "Grouped",
@@ -41,6 +44,7 @@ __all__ = [
     "ProcessingError",
     "Record",
     "SinkRecord",
+    "Skip",
     "Stream",
     "Table",
     "TestDriver",

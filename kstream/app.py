@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyE
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
+from kstream.specs.policy import DeadLetter, Policy, check_policies
 from kstream.specs.restart import RestartStrategy, overrides_of
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
@@ -45,18 +46,23 @@ class App:
         restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
             `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
             `restart_*`: environment, file and command line go before it, each setting by itself.
+        on_error: what is done about a record that fails (kstream/specs/policy.py): `Skip`, `DeadLetter`, `Fail`, the
+            first that fits. None fits: `Fail`.
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line go before them).
 
     Raises:
-        TopologyError: the name cannot be one.
+        TopologyError: the name cannot be one, or a policy can never decide.
         ConfigError: `restart` is no strategy, or settings `restart_*` are given beside it.
     """
 
-    def __init__(self, name: str, *, restart: RestartStrategy | None = None, **settings: Any) -> None:
+    def __init__(
+        self, name: str, *, restart: RestartStrategy | None = None, on_error: Sequence[Policy] = (), **settings: Any
+    ) -> None:
         check_name(name, "app", LONGEST_APP)
         self.name = name
         self.overrides: Mapping[str, Any] = overrides_of(restart, settings)
+        self._on_error = check_policies(on_error)
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
 
@@ -214,7 +220,13 @@ class App:
         Raises:
             TopologyError: it cannot run.
         """
-        return build(self.name, self._graph.nodes, list(self._graph.topics.values()))
+        topics = dict(self._graph.topics)
+        for policy in self._on_error:
+            if isinstance(policy, DeadLetter) and (name := policy.topic_of(self.name)) not in topics:
+                topics[name] = Topic(name, schema(bytes, name, key=True), schema(bytes, name))
+        topology = build(self.name, self._graph.nodes, list(topics.values()))
+        topology.on_error = self._on_error
+        return topology
 
     def run(
         self,

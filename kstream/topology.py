@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from kstream.errors import TopologyError
 from kstream.specs.names import metric_name
+from kstream.specs.policy import Policy
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.sink import BatchingSink
 from kstream.specs.store import StoreSpec
@@ -195,6 +196,8 @@ class Topology:
     app: str
     parts: list[SubTopology]
     declared: list[Topic[Any, Any]] = field(default_factory=list)
+    on_error: tuple[Policy, ...] = ()
+    """What is done about a record that fails."""
 
     def changelog(self, store: StoreSpec) -> str:
         return changelog_of(self.app, store)
@@ -210,7 +213,7 @@ class Topology:
 
     def of_group(self, group: str) -> Topology:
         """What the workers of an isolation group run."""
-        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
+        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared, self.on_error)
 
     @property
     def within(self) -> float:

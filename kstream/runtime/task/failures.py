@@ -10,7 +10,7 @@ holds up and takes back nobody else's work:
 3. the record that is alone in its transaction and fails again is the one: its policy decides. Nothing of it is in any
    transaction by then.
 
-The only policy so far is to stop the task; retry, skip and dead letters will decide at the same place.
+A policy stops the task, or leaves the record out, with or without a dead letter (`verdicts.py`).
 """
 
 from __future__ import annotations

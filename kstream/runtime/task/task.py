@@ -20,6 +20,7 @@ from kstream.runtime.task.pace import Pace
 from kstream.runtime.task.reading import Reading
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
+from kstream.runtime.task.verdicts import Verdict, Verdicts
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import SubTopology
@@ -51,6 +52,7 @@ class Task:
         self.state = TaskState.CREATED
         self.error: KStreamError | None = None
         self.search = Search()
+        self.verdicts = Verdicts()
         self.pace = Pace(heeds_waits)
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
@@ -196,7 +198,10 @@ class Task:
                 fetch = self._next()
                 if fetch is None:
                     return
-                self._push(fetch)
+                if self.verdicts and (verdict := self.verdicts.of(fetch.at, fetch.first_offset)) is not None:
+                    self._leave_out(fetch, verdict)
+                else:
+                    self._push(fetch)
         finally:
             deactivate()
 
@@ -293,7 +298,27 @@ class Task:
         size = 1 if self.plan.one_at_a_time else self._chunk
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
-        return self.reading.take(size)
+        fetch = self.reading.take(size)
+        if self.verdicts and fetch is not None:
+            fetch = self.reading.cut(fetch, max(1, self.verdicts.sound(fetch)))
+        return fetch
+
+    def leave_out(self, at: TopicPartition, offset: int, verdict: Verdict) -> None:
+        """This record, which was found to be at fault, is not processed but left out. It is committed apart."""
+        self.verdicts.add(at, offset, verdict)
+        self.search.suspect(1)
+
+    def _leave_out(self, fetch: Fetch, verdict: Verdict) -> None:
+        self.touched = self._released = True
+        try:
+            verdict.write(fetch, self.plan.writer)
+        except TransactionError:
+            raise
+        except Exception as error:
+            raise self._failure(fetch, error) from error
+        self.reading.processed(fetch)
+        self.records += 1
+        self.measures.processed(fetch.at.topic, 1, 0.0)
 
     # ---- the end of a transaction
 
@@ -329,6 +354,8 @@ class Task:
             if one.runs.records:
                 latency = self.measures.latency[at.topic]
                 self.measures.committed[at.topic] += one.runs.committed(now, latency)
+        if self.verdicts:
+            self.verdicts.committed(self.positions)
         self.touched = self._released = False
 
     @property

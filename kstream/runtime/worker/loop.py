@@ -87,7 +87,7 @@ class StreamWorker:
         )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.measures,
-            raise_failures=parts.raise_failures,
+            raise_failures=parts.raise_failures, app=identity.app, policies=parts.topology.on_error,
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,

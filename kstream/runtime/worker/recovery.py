@@ -13,6 +13,7 @@ from kstream.errors import (
     KStreamError,
     ProcessingError,
     ProducerLost,
+    RecordRefused,
     RestartsExhausted,
     StateError,
     TopicError,
@@ -22,13 +23,15 @@ from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.task.verdicts import Verdict, dead_letter
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
+from kstream.specs.policy import DeadLetter, Policy, Skip
 from kstream.specs.restart import strategy_of
-from kstream.types import Clock
+from kstream.types import Clock, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class Recovery:
 
     Args:
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
+        app, policies: what is done about a record that fails, and whose dead letters these are.
         aborts: transactions that were taken back so far.
     """
 
@@ -52,11 +56,14 @@ class Recovery:
         measures: Measures,
         *,
         raise_failures: bool,
+        app: str,
+        policies: Sequence[Policy],
     ) -> None:
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
         self._restorer, self._measures = restorer, measures
         self._restart = strategy_of(settings)
+        self._app, self._policies = app, policies
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
         self._commits = self._failed_commits = 0  # when one failed last; those that failed since a commit
         self.aborts = 0
@@ -115,7 +122,7 @@ class Recovery:
         if len(tasks) == 1:
             (task,) = tasks
             refused = self._transaction.named(error) if task.search else error
-            self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False))
+            self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False), refused)
             return True
         for task in tasks:
             task.search.suspect(task.uncommitted)
@@ -186,14 +193,38 @@ class Recovery:
                 self.restore(other, full=True)
         self.restore(self._tasks.open(task.part, task.partition), full=True)
 
-    def _task_failed(self, task: Task, failure: TaskFailed) -> None:
-        """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py)."""
+    def _task_failed(self, task: Task, failure: TaskFailed, refused: KStreamError | None = None) -> None:
+        """A record, or what a task has to commit, failed. The record is made sure of first (see failures.py).
+
+        Args:
+            refused: what the broker said. A policy decides only where that is surely about a record.
+        """
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
             error = task.located(error)
+        left_out = found and failure.bad > 0 and isinstance(refused, RecordRefused | None)
+        left_out = left_out and isinstance(error, ProcessingError) and self._left_out(task, error)
         self._abort(error, task)
-        if found:
+        if found and not left_out:
             self._fail(task, error)
+
+    def _left_out(self, task: Task, error: ProcessingError) -> bool:
+        """Whether the policies have the task go on without a record that failed. One whose dead letter fails is not
+        left out."""
+        at, cause = TopicPartition(error.topic, error.partition), error.__cause__ or error
+        policy = next((one for one in self._policies if one.fits(cause)), None)
+        if not isinstance(policy, Skip | DeadLetter) or task.verdicts.of(at, error.offset) is not None:
+            return False
+        topic = policy.topic_of(self._app) if isinstance(policy, DeadLetter) else None
+        verdict = Verdict(None) if topic is None else dead_letter(topic, self._app, error)
+        task.leave_out(at, error.offset, verdict)
+        self._measures.failed("process", error)
+        log.warning(
+            "task %s leaves out %s offset %d (%s): %s: %s", task.name, at, error.offset,
+            "skipped" if topic is None else f"dead letter to {topic}", type(cause).__name__, cause,
+            extra=place_of(error, task.name),
+        )  # fmt: skip
+        return True
 
     def _cannot_read(self, error: TopicError) -> None:
         """Inputs are gone, or may not be read, which is no record's fault: the tasks that read them stop, together."""

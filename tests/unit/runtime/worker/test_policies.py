@@ -1,0 +1,187 @@
+"""What policies make of a record that fails: left out once, with or without a dead letter, and all others there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import CodecError, ProcessingError, TopologyError
+from kstream.testing import TestDriver
+from kstream.types import TopicPartition
+from unit.runtime.worker.test_failures import WAYS, Declare, Poison
+
+BAD = (0, 4, 5, 9)
+
+
+def poisoned(n: int) -> None:
+    if n in BAD:
+        raise Poison(n)
+
+
+def run(declare: Declare, call: Callable[[int], None], *policies: Any, feed: Callable[[int], bytes]) -> TestDriver:
+    app = kstream.App("failing", on_error=list(policies))
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    declare(app, source, out, call)
+    driver = TestDriver(app, partitions=1)
+    for n in range(12):
+        driver.cluster.append("in", b"k%d" % (n % 3), feed(n))
+    driver.commit()
+    return driver
+
+
+def plain(n: int) -> bytes:
+    return b"%d" % n
+
+
+def outputs(driver: TestDriver) -> list[int]:
+    return [int(record.value or b"") for record in driver.cluster.records("out")]
+
+
+def dead(driver: TestDriver, topic: str = "failing-dead-letters") -> list[bytes | None]:
+    return [record.value for record in driver.cluster.records(topic)]
+
+
+@pytest.mark.parametrize("policy", [kstream.Skip(), kstream.DeadLetter()], ids=["skip", "dead letter"])
+@pytest.mark.parametrize("declare", WAYS)
+def test_what_fails_is_left_out_and_nothing_else(declare: Declare, policy: Any) -> None:
+    driver = run(declare, poisoned, policy, feed=plain)
+    assert outputs(driver) == [n for n in range(12) if n not in BAD]
+    assert driver.cluster.group("failing").offsets[TopicPartition("in", 0)][0] == 12
+    if isinstance(policy, kstream.DeadLetter):
+        assert dead(driver) == [b"%d" % n for n in BAD]
+    driver.close()
+
+
+@pytest.mark.parametrize("declare", WAYS)
+def test_bytes_that_do_not_decode_become_dead_letters(declare: Declare) -> None:
+    feed = {4: b"\xff{"}
+    driver = run(
+        declare, lambda n: None, kstream.DeadLetter("odd", on=(CodecError,)), feed=lambda n: feed.get(n, plain(n))
+    )
+    assert outputs(driver) == [n for n in range(12) if n != 4]
+    (record,) = driver.cluster.records("odd")
+    assert (record.key, record.value) == (b"k1", b"\xff{")
+    headers = dict(record.headers or ())
+    assert (headers["__streams.errors.exception"] or b"").endswith(b".ColumnError")
+    assert (headers["__streams.errors.topic"], headers["__streams.errors.partition"]) == (b"in", b"0")
+    assert headers["__streams.errors.offset"] == b"4"
+    assert b"ColumnError" in (headers["__streams.errors.stacktrace"] or b"")
+    assert headers["kstream.app"] == b"failing"
+    driver.close()
+
+
+def test_sys_exit_is_left_out_too() -> None:
+    driver = run(WAYS[0], lambda n: sys.exit(3) if n == 4 else None, kstream.Skip(), feed=plain)
+    assert outputs(driver) == [n for n in range(12) if n != 4]
+    driver.close()
+
+
+def test_the_first_policy_that_fits_decides() -> None:
+    def call(n: int) -> None:
+        if n == 3:
+            raise Poison(n)
+        if n == 7:
+            raise ValueError(n)
+
+    policies = [kstream.Skip(on=(Poison,)), kstream.Fail(on=(ValueError,)), kstream.DeadLetter()]
+    with pytest.raises(ProcessingError) as caught:
+        run(WAYS[0], call, *policies, feed=plain)
+    assert caught.value.offset == 7
+
+
+def test_state_has_nothing_of_what_was_left_out() -> None:
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    table = app.table("seen", key=str, value=int)
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        table[ctx.key] = n
+        poisoned(n)
+
+    driver = TestDriver(app, partitions=1)
+    for n in range(10):
+        driver.cluster.append("in", b"k%d" % n, b"%d" % n)
+    driver.commit()
+    assert dict(driver.table(table)) == {f"k{n}": n for n in range(10) if n not in BAD}
+    driver.close()
+
+
+def test_headers_of_an_earlier_dead_letter_are_replaced() -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    app.stream(app.topic("in", key=str, value=int, partitions=1)).map(lambda n: poisoned(n) or n, value=int).to(
+        app.topic("out", key=str, value=int)
+    )
+    driver = TestDriver(app, partitions=1)
+    old = [("mine", b"1"), ("__streams.errors.offset", b"99"), ("kstream.app", b"other"), ("mine", None)]
+    driver.cluster.append("in", None, b"4", timestamp=1234, headers=old)
+    driver.commit()
+    (record,) = driver.cluster.records("failing-dead-letters")
+    assert (record.key, record.value, record.timestamp) == (None, b"4", 1234)
+    names = [name for name, _ in record.headers or ()]
+    assert list(record.headers or ())[:2] == [("mine", b"1"), ("mine", None)]
+    assert names.count("__streams.errors.offset") == names.count("kstream.app") == 1
+    assert dict(record.headers or ())["__streams.errors.offset"] == b"0"
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ([kstream.Skip(), kstream.DeadLetter()], "can never decide"),
+        ([kstream.Skip(on=(Exception,)), kstream.Fail(on=(ValueError,))], "can never decide"),
+        ([ValueError], "is no policy"),
+        (kstream.Skip(), "a list of policies"),
+    ],
+    ids=["behind all", "behind a base class", "no policy", "no list"],
+)
+def test_nonsense_is_refused(policies: Any, said: str) -> None:
+    with pytest.raises(TopologyError, match=said):
+        kstream.App("failing", on_error=policies)
+
+
+@pytest.mark.parametrize("on", [("ValueError",), ValueError, (3,)], ids=["a name", "no tuple", "a number"])
+def test_on_takes_a_tuple_of_exception_classes(on: Any) -> None:
+    with pytest.raises(TopologyError, match="tuple of exception classes"):
+        kstream.Skip(on=on)
+
+
+def test_what_cannot_be_encoded_at_the_commit_becomes_a_dead_letter() -> None:
+    class Odd:
+        pass
+
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    table = app.table("odd", key=str, value=Any)
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        table[ctx.key] = Odd() if n in BAD else n
+
+    driver = TestDriver(app, partitions=1)
+    for n in range(12):
+        driver.cluster.append("in", b"k%d" % n, b"%d" % n)
+    driver.commit()
+    assert dict(driver.table(table)) == {f"k{n}": n for n in range(12) if n not in BAD}
+    assert dead(driver) == [b"%d" % n for n in BAD]
+    driver.close()
+
+
+def test_what_is_left_out_is_left_out_once_when_the_worker_dies_meanwhile() -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    calls: list[int] = []
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    app.stream(source).map(lambda n: calls.append(n) or poisoned(n) or n, value=int).to(out)
+    driver = TestDriver(app, partitions=1)
+    for n in range(12):
+        driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
+    driver.process()
+    driver.crash()
+    driver.commit()
+    assert outputs(driver) == [n for n in range(12) if n not in BAD]
+    assert dead(driver) == [b"%d" % n for n in BAD]
+    driver.close()
