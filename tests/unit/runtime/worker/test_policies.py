@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import CodecError, ProcessingError, TopologyError
+from kstream.errors import AbortRequired, CodecError, ProcessingError, ProducerLost, TopologyError
 from kstream.testing import TestDriver
 from kstream.types import TopicPartition
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
@@ -182,6 +182,28 @@ def test_what_is_left_out_is_left_out_once_when_the_worker_dies_meanwhile() -> N
     driver.process()
     driver.crash()
     driver.commit()
+    assert outputs(driver) == [n for n in range(12) if n not in BAD]
+    assert dead(driver) == [b"%d" % n for n in BAD]
+    driver.close()
+
+
+@pytest.mark.parametrize("skip", range(7))
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [(AbortRequired("no"), False), (ProducerLost("gone"), False), (ProducerLost("gone"), True)],
+    ids=["aborted", "lost before", "lost after"],
+)
+def test_a_commit_that_fails_amid_decisions_repeats_and_loses_nothing(error: Exception, after: bool, skip: int) -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    app.stream(source).map(lambda n: poisoned(n) or n, value=int).to(out)
+    driver = TestDriver(app, partitions=1)
+    for n in range(12):
+        driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
+    fault = driver.cluster.faults.plan("producer.commit", error, after=after, skip=skip)
+    for _ in range(4):
+        driver.commit()
+    assert fault.struck
     assert outputs(driver) == [n for n in range(12) if n not in BAD]
     assert dead(driver) == [b"%d" % n for n in BAD]
     driver.close()
