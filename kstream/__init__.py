@@ -1,5 +1,6 @@
 """kstream: Kafka-native stream processing in Python. These are the public names."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kstream.app import App
@@ -10,15 +11,15 @@ from kstream.dsl.table import Table
 from kstream.errors import KStreamError, ProcessingError
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
-from kstream.pool import Pool
 from kstream.runtime.task.context import Context, Worker
-from kstream.specs.policy import DeadLetter, Fail, Skip
 from kstream.specs.record import Record
-from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
-from kstream.specs.sink import BatchingSink, SinkRecord
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
+    from kstream.pool import Pool
+    from kstream.specs.policy import DeadLetter, Fail, Skip
+    from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
+    from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.testing import TestDriver
 
 __all__ = [
@@ -55,10 +56,23 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """The TestDriver is imported when it is wanted: services do without it."""
-    if name == "TestDriver":
-        from kstream.testing import TestDriver
+_WHEN_WANTED = {
+    "BatchingSink": "specs.sink",
+    "DeadLetter": "specs.policy",
+    "ExponentialDelay": "specs.restart",
+    "Fail": "specs.policy",
+    "FailureRate": "specs.restart",
+    "FixedDelay": "specs.restart",
+    "NoRestart": "specs.restart",
+    "Pool": "pool",
+    "SinkRecord": "specs.sink",
+    "Skip": "specs.policy",
+    "TestDriver": "testing",
+}
+"""Modules that most apps do without: they are imported when the name is wanted."""
 
-        return TestDriver
+
+def __getattr__(name: str) -> Any:
+    if name in _WHEN_WANTED:
+        return getattr(import_module(f"kstream.{_WHEN_WANTED[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

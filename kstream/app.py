@@ -20,8 +20,6 @@ from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyE
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
-from kstream.specs.policy import DeadLetter, Policy, check_policies
-from kstream.specs.restart import RestartStrategy, overrides_of
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
@@ -30,6 +28,8 @@ from kstream.topology import Topology, build
 if TYPE_CHECKING:
     from kstream.config import Settings
     from kstream.runtime.instance.supervisor import Supervisor
+    from kstream.specs.policy import Policy
+    from kstream.specs.restart import RestartStrategy
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,16 @@ class App:
     ) -> None:
         check_name(name, "app", LONGEST_APP)
         self.name = name
-        self.overrides: Mapping[str, Any] = overrides_of(restart, settings)
-        self._on_error = check_policies(on_error)
+        self.overrides: Mapping[str, Any] = settings
+        if restart is not None:
+            from kstream.specs.restart import overrides_of
+
+            self.overrides = overrides_of(restart, settings)
+        self._on_error: tuple[Policy, ...] = ()
+        if on_error:
+            from kstream.specs.policy import check_policies
+
+            self._on_error = check_policies(on_error)
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
 
@@ -222,7 +230,8 @@ class App:
         """
         topics = dict(self._graph.topics)
         for policy in self._on_error:
-            if isinstance(policy, DeadLetter) and (name := policy.topic_of(self.name)) not in topics:
+            name = policy.dead_letters(self.name)
+            if name is not None and name not in topics:
                 topics[name] = Topic(name, schema(bytes, name, key=True), schema(bytes, name))
         topology = build(self.name, self._graph.nodes, list(topics.values()))
         topology.on_error = self._on_error

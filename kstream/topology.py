@@ -12,15 +12,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kstream.errors import TopologyError
 from kstream.specs.names import metric_name
-from kstream.specs.policy import Policy
 from kstream.specs.schema import UNKNOWN, Schema
-from kstream.specs.sink import BatchingSink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
+
+if TYPE_CHECKING:  # most apps do without them
+    from kstream.specs.policy import Policy
+    from kstream.specs.sink import BatchingSink
 
 log = logging.getLogger(__name__)
 

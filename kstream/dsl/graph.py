@@ -6,15 +6,17 @@ import math
 import re
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
-from kstream.specs.sink import BatchingSink, check_sink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import DEFAULT_GROUP, AggregateNode, Node, OutsideNode, SinkNode, SourceNode, changelog_of
+
+if TYPE_CHECKING:
+    from kstream.specs.sink import BatchingSink
 
 
 class Graph:
@@ -86,6 +88,8 @@ class Graph:
         Raises:
             TopologyError: this is no sink, it is used already, or it needs offsets and these records have none.
         """
+        from kstream.specs.sink import check_sink
+
         check_sink(sink)
         made = self.child_name(parent, "sink") if name is None else name
         check_name(made, "sink", math.inf)

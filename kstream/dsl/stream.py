@@ -6,7 +6,7 @@ They make each other, so they share a module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
@@ -18,10 +18,12 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
-from kstream.specs.sink import BatchingSink
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
+
+if TYPE_CHECKING:
+    from kstream.specs.sink import BatchingSink
 
 K = TypeVar("K")
 V = TypeVar("V")

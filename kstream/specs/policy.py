@@ -34,6 +34,10 @@ class Policy:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise TopologyError(f"{type(self).__name__}(on={self.on!r}): give a tuple of exception classes")
 
+    def dead_letters(self, app: str) -> str | None:
+        """The topic for dead letters, where it has one."""
+        return None
+
     def fits(self, error: BaseException) -> bool:
         """Whether it decides about a record that failed with this."""
         if not self.on:
@@ -71,7 +75,7 @@ class DeadLetter(Policy):
         if self.topic is not None:
             check_name(self.topic, "topic")
 
-    def topic_of(self, app: str) -> str:
+    def dead_letters(self, app: str) -> str:
         return f"{app}-dead-letters" if self.topic is None else self.topic
 
 

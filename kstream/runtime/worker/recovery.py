@@ -215,7 +215,7 @@ class Recovery:
         policy = next((one for one in self._policies if one.fits(cause)), None)
         if not isinstance(policy, Skip | DeadLetter) or task.verdicts.of(at, error.offset) is not None:
             return False
-        topic = policy.topic_of(self._app) if isinstance(policy, DeadLetter) else None
+        topic = policy.dead_letters(self._app)
         verdict = Verdict(None) if topic is None else dead_letter(topic, self._app, error)
         task.leave_out(at, error.offset, verdict)
         self._measures.failed("process", error)
