@@ -31,7 +31,7 @@ class Reading(msgspec.Struct):
 
 
 def make_app(name: str) -> kstream.App:
-    app = kstream.App(name)
+    app = kstream.App(name, on_error=[kstream.DeadLetter()] if os.environ.get("KSTREAM_TEST_DEAD_LETTERS") else [])
 
     def source(case: str, **more: Any) -> Any:
         return app.topic(f"{name}.{case}", key=str, value=int, partitions=2, **more)

@@ -141,6 +141,11 @@ class Failing:
 
 
 @pytest.fixture
+def failing_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KSTREAM_TEST_DEAD_LETTERS", "1")
+
+
+@pytest.fixture
 def failing(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
     made = Failing(bootstrap_servers, tmp_path, monkeypatch)
     yield made
@@ -201,6 +206,30 @@ def test_each_failure_stops_its_task_and_no_other(failing: Failing, guarantee: s
     until(lambda: all(len(lines) >= COUNT for lines in failing.put_out("denied").values()), "what was forbidden")
     lines = {partition: [int(value) for value in lines] for partition, lines in failing.put_out("denied").items()}
     assert lines == {0: list(range(COUNT)), 1: list(range(100, 100 + COUNT))}
+    assert served.supervisor.workers[0].restarts == 0
+
+
+def test_with_a_policy_each_becomes_a_dead_letter_and_all_others_go_on(
+    failing_policies: None, failing: Failing
+) -> None:
+    """What the broker refuses, what fails at the commit and what leaves the program, all at once in one worker."""
+    failing.limit(f"{failing.name}-notes-changelog")
+    cases = [case for case in CASES if case not in ("denied", "grouped")]
+    for case in cases:
+        failing.feed(case, "bad", 0, range(COUNT))
+        failing.feed(case, "good", 1, range(100, 100 + COUNT))
+    served = failing.start()
+    wanted = {0: COUNT - 1, 1: COUNT}
+
+    def counts(case: str) -> dict[int, int]:
+        return {partition: len(lines) for partition, lines in failing.put_out(case).items()}
+
+    until(lambda: all(counts(case) == wanted for case in cases) or served.supervisor.workers[0].restarts, "the rest")
+    assert {case: counts(case) for case in cases} == dict.fromkeys(cases, wanted)
+    topic = f"{failing.name}-dead-letters"
+    letters = read(failing.servers, [topic])[topic]
+    numbers = [json.loads(row.value or b"") for row in letters]
+    assert [one["number"] if isinstance(one, dict) else one for one in numbers] == [BAD] * len(cases)
     assert served.supervisor.workers[0].restarts == 0
 
 
