@@ -182,7 +182,7 @@ def test_an_instance_that_stood_still_rejoins(scenario: Scenarios) -> None:
 
 
 def test_restarts_back_off_and_the_others_go_on(scenario: Scenarios) -> None:
-    service = scenario(restart_initial=0.2, restart_multiplier=3.0, restart_max=1.0)
+    service = scenario(restart_jitter=0.0, restart_initial=0.2, restart_multiplier=3.0, restart_max=1.0)
     instance = service.start(workers=2)
     service.feed(PHASE)
     service.processed()
