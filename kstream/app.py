@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -228,14 +227,12 @@ class App:
         Raises:
             TopologyError: it cannot run.
         """
-        topics = dict(self._graph.topics)
-        for policy in self._on_error:
-            name = policy.dead_letters(self.name)
-            if name is not None and name not in topics:
-                topics[name] = Topic(name, schema(bytes, name, key=True), schema(bytes, name))
-        topology = build(self.name, self._graph.nodes, list(topics.values()))
-        topology.on_error = self._on_error
-        return topology
+        topics = list(self._graph.topics.values())
+        if self._on_error:
+            from kstream.specs.policy import dead_letter_topics
+
+            topics += dead_letter_topics(self._on_error, self.name, self._graph.topics).values()
+        return build(self.name, self._graph.nodes, topics, self._on_error)
 
     def run(
         self,
@@ -290,7 +287,7 @@ class App:
         still run at the end are killed.
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.instance.scaling import Scaler, useful_workers
+        from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_each
         from kstream.runtime.instance.supervisor import Supervisor
         from kstream.runtime.process.program import program_of
         from kstream.web.instance import observed
@@ -301,7 +298,7 @@ class App:
         topology.tell_untyped()
         groups = self._groups(settings, topology)
         program = program_of(self, topology, self._graph.modules, target)
-        least, most = settings.worker_range or (self._count(settings, groups),) * 2
+        least, most = settings.worker_range or (workers_of_each(settings, groups),) * 2
         with self._prepared(settings, topology, groups) as (instance, partitions):
             for group in groups:
                 if most > (useful := useful_workers(topology, partitions, group)):
@@ -399,7 +396,3 @@ class App:
                     f"groups: app {self.name!r} has no isolation group {name!r}; it has {', '.join(topology.groups)}"
                 )
         return settings.group_names or tuple(topology.groups)
-
-    def _count(self, settings: Settings, groups: tuple[str, ...]) -> int:
-        """Workers of each group, where their number is fixed: without one, the cores are shared out."""
-        return int(settings.workers or max(1, (os.cpu_count() or 1) // len(groups)))

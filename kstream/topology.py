@@ -273,7 +273,9 @@ def changelog_of(app: str, store: StoreSpec) -> str:
     return f"{app}-{store.name}-changelog"
 
 
-def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) -> Topology:
+def build(
+    app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]], on_error: tuple[Policy, ...] = ()
+) -> Topology:
     """Cuts nodes into sub-topologies.
 
     Raises:
@@ -294,7 +296,7 @@ def build(app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]]) 
     )
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_groups(parts)
-    return Topology(app, parts, list(declared))
+    return Topology(app, parts, list(declared), on_error)
 
 
 def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:

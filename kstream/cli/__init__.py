@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _say(message: str, status: int) -> int:
     if message:  # without any arguments typer shows the help and has nothing to say
-        from kstream.codecs.text import escaped
+        from kstream.escape import escaped
 
         print("kstream:", escaped(" ".join(message.split())), file=sys.stderr)
     return status

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from kstream.codecs.text import escaped
+from kstream.escape import escaped
 
 
 class SafeConsole(Console):

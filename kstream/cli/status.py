@@ -16,8 +16,8 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.cli.page import ask
-from kstream.codecs.text import escaped
 from kstream.errors import UsageError
+from kstream.escape import escaped
 from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
 from kstream.runtime.cluster.announce import Listener, topic_of
 from kstream.runtime.cluster.directory import Directory

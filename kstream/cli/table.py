@@ -16,8 +16,9 @@ from kstream.cli import human
 from kstream.cli.data.reading import Reading, bounds, clients_of, find, partitions_of, stores_of, to_end
 from kstream.cli.operate import Subject
 from kstream.cli.page import ask
-from kstream.codecs.text import Decoded, decoded, escaped, from_text
+from kstream.codecs.text import Decoded, decoded, from_text
 from kstream.errors import UsageError
+from kstream.escape import escaped
 from kstream.observe.status import TableEntry
 from kstream.specs.store import StoreSpec
 from kstream.types import AdminClient, Clients, TopicPartition

@@ -16,8 +16,9 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import TIMEOUT, Reading, Row, bounds, clients_of, find, partitions_of, topics_of
 from kstream.cli.operate import Subject
-from kstream.codecs.text import Decoded, decoded, escaped, milliseconds, moment
+from kstream.codecs.text import Decoded, decoded, milliseconds, moment
 from kstream.errors import KafkaUnavailable, UsageError
+from kstream.escape import escaped
 from kstream.specs.topic import Topic
 from kstream.types import AdminClient, TopicPartition
 

@@ -6,15 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from kstream.codecs.base import BuiltIn, Codec, is_nullable, name_of
 from kstream.codecs.columns import decode_value, encode_value
 from kstream.errors import UsageError
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+from kstream.escape import escaped
 
 
 def from_json(codec: Codec[Any], data: bytes | msgspec.Raw, what: str) -> bytes | None:
@@ -105,11 +104,6 @@ def decoded(codec: Codec[Any], data: bytes | None, *, key: bool = False) -> Deco
     except Exception as error:  # whatever the codec says, or a value that JSON cannot show
         raw = None if data is None else _readable(data)
         return Decoded(raw, "null" if raw is None else escaped(raw), escaped(_line(error)))
-
-
-def escaped(text: str) -> str:
-    """Without control characters: what is in a record must not move a terminal's cursor or forge a line."""
-    return _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _readable(data: bytes) -> str:

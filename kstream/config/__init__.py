@@ -1,21 +1,21 @@
 """The one typed list of settings, which environment, file, command line and the reference page come from.
 
 `Settings` is resolved once, in the process that starts an app (sources.py, the only importer of pydantic here), and
-handed to the workers as JSON. loading.py finds an app by `module:attribute`. units.py and kinds.py read values.
+handed to the workers as JSON. loading.py finds an app by `module:attribute`. units.py and kinds.py read values;
+hiding.py says what of them may be seen.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from kstream.config import kinds
-from kstream.config.kinds import SECRET, Setting, is_secret
+from kstream.config.kinds import SECRET, Setting
 from kstream.errors import ConfigError
 
-__all__ = ["SECRET", "Setting", "Settings", "about", "is_secret", "shown"]
+__all__ = ["SECRET", "Setting", "Settings", "about"]
 
 _SECONDS, _BYTES = "seconds", "bytes"
 
@@ -278,6 +278,8 @@ class Settings:
             try:
                 object.__setattr__(self, name, setting.parse(value))
             except ValueError as error:
+                from kstream.config.hiding import shown
+
                 raise ConfigError(f"{name}: {shown(name, value)} {error}") from None
         self._check_together()
 
@@ -354,6 +356,8 @@ class Settings:
 
     def redacted(self) -> dict[str, Any]:
         """Every setting by name, secrets hidden: the form for logs, pages and reports."""
+        from kstream.config.hiding import redact
+
         return {name: redact(name, getattr(self, name)) for name in about()}
 
     def __repr__(self) -> str:
@@ -378,24 +382,3 @@ _about: dict[str, Setting] = {one.name: one.metadata["setting"] for one in field
 def about() -> Mapping[str, Setting]:
     """What is known about each setting, by name, in the order of the reference page."""
     return _about
-
-
-def redact(name: str, value: Any) -> Any:
-    """The value of a setting as it may be seen."""
-    known = _about.get(name)
-    if known is not None and known.secret and value is not None:
-        return SECRET
-    if isinstance(value, Mapping):
-        hidden = kinds.may_be_secret if name == "kafka" else is_secret
-        return {key: SECRET if hidden(str(key)) else redact(str(key), item) for key, item in value.items()}
-    if name == "web_url" and isinstance(value, str):
-        return re.sub(r"//[^/]*@", f"//{SECRET}@", value)
-    return SECRET if value is not None and (is_secret(name) if known is None else known.secret) else value
-
-
-def shown(name: str, value: Any) -> str:
-    """A bad value as an error line may show it: short, without secrets."""
-    if name == "kafka":
-        return "the value"  # what could not be read as keys cannot be told apart from secrets
-    text = repr(redact(name, value))
-    return text if len(text) <= 60 else text[:57] + "..."

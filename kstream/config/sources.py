@@ -24,7 +24,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from kstream.config import Settings, about, shown
+from kstream.config import Settings, about
+from kstream.config.hiding import shown
 from kstream.errors import ConfigError
 
 PREFIX: Final = "KSTREAM_"

@@ -5,15 +5,29 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
+from kstream.dsl.functions import wants_context
+from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
+from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
-from kstream.topology import DEFAULT_GROUP, AggregateNode, Node, OutsideNode, SinkNode, SourceNode, changelog_of
+from kstream.topology import (
+    DEFAULT_GROUP,
+    AggregateNode,
+    Node,
+    OutsideNode,
+    SinkNode,
+    SourceNode,
+    StatelessNode,
+    Step,
+    changelog_of,
+)
 
 if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink
@@ -73,6 +87,23 @@ class Graph:
     def add(self, node: Node) -> None:
         self.declared()
         self.nodes.append(node)
+
+    def step(
+        self, parent: Node, step: Step, function: Callable[..., Any], key: Schema | None, value: Schema | None
+    ) -> StatelessNode:
+        """A stateless step; keys and values have the parent's types where none are given."""
+        node = StatelessNode(
+            name=self.child_name(parent, step.value),
+            parent=parent,
+            key=key or parent.key,
+            value=value or parent.value,
+            stores=tuple(table.spec for table in tables_used(function)),
+            step=step,
+            function=function,
+            wants_context=wants_context(function),
+        )
+        self.add(node)
+        return node
 
     def sink(self, parent: Node, topic: Topic[Any, Any]) -> None:
         check_topic(topic, "to")

@@ -20,7 +20,7 @@ from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
-from kstream.topology import AggregateNode, Emit, Node, StatelessNode, Step
+from kstream.topology import AggregateNode, Emit, Node, Step
 
 if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink
@@ -178,17 +178,7 @@ class Stream(Hinted, Generic[K, V]):
         value: Schema | None = None,
         rekeyed: bool = False,
     ) -> Stream[Any, Any]:
-        node = StatelessNode(
-            name=self._graph.child_name(self.node, step.value),
-            parent=self.node,
-            key=key or self.node.key,
-            value=value or self.node.value,
-            stores=tuple(table.spec for table in tables_used(function)),
-            step=step,
-            function=function,
-            wants_context=wants_context(function),
-        )
-        self._graph.add(node)
+        node = self._graph.step(self.node, step, function, key, value)
         return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
 
 

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
-import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from kstream.escape import escaped
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
-
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def escaped(text: str) -> str:
-    """Without control characters: what is in a record or an exception must not forge a line or move a cursor."""
-    return _CONTROL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def formatter(console: bool, colors: bool, bound: Mapping[str, object]) -> logging.Formatter:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kstream.config import Settings, about, redact
+from kstream.config import Settings, about
+from kstream.config.hiding import redact
 from kstream.config.units import show_seconds, show_size
 from kstream.observe.status import SettingStatus
 

@@ -5,12 +5,14 @@ The names are those of Kafka Streams (KIP-1033, KIP-1034) and of its dead letter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kstream.errors import TopologyError
 from kstream.specs.names import check_name
+from kstream.specs.schema import schema
+from kstream.specs.topic import Topic
 
 Classes = tuple[type[BaseException], ...]
 
@@ -92,3 +94,11 @@ def check_policies(policies: Sequence[Any]) -> tuple[Policy, ...]:
                 raise TopologyError(f"on_error: {one!r} can never decide, because {other!r} comes before it")
         before.append(one)
     return tuple(before)
+
+
+def dead_letter_topics(policies: Sequence[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:
+    """The topics of dead letters that are not declared, by name: keys and values are bytes."""
+    names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
+    return {
+        name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
+    }

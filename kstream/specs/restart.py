@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, cast
 
 from kstream.backoff import Pauses
-from kstream.config import Settings, about, shown
+from kstream.config import Settings, about
+from kstream.config.hiding import shown
 from kstream.errors import ConfigError
 
 
@@ -177,14 +178,12 @@ def strategy_of(settings: Settings) -> RestartStrategy:
     return cast("type[Any]", kind)(**given)  # type: ignore[no-any-return]
 
 
-def overrides_of(restart: RestartStrategy | None, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def overrides_of(restart: RestartStrategy, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings of `App(..., restart=restart, **settings)`.
 
     Raises:
         ConfigError: it is no strategy, or is given twice.
     """
-    if restart is None:
-        return settings
     if not isinstance(restart, RestartStrategy):
         raise ConfigError(
             f"restart: {restart!r} is none of kstream.{', kstream.'.join(one.__name__ for one in _STRATEGIES)}"

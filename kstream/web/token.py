@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from kstream.errors import StateDirectoryError
-from kstream.runtime.instance.owned import check_own, make_private
+from kstream.runtime.instance.owned import make_private, open_own
 
 FILE: Final = "web-token"
 
@@ -32,11 +32,10 @@ def token_for(settings_token: str | None, state_dir: Path) -> str:
 def _kept(path: Path) -> str:
     """The token of the file, or '' when there is none in it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_own(path, os.O_RDONLY)
     except FileNotFoundError:
         return ""
     with open(descriptor, encoding="ascii") as file:
-        check_own(descriptor, path)
         if os.fstat(descriptor).st_mode & 0o077:  # copied or unpacked with a looser mode
             os.fchmod(descriptor, 0o600)
         return file.read(4096).strip()

@@ -24,16 +24,6 @@ def make_private(directory: Path) -> None:
                 raise
 
 
-def check_own(descriptor: int, path: Path) -> None:
-    """Raises StateDirectoryError for what is no file, or another user's."""
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-        raise StateDirectoryError(
-            f"{path} is not a file of this user (its owner is user {found.st_uid}, this is {os.geteuid()}): "
-            "remove it, or choose another --state-dir"
-        )
-
-
 def open_own(path: Path, flags: int) -> int:
     """A descriptor of a file of this user, made with mode 0600 if `flags` have O_CREAT. No symbolic link is followed.
 
@@ -42,9 +32,11 @@ def open_own(path: Path, flags: int) -> int:
         OSError: it cannot be opened.
     """
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    try:
-        check_own(descriptor, path)
-    except StateDirectoryError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+        return descriptor
+    os.close(descriptor)
+    raise StateDirectoryError(
+        f"{path} is not a file of this user (its owner is user {found.st_uid}, this is {os.geteuid()}): "
+        "remove it, or choose another --state-dir"
+    )

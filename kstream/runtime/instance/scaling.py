@@ -9,9 +9,10 @@ has partitions: they would have nothing to do.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kstream.config import Settings
@@ -164,6 +165,11 @@ class Scaler:
         if not shares or None in shares:
             return None
         return sum(share for share in shares if share is not None) / len(shares)
+
+
+def workers_of_each(settings: Settings, groups: Sequence[str]) -> int:
+    """Workers of each isolation group, where their number is fixed: without one, the cores are shared out."""
+    return int(settings.workers or max(1, (os.cpu_count() or 1) // len(groups)))
 
 
 def useful_workers(topology: Topology, partitions: Mapping[str, int], group: str) -> int:

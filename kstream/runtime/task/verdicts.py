@@ -5,7 +5,6 @@ Nothing of this survives a restart: the record fails anew then, and its policy d
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ class Verdict:
         writer.release()
 
 
-def dead_letter(topic: str, app: str, error: ProcessingError) -> Verdict:
-    """The verdict on a record that failed so."""
+def dead_letter(topic: str, app: str, error: ProcessingError, now: float) -> Verdict:
+    """The verdict on a record that failed so. `now` is the wall clock."""
     cause = error.__cause__ or error
     kind = type(cause)
     said = {
@@ -53,7 +52,7 @@ def dead_letter(topic: str, app: str, error: ProcessingError) -> Verdict:
         f"{PREFIX}offset": str(error.offset),
         "kstream.app": app,
         "kstream.task": error.task,
-        "kstream.time": str(int(time.time() * 1000)),
+        "kstream.time": str(int(now * 1000)),
     }
     return Verdict(topic, tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
 

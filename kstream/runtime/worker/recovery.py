@@ -216,7 +216,7 @@ class Recovery:
         if not isinstance(policy, Skip | DeadLetter) or task.verdicts.of(at, error.offset) is not None:
             return False
         topic = policy.dead_letters(self._app)
-        verdict = Verdict(None) if topic is None else dead_letter(topic, self._app, error)
+        verdict = Verdict(None) if topic is None else dead_letter(topic, self._app, error, self._clock.time())
         task.leave_out(at, error.offset, verdict)
         self._measures.failed("process", error)
         log.warning(

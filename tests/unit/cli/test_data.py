@@ -21,8 +21,9 @@ from kstream.cli.data.reading import Reading, bounds, find, stores_of, to_end, t
 from kstream.cli.send import Outgoing, from_lines, headers_of, send
 from kstream.cli.table import read
 from kstream.cli.tail import Record, follow, line, matching, positions, shown
-from kstream.codecs.text import decoded, escaped, from_json, from_text, milliseconds, moment
+from kstream.codecs.text import decoded, from_json, from_text, milliseconds, moment
 from kstream.errors import AbortRequired, UsageError
+from kstream.escape import escaped
 from kstream.specs.schema import schema
 from kstream.testing import TestDriver
 from kstream.testing.clients import MemoryClients
