@@ -5,9 +5,11 @@ Times are seconds since the epoch, durations seconds, rates per second, sizes by
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+
+NOBODY: Final = "-"
 
 InstanceState = Literal["starting", "running", "restoring", "degraded", "paused", "stopping", "silent"]
 
@@ -24,7 +26,8 @@ class InputStatus(msgspec.Struct):
 
 
 class TaskStatus(msgspec.Struct):
-    """One task. `why` says why it does not move, when it has lag and does not.
+    """One task. `why` says why it does not move, when it has lag and does not. `worker` is NOBODY where no worker can
+    have it, because an input does not exist.
 
     `busy` and `backpressured` are shares (0..1) of the last seconds.
     """

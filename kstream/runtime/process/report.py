@@ -55,6 +55,7 @@ class Report(msgspec.Struct):
     Attributes:
         joined: it was given an assignment, be it an empty one.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
+        gone: tasks that nobody can have, because an input does not exist; all workers of an isolation group say so.
         estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
@@ -82,6 +83,7 @@ class Report(msgspec.Struct):
     elapsed: float = 0.0
     worked: float = 0.0
     tasks: list[TaskStatus] = []
+    gone: list[TaskStatus] = []
     estimated: list[str] = []
     metrics: list[Series] = []
     defined: list[Metric] = []

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from kstream.errors import StateError
 from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
-from kstream.observe.status import InputStatus, TaskStatus
+from kstream.observe.status import NOBODY, InputStatus, TaskStatus
 from kstream.observe.throttle import Throttle
 from kstream.operators.aggregate import LEFT_OUT
 from kstream.runtime.kafka import KafkaClients
@@ -138,6 +138,10 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         elapsed=worker.elapsed,
         worked=max(0.0, worker.elapsed - measures.idle),
         tasks=tasks,
+        gone=[
+            TaskStatus(f"{part.name}/{partition}", NOBODY, TaskState.FAILED.value, error=error)
+            for part, partition, error in worker.inputs.tasks_without()
+        ],
         metrics=metrics,
         estimated=sizes.estimated,
         checkpoints=checkpoints,

@@ -23,6 +23,7 @@ from kstream.observe.catalogue import Series
 from kstream.observe.merging import Merged
 from kstream.observe.settings import setting_rows
 from kstream.observe.status import (
+    NOBODY,
     CheckpointStatus,
     ErrorStatus,
     Graph,
@@ -37,6 +38,7 @@ from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.report import Command
 from kstream.runtime.process.states import ProcessState
+from kstream.runtime.task.states import TaskState
 from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
 from kstream.runtime.view.history import History
@@ -160,6 +162,8 @@ class Observer:
             Series("instances", (), 1 + sum(1 for other in self.others() if other.state not in ("silent", "stopping"))),
         ]
         own += [Series("workers", (state,), count) for state, count in states.items()]
+        lost = sum(1 for task in self._picture.tasks() if task.worker == NOBODY)
+        own += [Series("tasks", (TaskState.FAILED.value,), lost)] if lost else []
         own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._restarts.items()]
         if self.scaler is not None:
             own += [Series("worker_scalings_total", labels, count) for labels, count in self.scaler.counts.items()]

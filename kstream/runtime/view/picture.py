@@ -37,9 +37,16 @@ class Picture:
         self._internal = _internal_topics(topology)
 
     def tasks(self) -> list[TaskStatus]:
-        """As they were reported, with why they do not move."""
+        """As they were reported, with why they do not move; and those that no worker can have, once each."""
         now = time.monotonic()
-        return [task for worker in self._watched.workers if worker.runs for task in explained(worker, now)]
+        runs = [worker for worker in self._watched.workers if worker.runs]
+        tasks = [task for worker in runs for task in explained(worker, now)]
+        gone = {task.name: task for worker in runs for task in worker.report.gone}
+        if not gone:
+            return tasks
+        failed = {task.name for task in tasks if task.state == "failed"}  # they know better why
+        tasks = [task for task in tasks if task.name not in gone or task.name in failed]
+        return tasks + [task for name, task in gone.items() if name not in failed]
 
     def rated_tasks(self) -> list[TaskStatus]:
         """Tasks with rates and shares of the last seconds; those that stall say so."""

@@ -2,13 +2,14 @@
 
 Their ids (KIP-516): a topic that was deleted and created again has another id than the one it had when an offset was
 committed. And how many partitions they have: where some were added, producers write the records of a key elsewhere
-than its state is, into partitions that were there before too.
+than its state is, into partitions that were there before too. And whether they are there at all: the group gives a
+topic that is gone to nobody, so there is no task that could say why it does nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final
 
@@ -17,7 +18,7 @@ from kstream.runtime.cluster.fitting import misfit
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.offsets import decode, made_anew
-from kstream.topology import Topology
+from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clock, DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ CHECK_SECONDS: Final = 10.0
 FRESH_SECONDS: Final = 1.0
 """For how long an answer serves all restores that ask."""
 
+MEND: Final = "create the topic, or give this user the right to read it"
+
 Answer = Mapping[str, DescribedTopic]
 
 
@@ -36,6 +39,9 @@ class Inputs:
 
     Args:
         counts: partitions of all topics, changelogs too, when the worker was started.
+
+    Attributes:
+        gone: inputs that the brokers do not know, or do not show to this user.
     """
 
     def __init__(self, admin: AdminClient, clock: Clock, topology: Topology, counts: Mapping[str, int]) -> None:
@@ -45,6 +51,18 @@ class Inputs:
         self._question: Future[dict[str, DescribedTopic]] | None = None
         self._asked = float("-inf")
         self._looked: Future[dict[str, DescribedTopic]] | None = None
+        self._searched: Future[dict[str, DescribedTopic]] | None = None
+        self._missing: frozenset[str] = frozenset()  # in the answer before
+        self._doubtful_until = float("-inf")
+        self.gone: frozenset[str] = frozenset()
+
+    def doubt(self) -> None:
+        """The consumer cannot read an input: the brokers are asked more often for a while."""
+        self._doubtful_until = self._clock.monotonic() + CHECK_SECONDS
+
+    def others_than(self, topics: Iterable[str]) -> bool:
+        """Whether the worker has inputs besides these."""
+        return bool(set(self._topics).difference(topics))
 
     def ask(self) -> Future[dict[str, DescribedTopic]]:
         """The inputs as of now, or of a moment ago."""
@@ -79,7 +97,8 @@ class Inputs:
         Raises:
             TaskFailed: one of these tasks reads a topic that was created again, or has other partitions than its state.
         """
-        if self._clock.monotonic() - self._asked > CHECK_SECONDS:
+        time = self._clock.monotonic()
+        if time - self._asked > (FRESH_SECONDS if time < self._doubtful_until else CHECK_SECONDS):
             self.ask()
         question = self._question
         if question is None or question is self._looked or not question.done():
@@ -89,6 +108,7 @@ class Inputs:
             log.warning("the input topics cannot be described: %s; trying again", question.exception())
             return
         found = question.result()
+        self._search(question, found)
         for task in tasks:
             self.check_partitions(task, found)
             for at, text in task.offset_metadata.items():
@@ -96,6 +116,29 @@ class Inputs:
                 if was is not None and now is not None and was != now:
                     raise TaskFailed(task.name, made_anew(at, was, now))
         self._looked = question  # all are as they were
+
+    def _search(self, question: Future[dict[str, DescribedTopic]], found: Answer) -> None:
+        """Gone is what two answers in a row do not have: a broker may not have heard yet of a topic just made."""
+        if question is self._searched:
+            return
+        self._searched = question
+        missing = frozenset(topic for topic in self._topics if topic not in found)
+        self.gone, self._missing = missing & self._missing, missing
+        if missing - self.gone:
+            self.doubt()
+
+    def tasks_without(self) -> Iterator[tuple[SubTopology, int, str]]:
+        """The tasks that cannot run anywhere because an input is gone: sub-topology, partition, and what is said of
+        it."""
+        for part in self._topology.parts:
+            if gone := [topic for topic in part.topics if topic in self.gone]:
+                for partition in range(self._counts.get(part.topics[0], 0)):
+                    yield part, partition, f"task {part.name}/{partition}: {_lacks(gone)}"
+
+
+def _lacks(topics: Sequence[str]) -> str:
+    which = f"topic {topics[0]} does not exist" if len(topics) == 1 else f"topics {', '.join(topics)} do not exist"
+    return f"{which}, or this user may not see it: {MEND}"
 
 
 def id_in(found: Answer, topic: str) -> str | None:

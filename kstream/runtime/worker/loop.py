@@ -68,14 +68,14 @@ class StreamWorker:
         maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
         self.directory = maker.directory
         self.registry = Tasks(parts, maker, self._consumer, self._admin, self.measures, self.worker.metrics)
-        self._inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
+        self.inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
         self.restorer = Restorer(
             identity.group,
             self._admin,
             parts.clients.reader,
             self.registry.changelog,
             clock,
-            self._inputs,
+            self.inputs,
             CommittedOffsets(
                 identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
             ),
@@ -86,8 +86,8 @@ class StreamWorker:
             self.measures,
         )  # fmt: skip
         self._recovery = Recovery(
-            settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.measures,
-            raise_failures=parts.raise_failures, app=identity.app, policies=parts.topology.on_error,
+            settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
+            self.measures, raise_failures=parts.raise_failures, app=identity.app, policies=parts.topology.on_error,
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
@@ -144,7 +144,7 @@ class StreamWorker:
 
     def _one_turn(self) -> None:
         self._poll()
-        self._inputs.check(self.registry.running)
+        self.inputs.check(self.registry.running)
         self._recovery.step()
         self.registry.ends.step()
         self._run_tasks()

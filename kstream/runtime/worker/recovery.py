@@ -25,6 +25,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.task.verdicts import Verdict, dead_letter
 from kstream.runtime.worker.committer import Committer
+from kstream.runtime.worker.inputs import MEND, Inputs
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
@@ -53,6 +54,7 @@ class Recovery:
         transaction: Transaction,
         committer: Committer,
         restorer: Restorer,
+        inputs: Inputs,
         measures: Measures,
         *,
         raise_failures: bool,
@@ -61,7 +63,7 @@ class Recovery:
     ) -> None:
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
-        self._restorer, self._measures = restorer, measures
+        self._restorer, self._inputs, self._measures = restorer, inputs, measures
         self._restart = strategy_of(settings)
         self._app, self._policies = app, policies
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
@@ -76,14 +78,14 @@ class Recovery:
             ProcessingError: a record failed, with `raise_failures`.
             CheckpointsFailed: more commits in a row failed than `tolerable_failed_checkpoints`.
             RestartsExhausted: a task failed more often than its restart strategy allows.
-            TopicError: an input cannot be read, and this worker has never been given anything to read.
+            TopicError: no input can be read, and this worker has never been given anything to read.
         """
         try:
             call()
         except TaskFailed as failed:
             self._task_failed(self._tasks.all[failed.task], failed)
         except TopicError as error:
-            if not (error.topics and self._tasks.assigned):
+            if not error.topics or self._lacks_all(error.topics):
                 raise
             self._cannot_read(error)
         except StateDamaged as damaged:
@@ -226,8 +228,15 @@ class Recovery:
         )  # fmt: skip
         return True
 
+    def _lacks_all(self, topics: Sequence[str]) -> bool:
+        """Whether a worker that begins has nothing to do without these."""
+        return not self._tasks.assigned and (self._raise_failures or not self._inputs.others_than(topics))
+
     def _cannot_read(self, error: TopicError) -> None:
-        """Inputs are gone, or may not be read, which is no record's fault: the tasks that read them stop, together."""
+        """Inputs are gone, or may not be read, which is no record's fault: the tasks that read them stop, together.
+        Of an input that is gone the group takes the partitions away, and the tasks are closed: `Inputs` knows what is
+        said of them then."""
+        self._inputs.doubt()
         readers = [
             task
             for task in self._tasks.all.values()
@@ -241,7 +250,7 @@ class Recovery:
         taken_back = self.take_back(error) if in_it else []
         for task in readers:
             task.rewind()
-            problem = f"task {task.name}: {error}: create the topic, or give this user the right to read it"
+            problem = f"task {task.name}: {error}: {MEND}"
             self._fail(task, TopicError(problem, *error.topics))
         if in_it:  # without those that stopped: where the client has given a partition up, it cannot be sought
             self._go_on(error, [task for task in taken_back if task not in readers])

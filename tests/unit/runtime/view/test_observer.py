@@ -12,6 +12,7 @@ from kstream.errors import ConfigError
 from kstream.observe import logs
 from kstream.observe.catalogue import Series
 from kstream.observe.status import (
+    NOBODY,
     AppPoint,
     CheckpointStatus,
     ErrorStatus,
@@ -126,6 +127,25 @@ def test_tasks_of_a_worker_that_is_down_are_not_shown(observer: Observer, instan
     assert (status.workers[1].state, status.workers[1].restart_in) == ("restarting", 1.0)
     assert status.errors[-1].text == "worker 1 ended and is started again: was killed by SIGKILL"
     assert status.totals.restarts == 1
+
+
+def test_tasks_that_no_worker_can_have_are_failed_and_told_of_once(observer: Observer, instance: Instance) -> None:
+    lost = [TaskStatus(f"orders/{number}", NOBODY, "failed", error="topic orders does not exist") for number in (0, 1)]
+    own = TaskStatus("orders/0", "0", "failed", error="topic orders: UNKNOWN_TOPIC_OR_PART")
+    beside = task("returns/0", "1")
+    instance.says(0, running(0, own, gone=lost))
+    instance.says(1, running(1, task("orders/1", "1"), beside, gone=lost))
+    found = {one.name: (one.worker, one.state, one.error) for one in observer.status().tasks}
+    assert found == {
+        "orders/0": ("0", "failed", own.error),
+        "orders/1": (NOBODY, "failed", lost[1].error),
+        "returns/0": ("1", "running", None),
+    }
+    assert observer.ready().reasons == [f"2 tasks failed: orders/0, orders/1 ({own.error})"]
+    assert b'kstream_tasks{app="shop",state="failed"} 1.0' in observer.metrics(), "beside what its worker says"
+    for index, still in enumerate(([task("orders/0", "0")], [task("orders/1", "1"), beside])):
+        instance.says(index, running(index, *still))
+    assert observer.ready().ok
 
 
 @pytest.mark.parametrize(("reason", "restarts"), [("stopped", 0), ("retired", 0), ("fenced", 1), ("ended", 1)])

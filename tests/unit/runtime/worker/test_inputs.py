@@ -111,8 +111,8 @@ def test_the_group_may_know_of_partitions_before_the_broker_that_is_asked(make: 
     fleet.send(counting.source, KEYS)
     fleet.settle()
     fleet.cluster.add_partitions("in", 6)
-    before = {"in": fleet.workers["a"]._inputs._admin.describe(["in"]).result()["in"]._replace(partitions=4)}
-    worker._inputs._admin.describe = lambda names: _done(before)  # type: ignore[method-assign]
+    before = {"in": fleet.workers["a"].inputs._admin.describe(["in"]).result()["in"]._replace(partitions=4)}
+    worker.inputs._admin.describe = lambda names: _done(before)  # type: ignore[method-assign]
     fleet.send(counting.source, KEYS)
     fleet.step(times=30, seconds=0.3)
     assert len(failed(fleet)) == 6

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 import kstream
 from kstream.errors import TopicError
+from kstream.observe.status import TaskStatus
+from kstream.runtime.process.report import Report
+from kstream.runtime.process.series import StoreSizes, report_of
 from kstream.runtime.task.states import TaskState
+from kstream.testing.clients import MemoryAdmin
+from kstream.types import DescribedTopic
 
 from ..harness import Counting, Fleet
 
@@ -119,7 +125,83 @@ def test_uncommitted_work_on_what_is_gone_takes_back_no_more_than_a_failure_does
         assert all(values[:2] == [1, 1] for values in passed.values())
 
 
-def test_a_worker_that_has_never_read_an_input_does_not_begin_without_it(app: Beside, fleet: Fleet) -> None:
+def gone(fleet: Fleet) -> list[TaskStatus]:
+    (said,) = {tuple(map(repr, report.gone)) for report in reports(fleet)}
+    assert len(said) in (0, 2)
+    return reports(fleet)[0].gone
+
+
+def reports(fleet: Fleet) -> list[Report]:
+    return [report_of(worker, StoreSizes(fleet.clock.monotonic)) for worker in fleet.workers.values()]
+
+
+def test_tasks_whose_input_is_gone_are_told_of_until_it_is_back(app: Beside, fleet: Fleet) -> None:
+    """The group gives their partitions to nobody, so no task is there to say it: every worker does, a new one too."""
+    for name in ("a", "b"):
+        fleet.start(name)
+    fleet.send(app.source, KEYS)
+    fleet.settle()
+    fleet.step(times=40, seconds=0.3)
+    assert not gone(fleet)
+    fleet.cluster.delete_topic("in")
+    fleet.step(times=20, seconds=0.3)
+    names = {task.name for worker in fleet.workers.values() for task in worker.tasks.values()}
+    assert names == {"plain/0", "plain/1"}
+    for partition, task in enumerate(gone(fleet)):
+        assert (task.name, task.worker, task.state) == (f"in/{partition}", "-", "failed")
+        assert task.error == (
+            f"task in/{partition}: topic in does not exist, or this user may not see it: create the topic, or give "
+            "this user the right to read it"
+        )
+    fleet.crash("b")
+    fleet.start("b")
+    fleet.send(app.plain, KEYS)
+    fleet.step(times=40, seconds=0.3)
+    assert rows(fleet, app.passed) == 20
+    assert len(gone(fleet)) == 2
+    fleet.cluster.create_topic("in", 2)
+    fleet.step(times=80, seconds=0.3)
+    assert not gone(fleet)
+
+
+def test_a_topic_that_one_answer_lacks_is_not_gone(app: Beside, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker may not have heard yet of a topic that was just made."""
+    worker = fleet.start("a")
+    fleet.settle()
+    describe, lacking = MemoryAdmin.describe, [True]
+
+    def once(self: MemoryAdmin, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
+        known = [name for name in names if not (lacking and name == "in")]
+        lacking.clear()
+        return describe(self, known)
+
+    monkeypatch.setattr(MemoryAdmin, "describe", once)
+    for _ in range(100):
+        fleet.step(seconds=0.2)
+        assert not worker.inputs.gone
+    assert not lacking
+
+
+def test_a_worker_that_begins_without_an_input_reads_the_others(app: Beside, fleet: Fleet) -> None:
+    fleet.start("a")
+    fleet.cluster.delete_topic("in")
+    fleet.send(app.plain, KEYS)
+    fleet.step(times=20, seconds=0.3)
+    assert rows(fleet, app.passed) == 20
+    assert len(gone(fleet)) == 2
+
+
+def test_a_worker_does_not_begin_without_all_it_reads(tmp_path: Path) -> None:
+    fleet = Fleet(Counting().app, tmp_path, partitions=2)
+    fleet.start("a")
+    fleet.cluster.delete_topic("in")
+    with pytest.raises(TopicError, match="topic in: UNKNOWN_TOPIC_OR_PART"):
+        fleet.step()
+    fleet.close()
+
+
+def test_a_worker_that_raises_failures_does_not_begin_without_an_input(app: Beside, fleet: Fleet) -> None:
+    fleet.raise_failures = True
     fleet.start("a")
     fleet.cluster.delete_topic("in")
     with pytest.raises(TopicError, match="topic in: UNKNOWN_TOPIC_OR_PART"):
