@@ -156,7 +156,10 @@ class Produce(Protocol):
 class ProducerClient(Protocol):
     """One producer, transactional or not. Methods raise AbortRequired, ProducerLost or InstanceFenced."""
 
-    produce: Produce
+    @property
+    def produce(self) -> Produce:
+        """Read anew for each transaction: who reads it first is about to send."""
+        ...
 
     def meaning(
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int

@@ -6,11 +6,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from kstream.errors import (
     ConfigError,
+    InstanceFenced,
     KafkaUnavailable,
     ProducerLost,
     TopicError,
@@ -18,6 +20,7 @@ from kstream.errors import (
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka import positions as positions_module
 from kstream.runtime.kafka.admin import KafkaAdmin
+from kstream.runtime.worker.transaction import Transaction
 from kstream.types import (
     AdminClient,
     Clients,
@@ -165,6 +168,29 @@ def test_the_brokers_own_time_out_is_not_taken_for_another_process(bootstrap_ser
         producer.commit(60)
     producer.close()
     reader.close()
+
+
+def test_a_transaction_in_which_nothing_was_sent_is_no_long_one(
+    bootstrap_servers: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has not heard of it, so it cannot have timed out: whoever took the identity is another process."""
+    later = [0.0]
+    shifted = SimpleNamespace(monotonic=lambda: time.monotonic() + later[0], sleep=time.sleep)
+    monkeypatch.setattr("kstream.runtime.kafka.producer.time", shifted)
+    clients, member = KafkaClients(bootstrap_servers, KafkaOptions(transaction_timeout=20.0)), name("tx")
+    first, second = (Transaction(clients, member, timeout=20.0) for _ in range(2))
+    first.start()
+    first.begin()  # before it, too, a transaction that was as long: it is over
+    first.produce(topic, b"v", b"k", 0)
+    first.commit()
+    first.begin()
+    later[0] += 19.0
+    second.start()
+    first.produce(topic, b"old", b"k", 0)
+    with pytest.raises(InstanceFenced, match="another process produces as"):
+        first.commit()
+    for transaction in (first, second):
+        transaction.discard()
 
 
 def test_a_full_queue_is_a_buffer_error(bootstrap_servers: str, topic: str) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import cached_property
 from typing import Final, NoReturn
 
 import confluent_kafka
@@ -36,14 +37,12 @@ class KafkaProducer:
     """Implements `kstream.types.ProducerClient`.
 
     `produce` is librdkafka's own method (0.45 microseconds a call; a timestamp by position costs nothing, by name
-    0.25). What it raises besides BufferError is confluent_kafka's: `meaning` says what it means. Everything else raises
-    kstream's errors only.
+    0.25). In a transaction, who reads the attribute for the first time is about to send. What it raises besides
+    BufferError is confluent_kafka's: `meaning` says what it means. Everything else raises kstream's errors only.
 
     With a transaction, librdkafka itself sees to it that a record that was not delivered fails the commit. Without one,
     every record has a delivery report, taken without running Python (0.2 microseconds), and `flush` raises.
     """
-
-    produce: Produce
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class KafkaProducer:
     ) -> None:
         self._servers, self._id = servers, transactional_id
         self._timeout = options.transaction_timeout
-        self._began = 0.0
+        self._sent: float | None = None  # when the first of a transaction was sent
         self._in_transaction = False
         self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip(), options.passing_level)
         self._failures: dict[KafkaError | None, Message | None] = {}
@@ -64,9 +63,17 @@ class KafkaProducer:
         if transactional_id is None:
             config["on_delivery"] = self._failures.setdefault  # (None, message) for those that were delivered
         self._producer: confluent_kafka.Producer | None = make(confluent_kafka.Producer, config)
-        self.produce = self._producer.produce  # type: ignore[assignment]
 
     # ---- records
+
+    @cached_property
+    def produce(self) -> Produce:
+        self._sends()
+        return self._use().produce  # type: ignore[return-value]
+
+    def _sends(self) -> None:
+        if self._in_transaction and self._sent is None:
+            self._sent = time.monotonic()
 
     def produce_watched(
         self,
@@ -97,6 +104,7 @@ class KafkaProducer:
 
         arguments = (topic, value, key, partition, report, None, timestamp)
         producer = self._use()
+        self._sends()
         try:
             # As `callback`: where that is given, None too, `on_delivery` is not looked at.
             if headers is None:
@@ -201,12 +209,17 @@ class KafkaProducer:
     def begin(self) -> None:
         """Opens a transaction. No I/O."""
         self._failures.clear()
-        self._began = time.monotonic()
+        self._anew()
         try:
             self._use().begin_transaction()
         except KafkaException as error:
             self._raise(of(error), "begin")
         self._in_transaction = True
+
+    def _anew(self) -> None:
+        """No transaction is open of which the broker could know."""
+        self._in_transaction, self._sent = False, None
+        self.__dict__.pop("produce", None)
 
     def send_offsets(
         self, offsets: Mapping[TopicPartition, int], metadata: Mapping[TopicPartition, str], group: object
@@ -224,6 +237,7 @@ class KafkaProducer:
             raise ValueError("no offsets: Kafka takes that for a no-op and fences nobody")
         positions = client_positions(offsets, metadata)
         producer = self._use()
+        self._sends()
         self._call(
             "send_offsets",
             lambda timeout: in_time(
@@ -242,7 +256,7 @@ class KafkaProducer:
         """
         self._check_deliveries()
         self._call("commit", self._use().commit_transaction, timeout)
-        self._in_transaction = False
+        self._anew()
         self._check_deliveries()
 
     def abort(self, timeout: float) -> None:
@@ -251,7 +265,7 @@ class KafkaProducer:
             self._call("abort", self._use().abort_transaction, timeout)
         except AbortRequired as error:
             raise ProducerLost(f"the transaction cannot be aborted: {error}") from error
-        self._in_transaction = False
+        self._anew()
         self._failures.clear()
 
     def _call(self, name: str, call: Callable[[float], None], timeout: float) -> None:
@@ -278,7 +292,8 @@ class KafkaProducer:
     def _meaning(self, error: KafkaError, name: str) -> KStreamError:
         """By flags: abortable, or the producer is lost. A fencing is told apart from the broker's own time-out, which
         looks the same (librdkafka lacks KIP-588): when the transaction was open for that long, it need not be another
-        process; if it is one, the next `init_transactions` takes over, and group membership decides."""
+        process. The broker counts from the first that is sent in it, not from `begin`, of which it does not hear. If it
+        is one, the next `init_transactions` takes over, and group membership decides."""
         if is_fatal(error):
             if error.code() == KafkaError._FATAL and self._trouble.last is not None:
                 error = self._trouble.last  # what was fatal before
@@ -292,8 +307,8 @@ class KafkaProducer:
                 f"Kafka at {self._servers} denies access: check the credentials and the ACLs ({text})"
             )
         if is_fenced(error):
-            age = time.monotonic() - self._began
-            if self._began and age > 0.9 * self._timeout:
+            age = 0.0 if self._sent is None else time.monotonic() - self._sent
+            if age > 0.9 * self._timeout:
                 return ProducerLost(f"{text}; the transaction was open for {age:.1f} s of {self._timeout:g}")
             return InstanceFenced(f"another process produces as {self._id} ({text})")
         return ProducerLost(text)

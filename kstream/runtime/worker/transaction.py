@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 from kstream.errors import AbortRequired, InstanceFenced, KStreamError, ProducerLost, RecordRefused
 from kstream.runtime.task.states import move
@@ -29,7 +30,7 @@ class Transaction:
     """Implements the operators' `Outlet`.
 
     Attributes:
-        produce: the current producer's method; read it anew for each batch, it changes with the producer.
+        produce: the current producer's method; read it anew for each batch, it changes with producer and transaction.
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
         refused: of a watched transaction, the first record that the broker did not take.
@@ -39,7 +40,6 @@ class Transaction:
         self._clients, self._id, self._timeout = clients, transactional_id, timeout
         self._producer: ProducerClient | None = None
         self._state = TransactionState.LOST
-        self.produce: Produce = _no_producer
         self.produced: defaultdict[str, int] = defaultdict(int)
         self.blocked = 0.0
         self.refused: RecordRefused | None = None
@@ -86,6 +86,7 @@ class Transaction:
                 except AbortRequired as error:
                     self._lose()
                     raise ProducerLost(f"the transaction cannot begin: {error}") from error
+                self._choose_produce()
             self._go(TransactionState.OPEN)
 
     @contextmanager
@@ -101,11 +102,15 @@ class Transaction:
             self._watched = False
             self._choose_produce()
 
-    def _choose_produce(self) -> None:
+    @cached_property
+    def produce(self) -> Produce:
+        """Taken from the producer by the first that sends: it counts the transaction's time from then on."""
         if self._producer is None:
-            self.produce = _no_producer
-        else:
-            self.produce = self._produce_and_watch if self._watched else self._producer.produce
+            return _no_producer
+        return self._produce_and_watch if self._watched else self._producer.produce
+
+    def _choose_produce(self) -> None:
+        self.__dict__.pop("produce", None)
 
     def _produce_and_watch(
         self,
