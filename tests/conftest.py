@@ -17,7 +17,7 @@ settings.register_profile("long", max_examples=2000, deadline=None, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-SLOW_FOLDERS = ("broker", "conformance", "faults")
+SLOW_FOLDERS = ("broker", "conformance", "faults", "security")
 """Their tests start processes and brokers, kill them and wait for others, one after the other: where everything takes
 ten times as long, the usual limit (pyproject.toml) ends tests that go well."""
 

@@ -39,6 +39,11 @@ class Settings:
     # the cluster
     bootstrap_servers: str = _setting("localhost:9092", kinds.servers, "Kafka brokers to ask first, host:port.")
     kafka: Mapping[str, str] = _setting({}, kinds.client_keys, "librdkafka settings, passed to every client unchanged.")
+    kafka_tokens: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", "of the form MODULE:FUNCTION")),
+        "Function that gives tokens for SASL OAUTHBEARER, MODULE:FUNCTION: returns the token and when it ends.",
+    )
     auto_create_topics: bool = _setting(True, kinds.flag, "Create topics that are missing at start.")
     default_partitions: int = _setting(4, kinds.integer(1), "Partitions of created topics that do not say how many.")
     replication_factor: int = _setting(

@@ -27,7 +27,7 @@ def redact(name: str, value: Any) -> Any:
 
 def shown(name: str, value: Any) -> str:
     """A bad value as an error line may show it: short, without secrets."""
-    if name == "kafka":
-        return "the value"  # what could not be read as keys cannot be told apart from secrets
+    if name in ("kafka", "kafka_tokens"):
+        return "the value"  # what could not be read as keys, or as a name, cannot be told apart from secrets
     text = repr(redact(name, value))
     return text if len(text) <= 60 else text[:57] + "..."

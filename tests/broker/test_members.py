@@ -183,7 +183,7 @@ def test_with_removal_the_other_member_has_the_partition_soon(
 ) -> None:
     a, b = both_in(join)
     a.close()
-    assert remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE) == {a.member}
+    assert remove_members(bootstrap_servers, KafkaOptions(), topic, [a.member], PATIENCE) == {a.member}
     assert seconds_until(lambda: shared(b), "the other's partition", b) < SOON
     assert said == []
 
@@ -197,7 +197,7 @@ def test_the_same_member_may_come_back_at_once(bootstrap_servers: str, topic: st
         feed(bootstrap_servers, topic, fed, fed + 60)
         a.step()
         a.close()
-        remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
+        remove_members(bootstrap_servers, KafkaOptions(), topic, [a.member], PATIENCE)
         feed(bootstrap_servers, topic, fed + 60, fed + 120)
         fed += 120
         a = join("a")
@@ -209,7 +209,7 @@ def test_back_before_the_others_have_noticed(bootstrap_servers: str, topic: str,
     """The removal begins a rebalance; the same id joins while it goes on."""
     a, b = both_in(join)
     a.close()
-    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
+    remove_members(bootstrap_servers, KafkaOptions(), topic, [a.member], PATIENCE)
     a = join("a")
     a.step()
     assert seconds_until(lambda: shared(a, b), "a partition each", a, b) < SOON
@@ -224,10 +224,10 @@ def test_several_leave_in_one_request_and_unknown_ones_are_passed_over(
     a.close()
     b.close()
     left = [a.member, b.member, "never-was"]
-    assert remove_members(bootstrap_servers, {}, topic, left, PATIENCE) == {a.member, b.member}
-    assert remove_members(bootstrap_servers, {}, topic, left, PATIENCE) == frozenset()
-    assert remove_members(bootstrap_servers, {}, f"{topic}-no-such-group", left, PATIENCE) == frozenset()
-    assert remove_members("127.0.0.1:1", {}, topic, [], 10) == frozenset()  # nobody: nothing is asked
+    assert remove_members(bootstrap_servers, KafkaOptions(), topic, left, PATIENCE) == {a.member, b.member}
+    assert remove_members(bootstrap_servers, KafkaOptions(), topic, left, PATIENCE) == frozenset()
+    assert remove_members(bootstrap_servers, KafkaOptions(), f"{topic}-no-such-group", left, PATIENCE) == frozenset()
+    assert remove_members("127.0.0.1:1", KafkaOptions(), topic, [], 10) == frozenset()  # nobody: nothing is asked
     c = join("c")
     assert seconds_until(lambda: shared(c), "both partitions", c) < SOON
 
@@ -238,7 +238,7 @@ def test_leaving_while_the_group_rebalances(bootstrap_servers: str, topic: str, 
     c = join("c")
     c.step()
     a.close()
-    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
+    remove_members(bootstrap_servers, KafkaOptions(), topic, [a.member], PATIENCE)
     assert seconds_until(lambda: shared(b, c), "a partition each", b, c) < SOON
     feed(bootstrap_servers, topic, 0, 100)
     copied_once(bootstrap_servers, topic, 100, b, c)
@@ -252,7 +252,7 @@ def test_one_that_still_runs_loses_its_partitions_joins_again_and_nothing_counts
     feed(bootstrap_servers, topic, 0, 100)
     a.step()
     before = a.assignments
-    remove_members(bootstrap_servers, {}, topic, [a.member], PATIENCE)
+    remove_members(bootstrap_servers, KafkaOptions(), topic, [a.member], PATIENCE)
     feed(bootstrap_servers, topic, 100, 200)
     seconds_until(lambda: a.assignments > before and shared(a, b), "it to join again", a, b)
     copied_once(bootstrap_servers, topic, 200, a, b)
@@ -268,22 +268,21 @@ def test_a_cluster_that_does_not_answer(topic: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(LeavingFailed, match=r"partitions rest until the session ends .*127\.0\.0\.1"):
-            remove_members(f"127.0.0.1:{silent.getsockname()[1]}", {}, topic, ["a"], 1.5)
+            remove_members(f"127.0.0.1:{silent.getsockname()[1]}", KafkaOptions(), topic, ["a"], 1.5)
         assert time.monotonic() - began < AT_MOST
 
 
 def test_a_cluster_that_is_not_there(topic: str) -> None:
     began = time.monotonic()
     with pytest.raises(LeavingFailed, match="partitions rest until the session ends"):
-        remove_members("127.0.0.1:1", {}, topic, ["a"], 1.5)
+        remove_members("127.0.0.1:1", KafkaOptions(), topic, ["a"], 1.5)
     assert time.monotonic() - began < AT_MOST
 
 
 def test_what_cannot_be_mapped_is_told_at_once() -> None:
     with pytest.raises(LeavingFailed, match=r"sasl\.mechanism OAUTHBEARER cannot be used here"):
-        remove_members(
-            "127.0.0.1:1", {"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER"}, "g", ["a"], 60
-        )
+        raw = {"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER", "sasl.oauthbearer.method": "oidc"}
+        remove_members("127.0.0.1:1", KafkaOptions(raw=raw), "g", ["a"], 60)
 
 
 # ---- a cluster with TLS and passwords
@@ -338,7 +337,7 @@ def why_not(servers: str, raw: Mapping[str, str], group: str, words: str) -> Non
 
     def told() -> bool:
         with pytest.raises(LeavingFailed) as failed:
-            remove_members(servers, raw, group, [group], 4)
+            remove_members(servers, KafkaOptions(raw=raw), group, [group], 4)
         said.append(str(failed.value))
         return words in said[-1]
 
@@ -363,7 +362,7 @@ def test_over_tls_with_a_password(
         why_not(servers, raw, gone, "Authentication failed")
         raw["sasl.password"] = "cleared for 'take-off'"
         why_not(servers, {**raw, "ssl.ca.location": "probe"}, gone, "certificate verify failed")
-        assert remove_members(servers, raw, gone, [gone], PATIENCE) == {gone}
+        assert remove_members(servers, KafkaOptions(raw=raw), gone, [gone], PATIENCE) == {gone}
     assert "kafka-python" in caplog.text  # it told what it did
     assert "take-off" not in caplog.text
 
@@ -374,5 +373,5 @@ def test_the_broker_comes_back_meanwhile(secured: tuple[DevBroker, str, Path], g
     broker.kill()
     starting = threading.Thread(target=broker.start)
     starting.start()
-    assert remove_members(broker.bootstrap_servers, {}, gone, [gone], 150) == {gone}
+    assert remove_members(broker.bootstrap_servers, KafkaOptions(), gone, [gone], 150) == {gone}
     starting.join()

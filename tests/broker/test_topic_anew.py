@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 import kstream
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.kafka import KafkaClients, KafkaOptions, options_from
 from kstream.runtime.kafka.members import remove_members
 from kstream.runtime.process.making import make_worker
 from kstream.runtime.worker.loop import StreamWorker
@@ -143,7 +143,9 @@ def anew_while_it_runs(service: Service) -> None:
 def without_offsets(service: Service) -> None:
     service.worker.close()
     name = service.app.name
-    remove_members(service.servers, {}, name, [service.identity.member], 30)  # a group with members is not deleted
+    remove_members(
+        service.servers, KafkaOptions(), name, [service.identity.member], 30
+    )  # a group with members is not deleted
     service.admin.delete_consumer_groups([name])[name].result(60)
     service.start()
 

@@ -148,7 +148,8 @@ def _here(settings: Settings, servers: str, folder: Path) -> Settings:
         if not key.removeprefix("consumer.").removeprefix("producer.").removeprefix("admin.").startswith(_ELSEWHERE)
     }
     return replace(
-        settings, bootstrap_servers=servers, kafka=own, auto_create_topics=True, replication_factor=1,
+        settings, bootstrap_servers=servers, kafka=own, kafka_tokens=None, auto_create_topics=True,
+        replication_factor=1,
         instance="plan", state_dir=str(folder / "state"), workers=1, groups="", auto_offset_reset="earliest",
         web=False, announce_interval=0.0, trace_sample=0.0, log_level="CRITICAL", log_file=None,
         kafka_statistics_interval=STATISTICS,

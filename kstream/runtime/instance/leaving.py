@@ -13,6 +13,7 @@ from functools import partial
 from kstream.config import Settings
 from kstream.errors import LeavingFailed
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.kafka import options_from
 from kstream.runtime.kafka.members import preload, remove_members
 
 log = logging.getLogger(__name__)
@@ -61,4 +62,4 @@ def from_kafka(settings: Settings) -> Remove:
     """What takes members out of groups on the real Kafka."""
     if settings.leaves_on_stop or settings.worker_range:
         preload()
-    return partial(remove_members, settings.bootstrap_servers, settings.kafka)
+    return partial(remove_members, settings.bootstrap_servers, options_from(settings, "kstream"))

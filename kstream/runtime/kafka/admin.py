@@ -19,7 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
-from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, answers, describe_group
+from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, NoTopics, answers, describe_group
+from kstream.runtime.kafka.entry import no_answer, refused
 from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.kafka.problems import NO_TOPIC, describe, meaning, of
 from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
@@ -48,7 +49,9 @@ class KafkaAdmin:
 
     def __init__(self, servers: str, options: KafkaOptions) -> None:
         self._servers = servers
-        self._asked = AskedClient(options.admin(servers))
+        config = options.admin(servers)
+        self._protocol = str(config.get("security.protocol", "plaintext"))
+        self._asked = AskedClient(config)
 
     # ---- topics
 
@@ -62,16 +65,14 @@ class KafkaAdmin:
 
     def _metadata(self, timeout: float) -> dict[str, Any]:
         try:
-            found = self._asked.client.list_topics(timeout=timeout)
-        except KafkaException as error:
-            inner = of(error)
-            if inner.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
-                raise KafkaUnavailable(
-                    f"no Kafka broker answers at {self._servers} (waited {timeout:g} s): start one, or set"
-                    " bootstrap_servers"
-                ) from error
-            raise meaning(inner, "list of topics", self._servers) from error
-        return dict(found.topics)
+            return self._asked.listed(timeout)
+        except NoTopics as nothing:
+            error, heard = nothing.error, nothing.heard
+        if heard.refusal is not None:
+            raise refused(heard.refusal[1], self._servers)
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):
+            raise no_answer(self._servers, timeout, self._protocol, heard.last)
+        raise meaning(error, "list of topics", self._servers)
 
     def topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
         """All settings of these topics, defaults too. Raises TopicError, KafkaUnavailable.

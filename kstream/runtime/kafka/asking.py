@@ -24,6 +24,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from kstream.errors import KafkaUnavailable
+from kstream.runtime.kafka.entry import is_refusal
 from kstream.runtime.kafka.problems import make, of
 
 Asked = Mapping[Any, Future[Any]]
@@ -40,8 +41,14 @@ FAR_SECONDS: Final = 90.0
 AGAIN_SECONDS: Final = 0.05
 """How long after a refusal a coordinator is asked again."""
 
+POLL_SECONDS: Final = 0.05
+"""How often a client is asked what it has heard, while its answer is waited for."""
+
 FOUND_SECONDS: Final = 0.1
 """For how long a coordinator that has just answered counts as there."""
+
+REFUSED_SECONDS: Final = 0.5
+"""How long after a refusal the other brokers may answer."""
 
 WEARS: Final = frozenset({KafkaError._TIMED_OUT, KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE})
 """Answers after which the client is not asked again."""
@@ -54,13 +61,37 @@ class NoAnswer(Exception):
 
 
 class Heard:
-    """What a client says outside its answers. It does not refer to the client: a cycle would keep that alive."""
+    """What a client says outside its answers. It does not refer to the client: a cycle would keep that alive.
+
+    Attributes:
+        refusal: when a broker first said that it does not let the client in, and how (see entry.py).
+        last: what it said last that tells more than that no broker is there.
+    """
 
     def __init__(self) -> None:
         self.of_trouble = False
+        self.refusal: tuple[float, KafkaError] | None = None
+        self.last: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         self.of_trouble = True
+        if self.last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.last = error
+        if self.refusal is None and is_refusal(error):
+            self.refusal = time.monotonic(), error
+
+
+class NoTopics(Exception):
+    """No list of topics came. Internal: never reaches a user.
+
+    Attributes:
+        error: why.
+        heard: what the client heard besides.
+    """
+
+    def __init__(self, error: KafkaError, heard: Heard) -> None:
+        self.error, self.heard = error, heard
+        super().__init__(error.str())
 
 
 @dataclass(slots=True)
@@ -164,6 +195,35 @@ class AskedClient:
         if one.heard.of_trouble:
             self.drop(one)
         return self.now()
+
+    def listed(self, timeout: float) -> dict[str, Any]:
+        """All topics.
+
+        Raises:
+            NoTopics: the answer is an error, or there is none within `timeout` seconds; or, soon, a broker refuses this
+                client and no other answers: librdkafka would go on trying.
+        """
+        one = self.now()
+        asked: Future[Any] = Future()
+
+        def ask() -> None:
+            try:
+                asked.set_result(one.client.list_topics(timeout=timeout))
+            except KafkaException as error:  # made anew, as in `answers`
+                asked.set_exception(KafkaException(of(error)))
+
+        threading.Thread(target=ask, name="list of topics", daemon=True).start()
+        while not wait([asked], POLL_SECONDS).done:
+            one.client.poll(0)
+            refusal = one.heard.refusal
+            if refusal is not None and time.monotonic() - refusal[0] > REFUSED_SECONDS:
+                self.drop(one)
+                raise NoTopics(refusal[1], one.heard)
+        error = asked.exception()
+        if isinstance(error, KafkaException):
+            one.client.poll(0)
+            raise NoTopics(of(error), one.heard)
+        return dict(asked.result().topics)
 
     def _answers(self, one: OpenClient, asked: Asked, seconds: float) -> list[Any]:
         if wait(asked.values(), seconds).not_done:

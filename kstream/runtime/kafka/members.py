@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from kstream.errors import LeavingFailed
+from kstream.runtime.kafka.entry import Tokens, mechanism_of
 from kstream.runtime.kafka.options import KafkaOptions, logger
 
 RETRY_SECONDS: Final = 0.1
@@ -43,25 +44,25 @@ def preload() -> None:
 
 
 def remove_members(
-    servers: str, raw: Mapping[str, str], group: str, members: Sequence[str], timeout: float
+    servers: str, options: KafkaOptions, group: str, members: Sequence[str], timeout: float
 ) -> frozenset[str]:
     """Takes static members out of a group. Call it when their consumers are closed: one that still runs would lose
     its partitions, join again, and do its uncommitted work twice over (no output of it counts twice).
 
     Args:
-        raw: librdkafka's settings, as `KafkaOptions.raw`.
+        options: how librdkafka's clients are configured.
         members: their `group.instance.id`. Those that the group does not know are passed over: they are gone.
         timeout: seconds that this takes at most.
 
     Returns those that were members until now.
 
     Raises:
-        LeavingFailed: the brokers refuse or do not answer, or `raw` has what only librdkafka understands.
+        LeavingFailed: the brokers refuse or do not answer, or the options have what only librdkafka understands.
     """
     if not members:
         return frozenset()
     deadline = time.monotonic() + timeout
-    config = connection(KafkaOptions(raw=raw).admin(servers))
+    config = connection(options.admin(servers))
     _words.first = ""
     outcome: list[frozenset[str] | Exception] = []
 
@@ -173,14 +174,30 @@ def connection(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _login(config: Mapping[str, Any]) -> dict[str, Any]:
-    mechanism = str(config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI").upper()
+    mechanism = mechanism_of(config)
+    tokens = config.get("oauth_cb")
+    if mechanism == "OAUTHBEARER" and isinstance(tokens, Tokens):
+        return {"sasl_mechanism": mechanism, "sasl_oauth_token_provider": _provider(tokens)}
     if mechanism not in _PASSWORDS:
-        raise _failed(f"sasl.mechanism {mechanism} cannot be used here, only {', '.join(_PASSWORDS)}")
+        raise _failed(
+            f"sasl.mechanism {mechanism} cannot be used here, only {', '.join(_PASSWORDS)}, and OAUTHBEARER with "
+            "kafka_tokens"
+        )
     return {
         "sasl_mechanism": mechanism,
         "sasl_plain_username": config.get("sasl.username"),
         "sasl_plain_password": config.get("sasl.password"),
     }
+
+
+def _provider(tokens: Tokens) -> object:
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class Provider(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
+        def token(self) -> str:
+            return tokens.token()[0]
+
+    return Provider()
 
 
 def tls_context(config: Mapping[str, Any]) -> ssl.SSLContext:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal
 
 from kstream.config import Settings
 from kstream.config.kinds import OURS, client_key
 from kstream.errors import ConfigError
+from kstream.runtime.kafka.entry import check_login, tokens_of
 
 logger = logging.getLogger("kstream.kafka")
 
@@ -42,11 +44,12 @@ class KafkaOptions:
         client_id: shown in the brokers' logs and quotas.
         passing_level: at which errors that librdkafka gets over by itself are logged.
         statistics_interval: seconds between librdkafka's statistics of consumers and producers; 0 for none.
+        tokens: what gives tokens for OAUTHBEARER, `module:function`.
         raw: librdkafka's settings by their names, for all clients (`security.protocol`) or for one kind
             (`consumer.fetch.wait.max.ms`, `producer.`, `admin.`). They come last, except those of `OURS`.
 
     Raises:
-        ConfigError: `raw` has a setting that kstream makes itself.
+        ConfigError: `raw` has a setting that kstream makes itself. The methods: nobody could log in with it.
     """
 
     session_timeout: float = 10.0
@@ -60,6 +63,7 @@ class KafkaOptions:
     client_id: str = "kstream"
     passing_level: int = logging.WARNING
     statistics_interval: float = 0.0
+    tokens: str | None = None
     raw: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,8 +76,11 @@ class KafkaOptions:
         raw = {name: value for name, value in self.raw.items() if name.partition(".")[0] not in _KINDS}
         prefix = kind + "."
         raw |= {name.removeprefix(prefix): value for name, value in self.raw.items() if name.startswith(prefix)}
+        tokens = _tokens(self.tokens)
+        check_login(raw, tokens)
         return {
             "client.id": self.client_id,
+            **({} if tokens is None else {"oauth_cb": tokens}),
             "socket.keepalive.enable": True,  # else a dead broker behind a firewall is noticed after minutes
             "reconnect.backoff.max.ms": 1000,  # 10 s by default: a restarted broker would be left waiting
             "topic.metadata.refresh.interval.ms": 60_000,
@@ -150,6 +157,10 @@ class KafkaOptions:
         return self.common(servers, "admin")
 
 
+_tokens = cache(tokens_of)
+"""All clients of a process ask one and the same."""
+
+
 def options_from(settings: Settings, client_id: str) -> KafkaOptions:
     return KafkaOptions(
         session_timeout=settings.session_timeout,
@@ -160,6 +171,7 @@ def options_from(settings: Settings, client_id: str) -> KafkaOptions:
         fetch_memory=settings.fetch_memory,
         producer_memory=settings.producer_memory,
         auto_offset_reset=settings.auto_offset_reset,
+        tokens=settings.kafka_tokens,
         raw=settings.kafka,
         client_id=client_id,
     )

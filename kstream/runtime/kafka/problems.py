@@ -7,6 +7,7 @@ second: of those alike one is logged in ten seconds.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -14,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kstream.errors import ConfigError, InstanceFenced, KafkaUnavailable, KStreamError, TopicError
 from kstream.observe.throttle import Throttle
+from kstream.runtime.kafka.entry import Tokens
 from kstream.runtime.kafka.options import logger
 
 T = TypeVar("T")
@@ -89,11 +91,26 @@ def of(error: KafkaException) -> KafkaError:
 
 
 def make(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
-    """A client. Raises ConfigError when librdkafka refuses the configuration."""
+    """A client.
+
+    Raises:
+        ConfigError: librdkafka refuses the configuration.
+        KafkaUnavailable: there is no token to log in with.
+    """
+    tokens = config.get("oauth_cb")
+    if isinstance(tokens, Tokens):  # the client would wait for one for ten seconds, and say no reason
+        tokens.try_out()
     try:
         return client(config)
     except KafkaException as error:
-        raise ConfigError(f"Kafka client: {of(error).str()}") from None
+        text = of(error).str()
+        if lacking := re.search(r"No provider for SASL mechanism (\S+?):.*?(?:options: (.*))?$", text):
+            raise ConfigError(
+                f"kafka.sasl.mechanism {lacking[1]} is not in the librdkafka of this confluent-kafka (it has "
+                f"{lacking[2]}): its wheels come without Kerberos; install one that was built with libsasl2, or log in "
+                "in another way"
+            ) from None
+        raise ConfigError(f"Kafka client: {text}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"Kafka client: {error}") from None
 

@@ -37,7 +37,9 @@ def test_passwords(key: str, mechanism: str) -> None:
     assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("u", "p")
 
 
-@pytest.mark.parametrize("given", [{}, {"sasl__mechanism": "OAUTHBEARER"}, {"sasl__mechanisms": "gssapi"}])
+@pytest.mark.parametrize(
+    "given", [{"sasl__mechanism": "OAUTHBEARER", "sasl__oauthbearer__method": "oidc"}, {"sasl__mechanisms": "gssapi"}]
+)
 def test_other_mechanisms_are_refused_in_one_line(given: dict[str, str]) -> None:
     with pytest.raises(LeavingFailed, match=r"partitions rest until the session ends \(sasl\.mechanism \w+ cannot"):
         mapped(security__protocol="SASL_SSL", **given)
