@@ -36,9 +36,9 @@ def decode_column(codec: Codec[T], column: Sequence[bytes | None]) -> list[T]:
             decoded = list(map(decode, column))  # they all refuse None
         else:
             decoded = [_null(codec) if data is None else decode(data) for data in column]
-        if not isinstance(codec, BuiltIn) or not codec.loose or codec.accepts is None:
-            return decoded
-        if codec.accepts.issuperset(map(type, decoded)):
+        checked = isinstance(codec, BuiltIn) and codec.loose and codec.accepts is not None
+        good = not checked or codec.accepts.issuperset(map(type, decoded))  # type: ignore[attr-defined]
+        if good and len(decoded) == len(column):  # `map` ends early where a class of the user's raises StopIteration
             return decoded
     except Exception:
         pass  # walked again below, to say which record it was
@@ -61,7 +61,7 @@ def encode_column(codec: Codec[T], values: Sequence[T | None], every: int = SAMP
             encoded = list(map(encode, values))  # they all refuse None, or `accepts` does
         else:
             encoded = [_null(codec) if value is None else encode(value) for value in values]
-        if _is_good(codec, values, encoded, every):
+        if len(encoded) == len(values) and _is_good(codec, values, encoded, every):  # as in `decode_column`
             return encoded
     except Exception:
         pass  # one of them fails: `_walk` takes them one by one, and raises with its index
@@ -211,7 +211,8 @@ def _walk(one: Callable[[Codec[Any], Any], Any], codec: Codec[Any], column: Sequ
         except Exception as error:
             verb = "decode" if one is decode_value else "write"
             excerpt = f"{item[:EXCERPT]!r}" if isinstance(item, bytes) else _short.repr(item)[:EXCERPT]
-            raise ColumnError(f"cannot {verb} {name_of(codec)}: {error} (in {excerpt})", index) from error
+            what = str(error) or type(error).__name__
+            raise ColumnError(f"cannot {verb} {name_of(codec)}: {what} (in {excerpt})", index) from error
     return done
 
 

@@ -6,7 +6,7 @@ a live state object, and goes out when the batch is through.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from kstream.codecs import SAMPLE, BuiltIn, check_column, encode_value
@@ -55,7 +55,7 @@ class Results:
             try:
                 data = encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
             except CodecError as error:
-                raise CodecError(f"topic {self._to.name!r}: {error}") from error
+                raise CodecError(f"topic {self._to.name!r}: {error}{_instead_of(result)}") from error
             self._class = None if self._each else result.__class__
             self._append(index, data)
         elif self._records:
@@ -120,6 +120,16 @@ class Results:
         encoded = encode_record(self._to, record, self._name, exact=cls is not self._record_class)
         self._record_class = None if self._check_every == 1 else cls
         return encoded
+
+
+def _instead_of(result: Any) -> str:
+    """What to do about a result that is none: the end of an error's text."""
+    if isinstance(result, Coroutine):
+        result.close()  # or Python warns that nobody awaited it
+        return "; nothing awaits it: write async def f(stream)"
+    if isinstance(result, (list, tuple, set, Iterator)):
+        return "; one result is returned: yield each of several, and return kstream.Record(key, value) for another key"
+    return ""
 
 
 _INPUT_KEY: Any = object()  # the key of the input record, encoded when the batch goes out

@@ -55,6 +55,7 @@ class AgentStream(Generic[K, V]):
         self.agent_runs = False  # whether it is at work just now
         self._wake: asyncio.Future[None] | None = None  # of who waits for the next batch
         self._closed = False
+        self._was_told = False  # that it is closed
         cursor.index = -1
 
     def __aiter__(self) -> AgentStream[K, V]:
@@ -62,8 +63,8 @@ class AgentStream(Generic[K, V]):
 
     def __anext__(self) -> Coroutine[Any, Any, V]:
         # No coroutine function: `wait_for` would run that in a task of its own, and who asks could not be seen.
-        if not (self.agent_runs and self._taken_by_agent):
-            self._see_who_asks()
+        if not (self.agent_runs and self._taken_by_agent) and not self._may_ask():
+            return self._refused(self._has_two_loops())
         return self._next()
 
     async def _next(self) -> V:
@@ -95,11 +96,9 @@ class AgentStream(Generic[K, V]):
     async def _next_batch(self) -> None:
         """Acknowledges the batch, and waits for the next one."""
         if self._closed:
-            raise KStreamError(
-                f"agent {self._agent!r} was started again: the stream of its earlier run gives no more records"
-            )
+            await self._gives_no_more()
         if self._wake is not None:
-            raise self._has_two_loops()
+            await self._refused(self._has_two_loops())
         self._values, self._cursor.index = [], -1
         self._drained()
         self._wake = self._loop.create_future()
@@ -108,13 +107,32 @@ class AgentStream(Generic[K, V]):
         finally:
             self._wake = None
 
-    def _see_who_asks(self) -> None:
+    async def _gives_no_more(self) -> None:
+        """Says so once. What catches everything and asks again (`while True`, `except BaseException`) would never let
+        go of the event loop: from then on it waits for ever."""
+        if self._was_told:
+            await self._loop.create_future()
+        self._was_told = True
+        raise KStreamError(
+            f"agent {self._agent!r} was started again: the stream of its earlier run gives no more records"
+        )
+
+    async def _refused(self, error: KStreamError) -> V:
+        """Raises it after a turn of the event loop: what catches it and asks again must let others work."""
+        from asyncio import sleep
+
+        await sleep(0)
+        raise error
+
+    def _may_ask(self) -> bool:
+        """Whether no other loop asks for records."""
         from asyncio import current_task  # with Python 3.11 too slow for each record
 
         task, before = current_task(self._loop), self._taker
         if before is not None and before is not task and not before.done() and not self._closed:
-            raise self._has_two_loops()
+            return False
         self._taker, self._taken_by_agent = task, self.agent_runs
+        return True
 
     def _has_two_loops(self) -> KStreamError:
         return KStreamError(
@@ -226,7 +244,11 @@ class AsyncAgent(Operator):
     def _ended(self, task: asyncio.Task[None]) -> NoReturn:
         self._task = self._batch = None
         self._stream.close()  # others that it started may go on
-        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            raise KStreamError(
+                f"agent {self.name!r} was cancelled by its own code (task.cancel(), or a CancelledError)"
+            )
+        error = task.exception()
         if error is not None:
             raise error
         raise KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")

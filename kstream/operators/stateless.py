@@ -20,9 +20,14 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
 
     Raises:
         KStreamError: it gives coroutines. Async functions are refused when they are declared; a decorator can hide one.
+            Or it raised StopIteration, which would end the loop as if there were no more records.
     """
     if cursor is None:
-        out = list(map(function, batch.values))
+        values = batch.values
+        out = list(map(function, values))
+        if len(out) != len(values):
+            name = getattr(function, "__qualname__", repr(function))
+            raise KStreamError(f"{name}() raised StopIteration: give next() a default, as in next(found, None)")
     else:
         cursor.batch = batch
         out = []

@@ -102,7 +102,7 @@ class PostgresSink(BatchingSink):
             self._connection = None
 
     def _insert(self, cursor: Cursor[Any], batch: Sequence[SinkRecord[Any, Any]]) -> None:
-        rows = [row for row in map(self._row, batch) if row is not None]
+        rows = [row for record in batch if (row := self._row(record)) is not None]
         if rows:
             columns = list(rows[0])
             cursor.executemany(self._statement(columns), [[row[column] for column in columns] for row in rows])

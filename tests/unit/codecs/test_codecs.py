@@ -227,6 +227,22 @@ def test_a_bad_record_is_named_by_its_index(kind: Any, data: bytes) -> None:
     assert caught.value.index == 3
 
 
+class Looked(msgspec.Struct):
+    """A class whose own code fails as `next` does: a `map` over a column would end there, and the rest be lost."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        next(known for known in (1, 2) if known == self.n)
+
+
+def test_a_class_that_raises_stop_iteration_fails_at_its_record() -> None:
+    codec = resolve(Looked, what="it")
+    with pytest.raises(ColumnError, match="cannot decode Looked: StopIteration") as caught:
+        decode_column(codec, [b'{"n":1}', b'{"n":3}', b'{"n":2}'])
+    assert caught.value.index == 1
+
+
 def test_the_excerpt_is_short() -> None:
     with pytest.raises(ColumnError) as caught:
         decode_column(codec_of(int), [b"7", b'"' + b"x" * 10_000 + b'"'])

@@ -235,6 +235,29 @@ def test_an_output_of_another_type_than_its_topic_fails_at_its_record(kind: Any,
     driver.close(commit=False)
 
 
+async def later() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("result", "advice"),
+    [
+        (lambda n: [n, n], "yield each of several"),
+        (lambda n: ("k", n), "kstream.Record"),
+        (lambda n: (n for _ in range(2)), "yield each"),
+        (lambda n: later(), "async def f"),
+        (lambda n: str(n), "as it was$"),
+    ],
+    ids=["list", "pair", "generator", "coroutine", "text"],
+)
+def test_what_is_no_result_is_told_with_what_to_write(result: Any, advice: str) -> None:
+    app = kstream.App("results")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    app.agent(source, to=out, name="agent")(result)
+    with pytest.raises(ProcessingError, match=advice), TestDriver(app) as driver:
+        driver.send(source, 1, key="k")
+
+
 def test_what_is_sent_is_of_its_topics_types() -> None:
     app = kstream.App("types")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)

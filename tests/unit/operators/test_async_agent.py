@@ -301,3 +301,72 @@ def test_a_loop_that_outlives_its_agent_takes_nothing_from_the_next() -> None:
     driver.commit()
     assert taken == [1, 11, 12]
     driver.close()
+
+
+async def tries_for_ever(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+    while True:
+        try:
+            async for n in stream:
+                await asyncio.sleep(0)
+                yield n
+        except BaseException:  # its own cancellation too
+            pass
+
+
+def test_an_agent_that_catches_everything_can_be_stopped() -> None:
+    """It would ask a closed stream again and again, and never let go of the event loop."""
+    driver, source, out = driven(tries_for_ever, 1)
+    driver.commit()
+    driver.crash()
+    driver.send(source, 2, key="k")
+    assert [value for _, value in pairs(driver, out)] == [1, 2]
+    driver.close()
+
+
+def test_a_second_loop_that_tries_for_ever_leaves_the_first_at_work() -> None:
+    refused: list[KStreamError] = []
+
+    async def second(stream: kstream.AgentStream[str, int]) -> None:
+        while True:
+            try:
+                async for _ in stream:
+                    pass
+            except KStreamError as error:
+                refused.append(error)
+
+    async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        other = None
+        try:
+            async for n in stream:
+                other = other or asyncio.create_task(second(stream))
+                await asyncio.sleep(0.001)
+                yield n
+        finally:
+            if other is not None:
+                other.cancel()
+
+    driver, _, out = driven(agent, 1, 2, 3)
+    assert [value for _, value in pairs(driver, out)] == [1, 2, 3]
+    assert "more than one loop" in str(refused[0])
+    driver.close()
+
+
+async def cancels_itself(stream: kstream.AgentStream[str, int]) -> None:
+    async for _ in stream:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+async def is_cancelled(stream: kstream.AgentStream[str, int]) -> None:
+    async for _ in stream:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("agent", [cancels_itself, is_cancelled])
+def test_an_agent_that_is_cancelled_says_so(agent: Agents) -> None:
+    driver, _, _ = driven(agent, 1)
+    with pytest.raises(ProcessingError, match="agent 'agent' was cancelled"):
+        driver.process()
+    driver.close(commit=False)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.errors import ProcessingError
 from kstream.partitioning import partition_of
 from kstream.testing import TestDriver
 
@@ -51,6 +52,28 @@ def test_each_step_with_a_context(numbers: list[int]) -> None:
 
 def test_a_filter_keeps_what_is_true_not_only_what_is_True() -> None:
     assert run(lambda s: s.filter(lambda n: [n] * n), [0, 2, 1]) == [("k1", 2), ("k2", 1)]
+
+
+def known(n: int) -> int:
+    return next(one for one in (1, 2, 4) if one == n)
+
+
+@pytest.mark.parametrize("step", ["map", "filter", "peek", "rekey", "flat_map"])
+def test_a_step_that_raises_stop_iteration_fails_at_its_record(step: str) -> None:
+    """`map` takes it for the end of the column: that record, and all behind it, would be lost without a word."""
+    app = kstream.App("stops")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    seen = app.topic("seen", key=str, value=int)
+    stream = getattr(app.stream(source), step)((lambda n: [known(n)]) if step == "flat_map" else known)
+    stream.map(lambda n: 0, value=int).rekey(lambda n: "k", key=str).to(out)
+    app.stream(source).to(seen)
+    with TestDriver(app, partitions=1) as driver:
+        for n in (1, 2, 3, 4):
+            driver.cluster.append(source.name, b"k", b"%d" % n)
+        with pytest.raises(ProcessingError, match="StopIteration") as caught:
+            driver.process()
+        assert caught.value.offset == 2
+        assert len(driver.cluster.records("out")) == len(driver.cluster.records("seen")) == 2
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
