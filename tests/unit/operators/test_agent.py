@@ -245,8 +245,8 @@ async def later() -> int:
         (lambda n: [n, n], "yield each of several"),
         (lambda n: ("k", n), "kstream.Record"),
         (lambda n: (n for _ in range(2)), "yield each"),
-        (lambda n: later(), "async def f"),
-        (lambda n: str(n), "as it was$"),
+        (lambda _: later(), "async def f"),
+        (repr, "as it was$"),
     ],
     ids=["list", "pair", "generator", "coroutine", "text"],
 )
