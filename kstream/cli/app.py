@@ -7,31 +7,16 @@ from typing import Annotated
 
 import typer
 
+from kstream.cli.dlq.app import dlq
+from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
+
 commands = typer.Typer(
     name="kstream",
     help="Stream-processing microservices in Python, native to Apache Kafka, exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-Target = Annotated[
-    str, typer.Argument(metavar="MODULE:ATTRIBUTE", help="Where the App is, such as services.flights.app:app.")
-]
-
-OptionalTarget = Annotated[
-    str | None, typer.Argument(metavar="MODULE:ATTRIBUTE", help="Where the App is.", show_default=False)
-]
-Servers = Annotated[str | None, typer.Option("--bootstrap-servers", metavar="HOST:PORT,...", help="Kafka brokers.")]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings in TOML (default: kstream.toml, if there is one)."),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, kafka.<key>, changelog.<key>. May be repeated."),
-]
-Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="A topic of the app's, internal ones included.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+commands.add_typer(dlq)
 
 
 def _version(wanted: bool) -> None:

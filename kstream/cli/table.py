@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from kstream.cli import human
-from kstream.cli.data.reading import Reading, bounds, clients_of, find, partitions_of, stores_of, to_end
+from kstream.cli.data.reading import clients_of, find, partitions_of, stores_of
 from kstream.cli.operate import Subject
 from kstream.cli.page import ask
 from kstream.codecs.text import Decoded, decoded, from_text
 from kstream.errors import UsageError
 from kstream.escape import escaped
 from kstream.observe.status import TableEntry
+from kstream.runtime.cluster.records import Reading, bounds, to_end
 from kstream.specs.store import StoreSpec
 from kstream.types import AdminClient, Clients, TopicPartition
 

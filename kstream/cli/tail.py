@@ -14,11 +14,12 @@ import msgspec
 from rich.text import Text
 
 from kstream.cli import human
-from kstream.cli.data.reading import TIMEOUT, Reading, Row, bounds, clients_of, find, partitions_of, topics_of
+from kstream.cli.data.reading import clients_of, find, partitions_of, topics_of
 from kstream.cli.operate import Subject
 from kstream.codecs.text import Decoded, decoded, milliseconds, moment
 from kstream.errors import KafkaUnavailable, UsageError
 from kstream.escape import escaped
+from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds
 from kstream.specs.topic import Topic
 from kstream.types import AdminClient, TopicPartition
 
@@ -93,12 +94,13 @@ def run(
 def follow(
     reading: Reading, topic: Topic[Any, Any], wanted: Callable[[Record], bool], *, count: int | None, once: bool
 ) -> Iterator[Record]:
-    """The records that are wanted, until there were `count`; with `once` no further than to the end as it was."""
+    """The records that are wanted, those that came together in the order of their time stamps, until there were
+    `count`; with `once` no further than to the end as it was."""
     left = count
     while left is None or left > 0:
         if once and reading.ended:
             return
-        for row in reading.take():
+        for row in sorted(reading.take(), key=lambda row: row.timestamp):
             record = decode(topic, row)
             if not wanted(record):
                 continue

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from kstream.config import Settings
 from kstream.errors import KStreamError, TopicError, TopologyError
+from kstream.runtime.cluster.dead_letters import letter_topics
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
@@ -79,6 +80,7 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
     topics = [source.topic for part in topology.parts for source in part.sources]
     topics += [sink for part in topology.parts for sink in part.sinks]
     names = dict.fromkeys(topic.name for topic in topics if not topic.internal and topic.name in existing)
+    names |= dict.fromkeys(name for name in letter_topics(topology) if name in existing)
     try:
         return too_short(topology, admin.topic_configs(list(names), timeout))
     except KStreamError as error:  # this user may lack the right to

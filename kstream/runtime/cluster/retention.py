@@ -4,6 +4,8 @@ Kafka deletes by a record's time stamp, and an output's is the event time of its
 seven days loses the results of last month's events within minutes, whenever they were written. How old event times can
 be is not known in advance, but how far back they may reach is: without limit, where a topic's `timestamp=` takes them
 from the values; else as far as the input itself is kept.
+
+A dead letter has the time stamp of its record, whatever its age, and waits until somebody has looked at it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from kstream.runtime.cluster.dead_letters import letter_topics
+from kstream.runtime.cluster.topics import FOREVER
 from kstream.specs.topic import Topic
 from kstream.topology import Topology
 
@@ -46,9 +50,12 @@ def reaches(topology: Topology, inputs: Mapping[str, float]) -> dict[str, float]
 
 
 def created_config(topology: Topology) -> dict[str, dict[str, str]]:
-    """What output topics are made with besides what their declarations say: no limit, where event times have none."""
+    """What output topics are made with besides what their declarations say: no limit, where event times have none.
+    Topics of dead letters have none either, and take any time stamp, as repartition topics do."""
     declared = {name: kept(topic.config) if topic.config else 0.0 for name, topic in _inputs(topology).items()}
-    return {name: {SETTING: "-1"} for name, back in reaches(topology, declared).items() if math.isinf(back)}
+    found = {name: {SETTING: "-1"} for name, back in reaches(topology, declared).items() if math.isinf(back)}
+    letters = {SETTING: "-1", "message.timestamp.after.max.ms": FOREVER}
+    return {**found, **dict.fromkeys(letter_topics(topology), letters)}
 
 
 def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -61,8 +68,10 @@ def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> d
     """
     inputs = {name: kept(configs[name]) for name in _inputs(topology) if name in configs}
     sinks = {sink.name: sink for part in topology.parts for sink in part.sinks}
+    sinks |= {topic.name: topic for topic in topology.declared if topic.name in letter_topics(topology)}
+    letters = dict.fromkeys(letter_topics(topology), max(inputs.values(), default=0.0))
     lines = {}
-    for name, back in reaches(topology, inputs).items():
+    for name, back in {**reaches(topology, inputs), **letters}.items():
         if name not in configs or SETTING in sinks[name].config or (have := kept(configs[name])) >= back:
             continue
         if configs[name].get("message.timestamp.type") == "LogAppendTime":  # the time of writing

@@ -17,13 +17,17 @@ import pytest
 
 import kstream
 from kstream.cli import main
-from kstream.cli.data.reading import Reading, bounds, find, stores_of, to_end, topics_of
+from kstream.cli.data.reading import clients_of, find, stores_of, topics_of
+from kstream.cli.operate import Subject
 from kstream.cli.send import Outgoing, from_lines, headers_of, send
 from kstream.cli.table import read
 from kstream.cli.tail import Record, follow, line, matching, positions, shown
 from kstream.codecs.text import decoded, from_json, from_text, milliseconds, moment
+from kstream.config import Settings
 from kstream.errors import AbortRequired, UsageError
 from kstream.escape import escaped
+from kstream.runtime.cluster.records import Reading, bounds, to_end
+from kstream.runtime.kafka import KafkaClients
 from kstream.specs.schema import schema
 from kstream.testing import TestDriver
 from kstream.testing.clients import MemoryClients
@@ -143,6 +147,19 @@ class TestCoding:
 
     def test_only_control_characters_are_escaped(self) -> None:
         assert escaped("a\t\x7f\u2028 \u00fc[/red]") == "a\\t\\u007f\\u2028 \u00fc[/red]"
+
+
+class TestClients:
+    def test_an_end_is_told_at_once_unless_somebody_wants_it_otherwise(self) -> None:
+        key = "consumer.fetch.wait.max.ms"
+
+        def waits(**kafka: str) -> str:
+            clients = clients_of(Subject(app, Settings(kafka=kafka), {}))
+            assert isinstance(clients, KafkaClients)
+            return clients._options.raw[key]
+
+        assert waits() == "100"
+        assert waits(**{key: "700"}) == "700"
 
 
 class TestNames:
@@ -354,6 +371,14 @@ class TestTable:
             cluster.append("log", key, value)
         clients = MemoryClients(cluster)
         assert read(clients, clients.admin(), "log", 1) == {(0, b"b"): b"2"}
+
+    def test_the_latest_is_what_was_written_last_whatever_its_time_stamp(self) -> None:
+        cluster = MemoryCluster()
+        cluster.create_topic("log", 2)
+        for partition, value, timestamp in ((0, b"1", 2000), (1, b"9", 1500), (0, b"2", 1000)):
+            cluster.append("log", b"a", value, timestamp, None, partition)
+        clients = MemoryClients(cluster)
+        assert read(clients, clients.admin(), "log", 2) == {(0, b"a"): b"2", (1, b"a"): b"9"}
 
 
 class TestCommands:

@@ -45,6 +45,19 @@ def test_event_times_reach_through_repartitions() -> None:
     assert reaches(app_of(timestamp="at").topology(), {"orders": DAY}) == {"totals": float("inf")}
 
 
+def test_dead_letters_are_kept_however_old_their_records_are() -> None:
+    app = kstream.App("shop", on_error=[kstream.DeadLetter(), kstream.DeadLetter("mine", on=(KeyError,))][::-1])
+    app.stream(app.topic("orders", key=str, value=int)).to(app.topic("prices", key=str, value=int))
+    cluster = MemoryCluster()
+    prepare_topics(app.topology(), MemoryClients(cluster).admin(), Settings())
+    for name in ("shop-dead-letters", "mine"):
+        config = cluster.topic(name).config
+        assert (config["retention.ms"], config["message.timestamp.after.max.ms"]) == ("-1", str(2**63 - 1))
+    month, week = {"retention.ms": str(30 * DAY)}, {"retention.ms": str(7 * DAY)}
+    found = too_short(app.topology(), {"orders": month, "prices": month, "mine": week, "shop-dead-letters": month})
+    assert list(found) == ["mine"] and "topic mine keeps records for 7 days" in found["mine"]
+
+
 def test_a_topic_that_would_lose_records_is_named_with_what_mends_it() -> None:
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY)}
     (line,) = too_short(app_of(timestamp="at").topology(), {"orders": week, "totals": week}).values()

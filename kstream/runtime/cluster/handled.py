@@ -1,0 +1,169 @@
+"""Which dead letters are handled: replayed, or purged. The letters themselves cannot be changed, nor taken out one by
+one, so each that is handled has a mark in the app's compacted topic `<app>-dead-letters-handled`.
+
+A mark is written in the transaction that does what it says, by the one producer `<app>-dlq` (see replaying.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Literal
+
+import msgspec
+
+from kstream.errors import KafkaUnavailable
+from kstream.runtime.cluster.dead_letters import Letter, Place, Progress, Span, no_progress
+from kstream.runtime.cluster.records import POLL_RECORDS, POLL_SECONDS, TIMEOUT, bounds
+from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.types import AdminClient, Clients, TopicPartition
+
+What = Literal["replayed", "purged"]
+
+
+def topic_of(app: str) -> str:
+    """The topic of the marks."""
+    return f"{app}-dead-letters-handled"
+
+
+class Mark(msgspec.Struct):
+    """That a letter is handled, as JSON under the key `topic:partition:offset` of the letter.
+
+    Attributes:
+        v: the version of this form.
+        at: when, ms since the epoch.
+        id: of the letter's topic: one that was deleted and made anew has other letters at the same offsets.
+        to: the topic that the record was written to, if it was.
+        source, digest: of the record, to know it again in another letter.
+    """
+
+    v: int
+    what: What
+    at: int
+    id: str | None = None
+    to: str | None = None
+    source: str | None = None
+    digest: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Mark).decode
+
+
+def key_of(place: Place) -> bytes:
+    return str(place).encode()
+
+
+def mark_of(letter: Letter, span: Span, what: What, now: float, to: str | None = None) -> bytes:
+    """`now`: seconds since the epoch."""
+    source = None if letter.source is None else str(letter.source)
+    return _encode(Mark(1, what, int(now * 1000), span.id, to, source, letter.digest))
+
+
+def _place(key: bytes | None) -> Place | None:
+    """None for what is no key of a mark."""
+    parts = (key or b"").decode("utf-8", "replace").rsplit(":", 2)
+    if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit() and parts[2].isascii() and parts[2].isdigit()):
+        return None
+    return Place(parts[0], int(parts[1]), int(parts[2]))
+
+
+class Handled:
+    """The marks of an app, as of some moment."""
+
+    def __init__(self) -> None:
+        self._marks: dict[Place, Mark] = {}
+        self._replayed: set[tuple[str, str, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def add(self, place: Place, mark: Mark) -> None:
+        self._marks[place] = mark
+        if mark.what == "replayed" and mark.to and mark.source and mark.digest:
+            self._replayed.add((mark.source, mark.digest, mark.to))
+
+    def hear(self, key: bytes | None, value: bytes | None) -> None:
+        """A record of the topic. A mark that cannot be read counts all the same: somebody took care of the letter."""
+        place = _place(key)
+        if place is None:
+            return
+        if value is None:
+            self._marks.pop(place, None)
+            return
+        try:
+            self.add(place, _decode(value))
+        except msgspec.MsgspecError:
+            self.add(place, Mark(0, "replayed", 0))
+
+    def of(self, letter: Letter, span: Span) -> Mark | None:
+        """The letter's mark."""
+        mark = self._marks.get(letter.place)
+        other = mark is not None and mark.id is not None and span.id is not None and mark.id != span.id
+        return None if other else mark
+
+    def was_replayed(self, letter: Letter, to: str) -> bool:
+        """Whether the record that the letter is about was written to this topic on account of another letter.
+
+        Several tasks that read one topic may each have one about one record; written back once, all of them read it.
+        """
+        known = letter.source is not None and letter.source.offset >= 0
+        return known and (str(letter.source), letter.digest, to) in self._replayed
+
+    def obsolete(self, span: Span) -> Iterator[Place]:
+        """Marks of letters of this topic that are no longer there."""
+        for place, mark in self._marks.items():
+            if place.topic == span.topic and (
+                place.offset < span.starts.get(place.at, 0)
+                or (mark.id is not None and span.id is not None and mark.id != span.id)
+            ):
+                yield place
+
+
+def ensure_topic(admin: AdminClient, app: str, replication: int) -> None:
+    """Makes the topic of the marks where there is none.
+
+    Raises:
+        TopicError: there is one that is not compacted, or this user may not make it.
+    """
+    wanted = WantedTopic(topic_of(app), "handled", partitions=1, owner=app)
+    ensure_topics(admin, [wanted], auto_create=True, replication=replication)
+
+
+def read_handled(
+    clients: Clients, admin: AdminClient, app: str, on_progress: Progress = no_progress, newest: int | None = None
+) -> Handled:
+    """All marks that are committed by now; none where the topic is not there.
+
+    It goes to the end of the log, as asked before: where a transaction is open on it, its end is waited for.
+
+    Args:
+        newest: look at so many offsets at the end only.
+
+    Raises:
+        KafkaUnavailable: that takes too long.
+    """
+    handled, at = Handled(), TopicPartition(topic_of(app), 0)
+    if at.topic not in admin.topics(TIMEOUT):
+        return handled
+    starts, ends = bounds(admin, [at])
+    start = position = starts[at] if newest is None else max(starts[at], ends[at] - newest)
+    end, heard = ends[at], time.monotonic()
+    with closing(clients.reader()) as reader:
+        if position < end:
+            reader.assign({at: position})
+        while position < end:
+            polled = reader.poll(POLL_RECORDS, POLL_SECONDS)
+            before = position
+            for fetch in polled.fetches:
+                for key, value in zip(fetch.keys(), fetch.values(), strict=True):
+                    handled.hear(key, value)
+                position = fetch.last_offset + 1
+            position = max(position, polled.ends.get(at, 0))  # markers of transactions and compacted records
+            on_progress(min(position, end) - start, end - start)
+            if position > before:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > TIMEOUT:
+                raise KafkaUnavailable(f"topic {at.topic} could not be read to its end, nothing comes: try again")
+    return handled
