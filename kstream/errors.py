@@ -128,7 +128,9 @@ class RecordRefused(KStreamError):
         self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
         where = topic if partition == -1 else f"{topic}[{partition}]"
         why = _REFUSALS.get(code, why)
-        super().__init__(f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes: {why} ({code})")
+        super().__init__(
+            f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes without headers: {why} ({code})"
+        )
 
 
 _REFUSALS = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from kstream.errors import KStreamError, TableError
 from kstream.operators.agent import Results, prefetch
-from kstream.operators.base import Cursor, Operator
+from kstream.operators.base import EXPECTED, Cursor, Operator, as_failure
 from kstream.operators.batch import Batch
 from kstream.types import Headers
 
@@ -250,7 +250,9 @@ class AsyncAgent(Operator):
             )
         error = task.exception()
         if error is not None:
-            raise error
+            if isinstance(error, EXPECTED):
+                raise error
+            raise as_failure(error) from error
         raise KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")
 
     def push(self, batch: Batch) -> None:

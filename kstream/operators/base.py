@@ -46,6 +46,16 @@ class Outlet(Protocol):
         ...
 
 
+EXPECTED = (Exception, SystemExit, KeyboardInterrupt)
+"""What user code raises and a task can tell: failures, and `sys.exit`. KeyboardInterrupt is Ctrl-C."""
+
+
+def as_failure(error: BaseException) -> KStreamError:
+    """For whatever else user code raises (CancelledError, GeneratorExit, groups of such): a record's failure as any other.
+    As it is, it would end the worker, and again at each of its starts."""
+    return KStreamError(f"{type(error).__name__}: {error}".rstrip(": "))
+
+
 class Operator:
     """A node at run time. `push` takes a batch; results go to `emit`."""
 
@@ -62,15 +72,20 @@ class Operator:
         if not batch.size:
             return
         self.emitted += batch.size
-        if self.isolates:
-            first, *others = self.children
-            own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
-            first(batch)
-            for child, copied in zip(others, own, strict=True):
-                child(copied)
-            return
-        for child in self.children:
-            child(batch)
+        try:
+            if self.isolates:
+                first, *others = self.children
+                own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
+                first(batch)
+                for child, copied in zip(others, own, strict=True):
+                    child(copied)
+                return
+            for child in self.children:
+                child(batch)
+        except EXPECTED:
+            raise
+        except BaseException as error:
+            raise as_failure(error) from error
 
     def flush(self) -> None:
         """Before a commit: emit what was held back."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
 import msgspec
 import pytest
 
 import kstream
+from kstream.errors import ProcessingError
 from kstream.testing import TestDriver
 
 
@@ -42,3 +47,65 @@ def test_an_object_kept_as_state_and_changed_later_does_not_show_in_a_sibling(po
             d.cluster.append("in", b"k", b'{"n":%d}' % n)
         assert d.values(out) == [1, 2, 3]
         assert d.table(table)["k"] == Box(6)
+
+
+class Inner(BaseException):
+    """Neither an Exception nor an end of the program, as trio's and pytest's are."""
+
+
+RAISED = [asyncio.CancelledError("cut"), GeneratorExit(), Inner("own"), BaseExceptionGroup("two", [SystemExit(1)])]
+
+
+def steps(raise_it: Callable[[int], int]) -> dict[str, Callable[[kstream.App, Any, Any], object]]:
+    """Places in which user code runs, by name: each passes the value on, as often as it comes."""
+
+    async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        async for n in stream:
+            yield raise_it(n)
+
+    def generator(n: int) -> Iterator[int]:
+        yield raise_it(n)
+
+    def fold(total: int, n: int) -> int:
+        return raise_it(n)
+
+    class Lines(kstream.BatchingSink):
+        async def write(self, batch: Sequence[kstream.SinkRecord[str, int]]) -> None:
+            for record in batch:
+                raise_it(record.value)
+
+    def sink(app: kstream.App, source: Any, out: Any) -> None:
+        app.stream(source).to(out)
+        app.stream(source).sink(Lines())
+
+    return {
+        "map": lambda app, source, out: app.stream(source).map(raise_it, value=int).to(out),
+        "agent": lambda app, source, out: app.agent(source, to=out)(raise_it),
+        "generator": lambda app, source, out: app.agent(source, to=out)(generator),
+        "async": lambda app, source, out: app.agent(source, to=out)(agent),
+        "fold": lambda app, source, out: app.stream(source).group_by_key().aggregate(int, fold, name="a").to(out),
+        "sink": sink,
+    }
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["map", "agent", "generator", "async", "fold", "sink"])
+def test_whatever_user_code_raises_fails_its_record_and_no_other(where: str, error: BaseException) -> None:
+    """Let through, it ends the worker with all of its tasks, at each of its starts."""
+
+    def raise_it(n: int) -> int:
+        if n == 2:
+            raise error
+        return n
+
+    app = kstream.App("raises")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    steps(raise_it)[where](app, source, out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in (1, 2, 3):
+            driver.cluster.append(source.name, b"k", b"%d" % n)
+        with pytest.raises(ProcessingError, match="offset 1") as caught:
+            driver.commit()
+        assert type(error).__name__ in str(caught.value)
+        assert [record.value for record in driver.cluster.records("out")] == [b"1"]
+        driver.close(commit=False)
