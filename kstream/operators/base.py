@@ -51,8 +51,10 @@ EXPECTED = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def as_failure(error: BaseException) -> KStreamError:
-    """For whatever else user code raises (CancelledError, GeneratorExit, groups of such): a record's failure as any other.
-    As it is, it would end the worker, and again at each of its starts."""
+    """For whatever else user code raises (CancelledError, GeneratorExit, groups of such).
+
+    It is a record's failure, as any other. Let through, it would end the worker, again at each of its starts.
+    """
     return KStreamError(f"{type(error).__name__}: {error}".rstrip(": "))
 
 
