@@ -189,10 +189,11 @@ class TransactionError(KStreamError):
     Attributes:
         refused: records were refused, that is why (or may be why: the client does not always tell it from a time-out).
             Doing the same again ends the same. Which ones, only `produce_watched` tells.
+        topic: the one that this user may not write to, where it is known that that is why.
     """
 
-    def __init__(self, text: str = "", *, refused: bool = False) -> None:
-        self.refused = refused
+    def __init__(self, text: str = "", *, refused: bool = False, topic: str | None = None) -> None:
+        self.refused, self.topic = refused, topic
         super().__init__(text)
 
 

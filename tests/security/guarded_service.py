@@ -11,13 +11,16 @@ from pathlib import Path
 
 import kstream
 
-NAME = os.environ.get("KSTREAM_TEST_APP", "guarded")
 
-app = kstream.App(NAME)
-words = app.topic(f"{NAME}.words", key=str, value=str, partitions=1)
-counts = app.topic(f"{NAME}.counts", key=str, value=int, partitions=1)
+def make_app(name: str) -> kstream.App:
+    app = kstream.App(name)
+    words = app.topic(f"{name}.words", key=str, value=str, partitions=1)
+    counts = app.topic(f"{name}.counts", key=str, value=int, partitions=1)
+    app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name="seen").to(counts)
+    return app
 
-app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name="seen").to(counts)
+
+app = make_app(os.environ.get("KSTREAM_TEST_APP", "guarded"))
 
 
 def token() -> tuple[str, float]:

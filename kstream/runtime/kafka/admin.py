@@ -22,7 +22,7 @@ from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicE
 from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, NoTopics, answers, describe_group
 from kstream.runtime.kafka.entry import no_answer, refused
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import NO_TOPIC, describe, meaning, of
+from kstream.runtime.kafka.problems import NO_TOPIC, describe, may_not, meaning, of
 from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
@@ -93,10 +93,17 @@ class KafkaAdmin:
 
     def _topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        return {
-            resource.name: {name: entry.value for name, entry in future.result().items() if entry.value is not None}
-            for resource, future in self._asked.client.describe_configs(resources, request_timeout=timeout).items()
-        }
+        found = {}
+        for resource, future in self._asked.client.describe_configs(resources, request_timeout=timeout).items():
+            try:
+                entries = future.result()
+            except KafkaException as error:
+                inner, right = of(error), f"DESCRIBE_CONFIGS topic {resource.name}"
+                if may_not(inner, right, self._servers, "") is None:
+                    raise
+                raise meaning(inner, "settings of topics", self._servers, right) from None
+            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        return found
 
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
         """Creates those that are missing and waits, `timeout` seconds at most, until every partition has a leader.
@@ -124,6 +131,11 @@ class KafkaAdmin:
                     continue
                 if inner.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
                     raise meaning(inner, f"creation of topic {name}", self._servers) from error
+                if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise TopicError(
+                        f"this user may not CREATE topic {name} of Kafka at {self._servers} (or, where it is there, "
+                        f"not DESCRIBE it): give it that right ({describe(inner)})"
+                    ) from None
                 raise TopicError(f"topic {name} cannot be created: {describe(inner)}") from error
         names = {each.name for each in topics}
         self._until(
@@ -141,7 +153,7 @@ class KafkaAdmin:
             except KafkaException as error:
                 inner = of(error)
                 if inner.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise meaning(inner, f"deletion of topic {name}", self._servers) from error
+                    raise meaning(inner, f"deletion of topic {name}", self._servers, f"DELETE topic {name}") from error
         self._until(deadline, lambda found: not any(name in found for name in names), f"{sorted(names)}")
 
     def _until(self, deadline: float, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
@@ -177,7 +189,7 @@ class KafkaAdmin:
         committed: dict[TopicPartition, tuple[int, str] | None] = {}
         for each in answer.topic_partitions:
             if each.error is not None:
-                raise self._meaning(each.error, doing)
+                raise self._meaning(each.error, doing, f"DESCRIBE topic {each.topic}")
             at = TopicPartition(each.topic, each.partition)
             committed[at] = (each.offset, each.metadata or "") if each.offset >= 0 else None
         return committed
@@ -188,7 +200,7 @@ class KafkaAdmin:
         except NoAnswer:
             raise KafkaUnavailable(f"Kafka at {self._servers} ({doing}: no answer from the coordinator)") from None
         except KafkaException as error:
-            raise self._meaning(of(error), doing) from error
+            raise self._meaning(of(error), doing, f"DESCRIBE group {group}") from error
 
     def _ask_leaders(
         self, partitions: Iterable[TopicPartition], ask: Callable[[AdminClient], Asked]
@@ -231,7 +243,7 @@ class KafkaAdmin:
         )
         for each in answer.topic_partitions:
             if each.error is not None:
-                raise self._meaning(each.error, doing)
+                raise self._meaning(each.error, doing, f"READ topic {each.topic}")
 
     def delete_group(self, group: str) -> Future[None]:
         """Deletes a group without members, and its offsets. One that is not there is no error."""
@@ -247,7 +259,7 @@ class KafkaAdmin:
             raise KafkaUnavailable(f"Kafka at {self._servers} ({doing}: no answer from the coordinator)") from None
         except KafkaException as error:
             if of(error).code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise self._meaning(of(error), doing) from error
+                raise self._meaning(of(error), doing, f"DELETE group {group}") from error
 
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         """Log end offsets, read uncommitted: past open transactions and their markers."""
@@ -276,7 +288,7 @@ class KafkaAdmin:
                 request_timeout=REQUEST_SECONDS,
             ),
         )
-        answers = self._answers(client, asked, doing)
+        answers = self._answers(client, asked, doing, f"DESCRIBE topic {_topics(partitions)}")
         return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
 
     def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
@@ -311,21 +323,21 @@ class KafkaAdmin:
                 request_timeout=REQUEST_SECONDS,
             ),
         )
-        self._answers(client, asked, "deletion of records")
+        self._answers(client, asked, "deletion of records", f"DELETE topic {_topics(before)}")
 
-    def _answers(self, client: AdminClient, asked: Asked, doing: str) -> list[Any]:
+    def _answers(self, client: AdminClient, asked: Asked, doing: str, right: str = "") -> list[Any]:
         """Waits for all of them, and keeps the client that was asked until then: librdkafka ends every question in
         time, but forgets those of a client that is freed. The first error is raised as one of ours."""
         try:
             return answers(asked)
         except KafkaException as error:
-            raise self._meaning(of(error), doing) from error
+            raise self._meaning(of(error), doing, right) from error
 
-    def _meaning(self, error: KafkaError, doing: str) -> KStreamError:
+    def _meaning(self, error: KafkaError, doing: str, right: str = "") -> KStreamError:
         if error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
             return AbortRequired(f"{doing}: a transaction on them is pending")
         self._asked.failed(error.code())
-        return meaning(error, doing, self._servers)
+        return meaning(error, doing, self._servers, right)
 
     def _on_a_thread(self, question: Callable[..., T], *arguments: Any) -> Future[T]:
         """Its answer. The thread is a daemon: a process that ends does not wait for brokers."""
@@ -348,6 +360,10 @@ class KafkaAdmin:
         """Waits for nobody: what was asked may have no answer for half a minute, and keeps the client so long.
         Idempotent."""
         self._asked.close()
+
+
+def _topics(partitions: Iterable[TopicPartition]) -> str:
+    return ", ".join(dict.fromkeys(at.topic for at in partitions))
 
 
 def _ready(topic: Any) -> bool:

@@ -56,7 +56,7 @@ class KafkaConsumer:
         statistics: Callable[[str], None] | None = None,
     ) -> None:
         self._servers = servers
-        self._trouble = Trouble(f"consumer {member or 'of changelogs'}", options.passing_level)
+        self._trouble = Trouble(f"consumer {member or 'of changelogs'}", options.passing_level, alone=group is None)
         config = options.consumer(servers, group, member) | {"error_cb": self._trouble}
         if statistics is not None:
             config["stats_cb"] = statistics
@@ -166,7 +166,13 @@ class KafkaConsumer:
             text = f"{text}: set auto_offset_reset to earliest or latest, or reset the group's offsets"
             return TopicError(text, place_of(message).topic)
         if code in NO_TOPIC:
-            return TopicError(f"topic {message.topic() or '?'}: {describe(error)}", *filter(None, [message.topic()]))
+            topic = message.topic() or "?"
+            text = f"topic {topic}: {describe(error)}"
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                text += f"; this user may not READ topic {topic}"
+            return TopicError(text, *filter(None, [message.topic()]))
+        if code == KafkaError.GROUP_AUTHORIZATION_FAILED and self._group is None:
+            return None  # see Trouble
         denied = code in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION)
         if is_fatal(error) or is_fenced(error):
             self._trouble(error)  # it is told once as a message, and holds from now on
@@ -205,7 +211,7 @@ class KafkaConsumer:
                 f"this process stood still for {still:.0f} s, longer than its session, and has lost its place in the"
                 f" group; it has to start over ({doing}: {describe(error)})"
             )
-        return meaning(error, doing, self._servers)
+        return meaning(error, doing, self._servers, f"READ group {self._group}")
 
     # ---- the group. Nothing may be raised from a callback: it would destroy the batch, and librdkafka would go on
     # with an assignment of its own making.

@@ -38,6 +38,13 @@ DENIED: Final = frozenset(
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+_RIGHTS: Final = {
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+}
+"""What the right that is missing is to."""
+
 NO_TOPIC: Final = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -115,9 +122,23 @@ def make(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
         raise ConfigError(f"Kafka client: {error}") from None
 
 
-def meaning(error: KafkaError, doing: str, servers: str) -> KStreamError:
-    """The error of an operation that is outside any transaction."""
+def may_not(error: KafkaError, right: str, servers: str, doing: str) -> str | None:
+    """The line of a right that is missing; None where the error says something else.
+
+    Args:
+        right: Kafka's name of the operation, and what it is done to: "READ group clicks".
+    """
+    kind = _RIGHTS.get(error.code())
+    if kind is None or right.partition(" ")[2].removeprefix(kind) == right.partition(" ")[2]:
+        return None
+    return f"this user may not {right} of Kafka at {servers}: give it that right ({doing}: {describe(error)})"
+
+
+def meaning(error: KafkaError, doing: str, servers: str, right: str = "") -> KStreamError:
+    """The error of an operation that is outside any transaction, which needs this right (see `may_not`)."""
     text = f"{doing}: {describe(error)}"
+    if (lacking := may_not(error, right, servers, doing)) is not None:
+        return TopicError(lacking) if error.code() in NO_TOPIC else KafkaUnavailable(lacking)
     if is_fenced(error):
         return InstanceFenced(f"another process runs under the same identity ({text})")
     if error.code() in NO_TOPIC:
@@ -131,14 +152,20 @@ class Trouble:
     """Takes a client's errors outside any call (`error_cb`): keeps those that end it, logs the others.
 
     It does not refer to the client: a cycle would keep a dropped client alive until the garbage collector comes.
+
+    Args:
+        alone: the client is in no group. librdkafka looks for the coordinator of one all the same, and its user need
+            not have the right to.
     """
 
-    def __init__(self, who: str, level: int = logging.WARNING) -> None:
-        self._who, self._level = who, level
+    def __init__(self, who: str, level: int = logging.WARNING, *, alone: bool = False) -> None:
+        self._who, self._level, self._alone = who, level, alone
         self.last: KafkaError | None = None
         """The first fatal error, or the latest that says that access is denied."""
 
     def __call__(self, error: KafkaError) -> None:
+        if self._alone and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return
         if is_fatal(error) or error.code() in DENIED:
             if self.last is None or not is_fatal(self.last):
                 self.last = error
@@ -157,6 +184,31 @@ class Trouble:
         logger.log(self._level, "%s: %s", self._who, describe(error))
 
 
+class RefusedTopics(logging.Filter):
+    """Hears which topic a transaction may not write to: librdkafka tells it nowhere but in its log.
+
+    Attributes:
+        last: the one it told last; the producer that takes it sets it to None.
+    """
+
+    _LINE: Final = re.compile(r'Failed to add partition "([^"]+)" \[\d+\] to transaction: Broker: Topic authorization')
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: str | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and record.args[:1] == ("ADDPARTS",):
+            found = self._LINE.search(str(record.args[-1]))
+            if found is not None:
+                self.last = found[1]
+        return True
+
+
+refused_topics = RefusedTopics()
+"""Of this process: a worker has one producer with transactions."""
+
+
 class ClientLines(logging.Filter):
     """Gives librdkafka's own lines the level they have for kstream.
 
@@ -172,5 +224,6 @@ class ClientLines(logging.Filter):
         return logger.isEnabledFor(level)
 
 
+logger.addFilter(refused_topics)
 logger.addFilter(ClientLines())
 logger.addFilter(Throttle())

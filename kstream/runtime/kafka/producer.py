@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cached_property
 from typing import Final, NoReturn
 
@@ -22,7 +23,18 @@ from kstream.errors import (
 )
 from kstream.runtime.kafka.options import KafkaOptions, logger
 from kstream.runtime.kafka.positions import client_positions
-from kstream.runtime.kafka.problems import DENIED, REFUSED, Trouble, describe, is_fatal, is_fenced, make, of
+from kstream.runtime.kafka.problems import (
+    DENIED,
+    REFUSED,
+    Trouble,
+    describe,
+    is_fatal,
+    is_fenced,
+    make,
+    may_not,
+    of,
+    refused_topics,
+)
 from kstream.types import Delivered, Headers, Produce, TopicPartition
 
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
@@ -183,8 +195,10 @@ class KafkaProducer:
             self._failures.clear()
             return
         message = self._failures[error]
-        where = f"to {message.topic()} " if message is not None else ""
-        text = f"a record {where}was not delivered: {describe(error)}"
+        topic = "" if message is None else message.topic()
+        text = may_not(error, f"WRITE topic {topic}", self._servers, "a record was not delivered")
+        if text is None:
+            text = f"a record {f'to {topic} ' if topic else ''}was not delivered: {describe(error)}"
         refused = error.code() in REFUSED
         if self._id is None:
             raise ProducerLost(text, refused=refused)
@@ -298,13 +312,16 @@ class KafkaProducer:
             if error.code() == KafkaError._FATAL and self._trouble.last is not None:
                 error = self._trouble.last  # what was fatal before
             self._trouble(error)  # it is told once by its name, and holds from now on
-        text = f"{name}: {describe(error)}"
+        topic = self._refused_topic(error)
+        lacking = may_not(error, self._right(error, topic), self._servers, name)
+        text = lacking or f"{name}: {describe(error)}"
         if error.txn_requires_abort() and not is_fatal(error):
             # _INCONSISTENT: some were not delivered, whatever the reason
-            return AbortRequired(text, refused=error.code() in REFUSED or error.code() == KafkaError._INCONSISTENT)
+            refused = error.code() in REFUSED or error.code() == KafkaError._INCONSISTENT
+            return AbortRequired(text, refused=refused, topic=topic)
         if error.code() in DENIED:
             return KafkaUnavailable(
-                f"Kafka at {self._servers} denies access: check the credentials and the ACLs ({text})"
+                lacking or f"Kafka at {self._servers} denies access: check the credentials and the ACLs ({text})"
             )
         if is_fenced(error):
             age = 0.0 if self._sent is None else time.monotonic() - self._sent
@@ -312,6 +329,21 @@ class KafkaProducer:
                 return ProducerLost(f"{text}; the transaction was open for {age:.1f} s of {self._timeout:g}")
             return InstanceFenced(f"another process produces as {self._id} ({text})")
         return ProducerLost(text)
+
+    def _right(self, error: KafkaError, topic: str | None) -> str:
+        """The right that may be missing."""
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return "READ group of the app"
+        return f"WRITE transactional id {self._id}" if topic is None else f"WRITE topic {topic}"
+
+    def _refused_topic(self, error: KafkaError) -> str | None:
+        """The topic that the transaction may not write to, where that is what the error is about."""
+        if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED or self._producer is None:
+            return None
+        with suppress(KafkaException):
+            self._producer.poll(0)  # serves the log
+        topic, refused_topics.last = refused_topics.last, None
+        return topic
 
     # ---- the end
 

@@ -96,7 +96,7 @@ def main() -> int:
     except KStreamError as error:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)
         if not usage:  # otherwise the supervisor says it, in one line
-            log.error("%s", error, exc_info=error.__cause__)
+            log.error("%s", error, exc_info=None if isinstance(error, KafkaUnavailable) else error.__cause__)
         exhausted = isinstance(error, RestartsExhausted)
         reporter.last(worker, stopped_by=one_line(error), usage=usage, exhausted=exhausted)
         return error.exit_status

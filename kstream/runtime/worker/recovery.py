@@ -233,15 +233,17 @@ class Recovery:
         return not self._tasks.assigned and (self._raise_failures or not self._inputs.others_than(topics))
 
     def _cannot_read(self, error: TopicError) -> None:
-        """Inputs are gone, or may not be read, which is no record's fault: the tasks that read them stop, together.
+        """Topics are gone, or may not be read, which is no record's fault: the tasks that read them stop, together, be
+        they inputs or changelogs that are replayed.
         Of an input that is gone the group takes the partitions away, and the tasks are closed: `Inputs` knows what is
         said of them then."""
         self._inputs.doubt()
+        replaying = self._restorer.replay.reading(error.topics)
         readers = [
             task
             for task in self._tasks.all.values()
             if task.state in (TaskState.RUNNING, TaskState.RESTORING)
-            and any(at.topic in error.topics for at in task.inputs)
+            and (task.name in replaying or any(at.topic in error.topics for at in task.inputs))
         ]
         if not readers:
             log.warning("%s; no task of this worker reads it now", error)

@@ -5,7 +5,7 @@ applied to their stores. Progress is logged, and can be read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -78,6 +78,10 @@ class Replay:
         at = TopicPartition(changelog.topic, task.partition)
         self._tails[at] = _Tail(task, changelog, store, position, end)
         self._of.setdefault(task.name, set()).add(at)
+
+    def reading(self, topics: Sequence[str]) -> set[str]:
+        """The tasks, by name, of which tails are in these topics."""
+        return {tail.task.name for at, tail in self._tails.items() if at.topic in topics}
 
     def drop(self, task: Task) -> None:
         """Forgets the task's tails. What was replayed stays, with its mark."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
-from kstream.errors import AbortRequired, InstanceFenced, KStreamError, ProducerLost, RecordRefused
+from kstream.errors import AbortRequired, InstanceFenced, KStreamError, ProducerLost, RecordRefused, TransactionError
 from kstream.runtime.task.states import move
 from kstream.runtime.worker.states import TRANSACTION_MOVES, TransactionState
 from kstream.types import Clients, Delivered, Headers, Produce, ProducerClient, TopicPartition
@@ -138,7 +138,7 @@ class Transaction:
                 self._guarded(lambda producer: producer.poll(0.01))
             except (AbortRequired, ProducerLost):
                 break
-        if self.refused is not None or not self._written:
+        if self.refused is not None or not self._written or (isinstance(error, TransactionError) and error.topic):
             return self.refused or error
         return KStreamError(f"{error} (written to: {', '.join(sorted(self._written))})")
 

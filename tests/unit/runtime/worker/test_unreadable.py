@@ -81,6 +81,29 @@ def test_an_input_that_may_not_be_read_stops_its_own_tasks_until_it_may(
     assert not failed(fleet)
 
 
+def test_a_changelog_that_may_not_be_read_stops_the_tasks_that_are_restored_from_it(app: Beside, fleet: Fleet) -> None:
+    """They waited for ever, behind one line that no task reads it."""
+    fleet.start("a")
+    fleet.send(app.source, KEYS)
+    fleet.settle()
+    fleet.leave("a")
+    topology = app.app.topology()
+    parts = [part for part in topology.parts if "in" in part.topics]
+    changelog = topology.changelog(parts[0].stores[0])
+    fleet.cluster.deny(changelog, read=True)
+    fleet.start("a")  # its state was in memory
+    for topic in (app.source, app.plain):
+        fleet.send(topic, KEYS)
+    fleet.step(times=30, seconds=0.3)
+    assert failed(fleet).keys() == {"in/0", "in/1"}
+    assert all(f"task {name}: topic {changelog}: " in text for name, text in failed(fleet).items())
+    assert rows(fleet, app.passed) == 20
+    fleet.cluster.deny(changelog)
+    fleet.step(times=30, seconds=0.3)
+    app.check(fleet)
+    assert not failed(fleet)
+
+
 def test_the_tasks_of_an_input_that_is_deleted_stop_and_those_of_the_others_go_on(
     app: Beside, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:

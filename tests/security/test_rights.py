@@ -1,0 +1,247 @@
+"""The rights that docs/security.md lists are enough on a broker that gives no others; without one of them a line says
+which."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kstream.config import Settings
+from kstream.config.sources import resolve_settings
+from kstream.errors import KStreamError
+from kstream.observe.status import InstanceStatus
+from kstream.runtime.cluster.announce import Announcer, quiet
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.types import TopicPartition
+from security.guarded_service import make_app
+from support.kafka import SECONDS, Reader, create, write
+from support.running import Command, prepare, until
+from support.secured import LIMITED, Secured, settings_for
+
+Right = tuple[str, str, str]
+PAGE = Path(__file__).parents[2] / "docs/security.md"
+
+RUN: list[Right] = [
+    ("topic", "{app}.words", "READ"),
+    ("topic", "{app}.counts", "WRITE"),
+    ("topic", "{app}-by-word-repartition", "CREATE"),
+    ("topic", "{app}-by-word-repartition", "DESCRIBE_CONFIGS"),
+    ("topic", "{app}-by-word-repartition", "READ"),
+    ("topic", "{app}-by-word-repartition", "WRITE"),
+    ("topic", "{app}-by-word-repartition", "DELETE"),
+    ("topic", "{app}-seen-changelog", "CREATE"),
+    ("topic", "{app}-seen-changelog", "DESCRIBE_CONFIGS"),
+    ("topic", "{app}-seen-changelog", "READ"),
+    ("topic", "{app}-seen-changelog", "WRITE"),
+    ("topic", "{app}-instances", "CREATE"),
+    ("topic", "{app}-instances", "DESCRIBE_CONFIGS"),
+    ("topic", "{app}-instances", "READ"),
+    ("topic", "{app}-instances", "WRITE"),
+    ("group", "{app}", "READ"),
+    ("transactional_id", "{app}-*", "WRITE"),
+]
+"""What the service of these tests needs."""
+
+RESET: list[Right] = [
+    ("group", "{app}", "DELETE"),
+    ("topic", "{app}-by-word-repartition", "DELETE"),
+    ("topic", "{app}-seen-changelog", "DELETE"),
+]
+"""What `kstream reset` needs besides."""
+
+
+def test_the_page_lists_them() -> None:
+    """Each kind of topic with its operations; what it says of commands."""
+    row = re.compile(r"^\| (topic|group|transactional id) \| (.+?) \| ([A-Z_, ]+) \|", re.MULTILINE)
+    rows = row.findall(PAGE.read_text())
+    listed = {
+        (kind, where.strip("`* "), operation)
+        for kind, where, operations in rows
+        for operation in operations.split(", ")
+    }
+    kinds = {
+        ".words": "that it reads",
+        ".counts": "that it writes",
+        "-by-word-repartition": "<app>-<name>-repartition",
+        "-seen-changelog": "<app>-<table>-changelog",
+        "-instances": "<app>-instances",
+    }
+
+    def as_listed(right: Right) -> Right:
+        kind, name, operation = right
+        where = kinds.get(name.removeprefix("{app}"), name.replace("{app}", "<app>").rstrip("*"))
+        return kind.replace("_", " "), where, operation
+
+    assert {as_listed(right) for right in RUN} <= listed
+    assert {as_listed(right) for right in RESET} <= listed
+
+
+class Guarded:
+    """An app of its own, its rights, its user's settings."""
+
+    def __init__(self, secured: Secured, directory: Path) -> None:
+        self.secured, self.directory = secured, directory
+        self.name = f"guarded-{uuid.uuid4().hex[:8]}"
+        self.app = make_app(self.name)
+        self.servers = secured.servers["PLAINTEXT"]
+        create(self.servers, f"{self.name}.words", 1)
+        create(self.servers, f"{self.name}.counts", 1)
+
+    def rights(self, *rights: Right) -> list[Right]:
+        return [(kind, name.replace("{app}", self.name), operation) for kind, name, operation in rights]
+
+    def allow(self, *rights: Right) -> None:
+        self.secured.allow(*self.rights(*rights))
+
+    def settings(self, **more: object) -> Settings:
+        given = settings_for(self.secured, "PLAIN", LIMITED)
+        mine = {"commit_interval": "50ms", "state_dir": str(self.directory / "state"), "instance": "a", **more}
+        return resolve_settings({}, {**given, **mine}, None)[0]
+
+    def write(self, *words: str) -> None:
+        now = int(time.time() * 1000)
+        write(self.servers, f"{self.name}.words", [("k", word.encode(), now) for word in words])
+
+    def run(self, **more: object) -> None:
+        """In this process, until the first failure."""
+        self.app.run(settings=self.settings(workers="0", **more))
+
+    def environment(self) -> dict[str, str]:
+        given = {**settings_for(self.secured, "PLAIN", LIMITED), "state_dir": str(self.directory / "state")}
+        given |= {"commit_interval": "50ms", "workers": "1", "web": "false", "log_format": "json", "on_stop": "leave"}
+        found = {
+            f"KSTREAM_{name.replace('kafka.', 'kafka__', 1).replace('.', '_').upper()}": given[name] for name in given
+        }
+        return {**found, "KSTREAM_TEST_APP": self.name, "KSTREAM_ANNOUNCE_INTERVAL": "200ms"}
+
+
+@pytest.fixture
+def guarded(secured: Secured, tmp_path: Path) -> Guarded:
+    return Guarded(secured, tmp_path)
+
+
+@pytest.fixture
+def command(guarded: Guarded) -> Iterator[Callable[..., Command]]:
+    started: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        folder = guarded.directory / f"{arguments[0]}{len(started)}"
+        started.append(Command(folder, *arguments, **guarded.environment()))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+TARGET = "security.guarded_service:app"
+
+
+def test_with_these_rights_it_runs_restores_is_watched_and_is_reset(
+    guarded: Guarded, command: Callable[..., Command]
+) -> None:
+    guarded.allow(*RUN)
+    guarded.write("a", "b")
+    reader: Reader | None = None
+    values: list[int] = []
+    for words in (["a"], ["b"]):  # the second run restores from the changelog
+        run = command("run", TARGET)
+        until(
+            lambda: f"{guarded.name}-instances" in guarded.secured.admin.list_topics(timeout=SECONDS).topics, "a start"
+        )
+        guarded.write(*words)
+        reader = reader or Reader(guarded.servers, [f"{guarded.name}.counts", f"{guarded.name}-instances"])
+        expected = len(values) + (3 if not values else 1)
+        rows = reader.rows
+        until(lambda: len(rows[f"{guarded.name}.counts"]) == expected, "the counts", each=reader.poll)  # noqa: B023
+        values = [int(row.value or b"") for row in rows[f"{guarded.name}.counts"]]
+        for looks in ("status", "lag", "topics") if words == ["a"] else ():
+            options = ["--once"] if looks == "status" else []
+            seen = command(looks, TARGET, *options)
+            assert seen.wait() == 0, seen.err.read_text() + seen.out.read_text()
+        announced = len(rows[f"{guarded.name}-instances"])
+        until(lambda: len(rows[f"{guarded.name}-instances"]) > announced, "an announcement", each=reader.poll)  # noqa: B023
+        run.process.terminate()
+        assert run.wait() == 0
+        said = run.err.read_text()
+        assert "authorization failed" not in said.lower(), said
+        assert "may not" not in said.replace("other instances may not", ""), said
+        for directory in (guarded.directory / "state").glob("*/"):
+            if directory.name.startswith(guarded.name):
+                directory.rename(guarded.directory / f"gone-{len(values)}")
+    assert values == [1, 1, 2, 2]
+    assert reader is not None
+    reader.close()
+
+    refused = command("reset", TARGET, "--yes")
+    assert refused.wait() == 2
+    assert f"this user may not DELETE group {guarded.name}" in refused.err.read_text()
+    guarded.allow(*RESET)
+    reset = command("reset", TARGET, "--yes", "--to", "earliest")
+    assert reset.wait() == 0, reset.err.read_text()
+
+
+CHANGELOG_READ = ("topic", "{app}-seen-changelog", "READ")
+WITHOUT = [
+    right for right in RUN if not right[1].endswith("-instances") and right[2] != "DELETE" and right != CHANGELOG_READ
+]
+
+
+@pytest.mark.parametrize("right", WITHOUT, ids=lambda right: " ".join(right).replace("{app}", "app"))
+def test_without_one_of_them_a_line_says_which(guarded: Guarded, right: Right) -> None:
+    guarded.allow(*(one for one in RUN if one != right))
+    guarded.write("a", "b")
+    with pytest.raises(KStreamError) as failed:
+        guarded.run()
+    line = str(failed.value)
+    kind, name, operation = guarded.rights(right)[0]
+    wanted = f"{operation} {kind.replace('_', ' ')} {name.rstrip('*')}"
+    described = f"DESCRIBE {kind} {name}" if kind == "group" else f"CREATE topic {name} "
+    assert f"may not {wanted}" in line or f"may not {described}" in line, line
+    assert "\n" not in line
+
+
+def test_without_the_right_to_read_a_changelog_that_has_records(guarded: Guarded) -> None:
+    guarded.allow(*(right for right in RUN if right != CHANGELOG_READ))
+    prepare(guarded.app, Settings(bootstrap_servers=guarded.servers))
+    write(guarded.servers, f"{guarded.name}-seen-changelog", [("a", b"1", int(time.time() * 1000))])
+    with pytest.raises(KStreamError, match=f"may not READ topic {guarded.name}-seen-changelog"):
+        guarded.run(lost_offsets="continue")
+
+
+def test_without_the_right_to_purge_a_repartition_topic(guarded: Guarded) -> None:
+    guarded.allow(*(right for right in RUN if right[2] != "DELETE"))
+    create(guarded.servers, f"{guarded.name}-by-word-repartition", 1)
+    admin = KafkaClients(guarded.settings().bootstrap_servers, options_from(guarded.settings(), "x")).admin()
+    purged = admin.delete_records({TopicPartition(f"{guarded.name}-by-word-repartition", 0): 0})
+    with pytest.raises(KStreamError, match=f"may not DELETE topic {guarded.name}-by-word-repartition"):
+        purged.result(SECONDS)
+    admin.close()
+
+
+def status(app: str) -> InstanceStatus:
+    return InstanceStatus(
+        app=app, instance="a", state="running", at=time.time(), started=1.0, ready=True, host="h", tasks=[]
+    )
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE"])
+def test_without_a_right_to_the_announcements_a_line_says_which_and_nothing_else_fails(
+    guarded: Guarded, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "kstream")
+    guarded.allow(*(right for right in RUN if right[1:] != ("{app}-instances", operation)))
+    settings = guarded.settings()
+    clients = KafkaClients(settings.bootstrap_servers, quiet(options_from(settings, "x")))
+    announcer = Announcer(clients, guarded.name, 0.2, lambda: status(guarded.name))
+    announcer.start()
+    wanted = f"may not {operation} topic {guarded.name}-instances"
+    until(lambda: wanted in caplog.text, "the line")
+    announcer.stop()
+    assert caplog.text.count("other instances may not see this one") == 1
