@@ -25,6 +25,8 @@ from kstream.specs.topic import Topic, event_time
 from kstream.topology import Topology, build
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from kstream.config import Settings
     from kstream.runtime.instance.supervisor import Supervisor
     from kstream.specs.policy import Policy
@@ -80,37 +82,24 @@ class App:
 
     @overload
     def topic(
-        self,
-        name: str,
-        *,
-        key: Kind[K],
-        value: Kind[V],
-        partitions: int | None = None,
-        timestamp: str | Callable[[V], Any] | None = None,
-        config: Mapping[str, str] | None = None,
-    ) -> Topic[K, V]: ...
+        self, name: str, *, key: Kind[K], value: Kind[V], partitions: int | None = None,
+        timestamp: str | Callable[[V], Any] | None = None, config: Mapping[str, str] | None = None,
+    ) -> Topic[K, V]: ...  # fmt: skip
+    @overload
+    def topic(  # what is no class, as `T | None`. mypy takes no TypeForm for a part of a union, such as Kind
+        self, name: str, *, key: Kind[K], value: TypeForm[V], partitions: int | None = None,
+        timestamp: str | Callable[[V], Any] | None = None, config: Mapping[str, str] | None = None,
+    ) -> Topic[K, V]: ...  # fmt: skip
     @overload
     def topic(
-        self,
-        name: str,
-        *,
-        key: Kind[K],
-        value: Any = None,
-        partitions: int | None = None,
-        timestamp: str | Callable[[Any], Any] | None = None,
-        config: Mapping[str, str] | None = None,
-    ) -> Topic[K, Any]: ...
+        self, name: str, *, key: Kind[K], value: Any = None, partitions: int | None = None,
+        timestamp: str | Callable[[Any], Any] | None = None, config: Mapping[str, str] | None = None,
+    ) -> Topic[K, Any]: ...  # fmt: skip
     @overload
     def topic(
-        self,
-        name: str,
-        *,
-        key: Any = bytes,
-        value: Any = None,
-        partitions: int | None = None,
-        timestamp: str | Callable[[Any], Any] | None = None,
-        config: Mapping[str, str] | None = None,
-    ) -> Topic[Any, Any]: ...
+        self, name: str, *, key: Any = bytes, value: Any = None, partitions: int | None = None,
+        timestamp: str | Callable[[Any], Any] | None = None, config: Mapping[str, str] | None = None,
+    ) -> Topic[Any, Any]: ...  # fmt: skip
     def topic(
         self,
         name: str,
@@ -156,16 +145,26 @@ class App:
         """
         return Stream(self._graph, self._graph.source(topic, group))
 
+    @overload
+    def table(
+        self, name: str, *, key: Kind[K], value: Kind[V], default: Callable[[], V] | V | None = None,
+        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None,
+    ) -> Table[K, V]: ...  # fmt: skip
+    @overload
+    def table(
+        self, name: str, *, key: Kind[K], value: TypeForm[V], default: Callable[[], V] | V | None = None,
+        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None,
+    ) -> Table[K, V]: ...  # fmt: skip
     def table(
         self,
         name: str,
         *,
-        key: Kind[K],
-        value: Kind[V],
-        default: Callable[[], V] | V | None = None,
+        key: Any,
+        value: Any,
+        default: Any = None,
         scope: Scope = "keyed",
         changelog: Mapping[str, str] | None = None,
-    ) -> Table[K, V]:
+    ) -> Table[Any, Any]:
         """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
 
         Args:
@@ -180,7 +179,7 @@ class App:
         config = dict(changelog or {})
         check_changelog(config, f"table {name!r}: changelog")
         spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config)
-        table: Table[K, V] = Table(spec, default_factory(default, spec))
+        table: Table[Any, Any] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table
 

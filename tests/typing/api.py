@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator
 from datetime import datetime
 from decimal import Decimal
-from typing import reveal_type
+from typing import Literal, reveal_type
 
 import msgspec
 
@@ -43,6 +43,10 @@ reveal_type(app.topic("bare"))  # T: kstream.specs.topic.Topic[Any, Any]
 
 spend = app.table("spend", key=str, value=int, default=int)
 reveal_type(spend)  # T: kstream.dsl.table.Table[str, int]
+
+
+def dearest(bid: Bid) -> Bid | None:
+    return bid if bid.price > 100 else None
 
 
 def auction(bid: Bid) -> int:
@@ -128,9 +132,19 @@ reveal_type(grouped.max(auction, value=Number()))  # T: kstream.dsl.stream.Aggre
 reveal_type(app.table("cents", key=Number(), value=Cents()))  # T: kstream.dsl.table.Table[int, decimal.Decimal]
 stream.map(price, value=Number())  # E: Argument 1 to "map" of "Stream" has incompatible type "Callable[[Bid], Decimal]"
 
-# `T | None` is no class: a type checker is told what it cannot see
-maybe: kstream.Topic[str, Bid | None] = app.topic("maybe", key=str, value=Bid | None)
+# what is no class, as `T | None`
+maybe = app.topic("maybe", key=str, value=Bid | None)
+reveal_type(maybe)  # T: kstream.specs.topic.Topic[str, api.Bid | None]
 reveal_type(app.stream(maybe))  # T: kstream.dsl.stream.Stream[str, api.Bid | None]
+either = app.topic("either", key=str, value=Bid | Alert)
+reveal_type(either)  # T: kstream.specs.topic.Topic[str, api.Bid | api.Alert]
+many = app.topic("many", key=str, value=list[Bid] | None)
+reveal_type(many)  # T: kstream.specs.topic.Topic[str, list[api.Bid] | None]
+one_of = app.topic("one-of", key=str, value=Literal["a", "b"])
+reveal_type(one_of)  # T: kstream.specs.topic.Topic[str, Literal['a'] | Literal['b']]
+reveal_type(app.table("last", key=str, value=Bid | None))  # T: kstream.dsl.table.Table[str, api.Bid | None]
+reveal_type(stream.map(dearest))  # T: kstream.dsl.stream.Stream[str, api.Bid | None]
+app.table("no-type", key=str, value=3)  # E: No overload variant of "table" of "App" matches
 
 aggregated.to(totals)
 aggregated.to(counts)  # E: Argument 1 to "to" of "AggregateTable" has incompatible type "Topic[int, int]"
