@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,12 +16,23 @@ def keep_from_children(*descriptors: int) -> None:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
 
+    masks = threading.local()
+
+    def before() -> None:
+        """A child that is told to end as soon as it is there would take that for ours, and Python forgets it: so it
+        rests until the child has its own way of ending."""
+        masks.was = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def in_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.was)
+
     def in_child() -> None:  # of a fork without an exec, as multiprocessing makes them
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.was)
         for descriptor in descriptors:
             os.close(descriptor)
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def end_own_group(when: Callable[[], bool]) -> None:
