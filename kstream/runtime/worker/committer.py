@@ -65,13 +65,15 @@ class Committer:
             return True
         if sum(task.overlay_bytes for task in self._tasks.all.values()) > self._settings.overlay_memory:
             return True
-        early = self._clock.monotonic() - self.last >= self._settings.commit_interval / EARLY
-        return early and any(task.wants_commit for task in self._tasks.running)
+        return self.seconds_left <= 0.0
 
     @property
     def seconds_left(self) -> float:
-        """Until the interval is over."""
-        return max(0.0, self.last + self._settings.commit_interval - self._clock.monotonic())
+        """Until a commit is due by time."""
+        interval = self._settings.commit_interval
+        if any(task.wants_commit for task in self._tasks.running):
+            interval /= EARLY
+        return max(0.0, self.last + interval - self._clock.monotonic())
 
     def count(self, task: Task, records: int) -> None:
         """The task has processed these."""

@@ -185,7 +185,7 @@ class StreamWorker:
         if self.stopping or self.restorer.replay:
             return 0.0
         running = () if self.paused else self.tasks.values()
-        if any(task.busy or (task.buffered and task.state is TaskState.RUNNING) for task in running):
+        if any(task.busy or (task.buffered and _takes_more(task)) for task in running):
             return 0.0
         if len(self.restorer):
             return 0.005
@@ -303,6 +303,10 @@ class StreamWorker:
             traces.flush(self.parts.tracer_provider)
         self._go(WorkerState.CLOSED)
         self.events.close()  # last: what the user's lifespan raises at its end holds up nothing
+
+
+def _takes_more(task: Task) -> bool:
+    return task.state is TaskState.RUNNING and not task.wants_commit
 
 
 def _nothing(_: StreamWorker) -> None:

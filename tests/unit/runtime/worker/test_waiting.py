@@ -12,6 +12,8 @@ import pytest
 
 import kstream
 from kstream.runtime.task.pace import PROMPT, Pace
+from kstream.testing.consumer import MemoryConsumer
+from kstream.types import Polled
 from unit.runtime.harness import Fleet
 
 
@@ -89,6 +91,32 @@ def test_it_goes_on_at_its_own_pace(case: Slow) -> None:
         assert fleet.committed("slow")[0] == n + 1
         assert fleet.outputs(case.answers) == {"k": list(range(n + 1))}
     assert set(case.calls.values()) == {1}
+
+
+def test_a_task_that_takes_nothing_before_its_commit_does_not_keep_the_loop_turning(
+    case: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has more to do and cannot: the loop waits for records of others, not longer than until that commit. Before,
+    it turned as often as it could (measured with two async agents that share a table)."""
+    fleet = case.fleet
+    worker = fleet.start("a")
+    poll, waits = MemoryConsumer.poll, []
+
+    def noted(self: MemoryConsumer, max_records: int, timeout: float) -> Polled:
+        held = any(task.wants_commit and task.buffered for task in worker.tasks.values())
+        if held and not worker.committer.is_due():
+            waits.append(timeout)
+        return poll(self, max_records, timeout)
+
+    monkeypatch.setattr(MemoryConsumer, "poll", noted)
+    fleet.settle()
+    for n in range(4):
+        fleet.send(case.slow, ["k"], n)
+    fleet.step("a", times=20, seconds=0.01)
+    case.open(*range(4))
+    fleet.step("a", times=500, seconds=0.01)
+    assert fleet.outputs(case.answers) == {"k": [0, 1, 2, 3]}
+    assert waits and all(0.0 < seconds <= 0.25 for seconds in waits), waits
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
