@@ -18,6 +18,8 @@ KStreamError
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
 ├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
+├── RecordTooLarge              an input record is over max_record_bytes
+├── PartitionUnreadable         what lies in a partition at an offset is corrupt, or cannot be unpacked
 ├── TableError                  a table used outside its task, or a key of another partition
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
 ├── StateError                  local state is damaged (it is rebuilt from the changelog)
@@ -153,6 +155,28 @@ def _shown(key: bytes | None, longest: int = 80) -> str:
         return "no key"
     text = repr(key.decode(errors="backslashreplace"))
     return f"key {text}" if len(text) <= longest else f"key {text[:longest]}…"
+
+
+class RecordTooLarge(KStreamError):
+    """An input record has more bytes of key, value and headers than `max_record_bytes`. It is not decoded."""
+
+
+class PartitionUnreadable(KStreamError):
+    """What lies in a partition at an offset cannot be read: it is corrupt, or unpacks to more than the client takes.
+
+    Attributes:
+        topic, partition, offset: where it lies.
+        why: what is known of it.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, why: str, task: str | None = None) -> None:
+        self.topic, self.partition, self.offset, self.why = topic, partition, offset, why
+        stopped = "" if task is None else f"task {task} stopped: "
+        super().__init__(f"{stopped}{topic}[{partition}] cannot be read at offset {offset}: {why}")
+
+    def of(self, task: str) -> PartitionUnreadable:
+        """The same, said of a task that it stopped."""
+        return PartitionUnreadable(self.topic, self.partition, self.offset, self.why, task)
 
 
 class TableError(KStreamError):

@@ -6,7 +6,8 @@ import json
 import re
 from typing import Final
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0 and C1, what ends a line or turns the direction of writing, and halves of characters: no stream encodes them."""
 
 
 def escaped(text: str) -> str:

@@ -101,7 +101,8 @@ class ConsumerClient(Protocol):
     def poll(self, max_records: int, timeout: float) -> Polled:
         """Waits `timeout` seconds for a first record, then takes what is there, `max_records` at most.
 
-        Raises TopicError, with its `topics`, when some cannot be read; the next polls bring what there is of others.
+        Raises TopicError, with its `topics`, when some cannot be read, PartitionUnreadable where what lies at the
+        position of a partition cannot be; the next polls bring what there is of others.
         """
         ...
 

@@ -76,9 +76,10 @@ def run(
 @commands.command()
 def topology(target: Target) -> None:
     """Show the graph of an app: sub-topologies, topics, operators and stores."""
+    from kstream.cli import human
     from kstream.cli import run as command
 
-    typer.echo(command.load_app(target).topology().describe())
+    human.write(command.load_app(target).topology().describe())
 
 
 @commands.command()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
-import msgspec
 from rich.text import Text
 
 from kstream.cli import human
@@ -20,7 +18,7 @@ def run(on: Subject, *, changed: bool, as_json: bool) -> None:
     """The command."""
     rows = [row for row in setting_rows(on.settings, on.sources) if not changed or row.source != "default"]
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows)).decode() + "\n")
+        human.write_json(rows)
         return
     out = human.console()
     if not rows:

@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from rich.console import Console
-
+from kstream.cli import human
 from kstream.cli.broker import download_progress
 from kstream.cli.operate import Subject
 from kstream.cli.reloading import SourceFiles
@@ -40,7 +39,7 @@ def run(on: Subject, target: str, arguments: Sequence[str], *, port: int, data_d
         AppLoadError: there is no such module. BrokerError: the broker cannot be started.
     """
     check(target)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = human.lines(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ExitStack() as stack:
@@ -51,11 +50,11 @@ def run(on: Subject, target: str, arguments: Sequence[str], *, port: int, data_d
                     stack.callback(broker.stop)
                     broker.start()
                 servers = broker.bootstrap_servers
-                console.print(f"Kafka {KAFKA_VERSION} is ready on {servers}, data in {broker.data_dir}", markup=False)
+                console.print(f"Kafka {KAFKA_VERSION} is ready on {servers}, data in {broker.data_dir}")
             command = ["run", target, "--bootstrap-servers", servers, *arguments]
             app = AppProcess(command)
             stack.callback(app.stop)
-            watch(app, SourceFiles(Path.cwd()), lambda text: console.print(text, markup=False))
+            watch(app, SourceFiles(Path.cwd()), console.print)
     except KeyboardInterrupt:
         console.print("stopped")
     return 0

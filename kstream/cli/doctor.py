@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -34,7 +32,7 @@ def run(on: Subject, *, as_json: bool) -> int:
     """The command. Returns 1 when anything is red, else 0."""
     if as_json:
         checks = list(examine(on))
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(checks)).decode() + "\n")
+        human.write_json(checks)
     else:
         checks = _show(on)
     return 1 if any(check.state == "error" for check in checks) else 0

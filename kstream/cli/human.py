@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
+import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -31,6 +34,28 @@ def console() -> Console:
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = 160
     return out
+
+
+def lines(*, stderr: bool = False) -> Console:
+    """For lines that are as long as they are: on standard output or error."""
+    return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """One line on standard error, as errors of the command are."""
+    print("kstream:", escaped(" ".join(text.split())), file=sys.stderr)
+
+
+def write(text: str) -> None:
+    """Lines of text on standard output."""
+    sys.stdout.write("\n".join(map(escaped, text.split("\n"))) + "\n")
+    sys.stdout.flush()
+
+
+def write_json(value: Any, *, indented: bool = True) -> None:
+    """A value on standard output, as JSON; what is escaped of it JSON reads as it was."""
+    data = msgspec.json.encode(value)
+    write((msgspec.json.format(data) if indented else data).decode())
 
 
 def table(*columns: str) -> Table:

@@ -36,10 +36,10 @@ def run(name: str, where: Path | None) -> int:
     module = module_of(name)
     make(project, name, module)
     out = human.console()
-    out.print(f"{project}: {len(FILES)} files", markup=False, style="bold")
-    out.print(f"  cd {project}", markup=False)
-    out.print("  python -m pytest", markup=False)
-    out.print(f"  kstream dev {module}.app:app", markup=False)
+    out.print(f"{project}: {len(FILES)} files", style="bold")
+    out.print(f"  cd {project}")
+    out.print("  python -m pytest")
+    out.print(f"  kstream dev {module}.app:app")
     return 0
 
 

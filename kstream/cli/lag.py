@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -68,7 +67,7 @@ def run(on: Subject, *, as_json: bool, most: int | None) -> int:
     assert on.app is not None
     found = measure(on.app.topology(), on)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+        human.write_json(found)
     else:
         human.console().print(screen(found, on.servers))
     return 0 if most is None or found.total <= most else 1

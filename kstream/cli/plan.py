@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +41,11 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
     wanted = msgspec.structs.replace(
         wanted, worker_memory=on.settings.memory, commit_interval=on.settings.commit_interval
     )  # fmt: skip
-    with _bar(Console(stderr=True, highlight=False)) as progress:
+    with _bar(human.lines(stderr=True)) as progress:
         cost = measuring.measure(on.app, target, on.settings, sample, seconds, progress)
     answer = answer_of(topology, cost, wanted, sample)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        human.write_json(answer)
     else:
         human.console().print(screen(answer))
     return 0
@@ -54,7 +53,7 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
 
 @contextmanager
 def _bar(console: Console) -> Iterator[measuring.Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
         yield lambda what, share: progress.update(task, description=what, completed=share)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -64,7 +62,7 @@ def run(title: str, look: Look, *, once: bool, as_json: bool) -> int:
     """Shows the instances until Ctrl-C, or `once`. Returns 0 when there are some and all are ready, else 1."""
     instances = look(0.0)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(instances)).decode() + "\n")
+        human.write_json(instances)
     elif once:
         human.console().print(screen(title, instances, time.time()))
     else:

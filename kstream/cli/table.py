@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from urllib.parse import quote, urlencode
 
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
@@ -61,7 +59,7 @@ def run(
         with progress(f"reading {changelog}") as on_progress:
             entries = read(clients, admin, changelog, count, only, on_progress)
     if key is not None and not entries:
-        print(f"kstream: table {name} has no key {key}", file=sys.stderr)
+        human.complain(f"table {name} has no key {key}")
         return 1
     show(store, entries, alone=key is not None, as_json=as_json)
     return 0
@@ -80,11 +78,11 @@ def of_instance(url: str, token: str | None, name: str, key: str | None, *, as_j
     entry = ask(url, f"/api/tables/{quote(name, safe='')}?{urlencode({'key': key})}", token, TableEntry, (404,))
     if not entry.found:
         here = ", ".join(map(str, entry.partitions)) or "none"
-        print(f"kstream: no key {key} in what {url} has of table {name}: partitions {here}", file=sys.stderr)
+        human.complain(f"no key {key} in what {url} has of table {name}: partitions {here}")
         return 1
     if as_json:
         undecodable = {} if entry.undecodable is None else {"value": entry.undecodable}
-        sys.stdout.write(msgspec.json.encode(Entry(entry.key, entry.value, undecodable)).decode() + "\n")
+        human.write_json(Entry(entry.key, entry.value, undecodable), indented=False)
     else:
         text = entry.value if isinstance(entry.value, str) else msgspec.json.encode(entry.value).decode()
         human.console().print(_text(Decoded(entry.value, escaped(text), entry.undecodable)), soft_wrap=True)
@@ -116,7 +114,7 @@ def read(
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
+    console = human.lines(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
@@ -133,8 +131,7 @@ def show(store: StoreSpec, entries: Entries, *, alone: bool, as_json: bool) -> N
     ]
     if as_json:
         for key, value, _ in rows:
-            entry = Entry(key.plain, value.plain, errors(key, value))
-            sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+            human.write_json(Entry(key.plain, value.plain, errors(key, value)), indented=False)
         return
     out = human.console()
     if alone:

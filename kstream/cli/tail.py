@@ -159,13 +159,7 @@ def decode(topic: Topic[Any, Any], row: Row) -> Record:
 def writer(as_json: bool) -> Callable[[Record], None]:
     """Writes each record at once: who looks on sees it when it comes."""
     if as_json:
-        encode = msgspec.json.Encoder().encode
-
-        def write(record: Record) -> None:
-            sys.stdout.write(encode(shown(record)).decode() + "\n")
-            sys.stdout.flush()
-
-        return write
+        return lambda record: human.write_json(shown(record), indented=False)
     out = human.console()
     return lambda record: out.print(line(record), soft_wrap=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal
@@ -85,7 +84,7 @@ def run(on: Subject, *, create: bool, as_json: bool) -> int:
     finally:
         admin.close()
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+        human.write_json(found)
     else:
         human.console().print(screen(found))
     return 1 if found.wrong or found.missing else 0

@@ -17,6 +17,7 @@ from logging.handlers import BaseRotatingHandler
 from pathlib import Path
 
 from kstream.errors import ConfigError
+from kstream.escape import escaped
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -124,4 +125,4 @@ class RollingFile(BaseRotatingHandler):
     def _say(self, text: str) -> None:
         """On standard error itself: the log must not be told of its own trouble."""
         if sys.stderr is not None:
-            print(f"kstream: {text}", file=sys.stderr, flush=True)
+            print(f"kstream: {escaped(text)}", file=sys.stderr, flush=True)

@@ -27,7 +27,8 @@ class InputStatus(msgspec.Struct):
 
 class TaskStatus(msgspec.Struct):
     """One task. `why` says why it does not move, when it has lag and does not. `worker` is NOBODY where no worker can
-    have it, because an input does not exist.
+    have it, because an input does not exist. `at_end`: it has read all that may
+    be read.
 
     `busy` and `backpressured` are shares (0..1) of the last seconds.
     """
@@ -44,6 +45,7 @@ class TaskStatus(msgspec.Struct):
     why: str | None = None
     error: str | None = None
     inputs: list[InputStatus] = []
+    at_end: bool = False
 
     @property
     def part(self) -> str:

@@ -16,6 +16,7 @@ from itertools import compress
 from typing import Any
 
 from kstream.codecs import SAMPLE, Codec, decode_column, decode_keys, encode_column, encode_keys
+from kstream.operators.bounds import UNBOUNDED, check_headers, check_keys
 from kstream.types import Fetch, Headers
 
 
@@ -23,12 +24,13 @@ class Origin:
     """The fetch behind a batch, its columns extracted once.
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
+    A record has `most` bytes at most (bounds.py).
     """
 
-    __slots__ = ("_headers", "_offsets", "_timestamps", "event_time", "fetch")
+    __slots__ = ("_headers", "_offsets", "_timestamps", "event_time", "fetch", "most")
 
-    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None) -> None:
-        self.fetch = fetch
+    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, most: int = UNBOUNDED) -> None:
+        self.fetch, self.most = fetch, most
         self.event_time = timestamps is not None
         self._timestamps = timestamps
         self._offsets: list[int] | None = None
@@ -49,7 +51,9 @@ class Origin:
     @property
     def headers(self) -> list[Headers | None]:
         if self._headers is None:
-            self._headers = self.fetch.headers()
+            headers = self.fetch.headers()
+            check_headers(self.fetch, headers, self.most)
+            self._headers = headers
         return self._headers
 
 
@@ -136,6 +140,7 @@ class Batch:
         if self._raw_keys is None:
             assert self.origin is not None
             raw = self.origin.fetch.keys()
+            check_keys(self.origin.fetch, raw, self.origin.most)
             self._raw_keys = raw if self.rows is None else [raw[row] for row in self.rows]
         return self._raw_keys
 

@@ -7,30 +7,37 @@ from typing import Any
 from kstream.codecs import decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
+from kstream.operators.bounds import UNBOUNDED, check_values
 from kstream.specs.topic import Topic
 from kstream.types import Fetch
 
 
 class Source(Operator):
-    def __init__(self, topic: Topic[Any, Any]) -> None:
+    """`most`: bytes that key, value and headers of a record may have."""
+
+    def __init__(self, topic: Topic[Any, Any], most: int = UNBOUNDED) -> None:
         super().__init__()
-        self.topic = topic
+        self.topic, self._most = topic, most
 
     def timestamps(self, fetch: Fetch) -> list[int]:
         """Event times in ms, without a batch: what inputs are ordered by."""
         topic = self.topic
         if topic.timestamp is None:
             return fetch.timestamps()
-        return self._event_times(decode_column(topic.value.codec, fetch.values()), fetch)
+        return self._event_times(decode_column(topic.value.codec, self._values(fetch)), fetch)
 
     def push_fetch(self, fetch: Fetch) -> None:
         topic = self.topic
-        batch = Batch(
-            len(fetch), topic.key.codec, topic.value.codec, origin=Origin(fetch), raw_values=fetch.values()
-        )  # fmt: skip
+        origin, values = Origin(fetch, most=self._most), self._values(fetch)
+        batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=values)
         if topic.timestamp is not None:
-            batch.origin = Origin(fetch, self._event_times(batch.values, fetch))
+            batch.origin = Origin(fetch, self._event_times(batch.values, fetch), self._most)
         self.emit(batch)
+
+    def _values(self, fetch: Fetch) -> list[bytes | None]:
+        values = fetch.values()
+        check_values(fetch, values, self._most)
+        return values
 
     def _event_times(self, values: list[Any], fetch: Fetch) -> list[int]:
         """Those of the values; a tombstone has that of its record."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kstream.errors import InstanceFenced, KafkaUnavailable, StateError, TopicError
+from kstream.errors import InstanceFenced, KafkaUnavailable, PartitionUnreadable, StateError, TopicError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.groups import Group, GroupMetadata, MetadataTooLarge, Standing
@@ -88,6 +88,7 @@ class MemoryConsumer:
         for at in active:  # before any is read: nothing may get lost
             if not self._cluster.may_read(at.topic):
                 raise TopicError(f"topic {at.topic}: TOPIC_AUTHORIZATION_FAILED: this user may not read it", at.topic)
+        unreadable: PartitionUnreadable | None = None
         left = self._cut(max_records, active)
         for at in active:
             position, log = self._positions[at], self._cluster.log(at)
@@ -96,12 +97,16 @@ class MemoryConsumer:
                     raise StateError(f"{at} has no offset {position.offset}: it holds {log.start} to {log.end}")
                 position.offset = log.start
             self._watermarks[at] = log.end
+            if log.spoilt == position.offset:
+                unreadable = PartitionUnreadable(*at, position.offset, "it is spoilt")
             records, position.offset = log.read(position.offset, left)
             if records:
                 fetches.append(MemoryFetch(records))
                 left -= len(records)
             if left > 0 and position.offset >= log.stable_end and position.end_told != position.offset:
                 ends[at] = position.end_told = position.offset
+        if unreadable is not None and not fetches and not ends:
+            raise unreadable
         if fetches:
             self._turn += 1
         return Polled(tuple(fetches), ends)

@@ -64,12 +64,14 @@ class MemoryRecord:
 
 
 class PartitionLog:
-    """Records in rising offsets. `start` and `end` (exclusive) bound what may be read; gaps are normal."""
+    """Records in rising offsets. `start` and `end` (exclusive) bound what may be read; gaps are normal. No client can
+    read the record at `spoilt`, or on from there."""
 
     def __init__(self, at: TopicPartition) -> None:
         self.at = at
         self.start = 0
         self.end = 0
+        self.spoilt: int | None = None
         self._entries: list[MemoryRecord] = []
         self._open: dict[Transaction, int] = {}  # with their first offsets, which rise
 
@@ -121,7 +123,7 @@ class PartitionLog:
         found: list[MemoryRecord] = []
         stable = self.stable_end
         for index in range(self._index(position), self._index(stable)):
-            if len(found) == limit:
+            if len(found) == limit or self._entries[index].offset == self.spoilt:
                 return found, position
             record = self._entries[index]
             position = record.offset + 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kstream.errors import StateError
+from kstream.errors import PartitionUnreadable, StateError
 from kstream.types import (
     BEGINNING,
     END,
@@ -18,6 +18,8 @@ from kstream.types import (
 from support.clusters import (
     AT_MOST,
     SECONDS,
+    Cluster,
+    Gathered,
     fill,
     gather,
     make_topic,
@@ -192,3 +194,27 @@ def test_what_is_not_assigned_cannot_be_sought(reader: ConsumerClient, topic: st
     reader.assign({TopicPartition(topic, 0): 0})
     with pytest.raises(RuntimeError, match="not assigned"):
         reader.seek({TopicPartition(topic, 1): 0})
+
+
+def test_what_cannot_be_read_is_said_of_its_partition_and_the_others_are_read_on(
+    cluster: Cluster, clients: Clients, reader: ConsumerClient, admin: AdminClient, topic: str
+) -> None:
+    """A batch that unpacks to more than the client takes. It is told again for as long as it is in the way."""
+    bad, good = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    fill(clients, topic, 2)
+    cluster.spoil(topic, 0)
+    fill(clients, topic, 1, 0, 3)
+    reader.assign({bad: 0, good: 0})
+    got, told = Gathered(), 0
+    for number in range(1, 4):
+        fill(clients, topic, 1, 1, number)
+        while told < number or len(got.offsets(good)) < number:
+            try:
+                got.add(reader.poll(1000, 0.05))
+            except PartitionUnreadable as error:
+                told += 1
+                assert (error.topic, error.partition, error.offset) == (topic, 0, 2)
+                assert f"{bad} cannot be read at offset 2: " in str(error)
+    assert got.offsets(bad) == [0, 1]
+    reader.seek({bad: 3})
+    gather(reader, lambda found: found.offsets(bad) == [3])

@@ -24,6 +24,7 @@ from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
 from kstream.types import BEGINNING, Clients, ConsumerClient, Fetch, NewTopic, Polled, TopicPartition
+from support.kafka import write_bomb
 
 SECONDS = 60.0
 """How long anything may take: milliseconds, where the machine has time."""
@@ -42,6 +43,10 @@ class Cluster(Protocol):
 
     def deny(self, topic: str, what: str) -> None:
         """Takes the clients' right to "read" or to "write" this topic."""
+        ...
+
+    def spoil(self, topic: str, partition: int) -> None:
+        """One record more, which no client can read."""
         ...
 
     def hasty(self) -> Clients:
@@ -88,6 +93,9 @@ class RealCluster:
         )
         wait(lambda: len(self._admin.describe_acls(everything).result(SECONDS)) >= len(rules) or None)
 
+    def spoil(self, topic: str, partition: int) -> None:
+        write_bomb(self._servers, topic, partition, "zstd", 110_000_000)
+
     def hasty(self) -> Clients:
         return KafkaClients(self._servers, KafkaOptions(session_timeout=2.0, max_poll_interval=2.0))
 
@@ -120,6 +128,10 @@ class MemoryOne:
 
     def deny(self, topic: str, what: str) -> None:
         self.cluster.deny(topic, **{what: True})
+
+    def spoil(self, topic: str, partition: int) -> None:
+        log = self.cluster.log(TopicPartition(topic, partition))
+        log.spoilt = self.cluster.append(topic, None, b"bomb", partition=partition).offset
 
     def hasty(self) -> Clients:
         return self.clients

@@ -85,6 +85,24 @@ def write(servers: str, topic: str, records: Iterable[tuple[str, bytes, int]]) -
     assert producer.flush(SECONDS) == 0
 
 
+def write_to(servers: str, topic: str, partition: int, values: Iterable[bytes]) -> None:
+    """Writes values, the partition for a key, up to 100 MB each, which is little in the topic if they are all alike."""
+    config = {"bootstrap.servers": servers, "compression.type": "gzip", "message.max.bytes": 100_000_000}
+    producer = Producer({**config, "linger.ms": 5})
+    for value in values:
+        producer.produce(topic, value, b"%d" % partition, partition)
+    assert producer.flush(SECONDS) == 0
+
+
+def write_bomb(servers: str, topic: str, partition: int, compression: str, size: int) -> None:
+    """One record of so many zeros. On the wire, and for the topic's limit, it is a thousandth of that or less."""
+    largest = 1_000_000_000  # that librdkafka knows
+    config = {"bootstrap.servers": servers, "compression.type": compression, "message.max.bytes": largest}
+    producer = Producer({**config, "linger.ms": 0})
+    producer.produce(topic, bytes(size), b"%d" % partition, partition)
+    assert producer.flush(SECONDS) == 0
+
+
 def create(servers: str, topic: str, partitions: int, **config: str) -> None:
     settings = {name.replace("_", "."): value for name, value in config.items()}
     admin = AdminClient({"bootstrap.servers": servers})

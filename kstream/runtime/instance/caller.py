@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from kstream.errors import RestartsExhausted, UsageError
+from kstream.escape import escaped
 
 log = logging.getLogger(__name__)
 
@@ -46,5 +47,5 @@ def _said(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if not isinstance(error, ONE_LINE):
         sys.__excepthook__(kind, error, trace)
         return
-    print("kstream:", " ".join(str(error).split()), file=sys.stderr)
+    print("kstream:", escaped(" ".join(str(error).split())), file=sys.stderr)
     raise SystemExit(error.exit_status)

@@ -20,6 +20,7 @@ from kstream.config import Settings
 from kstream.errors import KStreamError, RestartsExhausted, UsageError
 from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.instance.answering import Answering, Ask, of_kafka
 from kstream.runtime.instance.caller import signals_to
 from kstream.runtime.instance.leaving import Leaving, Remove, from_kafka
 from kstream.runtime.process.handle import Processes, Watcher, WorkerProcess, held_by, pauses_from
@@ -56,7 +57,8 @@ class Supervisor:
         program: what the workers load.
         partitions: the partition count of every topic (from `prepare_topics`).
         count: how many workers each of the isolation groups `groups` has at the start.
-        processes, remove: what makes processes, and what takes members out of groups (default: the real ones).
+        processes, remove, ask: what makes processes, what takes members out of groups, and whether Kafka answers
+            (default: the real ones).
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Supervisor:
         *,
         processes: Processes | None = None,
         remove: Remove | None = None,
+        ask: Ask | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._program, self._app, self._instance = program, app, instance
@@ -79,6 +82,7 @@ class Supervisor:
         self._processes: Processes = LocalProcesses() if processes is None else processes
         self._leaving = Leaving(from_kafka(settings) if remove is None else remove)
         self._clock: Clock = SystemClock() if clock is None else clock
+        self._answering = Answering(of_kafka(settings) if ask is None else ask, self._clock.monotonic)
         self._strategy = strategy_of(settings)
         self.failure: KStreamError | None = None
         self.watcher: Watcher = _NobodyWatches()
@@ -144,10 +148,7 @@ class Supervisor:
         if status is not None:
             self._died(worker, status, now)
         elif now - worker.heard > self._settings.max_poll_interval:
-            silent = now - worker.heard
-            log.error("worker %s has not reported for %.0f s (%s): killing it", worker.name, silent, held_by(worker))
-            worker.process.signal(signal.SIGKILL)
-            worker.heard = now  # it takes a moment to end
+            self._kill(worker, f"has not reported for {now - worker.heard:.0f} s ({held_by(worker)})", now)
         elif now - worker.heard > self._settings.max_poll_interval / 2 and worker.warned < worker.heard:
             worker.warned = now
             log.warning(
@@ -155,6 +156,37 @@ class Supervisor:
                 "started again, and what it has not committed is processed again",
                 worker.name, now - worker.heard, held_by(worker), self._settings.max_poll_interval,
             )  # fmt: skip
+        else:
+            self._look_at_work(worker, now)
+
+    def _look_at_work(self, worker: WorkerProcess, now: float) -> None:
+        """One that reports and does not do its work is killed, unless it is Kafka that does not answer."""
+        settings = self._settings
+        if settings.stall_restart is None or worker.state not in (ProcessState.STARTING, ProcessState.RUNNING):
+            return
+        # a member that stands holds up all of its group for max_poll_interval: the others are not to be killed for it
+        longest = max(settings.stall_restart, settings.max_poll_interval)
+        longest += max(settings.commit_interval, settings.max_task_idle)
+        late = next((one for one in worker.liveness.troubles(now) if one.seconds > longest), None)
+        answers = None if late is None else self._answering.look()
+        if late is None:
+            worker.spared = False
+        elif answers:
+            self._kill(worker, f"{late.text} ({late.seconds:.0f} s)", now)
+        elif answers is False and not worker.spared:
+            worker.spared = True
+            log.warning(
+                "worker %s %s (%.0f s), but Kafka does not answer: it is left alone",
+                worker.name, late.text, late.seconds,
+            )  # fmt: skip
+
+    def _kill(self, worker: WorkerProcess, why: str, now: float) -> None:
+        assert worker.process is not None
+        log.error("worker %s %s: killing it", worker.name, why)
+        worker.killed_for = f"killed: {why}"
+        worker.process.signal(signal.SIGKILL)
+        worker.heard = now  # it takes a moment to end
+        worker.liveness.begin(now)
 
     # ---- how many there are
 
@@ -310,13 +342,13 @@ class Supervisor:
         """After a pause, where its restart strategy has one."""
         worker.pauses.failed(now)
         if worker.pauses.exhausted:
-            why = "" if worker.report.stopped_by is None else f": {worker.report.stopped_by}"
+            why = "" if (said := worker.report.stopped_by or worker.killed_for) is None else f": {said}"
             ended = f"worker {worker.name} {_ending(status)}{why}; it is not started again"
             self._give_up(worker, status, RestartsExhausted(f"{ended} ({self._strategy.words()})"))
             return
         worker.end(status, ProcessState.RESTARTING)
         worker.restarts += 1
-        worker.last_error = worker.report.stopped_by or _ending(status)
+        worker.last_error = worker.report.stopped_by or worker.killed_for or _ending(status)
         log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
         self._notice(self.watcher.ended, worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
 

@@ -18,6 +18,7 @@ from kstream.runtime.kafka.problems import (
     NO_TOPIC,
     NOT_OWNER,
     SEEK_AGAIN,
+    UNREADABLE,
     Trouble,
     describe,
     is_fatal,
@@ -25,6 +26,7 @@ from kstream.runtime.kafka.problems import (
     make,
     meaning,
     of,
+    unreadable,
 )
 from kstream.runtime.kafka.pulse import Pulse
 from kstream.types import BEGINNING, Polled, RebalanceListener, TopicPartition
@@ -104,6 +106,7 @@ class KafkaConsumer:
             KafkaUnavailable: the brokers deny access, or librdkafka gave up.
             TopicError: a topic is gone or may not be read, or (auto_offset_reset "error") the position is not in it.
             StateError: for a reader, the same: the changelog does not have this position.
+            PartitionUnreadable: what lies at the position of one partition; it is told again and again.
             Whatever the listener raised.
         """
         self._raise_later()
@@ -159,6 +162,8 @@ class KafkaConsumer:
     def _of_message(self, message: Message, error: KafkaError) -> KStreamError | None:
         """The error that a message stands for; None where librdkafka gets over it, which is logged."""
         code = error.code()
+        if code in UNREADABLE:
+            return unreadable(*place_of(message), message.offset() or 0, error)
         if code == KafkaError._AUTO_OFFSET_RESET:
             text = f"{place_of(message)}: the position {message.offset()} is not in the log ({error.str()})"
             if self._group is None:

@@ -13,7 +13,14 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from kstream.errors import ConfigError, InstanceFenced, KafkaUnavailable, KStreamError, TopicError
+from kstream.errors import (
+    ConfigError,
+    InstanceFenced,
+    KafkaUnavailable,
+    KStreamError,
+    PartitionUnreadable,
+    TopicError,
+)
 from kstream.observe.throttle import Throttle
 from kstream.runtime.kafka.entry import Tokens
 from kstream.runtime.kafka.options import logger
@@ -55,6 +62,20 @@ NO_TOPIC: Final = frozenset(
     }
 )
 
+UNREADABLE: Final = {
+    KafkaError._BAD_COMPRESSION: (
+        "the batch there is corrupt, or unpacks to more than the client takes "
+        "(kafka.consumer.receive.message.max.bytes, 100 MB by default)"
+    ),
+    KafkaError._BAD_MSG: "the batch there is corrupt",
+    KafkaError.INVALID_MSG: "the batch there is corrupt, the broker says",
+    KafkaError.MSG_SIZE_TOO_LARGE: (
+        "the batch there is larger than the client takes (kafka.consumer.receive.message.max.bytes)"
+    ),
+    KafkaError._NOT_IMPLEMENTED: "the client cannot unpack the batch there",
+}
+"""What a consumer says again and again of what lies at its position in one partition. It reads on in the others."""
+
 NOT_OWNER: Final = frozenset(
     {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}
 )
@@ -95,6 +116,11 @@ def of(error: KafkaException) -> KafkaError:
     """The error inside the exception."""
     inner = error.args[0]
     return inner if isinstance(inner, KafkaError) else KafkaError(KafkaError._FAIL, str(error))
+
+
+def unreadable(topic: str, partition: int, offset: int, error: KafkaError) -> PartitionUnreadable:
+    """For an error of `UNREADABLE`."""
+    return PartitionUnreadable(topic, partition, offset, f"{UNREADABLE[error.code()]}: {describe(error)}")
 
 
 def make(client: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:

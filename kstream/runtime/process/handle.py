@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from kstream.backoff import Pauses
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.process.liveness import Liveness
 from kstream.runtime.process.report import Command, Handover, Held, Report
 from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
 from kstream.runtime.task.states import move
@@ -71,6 +72,9 @@ class WorkerProcess:
         status: the exit status of its last process; last_error: what ended it, where it is started again.
         fenced: when that was because another one has its name.
         warned: when it was said last that it is silent for long.
+        liveness: whether it does its work, as far as it reports.
+        killed_for: why the supervisor killed its last process, where it did.
+        spared: it is to be killed, but the brokers do not answer: no restart would help.
     """
 
     identity: Identity
@@ -89,6 +93,9 @@ class WorkerProcess:
     last_error: str | None = None
     fenced: float = float("-inf")
     warned: float = float("-inf")
+    liveness: Liveness = field(default_factory=Liveness)
+    killed_for: str | None = None
+    spared: bool = False
 
     @property
     def name(self) -> str:
@@ -123,7 +130,8 @@ class WorkerProcess:
     def begin(self, process: Process, now: float) -> None:
         self.go(ProcessState.STARTING)
         self.process, self.report = process, Report()
-        self.held, self.stands = None, False
+        self.held, self.stands, self.killed_for, self.spared = None, False, None, False
+        self.liveness.begin(now)
         self.started = self.heard = now
 
     def hear(self, report: Report, now: float) -> None:
@@ -131,6 +139,7 @@ class WorkerProcess:
             self.held, self.held_at, self.stands = report.held, now, True
             return
         self.report, self.heard, self.stands = report, now, False
+        self.liveness.hear(report, now)
         if now - self.held_at > REMEMBERED_SECONDS:
             self.held = None
         if report.joined and self.state is ProcessState.STARTING:

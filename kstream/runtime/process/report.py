@@ -53,7 +53,8 @@ class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
     Attributes:
-        joined: it was given an assignment, be it an empty one.
+        joined: it was given an assignment, be it an empty one; member: it has one now.
+        uncommitted: records processed since the last commit.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         gone: tasks that nobody can have, because an input does not exist; all workers of an isolation group say so.
         estimated: stores whose entries are estimated.
@@ -79,6 +80,8 @@ class Report(msgspec.Struct):
     restore_seconds_left: float | None = None
     partitions: int = 0
     joined: bool = False
+    member: bool = False
+    uncommitted: int = 0
     paused: bool = False
     elapsed: float = 0.0
     worked: float = 0.0

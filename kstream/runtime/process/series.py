@@ -134,6 +134,8 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         restore_seconds_left=restorer.replay.seconds_left(),
         partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
+        member=worker.is_member,
+        uncommitted=worker.uncommitted,
         paused=worker.paused,
         elapsed=worker.elapsed,
         worked=max(0.0, worker.elapsed - measures.idle),
@@ -163,6 +165,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         lag=sum(lags.values()),
         buffered=task.buffered,
         why=_why(worker, task),
+        at_end=task.reading.at_end and not task.buffered and not task.busy,
         error=None if task.error is None else one_line(task.error),
         inputs=inputs,
     )
@@ -189,6 +192,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     if task.busy:
         where = "" if task.working is None else f", at {task.working.at} from offset {task.working.first_offset}"
         return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
+    if task.reading.at_end and not task.buffered and any(worker.lags_of(task).values()):
+        return "what is left belongs to a transaction of its producer that is still open"
     missing = task.reading.missing
     return f"waits for records of {', '.join(map(str, missing))}" if missing else None
 

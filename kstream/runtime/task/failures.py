@@ -17,14 +17,26 @@ from __future__ import annotations
 
 from enum import Enum
 
-from kstream.errors import KStreamError, ProcessingError, StateError
+from kstream.errors import KStreamError, PartitionUnreadable, ProcessingError, StateError
 
 
 def place_of(error: KStreamError, task: str) -> dict[str, object]:
     """What is known of where it failed: fields of a log line."""
-    if isinstance(error, ProcessingError):
+    if isinstance(error, ProcessingError | PartitionUnreadable):
         return {"task": task, "topic": error.topic, "partition": error.partition, "offset": error.offset}
     return {"task": task}
+
+
+def without_frames(error: BaseException) -> None:
+    """Lets go of what an error that was logged keeps alive: its traces hold the batch that failed, however large."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            left += [one.__cause__, one.__context__]
 
 
 class PushFailed(Exception):

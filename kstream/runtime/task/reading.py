@@ -101,6 +101,10 @@ class Reading:
         """Records."""
         return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
 
+    def has(self, at: TopicPartition) -> bool:
+        """Whether records of this input are buffered."""
+        return bool(self._buffers[at])
+
     def add(self, fetch: Fetch, in_work: Fetch | None) -> None:
         """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
         buffer, one = self._buffers[fetch.at], self.inputs[fetch.at]
@@ -131,6 +135,11 @@ class Reading:
         """Past the last record only control markers lie before the end. Not worth a commit of its own."""
         if one.at_end and not self._buffers[one.at]:
             one.position = max(one.position, one.end)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all was read that may be read: what lies behind is of transactions that are still open."""
+        return all(one.at_end for one in self.inputs.values())
 
     def drop(self) -> None:
         for buffer in self._buffers.values():

@@ -13,6 +13,7 @@ from typing import Final
 from kstream.config import Settings
 from kstream.observe.status import Health, TaskStatus
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.liveness import Stalls
 from kstream.runtime.process.states import ProcessState
 
 LOOP_SECONDS: Final = 30.0
@@ -21,30 +22,6 @@ SILENT_SECONDS: Final = 30.0
 """Beyond `max_poll_interval`, when the supervisor kills a silent worker itself."""
 SHOWN: Final = 5
 """Tasks that are named in one reason."""
-
-
-class Stalls:
-    """Finds tasks that have lag and do not move: a stall is visible (docs/exactly-once.md)."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._moved: dict[str, tuple[tuple[int, ...], float]] = {}
-        self._still: dict[str, float] = {}  # since when
-
-    def look(self, now: float, tasks: Iterable[TaskStatus], paused: bool) -> None:
-        moved, stills = {}, {}
-        for task in tasks:
-            positions = tuple(one.position for one in task.inputs)
-            before, since = self._moved.get(task.name, (None, now))
-            still = task.lag > 0 and task.state == "running" and not paused and before == positions
-            moved[task.name] = positions, (since if still else now)
-            if still:
-                stills[task.name] = since
-        self._moved, self._still = moved, stills
-
-    def stalled(self, now: float) -> dict[str, float]:
-        """By task: for how many seconds."""
-        return {task: now - since for task, since in self._still.items() if now - since >= self._timeout}
 
 
 def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Settings) -> Health:
@@ -91,6 +68,13 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
         yield f"{name} has not reported for {now - worker.heard:.0f} s{why}"
     elif not worker.report.joined:
         yield f"{name} has not joined its group yet"
+    for trouble in (
+        worker.liveness.troubles(now) if worker.runs and now - worker.heard <= settings.stall_timeout else ()
+    ):
+        if trouble.task is None and trouble.seconds > settings.stall_timeout + settings.commit_interval:
+            yield f"{name} {trouble.text} ({trouble.seconds:.0f} s)"
+    if worker.spared and worker.runs:
+        yield f"{name} would be killed, but Kafka does not answer: it waits"
 
 
 def _one_more(now: float, worker: WorkerProcess, settings: Settings) -> bool:

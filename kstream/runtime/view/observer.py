@@ -36,6 +36,7 @@ from kstream.observe.status import (
 )
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.liveness import Stalls
 from kstream.runtime.process.report import Command
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.task.states import TaskState
@@ -88,7 +89,7 @@ class Observer:
         self._app, self._instance = topology.app, instance
         self._drawing = Drawing(topology)
         self._history = History()
-        self._stalls = health.Stalls(settings.stall_timeout)
+        self._stalls = Stalls(settings.stall_timeout)
         self._picture = Picture(watched, topology, self._history, self.merged, self._stalls)
         self._started, self._version = time.time(), version("kstream")
         self._was_ready = self._went_round = False

@@ -15,8 +15,8 @@ from kstream.observe.merging import Merged
 from kstream.observe.status import AppPoint, Point, RestoreStatus, StoreStatus, TaskStatus, Totals, WorkerStatus
 from kstream.runtime.process.garbage import process_name
 from kstream.runtime.process.handle import WorkerProcess
+from kstream.runtime.process.liveness import Stalls
 from kstream.runtime.process.states import ProcessState
-from kstream.runtime.view.health import Stalls
 from kstream.runtime.view.history import History
 from kstream.runtime.view.holdups import explained, held_up
 from kstream.runtime.view.watched import Watched

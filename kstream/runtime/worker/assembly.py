@@ -103,6 +103,7 @@ class TaskMaker:
             loop=self._loop,
             cache_bytes=settings.state_memory // 2 // max(1, sharing),
             check_every=1 if settings.check_values == "always" else SAMPLE,
+            most_bytes=settings.max_record_bytes,
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
         )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from kstream.errors import InstanceFenced, LifespanFailed, TransactionError
+from kstream.errors import InstanceFenced, LifespanFailed, PartitionUnreadable, TransactionError
 from kstream.observe import traces
 from kstream.runtime.task.context import Worker
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
@@ -30,9 +30,10 @@ from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.rebalance import Membership, Rebalance
 from kstream.runtime.worker.recovery import Recovery
 from kstream.runtime.worker.restore import Restorer
-from kstream.runtime.worker.states import WORKER_MOVES, WorkerState
+from kstream.runtime.worker.states import WORKER_MOVES, MembershipState, WorkerState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
+from kstream.runtime.worker.unreadable import Unreadable
 from kstream.types import Polled, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class StreamWorker:
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
             self._recovery, self.measures,
         )  # fmt: skip
+        self._unreadable = Unreadable(self.registry, self.committer)
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock)
 
     # ---- the loop
@@ -148,6 +150,8 @@ class StreamWorker:
         self._recovery.step()
         self.registry.ends.step()
         self._run_tasks()
+        if self._unreadable:
+            self._unreadable.step()
         if self.committer.is_due():
             self.committer.commit()
         self._housekeeping.step(self.registry.all)
@@ -173,7 +177,11 @@ class StreamWorker:
         while True:
             began = time.monotonic()
             seconds = self.events.patience(max(0.0, until - began))
-            polled = self._consumer.poll(self._settings.poll_batch, seconds)
+            try:
+                polled = self._consumer.poll(self._settings.poll_batch, seconds)
+            except PartitionUnreadable as error:
+                self._unreadable.tell(error)
+                return Polled()
             now = time.monotonic()
             if polled.fetches or polled.ends or now >= until or now - began < seconds / 2:
                 return polled
@@ -239,6 +247,11 @@ class StreamWorker:
     @property
     def tasks(self) -> Mapping[str, Task]:
         return self.registry.all
+
+    @property
+    def is_member(self) -> bool:
+        """Whether its consumer group has given it its partitions, be it none."""
+        return self._membership.state in (MembershipState.ASSIGNED, MembershipState.MEMBER)
 
     @property
     def now(self) -> float:

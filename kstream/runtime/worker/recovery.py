@@ -19,7 +19,7 @@ from kstream.errors import (
     TopicError,
     TransactionError,
 )
-from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of
+from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, without_frames
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -271,6 +271,7 @@ class Recovery:
             "%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__,
             extra=place_of(error, task.name),
         )  # fmt: skip
+        without_frames(error)
 
     def _pause_before_retry(self, task: Task, error: KStreamError) -> float:
         pauses = self._pauses.get(task.name)

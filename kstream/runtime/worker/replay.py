@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from kstream.errors import KStreamError, StateError
+from kstream.errors import KStreamError, PartitionUnreadable, StateError
 from kstream.observe.logs import PERFORMANCE
-from kstream.runtime.task.failures import StateDamaged
+from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.state.backend import Mark
 from kstream.state.changelog import Changelog
@@ -107,6 +107,7 @@ class Replay:
 
         Raises:
             StateDamaged: the local state of a task cannot be used.
+            TaskFailed: a changelog of a task cannot be read.
         """
         assert self._reader is not None
         try:
@@ -117,6 +118,11 @@ class Replay:
             self._tails.clear()
             self._of.clear()
             return list(tasks.values())
+        except PartitionUnreadable as error:
+            tail = self._tails.get(TopicPartition(error.topic, error.partition))
+            if tail is None:  # of a task that was dropped meanwhile
+                return []
+            raise TaskFailed(tail.task.name, error.of(tail.task.name)) from error
         for fetch in polled.fetches:
             tail = self._tails.get(fetch.at)
             if tail is not None and fetch.last_offset >= tail.position:

@@ -10,6 +10,7 @@ import pytest
 
 from kstream.config import Settings
 from kstream.errors import LeavingFailed, RestartsExhausted, UsageError
+from kstream.observe.status import CheckpointStatus, InputStatus, TaskStatus
 from kstream.runtime.instance.supervisor import FENCED_AGAIN, Supervisor
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.program import Program
@@ -18,7 +19,7 @@ from kstream.runtime.process.states import ProcessState
 from kstream.testing import ManualClock
 from unit.runtime.processes import FakeProcess, FakeProcesses
 
-JOINED = Report(joined=True)
+JOINED = Report(joined=True, member=True)
 
 
 class Events:
@@ -45,9 +46,10 @@ class Instance:
         self.clock = ManualClock()
         self.processes = FakeProcesses(self.clock)
         self.left: list[tuple[str, list[str]]] = []
+        self.kafka_answers = True
         self.supervisor = Supervisor(
             Program("svc:app"), "app", "a", Settings(**{"restart_jitter": 0.0, **settings}), {"in": 4}, count, groups,
-            processes=self.processes, remove=self.remove, clock=self.clock,
+            processes=self.processes, remove=self.remove, ask=lambda _: self.kafka_answers, clock=self.clock,
         )  # fmt: skip
         self.events = Events()
         self.supervisor.watcher = self.events
@@ -411,6 +413,7 @@ def test_where_the_restarts_of_a_worker_are_used_up_the_instance_stops() -> None
     instance.process().exit(1, Report(stopped_by="the disk is full"))
     instance.poll()
     assert instance.supervisor.stopping and states(instance)[0] == "stopped"
+    instance.poll()
     failure = instance.supervisor.failure
     assert isinstance(failure, RestartsExhausted) and failure.exit_status == 1
     assert str(failure) == (
@@ -458,3 +461,109 @@ def test_a_worker_that_ends_by_an_exhausted_task_is_not_started_again() -> None:
     instance.supervisor.wait()
     assert isinstance(instance.supervisor.failure, RestartsExhausted) and str(instance.supervisor.failure) == why
     assert len(instance.processes.made) == 2 and states(instance) == ["stopped", "stopped"]
+
+
+# ---- workers that report and do not do their work
+
+
+STALLED = Report(
+    joined=True, member=True,
+    tasks=[TaskStatus("t/0", "0", "running", lag=7, why="agent 'a' waits", inputs=[InputStatus("t", 0, 5, 7)])],
+)  # fmt: skip
+IDLE = Report(joined=True, member=False)
+UNCOMMITTED = Report(
+    joined=True, member=True, uncommitted=3, checkpoints=[CheckpointStatus(0.0, "0", 1.0, error="took too long")]
+)
+
+
+def keep(instance: Instance, report: Report, seconds: float) -> None:
+    """Worker 0 says this every five seconds, the other that all is well; the supervisor may ask Kafka."""
+    process = instance.process()
+    for _ in range(round(seconds / 5)):
+        if process.signals:
+            break
+        process.say(report)
+        instance.process("1").say(JOINED)
+        instance.poll(5.0)
+        for thread in threading.enumerate():
+            if thread.name == "answering":
+                thread.join()
+
+
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        (STALLED, "task t/0 has lag and has not moved: agent 'a' waits"),
+        (UNCOMMITTED, "has processed records and has not committed: took too long"),
+        (IDLE, "has had no place in its consumer group"),
+    ],
+    ids=["stalled", "no commit", "no place"],
+)
+def test_one_that_does_not_do_its_work_is_killed_and_started_again(
+    report: Report, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = Instance(stall_restart=400, restart_initial=2.0, restart_max=2.0).start()
+    first = instance.process()
+    keep(instance, report, 395)
+    assert not first.signals
+    keep(instance, report, 20)
+    assert first.signals == [signal.SIGKILL]
+    assert f"worker 0 {why} (" in caplog.text
+    instance.poll()
+    assert states(instance) == ["restarting", "running"]
+    assert instance.worker().last_error.startswith(f"killed: {why} (")  # type: ignore[union-attr]
+    assert instance.worker().pauses.pause == 2.0, "its restart strategy has counted it"
+    instance.poll(2.0)
+    assert instance.process() is not first
+    keep(instance, JOINED, 600)
+    assert not instance.process().signals and not instance.process("1").signals
+
+
+def test_time_in_which_others_of_the_group_may_stand_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    instance = Instance(stall_restart=10, max_poll_interval=300).start()
+    keep(instance, IDLE, 295)
+    assert not instance.process().signals
+    keep(instance, IDLE, 20)
+    assert instance.process().signals == [signal.SIGKILL]
+
+
+def test_where_such_restarts_are_used_up_the_instance_stops() -> None:
+    instance = Instance(stall_restart=300, restart_strategy="none").start()
+    keep(instance, STALLED, 320)
+    instance.poll()
+    failure = instance.supervisor.failure
+    assert isinstance(failure, RestartsExhausted) and failure.exit_status == 1
+    assert "worker 0 was killed by SIGKILL: killed: task t/0 has lag" in str(failure)
+
+
+def test_while_kafka_does_not_answer_nobody_is_killed(caplog: pytest.LogCaptureFixture) -> None:
+    """No restart would help, and what is restored would be restored again."""
+    instance = Instance(stall_restart=300).start()
+    instance.kafka_answers = False
+    keep(instance, UNCOMMITTED, 900)
+    assert not instance.process().signals
+    (line,) = (one.getMessage() for one in caplog.records if "Kafka does not answer" in one.getMessage())
+    assert line.startswith("worker 0 has processed records and has not committed: took too long (")
+    assert instance.worker().spared
+    instance.kafka_answers = True
+    keep(instance, Report(joined=True, member=True, commits=1), 30)
+    assert not instance.process().signals and not instance.worker().spared, "it did its work as soon as it could"
+    keep(instance, STALLED, 320)
+    assert instance.process().signals == [signal.SIGKILL]
+
+
+def test_without_a_time_nobody_is_killed_for_it() -> None:
+    instance = Instance(stall_restart="never").start()
+    keep(instance, STALLED, 3000)
+    assert not instance.process().signals
+
+
+def test_one_that_is_to_end_is_left_to_end() -> None:
+    instance = Instance(stall_restart=300).start()
+    for index in (0, 1):
+        instance.process(str(index)).stubborn = True
+    keep(instance, STALLED, 200)
+    instance.supervisor.retire("default")
+    instance.supervisor.stop()
+    keep(instance, STALLED, 200)
+    assert signal.SIGKILL not in instance.process().signals

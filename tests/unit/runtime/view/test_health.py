@@ -91,3 +91,17 @@ def test_a_stall_is_lag_without_movement() -> None:
     assert not stalls.stalled(500)
     stalls.look(501, [], paused=False)
     assert not stalls.stalled(900), "it went elsewhere"
+
+
+def test_work_that_is_not_committed_and_a_lost_place_turn_it_red() -> None:
+    one = worker(task())
+    one.liveness.hear(Report(joined=True, member=True, uncommitted=3), 101.0)
+    assert ready(one, now=150.0)[0]
+    assert ready(one, now=99.0 + 63.0)[1] == ["worker 0 has not reported for 62 s"]
+    one.heard = 165.0
+    assert ready(one, now=165.0)[1] == ["worker 0 has processed records and has not committed (64 s)"]
+    one.liveness.hear(Report(joined=True, member=False), 166.0)
+    one.heard = 230.0
+    assert ready(one, now=230.0)[1] == ["worker 0 has had no place in its consumer group (64 s)"]
+    one.spared = True
+    assert "Kafka does not answer" in ready(one, now=230.0)[1][-1]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import kstream
-from kstream.errors import TopicError
+from kstream.errors import AbortRequired, TopicError
 from kstream.observe.status import TaskStatus
 from kstream.runtime.process.report import Report
 from kstream.runtime.process.series import StoreSizes, report_of
 from kstream.runtime.task.states import TaskState
 from kstream.testing.clients import MemoryAdmin
-from kstream.types import DescribedTopic
+from kstream.types import DescribedTopic, TopicPartition
 
 from ..harness import Counting, Fleet
 
@@ -229,3 +229,71 @@ def test_a_worker_that_raises_failures_does_not_begin_without_an_input(app: Besi
     fleet.cluster.delete_topic("in")
     with pytest.raises(TopicError, match="topic in: UNKNOWN_TOPIC_OR_PART"):
         fleet.step()
+
+
+# ---- what lies in a partition cannot be unpacked
+
+
+def spoil(fleet: Fleet, topic: str, partition: int = 0) -> int:
+    log = fleet.cluster.log(TopicPartition(topic, partition))
+    log.spoilt = fleet.cluster.append(topic, b"k", b"bomb", partition=partition).offset
+    return log.spoilt
+
+
+def test_a_batch_that_cannot_be_unpacked_stops_its_task_and_no_other(
+    app: Beside, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What lies before it is processed and committed, however often the task is tried again."""
+    fleet.start("a")
+    fleet.send(app.source, KEYS)
+    before = {at: fleet.cluster.log(TopicPartition("in", at)).end for at in (0, 1)}
+    at = spoil(fleet, "in")
+    fleet.send(app.source, KEYS)
+    fleet.send(app.plain, KEYS)
+    fleet.step(times=5)
+    assert failed(fleet) == {"in/0": f"task in/0 stopped: in[0] cannot be read at offset {at}: it is spoilt"}
+    assert fleet.committed("in")[0] == before[0] == at
+    fleet.step(times=60, seconds=0.3)
+    assert failed(fleet).keys() == {"in/0"}
+    assert fleet.committed("in") == {0: at, 1: 2 * before[1]}
+    assert rows(fleet, app.passed) == 20
+    (first, *_) = (one for one in caplog.records if "cannot be read" in one.getMessage() and one.levelname == "ERROR")
+    assert (first.topic, first.partition, first.offset) == ("in", 0, at)  # type: ignore[attr-defined]
+    fleet.cluster.log(TopicPartition("in", 0)).truncate(at + 1)  # as an operator does
+    fleet.step(times=30, seconds=0.3)
+    assert fleet.outputs(app.by_dsl) == fleet.outputs(app.by_agent) == {key: [1, 2] for key in KEYS}
+    assert not failed(fleet)
+
+
+def test_what_comes_before_it_is_not_lost_when_its_commit_fails(app: Beside, fleet: Fleet) -> None:
+    if fleet.settings.processing_guarantee == "at_least_once":
+        pytest.skip("what was sent cannot be taken back")
+    fleet.start("a")
+    fleet.send(app.source, KEYS)
+    fleet.settle()
+    fleet.send(app.source, KEYS)
+    at = spoil(fleet, "in")
+    fleet.cluster.faults.plan("producer.commit", AbortRequired("as it happens"))
+    fleet.step(times=60, seconds=0.3)
+    assert failed(fleet).keys() == {"in/0"}
+    assert fleet.committed("in")[0] == at
+    fleet.cluster.log(TopicPartition("in", 0)).truncate(at + 1)
+    fleet.step(times=30, seconds=0.3)
+    assert fleet.outputs(app.by_dsl) == fleet.outputs(app.by_agent) == {key: [1, 2] for key in KEYS}
+
+
+def test_a_changelog_that_cannot_be_unpacked_stops_the_task_that_restores(
+    app: Beside, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.start("a")
+    fleet.send(app.source, KEYS)
+    fleet.settle()
+    at = spoil(fleet, "beside-n-changelog")
+    fleet.crash("a")
+    fleet.expire("a")
+    fleet.start("b")
+    fleet.send(app.plain, KEYS)
+    fleet.step(times=60, seconds=0.3)
+    changelog = f"beside-n-changelog[0] cannot be read at offset {at}: it is spoilt"
+    assert failed(fleet) == {"in/0": f"task in/0 stopped: {changelog}"}
+    assert rows(fleet, app.passed) == 20
