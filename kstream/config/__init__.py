@@ -100,10 +100,7 @@ class Settings:
     commit_interval: float = _setting(0.2, kinds.duration(0.001), "Time between commits.", _SECONDS)
     max_uncommitted_records: int = _setting(1_000_000, kinds.integer(1), "Records after which to commit early.")
     max_record_bytes: int = _setting(
-        16 * 2**20,
-        kinds.size(1),
-        "Largest input record, by bytes of key, value and headers; a larger one fails without being decoded.",
-        _BYTES,
+        16 * 2**20, kinds.size(1), "Key, value and headers of an input record at most; a larger one fails.", _BYTES
     )
     poll_batch: int = _setting(2000, kinds.integer(1), "Records taken by one poll at most.")
     max_task_idle: float = _setting(
@@ -277,7 +274,7 @@ class Settings:
         600.0,
         kinds.optional(kinds.duration(1), "never"),
         "Time for which a worker may have a stalled task, not commit what it has done, or be without a place in its "
-        "group, until it is killed and its restart strategy applies; max_poll_interval at least. never: it is not.",
+        "group (max_poll_interval at least), until it is killed and its restart strategy applies. never: it is not.",
         _SECONDS,
     )
     system_metrics_interval: float = _setting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from kstream.config import Settings
 from kstream.runtime.cluster.announce import Announcer, quiet
+from kstream.runtime.cluster.group_sizes import GroupSizes
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.view.observer import Observer
@@ -38,6 +40,9 @@ def observed(
     observer = Observer(supervisor, topology, settings, instance, sources)
     server = _serve(observer, settings) if settings.web else None
     announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
+    sizes = _sizes(topology.app, settings) if settings.worker_range else None
+    if sizes is not None:
+        observer.members = sizes
     try:
         yield observer
     finally:
@@ -45,6 +50,8 @@ def observed(
             announcer.stop()
         if server is not None:
             server.stop()
+        if sizes is not None:
+            sizes.close()
         observer.close()
 
 
@@ -74,6 +81,11 @@ def _url_for_others(server: WebServer, host: str) -> str:
     except ValueError:
         local = host == "localhost"
     return server.url if local else f"http://{socket.gethostname()}:{server.port}"
+
+
+def _sizes(app: str, settings: Settings) -> GroupSizes:
+    clients = KafkaClients(settings.bootstrap_servers, quiet(options_from(settings, f"{app}-groups")))
+    return GroupSizes(clients.admin(), app, time.monotonic)
 
 
 def _announce(observer: Observer, app: str, settings: Settings) -> Announcer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -60,6 +61,11 @@ def poison(number: int) -> str:
     return file.read_text() if file.exists() else ""
 
 
+def stand() -> None:
+    """Does not return."""
+    time.sleep(100_000)
+
+
 def make_app(name: str, partitions: int) -> kstream.App:
     app = kstream.App(name)
     events = app.topic(f"{name}.events", key=str, value=Event, partitions=partitions)
@@ -84,6 +90,8 @@ def make_app(name: str, partitions: int) -> kstream.App:
     async def watch(events: kstream.AgentStream[str, Event], ctx: kstream.Context[str]) -> AsyncIterator[Alert]:
         """An alert each time what a key has spent passes a multiple of the threshold."""
         async for key, event, *_ in events.events():
+            if os.environ.get("KSTREAM_TEST_STAND"):
+                stand()
             if pause:
                 await asyncio.sleep(pause)
             before = spent[key]

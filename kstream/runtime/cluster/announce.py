@@ -22,7 +22,7 @@ import msgspec
 
 from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordRefused
 from kstream.observe.status import InstanceStatus
-from kstream.runtime.cluster.directory import SILENT_AFTER, Announcement, Directory, Heard
+from kstream.runtime.cluster.directory import SILENT_AFTER, USUAL_INTERVAL, Announcement, Directory, Heard
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
 
@@ -49,7 +49,17 @@ LONGEST_INTERVAL: Final = 3600.0
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Announcement).decode
+
+
+class _Said(InstanceStatus):
+    """An announcement as anybody may write it: a bad interval does not take the rest along."""
+
+    interval: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Said).decode
+_decode_interval = msgspec.json.Decoder(float).decode
+_STATUS: Final = InstanceStatus.__struct_fields__
 
 
 def topic_of(app: str) -> str:
@@ -160,13 +170,21 @@ def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
         log.debug("an announcement of %d bytes is skipped", len(value))
         return None
     try:
-        said = _decode(value)
-        if not 0 < said.interval <= LONGEST_INTERVAL:
-            said.interval = LONGEST_INTERVAL
+        raw = _decode(value)
+        said = Announcement(**{name: getattr(raw, name) for name in _STATUS}, interval=_interval(raw.interval))
         return Heard(said, at, taken - said.at, len(value))
     except Exception as error:  # whoever may write to the topic writes what he likes; the next record may be good
         log.debug("an announcement of another instance cannot be decoded: %s", error)
         return None
+
+
+def _interval(said: msgspec.Raw) -> float:
+    """A number of seconds; the usual one where it is none, not more than nothing, or infinite."""
+    try:
+        interval = _decode_interval(said)
+    except msgspec.MsgspecError:
+        return USUAL_INTERVAL
+    return min(interval, LONGEST_INTERVAL) if interval > 0 else USUAL_INTERVAL
 
 
 def read_instances(clients: Clients, app: str, timeout: float) -> list[InstanceStatus]:

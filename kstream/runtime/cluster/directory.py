@@ -19,10 +19,14 @@ MOST_HELD: Final = 64 << 20
 """Bytes of announcements that are kept, as they were written."""
 
 
+USUAL_INTERVAL: Final = 5.0
+"""Seconds between two announcements, where an instance says nothing sensible."""
+
+
 class Announcement(InstanceStatus):
     """What is written to the topic. `interval` is that of the sender, in seconds: by it its silence is judged."""
 
-    interval: float = 5.0
+    interval: float = USUAL_INTERVAL
 
 
 class Heard(NamedTuple):

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 watching = logging.getLogger(f"{__name__}.watching")  # its lines may come five times a second
 watching.addFilter(Throttle())
 
+REPORTS_SECONDS = 5.0
+"""A worker that reports does so twice a second. One that does not has max_poll_interval."""
+
 FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
 
@@ -164,10 +167,11 @@ class Supervisor:
         settings = self._settings
         if settings.stall_restart is None or worker.state not in (ProcessState.STARTING, ProcessState.RUNNING):
             return
+        longest = settings.stall_restart + max(settings.commit_interval, settings.max_task_idle)
         # a member that stands holds up all of its group for max_poll_interval: the others are not to be killed for it
-        longest = max(settings.stall_restart, settings.max_poll_interval)
-        longest += max(settings.commit_interval, settings.max_task_idle)
-        late = next((one for one in worker.liveness.troubles(now) if one.seconds > longest), None)
+        of_group = max(longest, settings.max_poll_interval)
+        told = worker.liveness.troubles(now) if now - worker.heard < REPORTS_SECONDS else ()
+        late = next((one for one in told if one.seconds > (of_group if one.of_group else longest)), None)
         answers = None if late is None else self._answering.look()
         if late is None:
             worker.spared = False

@@ -14,11 +14,13 @@ from kstream.runtime.process.report import Report
 
 
 class Trouble(NamedTuple):
-    """`seconds`: for how long so far; `task`: which one does not move, where it is about one."""
+    """`seconds`: for how long so far; `task`: which one does not move, where it is about one; `of_group`: others of the
+    group may be what it waits for."""
 
     seconds: float
     text: str
     task: str | None = None
+    of_group: bool = False
 
 
 class Stalls:
@@ -87,7 +89,7 @@ class Liveness:
         """All there is, however short so far."""
         found = []
         if self._out is not None:
-            found.append(Trouble(now - self._out, "has had no place in its consumer group"))
+            found.append(Trouble(now - self._out, "has had no place in its consumer group", of_group=True))
         if self._uncommitted is not None:
             why = "" if self._failed is None else f": {self._failed}"
             found.append(Trouble(now - self._uncommitted, f"has processed records and has not committed{why}"))

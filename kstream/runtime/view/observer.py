@@ -80,6 +80,7 @@ class Observer:
         self._processes = Processes(settings.system_metrics_interval)
         self._collections = GarbageCollection()
         self.others: Others = list  # the app's other instances, as they announced themselves
+        self.members: Callable[[str], int | None] = _unknown  # by isolation group: those of its consumer group
         self.changed: Callable[[], None] = _nothing  # called when the state of the instance or of a worker changes
         self._states: list[str] = []
         self.url: str | None = None
@@ -210,14 +211,18 @@ class Observer:
             )
 
     def workers_elsewhere(self, group: str) -> int:
-        """The workers of an isolation group in the app's other instances, as far as they were heard of lately."""
-        return sum(
+        """The workers of an isolation group in the app's other instances: as many as were heard of lately, and no more
+        than its consumer group has members besides this instance's. Anybody may claim workers."""
+        claimed = sum(
             1
             for other in self.others()
             if other.state != "silent"
             for worker in other.workers
             if worker.group == group and worker.state != "retiring"
         )
+        members = self.members(group)
+        own = sum(1 for one in self._supervisor.workers if one.group == group and one.runs and one.report.member)
+        return claimed if members is None else min(claimed, max(0, members - own))
 
     def instances(self) -> list[InstanceStatus]:
         return [self.light_status(), *(one for one in self.others() if one.instance != self._instance)]
@@ -295,6 +300,10 @@ class Observer:
 
 
 def _nothing() -> None:
+    return
+
+
+def _unknown(_: str) -> None:
     return
 
 

@@ -298,10 +298,27 @@ class TestWhoeverMayWriteToTheTopic:
     def test_what_is_no_announcement_is_skipped(self, value: bytes) -> None:
         assert announce._heard(value, 0.0, 0.0) is None
 
-    @pytest.mark.parametrize("interval", [1e300, -1.0, 0.0])
-    def test_an_interval_has_limits(self, interval: float) -> None:
-        heard = announce._heard(encode(status("x"), interval), 0.0, 0.0)
-        assert heard is not None and 0 < heard.said.interval <= 3600
+    @pytest.mark.parametrize(
+        ("interval", "taken"),
+        [
+            ("60", 60.0), ("0.5", 0.5), ("1e300", 3600.0), ("-1", 5.0), ("0", 5.0), ("-0.0", 5.0), ("1e999", 5.0),
+            ("-1e999", 5.0), ("null", 5.0), ("true", 5.0), ('"60"', 5.0), ("[1]", 5.0), ("{}", 5.0), ("9" * 5000, 5.0),
+        ],
+        ids=[
+            "a minute", "half a second", "too long", "negative", "0", "-0", "infinite", "less than infinite", "null",
+            "true", "text", "list", "object", "long",
+        ],
+    )  # fmt: skip
+    def test_an_interval_has_limits(self, interval: str, taken: float) -> None:
+        """What is no interval does not take the announcement along."""
+        value = encode(status("x"), 5.0).replace(b'"interval":5.0', b'"interval":' + interval.encode())
+        heard = announce._heard(value, 0.0, 0.0)
+        assert heard is not None and heard.said.instance == "x"
+        assert heard.said.interval == taken
+
+    def test_an_announcement_without_an_interval_has_the_usual_one(self) -> None:
+        heard = announce._heard(encode(status("x"), 5.0).replace(b',"interval":5.0', b""), 0.0, 0.0)
+        assert heard is not None and heard.said.interval == 5.0
 
     def test_instances_have_a_limit_and_the_latest_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directory_module, "MOST_INSTANCES", 3)

@@ -520,11 +520,25 @@ def test_one_that_does_not_do_its_work_is_killed_and_started_again(
 
 
 def test_time_in_which_others_of_the_group_may_stand_is_given(caplog: pytest.LogCaptureFixture) -> None:
-    instance = Instance(stall_restart=10, max_poll_interval=300).start()
+    instance = Instance(stall_restart=100, max_poll_interval=300).start()
     keep(instance, IDLE, 295)
     assert not instance.process().signals
     keep(instance, IDLE, 20)
     assert instance.process().signals == [signal.SIGKILL]
+    instance = Instance(stall_restart=100, max_poll_interval=300).start()
+    keep(instance, STALLED, 120)
+    assert instance.process().signals == [signal.SIGKILL], "no other member has a part in this"
+
+
+def test_one_that_is_silent_has_its_time() -> None:
+    """Slow user code: the task does not move either."""
+    instance = Instance(stall_restart=100, max_poll_interval=600).start()
+    keep(instance, STALLED, 50)
+    for _ in range(40):
+        instance.poll(5.0)
+    assert not instance.process().signals
+    keep(instance, Report(joined=True, member=True, commits=1), 50)
+    assert not instance.process().signals
 
 
 def test_where_such_restarts_are_used_up_the_instance_stops() -> None:

@@ -241,6 +241,21 @@ def test_workers_elsewhere_are_those_of_instances_that_are_heard_of(observer: Ob
     assert [one.instance for one in observer.instances()] == ["a", "b", "c"]
 
 
+def test_workers_that_somebody_invents_are_no_more_than_the_group_has_members(
+    observer: Observer, instance: Instance
+) -> None:
+    """Else whoever may write to the topic of announcements could keep every instance at one worker."""
+    invented = [WorkerStatus(str(number), "running") for number in range(1000)]
+    observer.others = lambda: [InstanceStatus("shop", "b", "running", 0.0, 0.0, workers=invented)]
+    assert observer.workers_elsewhere("default") == 1000, "while Kafka has not said"
+    instance.says(0, Report(joined=True, member=True))
+    own = sum(1 for one in instance.workers if one.runs and one.report.member)
+    assert own
+    for members, elsewhere in ((own, 0), (own + 2, 2), (own - 1, 0), (own + 2000, 1000)):
+        observer.members = lambda _, members=members: members  # type: ignore[misc]
+        assert observer.workers_elsewhere("default") == elsewhere
+
+
 def test_a_change_of_state_is_told_once(
     observer: Observer, instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
