@@ -104,7 +104,7 @@ def _delete(found: Found, handling: Handling) -> int:
             with progress(f"looking through {span.topic}") as on_progress:
                 deleted = handling.delete_handled(span, found.filter, on_progress)
         except UsageError as error:
-            print(f"kstream: {span.topic}: nothing was deleted: {escaped(str(error))}", file=sys.stderr)
+            human.complain(f"{span.topic}: nothing was deleted: {error}")
             status = 1
             continue
         for at, offset in sorted(deleted.items()):

@@ -127,7 +127,7 @@ def sides_of(letter: Letter, topics: Topics) -> tuple[Decoded, Decoded]:
 
 
 def _write(one: Shown) -> None:
-    sys.stdout.write(msgspec.json.encode(one).decode() + "\n")
+    human.write_json(one, indented=False)
 
 
 def shown(letter: Letter, topics: Topics, mark: Mark | None) -> Shown:

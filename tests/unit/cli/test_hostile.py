@@ -13,7 +13,6 @@ import pytest
 
 import kstream.cli
 from kstream.cli import human, main
-from kstream.cli.data.reading import Row
 from kstream.cli.status import screen
 from kstream.cli.table import show
 from kstream.cli.tail import decode, writer
@@ -23,6 +22,7 @@ from kstream.errors import ConfigError
 from kstream.escape import escaped
 from kstream.observe.settings import setting_rows
 from kstream.observe.status import InputStatus, InstanceStatus, TaskStatus, WorkerStatus
+from kstream.runtime.cluster.records import Row
 from kstream.types import TopicPartition
 
 
