@@ -308,8 +308,7 @@ REBALANCES = [
     ),
 ]
 
-DEAD_LETTERS = f"rate({PREFIX}dlq_records_total{{{SELECTED}}}[$__rate_interval])"
-"""Not in the catalogue: the metric comes with the feature."""
+DEAD_LETTERS = f"rate({PREFIX}dead_letters_total{{{SELECTED}}}[$__rate_interval])"
 
 ERRORS = [
     Panel(
@@ -330,7 +329,7 @@ ERRORS = [
         "Dead letters",
         "cps",
         {"{{topic}} {{reason}}": seldom(grouped(DEAD_LETTERS, "topic, reason"), "topic")},
-        "Records that could not be processed and were put aside, by input topic and reason.",
+        "Records that could not be processed and were set aside, by topic of dead letters and reason.",
         levels=NONE_IS_GOOD,
     ),
 ]

@@ -8,7 +8,16 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Protocol
 
-from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus, TableEntry
+from kstream.observe.status import (
+    DeadLetters,
+    Graph,
+    Health,
+    InstanceStatus,
+    LetterDetails,
+    Point,
+    SettingStatus,
+    TableEntry,
+)
 
 
 class Observed(Protocol):
@@ -30,6 +39,18 @@ class Observed(Protocol):
         """The committed entry of a key, which is written as on the command line.
 
         Raises UsageError when there is no such table or the key is not of its type.
+        """
+        ...
+
+    def dead_letters(self) -> Future[DeadLetters]:
+        """The latest ones, read from Kafka unless they just were. It is not to be cancelled: others may wait for it.
+        Fails with KafkaUnavailable."""
+        ...
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> Future[LetterDetails]:
+        """One of them. Fails with KafkaUnavailable; UsageError when it is not there.
+
+        Raises UsageError when it is no topic of the app's dead letters, KafkaUnavailable when too many are asked for.
         """
         ...
 

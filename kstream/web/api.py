@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kstream.errors import ConfigError, UsageError
+from kstream.errors import ConfigError, KafkaUnavailable, UsageError
 from kstream.observe.exposition import CONTENT_TYPE
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
@@ -28,6 +29,9 @@ from kstream.web.guard import Guard
 LOGGER = logging.getLogger(__name__)
 LOOKUP_SECONDS: Final = 5.0
 """Workers listen twice a second, unless user code holds them up."""
+
+READ_SECONDS: Final = 20.0
+"""For what is read from Kafka; a request may take half as long again (connections.py)."""
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -84,8 +88,17 @@ def _data_routes(observed: Observed, feed: Feed) -> list[BaseRoute]:
             return failure(504, f"no answer of the workers within {LOOKUP_SECONDS:g} s: try again")
         return Json(entry, 200 if entry.found else 404)
 
+    async def letters(_: Request) -> Response:
+        return await _read(observed.dead_letters)
+
+    async def letter(request: Request) -> Response:
+        at = request.path_params
+        return await _read(lambda: observed.dead_letter(at["topic"], at["partition"], at["offset"]))
+
     return [
         Route("/api/tables/{name}", table),
+        Route("/api/dead-letters", letters),
+        Route("/api/dead-letters/{topic}/{partition:int}/{offset:int}", letter),
         Route("/api/status", _get(observed.status)),
         Route("/api/instances", _get(observed.instances)),
         Route("/api/graph", _get(observed.graph)),
@@ -120,6 +133,20 @@ def _action_routes(observed: Observed) -> list[BaseRoute]:
         Route("/api/resume", resume, methods=["POST"]),
         Route("/api/log-level", log_level, methods=["POST"]),
     ]
+
+
+async def _read(ask: Callable[[], Future[Any]]) -> Response:
+    """What is read from Kafka. Others may wait for the same, so it goes on where this one does not wait any more."""
+    try:
+        answer = asyncio.wrap_future(ask())
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # told, if anybody waits still
+        return Json(await asyncio.wait_for(asyncio.shield(answer), READ_SECONDS))
+    except TimeoutError:
+        return failure(504, f"Kafka did not answer within {READ_SECONDS:g} s: try again")
+    except KafkaUnavailable as error:
+        return failure(503, str(error))
+    except UsageError as error:
+        return failure(404, str(error))
 
 
 def _get(ask: Callable[[], Any]) -> Endpoint:

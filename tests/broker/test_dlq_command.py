@@ -6,9 +6,11 @@ Kills and two at a time are in tests/faults/test_dlq.py.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +62,7 @@ class Place:
     def start(self) -> None:
         self.running = Command(
             self.path / "said", "run", f"{self.name}:app", "--workers", "1", "--bootstrap-servers", self.servers,
-            "--set", "announce_interval=0", "--set", "web=off", cwd=self.path,
+            "--set", "announce_interval=0", "--set", "web_port=0", "--set", "web_token=secret", cwd=self.path,
         )  # fmt: skip
 
     def stop(self) -> None:
@@ -78,6 +80,14 @@ class Place:
             assert out == "" and err.count("\n") == 1
             return str(err)
         return str(out)
+
+    def page(self, path: str) -> Any:
+        """What the status page's API says of the dead letters."""
+        assert self.running is not None
+        (url,) = set(re.findall(r"status page: (http://[\d.:]+)", self.running.err.read_text()))
+        request = urllib.request.Request(f"{url}/api/dead-letters{path}", headers={"Authorization": "Bearer secret"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read())
 
     def rows(self, *arguments: str) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.dlq("list", "--json", *arguments).splitlines()]
@@ -123,6 +133,12 @@ def test_from_a_record_that_fails_to_one_that_does_not(place: Place) -> None:
     shown = place.dlq("show", name)
     assert f"from           {place.orders}[" in shown and "value          -1\n" in shown and "Traceback" in shown
     assert json.loads(place.dlq("show", name, "--json"))["message"] == "no price\x1b[2J for -1"
+
+    seen = place.page("")
+    assert (seen["topics"], seen["looked"], len(seen["letters"])) == ([place.letters], 2, 2)
+    one = place.page(f"/{place.letters}/{failed['partition']}/{failed['offset']}")
+    assert (one["value"], one["message"], one["letter"]["handled"]) == ("-1", "no price\x1b[2J for -1", None)
+    assert "Traceback" in one["stacktrace"]
 
     # replayed without being mended it fails again, as a new letter that says so
     assert place.dlq("replay", name, "--dry-run") == f"would replay 1 dead letter to {place.orders}\n"

@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from kstream.observe.catalogue import CATALOGUE, PREFIX
 
-NOT_YET = {"kstream_dlq_records_total": ("topic", "reason")}
-"""Dead letters, and their metric, come with a later issue; the alert and the panel are there already."""
+NOT_YET = {"kstream_dead_letters_total": ("topic", "reason")}
+"""Not in the catalogue yet; the alert and the panel are there already."""
 
 TARGET_LABELS = {"job", "instance", "namespace"}
 """Of Prometheus' own making, or of the scrape configuration's."""

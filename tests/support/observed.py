@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kstream.config import Settings, about
-from kstream.errors import ConfigError, UsageError
+from kstream.errors import ConfigError, KafkaUnavailable, UsageError
 from kstream.observe.status import (
     AppPoint,
     CheckpointStatus,
+    DeadLetters,
     ErrorStatus,
     Graph,
     GraphEdge,
@@ -23,6 +24,9 @@ from kstream.observe.status import (
     Health,
     InputStatus,
     InstanceStatus,
+    LetterCount,
+    LetterDetails,
+    LetterStatus,
     Point,
     RestoreStatus,
     ScalingStatus,
@@ -35,6 +39,7 @@ from kstream.observe.status import (
 )
 
 APP = "flights"
+LETTERS = "flights-dead-letters"
 TRACE = """Traceback (most recent call last):
   File "services/flights/app.py", line 61, in delays
     minutes = int(flight.arrival_delay)
@@ -97,6 +102,8 @@ class FakeObserved:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     broken: bool = False
     held: bool = False
+    letters: int = 2
+    unreachable: bool = False
 
     def now(self) -> float:
         return time.time() if self.frozen is None else self.frozen
@@ -141,6 +148,42 @@ class FakeObserved:
         if key != "slow":
             answer.set_result(TableEntry(table, key, key == "ann", 7 if key == "ann" else None, [0, 2]))
         return answer
+
+    def dead_letters(self) -> Future[DeadLetters]:
+        """Two of each partition; `letters` is how many partitions there are, 0 is an app without a policy."""
+        answer: Future[DeadLetters] = Future()
+        if self.unreachable:
+            answer.set_exception(KafkaUnavailable("no Kafka broker answers at localhost:1"))
+            return answer
+        rows = [self._letter(partition, offset) for partition in range(self.letters) for offset in (0, 1)]
+        counts = [LetterCount(LETTERS, "ValueError", 2 * self.letters - 1), LetterCount(LETTERS, EVIL, 1)]
+        found = DeadLetters([LETTERS], len(rows), True, counts, rows, self.now())
+        answer.set_result(found if self.letters else DeadLetters([], 0, False, [], [], self.now()))
+        return answer
+
+    def dead_letter(self, topic: str, partition: int, offset: int) -> Future[LetterDetails]:
+        """Only the first ones of each partition can be read."""
+        if topic != LETTERS:
+            raise UsageError(f"there are no dead letters in {topic}; there are in: {LETTERS}")
+        answer: Future[LetterDetails] = Future()
+        if offset:
+            answer.set_exception(UsageError(f"there is no dead letter {topic}:{partition}:{offset}"))
+        else:
+            one = self._letter(partition, offset)
+            answer.set_result(
+                LetterDetails(
+                    one, "flights/2", one.time, one.message, one.key, EVIL, [("trace", EVIL)], TRACE,
+                    {"value": "JSON is malformed"},
+                )
+            )  # fmt: skip
+        return answer
+
+    def _letter(self, partition: int, offset: int) -> LetterStatus:
+        time = round((self.now() - 60 * partition) * 1000)
+        return LetterStatus(
+            LETTERS, partition, offset, time, f"flights[{partition}] {offset}", "delay", "process", 3, "ValueError",
+            f"invalid literal {EVIL}", EVIL, offset, "replayed" if offset else None,
+        )  # fmt: skip
 
     def settings(self) -> list[SettingStatus]:
         values = Settings(workers=self.worker_count, kafka={"sasl.password": "secret", "sasl.mechanism": "PLAIN"})

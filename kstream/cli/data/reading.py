@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from kstream.cli.operate import Subject
 from kstream.errors import TopicError, UsageError
-from kstream.runtime.cluster.records import TIMEOUT
-from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.cluster.records import TIMEOUT, looking
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients
 
-_PROMPT: Final = {"consumer.fetch.wait.max.ms": "100"}
-"""An end is told when a fetch comes back empty: that must not take long."""
-
 
 def clients_of(on: Subject) -> Clients:
     """Clients to look at data with."""
-    return KafkaClients(on.servers, replace(on.options, raw={**on.options.raw, **_PROMPT, **on.settings.kafka}))
+    return looking(on.settings, "kstream-command")
 
 
 # ---- by name

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from kstream.config import Settings
 from kstream.errors import KafkaUnavailable, StateError
+from kstream.runtime.cluster.announce import quiet
+from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.types import AdminClient, Clients, Fetch, Headers, TopicPartition
 
 TIMEOUT: Final = 15.0
@@ -30,6 +33,17 @@ class Row:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+_PROMPT: Final = {"consumer.fetch.wait.max.ms": "100"}
+"""An end is told when a fetch comes back empty: that must not take long."""
+
+
+def looking(settings: Settings, client_id: str) -> KafkaClients:
+    """Clients to look at data with: small buffers, and ends that are told at once."""
+    options = quiet(options_from(settings, client_id))
+    raw = {**options.raw, **_PROMPT, **settings.kafka}
+    return KafkaClients(settings.bootstrap_servers, replace(options, raw=raw))
 
 
 def bounds(

@@ -34,6 +34,8 @@ from kstream.observe.status import (
     SettingStatus,
     Totals,
 )
+from kstream.runtime.cluster.records import looking
+from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.liveness import Stalls
@@ -43,6 +45,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
 from kstream.runtime.view.history import History
+from kstream.runtime.view.letters import LetterView
 from kstream.runtime.view.lookups import Lookups
 from kstream.runtime.view.picture import Picture, state_of
 from kstream.runtime.view.system import Processes
@@ -103,9 +106,15 @@ class Observer:
         self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
         self._lookups = Lookups(watched, topology)
         self.look_up = self._lookups.ask
+        self._letters = LetterView(topology, self._clients)
+        self.dead_letters, self.dead_letter = self._letters.latest, self._letters.one
         watched.watcher = self
 
+    def _clients(self) -> KafkaClients:
+        return looking(self._settings, f"{self._app}-page")
+
     def close(self) -> None:
+        self._letters.close()
         self._collections.close()
 
     # ---- fed by the supervisor

@@ -5,6 +5,7 @@ import { Api, Refused } from "./api.js";
 import { Curves } from "./charts.js";
 import { attribute, text } from "./dom.js";
 import { clock, count, duration, percent, rate } from "./format.js";
+import { DeadLetters } from "./letters.js";
 import { Heading, Reasons, Tiles } from "./overview.js";
 import { Checkpoints, Errors, Instances, Restore, Settings, Stores, Workers } from "./sections.js";
 import { Tasks } from "./tasks.js";
@@ -53,6 +54,7 @@ const workers = new Workers(body("workers"));
 const stores = new Stores(body("stores"));
 const restore = new Restore(find("restoring"));
 const errors = new Errors(body("failures"));
+const letters = new DeadLetters(find("dead-letters"), find("letters-link"), api);
 const instances = new Instances(body("instances"));
 const settings = new Settings(body("settings"));
 
@@ -126,6 +128,7 @@ async function load() {
   find("page").hidden = false;
   topology.draw(graph);
   settings.update(known);
+  letters.read(); // beside the rest: it asks Kafka
   showStatus();
   showPoints();
 }

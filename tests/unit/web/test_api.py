@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus, TableEntry
+from kstream.observe.status import DeadLetters, Graph, InstanceStatus, LetterDetails, Point, SettingStatus, TableEntry
 from kstream.web import api
 from support.observed import FakeObserved
 from support.running import until
@@ -23,6 +24,8 @@ DATA = [
     "/api/settings",
     "/api/events",
     "/api/tables/seen?key=ann",
+    "/api/dead-letters",
+    "/api/dead-letters/flights-dead-letters/1/0",
 ]
 ACTIONS = ["/api/pause", "/api/resume", "/api/log-level"]
 STATIC = sorted(path.name for path in (Path(api.__file__).parent / "static").iterdir())
@@ -68,6 +71,36 @@ def test_nothing_else_is_answered_without_the_token(client: Client, path: str, t
     assert answer.headers["www-authenticate"] == "Bearer"
     assert "Authorization: Bearer" in answer.json["error"]
     assert "\n" not in answer.json["error"]
+
+
+def test_dead_letters(client: Client, observed: FakeObserved) -> None:
+    found = msgspec.json.decode(client.ask("/api/dead-letters").body, type=DeadLetters)
+    assert found == observed.dead_letters().result() and len(found.letters) == 4
+    answer = client.ask("/api/dead-letters/flights-dead-letters/1/0")
+    assert msgspec.json.decode(answer.body, type=LetterDetails).letter == found.letters[2]
+    for path in (
+        "flights-dead-letters/1/1",
+        "secrets/0/0",
+        "flights-dead-letters/x/0",
+        "flights-dead-letters/0/-1",
+        "x",
+    ):
+        answer = client.ask(f"/api/dead-letters/{path}")
+        assert (answer.status, answer.json["error"].count("\n")) == (404, 0), path
+
+
+def test_dead_letters_while_kafka_is_away(
+    client: Client, observed: FakeObserved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed.unreachable = True
+    answer = client.ask("/api/dead-letters")
+    assert (answer.status, answer.json) == (503, {"error": "no Kafka broker answers at localhost:1"})
+    slow: Future[DeadLetters] = Future()
+    monkeypatch.setattr(observed, "dead_letters", lambda: slow)
+    monkeypatch.setattr(api, "READ_SECONDS", 0.05)
+    answer = client.ask("/api/dead-letters")
+    assert (answer.status, answer.json) == (504, {"error": "Kafka did not answer within 0.05 s: try again"})
+    assert not slow.cancelled(), "others may wait for it"
 
 
 @pytest.mark.parametrize("path", ACTIONS)
