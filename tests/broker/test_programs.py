@@ -228,3 +228,31 @@ if __name__ == "__main__":
     assert process.returncode == 0, said
     assert "did not poll within max_poll_interval" in said
     assert [row.value for row in read(program.servers, [topic])[topic]] == [b"a 1", b"slow 2", b"b 3"]
+
+
+def test_a_program_that_handles_sigterm_itself_stops_all_the_same(program: Program) -> None:
+    """The usual lines of an asyncio service: in a worker they take the place of kstream's own handler."""
+    text = f"""{HEAD}
+import asyncio, signal
+
+@app.lifespan
+async def quietly(worker):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    yield
+
+app.agent(source, to=found)(str.upper)
+
+if __name__ == "__main__":
+    app.run(workers=1)
+"""
+    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
+    process = program.start("svc.py", svc=text)
+    topic = f"{program.app}-out"
+    output = Reader(program.servers, [topic])
+    until(lambda: output.rows[topic], "the agent's output", SECONDS, each=output.poll)
+    output.close()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0 and "killing them" not in said, said
+    assert time.monotonic() - began < 20

@@ -143,7 +143,10 @@ class Supervisor:
                 continue
             if worker.state is not ProcessState.STOPPING:
                 worker.go(ProcessState.STOPPING)
-            worker.process.signal(self._asked)
+            if self._asked is signal.SIGTERM:
+                worker.stop()
+            else:
+                worker.process.signal(self._asked)
 
     def _look(self, worker: WorkerProcess, now: float) -> None:
         assert worker.process is not None
@@ -216,7 +219,7 @@ class Supervisor:
             self._gone(worker)
         else:
             worker.go(ProcessState.RETIRING)
-            worker.process.signal(signal.SIGTERM)
+            worker.stop()
         return worker
 
     @property
@@ -234,7 +237,7 @@ class Supervisor:
     def tell(self, command: Command) -> None:
         """Tells all workers, those that start later too."""
         levels = {**self.command.log_levels, **command.log_levels}
-        self.command = Command(self.command.paused if command.paused is None else command.paused, levels)
+        self.command = Command(self.command.paused if command.paused is None else command.paused, log_levels=levels)
         self._commands.append(command)
 
     @property

@@ -16,7 +16,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any
 
 from kstream.config import Settings
@@ -81,9 +83,9 @@ def main() -> int:
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load(handover.program)
         logs.hold_on()  # whatever the app's modules did to logging
-        running = worker = make_worker(app, identity, settings, handover.partitions)
+        worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
-        signal.signal(signal.SIGTERM, lambda *_: _stop(running))
+        signal.signal(signal.SIGTERM, _stopping(worker))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
         gc.set_threshold(*GC_THRESHOLDS)
@@ -113,10 +115,16 @@ def obey(command: Command) -> None:
         logs.set_level(level, name or None)
 
 
-def _stop(worker: StreamWorker) -> None:
-    if worker.stopping:
-        os._exit(1)  # the second signal: at once
-    worker.stop()
+def _stopping(worker: StreamWorker) -> Callable[..., None]:
+    """What SIGTERM does: the first stops the worker, the second ends the process at once."""
+    signals = count()
+
+    def stop(*_: object) -> None:
+        if next(signals):
+            os._exit(1)
+        worker.stop()
+
+    return stop
 
 
 def _first_line(descriptor: int) -> bytes:

@@ -134,6 +134,12 @@ class WorkerProcess:
         self.liveness.begin(now)
         self.started = self.heard = now
 
+    def stop(self) -> None:
+        """Asks it to drain, commit and leave."""
+        assert self.process is not None
+        self.process.signal(signal.SIGTERM)
+        self.process.tell(Command(stop=True))
+
     def hear(self, report: Report, now: float) -> None:
         if report.held is not None:  # the worker itself is as silent as before
             self.held, self.held_at, self.stands = report.held, now, True

@@ -173,6 +173,13 @@ def test_a_command_that_cannot_be_obeyed_is_a_line(told: Told, caplog: pytest.Lo
     assert not told.worker.paused
 
 
+def test_a_worker_stops_when_it_is_told_to(told: Told) -> None:
+    os.write(told.commands[1], encode_command(Command(stop=True)) + b"\n")
+    told.report()
+    assert told.worker.stopping
+    told.report()
+
+
 def test_the_end_of_the_commands_is_the_end_of_the_supervisor(told: Told) -> None:
     told.report()
     assert not told.worker.stopping
