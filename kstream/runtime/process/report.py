@@ -136,13 +136,13 @@ def one_line(error: BaseException) -> str:
 class Command(msgspec.Struct):
     """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root.
 
-    `stop` goes with SIGTERM: user code may have given that another handler (`loop.add_signal_handler`).
+    `stop` goes with SIGTERM: user code may have given that another handler.
     """
 
     paused: bool | None = None
-    stop: bool = False
     log_levels: dict[str, str] = {}
     lookups: list[Lookup] = []
+    stop: bool = False
 
 
 encode_command = msgspec.json.Encoder().encode
