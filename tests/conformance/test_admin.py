@@ -42,6 +42,30 @@ def test_offsets_of_a_partition_that_does_not_exist(admin: AdminClient) -> None:
         admin.end_offsets([TopicPartition(name("missing"), 0)]).result(SECONDS)
 
 
+def test_offsets_of_a_time_are_those_of_the_first_record_that_is_not_older(
+    clients: Clients, admin: AdminClient, topic: str
+) -> None:
+    at, empty = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    producer = clients.producer(None)
+    for number, timestamp in enumerate((1000, 3000, 2000, 3000, 5000)):  # not in their order
+        producer.produce(topic, b"%d" % number, b"k", 0, None, None, timestamp)
+    producer.flush(SECONDS)
+    producer.close()
+
+    def offset(milliseconds: int) -> int | None:
+        found = admin.offsets_at([at, empty], milliseconds).result(SECONDS)
+        assert found.keys() == {at, empty} and found[empty] is None
+        return found[at]
+
+    assert [offset(time) for time in (1, 1000, 1001, 2000, 3000, 3001, 5000)] == [0, 0, 1, 1, 1, 4, 4]
+    assert offset(5001) is None
+    admin.delete_records({at: 2}).result(SECONDS)
+    assert offset(1) == 2
+    assert admin.offsets_at([], 1).result(0) == {}
+    with pytest.raises((TopicError, KafkaUnavailable)):
+        admin.offsets_at([TopicPartition(name("missing"), 0)], 1).result(SECONDS)
+
+
 def test_a_group_that_never_was_has_committed_nothing(admin: AdminClient, topic: str) -> None:
     at = TopicPartition(topic, 0)
     assert admin.committed(name("group"), [at]).result(SECONDS) == {at: None}
