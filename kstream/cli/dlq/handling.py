@@ -47,13 +47,13 @@ def replay(on: Subject, wanted: Wanted, to: str | None, *, dry_run: bool) -> int
         targets = [name for name in ([to] if to is not None else inputs) if name in partitions]
         routes = Routes(inputs, partitions, to, _configs(found, targets), time.time())
         if dry_run:
-            human.console().print(preview(found, found.handled(), routes))
+            human.console().print(preview(found, found.handled(), routes), soft_wrap=True)
             return 0
         with closing(Handling(found.clients, found.admin, on.app.name)) as handling:
             with progress("reading what is handled") as on_progress:
                 handling.start(on.settings.replication_factor, on_progress)
             outcome = handling.replay(found.letters(), routes)
-        human.console().print(screen(found, outcome))
+        human.console().print(screen(found, outcome), soft_wrap=True)
     return 1 if outcome.left else 0
 
 
@@ -84,7 +84,7 @@ def purge(on: Subject, wanted: Wanted, *, dry_run: bool, yes: bool) -> int:
         found.check_places()
         out = human.console()
         if dry_run or not yes:
-            out.print(preview(found, found.handled(), None))
+            out.print(preview(found, found.handled(), None), soft_wrap=True)
         if dry_run:
             return 0
         if not yes and not _agreed():
@@ -93,7 +93,7 @@ def purge(on: Subject, wanted: Wanted, *, dry_run: bool, yes: bool) -> int:
             with progress("reading what is handled") as on_progress:
                 handling.start(on.settings.replication_factor, on_progress)
             outcome = handling.purge(found.letters())
-            out.print(screen(found, outcome))
+            out.print(screen(found, outcome), soft_wrap=True)
             return _delete(found, handling)
 
 
