@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from kstream.errors import IdentityInUse, StateDirectoryError
-from kstream.runtime.instance.owned import make_private, open_own
+from kstream.runtime.instance.owned import make_private, open_own, tighten
 
 
 class Claim:
@@ -32,13 +32,17 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
     """Claims a name in the state directory, making both if need be.
 
     Raises:
-        StateDirectoryError: the directory cannot be written, or belongs to another app.
+        StateDirectoryError: the directory cannot be written, or belongs to another app or user.
         IdentityInUse: the wanted name is taken by a running instance.
     """
     folder = state_dir / "instances"
     try:
         make_private(state_dir)
+        if (state_dir / "app").exists():
+            tighten(state_dir)
         make_private(folder)
+        if folder.is_symlink():
+            raise StateDirectoryError(f"{folder} is a symbolic link: remove it, or choose another --state-dir")
         _check_owner(state_dir, app)
         if name is not None:
             held = _lock(folder, name)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
+from typing import Final
 
 from kstream.errors import StateDirectoryError
+
+log = logging.getLogger(__name__)
+
+ROOT: Final = 0
+"""The user whom everybody has to trust anyway: volumes are often root's."""
 
 
 def make_private(directory: Path) -> None:
     """Makes a directory that only its owner enters, whatever the umask; one that is there keeps its mode.
 
+    A link is followed: where it leads to is looked at. It has to be this user's, or root's.
+
     Raises:
+        StateDirectoryError: it is another user's.
         OSError: it cannot be made.
     """
     if not directory.is_dir():
@@ -22,6 +32,39 @@ def make_private(directory: Path) -> None:
         except FileExistsError:
             if not directory.is_dir():  # another instance was first, or a file is in the way
                 raise
+    found = directory.stat()
+    if found.st_uid not in (os.geteuid(), ROOT):
+        raise _of_another(directory, found.st_uid)
+    if found.st_mode & stat.S_IWOTH:
+        log.warning(
+            "every user of this machine may write to the directory %s: make it one that only user %d enters (0700)",
+            directory, os.geteuid(),
+        )  # fmt: skip
+
+
+def tighten(directory: Path) -> None:
+    """Takes the rights of others to a directory that kstream uses already, where it is this user's.
+
+    Raises:
+        StateDirectoryError: something in it is another user's. What is root's (`lost+found`) does no harm.
+        OSError: it cannot be read, or changed.
+    """
+    for entry in os.scandir(directory):
+        owner = entry.stat(follow_symlinks=False).st_uid
+        if owner not in (os.geteuid(), ROOT):
+            raise _of_another(Path(entry.path), owner)
+    found = directory.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid == os.geteuid() and mode & 0o077:
+        directory.chmod(mode & ~0o077)
+        log.info("the directory %s was open to others (%o): now only its owner enters it", directory, mode)
+
+
+def _of_another(path: Path, owner: int) -> StateDirectoryError:
+    return StateDirectoryError(
+        f"{path} belongs to user {owner}, this is user {os.geteuid()}: give it to this user, remove it, or choose "
+        "another --state-dir"
+    )
 
 
 def open_own(path: Path, flags: int) -> int:
