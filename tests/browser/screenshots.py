@@ -71,6 +71,7 @@ def main(seconds: float) -> None:
                     instance=name,
                     system_metrics_interval=2,
                     announce_interval=2,
+                    restart_initial=8,  # time enough for the picture of the kill
                 ),
                 workers=2,
             )
