@@ -23,10 +23,12 @@ from kstream.cli.broker import download_progress
 from kstream.cli.operate import Subject
 from kstream.cli.reloading import SourceFiles
 from kstream.cli.run import load_app
+from kstream.config import Settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker, default_data_dir
 
 LOOK_SECONDS: Final = 0.3
 STOP_SECONDS: Final = 30.0
+_DEFAULT_PORT: Final = Settings().bootstrap_servers.rpartition(":")[2]
 
 
 def run(on: Subject, target: str, arguments: Sequence[str], *, port: int, data_dir: Path | None, fresh: bool) -> int:
@@ -51,6 +53,8 @@ def run(on: Subject, target: str, arguments: Sequence[str], *, port: int, data_d
                     broker.start()
                 servers = broker.bootstrap_servers
                 console.print(f"Kafka {KAFKA_VERSION} is ready on {servers}, data in {broker.data_dir}")
+                if servers.rpartition(":")[2] != _DEFAULT_PORT:
+                    console.print(f"for other terminals: export KSTREAM_BOOTSTRAP_SERVERS={servers}")
             command = ["run", target, "--bootstrap-servers", servers, *arguments]
             app = AppProcess(command)
             stack.callback(app.stop)

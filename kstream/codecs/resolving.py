@@ -121,6 +121,8 @@ def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
         info = inspect.type_info(kind)
     except Exception as error:  # TypeError mostly; NameError for a forward reference that leads nowhere
         reason = " ".join(str(error).split())
+        if not isinstance(kind, type) and get_origin(kind) is None:
+            reason += "; give the type itself, such as int, list[int] or a class"
         raise TopologyError(f"{what}: {_name(kind)} cannot be carried as JSON: {reason}") from error
     parts = list(_parts(info, set()))
     for part in parts:

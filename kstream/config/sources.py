@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import create_model
 from pydantic_settings import (
@@ -25,24 +25,13 @@ from pydantic_settings import (
 )
 
 from kstream.config import Settings, about
-from kstream.config.hiding import shown
+from kstream.config.given import TABLES, Given, overrides, parsed
 from kstream.errors import ConfigError
 
 PREFIX: Final = "KSTREAM_"
 FILE: Final = "kstream.toml"
-_TABLES: Final = tuple(name for name, setting in about().items() if setting.table)
-"""Settings that hold keys of Kafka's."""
-
 # Kubernetes puts such variables into every pod beside a Service named "kstream".
 _NOT_OURS: Final = re.compile(r"SERVICE_|PORT(_|$)|TEST_")
-
-
-class Given(NamedTuple):
-    """One value and where it was found."""
-
-    name: str
-    value: Any
-    source: str
 
 
 class _Base(BaseSettings):
@@ -52,7 +41,7 @@ class _Base(BaseSettings):
 _model: type[_Base] = create_model(
     "_Model",
     __base__=_Base,
-    **{name: (dict[str, str] if name in _TABLES else Any, None) for name in about()},  # type: ignore[call-overload]
+    **{name: (dict[str, str] if name in TABLES else Any, None) for name in about()},  # type: ignore[call-overload]
 )
 
 
@@ -69,41 +58,23 @@ def resolve_settings(
         ConfigError: one line that names the setting, its source, what is wrong and what is accepted.
     """
     layers = (
-        _overrides(app_overrides, "App(...)"),
+        overrides(app_overrides, "App(...)"),
         _file(file),
         _environment(),
-        _overrides(cli_overrides, "command line"),
+        overrides(cli_overrides, "command line"),
     )
     values: dict[str, Any] = {}
     sources = dict.fromkeys(about(), "default")
     for given in (one for layer in layers for one in layer):
-        parsed = _parsed(given)
+        value = parsed(given)
         sources[given.name] = given.source
-        if given.name not in _TABLES:
-            values[given.name] = parsed
+        if given.name not in TABLES:
+            values[given.name] = value
         else:
-            values[given.name] = {**values.get(given.name, {}), **parsed}
-            sources.update({f"{given.name}.{key}": given.source for key in parsed})
+            values[given.name] = {**values.get(given.name, {}), **value}
+            sources.update({f"{given.name}.{key}": given.source for key in value})
     settings = Settings(**values)
     return settings, sources
-
-
-def _parsed(given: Given) -> Any:
-    try:
-        return about()[given.name].parse(given.value)
-    except ValueError as error:
-        raise ConfigError(f"{given.name}: {shown(given.name, given.value)} {error} (from {given.source})") from None
-
-
-def _overrides(values: Mapping[str, Any], source: str) -> Iterator[Given]:
-    for key, value in values.items():
-        if value is None:
-            continue
-        table, dot, inner = key.partition(".")
-        if dot and table in _TABLES:
-            yield Given(table, {inner: value}, source)
-        else:
-            yield Given(_known(key.replace("-", "_"), key, source), value, source)
 
 
 def _file(file: Path | None) -> Iterator[Given]:
@@ -118,7 +89,7 @@ def _file(file: Path | None) -> Iterator[Given]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    yield from _overrides(found, str(path))
+    yield from overrides(found, str(path))
 
 
 def _environment() -> Iterator[Given]:
@@ -127,18 +98,18 @@ def _environment() -> Iterator[Given]:
     try:
         found = EnvSettingsSource(_model)()
     except SettingsError as error:  # only tables are parsed there; what it was caused by may quote a secret
-        name = next(name for name in _TABLES if f'"{name}"' in str(error))
+        name = next(name for name in TABLES if f'"{name}"' in str(error))
         raise ConfigError(
             f'{name}: the value is not a JSON object like {{"key": "value"}} (from {PREFIX}{name.upper()})'
         ) from None
     for name, value in found.items():
-        if name in _TABLES and isinstance(value, dict):
+        if name in TABLES and isinstance(value, dict):
             yield from _keys(name, value, variables)
         else:
             yield Given(name, value, f"environment {variables.get(PREFIX + name.upper(), name)}")
     for upper, variable in variables.items():
         name = upper.removeprefix(PREFIX).lower()
-        if name in about() or name.partition("__")[0] in _TABLES or _NOT_OURS.match(name.upper()):
+        if name in about() or name.partition("__")[0] in TABLES or _NOT_OURS.match(name.upper()):
             continue
         if name.endswith("_file") and (target := name.removesuffix("_file")) in about():
             if target in found:
@@ -172,11 +143,3 @@ def _content(name: str, variable: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{name}: the file {os.environ[variable]} of {variable} cannot be read: {reason}") from None
-
-
-def _known(name: str, as_written: str, source: str) -> str:
-    if name in about():
-        return name
-    near = difflib.get_close_matches(name, about(), n=1)
-    hint = f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(about())}"
-    raise ConfigError(f"{as_written}: there is no such setting (from {source}){hint}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from kstream.codecs import copier, encode_value, sure_classes
 from kstream.dsl.functions import called, check_takes
@@ -100,7 +100,13 @@ class Table(Hinted, ReadableTable[K, V]):
     any key goes, private to the partition.
     """
 
-    INSTEAD = dict.fromkeys(("stream", "to"), "a table that agents write emits no changes: only aggregations do")
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("stream", "to"), "a table that agents write emits no changes: only aggregations do"),
+        **dict.fromkeys(
+            ("clear", "copy", "popitem", "setdefault", "update"),
+            "write table[key] = value or del table[key], one key at a time",
+        ),
+    }
 
     def __init__(self, spec: StoreSpec, default: Callable[[], V] | None) -> None:
         super().__init__(spec)

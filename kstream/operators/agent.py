@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from kstream.codecs import SAMPLE, BuiltIn, check_column, encode_value
+from kstream.codecs import SAMPLE, BuiltIn, ColumnError, check_column, encode_value
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
@@ -218,4 +218,12 @@ def prefetch(stores: list[Store[Any]], batch: Batch) -> None:
     """One multi-get for the whole batch: the key of a keyed table is the key of the record."""
     for store in stores:
         if store.spec.scope == "keyed":
-            store.load(batch.encoded_keys(store.key_codec))
+            try:
+                keys = batch.encoded_keys(store.key_codec)
+            except ColumnError as error:
+                raise ColumnError(
+                    f"table {store.name!r}: {error}; the key of a keyed table is that of the record: group_by the "
+                    "table's key before, or declare the table scope='partition'",
+                    error.index,
+                ) from error
+            store.load(keys)

@@ -155,4 +155,6 @@ class Aggregate(Operator):
         return kept
 
     def _returned_none(self) -> KStreamError:
-        return KStreamError(f"the fold of {self.store.name!r} returned None: it must return the accumulator")
+        return KStreamError(
+            f"the function of {self.store.name!r} returned None: a fold returns the accumulator, the others a value"
+        )

@@ -16,6 +16,7 @@ from kstream.app import App
 from kstream.aside import Aside
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
+from kstream.config.given import checked
 from kstream.dsl.table import ReadableTable, check_table
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Metric
@@ -71,7 +72,11 @@ class TestDriver:
         partitions: of every topic that does not say how many it has.
         backend: "memory", or "rocksdb" in a temporary directory.
         tracer_provider: OpenTelemetry's; records with a trace of their own are traced, and the share `trace_sample`.
-        settings: any of `kstream.config.Settings`.
+        settings: any of `kstream.config.Settings`. Those of `App(...)` are not in force here, only checked.
+
+    Raises:
+        ConfigError: there is no such setting, or it cannot have this value.
+        TopologyError: the app cannot run.
     """
 
     __test__ = False  # pytest: this is no test
@@ -85,6 +90,7 @@ class TestDriver:
         tracer_provider: TracerProvider | None = None,
         **settings: Any,
     ) -> None:
+        checked(app.overrides, "App(...)")  # a slip would be told at the first start only
         self.app = app
         self.clock = ManualClock()
         self.cluster = MemoryCluster(self.clock)
@@ -96,7 +102,7 @@ class TestDriver:
                 "check_values": "always",
                 "backend": backend,
                 "state_dir": str(self._directory),
-                **settings,
+                **checked(settings, "TestDriver(...)"),
             }
         )
         self._tracer_provider = tracer_provider

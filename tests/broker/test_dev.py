@@ -49,6 +49,7 @@ def test_a_new_project_runs_and_follows_its_files(tmp_path: Path, commands: list
     commands.append(dev)
     until(lambda: "status page" in dev.err.read_text(), "the app to run")
     app, pages = "web_shop.app:app", "web-shop.clicks-per-page"
+    assert f"for other terminals: export KSTREAM_BOOTSTRAP_SERVERS={servers}" in dev.err.read_text()
     click = '{"page": "home", "seconds": 1.5}'
     kstream(project, servers, "send", app, "web-shop.clicks", click, "--key", "ann")
     assert "home  1" in kstream(project, servers, "tail", app, pages, "--from", "beginning", "--count", "1")

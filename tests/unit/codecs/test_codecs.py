@@ -362,7 +362,8 @@ def test_module_like_codecs() -> None:
         (Reversed, "Reversed is not a type msgspec can decode.*an instance of a codec class"),
         (Bid | Point, "cannot be carried as JSON: .*"),
         (type(None), "declare `T | None`"),
-        ("Unknown", "cannot be carried as JSON"),
+        ("Unknown", "cannot be carried as JSON.*; give the type itself"),
+        (5, "give the type itself"),
         (lambda: None, "cannot be carried as JSON|is not a type"),
     ],
 )

@@ -27,6 +27,8 @@ table = app.table("t", key=str, value=int)
         (lambda: counted.sink, "stream() gives the changes as a stream".replace("()", r"\(\)")),
         (lambda: table.stream, "a table that agents write emits no changes: only aggregations do"),
         (lambda: table.to(topic), "emits no changes"),
+        (lambda: table.setdefault("a", 1), r"'Table' object has no attribute 'setdefault': write table\[key\] = value"),
+        (lambda: table.clear, "one key at a time"),
         (lambda: stream.nothing, "'Stream' object has no attribute 'nothing'$"),
     ],
 )

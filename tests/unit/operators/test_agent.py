@@ -258,6 +258,19 @@ def test_what_is_no_result_is_told_with_what_to_write(result: Any, advice: str) 
         driver.send(source, 1, key="k")
 
 
+def test_a_table_that_is_keyed_otherwise_than_its_records_is_named() -> None:
+    app = kstream.App("keyed")
+    source = app.topic("in", key=str, value=int)
+    table = app.table("by-number", key=int, value=int, default=int)
+
+    @app.agent(source)
+    def keep(n: int) -> None:
+        table[n] = n
+
+    with pytest.raises(ProcessingError, match=r"table 'by-number': .*group_by"), TestDriver(app) as driver:
+        driver.send(source, 1, key="k")
+
+
 def test_what_is_sent_is_of_its_topics_types() -> None:
     app = kstream.App("types")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)

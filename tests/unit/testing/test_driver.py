@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import ProcessingError, TopologyError
+from kstream.errors import ConfigError, ProcessingError, TopologyError
 from kstream.testing import TestDriver
 
 app = kstream.App("raw")
@@ -40,3 +40,23 @@ def test_names_are_neither_topics_nor_tables() -> None:
                 call()
         with pytest.raises(TopologyError, match="table takes a table, not 'numbers'"):
             d.table(name)
+
+
+def test_slips_in_settings_are_told_in_tests_too() -> None:
+    """`kstream run` refuses them: a test that passes must not hide that."""
+    with pytest.raises(
+        ConfigError, match=r"worker: there is no such setting \(from App\(...\)\); did you mean workers"
+    ):
+        TestDriver(_app(worker=2))
+    with pytest.raises(ConfigError, match=r"commit_interval: .*\(from App"):
+        TestDriver(_app(commit_interval="soon"))
+    with pytest.raises(ConfigError, match=r"wrokers: there is no such setting \(from TestDriver\(...\)\)"):
+        TestDriver(_app(), wrokers=2)
+    with TestDriver(_app(), commit_interval="2s") as d:
+        assert d._settings.commit_interval == 2.0
+
+
+def _app(**settings: Any) -> kstream.App:
+    made = kstream.App("slips", **settings)
+    made.stream(made.topic("in", key=str, value=int)).to(made.topic("out", key=str, value=int))
+    return made

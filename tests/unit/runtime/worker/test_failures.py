@@ -669,7 +669,7 @@ def test_a_fold_that_returns_nothing_says_so() -> None:
     source = app.topic("in", key=str, value=int)
     app.stream(source).group_by_key().aggregate(list, lambda items, n: items.append(n), name="items", value=list[int])
     driver = TestDriver(app, partitions=1)
-    with pytest.raises(ProcessingError, match="the fold of 'items' returned None: it must return the accumulator"):
+    with pytest.raises(ProcessingError, match="the function of 'items' returned None: a fold returns the accumulator"):
         driver.send(source, 1, key="a")
     driver.close(commit=False)
 
