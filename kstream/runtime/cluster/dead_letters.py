@@ -176,6 +176,7 @@ class Filter:
     Attributes:
         app: letters of other apps are left out; those that name no app are not.
         reason: the exception's class, with or without its module.
+        agent: the step or agent, with or without its kind ("agent price").
         source: the topic that the records come from.
         since, until: ms since the epoch, of when they failed; `until` is exclusive.
         places: just these.
@@ -198,7 +199,7 @@ class Filter:
         return (
             (self.places is None or letter.place in self.places)
             and (self.reason is None or self.reason in (letter.reason, letter.exception, _last(letter.exception)))
-            and (self.agent is None or self.agent == letter.agent)
+            and (self.agent is None or self.agent in (letter.agent, (letter.agent or "").partition(" ")[2]))
             and (self.phase is None or self.phase == letter.phase)
             and (self.source is None or (letter.source is not None and self.source == letter.source.topic))
             and (self.since is None or letter.time >= self.since)

@@ -1,3 +1,3 @@
-"""What an instance says of itself: status, health, rates, curves, the drawn topology. Made from reports only:
-nothing here can end or slow a worker.
+"""What an instance says of itself: status, health, rates, curves, the drawn topology, made from reports only; and its
+app's dead letters, read from Kafka when somebody looks. Nothing here can end or slow a worker.
 """

@@ -126,6 +126,12 @@ def test_filters(chosen: dict[str, Any], fits: bool) -> None:
         assert not Filter("shop", **chosen).wants(letter_of(row())), "what is not known does not fit"
 
 
+def test_a_step_is_called_with_or_without_its_kind() -> None:
+    step = letter(**{"kstream.agent": "agent price of all"})
+    names = ("agent price of all", "price of all", "price", "agent")
+    assert [Filter("shop", agent=name).wants(step) for name in names] == [True, True, False, False]
+
+
 def test_whose_they_are() -> None:
     assert Filter("shop").is_ours(letter()) and Filter("shop").is_ours(letter_of(row()))
     assert not Filter("mill").is_ours(letter())
