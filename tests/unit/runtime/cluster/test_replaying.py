@@ -11,7 +11,7 @@ import pytest
 import kstream
 from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, KStreamError, ProducerLost, UsageError
 from kstream.runtime.cluster import replaying
-from kstream.runtime.cluster.dead_letters import Filter, Letter, Place, Span, scan, span_of
+from kstream.runtime.cluster.dead_letters import Filter, Letter, Place, Span, scan, source_topics, span_of
 from kstream.runtime.cluster.handled import Handled, Mark, key_of, read_handled, topic_of
 from kstream.runtime.cluster.replaying import Handling, Outcome
 from kstream.runtime.cluster.routes import Routes
@@ -399,3 +399,40 @@ class TestWithAnApp:
                 ("trace", b"7"), ("kstream.replayed", str(second.place).encode()), ("kstream.replays", b"2"),
             ]  # fmt: skip
             assert replay().before == 2
+
+    def test_what_failed_behind_a_repartition_goes_back_there_and_is_counted_once(self) -> None:
+        """Not to the input: what is before the repartition was done with the record already."""
+        good = False
+
+        def add(total: int, n: int) -> int:
+            if n == 5 and not good:
+                raise ValueError(n)
+            return total + n
+
+        app = kstream.App("shop", on_error=[kstream.DeadLetter()])
+        orders = app.topic("orders", key=str, value=int, partitions=1)
+        copies = app.topic("copies", key=str, value=int)
+        stream = app.stream(orders)
+        stream.to(copies)
+        total = stream.group_by(lambda n: "all", key=str, name="all").aggregate(int, add, name="total")
+        with TestDriver(app) as d:
+            clients = MemoryClients(d.cluster)
+            for n in (1, 5, 1):
+                d.send(orders, n, key="a")
+            d.commit()
+            assert d.table(total)["all"] == 2 and len(d.values(copies)) == 3
+            span = span_of(clients.admin(), LETTERS)
+            (letter,) = scan(clients, clients.admin(), span)
+            assert letter.source and letter.source.topic == "shop-all-repartition"
+            good = True
+            for before in (0, 1):
+                with closing(Handling(clients, clients.admin(), "shop")) as handling:
+                    handling.start()
+                    inputs = source_topics(app.topology())
+                    counts = {name: info.partitions for name, info in d.cluster.topics().items()}
+                    assert handling.replay([(span, letter)], Routes(inputs, counts)).before == before
+            d.process()
+            d.commit()
+            assert d.table(total)["all"] == 7
+            assert len(d.values(copies)) == 3
+            assert len(list(scan(clients, clients.admin(), span_of(clients.admin(), LETTERS)))) == 1
