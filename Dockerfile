@@ -75,7 +75,7 @@ EXPOSE 8010
 # The supervisor is process 1 and hears SIGTERM itself: drain, commit, leave.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['KSTREAM_WEB_PORT']), timeout=4); c.request('GET', '/live'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os, ssl, sys; at = ('127.0.0.1', int(os.environ['KSTREAM_WEB_PORT'])); c = h.HTTPSConnection(*at, timeout=4, context=ssl._create_unverified_context()) if os.environ.get('KSTREAM_WEB_TLS_CERTIFICATE') else h.HTTPConnection(*at, timeout=4); c.request('GET', '/live'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["kstream"]
 CMD ["--help"]
 

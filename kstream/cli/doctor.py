@@ -45,6 +45,7 @@ def examine(on: Subject) -> Iterator[Check]:
     groups = on.settings.group_names or (topology.groups if topology is not None else ())
     reachable = of_cluster.reachable(on)
     yield reachable
+    yield of_cluster.security(on.settings)
     if reachable.state != "error":
         inspector = ClusterInspector(on.servers, on.options, of_cluster.TIMEOUT)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from http.client import HTTPException
 from typing import Any, Final, TypeVar
 from urllib.error import HTTPError
@@ -20,10 +21,13 @@ class _Failure(msgspec.Struct):
     error: str
 
 
-def ask(url: str, path: str, token: str | None, kind: type[T], also: tuple[int, ...] = ()) -> T:
+def ask(
+    url: str, path: str, token: str | None, kind: type[T], also: tuple[int, ...] = (), *, ca: str | None = None
+) -> T:
     """What an instance answers at `url` + `path`.
 
     Args:
+        ca: file of the authorities to trust, for https; None for the system's.
         also: statuses besides 200 whose answer is a `kind` too.
 
     Raises:
@@ -35,7 +39,7 @@ def ask(url: str, path: str, token: str | None, kind: type[T], also: tuple[int, 
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         try:
-            with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
+            with urlopen(Request(url, headers=headers), timeout=TIMEOUT, context=_trust(url, ca)) as answer:
                 data = answer.read()
         except HTTPError as error:
             data = error.read()
@@ -43,9 +47,20 @@ def ask(url: str, path: str, token: str | None, kind: type[T], also: tuple[int, 
                 raise UsageError(_refused(url, error, data)) from None
         return msgspec.json.decode(data, type=kind)
     except (OSError, HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            raise UsageError(f"{url} has a certificate that is not trusted: set web_tls_ca ({error.reason})") from None  # type: ignore[union-attr]
         raise UsageError(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
+
+
+def _trust(url: str, ca: str | None) -> ssl.SSLContext | None:
+    if not url.startswith("https:"):
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise UsageError(f"web_tls_ca: {ca} cannot be used: {error.strerror or error}") from None
 
 
 def _refused(url: str, error: HTTPError, data: bytes) -> str:

@@ -49,7 +49,9 @@ def status(on: Subject, name: str | None, *, url: str | None, token: str | None,
         UsageError: it is not said which app, or nothing of it is to be seen.
     """
     if url is not None:
-        return run(url, through_page(url, token or on.settings.web_token), once=once, as_json=as_json)
+        return run(
+            url, through_page(url, token or on.settings.web_token, on.settings.web_tls_ca), once=once, as_json=as_json
+        )
     if name is None and on.app is not None:
         name = on.app.name
     if name is None:
@@ -127,7 +129,7 @@ def _nobody(app: str, servers: str, topics: Sequence[str]) -> str:
     )
 
 
-def through_page(url: str, token: str | None) -> Look:
+def through_page(url: str, token: str | None, ca: str | None = None) -> Look:
     """What one instance answers at /api/instances; asked once a second or less often.
 
     The result raises UsageError when it cannot be reached or refuses.
@@ -135,7 +137,7 @@ def through_page(url: str, token: str | None) -> Look:
 
     def look(seconds: float) -> list[InstanceStatus]:
         time.sleep(seconds)
-        return ask(url, "/api/instances", token, list[InstanceStatus])
+        return ask(url, "/api/instances", token, list[InstanceStatus], ca=ca)
 
     return look
 

@@ -47,7 +47,7 @@ def run(
         UsageError: there is no such table. KafkaUnavailable: no answer in time.
     """
     if url is not None:
-        return of_instance(url, token or on.settings.web_token, name, key, as_json=as_json)
+        return of_instance(on, url, token, name, key, as_json=as_json)
     assert on.app is not None
     topology = on.app.topology()
     store: StoreSpec = find("table", name, stores_of(topology), on.app.name)
@@ -65,7 +65,7 @@ def run(
     return 0
 
 
-def of_instance(url: str, token: str | None, name: str, key: str | None, *, as_json: bool) -> int:
+def of_instance(on: Subject, url: str, token: str | None, name: str, key: str | None, *, as_json: bool) -> int:
     """The committed value of a key, as a running instance has it. Returns 1 when there is none, else 0.
 
     Raises:
@@ -75,7 +75,8 @@ def of_instance(url: str, token: str | None, name: str, key: str | None, *, as_j
         raise UsageError(
             "which key? an instance is asked for one key; without --url the whole table is read from Kafka"
         )
-    entry = ask(url, f"/api/tables/{quote(name, safe='')}?{urlencode({'key': key})}", token, TableEntry, (404,))
+    token, path = token or on.settings.web_token, f"/api/tables/{quote(name, safe='')}?{urlencode({'key': key})}"
+    entry = ask(url, path, token, TableEntry, (404,), ca=on.settings.web_tls_ca)
     if not entry.found:
         here = ", ".join(map(str, entry.partitions)) or "none"
         human.complain(f"no key {key} in what {url} has of table {name}: partitions {here}")

@@ -8,24 +8,18 @@ hiding.py says what of them may be seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from kstream.config import kinds
+from kstream.config.declaring import path as _path
+from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
 from kstream.errors import ConfigError
 
 __all__ = ["SECRET", "Setting", "Settings", "about"]
 
 _SECONDS, _BYTES = "seconds", "bytes"
-
-
-def _setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "", *, secret: bool = False) -> Any:
-    table = isinstance(default, dict)
-    metadata = {"setting": Setting(doc, parse, unit, secret, table)}
-    if table:
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -224,10 +218,8 @@ class Settings:
     log_format: Literal["auto", "console", "json"] = _setting(
         "auto", kinds.choice("auto", "console", "json"), "Form of log lines; auto is console in a terminal, else JSON."
     )
-    log_file: str | None = _setting(
-        None,
-        kinds.optional(kinds.text(accepted="a path")),
-        "Log into files beside standard error: this name, with each worker's number before the suffix.",
+    log_file: str | None = _path(
+        "Log into files beside standard error: this name, with each worker's number before the suffix."
     )
     log_file_size: int = _setting(100 * 2**20, kinds.size(1024), "Size at which a log file is rolled.", _BYTES)
     log_file_age: float = _setting(86_400.0, kinds.duration(1), "Age at which a log file is rolled.", _SECONDS)
@@ -255,6 +247,15 @@ class Settings:
         kinds.optional(kinds.text(accepted="a token")),
         "Bearer token for all but health and metrics; without one, one is made and kept in the state directory.",
         secret=True,
+    )
+    web_tls_certificate: str | None = _path(
+        "File of the certificate, and those that lead to its authority, with which it is served over TLS (PEM)."
+    )
+    web_tls_key: str | None = _path(
+        "File of that certificate's key, without a password (PEM); without one, it is in the certificate's file."
+    )
+    web_tls_ca: str | None = _path(
+        "File of authorities that commands trust when they ask an instance over TLS; without one, the system's."
     )
     web_url: str | None = _setting(
         None,

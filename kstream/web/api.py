@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from kstream.errors import ConfigError, KafkaUnavailable, UsageError
 from kstream.observe.exposition import CONTENT_TYPE
+from kstream.observe.logs import LEVELS
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
 from kstream.web.answers import Json, failure
@@ -41,7 +42,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
     """What `/api/log-level` is sent. Without `logger` it is the level of all."""
 
-    level: Annotated[str, msgspec.Meta(max_length=20)]
+    level: Annotated[str, msgspec.Meta(max_length=20, extra_json_schema={"enum": list(LEVELS)})]
     logger: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
@@ -93,12 +94,21 @@ def _data_routes(observed: Observed, feed: Feed) -> list[BaseRoute]:
 
     async def letter(request: Request) -> Response:
         at = request.path_params
-        return await _read(lambda: observed.dead_letter(at["topic"], at["partition"], at["offset"]))
+        partition, offset = (_number(at[name], most) for name, most in (("partition", 2**31), ("offset", 2**63)))
+        if partition is None or offset is None:
+            return failure(404, f"there is no {request.url.path}")
+        return await _read(lambda: observed.dead_letter(at["topic"], partition, offset))
+
+    async def openapi(_: Request) -> Response:
+        from kstream.web.openapi import description
+
+        return Json(description(LogLevel))
 
     return [
+        Route("/api/openapi.json", openapi),
         Route("/api/tables/{name}", table),
         Route("/api/dead-letters", letters),
-        Route("/api/dead-letters/{topic}/{partition:int}/{offset:int}", letter),
+        Route("/api/dead-letters/{topic}/{partition}/{offset}", letter),
         Route("/api/status", _get(observed.status)),
         Route("/api/instances", _get(observed.instances)),
         Route("/api/graph", _get(observed.graph)),
@@ -147,6 +157,12 @@ async def _read(ask: Callable[[], Future[Any]]) -> Response:
         return failure(503, str(error))
     except UsageError as error:
         return failure(404, str(error))
+
+
+def _number(text: str, most: int) -> int | None:
+    """A number of the path, from 0 and below `most`: Kafka has no others, and Python reads no longer ones."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else most
+    return number if number < most else None
 
 
 def _get(ask: Callable[[], Any]) -> Endpoint:

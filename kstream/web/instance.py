@@ -20,6 +20,7 @@ from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.view.observer import Observer
 from kstream.topology import Topology
 from kstream.web.server import WebServer
+from kstream.web.tls import tls_of
 from kstream.web.token import FILE, token_for
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def observed(
         sources: where each setting comes from, for the page.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or its certificate cannot be used.
     """
     observer = Observer(supervisor, topology, settings, instance, sources)
     server = _serve(observer, settings) if settings.web else None
@@ -56,8 +57,9 @@ def observed(
 
 
 def _serve(observer: Observer, settings: Settings) -> WebServer:
+    tls = tls_of(settings)
     token = token_for(settings.web_token, Path(settings.state_dir))
-    server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings))
+    server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings), tls)
     server.start()
     observer.url = settings.web_url or _url_for_others(server, settings.web_host)
     if sys.stderr.isatty():  # somebody sits there: the link lets them in
@@ -80,7 +82,7 @@ def _url_for_others(server: WebServer, host: str) -> str:
         local = ip_address(host).is_loopback
     except ValueError:
         local = host == "localhost"
-    return server.url if local else f"http://{socket.gethostname()}:{server.port}"
+    return server.url if local else f"{server.scheme}://{socket.gethostname()}:{server.port}"
 
 
 def _sizes(app: str, settings: Settings) -> GroupSizes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 import threading
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -15,7 +17,7 @@ from starlette.applications import Starlette
 from kstream.errors import ConfigError
 from kstream.observe.observed import Observed
 from kstream.web.api import make_app
-from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, Connection, on_loop_error
+from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, HEADER_SECONDS, Connection, on_loop_error
 from kstream.web.feed import Feed
 
 __all__ = ["WebServer", "make_app"]
@@ -32,14 +34,24 @@ class WebServer:
 
     The `port` given may be None, the first free one from 8010 on, or 0, any free one; `start()` sets the real one.
     `names` are those it may be asked under, besides localhost and `host` (see guard.py).
+    `tls` is None to serve without.
     """
 
-    def __init__(self, observed: Observed, token: str, host: str, port: int | None, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        observed: Observed,
+        token: str,
+        host: str,
+        port: int | None,
+        names: Iterable[str] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         feed = Feed(observed)
         self.host = host
+        self.scheme = "http" if tls is None else "https"
         self._wanted = port
         self._port: int | None = None
-        self._server = _Server(make_app(observed, token, feed, [host, *names]), feed)
+        self._server = _Server(make_app(observed, token, feed, [host, *names]), feed, tls)
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
 
@@ -53,7 +65,7 @@ class WebServer:
     def url(self) -> str:
         """As this machine reaches it, without a slash at the end."""
         here = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
-        return f"http://[{here}]:{self.port}" if ":" in here else f"http://{here}:{self.port}"
+        return f"{self.scheme}://[{here}]:{self.port}" if ":" in here else f"{self.scheme}://{here}:{self.port}"
 
     def start(self) -> None:
         """Binds in the caller's thread and serves in its own.
@@ -78,14 +90,18 @@ class WebServer:
         asyncio.run(self._serve_on(self._socket))
 
     async def _serve_on(self, listening: socket.socket) -> None:
-        asyncio.get_running_loop().set_exception_handler(on_loop_error)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(on_loop_error)
+        if self.scheme == "https":  # whoever connects and says nothing: a minute by default
+            create = partial(loop.create_server, ssl_handshake_timeout=HEADER_SECONDS)
+            loop.create_server = create  # type: ignore[method-assign]  # uvicorn has no setting for it
         await self._server.serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Does nothing about signals, because it never runs in the main thread; writes no access lines."""
 
-    def __init__(self, app: Starlette, feed: Feed) -> None:
+    def __init__(self, app: Starlette, feed: Feed, tls: ssl.SSLContext | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -103,6 +119,8 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=2,
             )
         )
+        self.config.load()
+        self.config.ssl = tls
         self._feed = feed
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -12,11 +12,17 @@ from pathlib import Path
 import kstream
 
 
+def counted(word: str) -> str:
+    if word == "boom":
+        raise ValueError("this word is not counted")
+    return word
+
+
 def make_app(name: str) -> kstream.App:
     app = kstream.App(name)
     words = app.topic(f"{name}.words", key=str, value=str, partitions=1)
     counts = app.topic(f"{name}.counts", key=str, value=int, partitions=1)
-    app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name="seen").to(counts)
+    app.stream(words).group_by(counted, key=str, name="by-word").count(name="seen").to(counts)
     return app
 
 

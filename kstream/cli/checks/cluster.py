@@ -12,6 +12,7 @@ from kstream.cli import human
 from kstream.cli.checks import Check, attempt
 from kstream.cli.operate import Subject
 from kstream.config import Settings
+from kstream.config.exposure import exposures
 from kstream.config.units import show_seconds
 from kstream.errors import KStreamError
 from kstream.runtime.cluster.announce import read_clocks
@@ -60,6 +61,16 @@ def _why_not(server: str, on: Subject) -> str | None:
     finally:
         admin.close()
     return None
+
+
+def security(settings: Settings) -> Check:
+    """What the settings leave open."""
+    found = exposures(settings)
+    if found:
+        return Check(
+            "security", "warning", "; ".join(one.text for one in found), "; ".join(one.advice for one in found)
+        )
+    return Check("security", "ok", "nothing is open that need not be")
 
 
 def _address(server: str) -> tuple[str, int]:

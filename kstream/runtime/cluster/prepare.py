@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from kstream.config import Settings
+from kstream.config.exposure import exposures
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.dead_letters import letter_topics
 from kstream.runtime.cluster.fitting import misfits
@@ -62,11 +63,13 @@ def _as_set(topic: WantedTopic, settings: Settings) -> WantedTopic:
 def tell(
     topology: Topology, admin: TopicMaker, counts: Mapping[str, int], settings: Settings, timeout: float = 5.0
 ) -> None:
-    """Logs what there is to do, what cannot run, which output topics would lose records at once, and which internal
-    ones would refuse large records."""
+    """Logs what there is to do, what cannot run, which output topics would lose records at once, which internal ones
+    would refuse large records, and what the settings leave open."""
     read = {name: None for part in topology.parts for name in part.topics}
     tasks = sum(counts[part.topics[0]] for part in topology.parts)
     log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
+    for open_ in exposures(settings):
+        log.warning("%s", open_)
     for line in misfits(topology, counts).values():
         log.error("%s; the other sub-topologies run", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():

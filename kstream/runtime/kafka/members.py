@@ -124,7 +124,7 @@ class _Words(logging.Handler):
     first error that says more than "disconnected" is kept: it says why there is no answer in the end."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(logging.INFO)  # at DEBUG it tells passwords, whoever set that level
         self.first = ""
 
     def emit(self, record: logging.LogRecord) -> None:
