@@ -8,7 +8,7 @@ from kstream.codecs import Codec
 from kstream.dsl.agent import Agent
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
-from kstream.errors import KStreamError, ProcessingError
+from kstream.errors import KStreamError, NonRetryable, ProcessingError, Retryable
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
@@ -17,7 +17,7 @@ from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
     from kstream.pool import Pool
-    from kstream.specs.policy import DeadLetter, Fail, Skip
+    from kstream.specs.policy import DeadLetter, Fail, Retry, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.testing import TestDriver
@@ -41,9 +41,12 @@ __all__ = [
     "Grouped",
     "KStreamError",
     "NoRestart",
+    "NonRetryable",
     "Pool",
     "ProcessingError",
     "Record",
+    "Retry",
+    "Retryable",
     "SinkRecord",
     "Skip",
     "Stream",
@@ -65,6 +68,7 @@ _WHEN_WANTED = {
     "FixedDelay": "specs.restart",
     "NoRestart": "specs.restart",
     "Pool": "pool",
+    "Retry": "specs.policy",
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
     "TestDriver": "testing",

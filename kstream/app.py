@@ -47,8 +47,8 @@ class App:
         restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
             `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
             `restart_*`: environment, file and command line go before it, each setting by itself.
-        on_error: what is done about a record that fails (kstream/specs/policy.py): `Skip`, `DeadLetter`, `Fail`, the
-            first that fits. None fits: `Fail`.
+        on_error: what is done about a record that fails (kstream/specs/policy.py): `Retry`, `DeadLetter`, `Skip`,
+            `Fail`, the first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line go before them).
 
@@ -67,11 +67,7 @@ class App:
             from kstream.specs.restart import overrides_of
 
             self.overrides = overrides_of(restart, settings)
-        self._on_error: tuple[Policy, ...] = ()
-        if on_error:
-            from kstream.specs.policy import check_policies
-
-            self._on_error = check_policies(on_error)
+        self._on_error = _policies(on_error, "on_error")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
 
@@ -136,14 +132,18 @@ class App:
         self._graph.topic(topic)
         return topic
 
-    def stream(self, topic: Topic[K, V], *, group: str | None = None) -> Stream[K, V]:
+    def stream(
+        self, topic: Topic[K, V], *, group: str | None = None, on_error: Sequence[Policy] | None = None
+    ) -> Stream[K, V]:
         """The records of a topic.
 
         Args:
             group: the isolation group of what is done with them, as Flink's slot-sharing groups: a consumer group and
                 workers of its own. What comes behind a repartition inherits it.
+            on_error: what is done about records that fail in it and in what comes behind it, instead of the app's.
         """
-        return Stream(self._graph, self._graph.source(topic, group))
+        policies = None if on_error is None else _policies(on_error, f"stream of {topic!r}: on_error")
+        return Stream(self._graph, self._graph.source(topic, group, policies))
 
     @overload
     def table(
@@ -191,6 +191,8 @@ class App:
         name: str | None = None,
         tables: Iterable[ReadableTable[Any, Any]] = (),
         group: str | None = None,
+        on_error: Sequence[Policy] | None = None,
+        timeout: float | None = None,
     ) -> AgentDecorator[K, V]:
         """Decorates a function over the values of `source`.
 
@@ -201,8 +203,12 @@ class App:
         Args:
             tables: tables that the function uses and that cannot be seen in its code.
             group: the isolation group in which it runs (see `stream`).
+            on_error: what is done about records that fail in it, instead of the stream's or the app's.
+            timeout: seconds that an async agent may take for a record; then the record has failed with
+                `kstream.errors.AgentTooSlow`. What is under way is cancelled. None: no limit.
         """
-        return AgentDecorator(self._graph, source, to, name, tables, group)
+        policies = None if on_error is None else _policies(on_error, "agent: on_error")
+        return AgentDecorator(self._graph, source, to, name, tables, group, policies, timeout)
 
     def lifespan(self, function: L) -> L:
         """Decorates an async generator that prepares what a worker needs (clients, models) before its `yield`, puts
@@ -227,10 +233,11 @@ class App:
             TopologyError: it cannot run.
         """
         topics = list(self._graph.topics.values())
-        if self._on_error:
+        policies = [*self._on_error, *(one for node in self._graph.nodes for one in node.on_error or ())]
+        if policies:
             from kstream.specs.policy import dead_letter_topics
 
-            topics += dead_letter_topics(self._on_error, self.name, self._graph.topics).values()
+            topics += dead_letter_topics(policies, self.name, self._graph.topics).values()
         return build(self.name, self._graph.nodes, topics, self._on_error)
 
     def run(
@@ -395,3 +402,11 @@ class App:
                     f"groups: app {self.name!r} has no isolation group {name!r}; it has {', '.join(topology.groups)}"
                 )
         return settings.group_names or tuple(topology.groups)
+
+
+def _policies(given: Sequence[Policy], where: str) -> tuple[Policy, ...]:
+    if isinstance(given, list | tuple) and not given:
+        return ()
+    from kstream.specs.policy import check_policies  # most apps do without
+
+    return check_policies(given, where)

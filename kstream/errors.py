@@ -17,6 +17,8 @@ KStreamError
 ├── LifespanFailed              the app's lifespan raised, before its yield or after
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
+│   └── EntryUnreadable         an entry of a table that cannot be decoded any more
+├── AgentTooSlow                an async agent was longer at a record than its timeout
 ├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
 ├── RecordTooLarge              an input record is over max_record_bytes
 ├── PartitionUnreadable         what lies in a partition at an offset is corrupt, or cannot be unpacked
@@ -27,6 +29,8 @@ KStreamError
     ├── AbortRequired           abort, go back to the committed offsets, go on with the same producer
     ├── ProducerLost            the producer is of no more use, the outcome may be unknown: new one, restore
     └── InstanceFenced          another process runs under this identity: stop
+
+Retryable and NonRetryable are no errors of kstream's: they are bases for exceptions of users' own (specs/policy.py).
 """
 
 from __future__ import annotations
@@ -111,6 +115,23 @@ class LeavingFailed(KStreamError):
 
 class CodecError(KStreamError):
     """Bytes that cannot be decoded, or a value that cannot be encoded."""
+
+
+class EntryUnreadable(CodecError):
+    """An entry of a table cannot be decoded as the type that the table has now. It names table and key."""
+
+
+class AgentTooSlow(KStreamError):
+    """An async agent was longer at a record than its `timeout`."""
+
+
+class Retryable(Exception):
+    """A base for exceptions of one's own that may pass: `Retry` without `on=` and `phase=` is for them wherever they
+    are raised."""
+
+
+class NonRetryable(Exception):
+    """A base for exceptions of one's own that will be the same the next time: no `Retry` is for them."""
 
 
 class RecordRefused(KStreamError):

@@ -18,7 +18,7 @@ from kstream.operators.bounds import UNBOUNDED
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
-from kstream.operators.writer import DirectWriter, HeldWriter, OrderedWriter, Writer
+from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import (
@@ -123,9 +123,7 @@ def plan_task(
 def _writer(part: SubTopology, outlet: Outlet) -> Writer:
     if part.merges_outputs:
         return OrderedWriter(outlet)
-    if any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes):
-        return HeldWriter(outlet)
-    return DirectWriter(outlet)
+    return DirectWriter(outlet, holds=any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes))
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:

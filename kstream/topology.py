@@ -35,7 +35,7 @@ DEFAULT_GROUP = "default"
 @dataclass(eq=False, kw_only=True)
 class Node:
     """One step. `key` and `value` are the schemas of what it emits; `stores` are those its functions use; `group` is
-    the isolation group it was declared with."""
+    the isolation group it was declared with, `on_error` the policies: None has those of what it reads."""
 
     name: str
     parent: Node | None
@@ -43,6 +43,7 @@ class Node:
     value: Schema
     stores: tuple[StoreSpec, ...] = ()
     group: str | None = None
+    on_error: tuple[Policy, ...] | None = None
 
     @property
     def kind(self) -> str:
@@ -107,12 +108,13 @@ class AgentKind(Enum):
 
 @dataclass(eq=False, kw_only=True)
 class AgentNode(Node):
-    """A user's agent; its outputs go to `to`."""
+    """A user's agent; its outputs go to `to`. One that is async may take `timeout` seconds for a record."""
 
     function: Callable[..., Any]
     agent: AgentKind
     wants_context: bool
     to: Topic[Any, Any] | None
+    timeout: float | None = None
 
     def describe(self) -> str:
         uses = f"  tables={','.join(store.name for store in self.stores)}" if self.stores else ""
@@ -148,6 +150,8 @@ class SubTopology:
     sources: list[SourceNode]
     stores: list[StoreSpec]
     group: str = DEFAULT_GROUP
+    policies: list[tuple[Policy, ...]] = field(default_factory=list)
+    """What is done about a record that fails at each of the nodes."""
 
     @property
     def name(self) -> str:
@@ -198,8 +202,6 @@ class Topology:
     app: str
     parts: list[SubTopology]
     declared: list[Topic[Any, Any]] = field(default_factory=list)
-    on_error: tuple[Policy, ...] = ()
-    """What is done about a record that fails."""
 
     def changelog(self, store: StoreSpec) -> str:
         return changelog_of(self.app, store)
@@ -215,7 +217,7 @@ class Topology:
 
     def of_group(self, group: str) -> Topology:
         """What the workers of an isolation group run."""
-        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared, self.on_error)
+        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
 
     @property
     def within(self) -> float:
@@ -296,7 +298,8 @@ def build(
     )
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_groups(parts)
-    return Topology(app, parts, list(declared), on_error)
+    _assign_policies(parts, on_error)
+    return Topology(app, parts, list(declared))
 
 
 def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:
@@ -397,3 +400,17 @@ def _assign_groups(parts: Sequence[SubTopology]) -> None:
 
     for part in parts:
         part.group = group_of(part)
+
+
+def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) -> None:
+    """Gives each node its policies: its own, else those of what it reads, behind a repartition too, else the app's."""
+    writers = {node.topic.name: node for part in parts for node in part.nodes if isinstance(node, SinkNode)}
+
+    def policies_of(node: Node | None) -> tuple[Policy, ...]:
+        while node is not None and node.on_error is None:
+            internal = isinstance(node, SourceNode) and node.topic.internal
+            node = writers.get(node.topic.name) if internal else node.parent  # type: ignore[attr-defined]
+        return default if node is None or node.on_error is None else node.on_error
+
+    for part in parts:
+        part.policies = [policies_of(node) for node in part.nodes]

@@ -75,11 +75,12 @@ class ColumnError(CodecError):
 
     Attributes:
         index: where in the column it lies; what is before it was fine.
+        reading: whether it could not be decoded.
     """
 
-    def __init__(self, message: str, index: int) -> None:
+    def __init__(self, message: str, index: int, *, reading: bool = False) -> None:
         super().__init__(message)
-        self.index = index
+        self.index, self.reading = index, reading
 
 
 def is_codec(kind: object) -> bool:

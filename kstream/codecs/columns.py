@@ -211,8 +211,8 @@ def _walk(one: Callable[[Codec[Any], Any], Any], codec: Codec[Any], column: Sequ
         except Exception as error:
             verb = "decode" if one is decode_value else "write"
             excerpt = f"{item[:EXCERPT]!r}" if isinstance(item, bytes) else _short.repr(item)[:EXCERPT]
-            what = str(error) or type(error).__name__
-            raise ColumnError(f"cannot {verb} {name_of(codec)}: {what} (in {excerpt})", index) from error
+            text = f"cannot {verb} {name_of(codec)}: {str(error) or type(error).__name__} (in {excerpt})"
+            raise ColumnError(text, index, reading=one is decode_value) from error
     return done
 
 

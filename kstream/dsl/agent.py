@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from functools import partial
 from types import NoneType, UnionType
-from typing import Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin, overload
 
 from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
 from kstream.dsl.graph import Graph
@@ -19,6 +21,9 @@ from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
+
+if TYPE_CHECKING:
+    from kstream.specs.policy import Policy
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,10 +61,13 @@ class AgentDecorator(Generic[K, V]):
         name: str | None,
         tables: Iterable[ReadableTable[Any, Any]],
         group: str | None,
+        on_error: tuple[Policy, ...] | None = None,
+        timeout: float | None = None,
     ) -> None:
         check_source(source)
-        self._graph, self._source, self._to, self._name = graph, source, to, name
-        self._tables, self._group = tables, group
+        self._declare = partial(
+            declare, graph, source, to=to, name=name, tables=tables, group=group, on_error=on_error, timeout=timeout
+        )
 
     @overload
     def __call__(self, function: Callable[[V], R], /) -> Agent[Callable[[V], R]]: ...
@@ -72,17 +80,20 @@ class AgentDecorator(Generic[K, V]):
         self, function: Callable[[AgentStream[K, V], Context[K]], R], /
     ) -> Agent[Callable[[AgentStream[K, V], Context[K]], R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Agent[Any]:
-        return declare(self._graph, self._source, function, self._to, self._name, self._tables, self._group)
+        return self._declare(function)
 
 
 def declare(
     graph: Graph,
     source: Topic[Any, Any] | Stream[Any, Any] | Grouped[Any, Any],
     function: F,
+    *,
     to: Topic[Any, Any] | None,
     name: str | None,
     tables: Iterable[ReadableTable[Any, Any]],
     group: str | None,
+    on_error: tuple[Policy, ...] | None,
+    timeout: float | None,
 ) -> Agent[F]:
     """Adds the agent's node to the graph.
 
@@ -98,6 +109,7 @@ def declare(
     for table in tables:
         check_table(table, f"agent {agent_name!r}: tables")
     kind = _kind(function, agent_name, to)
+    _check_timeout(timeout, kind, agent_name)
     parent = _node(graph, source, group)
     context = wants_context(function)
     used = dict.fromkeys(table.spec for table in (*tables_used(function), *tables))
@@ -113,11 +125,25 @@ def declare(
         wants_context=context,
         to=to,
         group=group,
+        on_error=on_error,
+        timeout=timeout,
     )
     if to is not None:
         _check_output(function, kind, parent, to, agent_name)
     graph.add(node)
     return Agent(function, node)
+
+
+def _check_timeout(timeout: Any, kind: AgentKind, name: str) -> None:
+    if timeout is None:
+        return
+    if kind in (AgentKind.FUNCTION, AgentKind.GENERATOR):
+        raise TopologyError(
+            f"agent {name!r}: timeout= is for async agents: a function cannot be interrupted. One that does not return "
+            "is ended with its worker (max_poll_interval)"
+        )
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise TopologyError(f"agent {name!r}: timeout={timeout!r}: seconds, more than 0")
 
 
 def check_source(source: Any) -> None:

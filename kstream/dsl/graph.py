@@ -30,6 +30,7 @@ from kstream.topology import (
 )
 
 if TYPE_CHECKING:
+    from kstream.specs.policy import Policy
     from kstream.specs.sink import BatchingSink
 
 
@@ -64,11 +65,13 @@ class Graph:
             raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
         self.topics[topic.name] = topic
 
-    def source(self, topic: Topic[Any, Any], group: str | None = None) -> SourceNode:
+    def source(
+        self, topic: Topic[Any, Any], group: str | None = None, on_error: tuple[Policy, ...] | None = None
+    ) -> SourceNode:
         """The one node that reads this topic, in an isolation group.
 
         Raises:
-            TopologyError: this is no topic, or the group's name cannot be one.
+            TopologyError: this is no topic, the group's name cannot be one, or the topic is read with other policies.
         """
         check_topic(topic, "app.stream")
         if group is not None and re.fullmatch(GROUP_NAME, group) is None:
@@ -82,6 +85,13 @@ class Graph:
             node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic, group=group)
             self._sources[topic.name, group] = node
             self.add(node)
+        if on_error is not None:
+            if node.on_error not in (None, on_error):
+                raise TopologyError(
+                    f"topic {topic.name!r} is read as a stream with two on_error=: a record is read once for all of "
+                    "them; give one of them to the agents instead"
+                )
+            node.on_error = on_error
         return node
 
     def add(self, node: Node) -> None:

@@ -192,16 +192,26 @@ class FunctionAgent(Operator):
             cursor.batch, arguments = batch, (cursor,)
         else:
             cursor = _Nowhere
-        if self.many:
-            for cursor.index, value in enumerate(batch.values):
-                for result in function(value, *arguments):
-                    take(cursor.index, result)
-        else:
-            for cursor.index, value in enumerate(batch.values):
-                take(cursor.index, function(value, *arguments))
+        values = batch.values
+        try:
+            if self.many:
+                for cursor.index, value in enumerate(values):
+                    for result in function(value, *arguments):
+                        take(cursor.index, result)
+            else:
+                for cursor.index, value in enumerate(values):
+                    take(cursor.index, function(value, *arguments))
+        except BaseException:
+            batch.blame(cursor.index)
+            raise
         cursor.batch = None
         self.results.release(batch)
         self.emitted = self.results.emitted
+
+    def take_back(self) -> bool:
+        self.reset()
+        self.results.emitted = self._kept
+        return super().take_back()
 
     def reset(self) -> None:
         self.results.reset()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from operator import length_hint
 from typing import Any, Final, cast
 
 from kstream.codecs import is_nullable
@@ -69,7 +70,8 @@ class Aggregate(Operator):
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
         self._lines = lines
-        self._changed_at: dict[bytes, int] = {}  # since the last commit, by key
+        self._changed_at: dict[bytes, int] = {}  # since the last commit, by key: what was kept
+        self._changed_now: dict[bytes, int] = {}  # the same since then
 
     def push(self, batch: Batch) -> None:
         store = self.store
@@ -80,40 +82,51 @@ class Aggregate(Operator):
         if is_nullable(batch.value_codec) and None in batch.values:
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(store.key_codec)
-        fold, initial = self._fold_over(batch), self.initial
-        live = cast("dict[bytes | None, Any]", store.live)
-        if self.every_update:
-            encode, encoded = store.encode, cast("list[bytes | None]", [])
-            append = encoded.append
-            for key, value in zip(keys, batch.values, strict=True):
-                accumulator = live[key]
-                if accumulator is None:
-                    accumulator = initial()
-                live[key] = accumulator = fold(accumulator, value)
-                if accumulator is None:
-                    raise self._returned_none()
-                append(encode(accumulator))
+        encoded = self._fold_column(batch, keys)
+        if self.cursor is not None:
+            self.cursor.batch = None
+        if encoded is not None:
             store.changed_to(keys, encoded)
-            if self.cursor is not None:
-                self.cursor.batch = None
             self.emit(batch.with_encoded_values(encoded, store.value_codec))
         else:
-            for key, value in zip(keys, batch.values, strict=True):
+            store.changed(keys)
+            self._changed_now.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
+
+    def _fold_column(self, batch: Batch, keys: list[bytes | None]) -> list[bytes | None] | None:
+        """Folds each value in. Returns each accumulator as it was then, encoded, where every update is emitted."""
+        fold, initial = self._fold_over(batch), self.initial
+        live = cast("dict[bytes | None, Any]", self.store.live)
+        encode, encoded = self.store.encode, cast("list[bytes | None]", [])
+        append = encoded.append
+        values = iter(batch.values)
+        try:
+            if self.every_update:
+                for key, value in zip(keys, values, strict=True):
+                    accumulator = live[key]
+                    if accumulator is None:
+                        accumulator = initial()
+                    live[key] = accumulator = fold(accumulator, value)
+                    if accumulator is None:
+                        raise self._returned_none()
+                    append(encode(accumulator))
+                return encoded
+            for key, value in zip(keys, values, strict=True):
                 accumulator = live[key]
                 if accumulator is None:
                     accumulator = initial()
                 live[key] = accumulator = fold(accumulator, value)
                 if accumulator is None:
                     raise self._returned_none()
-            store.changed(keys)
-            if self.cursor is not None:
-                self.cursor.batch = None
-            self._changed_at.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
+            return None
+        except BaseException:
+            batch.blame(batch.size - length_hint(values) - 1)
+            raise
 
     def flush(self) -> None:
         if self.dropped:
             self._lines.catch_up()
-        changed_at, self._changed_at = self._changed_at, {}
+        changed_at = self._changed_at | self._changed_now
+        self.reset()
         if not changed_at:
             return
         changes = self.store.encode_changes()
@@ -128,8 +141,17 @@ class Aggregate(Operator):
             )
         )
 
+    def keep(self) -> None:
+        super().keep()
+        self._changed_at.update(self._changed_now)
+        self._changed_now = {}
+
+    def take_back(self) -> bool:
+        self._changed_now = {}
+        return super().take_back()
+
     def reset(self) -> None:
-        self._changed_at = {}
+        self._changed_at, self._changed_now = {}, {}
 
     def close(self) -> None:
         self._lines.catch_up(last=True)

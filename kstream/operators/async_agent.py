@@ -242,6 +242,8 @@ class AsyncAgent(Operator):
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
     def _ended(self, task: asyncio.Task[None]) -> NoReturn:
+        if self._batch is not None and self.cursor.index >= 0:
+            self._batch.blame(self.cursor.index)
         self._task = self._batch = None
         self._stream.close()  # others that it started may go on
         if task.cancelled():
@@ -263,6 +265,11 @@ class AsyncAgent(Operator):
         self._stream.feed(batch)
         turn(self._loop)
         _ = self.busy
+
+    def take_back(self) -> bool:
+        self.reset()
+        self.results.emitted = self._kept
+        return super().take_back()
 
     def reset(self) -> None:
         """The agent is stopped; the next batch starts a new one (its local variables are not durable)."""

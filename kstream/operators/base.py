@@ -65,6 +65,7 @@ class Operator:
         self.children: list[Push] = []
         self.emitted = 0  # records
         self.dropped: Counter[str] = Counter()  # records left out on purpose, by reason
+        self._kept = 0  # of `emitted`, by `keep`
         self.isolates = False  # children after the first get values of their own: state may keep those of another
 
     def push(self, batch: Batch) -> None:
@@ -91,6 +92,15 @@ class Operator:
 
     def flush(self) -> None:
         """Before a commit: emit what was held back."""
+
+    def keep(self) -> None:
+        """What was done until now is not taken back by `take_back`."""
+        self._kept = self.emitted
+
+    def take_back(self) -> bool:
+        """Forgets what was done since `keep`. False where that cannot be, since some of it has left the task."""
+        self.emitted = self._kept
+        return True
 
     def reset(self) -> None:
         """After an abort: forget everything since the last commit."""

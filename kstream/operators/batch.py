@@ -15,7 +15,7 @@ from copy import deepcopy
 from itertools import compress
 from typing import Any
 
-from kstream.codecs import SAMPLE, Codec, decode_column, decode_keys, encode_column, encode_keys
+from kstream.codecs import SAMPLE, Codec, ColumnError, decode_column, decode_keys, encode_column, encode_keys
 from kstream.operators.bounds import UNBOUNDED, check_headers, check_keys
 from kstream.types import Fetch, Headers
 
@@ -24,13 +24,14 @@ class Origin:
     """The fetch behind a batch, its columns extracted once.
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
-    A record has `most` bytes at most (bounds.py).
+    A record has `most` bytes at most (bounds.py). `at_fault` is the row that something failed on, where that is known.
     """
 
-    __slots__ = ("_headers", "_offsets", "_timestamps", "event_time", "fetch", "most")
+    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "event_time", "fetch", "most")
 
     def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, most: int = UNBOUNDED) -> None:
         self.fetch, self.most = fetch, most
+        self.at_fault: int | None = None
         self.event_time = timestamps is not None
         self._timestamps = timestamps
         self._offsets: list[int] | None = None
@@ -98,13 +99,21 @@ class Batch:
     def values(self) -> list[Any]:
         if self._values is None:
             assert self._raw_values is not None
-            self._values = decode_column(self.value_codec, self._raw_values)
+            try:
+                self._values = decode_column(self.value_codec, self._raw_values)
+            except ColumnError as error:
+                self.blame(error.index)
+                raise
         return self._values
 
     @property
     def keys(self) -> list[Any]:
         if self._keys is None:
-            self._keys = decode_keys(self.key_codec, self._raw_key_column())
+            try:
+                self._keys = decode_keys(self.key_codec, self._raw_key_column())
+            except ColumnError as error:
+                self.blame(error.index)
+                raise
         return self._keys
 
     @property
@@ -143,6 +152,11 @@ class Batch:
             check_keys(self.origin.fetch, raw, self.origin.most)
             self._raw_keys = raw if self.rows is None else [raw[row] for row in self.rows]
         return self._raw_keys
+
+    def blame(self, index: int) -> None:
+        """What is being done with the batch failed on this element."""
+        if self.origin is not None:
+            self.origin.at_fault = self.row(index)
 
     def row(self, index: int) -> int:
         """Which record of the origin the element comes from: its ordinal in the input."""

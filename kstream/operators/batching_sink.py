@@ -32,6 +32,8 @@ class SinkWriter(Operator):
         super().__init__()
         self.sink, self._loop = sink, loop
         self._pending: list[SinkRecord[Any, Any]] = []
+        self._before = 0  # so many of them are kept
+        self._wrote = False  # since `keep`
 
     def push(self, batch: Batch) -> None:
         self.emitted += batch.size
@@ -50,6 +52,14 @@ class SinkWriter(Operator):
             self._write(self._pending)
             self._pending = []
 
+    def keep(self) -> None:
+        super().keep()
+        self._before, self._wrote = len(self._pending), False
+
+    def take_back(self) -> bool:
+        del self._pending[self._before :]
+        return super().take_back() and not self._wrote
+
     def reset(self) -> None:
         self._pending = []
 
@@ -67,6 +77,7 @@ class SinkWriter(Operator):
             log.warning("sink %s: close() failed: %s: %s", self.sink.name, type(error).__name__, error)
 
     def _write(self, records: list[SinkRecord[Any, Any]]) -> None:
+        self._wrote = True
         users = _USERS.setdefault(self.sink, set())
         try:
             if not users:

@@ -27,5 +27,6 @@ class Sink(Operator):
             values = batch.encoded_values(topic.value.codec, self._check_every)
             keys = batch.encoded_keys(topic.key.codec)
         except ColumnError as error:
+            batch.blame(error.index)
             raise ColumnError(f"topic {topic.name!r}: {error}", error.index) from error.__cause__ or error
         self.writer.column(self.order, batch, topic.name, values, keys)

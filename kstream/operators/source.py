@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import length_hint
 from typing import Any
 
 from kstream.codecs import decode_column, is_nullable
@@ -18,6 +20,7 @@ class Source(Operator):
     def __init__(self, topic: Topic[Any, Any], most: int = UNBOUNDED) -> None:
         super().__init__()
         self.topic, self._most = topic, most
+        self.origin: Origin | None = None  # of the fetch that was pushed last
 
     def timestamps(self, fetch: Fetch) -> list[int]:
         """Event times in ms, without a batch: what inputs are ordered by."""
@@ -28,10 +31,16 @@ class Source(Operator):
 
     def push_fetch(self, fetch: Fetch) -> None:
         topic = self.topic
-        origin, values = Origin(fetch, most=self._most), self._values(fetch)
-        batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=values)
+        self.origin = origin = Origin(fetch, most=self._most)
+        raw = self._values(fetch)
+        batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=raw)
         if topic.timestamp is not None:
-            batch.origin = Origin(fetch, self._event_times(batch.values, fetch), self._most)
+            values = iter(batch.values)
+            try:
+                self.origin = batch.origin = Origin(fetch, self._event_times(values, fetch), self._most)
+            except BaseException:
+                batch.blame(batch.size - length_hint(values) - 1)
+                raise
         self.emit(batch)
 
     def _values(self, fetch: Fetch) -> list[bytes | None]:
@@ -39,7 +48,7 @@ class Source(Operator):
         check_values(fetch, values, self._most)
         return values
 
-    def _event_times(self, values: list[Any], fetch: Fetch) -> list[int]:
+    def _event_times(self, values: Iterable[Any], fetch: Fetch) -> list[int]:
         """Those of the values; a tombstone has that of its record."""
         time_of: Any = self.topic.timestamp
         if not is_nullable(self.topic.value.codec):

@@ -6,6 +6,7 @@ A function that takes a context as its second parameter gets the task's, moved t
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import length_hint
 from types import CoroutineType
 from typing import Any
 
@@ -22,18 +23,22 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
         KStreamError: it gives coroutines. Async functions are refused when they are declared; a decorator can hide one.
             Or it raised StopIteration, which would end the loop as if there were no more records.
     """
-    if cursor is None:
-        values = batch.values
-        out = list(map(function, values))
-        if len(out) != len(values):
-            name = getattr(function, "__qualname__", repr(function))
-            raise KStreamError(f"{name}() raised StopIteration: give next() a default, as in next(found, None)")
-    else:
-        cursor.batch = batch
-        out = []
-        for cursor.index, value in enumerate(batch.values):
-            out.append(function(value, cursor))
-        cursor.batch = None
+    values = iter(batch.values)
+    try:
+        if cursor is None:
+            out = list(map(function, values))
+            if len(out) != batch.size:
+                name = getattr(function, "__qualname__", repr(function))
+                raise KStreamError(f"{name}() raised StopIteration: give next() a default, as in next(found, None)")
+        else:
+            cursor.batch = batch
+            out = []
+            for cursor.index, value in enumerate(values):
+                out.append(function(value, cursor))
+            cursor.batch = None
+    except BaseException:
+        batch.blame(batch.size - length_hint(values) - 1)
+        raise
     if out and out[0].__class__ is CoroutineType:
         for one in out:
             one.close()  # or Python warns that nobody awaited it
@@ -65,7 +70,12 @@ class Filter(Stateless):
 
 class FlatMap(Stateless):
     def push(self, batch: Batch) -> None:
-        groups = [list(group) for group in apply(self.function, self.cursor, batch)]
+        made = iter(apply(self.function, self.cursor, batch))
+        try:
+            groups = list(map(list, made))
+        except BaseException:
+            batch.blame(batch.size - length_hint(made) - 1)
+            raise
         values = [value for group in groups for value in group]
         self.emit(batch.repeat(list(map(len, groups)), values, self.value_codec))
 

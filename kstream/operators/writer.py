@@ -1,7 +1,8 @@
 """The way out of a task: straight to the producer, held until a batch is through, or put in the order of the inputs.
 
 What an async agent waits for may take long. Nothing of its task may be in the transaction meanwhile, so that the other
-tasks can commit without it: `HeldWriter` keeps what a batch causes until all agents are through with it.
+tasks can commit without it: what a batch causes is held until all agents are through with it. So it is while a batch
+may have to be taken back by itself (runtime/task/care.py).
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
 of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
@@ -23,10 +24,12 @@ AFTER_ALL = 1 << 62
 
 
 class Writer(Protocol):
-    """Takes the outputs of a task's operators to its outlet.
+    """Takes the outputs of a task's operators to its outlet; `holds` them until `release` where that is set.
 
     `order` is the writing node's place in the sub-topology, `row` the input record that caused the output.
     """
+
+    holds: bool
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -54,20 +57,42 @@ class Writer(Protocol):
 
 
 class DirectWriter:
-    """For sub-topologies in which every topic has one writer."""
+    """For sub-topologies in which every topic has one writer.
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    Attributes:
+        holds: what a batch causes goes out when it is through, not at once.
+    """
+
+    def __init__(self, outlet: Outlet, *, holds: bool = False) -> None:
+        self._outlet, self.holds = outlet, holds
+        self._held: list[Callable[[], None]] = []
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
-        send_all(self._outlet, topic, values, keys, batch.timestamps)
+        if self.holds:
+            self._held.append(partial(send_all, self._outlet, topic, values, keys, batch.timestamps))
+        else:
+            send_all(self._outlet, topic, values, keys, batch.timestamps)
 
     def one(
         self,
         order: int,
         row: int,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        timestamp: int,
+        headers: Headers | None,
+        partition: int,
+    ) -> None:
+        if self.holds:
+            self._held.append(partial(self._send, topic, value, key, timestamp, headers, partition))
+        else:
+            self._send(topic, value, key, timestamp, headers, partition)
+
+    def _send(
+        self,
         topic: str,
         value: bytes | None,
         key: bytes | None,
@@ -79,38 +104,8 @@ class DirectWriter:
         self._outlet.produced[topic] += 1
 
     def release(self) -> None:
-        return
-
-    def reset(self) -> None:
-        return
-
-
-class HeldWriter(DirectWriter):
-    """For sub-topologies with async agents: what a batch caused goes out when it is through."""
-
-    def __init__(self, outlet: Outlet) -> None:
-        super().__init__(outlet)
-        self._held: list[Callable[[], None]] = []
-
-    def column(
-        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
-    ) -> None:
-        self._held.append(partial(super().column, order, batch, topic, values, keys))
-
-    def one(
-        self,
-        order: int,
-        row: int,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        timestamp: int,
-        headers: Headers | None,
-        partition: int,
-    ) -> None:
-        self._held.append(partial(super().one, order, row, topic, value, key, timestamp, headers, partition))
-
-    def release(self) -> None:
+        if not self._held:
+            return
         held, self._held = self._held, []
         for send in held:
             send()
@@ -123,10 +118,11 @@ _Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, 
 
 
 class OrderedWriter:
-    """Stages outputs and sorts them, stably, by input record and then by node."""
+    """Stages outputs and sorts them, stably, by input record and then by node. It holds them always."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
+        self.holds = True
         self._staged: list[_Staged] = []
 
     def column(

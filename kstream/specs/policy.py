@@ -1,20 +1,35 @@
 """What is done about a record that fails: a list of policies, the first that fits decides.
 
-The names are those of Kafka Streams (KIP-1033, KIP-1034) and of its dead letter queues. Declaring does no I/O.
+The names are those of Kafka Streams (KIP-1033, KIP-1034) and of its dead letter queues; `Retry` is the non-blocking
+back-off of a consumer (order within the partition is kept). Declaring does no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
-from kstream.errors import TopologyError
+from kstream.backoff import Pauses
+from kstream.errors import NonRetryable, Retryable, TopologyError
 from kstream.specs.names import check_name
 from kstream.specs.schema import schema
 from kstream.specs.topic import Topic
 
 Classes = tuple[type[BaseException], ...]
+
+Phase = Literal["decode", "process", "encode", "produce", "restore"]
+"""Where a record fails:
+
+- `decode`: its bytes are not what the topic is declared with, or it has no event time;
+- `process`: user code raises, or is too slow (`timeout=` of an agent), or a sink outside Kafka fails;
+- `encode`: a result, key or table entry cannot be written, or would not come back as it is;
+- `produce`: Kafka refuses what the record caused;
+- `restore`: an entry of a table that was stored before cannot be decoded any more.
+"""
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+MAY_PASS: Final[tuple[Phase, ...]] = ("process", "produce")
+"""Phases in which doing the same again may end otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,33 +38,32 @@ class Policy:
 
     Args:
         on: exception classes it is for; none is all. What an exception was raised from counts too.
+        phase: the phases it is for, or one of them; none is all.
 
     Raises:
-        TopologyError: `on` holds something else.
+        TopologyError: one of them holds something else.
     """
 
     on: Classes = ()
+    phase: Phase | tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
         given: Any = self.on
         for one in given if isinstance(given, tuple) else (None,):
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise TopologyError(f"{type(self).__name__}(on={self.on!r}): give a tuple of exception classes")
+        phases: Any = (self.phase,) if isinstance(self.phase, str) else self.phase
+        if not isinstance(phases, tuple) or not set(phases) <= set(PHASES):
+            raise TopologyError(f"{type(self).__name__}(phase={self.phase!r}): the phases are {', '.join(PHASES)}")
+        object.__setattr__(self, "phase", phases)
 
     def dead_letters(self, app: str) -> str | None:
         """The topic for dead letters, where it has one."""
         return None
 
-    def fits(self, error: BaseException) -> bool:
-        """Whether it decides about a record that failed with this."""
-        if not self.on:
-            return True
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, self.on):
-                return True
-            cause = cause.__cause__
-        return False
+    def fits(self, error: BaseException, phase: Phase) -> bool:
+        """Whether it is for a record that failed so."""
+        return (not self.phase or phase in self.phase) and (not self.on or _is_any(error, self.on))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,24 +95,103 @@ class DeadLetter(Policy):
         return f"{app}-dead-letters" if self.topic is None else self.topic
 
 
-def check_policies(policies: Sequence[Any]) -> tuple[Policy, ...]:
+@dataclass(frozen=True)
+class Retry(Policy):
+    """The record is tried again after a pause, up to `attempts` times; then the policies behind it decide.
+
+    What comes behind it in its partition waits, so the order is kept; other partitions go on. The n-th pause is
+    max(base, min(base x multiplier^n +- jitter, max)), as in Flink's exponential-delay restart strategy. After a crash
+    the count begins anew.
+
+    Without `on` and `phase` it is for what may pass: user code that raises (`process`), what Kafka refuses
+    (`produce`), and every `kstream.Retryable`. It is never for a `kstream.NonRetryable`.
+
+    Args:
+        attempts: after the first one.
+        base: seconds before the first of them, and the shortest pause.
+        max: the longest pause (seconds).
+        multiplier: by which the pauses grow.
+        jitter: the part of a pause by which it is longer or shorter at random.
+
+    Raises:
+        TopologyError: a value is not acceptable.
+    """
+
+    attempts: int = 3
+    base: float = 1.0
+    max: float = 30.0
+    multiplier: float = 2.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong: str | None = None
+        if not _is_number(self.attempts) or self.attempts < 1 or self.attempts != int(self.attempts):
+            wrong = f"attempts={self.attempts!r}: a whole number, at least 1"
+        elif not _is_number(self.base) or self.base < 0:
+            wrong = f"base={self.base!r}: seconds, not negative"
+        elif not _is_number(self.max) or self.max < self.base:
+            wrong = f"max={self.max!r}: seconds, not less than base={self.base!r}"
+        elif not _is_number(self.multiplier) or self.multiplier < 1:
+            wrong = f"multiplier={self.multiplier!r}: at least 1"
+        elif not _is_number(self.jitter) or not 0 <= self.jitter < 1:
+            wrong = f"jitter={self.jitter!r}: from 0 to less than 1"
+        if wrong is not None:
+            raise TopologyError(f"Retry({wrong})")
+
+    def fits(self, error: BaseException, phase: Phase) -> bool:
+        if _is_any(error, (NonRetryable,)):
+            return False
+        if not self.on and not self.phase:
+            return phase in MAY_PASS or _is_any(error, (Retryable,))
+        return super().fits(error, phase)
+
+    def pauses(self) -> Pauses:
+        """Of one record. They are `exhausted` when all attempts were made."""
+        return Pauses(self.base, self.multiplier, self.max, jitter=self.jitter, attempts=self.attempts)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _is_any(error: BaseException | None, kinds: Classes) -> bool:
+    while error is not None:
+        if isinstance(error, kinds):
+            return True
+        error = error.__cause__
+    return False
+
+
+def check_policies(policies: Sequence[Any], where: str = "on_error") -> tuple[Policy, ...]:
     """Raises TopologyError where one is no policy, or can never decide because those before it do."""
     if not isinstance(policies, list | tuple):
-        raise TopologyError(f"on_error={policies!r}: give a list of policies")
+        raise TopologyError(f"{where}={policies!r}: give a list of policies")
     before: list[Policy] = []
     for one in policies:
-        if not isinstance(one, Fail | Skip | DeadLetter):
-            raise TopologyError(f"on_error: {one!r} is no policy: give Fail(), Skip() or DeadLetter()")
+        if not isinstance(one, Fail | Skip | DeadLetter | Retry):
+            raise TopologyError(f"{where}: {one!r} is no policy: give Retry(), DeadLetter(), Skip() or Fail()")
         for other in before:
-            if not other.on or (one.on and all(issubclass(kind, other.on) for kind in one.on)):
-                raise TopologyError(f"on_error: {one!r} can never decide, because {other!r} comes before it")
+            if not isinstance(other, Retry) and _covers(other, one):
+                raise TopologyError(f"{where}: {one!r} can never decide, because {other!r} comes before it")
         before.append(one)
     return tuple(before)
 
 
-def dead_letter_topics(policies: Sequence[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:
+def _covers(other: Policy, one: Policy) -> bool:
+    """Whether `other` is for everything that `one` is for."""
+    phases = not other.phase or (bool(one.phase) and set(one.phase) <= set(other.phase))
+    classes = not other.on or (bool(one.on) and all(issubclass(kind, other.on) for kind in one.on))
+    return phases and classes
+
+
+def dead_letter_topics(
+    policies: Iterable[Policy], app: str, declared: Collection[str]
+) -> dict[str, Topic[Any, Any]]:
     """The topics of dead letters that are not declared, by name: keys and values are bytes."""
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
     return {
-        name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
+        name: Topic(name, schema(bytes, name, key=True), schema(bytes, name))
+        for name in names
+        if name not in declared
     }

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, difference, encode_value
-from kstream.errors import CodecError, MutatedWithoutAssignment, TableError
+from kstream.errors import CodecError, EntryUnreadable, MutatedWithoutAssignment, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend
+from kstream.state.guarded import CLEAN, LOST, Guarded
 
 V = TypeVar("V")
 
@@ -68,6 +69,7 @@ class Store(Generic[V]):
         self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self._read: set[bytes] = set()
         self._clean_at_commit = 0
+        self._before: dict[bytes, Any] | None = None  # while it is guarded: entries as they were at `keep`
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
 
@@ -145,7 +147,7 @@ class Store(Generic[V]):
         try:
             return self.value_codec.decode(raw)
         except Exception as error:
-            raise CodecError(
+            raise EntryUnreadable(
                 f"{self.entry(key)} cannot be read as {self.spec.value}: {error}; it was stored by another version of "
                 f"the type: give new fields a default, or let the type take the old form too"
             ) from error
@@ -232,6 +234,50 @@ class Store(Generic[V]):
                 f"that key before the agent, or declare the table scope='partition'"
             )
 
+    # ---- what one batch did
+
+    def guard(self, on: bool) -> None:
+        """From now on what is done can be taken back as far as the last `keep`, or (`on` False) to the last commit
+        only. A guarded store takes longer for each entry that is read or written."""
+        self._before = {} if on else None
+        self.live = self._made(self.live)
+
+    def keep(self) -> None:
+        if self._before:
+            self._before.clear()
+
+    def take_back(self) -> bool:
+        """Every entry is what it was at the last `keep`. False where that is not known."""
+        before, live, dirty = self._before, self.live, self._dirty
+        if before is None or LOST in before.values():
+            return False
+        self.guard(True)
+        for key, raw in before.items():
+            self._read.discard(key)
+            self._assigned.pop(key, None)
+            self._defaults.pop(key, None)
+            if raw is CLEAN:  # the backend has it
+                dict.pop(live, key, None)
+                dirty.pop(key, None)
+            else:
+                dict.__setitem__(self.live, key, None if raw is None else self.value_codec.decode(raw))
+                dirty[key] = raw
+        return True
+
+    def _made(self, live: dict[bytes, V | None]) -> dict[bytes, V | None]:
+        return dict(live) if self._before is None else Guarded(live, self._before, self._as_it_is)
+
+    def _as_it_is(self, key: bytes, value: V | None) -> Any:
+        """The form in which an entry is remembered that is about to be used: what is assigned is encoded for it."""
+        raw = self._dirty.get(key, CLEAN)
+        if raw is not UNENCODED:
+            return raw
+        try:
+            raw = self._dirty[key] = self.encode(cast("V", value))
+        except Exception:  # that is the failure of an earlier batch, and comes up at the commit
+            return LOST
+        return raw
+
     # ---- the end of a transaction
 
     @property
@@ -261,11 +307,11 @@ class Store(Generic[V]):
         try:
             for key, raw in self._dirty.items():
                 if raw is UNENCODED:
-                    dirty[key] = encode(live[key])
+                    dirty[key] = encode(cast("V", live.get(key)))
         except Exception as error:
-            self._refuse(key, live[key], error)
+            self._refuse(key, live.get(key), error)
         kept = dirty if all(dirty.values()) else {key: raw for key, raw in dirty.items() if raw is not None}
-        values, encoded = list(map(live.__getitem__, kept)), cast("list[bytes]", list(kept.values()))
+        values, encoded = list(map(live.get, kept)), cast("list[bytes]", list(kept.values()))
         try:
             check_entries(self.value_codec, values, encoded, self._check_every)
         except ColumnError as error:
@@ -284,7 +330,8 @@ class Store(Generic[V]):
         self._read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit / 2:
-            self._older, self.live = self.live, {}
+            self._older, self.live = self.live, self._made({})
+        self.keep()
         self._clean_at_commit = len(self.live)
 
     def aborted(self) -> None:
@@ -293,7 +340,8 @@ class Store(Generic[V]):
         self._read.clear()
         self._assigned.clear()
         self._defaults.clear()
-        self.live = {}
+        self.keep()
+        self.live = self._made({})
         self._older = {}
         self._clean_at_commit = 0
 
