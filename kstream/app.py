@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from kstream.building import build
 from kstream.dsl.agent import AgentDecorator
 from kstream.dsl.functions import called
 from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
+from kstream.dsl.policies import dead_letters, policies
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
@@ -22,7 +24,7 @@ from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import Scope, StoreSpec
 from kstream.specs.topic import Topic, event_time
-from kstream.topology import Topology, build
+from kstream.topology import Topology
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -47,8 +49,8 @@ class App:
         restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
             `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
             `restart_*`: environment, file and command line go before it, each setting by itself.
-        on_error: what is done about a record that fails (kstream/specs/policy.py): `Retry`, `DeadLetter`, `Skip`,
-            `Fail`, the first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
+        on_error: what is done about a record that fails: `Retry`, `DeadLetter`, `Skip`, `Fail` (specs/policy.py), the
+            first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line go before them).
 
@@ -67,7 +69,7 @@ class App:
             from kstream.specs.restart import overrides_of
 
             self.overrides = overrides_of(restart, settings)
-        self._on_error = _policies(on_error, "on_error")
+        self._on_error = policies(on_error, "on_error")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self._graph = Graph(name)
 
@@ -140,10 +142,10 @@ class App:
         Args:
             group: the isolation group of what is done with them, as Flink's slot-sharing groups: a consumer group and
                 workers of its own. What comes behind a repartition inherits it.
-            on_error: what is done about records that fail in it and in what comes behind it, instead of the app's.
+            on_error: what is done about records that fail here and behind it, instead of the app's.
         """
-        policies = None if on_error is None else _policies(on_error, f"stream of {topic!r}: on_error")
-        return Stream(self._graph, self._graph.source(topic, group, policies))
+        own = None if on_error is None else policies(on_error, "app.stream: on_error")
+        return Stream(self._graph, self._graph.source(topic, group, own))
 
     @overload
     def table(
@@ -194,21 +196,20 @@ class App:
         on_error: Sequence[Policy] | None = None,
         timeout: float | None = None,
     ) -> AgentDecorator[K, V]:
-        """Decorates a function over the values of `source`.
-
-        An async generator (or coroutine) takes the stream and iterates over it for ever; a plain function takes one
-        value and returns one result, a `Record`, or None for nothing; a generator function takes one value and
-        yields any number. A second parameter receives the context. Results go to `to`, with the input's key.
+        """Decorates a function over the values of `source`. An async generator (or coroutine) takes the stream and
+        iterates over it for ever; a plain function takes one value and returns one result, a `Record`, or None for
+        nothing; a generator function takes one value and yields any number. A second parameter receives the context.
+        Results go to `to`, with the input's key.
 
         Args:
             tables: tables that the function uses and that cannot be seen in its code.
             group: the isolation group in which it runs (see `stream`).
             on_error: what is done about records that fail in it, instead of the stream's or the app's.
-            timeout: seconds that an async agent may take for a record; then the record has failed with
-                `kstream.errors.AgentTooSlow`. What is under way is cancelled. None: no limit.
+            timeout: seconds that an async agent may take for a record; then it is cancelled, and the record has failed
+                with `kstream.errors.AgentTooSlow`. None: no limit.
         """
-        policies = None if on_error is None else _policies(on_error, "agent: on_error")
-        return AgentDecorator(self._graph, source, to, name, tables, group, policies, timeout)
+        own = None if on_error is None else policies(on_error, "app.agent: on_error")
+        return AgentDecorator(self._graph, source, to, name, tables, group, own, timeout)
 
     def lifespan(self, function: L) -> L:
         """Decorates an async generator that prepares what a worker needs (clients, models) before its `yield`, puts
@@ -233,11 +234,8 @@ class App:
             TopologyError: it cannot run.
         """
         topics = list(self._graph.topics.values())
-        policies = [*self._on_error, *(one for node in self._graph.nodes for one in node.on_error or ())]
-        if policies:
-            from kstream.specs.policy import dead_letter_topics
-
-            topics += dead_letter_topics(policies, self.name, self._graph.topics).values()
+        own = (one for node in self._graph.nodes for one in node.on_error or ())
+        topics += dead_letters((*self._on_error, *own), self.name, self._graph.topics)
         return build(self.name, self._graph.nodes, topics, self._on_error)
 
     def run(
@@ -365,9 +363,8 @@ class App:
         topology.tell_untyped()
         groups = self._groups(settings, topology)
         if len(groups) > 1:
-            raise ConfigError(
-                f"workers=0 runs one isolation group, and the app has {', '.join(groups)}: choose one with --group"
-            )
+            there = ", ".join(groups)
+            raise ConfigError(f"workers=0 runs one isolation group, and the app has {there}: choose one with --group")
         with self._prepared(settings, topology, groups) as (instance, partitions):
             identity = Identity(self.name, instance, 0, groups[0])
             worker = make_worker(self, identity, settings, partitions, raise_failures=True)
@@ -396,17 +393,7 @@ class App:
 
     def _groups(self, settings: Settings, topology: Topology) -> tuple[str, ...]:
         """The isolation groups that this instance runs."""
-        for name in settings.group_names:
-            if name not in topology.groups:
-                raise ConfigError(
-                    f"groups: app {self.name!r} has no isolation group {name!r}; it has {', '.join(topology.groups)}"
-                )
+        for name in set(settings.group_names).difference(topology.groups):
+            there = ", ".join(topology.groups)
+            raise ConfigError(f"groups: app {self.name!r} has no isolation group {name!r}; it has {there}")
         return settings.group_names or tuple(topology.groups)
-
-
-def _policies(given: Sequence[Policy], where: str) -> tuple[Policy, ...]:
-    if isinstance(given, list | tuple) and not given:
-        return ()
-    from kstream.specs.policy import check_policies  # most apps do without
-
-    return check_policies(given, where)

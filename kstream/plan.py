@@ -182,6 +182,6 @@ def _build(
             mine = cursor()
             return AsyncAgent(
                 node.name, node.function, mine, results, used, loop, contexts.variables(mine),
-                wants_context=node.wants_context,
+                wants_context=node.wants_context, timeout=node.timeout,
             )  # fmt: skip
     raise AssertionError(node)

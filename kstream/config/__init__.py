@@ -204,6 +204,12 @@ class Settings:
     restart_failure_interval: float = _setting(
         60.0, kinds.duration(), "failure-rate: time in which failures are counted.", _SECONDS
     )
+    max_error_rate: float | None = _setting(
+        None,
+        kinds.optional(kinds.number(0, 1)),
+        "Share of a minute's records failing at one step (ten at least), from which on policies leave out no more: the "
+        "task stops. Without a number, no limit.",
+    )
     tolerable_failed_checkpoints: int | None = _setting(
         None,
         kinds.optional(kinds.integer(0), "unlimited"),

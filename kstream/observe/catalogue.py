@@ -175,7 +175,23 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     ),
     "Failures": (
         _counter(
-            "errors_total", "errors", "By phase (process, commit, restore, state, report) and class.", "phase", "class"
+            "errors_total",
+            "errors",
+            "By phase (decode, process, encode, produce, commit, restore, state, report) and class.",
+            "phase",
+            "class",
+        ),
+        _counter(
+            "dead_letters_total", "records", "Records written as dead letters, by their topic and reason (class).",
+            "topic", "reason",
+        ),
+        _counter(
+            "records_skipped_total", "records", "Records that a policy skipped, by their topic and reason (class).",
+            "topic", "reason",
+        ),
+        _counter(
+            "records_retried_total", "attempts", "Failed records that were tried again, by their topic and reason.",
+            "topic", "reason",
         ),
         _counter("task_retries_total", "retries", "Failed tasks that were tried again.", "part"),
         _counter("log_lines_total", "lines", "Log lines from WARNING up, by level; suppressed ones too.", "level"),

@@ -30,7 +30,8 @@ class TaskStatus(msgspec.Struct):
     have it, because an input does not exist. `at_end`: it has read all that may
     be read.
 
-    `busy` and `backpressured` are shares (0..1) of the last seconds.
+    `busy` and `backpressured` are shares (0..1) of the last seconds. `retrying`: it waits until a record that failed is
+    tried again, as its policy says.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TaskStatus(msgspec.Struct):
     error: str | None = None
     inputs: list[InputStatus] = []
     at_end: bool = False
+    retrying: bool = False
 
     @property
     def part(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextvars import Context as ContextVars
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from kstream.errors import KStreamError, TableError
+from kstream.errors import AgentTooSlow, KStreamError, TableError
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import EXPECTED, Cursor, Operator, as_failure
 from kstream.operators.batch import Batch
@@ -200,8 +200,12 @@ class AsyncAgent(Operator):
         variables: ContextVars,
         *,
         wants_context: bool,
+        timeout: float | None = None,
     ) -> None:
         super().__init__()
+        self.timeout = timeout
+        self._at: tuple[Batch | None, int] = (None, -1)  # the record at hand when it was looked at last
+        self._since = 0.0  # when it was first seen there
         self.name, self.function, self.cursor, self.results = name, function, cursor, results
         self.stores = stores
         self._tables = cursor.stores
@@ -227,6 +231,22 @@ class AsyncAgent(Operator):
     def waits(self) -> bool:
         """Whether it is at its batch, as of the event loop's last turn. Raises nothing."""
         return self._batch is not None and self._task is not None and not self._task.done()
+
+    def check_time(self, now: float) -> None:
+        """Called while agents are busy; `now` is monotonic.
+
+        Raises:
+            AgentTooSlow: it has been at one record for longer than its timeout.
+        """
+        if self.timeout is None or self._batch is None:
+            return
+        at = (self._batch, self.cursor.index)
+        if at[0] is not self._at[0] or at[1] != self._at[1]:
+            self._at, self._since = at, now
+        elif now - self._since > self.timeout:
+            if self.cursor.index >= 0:
+                self._batch.blame(self.cursor.index)
+            raise AgentTooSlow(f"agent {self.name!r} has been at one record for more than timeout={self.timeout:g} s")
 
     def check(self, task: str) -> None:
         """Called where the agent has been given nothing; `task` is for the message.

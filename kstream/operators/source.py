@@ -22,6 +22,11 @@ class Source(Operator):
         self.topic, self._most = topic, most
         self.origin: Origin | None = None  # of the fetch that was pushed last
 
+    @property
+    def at_fault(self) -> int | None:
+        """The row of the fetch that was pushed last on which something failed, where that is known."""
+        return None if self.origin is None else self.origin.at_fault
+
     def timestamps(self, fetch: Fetch) -> list[int]:
         """Event times in ms, without a batch: what inputs are ordered by."""
         topic = self.topic

@@ -185,13 +185,9 @@ def _covers(other: Policy, one: Policy) -> bool:
     return phases and classes
 
 
-def dead_letter_topics(
-    policies: Iterable[Policy], app: str, declared: Collection[str]
-) -> dict[str, Topic[Any, Any]]:
+def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:
     """The topics of dead letters that are not declared, by name: keys and values are bytes."""
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
     return {
-        name: Topic(name, schema(bytes, name, key=True), schema(bytes, name))
-        for name in names
-        if name not in declared
+        name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
     }

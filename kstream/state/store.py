@@ -248,10 +248,11 @@ class Store(Generic[V]):
 
     def take_back(self) -> bool:
         """Every entry is what it was at the last `keep`. False where that is not known."""
-        before, live, dirty = self._before, self.live, self._dirty
-        if before is None or LOST in before.values():
+        live, dirty = self.live, self._dirty
+        if self._before is None or LOST in self._before.values():
             return False
-        self.guard(True)
+        before = dict(self._before)
+        self._before.clear()
         for key, raw in before.items():
             self._read.discard(key)
             self._assigned.pop(key, None)
@@ -260,7 +261,7 @@ class Store(Generic[V]):
                 dict.pop(live, key, None)
                 dirty.pop(key, None)
             else:
-                dict.__setitem__(self.live, key, None if raw is None else self.value_codec.decode(raw))
+                dict.__setitem__(live, key, None if raw is None else self.value_codec.decode(raw))
                 dirty[key] = raw
         return True
 

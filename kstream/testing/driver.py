@@ -24,6 +24,7 @@ from kstream.observe.merging import Merged
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
+from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.specs.record import Record, checked_headers, milliseconds
@@ -63,7 +64,8 @@ class TestDriver:
     A record that fails raises ProcessingError from the call that processed it; the user's exception is its cause, or a
     TableError, as when a key of a keyed table belongs to another partition. A value of a table that was changed in
     place and not assigned fails the commit: a ProcessingError that names the record, caused by
-    MutatedWithoutAssignment.
+    MutatedWithoutAssignment. With policies (`on_error=`) it is left out, or waits until `advance` has moved the
+    clock to its next attempt.
 
     Within a running event loop (pytest-asyncio, a notebook) the app runs on a thread of its own, and that event loop
     stands still meanwhile.
@@ -324,7 +326,9 @@ class TestDriver:
 
     def _is_searching(self) -> bool:
         """A commit failed, and the record at fault is looked for."""
-        return any(task.search for worker in self._workers for task in worker.tasks.values())
+        return any(
+            task.search and not _rests(worker, task) for worker in self._workers for task in worker.tasks.values()
+        )
 
     def _idle(self) -> bool:
         """Whether every input was read to its end and worked off."""
@@ -332,11 +336,20 @@ class TestDriver:
             if len(worker.restorer) or not worker.tasks:
                 return False
             for task in worker.tasks.values():
-                if task.state is not TaskState.RUNNING or task.busy or task.buffered:
+                if task.state is not TaskState.RUNNING or task.busy:
+                    return False
+                if _rests(worker, task):
+                    continue
+                if task.buffered:
                     return False
                 if any(self.cluster.log(at).stable_end > offset for at, offset in task.positions.items()):
                     return False
         return True
+
+
+def _rests(worker: StreamWorker, task: Task) -> bool:
+    """It waits until a record is tried again: `advance` moves it on."""
+    return worker.now < task.rests_until
 
 
 class TableView(Mapping[K, V], Generic[K, V]):

@@ -166,6 +166,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         buffered=task.buffered,
         why=_why(worker, task),
         at_end=task.reading.at_end and not task.buffered and not task.busy,
+        retrying=worker.now < task.rests_until,
         error=None if task.error is None else one_line(task.error),
         inputs=inputs,
     )
@@ -192,6 +193,9 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     if task.busy:
         where = "" if task.working is None else f", at {task.working.at} from offset {task.working.first_offset}"
         return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
+    left = task.rests_until - worker.now
+    if left > 0:
+        return f"a record that failed is tried again in {left:.0f} s"
     if task.reading.at_end and not task.buffered and any(worker.lags_of(task).values()):
         return "what is left belongs to a transaction of its producer that is still open"
     missing = task.reading.missing
@@ -226,6 +230,7 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield Series("assigned_partitions", (), len(worker.registry.owned))
     for (phase, name), count in measures.errors.items():
         yield Series("errors_total", (phase, name), count)
+    yield from _decided(measures)
     yield Series("restore_remaining_records", (), restorer.replay.remaining())
     left = restorer.replay.seconds_left()
     if left is not None:
@@ -243,6 +248,16 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield restorer.durations.series("restore_duration_seconds")
     for topic, count in list(worker.transaction.produced.items()):
         yield Series("records_produced_total", (topic,), count)
+
+
+def _decided(measures: Measures) -> Iterator[Series]:
+    for name, counts in (
+        ("dead_letters_total", measures.dead_letters),
+        ("records_skipped_total", measures.skipped),
+        ("records_retried_total", measures.retried),
+    ):
+        for (topic, reason), count in counts.items():
+            yield Series(name, (topic, reason), count)
 
 
 def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Series]:

@@ -188,6 +188,10 @@ class Measures:
         self.rebalance = Histogram(DURATIONS)
         self._rebalance_began: float | None = None
         self.errors: Counter[tuple[str, str]] = Counter()
+        self.dead_letters: Counter[tuple[str, str]] = Counter()  # by their topic and reason
+        self.skipped: Counter[tuple[str, str]] = Counter()  # by the records' topic and reason
+        self.retried: Counter[tuple[str, str]] = Counter()  # as above
+        self._reasons: set[str] = set()
 
     def waited_for_brokers(self, seconds: float, lag: bool) -> None:
         """In a commit. Where records wait meanwhile that is backpressure; otherwise there was nothing else to do."""
@@ -210,6 +214,14 @@ class Measures:
         if (phase, name) not in self.errors and len(self.errors) >= CLASSES:
             name = "other"
         self.errors[phase, name] += 1
+
+    def named(self, error: BaseException) -> str:
+        """The class of the error, as the reason that metrics have."""
+        name = error_class(error)
+        if name not in self._reasons and len(self._reasons) >= CLASSES:
+            return OTHER
+        self._reasons.add(name)
+        return name
 
     def rebalance_began(self, now: float) -> None:
         if self._rebalance_began is None:

@@ -157,6 +157,10 @@ class Reading:
             size = self._run_length(at, fetch.cut(0, size))
         return self.cut(fetch, size)
 
+    def put_back(self, fetch: Fetch) -> None:
+        """It was taken, and comes next again."""
+        self._buffers[fetch.at].appendleft(fetch)
+
     def cut(self, fetch: Fetch, size: int) -> Fetch:
         """The first `size` records of a fetch that was taken; the rest is the next to come of its input."""
         if size < len(fetch):

@@ -13,14 +13,17 @@ from typing import Any
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
+from kstream.runtime.task.care import SHORTEST
 from kstream.runtime.task.context import Context, activate, deactivate
+from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.failures import PushFailed, Search
+from kstream.runtime.task.handling import Handling
 from kstream.runtime.task.measures import PartMeasures
 from kstream.runtime.task.pace import Pace
 from kstream.runtime.task.reading import Reading
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
-from kstream.runtime.task.verdicts import Verdict, Verdicts
+from kstream.runtime.task.verdicts import LeftOut
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.topology import SubTopology
@@ -45,6 +48,7 @@ class Task:
         measures: PartMeasures | None = None,
         slow_record: float = 0.0,
         heeds_waits: bool = True,
+        deciding: Deciding | None = None,
     ) -> None:
         self.measures = measures or PartMeasures(part)
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
@@ -52,7 +56,8 @@ class Task:
         self.state = TaskState.CREATED
         self.error: KStreamError | None = None
         self.search = Search()
-        self.verdicts = Verdicts()
+        self.handling = Handling(self.name, plan, clock, deciding)
+        self._care = self.handling.care
         self.pace = Pace(heeds_waits)
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
@@ -66,6 +71,7 @@ class Task:
             max_idle,
         )
         self._working: Fetch | None = None  # delivered to an agent that is still at it
+        self._sent = False  # whether anything of the batch left the task
         self._emitting = False  # agents are still at what operators emitted for the commit
         self._started = 0.0
         # Records pushed at a time; grows while they are quick. Agents that wait may take seconds for one.
@@ -107,6 +113,11 @@ class Task:
         """Its agents wait for something outside, and nothing of it is in the transaction: a commit leaves it out, an
         abort leaves it alone."""
         return bool(self.plan.agents) and self.busy and not self._released
+
+    @property
+    def rests_until(self) -> float:
+        """A record that failed is tried again then (monotonic), and nothing is done before."""
+        return self.handling.rests_until
 
     @property
     def buffered(self) -> int:
@@ -198,8 +209,12 @@ class Task:
                 fetch = self._next()
                 if fetch is None:
                     return
-                if self.verdicts and (verdict := self.verdicts.of(fetch.at, fetch.first_offset)) is not None:
+                verdict = self.handling.on(fetch)
+                if isinstance(verdict, LeftOut):
                     self._leave_out(fetch, verdict)
+                elif verdict is not None and self.handling.rests(verdict):
+                    self.reading.put_back(fetch)
+                    return
                 else:
                     self._push(fetch)
         finally:
@@ -227,7 +242,9 @@ class Task:
     def _push(self, fetch: Fetch) -> None:
         self.touched = True
         self._working = fetch
-        self._waited = self._emitting = False
+        self._waited = self._emitting = self._sent = False
+        if self._care:
+            self._care.keep()
         self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
@@ -235,25 +252,28 @@ class Task:
         except (TransactionError, StateError):
             raise
         except (Exception, SystemExit) as error:
-            raise self._failure(fetch, error) from error
+            self._failed(fetch, error)
 
     def _finished(self, fetch: Fetch) -> bool:
         """Whether all agents are through with the fetch; if so it counts as processed."""
         try:
             if any([agent.busy for agent in self.plan.agents]):
+                for agent in self.plan.agents:
+                    agent.check_time(self._clock.monotonic())
                 return False
             if self.pace.cautious and not self._emitting and self.plan.agents:
-                self._emitting = True  # agents are given now what they would be given at the commit
+                self._emitting = self._sent = True  # agents are given now what they would be given at the commit
                 for operator in self.plan.operators:
                     operator.flush()
                 if any([agent.busy for agent in self.plan.agents]):
                     return False
-            self._released = True
+            self._released = self._sent = True
             self.plan.writer.release()
         except (TransactionError, StateError):
             raise
         except (Exception, SystemExit) as error:
-            raise self._failure(fetch, error) from error
+            self._failed(fetch, error)
+            return True
         self._working = None
         self._emitting = False
         self.pace.finished(self._waited)
@@ -264,6 +284,8 @@ class Task:
         self.measures.processed(fetch.at.topic, records, seconds)
         self._slow.look(fetch, seconds)
         self._adapt_chunk(records, seconds)
+        if self._care:
+            self._care.passed(records)
         return True
 
     def _adapt_chunk(self, records: int, seconds: float) -> None:
@@ -271,51 +293,34 @@ class Task:
         if seconds > self._target:
             self._chunk = max(1, int(records * self._target / seconds))
         elif records >= self._chunk:
-            self._chunk *= 2
+            self._chunk += self._chunk // 4 + 1 if self._care else self._chunk
 
-    def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
+    def _failed(self, fetch: Fetch, error: BaseException) -> None:
+        """The fetch failed: it is taken back by itself, and comes again (see `Handling.taken_back`)."""
+        self.handling.taken_back(fetch, error, self._sent, self.uncommitted)
+        self._working = None
+        self._context.works_on(None)
+        self.reading.put_back(fetch)
         if len(fetch) > 1:
-            found = KStreamError(
-                f"task {self.name}: {error!r} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
-                f"{fetch.last_offset}; looking for the record that failed"
-            )
-            found.__cause__ = error
-        else:
-            found = self.located(error, fetch.at, fetch.first_offset)
-        return PushFailed(len(fetch), found)
+            self._chunk = max(min(SHORTEST, len(fetch) // 2), self._chunk // 2)
 
-    def located(
-        self, error: BaseException, at: TopicPartition | None = None, offset: int | None = None
-    ) -> ProcessingError:
-        """The error of a record; without arguments, of the last one that was processed."""
-        if at is None or offset is None:
-            at, offset = self.reading.last_record
-        found = ProcessingError(self.name, at.topic, at.partition, offset, error)
-        found.__cause__ = error
-        return found
+    def located(self, error: BaseException) -> ProcessingError:
+        """The error of the last record that was processed."""
+        return self.handling.located(error, *self.reading.last_record)
 
     def _next(self) -> Fetch | None:
         size = 1 if self.plan.one_at_a_time else self._chunk
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
         fetch = self.reading.take(size)
-        if self.verdicts and fetch is not None:
-            fetch = self.reading.cut(fetch, max(1, self.verdicts.sound(fetch)))
+        verdicts = self.handling.verdicts
+        if verdicts and fetch is not None:
+            fetch = self.reading.cut(fetch, max(1, verdicts.sound(fetch)))
         return fetch
 
-    def leave_out(self, at: TopicPartition, offset: int, verdict: Verdict) -> None:
-        """This record, which was found to be at fault, is not processed but left out. It is committed apart."""
-        self.verdicts.add(at, offset, verdict)
-        self.search.suspect(1)
-
-    def _leave_out(self, fetch: Fetch, verdict: Verdict) -> None:
+    def _leave_out(self, fetch: Fetch, verdict: LeftOut) -> None:
         self.touched = self._released = True
-        try:
-            verdict.write(fetch, self.plan.writer)
-        except TransactionError:
-            raise
-        except Exception as error:
-            raise self._failure(fetch, error) from error
+        self.handling.write(verdict, fetch)
         self.reading.processed(fetch)
         self.records += 1
         self.measures.processed(fetch.at.topic, 1, 0.0)
@@ -349,13 +354,12 @@ class Task:
         """`now` is the wall clock: how old the records are at their commit is counted."""
         if self.search:
             self.search.committed(self.uncommitted)
+        self.handling.committed(self.positions, self.uncommitted)
         for at, one in self.reading.inputs.items():
             one.committed = one.position
             if one.runs.records:
                 latency = self.measures.latency[at.topic]
                 self.measures.committed[at.topic] += one.runs.committed(now, latency)
-        if self.verdicts:
-            self.verdicts.committed(self.positions)
         self.touched = self._released = False
 
     @property
@@ -387,6 +391,7 @@ class Task:
         self.go(TaskState.CLOSED)
 
     def _drop_work(self) -> None:
+        self.handling.rests_until = 0.0
         self.touched = self._released = False
         self._working = None
         self._context.works_on(None)

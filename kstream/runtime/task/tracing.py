@@ -339,6 +339,7 @@ class TracedTask(Task):
     def __init__(self, traces: TaskTraces, *args: Any, **more: Any) -> None:
         self._traces = traces
         super().__init__(*args, **more)
+        self.handling.care.allowed = False  # the span of a record that is taken back would never end
 
     def add(self, fetch: Fetch) -> None:
         super().add(fetch)

@@ -1,25 +1,32 @@
-"""Records that a policy has decided to leave out, until their offsets are committed.
+"""What was decided about records that failed, until their offsets are committed.
 
-Nothing of this survives a restart: the record fails anew then, and its policy decides anew.
+Nothing of this survives a restart: the record fails anew then, and its policies decide anew.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from operator import le
 
+from kstream.backoff import Pauses
 from kstream.errors import ProcessingError
 from kstream.operators.writer import Writer
+from kstream.specs.policy import Retry
 from kstream.types import Fetch, TopicPartition
 
 PREFIX = "__streams.errors."
 """Of the headers that Kafka Streams gives a dead letter (KIP-1034)."""
-OWN = ("kstream.app", "kstream.task", "kstream.time")
+OWN = ("kstream.app", "kstream.task", "kstream.agent", "kstream.phase", "kstream.attempts", "kstream.time")
+LONGEST = 32_768
+"""Characters of a message or stack trace: a header counts towards the size that Kafka takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LeftOut:
     """A record is left out. `topic` is where it is written to instead, None is nowhere."""
 
     topic: str | None
@@ -39,43 +46,86 @@ class Verdict:
         writer.release()
 
 
-def dead_letter(topic: str, app: str, error: ProcessingError, now: float) -> Verdict:
-    """The verdict on a record that failed so. `now` is the wall clock."""
+@dataclass(slots=True)
+class Again:
+    """A record is tried again. `due` is when (monotonic), `failed` how often it has failed, `pauses` those of each
+    policy that had it tried again."""
+
+    due: float = 0.0
+    failed: int = 0
+    pauses: dict[Retry, Pauses] = field(default_factory=dict)
+
+
+Verdict = LeftOut | Again
+
+
+def dead_letter(
+    topic: str, app: str, error: ProcessingError, *, agent: str, phase: str, attempts: int, now: float
+) -> LeftOut:
+    """The verdict on a record that failed so.
+
+    Args:
+        agent: the step or agent at which it failed, as metrics call it.
+        attempts: how often it has failed.
+        now: the wall clock.
+    """
     cause = error.__cause__ or error
     kind = type(cause)
     said = {
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
-        f"{PREFIX}message": str(cause),
-        f"{PREFIX}stacktrace": "".join(traceback.format_exception(cause)),
+        f"{PREFIX}message": str(cause)[:LONGEST],
+        f"{PREFIX}stacktrace": "".join(traceback.format_exception(cause))[-LONGEST:],
         f"{PREFIX}topic": error.topic,
         f"{PREFIX}partition": str(error.partition),
         f"{PREFIX}offset": str(error.offset),
         "kstream.app": app,
         "kstream.task": error.task,
+        "kstream.agent": agent,
+        "kstream.phase": phase,
+        "kstream.attempts": str(attempts),
         "kstream.time": str(int(now * 1000)),
     }
-    return Verdict(topic, tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
+    return LeftOut(topic, tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
 
 
 class Verdicts:
-    """Those of one task. False while there is none."""
+    """Those of one task. False while there is none. A record that is only suspected has one too: `Again()`."""
 
     def __init__(self) -> None:
-        self._on: dict[tuple[TopicPartition, int], Verdict] = {}
+        self._on: dict[TopicPartition, dict[int, Verdict]] = {}
+        self._offsets: dict[TopicPartition, list[int]] = {}  # the same, sorted
 
     def __bool__(self) -> bool:
         return bool(self._on)
 
     def add(self, at: TopicPartition, offset: int, verdict: Verdict) -> None:
-        self._on[at, offset] = verdict
+        of = self._on.setdefault(at, {})
+        if offset not in of:
+            insort(self._offsets.setdefault(at, []), offset)
+        of[offset] = verdict
 
     def of(self, at: TopicPartition, offset: int) -> Verdict | None:
-        return self._on.get((at, offset))
+        return self._on.get(at, {}).get(offset)
 
     def sound(self, fetch: Fetch) -> int:
-        """So many of its records, the first ones, are not to be left out."""
-        return next((n for n, offset in enumerate(fetch.offsets()) if (fetch.at, offset) in self._on), len(fetch))
+        """So many of its records, the first ones, have no verdict."""
+        offsets = self._offsets.get(fetch.at, ())
+        place = bisect_left(offsets, fetch.first_offset)
+        if place == len(offsets) or offsets[place] > fetch.last_offset:
+            return len(fetch)
+        return bisect_left(fetch.offsets(), offsets[place])
+
+    def forget(self, at: TopicPartition, offset: int) -> None:
+        self._keep(at, lambda one: one != offset)
 
     def committed(self, positions: Mapping[TopicPartition, int]) -> None:
         """What lies before these is over."""
-        self._on = {(at, offset): one for (at, offset), one in self._on.items() if offset >= positions[at]}
+        for at in list(self._on):
+            self._keep(at, partial(le, positions[at]))
+
+    def _keep(self, at: TopicPartition, wanted: Callable[[int], bool]) -> None:
+        kept = {offset: one for offset, one in self._on.get(at, {}).items() if wanted(offset)}
+        self._on.pop(at, None)
+        if kept:
+            self._on[at] = kept
+        self._offsets[at] = sorted(kept)

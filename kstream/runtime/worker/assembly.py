@@ -21,6 +21,7 @@ from kstream.partitioning import partition_of
 from kstream.plan import plan_task
 from kstream.runtime.cluster.naming import Identity, directory_name, keep_whole_name
 from kstream.runtime.task.context import Context, Worker, variables_of
+from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.eventloop import Lifespan
@@ -81,6 +82,11 @@ class TaskMaker:
     ) -> None:
         self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
         self._measures = measures
+        self._deciding = {
+            part.name: Deciding(parts.identity.app, part, parts.clock, measures, parts.settings.max_error_rate)
+            for part in parts.topology.parts
+            if any(part.policies)
+        }
         self._tracing = _tracing(parts)
         self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
 
@@ -119,6 +125,7 @@ class TaskMaker:
             slow_record=settings.slow_record,
             heeds_waits=not self._parts.commits_wait,
             measures=self._measures.parts[part.name],
+            deciding=self._deciding.get(part.name),
         )
 
     def _traces_of(self, part: SubTopology, partition: int) -> TaskTraces | None:

@@ -88,7 +88,7 @@ class StreamWorker:
         )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
-            self.measures, raise_failures=parts.raise_failures, app=identity.app, policies=parts.topology.on_error,
+            self.measures, raise_failures=parts.raise_failures,
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
@@ -192,20 +192,24 @@ class StreamWorker:
         """How long the poll may wait for a first record."""
         if self.stopping or self.restorer.replay:
             return 0.0
-        running = () if self.paused else self.tasks.values()
-        if any(task.busy or (task.buffered and _takes_more(task)) for task in running):
-            return 0.0
+        running, longest, now = () if self.paused else self.registry.running, IDLE_SECONDS, self._clock.monotonic()
+        for task in running:
+            rests = task.rests_until - now
+            if task.busy or (rests <= 0 and task.buffered and _takes_more(task)):
+                return 0.0
+            if rests > 0:
+                longest = min(longest, rests)
         if len(self.restorer):
             return 0.005
         if any(task.touched for task in self.tasks.values()):
-            return min(IDLE_SECONDS, self.committer.seconds_left)
-        return IDLE_SECONDS
+            return min(longest, self.committer.seconds_left)
+        return longest
 
     def _run_tasks(self) -> None:
-        busy = False
-        until = max(self._clock.monotonic(), self.committer.last) + self._settings.commit_interval
+        busy, now = False, self._clock.monotonic()
+        until = max(now, self.committer.last) + self._settings.commit_interval
         for task in self.registry.in_turn():
-            if (task.buffered or task.busy) and not self.paused:
+            if (task.buffered or task.busy) and not self.paused and now >= task.rests_until:
                 if task.search:
                     self.committer.commit_apart(task, partial(self._run_task, task, until))
                 else:

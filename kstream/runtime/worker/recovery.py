@@ -23,16 +23,14 @@ from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, wi
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
-from kstream.runtime.task.verdicts import Verdict, dead_letter
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.inputs import MEND, Inputs
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
-from kstream.specs.policy import DeadLetter, Policy, Skip
 from kstream.specs.restart import strategy_of
-from kstream.types import Clock, TopicPartition
+from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,6 @@ class Recovery:
 
     Args:
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
-        app, policies: what is done about a record that fails, and whose dead letters these are.
         aborts: transactions that were taken back so far.
     """
 
@@ -58,14 +55,11 @@ class Recovery:
         measures: Measures,
         *,
         raise_failures: bool,
-        app: str,
-        policies: Sequence[Policy],
     ) -> None:
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
         self._restorer, self._inputs, self._measures = restorer, inputs, measures
         self._restart = strategy_of(settings)
-        self._app, self._policies = app, policies
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
         self._commits = self._failed_commits = 0  # when one failed last; those that failed since a commit
         self.aborts = 0
@@ -204,29 +198,15 @@ class Recovery:
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
             error = task.located(error)
-        left_out = found and failure.bad > 0 and isinstance(refused, RecordRefused | None)
-        left_out = left_out and isinstance(error, ProcessingError) and self._left_out(task, error)
+        about_a_record = found and failure.bad > 0 and isinstance(refused, RecordRefused | None)
+        goes_on = (
+            about_a_record and isinstance(error, ProcessingError) and task.handling.decide(error, task.uncommitted)
+        )
         self._abort(error, task)
-        if found and not left_out:
+        if goes_on:
+            task.search.suspect(1)  # it comes first, and stays apart until it is committed
+        elif found:
             self._fail(task, error)
-
-    def _left_out(self, task: Task, error: ProcessingError) -> bool:
-        """Whether the policies have the task go on without a record that failed. One whose dead letter fails is not
-        left out."""
-        at, cause = TopicPartition(error.topic, error.partition), error.__cause__ or error
-        policy = next((one for one in self._policies if one.fits(cause)), None)
-        if not isinstance(policy, Skip | DeadLetter) or task.verdicts.of(at, error.offset) is not None:
-            return False
-        topic = policy.dead_letters(self._app)
-        verdict = Verdict(None) if topic is None else dead_letter(topic, self._app, error, self._clock.time())
-        task.leave_out(at, error.offset, verdict)
-        self._measures.failed("process", error)
-        log.warning(
-            "task %s leaves out %s offset %d (%s): %s: %s", task.name, at, error.offset,
-            "skipped" if topic is None else f"dead letter to {topic}", type(cause).__name__, cause,
-            extra=place_of(error, task.name),
-        )  # fmt: skip
-        return True
 
     def _lacks_all(self, topics: Sequence[str]) -> bool:
         """Whether a worker that begins has nothing to do without these."""

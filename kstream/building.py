@@ -1,0 +1,165 @@
+"""From the declared nodes to a topology: checked, cut into sub-topologies, with isolation groups and policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kstream.errors import TopologyError
+from kstream.specs.names import metric_name
+from kstream.specs.topic import Topic
+from kstream.topology import (
+    DEFAULT_GROUP,
+    AgentNode,
+    Node,
+    OutsideNode,
+    SinkNode,
+    SourceNode,
+    SubTopology,
+    Topology,
+    changelog_of,
+)
+
+if TYPE_CHECKING:  # most apps do without them
+    from kstream.specs.policy import Policy
+
+
+def build(
+    app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]], on_error: tuple[Policy, ...] = ()
+) -> Topology:
+    """Cuts nodes into sub-topologies.
+
+    Raises:
+        TopologyError: nothing to run, two stores, topics or agents of one name, a sink whose types do not fit.
+    """
+    if not any(isinstance(node, SourceNode) for node in nodes):
+        raise TopologyError(f"app {app!r} has nothing to run: declare a stream or an agent over a topic")
+    _check_unique("topic", {id(topic): topic.name for topic in _topics(nodes, declared)}.values())
+    _check_unique("store", {id(store): store.name for node in nodes for store in node.stores}.values())
+    _check_unique("sink", [node.name for node in nodes if isinstance(node, OutsideNode)])
+    _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])
+    for node in nodes:
+        if isinstance(node, SinkNode) and node.parent is not None:
+            _check_fits(node.parent, node.topic)
+    _check_metric_names(
+        [topic.name for topic in _topics(nodes, declared)]
+        + [changelog_of(app, store) for node in nodes for store in node.stores]
+    )
+    parts = [_part(connected) for connected in _connected(nodes)]
+    _assign_groups(parts)
+    _assign_policies(parts, on_error)
+    return Topology(app, parts, list(declared))
+
+
+def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:
+    yield from declared
+    for node in nodes:
+        if isinstance(node, SourceNode | SinkNode):
+            yield node.topic
+        elif isinstance(node, AgentNode) and node.to:
+            yield node.to
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise TopologyError(f"two declarations of the {what} {name!r}: give one of them another name=")
+        seen.add(name)
+
+
+def _check_metric_names(topics: Iterable[str]) -> None:
+    called: dict[str, str] = {}
+    for topic in topics:
+        other = called.setdefault(metric_name(topic), topic)
+        if other != topic:
+            raise TopologyError(
+                f"topics {other!r} and {topic!r} differ only in '.' and '_', which are one to Kafka's metrics, so it "
+                "makes only one of them: rename one"
+            )
+
+
+def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:
+    for side in ("key", "value"):
+        have, want = getattr(node, side), getattr(topic, side)
+        if not want.accepts(have):
+            raise TopologyError(
+                f"{node.describe()} has {side}s of type {have}, but topic {topic.name!r} is declared {side}={want}"
+            )
+
+
+def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
+    """Groups of nodes connected by an edge or a shared store, in order of declaration."""
+    group_of = {node: [node] for node in nodes}
+
+    def join(a: Node, b: Node) -> None:
+        one, other = group_of[a], group_of[b]
+        if one is not other:
+            one.extend(other)
+            for node in other:
+                group_of[node] = one
+
+    users: dict[str, Node] = {}
+    for node in nodes:
+        if node.parent is not None:
+            join(node.parent, node)
+        for store in node.stores:
+            join(users.setdefault(store.name, node), node)
+    order = {node: index for index, node in enumerate(nodes)}
+    groups = {id(group): group for group in group_of.values()}.values()
+    return sorted((sorted(group, key=order.__getitem__) for group in groups), key=lambda group: order[group[0]])
+
+
+def _part(nodes: list[Node]) -> SubTopology:
+    sources = [node for node in nodes if isinstance(node, SourceNode)]
+    stores = list({store.name: store for node in nodes for store in node.stores}.values())
+    return SubTopology(nodes, sources, stores)
+
+
+def _assign_groups(parts: Sequence[SubTopology]) -> None:
+    """Gives each sub-topology its isolation group: the one that its nodes are declared with, else that of what writes
+    its inputs (as Flink's slot-sharing groups are inherited), else the default.
+
+    Raises:
+        TopologyError: nodes of one sub-topology are declared with different groups.
+    """
+    writers = {
+        node.topic.name: part
+        for part in parts
+        for node in part.nodes
+        if isinstance(node, SinkNode) and node.topic.internal
+    }
+
+    def group_of(part: SubTopology, seen: tuple[SubTopology, ...] = ()) -> str:
+        declared = {node.group: node for node in part.nodes if node.group is not None}
+        if len(declared) > 1:
+            said = " and ".join(f"{node.describe()} in {group!r}" for group, node in declared.items())
+            raise TopologyError(
+                f"one sub-topology cannot be in two isolation groups ({said}): they share a stream or a table; give "
+                "app.stream() the group too, or put a group_by or a topic between them"
+            )
+        if declared:
+            return next(iter(declared))
+        found = {
+            group_of(writers[topic], (*seen, part))
+            for topic in part.topics
+            if topic in writers and writers[topic] not in seen and writers[topic] is not part
+        }
+        return found.pop() if len(found) == 1 else DEFAULT_GROUP
+
+    for part in parts:
+        part.group = group_of(part)
+
+
+def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) -> None:
+    """Gives each node its policies: its own, else those of what it reads, behind a repartition too, else the app's."""
+    writers = {node.topic.name: node for part in parts for node in part.nodes if isinstance(node, SinkNode)}
+
+    def policies_of(node: Node | None) -> tuple[Policy, ...]:
+        while node is not None and node.on_error is None:
+            internal = isinstance(node, SourceNode) and node.topic.internal
+            node = writers.get(node.topic.name) if internal else node.parent  # type: ignore[attr-defined]
+        return default if node is None or node.on_error is None else node.on_error
+
+    for part in parts:
+        part.policies = [policies_of(node) for node in part.nodes]

@@ -1,0 +1,67 @@
+"""At which step a record failed, and in which phase: found from the error when it has failed, at no cost before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kstream.codecs import ColumnError
+from kstream.errors import CodecError, EntryUnreadable, KStreamError, RecordRefused
+from kstream.operators.base import Operator
+from kstream.plan import TaskPlan
+from kstream.specs.policy import Phase
+from kstream.state.store import Store
+from kstream.topology import AgentNode, Node, SinkNode, SubTopology
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """`node` is the place of the step in its sub-topology."""
+
+    node: int
+    phase: Phase
+
+
+def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -> Blame:
+    """Where this is from.
+
+    Args:
+        error: as it was raised.
+        topic: that the record is from: its source is to blame where nothing else is known.
+    """
+    raised = error.__cause__ if type(error) is KStreamError and error.__cause__ is not None else error
+    node = _by_traceback(raised, part, plan)
+    if isinstance(raised, RecordRefused):
+        node = next((n for n, one in enumerate(part.nodes) if _writes(one, raised.topic)), node)
+    if node is None:
+        node = plan.operators.index(plan.sources[topic])
+    return Blame(node, _phase(raised))
+
+
+def _phase(error: BaseException) -> Phase:
+    if isinstance(error, RecordRefused):
+        return "produce"
+    if isinstance(error, EntryUnreadable):
+        return "restore"
+    if isinstance(error, CodecError):
+        return "decode" if isinstance(error, ColumnError) and error.reading else "encode"
+    return "process"
+
+
+def _by_traceback(error: BaseException, part: SubTopology, plan: TaskPlan) -> int | None:
+    """The innermost step, or the one that uses the innermost store, among those that were at work."""
+    found: int | None = None
+    trace = error.__traceback__
+    while trace is not None:
+        one = trace.tb_frame.f_locals.get("self")
+        if isinstance(one, Operator) and one in plan.operators:
+            found = plan.operators.index(one)
+        elif isinstance(one, Store) and found is None:
+            found = next((n for n, node in enumerate(part.nodes) if one.spec in node.stores), None)
+        trace = trace.tb_next
+    return found
+
+
+def _writes(node: Node, topic: str) -> bool:
+    if isinstance(node, SinkNode):
+        return node.topic.name == topic
+    return isinstance(node, AgentNode) and node.to is not None and node.to.name == topic

@@ -1,0 +1,141 @@
+"""What the policies make of a record that failed: it is tried again, left out, or its task stops."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Final
+
+from kstream.errors import ProcessingError
+from kstream.observe.throttle import Throttle
+from kstream.plan import TaskPlan
+from kstream.runtime.task.blame import blame
+from kstream.runtime.task.failures import place_of
+from kstream.runtime.task.measures import Measures, error_class
+from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
+from kstream.specs.policy import DeadLetter, Retry, Skip
+from kstream.topology import SubTopology
+from kstream.types import Clock, TopicPartition
+
+log = logging.getLogger(__name__)
+log.addFilter(Throttle())  # a line about the first, then one in ten seconds with the count of the others
+
+SECONDS: Final = 60.0
+"""Over which the share of failing records is taken."""
+FEWEST: Final = 10
+"""Records that must have failed within that time before the share counts."""
+
+
+class ErrorRate:
+    """The share of a task's records that failed at each of its steps within the last minute. Times are monotonic."""
+
+    def __init__(self) -> None:
+        self._failed: dict[int, deque[tuple[float, int]]] = {}
+        self._committed: deque[tuple[float, int]] = deque()
+
+    def failed(self, node: int, offset: int, now: float) -> int:
+        """The record at this offset failed. Returns how many did."""
+        failed = self._failed.setdefault(node, deque())
+        if not failed or failed[-1][1] != offset:
+            failed.append((now, offset))
+        _drop_old(failed, now)
+        return len(failed)
+
+    def committed(self, records: int, now: float) -> None:
+        """So many more are."""
+        if self._committed and now - self._committed[-1][0] < 1.0:
+            now, before = self._committed.pop()
+            records += before
+        self._committed.append((now, records))
+        _drop_old(self._committed, now)
+
+    def records(self, now: float) -> int:
+        """How many were committed."""
+        _drop_old(self._committed, now)
+        return sum(count for _, count in self._committed)
+
+
+def _drop_old(times: deque[tuple[float, int]], now: float) -> None:
+    while times and times[0][0] < now - SECONDS:
+        times.popleft()
+
+
+class Deciding:
+    """Decides for the tasks of one sub-topology.
+
+    Args:
+        max_error_rate: the share of records failing at a step from which on none is left out; None is no limit.
+    """
+
+    def __init__(
+        self, app: str, part: SubTopology, clock: Clock, measures: Measures, max_error_rate: float | None
+    ) -> None:
+        self._app, self._part, self._clock, self._measures = app, part, clock, measures
+        self._most, self._names = max_error_rate, part.operator_names
+        self._rates: dict[str, ErrorRate] = {}  # by task
+
+    def committed(self, task: str, records: int) -> None:
+        """So many records of the task are."""
+        if self._most is not None:
+            self._rates.setdefault(task, ErrorRate()).committed(records, self._clock.monotonic())
+
+    def decide(self, error: ProcessingError, plan: TaskPlan, before: Verdict | None, records: int) -> Verdict | None:
+        """The verdict; None stops the task.
+
+        Args:
+            error: the record's; `__cause__` is what was raised.
+            before: the verdict on the record until now. One whose dead letter fails is not left out.
+            records: that the task has processed since the last commit.
+        """
+        if isinstance(before, LeftOut):
+            return None
+        cause, again = error.__cause__ or error, before or Again()
+        at = TopicPartition(error.topic, error.partition)
+        found = blame(cause, self._part, plan, error.topic)
+        again.failed += 1
+        for policy in self._part.policies[found.node]:
+            if not policy.fits(cause, found.phase):
+                continue
+            if isinstance(policy, Retry):
+                pauses = again.pauses.setdefault(policy, policy.pauses())
+                again.due = pauses.failed(self._clock.monotonic())
+                if pauses.exhausted:
+                    continue
+                self._measures.retried[at.topic, self._measures.named(cause)] += 1
+                self._tell(error, f"tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
+                return again
+            if not isinstance(policy, Skip | DeadLetter) or self._too_many(error, found.node, records):
+                return None
+            reason, topic = self._measures.named(cause), policy.dead_letters(self._app)
+            self._measures.failed(found.phase, error)
+            if topic is None:
+                self._measures.skipped[at.topic, reason] += 1
+                self._tell(error, "skipped")
+                return LeftOut(None)
+            self._measures.dead_letters[topic, reason] += 1
+            self._tell(error, f"dead letter to {topic}")
+            return dead_letter(
+                topic, self._app, error, agent=self._names[found.node], phase=found.phase, attempts=again.failed,
+                now=self._clock.time(),
+            )  # fmt: skip
+        return None
+
+    def _too_many(self, error: ProcessingError, node: int, records: int) -> bool:
+        if self._most is None:
+            return False
+        rate, now = self._rates.setdefault(error.task, ErrorRate()), self._clock.monotonic()
+        failed, among = rate.failed(node, error.offset, now), max(1, rate.records(now) + records)
+        if failed < FEWEST or failed <= self._most * among:
+            return False
+        error.add_note(
+            f"{failed} of {among} records failed at {self._names[node]} within {SECONDS:.0f} s, more than "
+            f"max_error_rate={self._most:g}: it is not left out"
+        )
+        return True
+
+    def _tell(self, error: ProcessingError, what: str) -> None:
+        cause = error.__cause__ or error
+        log.warning(
+            "task %s: a record of %s was %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
+            error_class(cause), cause, extra=place_of(error, error.task),
+        )  # fmt: skip

@@ -1,0 +1,108 @@
+"""What a task knows of its records that failed, and what it does about them."""
+
+from __future__ import annotations
+
+from kstream.errors import KStreamError, ProcessingError
+from kstream.plan import TaskPlan
+from kstream.runtime.task.care import Care
+from kstream.runtime.task.deciding import Deciding
+from kstream.runtime.task.failures import PushFailed
+from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
+from kstream.types import Clock, Fetch, TopicPartition
+
+
+class Handling:
+    """Of one task.
+
+    Args:
+        deciding: the policies; None: a record that fails stops its task.
+
+    Attributes:
+        rests_until: a record is tried again then (monotonic).
+    """
+
+    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
+        self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
+        self.care = Care(plan)
+        self.verdicts = Verdicts()
+        self.rests_until = 0.0
+
+    def on(self, fetch: Fetch) -> Verdict | None:
+        """The verdict on the first record of a fetch."""
+        return self.verdicts.of(fetch.at, fetch.first_offset) if self.verdicts else None
+
+    def rests(self, verdict: Again) -> bool:
+        """Whether a record is not tried again yet: the task rests until it is."""
+        if self._clock.monotonic() >= verdict.due:
+            return False
+        self.rests_until = verdict.due
+        return True
+
+    def taken_back(self, fetch: Fetch, error: BaseException, sent: bool, records: int) -> None:
+        """What a fetch that failed has done is taken back, by itself. Where it is of several records, the one that
+        seems to be at fault is to come alone; where it is of one, the policies have decided.
+
+        Args:
+            sent: whether anything of it has left the task.
+            records: that the task has processed since the last commit.
+
+        Raises:
+            PushFailed: it cannot be taken back by itself, or its task is to stop.
+        """
+        if not self.care or sent or not self.care.take_back():
+            raise self._failure(fetch, error) from error
+        if len(fetch) == 1:
+            found = self.located(error, fetch.at, fetch.first_offset)
+            if not self.decide(found, records):
+                raise PushFailed(1, found) from error
+        elif (row := self._plan.sources[fetch.at.topic].at_fault) is not None:
+            self.verdicts.add(fetch.at, fetch.offsets()[row], Again())
+
+    def decide(self, error: ProcessingError, records: int) -> bool:
+        """Whether the policies have the task go on after a record that failed; that is remembered until it is
+        committed."""
+        at, offset = TopicPartition(error.topic, error.partition), error.offset
+        verdict = None
+        if self._deciding is not None:
+            verdict = self._deciding.decide(error, self._plan, self.verdicts.of(at, offset), records)
+        if verdict is None:
+            self.verdicts.forget(at, offset)
+            return False
+        self.verdicts.add(at, offset, verdict)
+        self.care.take()
+        return True
+
+    def write(self, verdict: LeftOut, fetch: Fetch) -> None:
+        """Leaves out the one record of the fetch.
+
+        Raises:
+            PushFailed: its dead letter cannot be written.
+        """
+        try:
+            verdict.write(fetch, self._plan.writer)
+        except KStreamError as error:
+            raise self._failure(fetch, error) from error
+
+    def committed(self, positions: dict[TopicPartition, int], records: int) -> None:
+        """So many records, and everything before these positions."""
+        if self.verdicts:
+            self.verdicts.committed(positions)
+        if self._deciding is not None:
+            self._deciding.committed(self._task, records)
+
+    def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
+        if len(fetch) > 1:
+            found = KStreamError(
+                f"task {self._task}: {error!r} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
+                f"{fetch.last_offset}; looking for the record that failed"
+            )
+            found.__cause__ = error
+        else:
+            found = self.located(error, fetch.at, fetch.first_offset)
+        return PushFailed(len(fetch), found)
+
+    def located(self, error: BaseException, at: TopicPartition, offset: int) -> ProcessingError:
+        """The error of a record."""
+        found = ProcessingError(self._task, at.topic, at.partition, offset, error)
+        found.__cause__ = error
+        return found
