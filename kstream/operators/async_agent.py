@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from kstream.errors import AgentTooSlow, KStreamError, TableError
@@ -232,15 +233,15 @@ class AsyncAgent(Operator):
         """Whether it is at its batch, as of the event loop's last turn. Raises nothing."""
         return self._batch is not None and self._task is not None and not self._task.done()
 
-    def check_time(self, now: float) -> None:
-        """Called while agents are busy; `now` is monotonic.
+    def check_time(self) -> None:
+        """Called while agents are busy. What they wait for goes by real time, in tests too.
 
         Raises:
             AgentTooSlow: it has been at one record for longer than its timeout.
         """
         if self.timeout is None or self._batch is None:
             return
-        at = (self._batch, self.cursor.index)
+        at, now = (self._batch, self.cursor.index), monotonic()
         if at[0] is not self._at[0] or at[1] != self._at[1]:
             self._at, self._since = at, now
         elif now - self._since > self.timeout:

@@ -259,7 +259,7 @@ class Task:
         try:
             if any([agent.busy for agent in self.plan.agents]):
                 for agent in self.plan.agents:
-                    agent.check_time(self._clock.monotonic())
+                    agent.check_time()
                 return False
             if self.pace.cautious and not self._emitting and self.plan.agents:
                 self._emitting = self._sent = True  # agents are given now what they would be given at the commit
