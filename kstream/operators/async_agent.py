@@ -233,19 +233,21 @@ class AsyncAgent(Operator):
         """Whether it is at its batch, as of the event loop's last turn. Raises nothing."""
         return self._batch is not None and self._task is not None and not self._task.done()
 
-    def check_time(self) -> None:
-        """Called while agents are busy. What they wait for goes by real time, in tests too.
-
-        Raises:
-            AgentTooSlow: it has been at one record for longer than its timeout.
-        """
+    @property
+    def overdue(self) -> bool:
+        """Whether it has been at one record for longer than its timeout. Asked while agents are busy. What they wait
+        for goes by real time, in tests too."""
         if self.timeout is None or self._batch is None:
-            return
-        at, now = (self._batch, self.cursor.index), monotonic()
-        if at[0] is not self._at[0] or at[1] != self._at[1]:
-            self._at, self._since = at, now
-        elif now - self._since > self.timeout:
-            if self.cursor.index >= 0:
+            return False
+        batch, index = self._at
+        if batch is not self._batch or index != self.cursor.index:
+            self._at, self._since = (self._batch, self.cursor.index), monotonic()
+        return monotonic() - self._since > self.timeout
+
+    def check_time(self) -> None:
+        """Raises AgentTooSlow when it is `overdue`."""
+        if self.overdue:
+            if self._batch is not None and self.cursor.index >= 0:
                 self._batch.blame(self.cursor.index)
             raise AgentTooSlow(f"agent {self.name!r} has been at one record for more than timeout={self.timeout:g} s")
 

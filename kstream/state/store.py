@@ -17,7 +17,6 @@ from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entri
 from kstream.errors import CodecError, EntryUnreadable, MutatedWithoutAssignment, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend
-from kstream.state.guarded import CLEAN, LOST, Guarded
 
 V = TypeVar("V")
 
@@ -69,7 +68,9 @@ class Store(Generic[V]):
         self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self._read: set[bytes] = set()
         self._clean_at_commit = 0
-        self._before: dict[bytes, Any] | None = None  # while it is guarded: entries as they were at `keep`
+        # While it is guarded, entries as they were at `keep`: whether changed, and encoded. None: that is not known.
+        self._before: dict[bytes, tuple[bool, bytes | None] | None] | None = None
+        self._watched = verify
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
 
@@ -94,6 +95,8 @@ class Store(Generic[V]):
                 self.hits += asked - len(wanted)
             self.misses += len(wanted)
             self._fetch(wanted)
+        if self._before is not None:
+            self._remember(distinct)
         return missing
 
     def get(self, key: bytes) -> V | None:
@@ -103,8 +106,10 @@ class Store(Generic[V]):
         except KeyError:
             self.load((key,))
             value = self.live[key]
-        if self.verify:
-            self._read.add(key)
+        if self._watched:
+            self._remember((key,))
+            if self.verify:
+                self._read.add(key)
         return value
 
     def scan(self) -> Iterator[tuple[bytes, V]]:
@@ -173,6 +178,8 @@ class Store(Generic[V]):
             self._check_home(key)
         if value.__class__ not in self._classes:
             self._check_first(key, value)
+        if self._before is not None:
+            self.load((key,))
         self.live[key] = value
         self._dirty[key] = UNENCODED
         self._encoded = False
@@ -199,6 +206,8 @@ class Store(Generic[V]):
         if self.check_each:
             self._check_home(key)
         self._assigned.pop(key, None)
+        if self._before is not None:
+            self.load((key,))
         self.live[key] = None
         self._dirty[key] = None
 
@@ -238,9 +247,9 @@ class Store(Generic[V]):
 
     def guard(self, on: bool) -> None:
         """From now on what is done can be taken back as far as the last `keep`, or (`on` False) to the last commit
-        only. A guarded store takes longer for each entry that is read or written."""
+        only. A guarded store takes longer for each entry that is used."""
         self._before = {} if on else None
-        self.live = self._made(self.live)
+        self._watched = on or self.verify
 
     def keep(self) -> None:
         if self._before:
@@ -248,36 +257,39 @@ class Store(Generic[V]):
 
     def take_back(self) -> bool:
         """Every entry is what it was at the last `keep`. False where that is not known."""
-        live, dirty = self.live, self._dirty
-        if self._before is None or LOST in self._before.values():
+        if self._before is None or None in self._before.values():
             return False
-        before = dict(self._before)
-        self._before.clear()
-        for key, raw in before.items():
+        before, decode = cast("dict[bytes, tuple[bool, bytes | None]]", self._before), self.value_codec.decode
+        for key, (changed, raw) in before.items():
             self._read.discard(key)
             self._assigned.pop(key, None)
             self._defaults.pop(key, None)
-            if raw is CLEAN:  # the backend has it
-                dict.pop(live, key, None)
-                dirty.pop(key, None)
+            self.live[key] = None if raw is None else decode(raw)
+            if changed:
+                self._dirty[key] = raw
             else:
-                dict.__setitem__(live, key, None if raw is None else self.value_codec.decode(raw))
-                dirty[key] = raw
+                self._dirty.pop(key, None)
+        self._before = {}
         return True
 
-    def _made(self, live: dict[bytes, V | None]) -> dict[bytes, V | None]:
-        return dict(live) if self._before is None else Guarded(live, self._before, self._as_it_is)
-
-    def _as_it_is(self, key: bytes, value: V | None) -> Any:
-        """The form in which an entry is remembered that is about to be used: what is assigned is encoded for it."""
-        raw = self._dirty.get(key, CLEAN)
-        if raw is not UNENCODED:
-            return raw
-        try:
-            raw = self._dirty[key] = self.encode(cast("V", value))
-        except Exception:  # that is the failure of an earlier batch, and comes up at the commit
-            return LOST
-        return raw
+    def _remember(self, keys: Iterable[bytes | None]) -> None:
+        """These entries of `live` are about to be used, and any that is read may be changed in place: how they are now
+        is kept, encoded, once for each batch."""
+        before = self._before
+        if before is None:
+            return
+        for key in keys:
+            if key is not None and key not in before:
+                raw = self._dirty.get(key, UNENCODED)
+                try:
+                    if raw is UNENCODED:
+                        value = self.live.get(key)
+                        raw = None if value is None else self.encode(value)
+                        if key in self._dirty:
+                            self._dirty[key] = raw
+                    before[key] = (key in self._dirty, cast("bytes | None", raw))
+                except Exception:  # that is the failure of an earlier batch, and comes up at the commit
+                    before[key] = None
 
     # ---- the end of a transaction
 
@@ -331,7 +343,7 @@ class Store(Generic[V]):
         self._read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit / 2:
-            self._older, self.live = self.live, self._made({})
+            self._older, self.live = self.live, {}
         self.keep()
         self._clean_at_commit = len(self.live)
 
@@ -342,7 +354,7 @@ class Store(Generic[V]):
         self._assigned.clear()
         self._defaults.clear()
         self.keep()
-        self.live = self._made({})
+        self.live = {}
         self._older = {}
         self._clean_at_commit = 0
 

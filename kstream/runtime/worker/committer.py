@@ -111,7 +111,7 @@ class Committer:
         Raises:
             As `commit`: before the run on account of the other tasks, after it of this one.
         """
-        if task.waits and task.awaiting:
+        if task.waits and task.awaiting and not any(agent.overdue for agent in task.plan.agents):
             return  # the others need not be committed at each turn
         if any(other.takes_part for other in self._tasks.running):
             self.commit()
