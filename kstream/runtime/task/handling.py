@@ -39,8 +39,8 @@ class Handling:
         return True
 
     def taken_back(self, fetch: Fetch, error: BaseException, sent: bool, records: int) -> None:
-        """What a fetch that failed has done is taken back, by itself. Where it is of several records, the one that
-        seems to be at fault is to come alone; where it is of one, the policies have decided.
+        """What a fetch that failed has done is taken back, by itself. Where it is known which of its records is at
+        fault, the policies decide about that one; else fewer of them are to come at a time.
 
         Args:
             sent: whether anything of it has left the task.
@@ -51,12 +51,11 @@ class Handling:
         """
         if not self.care or sent or not self.care.take_back():
             raise self._failure(fetch, error) from error
-        if len(fetch) == 1:
-            found = self.located(error, fetch.at, fetch.first_offset)
+        row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
+        if row is not None:
+            found = self.located(error, fetch.at, fetch.offsets()[row])
             if not self.decide(found, records):
-                raise PushFailed(1, found) from error
-        elif (row := self._plan.sources[fetch.at.topic].at_fault) is not None:
-            self.verdicts.add(fetch.at, fetch.offsets()[row], Again())
+                raise self._failure(fetch, error) from error
 
     def decide(self, error: ProcessingError, records: int) -> bool:
         """Whether the policies have the task go on after a record that failed; that is remembered until it is

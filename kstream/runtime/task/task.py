@@ -302,7 +302,7 @@ class Task:
         self._context.works_on(None)
         self.reading.put_back(fetch)
         if len(fetch) > 1:
-            self._chunk = max(min(SHORTEST, len(fetch) // 2), self._chunk // 2)
+            self._chunk = max(min(SHORTEST, len(fetch) // 2), self._chunk * 3 // 4)
 
     def located(self, error: BaseException) -> ProcessingError:
         """The error of the last record that was processed."""
