@@ -205,11 +205,9 @@ class Settings:
         60.0, kinds.duration(), "failure-rate: time in which failures are counted.", _SECONDS
     )
     max_error_rate: float | None = _setting(
-        None,
-        kinds.optional(kinds.number(0, 1)),
-        "Share of a minute's records failing at one step (ten at least), from which on policies leave out no more: the "
-        "task stops. Without a number, no limit.",
-    )
+        None, kinds.optional(kinds.number(0, 1)), "Share of a minute's records (ten at least) failing at one step, from "
+        "which on policies leave out no more: the task stops. Without a number, no limit.",
+    )  # fmt: skip
     tolerable_failed_checkpoints: int | None = _setting(
         None,
         kinds.optional(kinds.integer(0), "unlimited"),

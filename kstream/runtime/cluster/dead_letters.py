@@ -215,9 +215,8 @@ def _last(name: str | None) -> str | None:
 
 
 def letter_topics(topology: Topology) -> list[str]:
-    """The topics of an app's dead letters, in the order of its policies."""
-    steps = (getattr(node, "on_error", None) or () for part in topology.parts for node in part.nodes)
-    policies = [*topology.on_error, *(policy for own in steps for policy in own)]
+    """The topics of an app's dead letters, in the order of its steps and their policies."""
+    policies = (policy for part in topology.parts for own in part.policies for policy in own)
     names = (policy.dead_letters(topology.app) for policy in policies)
     return list(dict.fromkeys(name for name in names if name is not None))
 

@@ -36,7 +36,8 @@ class Stalls:
         for task in tasks:
             positions = tuple(one.position for one in task.inputs)
             before, since = self._moved.get(task.name, (None, now))
-            still = task.lag > 0 and task.state == "running" and not paused and before == positions
+            runs = task.state == "running" and not task.retrying and not paused
+            still = task.lag > 0 and runs and before == positions
             moved[task.name] = positions, (since if still else now)
             if still:
                 stills[task.name] = since
