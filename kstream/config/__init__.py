@@ -87,9 +87,7 @@ class Settings:
 
     # processing
     processing_guarantee: Literal["exactly_once", "at_least_once"] = _setting(
-        "exactly_once",
-        kinds.choice("exactly_once", "at_least_once"),
-        "How often each record counts after a crash.",
+        "exactly_once", kinds.choice("exactly_once", "at_least_once"), "How often each record counts after a crash."
     )
     commit_interval: float = _setting(0.2, kinds.duration(0.001), "Time between commits.", _SECONDS)
     max_uncommitted_records: int = _setting(1_000_000, kinds.integer(1), "Records after which to commit early.")
@@ -205,9 +203,8 @@ class Settings:
         60.0, kinds.duration(), "failure-rate: time in which failures are counted.", _SECONDS
     )
     max_error_rate: float | None = _setting(
-        None, kinds.optional(kinds.number(0, 1)), "Share of a minute's records (ten at least) failing at one step, from "
-        "which on policies leave out no more: the task stops. Without a number, no limit.",
-    )  # fmt: skip
+        None, kinds.optional(kinds.number(0, 1)), "Share of a minute's records that may fail at one step."
+    )
     tolerable_failed_checkpoints: int | None = _setting(
         None,
         kinds.optional(kinds.integer(0), "unlimited"),

@@ -89,7 +89,7 @@ def dead_letter(
 
 
 def stack_of(error: BaseException) -> str:
-    """As `traceback.format_exception`, which looks at the files again each time and takes a millisecond for it."""
+    """As Python's traceback module writes it; that looks at the files each time, and takes a millisecond."""
     lines, one, seen = [f"{type(error).__qualname__}: {error}\n"], error, {id(error)}
     trace = one.__traceback__
     while True:
