@@ -24,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kstream.errors import KStreamError
+from kstream.errors import KStreamError, ProducerLost
 
 STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transaction", "apply_to_state")
 """Functions of kstream.runtime.worker.checkpoint, in their order."""
@@ -100,17 +100,17 @@ def install() -> None:
     if directory is None or program is None or program.name != "kstream.runtime.process.child":
         return
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
-    from kstream.runtime.worker import housekeeping
+    from kstream.runtime.worker import checkpoint, housekeeping
     from kstream.runtime.worker.loop import StreamWorker
     from kstream.runtime.worker.rebalance import Rebalance
     from kstream.runtime.worker.replay import Replay
     from kstream.runtime.worker.restore import Restorer
 
     _control_flushes(housekeeping, Path(directory))
+    _control_commits(checkpoint, Path(directory) / "no-commits")
     _control_restores(Replay, Path(directory) / "slow-restore")
     if order is None or (Path(directory) / "struck").exists():
         return
-    from kstream.runtime.worker import checkpoint
     from kstream.runtime.worker.transaction import Transaction
 
     _fault = _Fault(order, Path(directory))
@@ -156,6 +156,17 @@ def _remember_worker(worker: Any, transaction: Any) -> None:
         begin(self)
 
     worker.start, transaction.begin = remembering, counting
+
+
+def _control_commits(checkpoint: Any, none: Path) -> None:
+    commit = checkpoint.commit_transaction
+
+    def unless(transaction: Any) -> None:
+        if none.exists():
+            raise ProducerLost("the coordinator does not answer")
+        commit(transaction)
+
+    checkpoint.commit_transaction = unless
 
 
 def _control_restores(replay: Any, slow: Path) -> None:

@@ -173,7 +173,8 @@ class Supervisor:
         longest = settings.stall_restart + max(settings.commit_interval, settings.max_task_idle)
         # a member that stands holds up all of its group for max_poll_interval: the others are not to be killed for it
         of_group = max(longest, settings.max_poll_interval)
-        told = worker.liveness.troubles(now) if now - worker.heard < REPORTS_SECONDS else ()
+        reports = now - worker.heard < REPORTS_SECONDS and not worker.stands
+        told = worker.liveness.troubles(now) if reports else ()
         late = next((one for one in told if one.seconds > (of_group if one.of_group else longest)), None)
         answers = None if late is None else self._answering.look()
         if late is None:

@@ -168,7 +168,10 @@ class Recovery:
         """
         log.warning("making a new producer and restoring the tasks that were in the transaction: %s", error)
         self._measures.producer_restarts += 1
-        self._transaction.start()
+        try:
+            self._transaction.start()
+        except ProducerLost as lost:  # whoever needs a producer next tries again: an outage ends no worker
+            log.warning("there is no new producer yet: %s", lost)
         for task in [task for task in self._tasks.running if task.takes_part] if tasks is None else tasks:
             self.restore(task, full=True)
         self._committer.start_anew()

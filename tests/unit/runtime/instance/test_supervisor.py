@@ -533,7 +533,8 @@ def test_time_in_which_others_of_the_group_may_stand_is_given(caplog: pytest.Log
 def test_one_that_is_silent_has_its_time() -> None:
     """Slow user code: the task does not move either."""
     instance = Instance(stall_restart=100, max_poll_interval=600).start()
-    keep(instance, STALLED, 50)
+    keep(instance, STALLED, 95)
+    instance.process().say(Report(held=Held(1.0, "charge (svc.py, line 7)", "t/0", user=True)))
     for _ in range(40):
         instance.poll(5.0)
     assert not instance.process().signals
