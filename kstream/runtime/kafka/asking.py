@@ -32,8 +32,10 @@ Asked = Mapping[Any, Future[Any]]
 COORDINATOR_SECONDS: Final = 5.0
 """For how long a coordinator is asked, by as many clients as it takes."""
 
-PATIENCE_SECONDS: Final = 1.0
-"""How long the first client may take for its answer; the next has the rest of the time."""
+PATIENCE_SECONDS: Final = 0.25
+"""How long the first client may take for its answer; each that follows three times as long, at most the rest of the
+time. One that asked a broker which was not ready yet waits by itself, for half a second and more, before it asks again:
+a restore after a broker's restart would wait with it."""
 
 FAR_SECONDS: Final = 90.0
 """librdkafka's own time-out of such a question: longer than anything keeps a client that was dropped."""
@@ -184,7 +186,7 @@ class AskedClient:
                 if code in WEARS:
                     self.drop(one)
                 time.sleep(AGAIN_SECONDS)
-                patience = deadline - time.monotonic()
+                patience = min(3 * patience, deadline - time.monotonic())
             else:
                 one.found[group] = time.monotonic()
                 return one

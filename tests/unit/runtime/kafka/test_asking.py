@@ -80,6 +80,26 @@ def test_no_client_is_kept_that_has_left_a_coordinators_question_without_an_answ
     admin.close()
 
 
+def test_each_client_has_more_patience_than_the_one_before(
+    silent: str, hasty: list[tuple[str, float, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asked a broker too early waits by itself: it is not waited for, where another has the answer at once."""
+    monkeypatch.setattr(asking, "PATIENCE_SECONDS", 0.05)
+    given, waited = [], AskedClient._answers
+
+    def noted(self: AskedClient, one: Any, asked: Any, seconds: float) -> list[Any]:
+        given.append(seconds)
+        return waited(self, one, asked, seconds)
+
+    monkeypatch.setattr(AskedClient, "_answers", noted)
+    with pytest.raises(NoAnswer):
+        AskedClient({"bootstrap.servers": silent}).of_coordinator("g", lambda client: describe_group(client, "g"))
+    first, second, *rest = given
+    assert (first, second) == (0.05, pytest.approx(0.15))
+    assert rest and all(seconds < 0.45 + 0.001 for seconds in rest)
+    assert len(hasty) == len(given)
+
+
 def test_the_questions_for_offsets_have_the_far_time_out_too(silent: str, hasty: list[tuple[str, float, Any]]) -> None:
     one = AskedClient({"bootstrap.servers": silent})
     one.now().found["g"] = time.monotonic()
