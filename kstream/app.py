@@ -48,11 +48,11 @@ class App:
         name: names the consumer group and all internal topics: choose it once.
         restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
             `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
-            `restart_*`: environment, file and command line go before it, each setting by itself.
+            `restart_*`: environment, file and command line override it, each setting by itself.
         on_error: what is done about a record that fails: `Retry`, `DeadLetter`, `Skip`, `Fail` (specs/policy.py), the
             first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
         settings: defaults for this app, by the names of `kstream.config.Settings`
-            (environment, file and command line go before them).
+            (environment, file and command line override them).
 
     Raises:
         TopologyError: the name cannot be one, or a policy can never decide.
