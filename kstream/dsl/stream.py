@@ -185,8 +185,8 @@ class Stream(Hinted, Generic[K, V]):
 class Grouped(Hinted, Generic[K, V]):
     """Records grouped by key, ready to be aggregated.
 
-    All aggregations take `name=` and `emit=`. The name is that of the store and its changelog: keep it, under another one
-    the state is empty. "update" writes the new result for every record, "commit" once per changed key and commit.
+    All aggregations take `name=` and `emit=`. The name is that of the store and its changelog: keep it, under another
+    one the state is empty. "update" writes the new result for every record, "commit" once per changed key and commit.
     """
 
     INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")

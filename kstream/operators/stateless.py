@@ -70,12 +70,20 @@ class Filter(Stateless):
 
 class FlatMap(Stateless):
     def push(self, batch: Batch) -> None:
-        made = iter(apply(self.function, self.cursor, batch))
-        try:
-            groups = list(map(list, made))
-        except BaseException:
-            batch.blame(batch.size - length_hint(made) - 1)
-            raise
+        function, cursor = self.function, self.cursor
+        if cursor is None:
+            made = iter(apply(function, None, batch))
+            try:
+                groups = list(map(list, made))
+            except BaseException:
+                batch.blame(batch.size - length_hint(made) - 1)
+                raise
+        else:  # gone through at once: a generator asks the context while it runs
+
+            def listed(value: Any, context: Any) -> list[Any]:
+                return list(function(value, context))
+
+            groups = apply(listed, cursor, batch)
         values = [value for group in groups for value in group]
         self.emit(batch.repeat(list(map(len, groups)), values, self.value_codec))
 

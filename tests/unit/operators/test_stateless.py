@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,6 +49,30 @@ def test_each_step_with_a_context(numbers: list[int]) -> None:
         (k, o) for k, n, o in rows if n > 0 for _ in range(2)
     ]
     assert run(lambda s: s.rekey(lambda n, ctx: ctx.key + "!", key=str), numbers) == [(k + "!", n) for k, n, _ in rows]
+
+
+def chars(n: int, ctx: kstream.Context[str]) -> Iterator[str]:
+    for _ in range(n):
+        yield f"{ctx.key}@{ctx.offset}"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        chars,
+        lambda n, ctx: (f"{ctx.key}@{ctx.offset}" for _ in range(n)),
+        lambda n, ctx: map(lambda _: f"{ctx.key}@{ctx.offset}", range(n)),
+    ],
+    ids=["generator function", "generator", "map"],
+)
+def test_what_flat_map_goes_through_has_the_context_of_its_record(function: Any) -> None:
+    app = kstream.App("lazy")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    app.stream(source).flat_map(function, value=str).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in (2, 0, 1):
+            driver.cluster.append(source.name, b"k%d" % n, b"%d" % n)
+        assert driver.values(out) == ["k2@0", "k2@0", "k1@2"]
 
 
 def test_a_filter_keeps_what_is_true_not_only_what_is_True() -> None:
