@@ -29,7 +29,8 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
             out = list(map(function, values))
             if len(out) != batch.size:
                 name = getattr(function, "__qualname__", repr(function))
-                raise KStreamError(f"{name}() raised StopIteration: give next() a default, as in next(found, None)")
+                advice = "give next() a default, as in next(found, None)"
+                raise KStreamError(f"{name}() raised StopIteration: {advice}") from StopIteration()
         else:
             cursor.batch = batch
             out = []

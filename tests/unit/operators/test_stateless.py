@@ -98,6 +98,8 @@ def test_a_step_that_raises_stop_iteration_fails_at_its_record(step: str) -> Non
         with pytest.raises(ProcessingError, match="StopIteration") as caught:
             driver.process()
         assert caught.value.offset == 2
+        causes = caught.value.__cause__, caught.value.__cause__ and caught.value.__cause__.__cause__
+        assert any(isinstance(cause, StopIteration) for cause in causes), "policies look for it"
         assert len(driver.cluster.records("out")) == len(driver.cluster.records("seen")) == 2
 
 
