@@ -213,6 +213,8 @@ class AskedClient:
                 asked.set_result(one.client.list_topics(timeout=timeout))
             except KafkaException as error:  # made anew, as in `answers`
                 asked.set_exception(KafkaException(of(error)))
+            except BaseException as error:  # whoever waits gets it
+                asked.set_exception(error.with_traceback(None))
 
         threading.Thread(target=ask, name="list of topics", daemon=True).start()
         while not wait([asked], POLL_SECONDS).done:

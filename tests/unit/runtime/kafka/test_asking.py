@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from kstream.errors import ConfigError, KafkaUnavailable
 from kstream.runtime.kafka import KafkaClients, asking
-from kstream.runtime.kafka.asking import FAR_SECONDS, AskedClient, NoAnswer, describe_group
+from kstream.runtime.kafka.asking import FAR_SECONDS, AskedClient, NoAnswer, NoTopics, describe_group
 from kstream.types import TopicPartition
 
 AT = TopicPartition("t", 0)
@@ -132,3 +132,17 @@ def test_a_closed_one_says_so_and_a_bad_setting_is_told_at_once(nobody: str) -> 
         one.of_coordinator("g", lambda client: describe_group(client, "g"))
     with pytest.raises(ConfigError, match="Kafka client"):
         AskedClient({"no.such.setting": "1"})
+
+
+def test_a_question_for_topics_that_fails_otherwise_ends_too(nobody: str) -> None:
+    """The thread that asks must answer whoever waits for it."""
+    with pytest.raises(TypeError):
+        AskedClient({"bootstrap.servers": nobody}).listed("no number")  # type: ignore[arg-type]
+
+
+def test_nobody_there_is_told_with_what_was_heard(nobody: str) -> None:
+    with pytest.raises(NoTopics) as nothing:
+        AskedClient({"bootstrap.servers": nobody}).listed(0.5)
+    heard = nothing.value.heard
+    assert heard.refusal is None
+    assert heard.last is not None and "Connection refused" in heard.last.str()

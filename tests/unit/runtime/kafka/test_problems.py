@@ -8,10 +8,19 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import KafkaError
 
+from kstream.errors import KafkaUnavailable, TopicError
 from kstream.observe.throttle import Throttle
 from kstream.runtime.kafka import KafkaClients, KafkaOptions
 from kstream.runtime.kafka.options import logger
-from kstream.runtime.kafka.problems import ClientLines, Trouble, is_fenced
+from kstream.runtime.kafka.problems import (
+    ClientLines,
+    RefusedTopics,
+    Trouble,
+    is_fenced,
+    may_not,
+    meaning,
+    refused_topics,
+)
 from kstream.testing import ManualClock
 from kstream.types import TopicPartition
 
@@ -20,7 +29,7 @@ from kstream.types import TopicPartition
 def clock() -> Iterator[ManualClock]:
     """Moves the throttle of the Kafka clients' logger, which is a new one."""
     clock, before = ManualClock(), logger.filters[:]
-    assert [type(one) for one in before] == [ClientLines, Throttle]
+    assert [type(one) for one in before] == [RefusedTopics, ClientLines, Throttle]
     logger.filters[:] = [ClientLines(), Throttle(clock=clock.monotonic)]
     yield clock
     logger.filters[:] = before
@@ -111,3 +120,39 @@ def test_brokers_that_are_down_are_no_flood(caplog: pytest.LogCaptureFixture, cl
     assert {level for level, _ in lines} == {"WARNING"}
     assert len([text for _, text in lines if "Connection refused" in text]) == 1, lines
     assert len(lines) <= 3, lines
+
+
+def test_the_topic_that_a_transaction_may_not_write_to_is_heard_in_the_log(clock: ManualClock) -> None:
+    heard = RefusedTopics()
+    for what, reason in (
+        ("counts", "Operation not attempted"),
+        ("clicks-seen-changelog", "Topic authorization failed."),
+    ):
+        line = f'TxnCoordinator/1: Failed to add partition "{what}" [0] to transaction: Broker: {reason}'
+        arguments = ("ADDPARTS", "c#producer-3", "main", line)
+        record = logging.LogRecord(logger.name, logging.WARNING, "", 0, "%s [%s] [thrd:%s]: %s", arguments, None)
+        assert heard.filter(record)
+    assert heard.last == "clicks-seen-changelog"
+    assert refused_topics.last is None  # of another one
+
+
+def test_a_right_that_is_missing_is_named_with_what_it_is_to() -> None:
+    group = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED, "no")
+    topic = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no")
+    line = (
+        "this user may not READ group clicks of Kafka at b:1: give it that right (consumer: GROUP_AUTHORIZATION_FAILED"
+    )
+    assert str(meaning(group, "consumer", "b:1", "READ group clicks")).startswith(line)
+    assert isinstance(meaning(group, "consumer", "b:1", "READ group clicks"), KafkaUnavailable)
+    assert isinstance(meaning(topic, "settings", "b:1", "DESCRIBE_CONFIGS topic t"), TopicError)
+    assert may_not(topic, "READ group clicks", "b:1", "consumer") is None  # another right than that
+    assert may_not(KafkaError(KafkaError._TIMED_OUT, "slow"), "READ group clicks", "b:1", "consumer") is None
+
+
+def test_a_reader_outside_groups_needs_no_right_to_one() -> None:
+    denied = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED, "no")
+    alone, member = Trouble("reader", alone=True), Trouble("consumer m")
+    for trouble in (alone, member):
+        trouble(denied)
+    assert alone.take() is None
+    assert member.take() is denied
