@@ -123,7 +123,7 @@ def in_memory(odd: Odd) -> Came:
 def on_a_broker(odd: Odd, servers: str, directory: Path) -> Came:
     settings = Settings(
         bootstrap_servers=servers, state_dir=str(directory), workers=0, announce_interval=0, commit_interval=0.1,
-        default_partitions=1, transaction_timeout=6.0,
+        default_partitions=1, transaction_timeout=3.0,
     )  # fmt: skip
     worker = make_worker(odd.app, Identity(odd.app.name, "one", 0), settings, prepare(odd.app, settings))
     write(servers, odd.source.name, [(case, case.encode(), NOW) for case in CASES])
