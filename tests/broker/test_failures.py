@@ -230,6 +230,11 @@ def test_with_a_policy_each_becomes_a_dead_letter_and_all_others_go_on(
     letters = read(failing.servers, [topic])[topic]
     numbers = [json.loads(row.value or b"") for row in letters]
     assert [one["number"] if isinstance(one, dict) else one for one in numbers] == [BAD] * len(cases)
+    phases = {}
+    for row in letters:
+        headers = dict(row.headers)
+        phases[(headers["__streams.errors.topic"] or b"").decode().rpartition(".")[2]] = headers["kstream.phase"]
+    assert phases == {case: b"process" if case in ("exit", "leaves") else b"produce" for case in cases}
     assert served.supervisor.workers[0].restarts == 0
 
 

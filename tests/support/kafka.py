@@ -21,6 +21,7 @@ class Row(NamedTuple):
     key: bytes
     value: bytes | None
     timestamp: int
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class Reader:
@@ -53,7 +54,14 @@ class Reader:
             if error is None:
                 self._at_end.discard(at)
                 self.rows[at[0]].append(
-                    Row(at[1], message.offset(), message.key(), message.value(), message.timestamp()[1])
+                    Row(
+                        at[1],
+                        message.offset(),
+                        message.key(),
+                        message.value(),
+                        message.timestamp()[1],
+                        tuple(message.headers() or ()),
+                    )  # fmt: skip
                 )
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(at)

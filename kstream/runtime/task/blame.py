@@ -28,13 +28,18 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
         error: as it was raised.
         topic: that the record is from: its source is to blame where nothing else is known.
     """
-    raised = error.__cause__ if type(error) is KStreamError and error.__cause__ is not None else error
+    raised = raised_in(error)
     node = _by_traceback(raised, part, plan)
     if isinstance(raised, RecordRefused):
         node = next((n for n, one in enumerate(part.nodes) if _writes(one, raised.topic)), node)
     if node is None:
         node = plan.operators.index(plan.sources[topic])
     return Blame(node, _phase(raised))
+
+
+def raised_in(error: BaseException) -> BaseException:
+    """What was raised, without what kstream put around it to say where."""
+    return error.__cause__ if type(error) is KStreamError and error.__cause__ is not None else error
 
 
 def _phase(error: BaseException) -> Phase:

@@ -9,9 +9,9 @@ from typing import Final
 from kstream.errors import ProcessingError
 from kstream.observe.throttle import Throttle
 from kstream.plan import TaskPlan
-from kstream.runtime.task.blame import blame
+from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
-from kstream.runtime.task.measures import Measures, error_class
+from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
 from kstream.specs.policy import DeadLetter, Retry, Skip
 from kstream.topology import SubTopology
@@ -101,19 +101,19 @@ class Deciding:
                 again.due = pauses.failed(self._clock.monotonic())
                 if pauses.exhausted:
                     continue
-                self._measures.retried[at.topic, self._measures.named(cause)] += 1
-                self._tell(error, f"tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
+                self._measures.retried[at.topic, self._measures.named(raised_in(cause))] += 1
+                self._tell(error, f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
                 return again
             if not isinstance(policy, Skip | DeadLetter) or self._too_many(error, found.node, records):
                 return None
-            reason, topic = self._measures.named(cause), policy.dead_letters(self._app)
+            reason, topic = self._measures.named(raised_in(cause)), policy.dead_letters(self._app)
             self._measures.failed(found.phase, error)
             if topic is None:
                 self._measures.skipped[at.topic, reason] += 1
-                self._tell(error, "skipped")
+                self._tell(error, "is skipped")
                 return LeftOut(None)
             self._measures.dead_letters[topic, reason] += 1
-            self._tell(error, f"dead letter to {topic}")
+            self._tell(error, f"is a dead letter now, in {topic}")
             return dead_letter(
                 topic, self._app, error, agent=self._names[found.node], phase=found.phase, attempts=again.failed,
                 now=self._clock.time(),
@@ -134,8 +134,8 @@ class Deciding:
         return True
 
     def _tell(self, error: ProcessingError, what: str) -> None:
-        cause = error.__cause__ or error
+        cause = raised_in(error.__cause__ or error)
         log.warning(
-            "task %s: a record of %s was %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
-            error_class(cause), cause, extra=place_of(error, error.task),
+            "task %s: a record of %s %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
+            type(cause).__name__, cause, extra=place_of(error, error.task),
         )  # fmt: skip

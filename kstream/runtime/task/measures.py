@@ -217,7 +217,7 @@ class Measures:
 
     def named(self, error: BaseException) -> str:
         """The class of the error, as the reason that metrics have."""
-        name = error_class(error)
+        name = type(error).__name__
         if name not in self._reasons and len(self._reasons) >= CLASSES:
             return OTHER
         self._reasons.add(name)
