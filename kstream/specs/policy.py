@@ -186,8 +186,14 @@ def _covers(other: Policy, one: Policy) -> bool:
 
 
 def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:
-    """The topics of dead letters that are not declared, by name: keys and values are bytes."""
+    """The topics of dead letters that are not declared, by name: keys and values are bytes.
+
+    Raises:
+        TopologyError: one is that of the marks on those that are handled (`kstream dlq`).
+    """
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
+    if (marks := f"{app}-dead-letters-handled") in names:
+        raise TopologyError(f"DeadLetter({marks!r}): kstream dlq keeps there which letters are handled: take another name")
     return {
         name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
     }

@@ -61,7 +61,7 @@ class Reader:
                         message.value(),
                         message.timestamp()[1],
                         tuple(message.headers() or ()),
-                    )  # fmt: skip
+                    )
                 )
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(at)

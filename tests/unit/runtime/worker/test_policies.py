@@ -144,6 +144,13 @@ def test_nonsense_is_refused(policies: Any, said: str) -> None:
         kstream.App("failing", on_error=policies)
 
 
+def test_dead_letters_do_not_go_among_the_marks_on_them() -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter("failing-dead-letters-handled")])
+    app.stream(app.topic("in", key=str, value=int)).peek(str)
+    with pytest.raises(TopologyError, match="take another name"):
+        app.topology()
+
+
 @pytest.mark.parametrize("on", [("ValueError",), ValueError, (3,)], ids=["a name", "no tuple", "a number"])
 def test_on_takes_a_tuple_of_exception_classes(on: Any) -> None:
     with pytest.raises(TopologyError, match="tuple of exception classes"):
