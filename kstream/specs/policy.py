@@ -192,8 +192,11 @@ def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collectio
         TopologyError: one is that of the marks on those that are handled (`kstream dlq`).
     """
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
-    if (marks := f"{app}-dead-letters-handled") in names:
-        raise TopologyError(f"DeadLetter({marks!r}): kstream dlq keeps there which letters are handled: take another name")
+    marks = f"{app}-dead-letters-handled"
+    if marks in names:
+        raise TopologyError(
+            f"DeadLetter({marks!r}): kstream dlq keeps there which letters are handled: take another name"
+        )
     return {
         name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
     }
