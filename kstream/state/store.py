@@ -115,6 +115,7 @@ class Store(Generic[V]):
     def scan(self) -> Iterator[tuple[bytes, V]]:
         """All entries, uncommitted changes included, in the order of their keys."""
         changed = {key: self.live[key] for key in self._dirty}
+        self._remember(changed)  # these are live: what is done to them in place may come to be assigned
         pending = iter(sorted(changed))
         upcoming = next(pending, None)
         for key, raw in self._backend.scan(self.name):
@@ -260,11 +261,15 @@ class Store(Generic[V]):
         if self._before is None or None in self._before.values():
             return False
         before, decode = cast("dict[bytes, tuple[bool, bytes | None]]", self._before), self.value_codec.decode
+        try:
+            values = [None if raw is None else decode(raw) for _, raw in before.values()]
+        except Exception:  # an earlier batch assigned what cannot be read back: that comes up at the commit
+            return False
+        self.live.update(zip(before, values, strict=True))
         for key, (changed, raw) in before.items():
             self._read.discard(key)
             self._assigned.pop(key, None)
             self._defaults.pop(key, None)
-            self.live[key] = None if raw is None else decode(raw)
             if changed:
                 self._dirty[key] = raw
             else:

@@ -422,9 +422,11 @@ class Result:
 class Run:
     """One run of a case over an input that is all there from the beginning."""
 
-    def __init__(self, made: Case, records: list[Input], backend: str = "memory") -> None:
+    def __init__(self, made: Case, records: list[Input], backend: str = "memory", **settings: Any) -> None:
         self.case = made
-        self.driver = TestDriver(made.app, partitions=made.partitions, backend=backend, commit_interval=1.0)
+        self.driver = TestDriver(
+            made.app, partitions=made.partitions, backend=backend, commit_interval=1.0, **settings
+        )  # fmt: skip
         self.faults = Planner(self.driver.cluster, STRIKES)
         for which, key, value, timestamp in records:
             topic = made.inputs[which % len(made.inputs)]

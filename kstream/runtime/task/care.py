@@ -55,7 +55,7 @@ class Care:
     def take_back(self) -> bool:
         """Takes back what was done since `keep`; False where it cannot be: abort."""
         self._good = 0
+        done = [operator.take_back() for operator in self._plan.operators]  # first: agents may clear up
         self._plan.writer.reset()
-        done = [operator.take_back() for operator in self._plan.operators]
         done += [store.take_back() for store in self._plan.stores.values()]
         return all(done)

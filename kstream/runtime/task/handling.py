@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kstream.errors import KStreamError, ProcessingError
+from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
@@ -57,6 +57,11 @@ class Handling:
             if not self.decide(found, records):
                 raise self._failure(fetch, error) from error
 
+    def decide_late(self, error: ProcessingError, records: int) -> bool:
+        """As `decide`, about a record that was through when it failed: others came behind it."""
+        self.verdicts.doubt_others(TopicPartition(error.topic, error.partition))
+        return self.decide(error, records)
+
     def decide(self, error: ProcessingError, records: int) -> bool:
         """Whether the policies have the task go on after a record that failed; that is remembered until it is
         committed."""
@@ -76,9 +81,12 @@ class Handling:
 
         Raises:
             PushFailed: its dead letter cannot be written.
+            TransactionError: nothing can be written, which is not on account of the dead letter.
         """
         try:
             verdict.write(fetch, self._plan.writer)
+        except (TransactionError, StateError):
+            raise
         except KStreamError as error:
             raise self._failure(fetch, error) from error
 

@@ -371,11 +371,11 @@ class Task:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
         if self._working is not None:  # an agent was not through with it: it gets less the next time
             self._chunk = max(1, len(self._working) // 4)
-        for store in self.plan.stores.values():
-            store.aborted()
-        for operator in self.plan.operators:
+        for operator in self.plan.operators:  # first: agents run on until they are stopped, and may clear up then
             operator.reset()
         self.plan.writer.reset()
+        for store in self.plan.stores.values():
+            store.aborted()
         self.start_from(self.committed)
         return self.committed
 

@@ -122,6 +122,21 @@ class Verdicts:
         if offset not in of:
             insort(self._offsets.setdefault(at, []), offset)
         of[offset] = verdict
+        if isinstance(verdict, LeftOut):
+            offsets = self._offsets[at]
+            for later in offsets[bisect_left(offsets, offset) + 1 :]:
+                self._doubt(of, later)
+
+    def doubt_others(self, at: TopicPartition) -> None:
+        """Those on records of the other inputs."""
+        for other, of in self._on.items():
+            for offset in of if other != at else ():
+                self._doubt(of, offset)
+
+    def _doubt(self, of: dict[int, Verdict], offset: int) -> None:
+        """The record failed with what is left out now before it: whether it does without that is to be seen."""
+        if isinstance(of[offset], LeftOut):
+            of[offset] = Again()
 
     def of(self, at: TopicPartition, offset: int) -> Verdict | None:
         return self._on.get(at, {}).get(offset)

@@ -203,7 +203,7 @@ class Recovery:
             error = task.located(error)
         about_a_record = found and failure.bad > 0 and isinstance(refused, RecordRefused | None)
         goes_on = (
-            about_a_record and isinstance(error, ProcessingError) and task.handling.decide(error, task.uncommitted)
+            about_a_record and isinstance(error, ProcessingError) and task.handling.decide_late(error, task.uncommitted)
         )
         self._abort(error, task)
         if goes_on:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -351,3 +351,28 @@ def test_verifying_finds_what_was_changed_and_not_assigned(how: str, assigned: b
     else:
         with pytest.raises(MutatedWithoutAssignment, match=r"'boxes'\['a'\]"):
             store.verify_reads()
+
+
+# ---- what one batch did
+
+
+def test_what_a_batch_did_to_live_entries_that_it_walked_over_is_taken_back() -> None:
+    store = a_store()
+    store.guard(True)
+    store.put(b"a", Box(1))
+    store.keep()
+    for key, box in list(store.scan()):
+        box.n += 5
+        store.put(key, box)
+    assert store.take_back()
+    assert store.get(b"a") == Box(1)
+
+
+def test_an_entry_that_cannot_be_read_back_cannot_be_taken_back_to() -> None:
+    few = schema(Annotated[int, msgspec.Meta(le=10)], "value")
+    store: Store[int] = Store(StoreSpec("few", schema(str, "key"), few), MemoryBackend(["few"]), cache_bytes=1 << 20)
+    store.put(b"a", 1)
+    store.put(b"a", 11)  # is refused at the commit
+    store.guard(True)
+    store.get(b"a")
+    assert not store.take_back()
