@@ -280,21 +280,23 @@ class Store(Generic[V]):
     def _remember(self, keys: Iterable[bytes | None]) -> None:
         """These entries of `live` are about to be used, and any that is read may be changed in place: how they are now
         is kept, encoded, once for each batch."""
-        before = self._before
+        before, dirty, live, encode = self._before, self._dirty, self.live, self.encode
         if before is None:
             return
         for key in keys:
-            if key is not None and key not in before:
-                raw = self._dirty.get(key, UNENCODED)
-                try:
+            if key in before or key is None:
+                continue
+            try:
+                if key not in dirty:
+                    value = live.get(key)
+                    before[key] = (False, None if value is None else encode(value))
+                else:
+                    raw = dirty[key]
                     if raw is UNENCODED:
-                        value = self.live.get(key)
-                        raw = None if value is None else self.encode(value)
-                        if key in self._dirty:
-                            self._dirty[key] = raw
-                    before[key] = (key in self._dirty, cast("bytes | None", raw))
-                except Exception:  # that is the failure of an earlier batch, and comes up at the commit
-                    before[key] = None
+                        raw = dirty[key] = encode(cast("V", live.get(key)))
+                    before[key] = (True, cast("bytes | None", raw))
+            except Exception:  # that is the failure of an earlier batch, and comes up at the commit
+                before[key] = None
 
     # ---- the end of a transaction
 
