@@ -199,6 +199,7 @@ def table(found: Found, rows: list[tuple[Letter, Mark | None]], topics: Topics) 
         "LETTER", "FAILED AT", "FROM", "STEP", "PHASE", ">TRIES", ">REPLAYS", "EXCEPTION", "MESSAGE", "KEY",
         *(["HANDLED"] if marks else []),
     )  # fmt: skip
+    made.columns[0].no_wrap = True  # it is what the other commands take
     for letter, mark in rows:
         key, _ = sides_of(letter, topics)
         made.add_row(

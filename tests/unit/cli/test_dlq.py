@@ -59,6 +59,12 @@ def listed(capsys: pytest.CaptureFixture[str], of: kstream.App = single, **more:
     return str(capsys.readouterr().out)
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever terminal the tests run in."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+
 def test_the_list(cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]) -> None:
     for n in range(3):
         add(cluster, n)
