@@ -35,6 +35,8 @@ Retryable and NonRetryable are no errors of kstream's: they are bases for except
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class KStreamError(Exception):
     """Base of all errors of kstream. `exit_status` is what the command line ends with."""
@@ -212,6 +214,14 @@ class StateError(KStreamError):
     """Local state is damaged or does not belong to its changelog; it is rebuilt, never trusted."""
 
 
+def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:
+    """What an error says. One of the user's may fail when it is asked: that must not spread."""
+    try:
+        return form(error)
+    except Exception:
+        return f"{type(error).__name__} (its text cannot be had)"
+
+
 class ProcessingError(KStreamError):
     """A record could not be processed.
 
@@ -224,7 +234,7 @@ class ProcessingError(KStreamError):
     def __init__(self, task: str, topic: str, partition: int, offset: int, cause: BaseException) -> None:
         self.task, self.topic, self.partition, self.offset = task, topic, partition, offset
         super().__init__(
-            f"task {task} stopped at {topic}[{partition}] offset {offset}: {type(cause).__name__}: {cause}"
+            f"task {task} stopped at {topic}[{partition}] offset {offset}: {type(cause).__name__}: {text_of(cause)}"
         )
 
 

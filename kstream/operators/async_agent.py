@@ -11,7 +11,7 @@ from contextvars import Context as ContextVars
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from kstream.errors import AgentTooSlow, KStreamError, TableError
+from kstream.errors import AgentTooSlow, KStreamError, TableError, text_of
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import EXPECTED, Cursor, Operator, as_failure
 from kstream.operators.batch import Batch
@@ -261,7 +261,7 @@ class AsyncAgent(Operator):
             try:
                 self._ended(self._task)
             except Exception as error:
-                told = f"{type(error).__name__}: {error}"
+                told = f"{type(error).__name__}: {text_of(error)}"
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
     def _ended(self, task: asyncio.Task[None]) -> NoReturn:

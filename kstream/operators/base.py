@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kstream.errors import CodecError, KStreamError
+from kstream.errors import CodecError, KStreamError, text_of
 from kstream.operators.batch import Batch
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.types import Headers, Produce
@@ -55,7 +55,7 @@ def as_failure(error: BaseException) -> KStreamError:
 
     It is a record's failure, as any other. Let through, it would end the worker, again at each of its starts.
     """
-    return KStreamError(f"{type(error).__name__}: {error}".rstrip(": "))
+    return KStreamError(f"{type(error).__name__}: {text_of(error)}".rstrip(": "))
 
 
 class Operator:

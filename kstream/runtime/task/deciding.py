@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from typing import Final
 
-from kstream.errors import ProcessingError
+from kstream.errors import ProcessingError, text_of
 from kstream.observe.throttle import Throttle
 from kstream.plan import TaskPlan
 from kstream.runtime.task.blame import blame, raised_in
@@ -137,5 +137,5 @@ class Deciding:
         cause = raised_in(error.__cause__ or error)
         log.warning(
             "task %s: a record of %s %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
-            type(cause).__name__, cause, extra=place_of(error, error.task),
+            type(cause).__name__, text_of(cause), extra=place_of(error, error.task),
         )  # fmt: skip

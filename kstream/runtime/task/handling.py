@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
+from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
@@ -100,7 +100,7 @@ class Handling:
     def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
         if len(fetch) > 1:
             found = KStreamError(
-                f"task {self._task}: {error!r} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
+                f"task {self._task}: {text_of(error, repr)} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
                 f"{fetch.last_offset}; looking for the record that failed"
             )
             found.__cause__ = error

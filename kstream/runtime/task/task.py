@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError
+from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import SHORTEST
@@ -345,7 +345,8 @@ class Task:
             raise
         except (Exception, SystemExit) as error:
             raise KStreamError(
-                f"task {self.name}: its operators could not pass on what they held for the commit: {error!r}"
+                f"task {self.name}: its operators could not pass on what they held for the commit: "
+                f"{text_of(error, repr)}"
             ) from error
         finally:
             deactivate()

@@ -13,7 +13,7 @@ from functools import partial
 from operator import le
 
 from kstream.backoff import Pauses
-from kstream.errors import ProcessingError
+from kstream.errors import ProcessingError, text_of
 from kstream.operators.writer import Writer
 from kstream.specs.policy import Retry
 from kstream.types import Fetch, TopicPartition
@@ -73,7 +73,7 @@ def dead_letter(
     kind = type(cause)
     said = {
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
-        f"{PREFIX}message": str(cause)[:LONGEST],
+        f"{PREFIX}message": text_of(cause)[:LONGEST],
         f"{PREFIX}stacktrace": stack_of(cause)[-LONGEST:],
         f"{PREFIX}topic": error.topic,
         f"{PREFIX}partition": str(error.partition),
@@ -90,7 +90,7 @@ def dead_letter(
 
 def stack_of(error: BaseException) -> str:
     """As Python's traceback module writes it; that looks at the files each time, and takes a millisecond."""
-    lines, one, seen = [f"{type(error).__qualname__}: {error}\n"], error, {id(error)}
+    lines, one, seen = [f"{type(error).__qualname__}: {text_of(error)}\n"], error, {id(error)}
     trace = one.__traceback__
     while True:
         while trace is not None:
@@ -104,7 +104,7 @@ def stack_of(error: BaseException) -> str:
             return "".join(lines)
         one, trace = cause, cause.__traceback__
         seen.add(id(cause))
-        lines.append(f"Caused by {type(cause).__qualname__}: {cause}\n")
+        lines.append(f"Caused by {type(cause).__qualname__}: {text_of(cause)}\n")
 
 
 class Verdicts:

@@ -394,3 +394,25 @@ def test_a_function_cannot_be_interrupted() -> None:
 
         @app.agent(app.topic("in", key=str, value=int), timeout=1.0)
         def agent(n: int) -> None: ...
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("declare", WAYS)
+def test_an_exception_that_cannot_say_what_it_is_about_is_as_any_other(declare: Declare) -> None:
+    def call(n: int) -> None:
+        if n in (1, 4, 5):
+            raise Mute(n)
+
+    with TestDriver(app_of(declare, call, kstream.DeadLetter()), partitions=1) as driver:
+        feed(driver, range(8))
+        driver.commit()
+        assert put_out(driver) == [0, 2, 3, 6, 7]
+        assert put_out(driver, "failing-dead-letters") == [1, 4, 5]
+        (letter, *_) = driver.cluster.records("failing-dead-letters")
+        assert b"Mute (its text cannot be had)" in (dict(letter.headers or ())["__streams.errors.message"] or b"")
