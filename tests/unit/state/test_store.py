@@ -58,12 +58,13 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.changed: set[bytes] = set()
         self.kept: tuple[dict[bytes, int], set[bytes]] | None = None  # None: it is not guarded
 
-    @initialize(kind=st.sampled_from(["memory", "memory", "rocksdb"]), entries=st.integers(0, 6))
-    def make(self, kind: str, entries: int) -> None:
+    @initialize(kind=st.sampled_from(["memory", "memory", "rocksdb"]), entries=st.integers(0, 6), guarded=st.booleans())
+    def make(self, kind: str, entries: int, guarded: bool) -> None:
         self.backend: Backend = (
             MemoryBackend(["boxes"]) if kind == "memory" else RocksBackend(self.directory, ["boxes"], ROCKS)
         )
         self.store = a_store(self.backend, cache=entries * (ENTRY_OVERHEAD + 64))
+        self.abort(guarded)
 
     @rule(key=keys, n=st.integers(0, 9))
     def put(self, key: bytes, n: int) -> None:
@@ -143,10 +144,13 @@ class StoreAgainstDict(RuleBasedStateMachine):
             self.store.keep()
             self.kept = dict(self.now), set(self.changed)
 
-    @rule(spoilt=st.one_of(keys, st.none()))
-    def take_back(self, spoilt: bytes | None) -> None:
+    @rule(spoilt=st.one_of(keys, st.none()), walked=st.booleans())
+    def take_back(self, spoilt: bytes | None, walked: bool) -> None:
         if self.kept is None:
             return
+        for key, one in list(self.store.scan()) if walked else ():
+            one.n += 1000
+            self.store.put(key, one)
         box = None if spoilt is None else self.store.get(spoilt)
         if box is not None:
             box.n += 100
