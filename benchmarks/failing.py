@@ -1,4 +1,4 @@
-"""`python -m benchmarks.failing`: what records that fail cost; writes FAILING.md.
+"""`python -m benchmarks.failing`: what records that fail cost; writes a report beside itself.
 
 A fold over bids, one worker in this process, on a real broker: without failures, and with one record in a hundred that
 the fold refuses, skipped or written as a dead letter. Each case comes once in every repetition; the median of the
