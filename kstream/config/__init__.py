@@ -78,10 +78,7 @@ class Settings:
     )
     autoscale_down: float = _setting(0.2, kinds.number(0, 0.9), "Share below which a worker is taken away.")
     autoscale_window: float = _setting(
-        30.0,
-        kinds.duration(1),
-        "Time over which the share is measured; all workers must run undisturbed in it.",
-        _SECONDS,
+        30.0, kinds.duration(1), "Time over which it is measured; all workers must run undisturbed in it.", _SECONDS
     )
     autoscale_cooldown: float = _setting(120.0, kinds.duration(), "Least time between two changes.", _SECONDS)
 

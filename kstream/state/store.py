@@ -20,8 +20,8 @@ from kstream.state.backend import Backend
 
 V = TypeVar("V")
 
-#: What an entry of the overlay or cache costs besides its encoded bytes: the objects, their headers, the dict slot.
 ENTRY_OVERHEAD = 300
+"""What an entry of the overlay or cache costs besides its encoded bytes: the objects, their headers, the dict slot."""
 
 
 class _Unencoded:
@@ -44,15 +44,13 @@ class Store(Generic[V]):
     def __init__(
         self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
-        self.name = spec.name
-        self.spec = spec
+        self.name, self.spec = spec.name, spec
         self.key_codec: Codec[Any] = spec.key.codec
         self.value_codec: Codec[V] = spec.value.codec
         self.encode: Callable[[V], bytes] = self.value_codec.encode
-        check_every = 1 if verify else check_every
-        if check_every == 1:
+        self._check_every = 1 if verify else check_every
+        if self._check_every == 1:
             self.encode = self._encode_exactly
-        self._check_every = check_every
         self._classes: set[type] = set()  # of values that came back exactly as they were
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
