@@ -101,6 +101,7 @@ def place(
     bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Place]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")  # whatever terminal the tests run in
     monkeypatch.setattr(sys, "path", sys.path[:])
     made = Place(tmp_path, bootstrap_servers, capsys)
     yield made

@@ -46,6 +46,9 @@ def test_known_input_is_what_metrics_and_api_say(service: Services) -> None:
     one.all_done(served, seconds=SECONDS)
     missing = {
         "errors_total",  # none happened
+        "dead_letters_total",  # no record failed
+        "records_skipped_total",
+        "records_retried_total",
         "worker_scalings_total",  # the number of workers is fixed
         "restore_remaining_seconds",  # nothing is being restored
     }
