@@ -25,6 +25,7 @@ from benchmarks import machine
 from benchmarks.data import Data, fill
 from benchmarks.records import Bid, Total
 from benchmarks.report import table
+from benchmarks.services import add, new_total
 from kstream.config import Settings
 from kstream.devbroker import DevBroker
 from kstream.runtime.cluster.naming import Identity
@@ -56,21 +57,8 @@ def app_of(name: str, data: Data, case: str) -> kstream.App:
     return app
 
 
-def new_total() -> Total:
-    return Total(0, 0, 0)
-
-
-def add(total: Total, bid: Bid) -> Total:
-    total.auction = bid.auction
-    total.count += 1
-    total.sum += bid.price
-    return total
-
-
 def add_strictly(total: Total, bid: Bid) -> Total:
-    total.auction = bid.auction
-    total.count += 1
-    total.sum += bid.price
+    add(total, bid)
     if bid.price % 100 == 0:
         raise ValueError("a price that is refused")
     return total

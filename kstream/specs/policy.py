@@ -185,6 +185,11 @@ def _covers(other: Policy, one: Policy) -> bool:
     return phases and classes
 
 
+def marks_topic(app: str) -> str:
+    """Where `kstream dlq` marks which dead letters are handled."""
+    return f"{app}-dead-letters-handled"
+
+
 def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:
     """The topics of dead letters that are not declared, by name: keys and values are bytes.
 
@@ -192,8 +197,7 @@ def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collectio
         TopologyError: one is that of the marks on those that are handled (`kstream dlq`).
     """
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
-    marks = f"{app}-dead-letters-handled"
-    if marks in names:
+    if (marks := marks_topic(app)) in names:
         raise TopologyError(
             f"DeadLetter({marks!r}): kstream dlq keeps there which letters are handled: take another name"
         )

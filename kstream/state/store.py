@@ -93,8 +93,7 @@ class Store(Generic[V]):
                 self.hits += asked - len(wanted)
             self.misses += len(wanted)
             self._fetch(wanted)
-        if self._before is not None:
-            self._remember(distinct)
+        self._remember(distinct)
         return missing
 
     def get(self, key: bytes) -> V | None:
@@ -278,9 +277,9 @@ class Store(Generic[V]):
     def _remember(self, keys: Iterable[bytes | None]) -> None:
         """These entries of `live` are about to be used, and any that is read may be changed in place: how they are now
         is kept, encoded, once for each batch."""
-        before, dirty, live, encode = self._before, self._dirty, self.live, self.encode
-        if before is None:
+        if self._before is None:
             return
+        before, dirty, live, encode = self._before, self._dirty, self.live, self.encode
         for key in keys:
             if key in before or key is None:
                 continue
@@ -325,11 +324,11 @@ class Store(Generic[V]):
         try:
             for key, raw in self._dirty.items():
                 if raw is UNENCODED:
-                    dirty[key] = encode(cast("V", live.get(key)))
+                    dirty[key] = encode(live[key])
         except Exception as error:
-            self._refuse(key, live.get(key), error)
+            self._refuse(key, live[key], error)
         kept = dirty if all(dirty.values()) else {key: raw for key, raw in dirty.items() if raw is not None}
-        values, encoded = list(map(live.get, kept)), cast("list[bytes]", list(kept.values()))
+        values, encoded = list(map(live.__getitem__, kept)), cast("list[bytes]", list(kept.values()))
         try:
             check_entries(self.value_codec, values, encoded, self._check_every)
         except ColumnError as error:

@@ -18,10 +18,11 @@ from kstream.cli.table import progress
 from kstream.errors import ConfigError, KafkaUnavailable, UsageError
 from kstream.escape import escaped
 from kstream.runtime.cluster.dead_letters import letter_topics, source_topics
-from kstream.runtime.cluster.handled import Handled, topic_of
+from kstream.runtime.cluster.handled import Handled
 from kstream.runtime.cluster.records import TIMEOUT
 from kstream.runtime.cluster.replaying import Handling, Outcome
 from kstream.runtime.cluster.routes import Routes
+from kstream.specs.policy import marks_topic
 from kstream.types import TopicPartition
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def replay(on: Subject, wanted: Wanted, to: str | None, *, dry_run: bool) -> int
     with finding(on, wanted) as found:
         partitions = {name: info.partitions for name, info in found.admin.topics(TIMEOUT).items()}
         if to is not None:
-            _check_to(to, partitions, [topic_of(on.app.name), *letter_topics(topology)], on.servers)
+            _check_to(to, partitions, [marks_topic(on.app.name), *letter_topics(topology)], on.servers)
         found.check_places()
         inputs = source_topics(topology)
         targets = [name for name in ([to] if to is not None else inputs) if name in partitions]

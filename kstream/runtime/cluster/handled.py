@@ -17,14 +17,10 @@ from kstream.errors import KafkaUnavailable
 from kstream.runtime.cluster.dead_letters import Letter, Place, Progress, Span, no_progress
 from kstream.runtime.cluster.records import POLL_RECORDS, POLL_SECONDS, TIMEOUT, bounds
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.specs.policy import marks_topic
 from kstream.types import AdminClient, Clients, TopicPartition
 
 What = Literal["replayed", "purged"]
-
-
-def topic_of(app: str) -> str:
-    """The topic of the marks."""
-    return f"{app}-dead-letters-handled"
 
 
 class Mark(msgspec.Struct):
@@ -127,7 +123,7 @@ def ensure_topic(admin: AdminClient, app: str, replication: int) -> None:
     Raises:
         TopicError: there is one that is not compacted, or this user may not make it.
     """
-    wanted = WantedTopic(topic_of(app), "handled", partitions=1, owner=app)
+    wanted = WantedTopic(marks_topic(app), "handled", partitions=1, owner=app)
     ensure_topics(admin, [wanted], auto_create=True, replication=replication)
 
 
@@ -144,7 +140,7 @@ def read_handled(
     Raises:
         KafkaUnavailable: that takes too long.
     """
-    handled, at = Handled(), TopicPartition(topic_of(app), 0)
+    handled, at = Handled(), TopicPartition(marks_topic(app), 0)
     if at.topic not in admin.topics(TIMEOUT):
         return handled
     starts, ends = bounds(admin, [at])

@@ -42,9 +42,10 @@ from kstream.runtime.cluster.dead_letters import (
     scan,
     span_of,
 )
-from kstream.runtime.cluster.handled import Handled, What, ensure_topic, key_of, mark_of, read_handled, topic_of
+from kstream.runtime.cluster.handled import Handled, What, ensure_topic, key_of, mark_of, read_handled
 from kstream.runtime.cluster.records import TIMEOUT
 from kstream.runtime.cluster.routes import Routes
+from kstream.specs.policy import marks_topic
 from kstream.types import AdminClient, Clients, ProducerClient, TopicPartition
 
 BATCH: Final = 500
@@ -285,7 +286,7 @@ class Handling:
                 told if refused is not None else None,
             )
         mark = mark_of(letter, entry.span, entry.what, self._clock(), entry.topic)
-        self._send(topic_of(self._app), mark, key_of(letter.place), 0, 0, None, None)
+        self._send(marks_topic(self._app), mark, key_of(letter.place), 0, 0, None, None)
 
     def _send(
         self,
@@ -316,7 +317,7 @@ class Handling:
         producer = self._begin()
         try:
             for place in places:
-                self._send(topic_of(self._app), None, key_of(place), 0, 0, None, None)
+                self._send(marks_topic(self._app), None, key_of(place), 0, 0, None, None)
             producer.commit(SECONDS)
         except (RecordRefused, TransactionError) as error:
             self._give_up(error)

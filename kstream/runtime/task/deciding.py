@@ -90,6 +90,7 @@ class Deciding:
         if isinstance(before, LeftOut):
             return None
         cause, again = error.__cause__ or error, before or Again()
+        raised = raised_in(cause)
         at = TopicPartition(error.topic, error.partition)
         found = blame(cause, self._part, plan, error.topic)
         again.failed += 1
@@ -101,19 +102,19 @@ class Deciding:
                 again.due = pauses.failed(self._clock.monotonic())
                 if pauses.exhausted:
                     continue
-                self._measures.retried[at.topic, self._measures.named(raised_in(cause))] += 1
-                self._tell(error, f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
+                self._measures.retried[at.topic, self._measures.named(raised)] += 1
+                self._tell(error, raised, f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
                 return again
             if not isinstance(policy, Skip | DeadLetter) or self._too_many(error, found.node, records):
                 return None
-            reason, topic = self._measures.named(raised_in(cause)), policy.dead_letters(self._app)
+            reason, topic = self._measures.named(raised), policy.dead_letters(self._app)
             self._measures.failed(found.phase, error)
             if topic is None:
                 self._measures.skipped[at.topic, reason] += 1
-                self._tell(error, "is skipped")
+                self._tell(error, raised, "is skipped")
                 return LeftOut(None)
             self._measures.dead_letters[topic, reason] += 1
-            self._tell(error, f"is a dead letter now, in {topic}")
+            self._tell(error, raised, f"is a dead letter now, in {topic}")
             return dead_letter(
                 topic, self._app, error, agent=self._names[found.node], phase=found.phase, attempts=again.failed,
                 now=self._clock.time(),
@@ -133,9 +134,8 @@ class Deciding:
         )
         return True
 
-    def _tell(self, error: ProcessingError, what: str) -> None:
-        cause = raised_in(error.__cause__ or error)
+    def _tell(self, error: ProcessingError, raised: BaseException, what: str) -> None:
         log.warning(
             "task %s: a record of %s %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
-            type(cause).__name__, text_of(cause), extra=place_of(error, error.task),
+            type(raised).__name__, text_of(raised), extra=place_of(error, error.task),
         )  # fmt: skip

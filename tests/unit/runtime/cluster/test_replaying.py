@@ -12,9 +12,10 @@ import kstream
 from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, KStreamError, ProducerLost, UsageError
 from kstream.runtime.cluster import replaying
 from kstream.runtime.cluster.dead_letters import Filter, Letter, Place, Span, scan, source_topics, span_of
-from kstream.runtime.cluster.handled import Handled, Mark, key_of, read_handled, topic_of
+from kstream.runtime.cluster.handled import Handled, Mark, key_of, read_handled
 from kstream.runtime.cluster.replaying import Handling, Outcome
 from kstream.runtime.cluster.routes import Routes
+from kstream.specs.policy import marks_topic
 from kstream.testing import TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
@@ -291,7 +292,7 @@ class TestHandled:
 
     def test_the_topic_is_compacted(self, shop: Shop) -> None:
         shop.replay()
-        info = shop.cluster.topic(topic_of("shop"))
+        info = shop.cluster.topic(marks_topic("shop"))
         assert (info.partitions, info.config["cleanup.policy"], info.config["retention.ms"]) == (1, "compact", "-1")
 
     def test_a_mark_says_what_and_where(self, shop: Shop) -> None:

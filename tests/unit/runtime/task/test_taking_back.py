@@ -325,6 +325,17 @@ def singly(case: Case, records: list[Input]) -> tuple[Any, Counter[tuple[Any, An
         run.close()
 
 
+def outcome(run: Run, sizes: list[int], script: list[Any]) -> Any:
+    """What a run comes to with the input cut so, and these things happening; and its dead letters."""
+    try:
+        run.driver.cluster.batch_sizes = iter(sizes)
+        for action in script:
+            run.act(action)
+        return run.settle(), letters(run)
+    finally:
+        run.close()
+
+
 @pytest.mark.parametrize("name", list(CASES))
 @given(table=rows, sizes=sizes, script=scripts, backend=backends, small=st.booleans())
 def test_outputs_and_tables_are_those_without_the_records_that_fail(
@@ -334,14 +345,8 @@ def test_outputs_and_tables_are_those_without_the_records_that_fail(
     records, good = input_of(table)
     expected, none = singly(case, good)
     assert not none
-    run = Run(case, records, backend, **({"memory_state_fraction": 0.000002} if small else {}))
-    try:
-        run.driver.cluster.batch_sizes = iter(sizes)
-        for action in script:
-            run.act(action)
-        found, bad = run.settle(), letters(run)
-    finally:
-        run.close()
+    tiny = {"memory_state_fraction": 0.000002} if small else {}
+    found, bad = outcome(Run(case, records, backend, **tiny), sizes, script)
     assert found.outputs == expected.outputs
     assert found.coalesced == expected.coalesced
     assert found.stores == expected.stores
@@ -365,14 +370,9 @@ def test_what_passes_in_the_end_is_all_there_and_in_order(
     PASSING.clear()
     expected, _ = singly(case, records)
     PASSING.update({(row[2], n): times[n] for n, row in enumerate(table) if row[2] != "good"})
-    run = Run(case, records)
     try:
-        run.driver.cluster.batch_sizes = iter(sizes)
-        for action in script:
-            run.act(action)
-        found = run.settle()
+        found, _ = outcome(Run(case, records), sizes, script)
     finally:
-        run.close()
         PASSING.clear()
     assert found.outputs == expected.outputs
     assert found.coalesced == expected.coalesced
@@ -435,14 +435,7 @@ def test_a_record_fails_only_on_account_of_what_is_there(
     case = the(name, DEPENDING)
     records, _ = input_of(table)
     expected, fail = singly(case, records)
-    run = Run(case, records)
-    try:
-        run.driver.cluster.batch_sizes = iter(sizes)
-        for action in script:
-            run.act(action)
-        found, bad = run.settle(), letters(run)
-    finally:
-        run.close()
+    found, bad = outcome(Run(case, records), sizes, script)
     assert found.outputs == expected.outputs
     assert found.stores == expected.stores
     assert bad == fail
