@@ -42,8 +42,8 @@ class AgentStream(Generic[K, V]):
     """The stream an async agent iterates over. Asking for the next value acknowledges the one before.
 
     It is endless: an agent that leaves its loop has failed. It is for one loop: while the asyncio task that asked last
-    is alive, no other may ask. A wait for the next record may be given up (`asyncio.wait_for`, `asyncio.timeout`) and
-    begun anew.
+    is alive, no other may ask; an agent in which one does has failed, whatever it catches. A wait for the next record
+    may be given up (`asyncio.wait_for`, `asyncio.timeout`) and begun anew.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class AgentStream(Generic[K, V]):
         self._taken_by_agent = False  # whether that was the agent itself, not a task that it started
         self.agent_runs = False  # whether it is at work just now
         self._wake: asyncio.Future[None] | None = None  # of who waits for the next batch
+        self.refusal: KStreamError | None = None  # of a second loop; from then on nothing is acknowledged
         self._closed = False
         self._was_told = False  # that it is closed
         cursor.index = -1
@@ -65,7 +66,7 @@ class AgentStream(Generic[K, V]):
     def __anext__(self) -> Coroutine[Any, Any, V]:
         # No coroutine function: `wait_for` would run that in a task of its own, and who asks could not be seen.
         if not (self.agent_runs and self._taken_by_agent) and not self._may_ask():
-            return self._refused(self._has_two_loops())
+            return self._refuse()
         return self._next()
 
     async def _next(self) -> V:
@@ -98,8 +99,8 @@ class AgentStream(Generic[K, V]):
         """Acknowledges the batch, and waits for the next one."""
         if self._closed:
             await self._gives_no_more()
-        if self._wake is not None:
-            await self._refused(self._has_two_loops())
+        if self._wake is not None or self.refusal is not None:
+            await self._refuse()
         self._values, self._cursor.index = [], -1
         self._drained()
         self._wake = self._loop.create_future()
@@ -118,12 +119,17 @@ class AgentStream(Generic[K, V]):
             f"agent {self._agent!r} was started again: the stream of its earlier run gives no more records"
         )
 
-    async def _refused(self, error: KStreamError) -> V:
-        """Raises it after a turn of the event loop: what catches it and asks again must let others work."""
+    async def _refuse(self) -> NoReturn:
+        """Raises after a turn of the event loop: what catches it and asks again must let others work."""
         from asyncio import sleep
 
+        if self.refusal is None:
+            self.refusal = KStreamError(
+                f"agent {self._agent!r} asks for records of its stream in more than one loop: each would acknowledge "
+                "those that another still works on. Use one loop; what is to go on in parallel needs more partitions"
+            )
         await sleep(0)
-        raise error
+        raise self.refusal
 
     def _may_ask(self) -> bool:
         """Whether no other loop asks for records."""
@@ -134,12 +140,6 @@ class AgentStream(Generic[K, V]):
             return False
         self._taker, self._taken_by_agent = task, self.agent_runs
         return True
-
-    def _has_two_loops(self) -> KStreamError:
-        return KStreamError(
-            f"agent {self._agent!r} asks for records of its stream in more than one loop: each would acknowledge those "
-            "that another still works on. Use one loop; what is to go on in parallel needs more partitions"
-        )
 
 
 class _Events(AsyncIterator[Event[K, V]]):
@@ -224,14 +224,18 @@ class AsyncAgent(Operator):
 
         Raises what the agent raised.
         """
-        if self._task is not None and self._task.done():
-            self._ended(self._task)
+        if self._has_failed:
+            self._ended()
         return self._batch is not None
 
     @property
     def waits(self) -> bool:
         """Whether it is at its batch, as of the event loop's last turn. Raises nothing."""
-        return self._batch is not None and self._task is not None and not self._task.done()
+        return self._batch is not None and self._task is not None and not self._has_failed
+
+    @property
+    def _has_failed(self) -> bool:
+        return self._task is not None and (self._task.done() or self._stream.refusal is not None)
 
     @property
     def overdue(self) -> bool:
@@ -257,18 +261,21 @@ class AsyncAgent(Operator):
         Raises:
             KStreamError: it failed all the same, between records.
         """
-        if self._task is not None and self._task.done():
+        if self._has_failed:
             try:
-                self._ended(self._task)
+                self._ended()
             except Exception as error:
                 told = f"{type(error).__name__}: {text_of(error)}"
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
-    def _ended(self, task: asyncio.Task[None]) -> NoReturn:
+    def _ended(self) -> NoReturn:
         if self._batch is not None and self.cursor.index >= 0:
             self._batch.blame(self.cursor.index)
-        self._task = self._batch = None
-        self._stream.close()  # others that it started may go on
+        task, refusal = self._task, self._stream.refusal
+        self.close()  # others that it started may go on
+        if refusal is not None:
+            raise refusal
+        assert task is not None
         if task.cancelled():
             raise KStreamError(
                 f"agent {self.name!r} was cancelled by its own code (task.cancel(), or a CancelledError)"
