@@ -11,6 +11,8 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # the environments are the ones below, whatever is active in the caller's shell
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME
+# the tests start hundreds of processes: each would compile what it imports, half a second and more
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
