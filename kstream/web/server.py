@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -25,6 +26,10 @@ __all__ = ["WebServer", "make_app"]
 FIRST_PORT: Final = 8010
 PORTS: Final = 200
 """Ports tried from the first one on, when none is given."""
+WAITING: Final = 128
+"""Connections that the system keeps until they are taken. Where there is no room for one, its client tries again after
+a second."""
+DATE_SECONDS: Final = 1.0
 GRACE: Final = 0.5
 """Seconds that requests may take to end when the server stops; then their connections are cut."""
 
@@ -79,7 +84,7 @@ class WebServer:
 
     def stop(self) -> None:
         """Ends open streams and waits for the thread, a second or so at most."""
-        self._server.should_exit = True
+        self._server.end()
         if self._thread.is_alive():
             self._thread.join(GRACE + 2)
         if self._socket is not None:
@@ -122,6 +127,27 @@ class _Server(uvicorn.Server):
         self.config.load()
         self.config.ssl = tls
         self._feed = feed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Called by any thread."""
+        self.should_exit = True  # first: a loop that begins now looks at it
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(WAITING)  # asyncio has made it as many as it takes in one turn
+
+    async def main_loop(self) -> None:
+        """Uvicorn looks ten times a second whether it is to end. This one is told, and wakes for the date alone."""
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), DATE_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Streams end first: they would be waited for. Whoever does not even read the end is cut off."""
@@ -159,7 +185,7 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a restart would wait for old connections
         listening.bind(address)
-        listening.listen(128)  # here, because two may bind as long as none listens
+        listening.listen(WAITING)  # here, because two may bind as long as none listens
     except OSError:
         listening.close()
         raise

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import socket
+import threading
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -92,6 +93,20 @@ class TestConnections:
         lines = [one for one in caplog.records if one.name == connections.log.name]
         assert 1 <= len(lines) <= 5  # of more than 270, one in ten seconds
         assert lines[0].getMessage().startswith("128 connections to the web server are open")
+
+    def test_they_wait_for_their_turn_while_the_server_is_busy(self, client: Client) -> None:
+        """Without room for them the system would drop them, and each client try again after a second."""
+        assert client.ask("/live", token=None).status == 200
+        (server,), busy = client.server._server.servers, threading.Event()
+        loop = server.get_loop()
+        loop.call_soon_threadsafe(busy.wait)
+        with ExitStack() as stack:
+            try:
+                for _ in range(100):
+                    stack.enter_context(opened(client, b""))
+            finally:
+                busy.set()
+            assert client.ask("/live", token=None).status == 200
 
     def test_those_that_are_answered_are_not_closed_for_others(self, client: Client) -> None:
         head = f"GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
