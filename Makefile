@@ -42,7 +42,7 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --ignore tests/deploy tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
 
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
 	.uv/bin/python scripts/test_pythons.py $(ARGS)

@@ -30,12 +30,14 @@ SECONDS = 60.0
 def until(
     condition: Callable[[], Any], what: str, seconds: float = SECONDS, each: Callable[[], object] = lambda: None
 ) -> Any:
-    """Waits for a condition and returns what it gave; calls `each` again and again meanwhile."""
-    deadline = time.monotonic() + seconds
+    """Waits for a condition and returns what it gave; calls `each` again and again meanwhile. What takes long is looked
+    at less often: looking takes the time of those that are waited for."""
+    began = time.monotonic()
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
+        waited = time.monotonic() - began
+        assert waited < seconds, f"after {seconds:.0f} s still waiting for {what}"
         each()
-        time.sleep(0.005)
+        time.sleep(min(max(0.005, waited / 50), 0.05))
     return found
 
 
