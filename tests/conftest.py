@@ -58,6 +58,10 @@ AUTHORIZER = {
 }
 """Everybody may do everything, but for the topics to which a test says otherwise."""
 
+EXPIRY = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
+"""How often the broker looks for transactions that have timed out: Kafka's own 10 s would be waited for by many tests.
+Not for brokers that are killed (faults/test_open_transactions.py)."""
+
 
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
@@ -79,6 +83,7 @@ def bootstrap_servers() -> Iterator[str]:
             "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
             "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
             "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+            **{f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in EXPIRY.items()},
         }.items():
             container = container.with_env(name, value)
         with container:
@@ -86,7 +91,7 @@ def bootstrap_servers() -> Iterator[str]:
     else:
         from kstream.devbroker import DevBroker
 
-        with DevBroker(config=AUTHORIZER, start_timeout=180) as broker:  # 3 s, where the machine has time
+        with DevBroker(config=AUTHORIZER | EXPIRY, start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
 
 

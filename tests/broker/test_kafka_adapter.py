@@ -159,7 +159,7 @@ def test_the_brokers_own_time_out_is_not_taken_for_another_process(bootstrap_ser
     producer.begin()
     producer.produce(topic, b"old", b"k", 0)
     producer.flush(60)
-    # The broker looks for expired transactions every 10 seconds.
+    # the broker looks for expired transactions now and then
     reader = clients.reader()
     at = TopicPartition(topic, 0)
     reader.assign({at: 0})
