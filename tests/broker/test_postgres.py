@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from kstream.errors import TopologyError
 from kstream.sinks.postgres import PostgresSink
 from kstream.testing import TestDriver
 from support.postgres import postgres
+from support.postgres_sinks import BROKEN, SINKS, Watched, compare
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +133,40 @@ def test_a_lost_connection_is_made_again(uri: str) -> None:
 def test_what_is_refused(options: Any, match: str) -> None:
     with pytest.raises(TopologyError, match=match):
         PostgresSink("", "t", row, **options)
+
+
+class Lost(Exception):
+    """The connection went, or the worker was killed."""
+
+
+@pytest.mark.parametrize("sink", SINKS.values(), ids=SINKS)
+def test_the_audit_tells_broken_sinks_from_the_right_one(uri: str, sink: type[Watched]) -> None:
+    """It fails between rows and offset, then between the commit of the database and that of Kafka. tests/faults does
+    it with SIGKILL."""
+    writes = 0
+
+    def fail_once() -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            raise Lost
+
+    lines = sink(uri, "lines", row, size=4)
+    lines.between = fail_once
+    app = kstream.App("pg")
+    topic = app.topic("in", key=str, value=int)
+    app.stream(topic).sink(lines, name="rows")
+    with TestDriver(app, partitions=2) as driver:
+        for value in range(24):
+            driver.cluster.append(topic.name, b"k%d" % value, b"%d" % value, partition=value % 2)
+        for _ in range(3):
+            with suppress(kstream.ProcessingError):  # Lost is of no record: it is tried again
+                driver.commit()
+        for value in range(24, 32):
+            driver.send(topic, value, key=f"k{value}", partition=value % 2)
+        lines.size = 3  # the replay is cut elsewhere
+        driver.crash()
+        driver.commit()
+    wrong = compare([(f"k{value}", value) for value in range(32)], rows(uri, "lines"))
+    assert bool(wrong) is (sink in BROKEN), wrong
+    assert writes > 2
