@@ -24,6 +24,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+import kstream
 from benchmarks import services
 from benchmarks.child import Result
 from benchmarks.profiling import stage_table
@@ -43,6 +44,8 @@ from kstream.types import TopicPartition
 TOPIC, PARTITIONS = "micro-bids", 4
 RECORDS, KEYS, BATCH = 80_000, 20_000, 2_000
 PASSES = 40
+
+Kind = Callable[[str, str], kstream.App]
 
 nothing: Any = "".format
 """Takes any arguments, at the cost of a C call."""
@@ -169,10 +172,10 @@ class FakeClients:
 
 
 class Engine:
-    """A worker with all four partitions."""
+    """A worker with all four partitions, of the app that `kinds` makes of a name and a topic."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
-        topology = services.KINDS[kind](f"micro-{kind}", TOPIC).topology()
+    def __init__(self, kind: str, folder: Path, kinds: Mapping[str, Kind] = services.KINDS) -> None:
+        topology = kinds[kind](f"micro-{kind}", TOPIC).topology()
         topics = [TOPIC, *(topic.name for part in topology.parts for topic in part.sinks)]
         self._clients = FakeClients()
         memory = RocksMemory(50 << 20, 50 << 20)
@@ -271,12 +274,14 @@ def one_pass(path: Measured, batches: list[list[Any]]) -> Iterator[float]:
     yield clock() - began
 
 
-def measure(paths: Mapping[str, Measured], batches: list[list[Any]]) -> dict[str, tuple[float, float]]:
+def measure(
+    paths: Mapping[str, Measured], batches: list[list[Any]], passes: int = PASSES
+) -> dict[str, tuple[float, float]]:
     """Nanoseconds a record, and those a changed key takes in the commit."""
     least = {name: [float("inf")] * (len(batches) + 1) for name in paths}
     gc.collect()
     gc.freeze()
-    for _ in range(PASSES):
+    for _ in range(passes):
         for name, path in paths.items():
             for slot, seconds in enumerate(one_pass(path, batches)):
                 least[name][slot] = min(least[name][slot], seconds)

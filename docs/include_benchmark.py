@@ -1,5 +1,8 @@
 """Copies the tables that benchmarks write into the pages that show them, between markers: RESULTS.md into README.md,
-SCALING.md and ISOLATION.md into docs/scaling.md. `python docs/include_benchmark.py`."""
+SCALING.md and ISOLATION.md into docs/scaling.md, REUSE.md into docs/object-reuse.md.
+
+`python docs/include_benchmark.py`.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,13 @@ PLACES = (
         "ISOLATION.md",
         "From [benchmarks/ISOLATION.md](../benchmarks/ISOLATION.md). A light agent answers 200 requests a second, a "
         "heavy one has more work than it can do; two worker processes each time, two cores shared with the broker.",
+    ),
+    Place(
+        "docs/object-reuse.md",
+        "reuse",
+        "REUSE.md",
+        "From [benchmarks/REUSE.md](../benchmarks/REUSE.md), made by `python -m benchmarks.reuse`; time for each "
+        "record, medians, in brackets the range of the repetitions.",
     ),
 )
 
