@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from operator import length_hint
 from typing import Any, Final, cast
 
 from kstream.codecs import is_nullable
@@ -119,7 +118,7 @@ class Aggregate(Operator):
                     raise self._returned_none()
             return None
         except BaseException:
-            batch.blame(batch.size - length_hint(values) - 1)
+            batch.blame_last(values)
             raise
 
     def flush(self) -> None:

@@ -10,9 +10,10 @@ encoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from itertools import compress
+from operator import length_hint
 from typing import Any
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, decode_column, decode_keys, encode_column, encode_keys
@@ -157,6 +158,10 @@ class Batch:
         """What is being done with the batch failed on this element."""
         if self.origin is not None:
             self.origin.at_fault = self.row(index)
+
+    def blame_last(self, elements: Iterator[Any]) -> None:
+        """The same, on the element that was taken last from this iterator over a column."""
+        self.blame(self.size - length_hint(elements) - 1)
 
     def row(self, index: int) -> int:
         """Which record of the origin the element comes from: its ordinal in the input."""

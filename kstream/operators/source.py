@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import length_hint
 from typing import Any
 
 from kstream.codecs import decode_column, is_nullable
@@ -44,7 +43,7 @@ class Source(Operator):
             try:
                 self.origin = batch.origin = Origin(fetch, self._event_times(values, fetch), self._most)
             except BaseException:
-                batch.blame(batch.size - length_hint(values) - 1)
+                batch.blame_last(values)
                 raise
         self.emit(batch)
 

@@ -6,7 +6,6 @@ A function that takes a context as its second parameter gets the task's, moved t
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import length_hint
 from types import CoroutineType
 from typing import Any
 
@@ -38,7 +37,7 @@ def apply(function: Callable[..., Any], cursor: Cursor | None, batch: Batch) -> 
                 out.append(function(value, cursor))
             cursor.batch = None
     except BaseException:
-        batch.blame(batch.size - length_hint(values) - 1)
+        batch.blame_last(values)
         raise
     if out and out[0].__class__ is CoroutineType:
         for one in out:
@@ -77,7 +76,7 @@ class FlatMap(Stateless):
             try:
                 groups = list(map(list, made))
             except BaseException:
-                batch.blame(batch.size - length_hint(made) - 1)
+                batch.blame_last(made)
                 raise
         else:  # gone through at once: a generator asks the context while it runs
 
