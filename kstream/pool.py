@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -19,6 +20,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _POOLS: WeakSet[Pool[Any]] = WeakSet()
+
+
+@dataclass(slots=True)
+class _Lent(Generic[T]):
+    """`old`: the pool was closed since. Either way it is closed when it comes back."""
+
+    thing: T
+    broken: bool = False
+    old: bool = False
 
 
 class Pool(Generic[T]):
@@ -51,11 +61,8 @@ class Pool(Generic[T]):
         self._factory, self._size, self._close = factory, size, close
         self._changed = threading.Condition()
         self._free: list[T] = []
-        self._lent: dict[int, T] = {}
-        self._broken: set[int] = set()
+        self._lent: dict[int, _Lent[T]] = {}
         self._made = 0  # free, lent and in the making
-        self._age = 0  # how often the pool was closed
-        self._ages: dict[int, int] = {}  # of each lent object, when it was lent
         self._waiting: set[Callable[[], object]] = set()  # wake those who await
         _POOLS.add(self)
 
@@ -77,16 +84,18 @@ class Pool(Generic[T]):
     def discard(self, thing: T) -> None:
         """The borrowed object is broken: it is closed when it comes back. Raises KStreamError when it is not lent."""
         with self._changed:
-            if self._lent.get(id(thing)) is not thing:
+            lent = self._lent.get(id(thing))
+            if lent is None:
                 raise KStreamError(f"Pool: {thing!r} is not lent: discard what was borrowed, within its block")
-            self._broken.add(id(thing))
+            lent.broken = True
 
     async def aclose(self) -> None:
         """Closes what is free; what is lent is closed when it comes back. The pool may go on being used."""
         with self._changed:
             free, self._free = self._free, []
             self._made -= len(free)
-            self._age += 1
+            for lent in self._lent.values():
+                lent.old = True
             self._wake()
         for thing in free:
             result = self._closing(thing)
@@ -116,16 +125,14 @@ class Pool(Generic[T]):
             return self._lend(thing)
 
     def _lend(self, thing: T) -> T:
-        self._lent[id(thing)], self._ages[id(thing)] = thing, self._age
+        self._lent[id(thing)] = _Lent(thing)
         return thing
 
     def _give_back(self, thing: T) -> Any:
         """Returns what is to be awaited, where its closing is async."""
         with self._changed:
-            del self._lent[id(thing)]
-            old = self._ages.pop(id(thing)) != self._age
-            if id(thing) in self._broken or old:
-                self._broken.discard(id(thing))
+            lent = self._lent.pop(id(thing))
+            if lent.broken or lent.old:
                 self._made -= 1
             else:
                 self._free.append(thing)
