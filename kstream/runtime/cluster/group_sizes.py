@@ -37,23 +37,23 @@ class GroupSizes:
         self._questions: dict[str, Future[int]] = {}
         self._known: dict[str, tuple[int, float]] = {}
 
-    def __call__(self, group: str) -> int | None:
+    def __call__(self, isolation: str) -> int | None:
         """The members of its consumer group, of a moment ago; None where that is not known."""
         now = self._clock()
-        question = self._questions.get(group)
+        question = self._questions.get(isolation)
         if question is not None and question.done():
-            self._take(group, self._questions.pop(group), now)
-        if group not in self._questions and now - self._asked.get(group, float("-inf")) >= ASK_SECONDS:
-            self._asked[group] = now
-            self._questions[group] = self._admin.members(consumer_group(self._app, group))
-        known = self._known.get(group)
+            self._take(isolation, self._questions.pop(isolation), now)
+        if isolation not in self._questions and now - self._asked.get(isolation, float("-inf")) >= ASK_SECONDS:
+            self._asked[isolation] = now
+            self._questions[isolation] = self._admin.members(consumer_group(self._app, isolation))
+        known = self._known.get(isolation)
         return None if known is None or now - known[1] > STALE_SECONDS else known[0]
 
-    def _take(self, group: str, answer: Future[int], now: float) -> None:
+    def _take(self, isolation: str, answer: Future[int], now: float) -> None:
         try:
-            self._known[group] = answer.result(), now
+            self._known[isolation] = answer.result(), now
         except KStreamError as error:
-            log.warning("how many workers isolation group %s has elsewhere cannot be checked: %s", group, error)
+            log.warning("how many workers isolation group %s has elsewhere cannot be checked: %s", isolation, error)
 
     def close(self) -> None:
         self._admin.close()

@@ -37,19 +37,19 @@ class GroupAdmin(Protocol):
 
 
 def take_offsets_along(
-    topology: Topology, groups: Sequence[str], partitions: Mapping[str, int], admin: GroupAdmin
+    topology: Topology, isolations: Sequence[str], partitions: Mapping[str, int], admin: GroupAdmin
 ) -> None:
-    """Looks at all sub-topologies of `groups`. One whose group never committed for it has moved, when another group of
-    the app did (one that it declares, or the default) and either reads its topics no longer, or this has been at work
-    before: its changelogs or repartition topics have records.
+    """Looks at all sub-topologies of some isolation groups. One whose consumer group never committed for it has moved,
+    when that of another isolation group of the app did (one that it declares, or the default) and either reads its
+    topics no longer, or this has been at work before: its changelogs or repartition topics have records.
 
     Raises:
-        ConfigError: the other group has members still.
+        ConfigError: the other consumer group has members still.
         KafkaUnavailable: the cluster does not answer.
     """
-    for part in (part for group in groups for part in topology.of_group(group).parts):
+    for part in (part for isolation in isolations for part in topology.of_group(isolation).parts):
         at = [TopicPartition(topic, number) for topic in part.topics for number in range(partitions[topic])]
-        others = [group for group in dict.fromkeys((DEFAULT_GROUP, *topology.groups)) if group != part.group]
+        others = [one for one in dict.fromkeys((DEFAULT_GROUP, *topology.groups)) if one != part.group]
         if not others or committed(admin, consumer_group(topology.app, part.group), at):
             continue
         for other in others:
