@@ -6,16 +6,14 @@ A mark is written in the transaction that does what it says, by the one producer
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Literal
 
 import msgspec
 
-from kstream.errors import KafkaUnavailable
 from kstream.runtime.cluster.dead_letters import Letter, Place, Progress, Span, no_progress
-from kstream.runtime.cluster.records import POLL_RECORDS, POLL_SECONDS, TIMEOUT, bounds
+from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.specs.policy import marks_topic
 from kstream.types import AdminClient, Clients, TopicPartition
@@ -144,22 +142,10 @@ def read_handled(
     if at.topic not in admin.topics(TIMEOUT):
         return handled
     starts, ends = bounds(admin, [at])
-    start = position = starts[at] if newest is None else max(starts[at], ends[at] - newest)
-    end, heard = ends[at], time.monotonic()
-    with closing(clients.reader()) as reader:
-        if position < end:
-            reader.assign({at: position})
-        while position < end:
-            polled = reader.poll(POLL_RECORDS, POLL_SECONDS)
-            before = position
-            for fetch in polled.fetches:
-                for key, value in zip(fetch.keys(), fetch.values(), strict=True):
-                    handled.hear(key, value)
-                position = fetch.last_offset + 1
-            position = max(position, polled.ends.get(at, 0))  # markers of transactions and compacted records
-            on_progress(min(position, end) - start, end - start)
-            if position > before:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > TIMEOUT:
-                raise KafkaUnavailable(f"topic {at.topic} could not be read to its end, nothing comes: try again")
+    if newest is not None:
+        starts[at] = max(starts[at], ends[at] - newest)
+    if starts[at] < ends[at]:
+        with closing(Reading(clients, admin, starts, ends, waits=True)) as reading:
+            for row in to_end(reading, on_progress):
+                handled.hear(row.key, row.value)
     return handled

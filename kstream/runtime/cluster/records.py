@@ -60,6 +60,10 @@ def bounds(
 class Reading:
     """Records of one topic from given offsets on, as they come.
 
+    Args:
+        waits: an end behind an open transaction is reached when that has ended; otherwise what is behind it is left
+            out.
+
     Attributes:
         at_end: the partitions whose end, as it was at the beginning, was reached.
         done: how many offsets were passed so far, of `total` to the ends as they were at the beginning.
@@ -71,8 +75,10 @@ class Reading:
         admin: AdminClient,
         starts: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
+        *,
+        waits: bool = False,
     ) -> None:
-        self._admin, self._ends = admin, ends
+        self._admin, self._ends, self._waits = admin, ends, waits
         self._begun, self._positions = dict(starts), dict(starts)
         self.at_end = {at for at, start in starts.items() if start >= ends[at]}
         self.total = sum(max(ends[at] - start, 0) for at, start in starts.items())
@@ -104,11 +110,17 @@ class Reading:
         rows: list[Row] = []
         for fetch in polled.fetches:
             rows += _rows(fetch)
-            self._positions[fetch.at] = fetch.last_offset + 1
-            if fetch.last_offset + 1 >= self._ends[fetch.at]:
-                self.at_end.add(fetch.at)
-        self.at_end.update(polled.ends)  # what is behind an open transaction cannot be seen yet
+            self._reach(fetch.at, fetch.last_offset + 1)
+        for at, offset in polled.ends.items():  # behind markers of transactions, and what compaction took
+            self._reach(at, offset)
+            if not self._waits:
+                self.at_end.add(at)
         return rows
+
+    def _reach(self, at: TopicPartition, offset: int) -> None:
+        self._positions[at] = max(self._positions[at], offset)
+        if self._positions[at] >= self._ends[at]:
+            self.at_end.add(at)
 
     def _go_on(self) -> None:
         starts, _ = bounds(self._admin, list(self._positions))
