@@ -188,8 +188,10 @@ class Graph:
         return f"{self.app}-{name}-repartition"
 
     def child_name(self, parent: Node, step: str) -> str:
-        """A name from the path of declarations. Names of what keeps data are never made from ordinals."""
-        return f"{parent.name}-{step}"
+        """A name from the path of declarations. Names of what keeps data are never made from ordinals, and say the
+        app's name once: that of an internal topic begins with it, and so does that of a changelog."""
+        internal = isinstance(parent, SourceNode) and parent.topic.internal
+        return f"{parent.name.removeprefix(f'{self.app}-') if internal else parent.name}-{step}"
 
 
 def advice(name: str | None) -> str:

@@ -124,7 +124,7 @@ def test_one_group_used_twice_has_one_repartition() -> None:
     topology = app.topology()
     assert [part.name for part in topology.parts] == ["bids", "shop-bids-by-repartition"]
     assert [topology.changelog(store) for store in topology.parts[1].stores] == [
-        "shop-shop-bids-by-repartition-count-changelog", "shop-shop-bids-by-repartition-sum-changelog",
+        "shop-bids-by-repartition-count-changelog", "shop-bids-by-repartition-sum-changelog",
     ]  # fmt: skip
 
 
