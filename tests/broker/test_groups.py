@@ -201,7 +201,7 @@ def test_more_workers_than_partitions(
 
     until(idle, "an even spread", 120)
     said = capfd.readouterr().err
-    assert "this worker has nothing to do: isolation group default has more workers than" in said
+    assert "this worker got no partition: isolation group default has more workers than" in said
     tries = []
     for _ in range(3):  # who is idle may change once more, and what was begun at the start may end only now
         found = until(idle, "an even spread")

@@ -80,8 +80,8 @@ class Rebalance:
         log.info("assigned %d partitions, %d tasks", len(partitions), len(tasks.all))
         if not partitions:
             log.warning(
-                "this worker has nothing to do: isolation group %s has more workers than its topics have partitions; "
-                "run fewer workers, or add partitions",
+                "this worker got no partition: isolation group %s has more workers than its input topics have "
+                "partitions, or they were deleted; run fewer workers, add partitions, or make the topics again",
                 self._isolation,
             )
         return {at: self._start(at) for at in partitions}
