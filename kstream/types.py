@@ -295,7 +295,8 @@ class AdminClient(TopicMaker, Protocol):
     def offsets_at(
         self, partitions: Sequence[TopicPartition], milliseconds: int
     ) -> Future[dict[TopicPartition, int | None]]:
-        """The first offset whose time stamp (ms since the epoch) is this or later; None where there is none."""
+        """The first offset whose time stamp (ms since the epoch) is this or later; None where there is none. Markers of
+        transactions count."""
         ...
 
     def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:

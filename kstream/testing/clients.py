@@ -75,11 +75,9 @@ class MemoryAdmin:
     def offsets_at(
         self, partitions: Sequence[TopicPartition], milliseconds: int
     ) -> Future[dict[TopicPartition, int | None]]:
-        def first(at: TopicPartition) -> int | None:
-            log = self._cluster.log(at)
-            return next((one.offset for one in log if one.offset >= log.start and one.timestamp >= milliseconds), None)
-
-        return self._answer("offsets_at", lambda: {at: first(at) for at in partitions})
+        return self._answer(
+            "offsets_at", lambda: {at: self._cluster.log(at).offset_at(milliseconds) for at in partitions}
+        )
 
     def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
         cluster = self._cluster

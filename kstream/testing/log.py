@@ -131,6 +131,14 @@ class PartitionLog:
                 found.append(record)
         return found, max(position, stable)
 
+    def offset_at(self, timestamp: int) -> int | None:
+        """The first offset that has this timestamp or a later one. Markers count: they have the time of their commit.
+
+        Kafka looks in the first segment only that had such a timestamp, were it of a record that was deleted since.
+        Here a log has no segments.
+        """
+        return next((one.offset for one in self._entries if one.timestamp >= timestamp), None)
+
     def compact(self) -> None:
         """What the log cleaner does up to the last stable offset: the last record of each key stays.
 

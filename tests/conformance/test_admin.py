@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kstream.errors import KafkaUnavailable, TopicError
 from kstream.testing.topics import DEFAULTS
-from kstream.types import END, AdminClient, Clients, NewTopic, TopicPartition
-from support.clusters import SECONDS, fill, make_topic, name
+from kstream.types import END, AdminClient, Clients, NewTopic, ProducerClient, TopicPartition
+from support.clusters import SECONDS, fill, make_topic, name, wait
 
 
 def test_topics_are_made_told_and_deleted(admin: AdminClient) -> None:
@@ -64,6 +66,37 @@ def test_offsets_of_a_time_are_those_of_the_first_record_that_is_not_older(
     assert admin.offsets_at([], 1).result(0) == {}
     with pytest.raises((TopicError, KafkaUnavailable)):
         admin.offsets_at([TopicPartition(name("missing"), 0)], 1).result(SECONDS)
+
+
+def test_offsets_of_a_time_where_timestamps_go_down_and_the_first_records_are_deleted(
+    clients: Clients, admin: AdminClient, producer: ProducerClient, topic: str
+) -> None:
+    """The marker of a transaction is looked at too; it has the time of the commit."""
+    began = int(time.time() * 1000) - 60_000
+    marked, plain = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    other = clients.producer(None)
+    producer.begin()
+    for writer, at in ((producer, marked), (other, plain)):
+        for later in (300, 200, 100):
+            writer.produce(topic, b"v", b"k", at.partition, None, None, began + later)
+        writer.flush(SECONDS)
+    producer.commit(SECONDS)
+    other.close()
+    wait(lambda: admin.end_offsets([marked]).result(SECONDS)[marked] == 4 or None)
+
+    def offsets(at: TopicPartition) -> list[int | None]:
+        asked = [began + later for later in (50, 150, 250, 350)]
+        return [admin.offsets_at([at], time).result(SECONDS)[at] for time in asked]
+
+    assert (offsets(marked), offsets(plain)) == ([0, 0, 0, 3], [0, 0, 0, None])
+    admin.delete_records({marked: 1, plain: 1}).result(SECONDS)
+    assert (offsets(marked), offsets(plain)) == ([1, 1, 3, 3], [1, 1, None, None])
+    admin.delete_records({marked: 2, plain: 2}).result(SECONDS)
+    assert (offsets(marked), offsets(plain)) == ([2, 3, 3, 3], [2, None, None, None])
+    admin.delete_records({marked: 3, plain: 3}).result(SECONDS)
+    assert (offsets(marked), offsets(plain)) == ([3] * 4, [None] * 4)
+    admin.delete_records({marked: 4}).result(SECONDS)
+    assert offsets(marked) == [None] * 4
 
 
 def test_a_group_that_never_was_has_committed_nothing(admin: AdminClient, topic: str) -> None:
