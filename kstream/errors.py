@@ -17,7 +17,8 @@ KStreamError
 ├── LifespanFailed              the app's lifespan raised, before its yield or after
 ├── LeavingFailed               members that are gone stay in their group until their session ends
 ├── CodecError                  bytes that cannot be decoded, a value that cannot be encoded
-│   └── EntryUnreadable         an entry of a table that cannot be decoded any more
+│   ├── EntryUnreadable         an entry of a table that cannot be decoded any more
+│   └── JsonOutOfBounds         JSON of an input record that is deeper than max_json_depth, or has too long a number
 ├── AgentTooSlow                an async agent was longer at a record than its timeout
 ├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
 ├── RecordTooLarge              an input record is over max_record_bytes
@@ -178,6 +179,11 @@ def _shown(key: bytes | None, longest: int = 80) -> str:
         return "no key"
     text = repr(key.decode(errors="backslashreplace"))
     return f"key {text}" if len(text) <= longest else f"key {text[:longest]}…"
+
+
+class JsonOutOfBounds(CodecError):
+    """The JSON of an input record is deeper than `max_json_depth`, or has a number longer than `max_number_length`. It
+    is not decoded."""
 
 
 class RecordTooLarge(KStreamError):

@@ -14,7 +14,7 @@ from kstream.operators.aggregate import Aggregate, Lines
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
-from kstream.operators.bounds import UNBOUNDED
+from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
@@ -80,7 +80,7 @@ def plan_task(
     loop: asyncio.AbstractEventLoop,
     cache_bytes: int,
     check_every: int = SAMPLE,
-    most_bytes: int = UNBOUNDED,
+    bounds: Bounds = NONE,
     verify: bool = False,
     around: Callable[[Node, Operator], Push] | None = None,
 ) -> TaskPlan:
@@ -89,7 +89,7 @@ def plan_task(
     Args:
         cache_bytes: object cache of all stores of the task together.
         check_every: of how many values that are written one is compared with what a reader gets.
-        most_bytes: that key, value and headers of an input record may have.
+        bounds: those of an input record.
         verify: stores check that what was read was not changed in place (TestDriver).
         around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
@@ -107,7 +107,7 @@ def plan_task(
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, most_bytes)
+        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds)
         if node.parent is not None:
             built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
@@ -148,11 +148,11 @@ def _build(
     contexts: Contexts,
     loop: asyncio.AbstractEventLoop,
     check_every: int,
-    most_bytes: int,
+    bounds: Bounds,
 ) -> Operator:
     match node:
         case SourceNode():
-            return Source(node.topic, most_bytes)
+            return Source(node.topic, bounds)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
         case OutsideNode():

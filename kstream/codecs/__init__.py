@@ -2,10 +2,11 @@
 
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
 columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
-copying.py: deep copies by a round trip.
+copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be.
 """
 
 from kstream.codecs.base import ATOMS, BuiltIn, Codec, ColumnError, is_codec, is_nullable, name_of, sure_classes
+from kstream.codecs.bounding import JsonBounds
 from kstream.codecs.checking import SAMPLE, difference
 from kstream.codecs.columns import (
     check_column,
@@ -26,6 +27,7 @@ __all__ = [
     "BuiltIn",
     "Codec",
     "ColumnError",
+    "JsonBounds",
     "check_column",
     "check_entries",
     "copier",

@@ -91,6 +91,16 @@ class Settings:
     max_record_bytes: int = _setting(
         16 * 2**20, kinds.size(1), "Key, value and headers of an input record at most; a larger one fails.", _BYTES
     )
+    max_json_depth: int = _setting(
+        250,
+        kinds.integer(1, most=kinds.DEEPEST_JSON),
+        "Levels of lists and objects in the JSON of an input record at most; a deeper one fails.",
+    )
+    max_number_length: int = _setting(
+        kinds.LONGEST_NUMBER,
+        kinds.integer(kinds.SHORTEST_NUMBER, most=kinds.LONGEST_NUMBER),
+        "Characters of a number in the JSON of an input record at most; a longer one fails.",
+    )
     poll_batch: int = _setting(2000, kinds.integer(1), "Records taken by one poll at most.")
     max_task_idle: float = _setting(
         0.0, kinds.duration(), "How long a task with several inputs waits for the empty ones.", _SECONDS

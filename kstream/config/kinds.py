@@ -163,13 +163,23 @@ def foreign_protocol(servers: str, protocol: str) -> tuple[str, str] | None:
     return None
 
 
-def integer(least: int, also: int | None = None) -> Parser:
+DEEPEST_JSON = 900
+"""Python's own limit of recursion is near 1000, and what is on the stack of a worker is in it, too."""
+SHORTEST_NUMBER, LONGEST_NUMBER = 24, 4300
+"""A float has 24 characters; longer integers than of 4300 Python does not read (sys.set_int_max_str_digits)."""
+
+
+def integer(least: int, also: int | None = None, most: int | None = None) -> Parser:
     accepted = f"a whole number of {least} or more" + ("" if also is None else f", or {also}")
+    if most is not None:
+        accepted = f"a whole number from {least} to {most}"
 
     def parse(value: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"\s*-?\d[\d_]*\s*", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or (value < least and value != also):
+            raise ValueError(f"is not {accepted}")
+        if most is not None and value > most:
             raise ValueError(f"is not {accepted}")
         return value
 

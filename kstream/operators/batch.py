@@ -16,8 +16,17 @@ from itertools import compress
 from operator import length_hint
 from typing import Any
 
-from kstream.codecs import SAMPLE, Codec, ColumnError, decode_column, decode_keys, encode_column, encode_keys
-from kstream.operators.bounds import UNBOUNDED, check_headers, check_keys
+from kstream.codecs import (
+    SAMPLE,
+    Codec,
+    ColumnError,
+    JsonBounds,
+    decode_column,
+    decode_keys,
+    encode_column,
+    encode_keys,
+)
+from kstream.operators.bounds import NONE, Bounds, check_headers, check_keys
 from kstream.types import Fetch, Headers
 
 
@@ -25,13 +34,13 @@ class Origin:
     """The fetch behind a batch, its columns extracted once.
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
-    A record has `most` bytes at most (bounds.py). `at_fault` is the row that something failed on, where that is known.
+    A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
     """
 
-    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "event_time", "fetch", "most")
+    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch")
 
-    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, most: int = UNBOUNDED) -> None:
-        self.fetch, self.most = fetch, most
+    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE) -> None:
+        self.fetch, self.bounds = fetch, bounds
         self.at_fault: int | None = None
         self.event_time = timestamps is not None
         self._timestamps = timestamps
@@ -54,7 +63,7 @@ class Origin:
     def headers(self) -> list[Headers | None]:
         if self._headers is None:
             headers = self.fetch.headers()
-            check_headers(self.fetch, headers, self.most)
+            check_headers(self.fetch, headers, self.bounds.size)
             self._headers = headers
         return self._headers
 
@@ -63,11 +72,12 @@ class Batch:
     """Parallel columns of n records.
 
     `origin` and `rows` are None for records that no input caused (changes emitted at commit): these carry their
-    own `timestamps`.
+    own `timestamps`. `json` are the bounds that the encoded values are held to before they are decoded; None where none
+    of them can be out of bounds.
     """
 
     __slots__ = (
-        "_keys", "_raw_keys", "_raw_values", "_timestamps", "_values", "key_codec", "origin", "rows", "size",
+        "_keys", "_raw_keys", "_raw_values", "_timestamps", "_values", "json", "key_codec", "origin", "rows", "size",
         "value_codec",
     )  # fmt: skip
 
@@ -84,7 +94,9 @@ class Batch:
         values: list[Any] | None = None,
         raw_values: list[bytes | None] | None = None,
         timestamps: list[int] | None = None,
+        json: JsonBounds | None = None,
     ) -> None:
+        self.json = json
         self.size, self.key_codec, self.value_codec = size, key_codec, value_codec
         self.origin, self.rows = origin, rows
         self._keys, self._raw_keys = keys, raw_keys
@@ -101,6 +113,9 @@ class Batch:
         if self._values is None:
             assert self._raw_values is not None
             try:
+                if self.json is not None and (found := self.json.outside(self.value_codec, self._raw_values)):
+                    self.blame(found[0])
+                    raise found[1]
                 self._values = decode_column(self.value_codec, self._raw_values)
             except ColumnError as error:
                 self.blame(error.index)
@@ -150,7 +165,12 @@ class Batch:
         if self._raw_keys is None:
             assert self.origin is not None
             raw = self.origin.fetch.keys()
-            check_keys(self.origin.fetch, raw, self.origin.most)
+            bounds = self.origin.bounds
+            largest = check_keys(self.origin.fetch, raw, bounds.size)
+            json = bounds.json if bounds.json is not None and largest > bounds.json.free else None
+            if json is not None and (found := json.outside(self.key_codec, raw)):
+                self.origin.at_fault = found[0]
+                raise found[1]
             self._raw_keys = raw if self.rows is None else [raw[row] for row in self.rows]
         return self._raw_keys
 
@@ -178,13 +198,15 @@ class Batch:
     def with_own_values(self) -> Batch:
         """The same records with values that no other batch refers to: decoded anew, or copied."""
         if self._raw_values is not None:
-            return self._derive(self.value_codec, raw_values=self._raw_values)
+            batch = self._derive(self.value_codec, raw_values=self._raw_values)
+            batch.json = self.json
+            return batch
         return self._derive(self.value_codec, values=deepcopy(self.values))
 
     def with_keys(self, keys: list[Any], codec: Codec[Any]) -> Batch:
         return Batch(
             self.size, codec, self.value_codec, origin=self.origin, rows=self.rows, keys=keys,
-            values=self._values, raw_values=self._raw_values, timestamps=self._timestamps,
+            values=self._values, raw_values=self._raw_values, timestamps=self._timestamps, json=self.json,
         )  # fmt: skip
 
     def _derive(
@@ -209,7 +231,7 @@ class Batch:
         return Batch(
             size, self.key_codec, self.value_codec, origin=self.origin, rows=rows, keys=pick(self._keys),
             raw_keys=pick(self._raw_keys), values=pick(self._values), raw_values=pick(self._raw_values),
-            timestamps=pick(self._timestamps),
+            timestamps=pick(self._timestamps), json=self.json,
         )  # fmt: skip
 
     def at(self, indices: Sequence[int]) -> Batch:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kstream.codecs import decode_column, is_nullable
+from kstream.codecs import JsonBounds, decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.bounds import UNBOUNDED, check_values
+from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.specs.topic import Topic
 from kstream.types import Fetch
 
 
 class Source(Operator):
-    """`most`: bytes that key, value and headers of a record may have."""
+    """A record that is not within `bounds` fails."""
 
-    def __init__(self, topic: Topic[Any, Any], most: int = UNBOUNDED) -> None:
+    def __init__(self, topic: Topic[Any, Any], bounds: Bounds = NONE) -> None:
         super().__init__()
-        self.topic, self._most = topic, most
+        self.topic, self._bounds = topic, bounds
         self.origin: Origin | None = None  # of the fetch that was pushed last
 
     @property
@@ -31,26 +31,30 @@ class Source(Operator):
         topic = self.topic
         if topic.timestamp is None:
             return fetch.timestamps()
-        return self._event_times(decode_column(topic.value.codec, self._values(fetch)), fetch)
+        raw, json = self._values(fetch)
+        if json is not None and (found := json.outside(topic.value.codec, raw)) is not None:
+            raise found[1]
+        return self._event_times(decode_column(topic.value.codec, raw), fetch)
 
     def push_fetch(self, fetch: Fetch) -> None:
         topic = self.topic
-        self.origin = origin = Origin(fetch, most=self._most)
-        raw = self._values(fetch)
-        batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=raw)
+        self.origin = origin = Origin(fetch, bounds=self._bounds)
+        raw, json = self._values(fetch)
+        batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=raw, json=json)
         if topic.timestamp is not None:
             values = iter(batch.values)
             try:
-                self.origin = batch.origin = Origin(fetch, self._event_times(values, fetch), self._most)
+                self.origin = batch.origin = Origin(fetch, self._event_times(values, fetch), self._bounds)
             except BaseException:
                 batch.blame_last(values)
                 raise
         self.emit(batch)
 
-    def _values(self, fetch: Fetch) -> list[bytes | None]:
+    def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
+        """And the bounds they are to be held to, where one of them may be beyond."""
         values = fetch.values()
-        check_values(fetch, values, self._most)
-        return values
+        largest, json = check_values(fetch, values, self._bounds.size), self._bounds.json
+        return values, json if json is not None and largest > json.free else None
 
     def _event_times(self, values: Iterable[Any], fetch: Fetch) -> list[int]:
         """Those of the values; a tombstone has that of its record."""

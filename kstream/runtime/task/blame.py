@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kstream.codecs import ColumnError
-from kstream.errors import CodecError, EntryUnreadable, KStreamError, RecordRefused, RecordTooLarge
+from kstream.errors import CodecError, EntryUnreadable, JsonOutOfBounds, KStreamError, RecordRefused, RecordTooLarge
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.specs.policy import Phase
@@ -47,7 +47,7 @@ def _phase(error: BaseException) -> Phase:
         return "produce"
     if isinstance(error, EntryUnreadable):
         return "restore"
-    if isinstance(error, RecordTooLarge):
+    if isinstance(error, RecordTooLarge | JsonOutOfBounds):
         return "decode"
     if isinstance(error, CodecError):
         return "decode" if isinstance(error, ColumnError) and error.reading else "encode"

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kstream.codecs import SAMPLE
+from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
 from kstream.errors import StateError
 from kstream.operators.base import Cursor
+from kstream.operators.bounds import Bounds
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
@@ -109,7 +110,7 @@ class TaskMaker:
             loop=self._loop,
             cache_bytes=settings.state_memory // 2 // max(1, sharing),
             check_every=1 if settings.check_values == "always" else SAMPLE,
-            most_bytes=settings.max_record_bytes,
+            bounds=Bounds(settings.max_record_bytes, JsonBounds(settings.max_json_depth, settings.max_number_length)),
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
         )
