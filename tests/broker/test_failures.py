@@ -56,6 +56,10 @@ CASES = {
 }
 """The input of the record at fault, and what the error says beside it."""
 
+GUARANTEES = ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.slow)]
+"""On a Kafka in memory both are run each time (unit/runtime/worker/test_refused.py, test_waiting.py), and
+conformance/test_refusals.py holds it to the real one, with transactions and without."""
+
 
 class Failing:
     """One test's app, its topics and its instance."""
@@ -152,7 +156,7 @@ def failing(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made.stop()
 
 
-@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_each_failure_stops_its_task_and_no_other(failing: Failing, guarantee: str) -> None:
     """All of them at once, in one worker, beside a count that goes on."""
     failing.limit(f"{failing.name}-notes-changelog")
@@ -239,7 +243,7 @@ def test_with_a_policy_each_becomes_a_dead_letter_and_all_others_go_on(
     assert served.supervisor.workers[0].restarts == 0
 
 
-@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -> None:
     """Nor do others, or those that fail beside it, take back what it does: each call is made once."""
     failing.deny(f"{failing.name}.denied-out")
