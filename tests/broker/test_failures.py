@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from broker.failing_service import BAD, make_app
 from kstream.config import Settings
 from kstream.observe.status import TaskStatus
-from support.kafka import SECONDS, read
+from support.kafka import SECONDS, Reader, Row, read
 from support.running import prepare, until
 from support.serving import Served
 
@@ -59,6 +59,17 @@ CASES = {
 GUARANTEES = ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.slow)]
 """On a Kafka in memory both are run each time (unit/runtime/worker/test_refused.py, test_waiting.py), and
 conformance/test_refusals.py holds it to the real one, with transactions and without."""
+
+
+Lines = dict[int, list[bytes]]
+"""Values by partition."""
+
+
+def lines_of(rows: Iterable[Row]) -> Lines:
+    found: Lines = {0: [], 1: []}
+    for row in rows:
+        found[row.partition].append(row.value or b"")
+    return found
 
 
 class Failing:
@@ -123,12 +134,16 @@ class Failing:
             self._producer.produce(f"{self.name}.{case}", json.dumps(value).encode(), given, partition=partition)
         assert self._producer.flush(SECONDS) == 0
 
-    def put_out(self, case: str, isolation: str = "read_committed") -> dict[int, list[bytes]]:
-        rows = read(self.servers, [f"{self.name}.{case}-out"], isolation)[f"{self.name}.{case}-out"]
-        found: dict[int, list[bytes]] = {0: [], 1: []}
-        for row in rows:
-            found[row.partition].append(row.value or b"")
-        return found
+    def put_out(self, case: str, isolation: str = "read_committed") -> Lines:
+        topic = f"{self.name}.{case}-out"
+        return lines_of(read(self.servers, [topic], isolation)[topic])
+
+    def comes(self, case: str, enough: Callable[[Lines], object], what: str, seconds: float = SECONDS) -> None:
+        """Waits until enough is put out, reading it as it comes."""
+        topic = f"{self.name}.{case}-out"
+        reader = Reader(self.servers, [topic])
+        until(lambda: enough(lines_of(reader.rows[topic])), what, seconds, each=reader.poll)
+        reader.close()
 
     # ---- the instance
 
@@ -192,7 +207,7 @@ def test_each_failure_stops_its_task_and_no_other(failing: Failing, guarantee: s
         failing.feed("beside", "x", 0, range(10))
         wanted = COUNT + 10 * (n + 1)
         # with at_least_once some are put out twice: what is counted is what was processed
-        until(lambda: int((failing.put_out("beside")[0] or [b"0"])[-1]) >= wanted, f"{wanted} records beside", 10)  # noqa: B023
+        failing.comes("beside", lambda lines: int((lines[0] or [b"0"])[-1]) >= wanted, f"{wanted} records beside", 10)  # noqa: B023
     counts = [int(value) for value in failing.put_out("beside")[0]]
     assert counts[-1] >= COUNT + 100
     if guarantee == "exactly_once":
@@ -201,14 +216,15 @@ def test_each_failure_stops_its_task_and_no_other(failing: Failing, guarantee: s
         if case == "denied":
             assert failing.put_out(case) == {0: [], 1: []}
             continue
-        until(lambda: len(failing.put_out(case)[1]) >= COUNT or case == "grouped", f"the good ones of {case}")  # noqa: B023
+        if case != "grouped":
+            failing.comes(case, lambda lines: len(lines[1]) >= COUNT, f"the good ones of {case}")
         if guarantee == "exactly_once" and case != "grouped":
             lines = failing.put_out(case)
             assert (len(lines[0]), len(lines[1])) == (BAD, COUNT), f"{case}: the good ones before it, once"
 
     # what was only forbidden is done when it is allowed
     failing.allow(f"{failing.name}.denied-out")
-    until(lambda: all(len(lines) >= COUNT for lines in failing.put_out("denied").values()), "what was forbidden")
+    failing.comes("denied", lambda lines: all(len(each) >= COUNT for each in lines.values()), "what was forbidden")
     lines = {partition: [int(value) for value in lines] for partition, lines in failing.put_out("denied").items()}
     assert lines == {0: list(range(COUNT)), 1: list(range(100, 100 + COUNT))}
     assert served.supervisor.workers[0].restarts == 0
@@ -226,11 +242,14 @@ def test_with_a_policy_each_becomes_a_dead_letter_and_all_others_go_on(
     served = failing.start()
     wanted = {0: COUNT - 1, 1: COUNT}
 
-    def counts(case: str) -> dict[int, int]:
-        return {partition: len(lines) for partition, lines in failing.put_out(case).items()}
+    def counts(lines: Lines) -> dict[int, int]:
+        return {partition: len(each) for partition, each in lines.items()}
 
-    until(lambda: all(counts(case) == wanted for case in cases) or served.supervisor.workers[0].restarts, "the rest")
-    assert {case: counts(case) for case in cases} == dict.fromkeys(cases, wanted)
+    for case in cases:
+        failing.comes(
+            case, lambda lines: counts(lines) == wanted or served.supervisor.workers[0].restarts, f"the rest of {case}"
+        )
+    assert {case: counts(failing.put_out(case)) for case in cases} == dict.fromkeys(cases, wanted)
     topic = f"{failing.name}-dead-letters"
     letters = read(failing.servers, [topic])[topic]
     numbers = [json.loads(row.value or b"") for row in letters]
@@ -257,13 +276,13 @@ def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -
     for n in range(1, 16):
         began = time.monotonic()
         failing.feed("beside", "x", 0, range(1))
-        until(lambda: len(failing.put_out("beside")[0]) >= n, f"{n} records beside", 10)  # noqa: B023
+        failing.comes("beside", lambda lines: len(lines[0]) >= n, f"{n} records beside", 10)  # noqa: B023
         took.append(time.monotonic() - began)
     assert sorted(took)[len(took) // 2] < 1.0, took
-    until(lambda: sum(map(len, failing.put_out("slow").values())) >= 6, "the slow ones")
+    failing.comes("slow", lambda lines: sum(map(len, lines.values())) >= 6, "the slow ones")
     assert sorted(failing.calls.read_text().split()) == sorted("012345")
     answers = [value for lines in failing.put_out("slow").values() for value in lines]
     assert sorted(answers) == [b"%d" % n for n in range(6)]
     failing.allow(f"{failing.name}.denied-out")
-    until(lambda: len(failing.put_out("denied")[0]) >= 2, "what was forbidden")
+    failing.comes("denied", lambda lines: len(lines[0]) >= 2, "what was forbidden")
     assert served.supervisor.workers[0].restarts == 0

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from kstream.errors import KafkaUnavailable
 from kstream.runtime.kafka import KafkaClients
-from support.kafka import SECONDS, Reader, create, read, write
+from support.kafka import SECONDS, Reader, create, write
 from support.running import Command, until
 from support.secured import KEY_PASSWORD, LISTENERS, PASSWORD, USER, WAYS, Secured, settings_for
 
@@ -94,17 +94,23 @@ def works(secured: Secured, run: Runs, settings: dict[str, str], **environment: 
     write(servers, f"{run.name}.words", [("k", b"a", now()), ("k", b"b", now())])
     command = run(settings, **environment)
 
+    counts = f"{run.name}.counts"
+
+    def there() -> bool:
+        assert command.process.poll() is None, command.err.read_text()
+        return counts in secured.admin.list_topics(timeout=SECONDS).topics
+
+    until(there, "the topic of counts")
+    reader = Reader(servers, [counts])
+
     def counted(*expected: int) -> bool:
         assert command.process.poll() is None, command.err.read_text()
-        topics = secured.admin.list_topics(timeout=SECONDS).topics
-        if f"{run.name}.counts" not in topics:
-            return False
-        rows = read(servers, [f"{run.name}.counts"])[f"{run.name}.counts"]
-        return [int(row.value or b"") for row in rows] == list(expected)
+        return [int(row.value or b"") for row in reader.rows[counts]] == list(expected)
 
-    until(lambda: counted(1, 1), "the first counts")
+    until(lambda: counted(1, 1), "the first counts", each=reader.poll)
     write(servers, f"{run.name}.words", [("k", b"a", now())])
-    until(lambda: counted(1, 1, 2), "the third count")
+    until(lambda: counted(1, 1, 2), "the third count", each=reader.poll)
+    reader.close()
     group = Consumer({"bootstrap.servers": servers, "group.id": run.name})
     (at,) = group.committed([TopicPartition(f"{run.name}.words", 0)], timeout=SECONDS)
     group.close()
