@@ -116,6 +116,7 @@ def plan_task(
             plan.agents.append(operator)
         plan.operators.append(operator)
     for node, operator in built.items():
+        operator.comes_first = _comes_first(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
 
@@ -124,6 +125,18 @@ def _writer(part: SubTopology, outlet: Outlet) -> Writer:
     if part.merges_outputs:
         return OrderedWriter(outlet)
     return DirectWriter(outlet, holds=any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes))
+
+
+def _comes_first(node: Node, built: dict[Node, Operator]) -> bool:
+    """Whether the way here has no branch, and no step that keeps or sends something."""
+    parent = node.parent
+    while parent is not None:
+        if len(built[parent].children) > 1 or not (
+            isinstance(parent, SourceNode) or (isinstance(parent, StatelessNode) and not parent.wants_context)
+        ):
+            return False
+        parent = parent.parent
+    return True
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:

@@ -8,7 +8,7 @@ the changelog, when they are the key's last of the transaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from kstream.codecs import is_nullable
@@ -74,6 +74,8 @@ class Aggregate(Operator):
 
     def push(self, batch: Batch) -> None:
         store = self.store
+        if self._may_leave_out:
+            batch = batch.readable()
         keys = batch.encoded_keys(store.key_codec)
         if None in store.load(keys):
             batch = self._without(batch, keys, NO_KEY)
@@ -81,9 +83,12 @@ class Aggregate(Operator):
         if is_nullable(batch.value_codec) and None in batch.values:
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(store.key_codec)
-        encoded = self._fold_column(batch, keys)
+        encoded, left_out = self._fold_column(batch, keys)
         if self.cursor is not None:
             self.cursor.batch = None
+        if left_out:
+            batch = batch.without(left_out)
+            keys = batch.encoded_keys(store.key_codec)
         if encoded is not None:
             store.changed_to(keys, encoded)
             self.emit(batch.with_encoded_values(encoded, store.value_codec))
@@ -91,35 +96,63 @@ class Aggregate(Operator):
             store.changed(keys)
             self._changed_now.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
 
-    def _fold_column(self, batch: Batch, keys: list[bytes | None]) -> list[bytes | None] | None:
-        """Folds each value in. Returns each accumulator as it was then, encoded, where every update is emitted."""
-        fold, initial = self._fold_over(batch), self.initial
-        live = cast("dict[bytes | None, Any]", self.store.live)
-        encode, encoded = self.store.encode, cast("list[bytes | None]", [])
-        append = encoded.append
-        values = iter(batch.values)
-        try:
-            if self.every_update:
-                for key, value in zip(keys, values, strict=True):
-                    accumulator = live[key]
-                    if accumulator is None:
-                        accumulator = initial()
-                    live[key] = accumulator = fold(accumulator, value)
-                    if accumulator is None:
-                        raise self._returned_none()
-                    append(encode(accumulator))
-                return encoded
-            for key, value in zip(keys, values, strict=True):
+    def _fold_column(self, batch: Batch, keys: list[bytes | None]) -> tuple[list[bytes | None] | None, list[int]]:
+        """Folds each value in. Returns each accumulator as it was then, encoded, where every update is emitted; and
+        which records failed and are left out."""
+        fold = self._fold_over(batch)
+        encoded = cast("list[bytes | None] | None", [] if self.every_update else None)
+        values, left_out = iter(batch.values), cast("list[int]", [])
+        rest = zip(keys, values, strict=True)
+        while True:
+            try:
+                self._fold_rest(fold, rest, encoded)
+                return encoded, left_out
+            except BaseException as error:
+                index = batch.blame_last(values)
+                if not self._goes_on(batch, keys, index, error):
+                    raise
+                left_out.append(index)
+
+    def _fold_rest(
+        self,
+        fold: Callable[[Any, Any], Any],
+        rest: Iterator[tuple[bytes | None, Any]],
+        encoded: list[bytes | None] | None,
+    ) -> None:
+        live, initial = cast("dict[bytes | None, Any]", self.store.live), self.initial
+        if encoded is not None:
+            encode, append = self.store.encode, encoded.append
+            for key, value in rest:
                 accumulator = live[key]
                 if accumulator is None:
                     accumulator = initial()
                 live[key] = accumulator = fold(accumulator, value)
                 if accumulator is None:
                     raise self._returned_none()
-            return None
-        except BaseException:
-            batch.blame_last(values)
-            raise
+                append(encode(accumulator))
+            return
+        for key, value in rest:
+            accumulator = live[key]
+            if accumulator is None:
+                accumulator = initial()
+            live[key] = accumulator = fold(accumulator, value)
+            if accumulator is None:
+                raise self._returned_none()
+
+    @property
+    def _may_leave_out(self) -> bool:
+        return self.comes_first and self.cursor is None
+
+    def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
+        """Behind a record that failed: its accumulator is what it was before, if that is known."""
+        key = keys[index]
+        return (
+            self._may_leave_out
+            and key is not None
+            and keys.index(key) == index  # else what records before it in the batch did would be gone too
+            and self.store.take_back([key])
+            and batch.leaves_out(index, error)
+        )
 
     def flush(self) -> None:
         if self.dropped:

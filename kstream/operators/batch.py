@@ -10,7 +10,8 @@ encoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from itertools import compress
 from operator import length_hint
@@ -26,6 +27,7 @@ from kstream.codecs import (
     encode_column,
     encode_keys,
 )
+from kstream.errors import CodecError
 from kstream.operators.bounds import NONE, Bounds, check_headers, check_keys
 from kstream.types import Fetch, Headers
 
@@ -35,13 +37,15 @@ class Origin:
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
     A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
+    `leave_out` is asked about a row that failed: whether the batch goes on without it.
     """
 
-    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch")
+    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out")
 
     def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE) -> None:
         self.fetch, self.bounds = fetch, bounds
         self.at_fault: int | None = None
+        self.leave_out: Callable[[int, BaseException], bool] | None = None
         self.event_time = timestamps is not None
         self._timestamps = timestamps
         self._offsets: list[int] | None = None
@@ -113,14 +117,17 @@ class Batch:
         if self._values is None:
             assert self._raw_values is not None
             try:
-                if self.json is not None and (found := self.json.outside(self.value_codec, self._raw_values)):
-                    self.blame(found[0])
-                    raise found[1]
-                self._values = decode_column(self.value_codec, self._raw_values)
+                self._values = self._decoded(self._raw_values)
             except ColumnError as error:
                 self.blame(error.index)
                 raise
         return self._values
+
+    def _decoded(self, raw: Sequence[bytes | None]) -> list[Any]:
+        if self.json is not None and (found := self.json.outside(self.value_codec, raw)):
+            self.blame(found[0])
+            raise found[1]
+        return decode_column(self.value_codec, raw)
 
     @property
     def keys(self) -> list[Any]:
@@ -179,15 +186,57 @@ class Batch:
         if self.origin is not None:
             self.origin.at_fault = self.row(index)
 
-    def blame_last(self, elements: Iterator[Any]) -> None:
-        """The same, on the element that was taken last from this iterator over a column."""
-        self.blame(self.size - length_hint(elements) - 1)
+    def blame_last(self, elements: Iterator[Any]) -> int:
+        """The same, on the element that was taken last from this iterator over a column; returns its place."""
+        index = self.size - length_hint(elements) - 1
+        self.blame(index)
+        return index
+
+    def leaves_out(self, index: int, error: BaseException) -> bool:
+        """What is being done with the batch failed on this element, of whose record nothing was done before. Whether
+        that is left out, and the others go on."""
+        origin, rows = self.origin, self.rows
+        if origin is None or origin.leave_out is None or (rows is not None and rows.count(rows[index]) > 1):
+            return False
+        return origin.leave_out(self.row(index), error)
 
     def row(self, index: int) -> int:
         """Which record of the origin the element comes from: its ordinal in the input."""
         return index if self.rows is None else self.rows[index]
 
     # ---- derived batches
+
+    def without(self, indices: Sequence[int]) -> Batch:
+        """All but the records at these places."""
+        mask = [True] * self.size
+        for index in indices:
+            mask[index] = False
+        return self.where(mask)
+
+    def readable(self) -> Batch:
+        """The records whose values can be decoded; the others are left out, where they may be.
+
+        Raises:
+            CodecError: they may not.
+        """
+        if self._values is not None or self.origin is None or self.origin.leave_out is None:
+            return self
+        with suppress(CodecError):
+            _ = self.values
+            return self
+        values: list[Any] = []
+        left: list[int] = []
+        for index, data in enumerate(self._raw_values or ()):
+            try:
+                values += self._decoded((data,))
+            except CodecError as error:
+                self.blame(index)
+                if not self.leaves_out(index, error):
+                    raise
+                left.append(index)
+        batch = self.without(left) if left else self
+        batch._values = values
+        return batch
 
     def with_values(self, values: list[Any], codec: Codec[Any]) -> Batch:
         return self._derive(codec, values=values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kstream.codecs import JsonBounds, decode_column, is_nullable
@@ -20,6 +20,7 @@ class Source(Operator):
         super().__init__()
         self.topic, self._bounds = topic, bounds
         self.origin: Origin | None = None  # of the fetch that was pushed last
+        self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
     @property
     def at_fault(self) -> int | None:
@@ -44,10 +45,11 @@ class Source(Operator):
         if topic.timestamp is not None:
             values = iter(batch.values)
             try:
-                self.origin = batch.origin = Origin(fetch, self._event_times(values, fetch), self._bounds)
+                self.origin = batch.origin = origin = Origin(fetch, self._event_times(values, fetch), self._bounds)
             except BaseException:
                 batch.blame_last(values)
                 raise
+        origin.leave_out = self.leave_out
         self.emit(batch)
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:

@@ -11,6 +11,7 @@ aggregation loop reads and writes it without a call per record, between `load` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, difference, encode_value
@@ -24,11 +25,12 @@ ENTRY_OVERHEAD = 300
 """What an entry of the overlay or cache costs besides its encoded bytes: the objects, their headers, the dict slot."""
 
 
-class _Unencoded:
-    """Stands in the overlay for a value that is to be encoded at commit."""
+class _Mark:
+    """Stands for the bytes of a value."""
 
 
-UNENCODED = _Unencoded()
+UNENCODED, UNCHANGED = _Mark(), _Mark()
+"""In the overlay: to be encoded at commit. Before a batch: as the backend has it."""
 
 
 class Store(Generic[V]):
@@ -54,7 +56,7 @@ class Store(Generic[V]):
         self._classes: set[type] = set()  # of values that came back exactly as they were
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
-        self._dirty: dict[bytes, bytes | _Unencoded | None] = {}
+        self._dirty: dict[bytes, bytes | _Mark | None] = {}
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
         self._backend = backend
         self._cache_bytes = cache_bytes
@@ -66,8 +68,7 @@ class Store(Generic[V]):
         self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self._read: set[bytes] = set()
         self._clean_at_commit = 0
-        # While it is guarded, entries as they were at `keep`: whether changed, and encoded. None: that is not known.
-        self._before: dict[bytes, tuple[bool, bytes | None] | None] | None = None
+        self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
         self._watched = verify
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
@@ -253,47 +254,45 @@ class Store(Generic[V]):
         if self._before:
             self._before.clear()
 
-    def take_back(self) -> bool:
-        """Every entry is what it was at the last `keep`. False where that is not known."""
-        if self._before is None or None in self._before.values():
+    def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
+        """Every entry, or each of these live ones, is what it was at the last `keep`. False where that is not known."""
+        before = self._before
+        if before is None:
             return False
-        before, decode = cast("dict[bytes, tuple[bool, bytes | None]]", self._before), self.value_codec.decode
+        keys, decode = list(before if keys is None else keys), self.value_codec.decode
+        kept = {key: cast("bytes | None", before[key]) for key in keys if before[key] is not UNCHANGED}
         try:
-            values = [None if raw is None else decode(raw) for _, raw in before.values()]
-        except Exception:  # an earlier batch assigned what cannot be read back: that comes up at the commit
+            values = [None if raw is None else decode(raw) for raw in kept.values()]
+        except Exception:  # an earlier batch assigned what cannot be encoded or read back: it comes up at the commit
             return False
-        self.live.update(zip(before, values, strict=True))
-        for key, (changed, raw) in before.items():
+        self.live.update(zip(kept, values, strict=True))
+        self._dirty.update(kept)
+        for key in keys:
             self._read.discard(key)
             self._assigned.pop(key, None)
             self._defaults.pop(key, None)
-            if changed:
-                self._dirty[key] = raw
-            else:
+            if key not in kept:
                 self._dirty.pop(key, None)
-        self._before = {}
+        self._fetch([key for key in keys if key not in kept])
         return True
 
     def _remember(self, keys: Iterable[bytes | None]) -> None:
         """These entries of `live` are about to be used, and any that is read may be changed in place: how they are now
-        is kept, encoded, once for each batch."""
-        if self._before is None:
+        is kept, encoded, once for each batch, unless it is what the backend has."""
+        before, dirty = self._before, self._dirty
+        if before is None:
             return
-        before, dirty, live, encode = self._before, self._dirty, self.live, self.encode
         for key in keys:
             if key in before or key is None:
                 continue
-            try:
-                if key not in dirty:
-                    value = live.get(key)
-                    before[key] = (False, None if value is None else encode(value))
-                else:
-                    raw = dirty[key]
-                    if raw is UNENCODED:
-                        raw = dirty[key] = encode(cast("V", live.get(key)))
-                    before[key] = (True, cast("bytes | None", raw))
-            except Exception:  # that is the failure of an earlier batch, and comes up at the commit
-                before[key] = None
+            if key not in dirty:
+                before[key] = UNCHANGED
+                continue
+            raw = dirty[key]
+            if raw is UNENCODED:
+                with suppress(Exception):  # that is the failure of an earlier batch, and comes up at the commit
+                    raw = dirty[key] = self.encode(cast("V", self.live.get(key)))
+            before[key] = raw
 
     # ---- the end of a transaction
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
@@ -17,6 +19,9 @@ class Handling:
     Args:
         deciding: the policies; None: a record that fails stops its task.
 
+    A record that fails where nothing was done with it before is left out at once, if its policies say so; its batch
+    goes on.
+
     Attributes:
         rests_until: a record is tried again then (monotonic).
     """
@@ -26,6 +31,38 @@ class Handling:
         self.care = Care(plan)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
+        self._left_out: list[tuple[LeftOut, Fetch]] = []  # of the fetch that is worked at
+        self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
+
+    def begin(self, fetch: Fetch, records: int) -> None:
+        """A fetch is pushed next; so many records were processed since the last commit."""
+        self._left_out, self._decided = [], None
+        if self.care:
+            self.care.keep()
+            leave_out = partial(self._leave_out, fetch, records)
+        else:
+            leave_out = None
+        self._plan.sources[fetch.at.topic].leave_out = leave_out
+
+    def _leave_out(self, fetch: Fetch, records: int, row: int, error: BaseException) -> bool:
+        """Whether the policies leave out a record of which nothing was done yet."""
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, TransactionError | StateError):
+            return False
+        record = fetch.cut(row, row + 1)
+        found = self.located(error, fetch.at, record.first_offset)
+        goes_on = self.decide(found, records)
+        verdict = self.verdicts.of(fetch.at, found.offset)
+        if goes_on and isinstance(verdict, LeftOut):
+            self._left_out.append((verdict, record))
+            return True
+        self._decided = found.offset, goes_on
+        return False
+
+    def finish(self) -> None:
+        """The fetch is through: what was left out of it is written. Raises as `write`."""
+        for verdict, record in self._left_out:
+            self.write(verdict, record)
+        self._left_out = []
 
     def on(self, fetch: Fetch) -> Verdict | None:
         """The verdict on the first record of a fetch."""
@@ -54,7 +91,9 @@ class Handling:
         row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
         if row is not None:
             found = self.located(error, fetch.at, fetch.offsets()[row])
-            if not self.decide(found, records):
+            decided, self._decided = self._decided, None
+            goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records)
+            if not goes_on:
                 raise self._failure(fetch, error) from error
 
     def decide_late(self, error: ProcessingError, records: int) -> bool:

@@ -243,8 +243,7 @@ class Task:
         self.touched = True
         self._working = fetch
         self._waited = self._emitting = self._sent = False
-        if self._care:
-            self._care.keep()
+        self.handling.begin(fetch, self.uncommitted)
         self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
@@ -268,8 +267,9 @@ class Task:
                 if any([agent.busy for agent in self.plan.agents]):
                     return False
             self._released = self._sent = True
+            self.handling.finish()
             self.plan.writer.release()
-        except (TransactionError, StateError):
+        except (TransactionError, StateError, PushFailed):
             raise
         except (Exception, SystemExit) as error:
             self._failed(fetch, error)

@@ -250,6 +250,24 @@ def results_that_cannot_be_written(app: kstream.App) -> Case:
 
 
 @case
+def in_a_row(app: kstream.App) -> Case:
+    """Where a batch can go on without what fails."""
+    source, second = app.topic("in", key=str, value=int), app.topic("in2", key=str, value=int)
+    out, tails = app.topic("out", key=str, value=list[int]), app.topic("tails", key=str, value=list[int])
+
+    def fold(seen: list[int], n: int) -> list[int]:
+        seen.append(n)
+        call("second", n)
+        return seen
+
+    numbers = app.stream(source).map(lambda n: call("first", n) or n, value=int)
+    numbers.group_by_key().aggregate(list, fold, name="all", value=list[int]).to(out)
+    other = app.stream(second).flat_map(lambda n: [n, call("first", n) or -n], value=int)
+    other.group_by_key().aggregate(list, fold, name="tails", value=list[int], emit="commit").to(tails)
+    return Case(app, [source, second], [out], coalesced=[tails], partitions=2)
+
+
+@case
 def tombstones(app: kstream.App) -> Case:
     source = app.topic("in", key=str, value=int | None)
     out = app.topic("out", key=str, value=int | None)
