@@ -45,7 +45,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = 10.0
-"""Real seconds that agents may take with what they were given before a test fails."""
+"""Real seconds in which something must move while there is something to do, or a test fails."""
+ENDLESS = 60.0
+"""Real seconds after which an app is taken for one that gives itself work for ever."""
 
 
 def _aside(method: Callable[Concatenate[TestDriver, P], T]) -> Callable[Concatenate[TestDriver, P], T]:
@@ -177,15 +179,23 @@ class TestDriver:
 
     @_aside
     def process(self) -> None:
-        """Processes all that waits, without a commit."""
-        deadline = time.monotonic() + PATIENCE
+        """Processes all that waits, without a commit.
+
+        Raises:
+            KStreamError: nothing has moved for ten seconds, or the app has not come to rest for a minute.
+        """
+        began = looked = time.monotonic()
+        reached = self._reached()
         while True:
             for worker in self._open():
                 worker.step()
             if self._idle():
                 return
-            if time.monotonic() > deadline:
-                raise KStreamError("the app does not come to rest: does an agent wait for something outside?")
+            now = time.monotonic()
+            if now - looked > PATIENCE:
+                before, reached, looked = reached, self._reached(), now
+                if reached == before or now - began > ENDLESS:
+                    raise KStreamError("the app does not come to rest: does an agent wait for something outside?")
 
     @_aside
     def commit(self) -> None:
@@ -329,6 +339,12 @@ class TestDriver:
         return any(
             task.search and not _rests(worker, task) for worker in self._workers for task in worker.tasks.values()
         )
+
+    def _reached(self) -> list[object]:
+        """How far the tasks have come."""
+        return [
+            (name, task.state, dict(task.positions)) for worker in self._open() for name, task in worker.tasks.items()
+        ]
 
     def _idle(self) -> bool:
         """Whether every input was read to its end and worked off."""
