@@ -48,6 +48,7 @@ def build(
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_groups(parts)
     _assign_policies(parts, on_error)
+    _check_dead_letters(app, parts)
     return Topology(app, parts, list(declared))
 
 
@@ -163,3 +164,19 @@ def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) 
 
     for part in parts:
         part.policies = [policies_of(node) for node in part.nodes]
+
+
+def _check_dead_letters(app: str, parts: Sequence[SubTopology]) -> None:
+    """Raises TopologyError where dead letters would go round in a circle, or among the app's own data."""
+    own = {changelog_of(app, store) for part in parts for store in part.stores}
+    own.update(source.topic.name for part in parts for source in part.sources if source.topic.internal)
+    for part in parts:
+        for policy in dict.fromkeys(policy for policies in part.policies for policy in policies):
+            topic = policy.dead_letters(app)
+            if topic in part.topics:
+                raise TopologyError(
+                    f"DeadLetter({topic!r}): what reads that topic would write its dead letters to it, and fail at "
+                    "them again and again: take another name"
+                )
+            if topic in own:
+                raise TopologyError(f"DeadLetter({topic!r}): the app keeps its own data there: take another name")

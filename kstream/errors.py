@@ -224,7 +224,7 @@ def text_of(error: BaseException, form: Callable[[BaseException], str] = str) ->
     """What an error says. One of the user's may fail when it is asked: that must not spread."""
     try:
         return form(error)
-    except Exception:
+    except (Exception, SystemExit):
         return f"{type(error).__name__} (its text cannot be had)"
 
 

@@ -208,7 +208,7 @@ def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int
     for one, task in shown:
         state = _state(task.state)
         if task.why is not None and task.state == "running":
-            state = Text("stalled", style="red")
+            state = Text("retrying", style="yellow") if task.retrying else Text("stalled", style="red")
         owner = f"{one.instance}/{task.worker}"
         table.add_row(
             Text(escaped(task.name)),

@@ -252,7 +252,7 @@ class Settings:
     )
     web_token: str | None = _setting(
         None,
-        kinds.optional(kinds.text(accepted="a token")),
+        kinds.optional(kinds.text(r"[!-~]+", "a token: letters, digits and signs of ASCII, without spaces")),
         "Bearer token for all but health and metrics; without one, one is made and kept in the state directory.",
         secret=True,
     )

@@ -139,7 +139,10 @@ def _keys(table: str, keys: Mapping[str, Any], variables: Mapping[str, str]) -> 
 
 def _content(name: str, variable: str) -> str:
     try:
-        return Path(os.environ[variable]).read_text().rstrip("\r\n")
+        content = Path(os.environ[variable]).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{name}: the file {os.environ[variable]} of {variable} cannot be read: {reason}") from None
+    if not content:
+        raise ConfigError(f"{name}: the file {os.environ[variable]} of {variable} is empty")
+    return content

@@ -53,7 +53,7 @@ class Policy:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise TopologyError(f"{type(self).__name__}(on={self.on!r}): give a tuple of exception classes")
         phases: Any = (self.phase,) if isinstance(self.phase, str) else self.phase
-        if not isinstance(phases, tuple) or not set(phases) <= set(PHASES):
+        if not isinstance(phases, tuple) or not all(one in PHASES for one in phases):
             raise TopologyError(f"{type(self).__name__}(phase={self.phase!r}): the phases are {', '.join(PHASES)}")
         object.__setattr__(self, "phase", phases)
 
@@ -156,9 +156,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_any(error: BaseException | None, kinds: Classes) -> bool:
-    while error is not None:
+    """Whether it is one of these, or was raised from one. What it was raised from may lead back to it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, kinds):
             return True
+        seen.add(id(error))
         error = error.__cause__
     return False
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kstream.web.answers import failure
@@ -55,6 +57,10 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        with suppress(ClientDisconnect):  # half a request is none: nobody is there for an answer
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
 
         async def send_with_headers(message: Message) -> None:
@@ -137,12 +143,18 @@ def is_address(name: str) -> bool:
 
 
 async def read_body(headers: Headers, receive: Receive) -> bytes | None:
-    """All of a request's body; None when it is longer than BODY_BYTES, and then the rest is not read."""
+    """All of a request's body; None when it is longer than BODY_BYTES, and then the rest is not read.
+
+    Raises:
+        ClientDisconnect: the connection ended before the body did.
+    """
     if len(length := headers.get("content-length", "0")) > 9 or int(length) > BODY_BYTES:
         return None
     body, more = b"", True
     while more and len(body) <= BODY_BYTES:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return None if len(body) > BODY_BYTES else body

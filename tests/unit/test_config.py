@@ -343,3 +343,21 @@ def test_a_brokers_protocol_is_that_of_the_clients() -> None:
         Settings(**given | {"kafka": {"security.protocol": "ssl"}})
     with pytest.raises(ConfigError, match=r"ssl://h:9092 has another .* set kafka security\.protocol to SSL"):
         Settings(bootstrap_servers="a:1,ssl://h:9092")
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\r\n"], ids=["nothing", "newline", "crlf"])
+def test_an_empty_file_of_a_secret_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str) -> None:
+    """A volume that was not filled yet is the usual reason."""
+    path = tmp_path / "secret"
+    path.write_text(content)
+    for variable, name in (("KSTREAM_WEB_TOKEN_FILE", "web_token"), ("KSTREAM_KAFKA__SASL_PASSWORD_FILE", "kafka")):
+        with monkeypatch.context() as one:
+            one.setenv(variable, str(path))
+            with pytest.raises(ConfigError, match=rf"^{name}.*: the file {path} of {variable} is empty$"):
+                resolve()
+
+
+@pytest.mark.parametrize("token", ["a b", " a", "tök", "a\0b"], ids=["space", "first", "letter", "zero"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match=r"web_token: .\*\*\*. is not a token: letters, digits and signs"):
+        resolve(cli={"web_token": token})

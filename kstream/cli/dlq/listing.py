@@ -187,7 +187,7 @@ def screen(
         told += f", the latest {len(rows):,} are shown (--count)"
     lines.append(Text(told, style="bold"))
     if hidden:
-        lines.append(Text(f"{hidden:,} more are handled (--all shows them)", style="dim"))
+        lines.append(Text(f"{hidden:,} more {'is' if hidden == 1 else 'are'} handled (--all shows them)", style="dim"))
     for app, count in found.skipped.items():
         lines.append(Text(f"{count:,} of app {app} are left out", style="dim"))
     return Group(*lines)

@@ -239,15 +239,36 @@ class ClientLines(logging.Filter):
     """Gives librdkafka's own lines the level they have for kstream.
 
     It logs at ERROR whatever goes wrong between it and a broker, and tries again by itself. That is a warning; where it
-    is told as an error too (`FAIL`), which `Trouble` logs with the client's name, it is for debugging.
+    is told as an error too (`FAIL`), which `Trouble` logs with the client's name, it is for debugging. So is the
+    question that wakes an idle consumer and whose answer is not waited for (`Consumer._wake`).
     """
 
+    _WAKE: Final = re.compile(r"Timed out ListOffsetsRequest in flight \(after \d{1,3}ms,")
+    _ONE: Final = re.compile(r"Timed out 1 in-flight, 0 retry-queued, 0 out-queue, 0 partially-sent requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._woke: set[object] = set()  # clients of which the next line counts that question
+
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.ERROR or not isinstance(record.args, tuple) or len(record.args) != 3:
-            return True  # one of ours, or of a level that is right
-        level = logging.DEBUG if record.args[0] == "FAIL" else logging.WARNING
+        if not isinstance(record.args, tuple) or len(record.args) != 3:
+            return True  # one of ours
+        if record.args[0] == "REQTMOUT" and self._is_wake(record.args[1], str(record.args[2])):
+            level = logging.DEBUG
+        elif record.levelno == logging.ERROR:
+            level = logging.DEBUG if record.args[0] == "FAIL" else logging.WARNING
+        else:
+            return True
         record.levelno, record.levelname = level, logging.getLevelName(level)
         return logger.isEnabledFor(level)
+
+    def _is_wake(self, client: object, text: str) -> bool:
+        if self._WAKE.search(text):
+            self._woke.add(client)
+            return True
+        woke = client in self._woke
+        self._woke.discard(client)
+        return woke and self._ONE.search(text) is not None
 
 
 logger.addFilter(refused_topics)

@@ -7,7 +7,7 @@ that has failed and waits for its next try.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kstream.observe.status import TaskStatus
 from kstream.runtime.process.report import Report
@@ -23,6 +23,11 @@ class Trouble(NamedTuple):
     of_group: bool = False
 
 
+MOMENT: Final = 3.0
+"""Seconds for which every task may wait in the course of its work: for a commit of its producer, for another input, for
+an agent that awaits. Less is not worth a word."""
+
+
 class Stalls:
     """Finds tasks that have lag and do not move: a stall is visible (docs/exactly-once.md)."""
 
@@ -30,9 +35,10 @@ class Stalls:
         self._timeout = timeout
         self._moved: dict[str, tuple[tuple[int, ...], float]] = {}
         self._still: dict[str, float] = {}  # since when
+        self._here: dict[str, float] = {}  # since when a task that runs is where it is, lag or not
 
     def look(self, now: float, tasks: Iterable[TaskStatus], paused: bool) -> None:
-        moved, stills = {}, {}
+        moved, stills, here = {}, {}, {}
         for task in tasks:
             positions = tuple(one.position for one in task.inputs)
             before, since = self._moved.get(task.name, (None, now))
@@ -41,7 +47,14 @@ class Stalls:
             moved[task.name] = positions, (since if still else now)
             if still:
                 stills[task.name] = since
-        self._moved, self._still = moved, stills
+            if runs:
+                here[task.name] = self._here.get(task.name, now) if before == positions else now
+        self._moved, self._still, self._here = moved, stills, here
+
+    def moves(self, task: str, now: float) -> bool:
+        """Whether it runs and moved a moment ago: what it waits for now is nothing to be told."""
+        since = self._here.get(task)
+        return since is not None and now - since < MOMENT
 
     def stalled(self, now: float) -> dict[str, float]:
         """By task: for how many seconds."""

@@ -136,6 +136,6 @@ class Deciding:
 
     def _tell(self, error: ProcessingError, raised: BaseException, what: str) -> None:
         log.warning(
-            "task %s: a record of %s %s (offset %d): %s: %s", error.task, error.topic, what, error.offset,
+            "task %s: %s[%d] offset %d %s: %s: %s", error.task, error.topic, error.partition, error.offset, what,
             type(raised).__name__, text_of(raised), extra=place_of(error, error.task),
         )  # fmt: skip

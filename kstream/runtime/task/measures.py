@@ -235,9 +235,12 @@ class Measures:
 
 
 def error_class(error: BaseException) -> str:
-    """The class that says most: the user's own exception, when that is at the bottom of it."""
+    """The class that says most: the user's own exception, when that is at the bottom of it. Causes may lead in a
+    circle."""
+    seen = {id(error)}
     while True:
         cause = getattr(error, "cause", None) or getattr(error, "error", None) or error.__cause__
-        if not isinstance(cause, BaseException):
+        if not isinstance(cause, BaseException) or id(cause) in seen:
             return type(error).__name__
         error = cause
+        seen.add(id(error))

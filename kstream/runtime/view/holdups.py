@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -28,8 +28,12 @@ def held_up(worker: WorkerProcess, now: float) -> str | None:
     return None
 
 
-def explained(worker: WorkerProcess, now: float) -> Iterator[TaskStatus]:
-    """Its tasks as they were reported. Those that do not move because it is held up say so."""
+def explained(worker: WorkerProcess, now: float, moves: Callable[[str, float], bool]) -> Iterator[TaskStatus]:
+    """Its tasks as they were reported. Those that do not move because it is held up say so.
+
+    Args:
+        moves: whether a task moved a moment ago (`Stalls.moves`); then nothing holds it up.
+    """
     why = held_up(worker, now)
     stands = worker.held is None or worker.stands
     for task in worker.report.tasks:
@@ -40,5 +44,7 @@ def explained(worker: WorkerProcess, now: float) -> Iterator[TaskStatus]:
             yield msgspec.structs.replace(task, why=worker.held.words())
         elif why is not None and waits:
             yield msgspec.structs.replace(task, why=f"its worker is held up: {why}")
+        elif task.why is not None and moves(task.name, now):
+            yield msgspec.structs.replace(task, why=None)
         else:
             yield task

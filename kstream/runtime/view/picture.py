@@ -40,7 +40,7 @@ class Picture:
         """As they were reported, with why they do not move; and those that no worker can have, once each."""
         now = time.monotonic()
         runs = [worker for worker in self._watched.workers if worker.runs]
-        tasks = [task for worker in runs for task in explained(worker, now)]
+        tasks = [task for worker in runs for task in explained(worker, now, self._stalls.moves)]
         gone = {task.name: task for worker in runs for task in worker.report.gone}
         if not gone:
             return tasks

@@ -261,8 +261,13 @@ class Restorer:
         )
         self._finished.append(seconds)
         if not self._restoring:  # one line for all that were restored together
-            log.info(
-                "restored %d tasks, all of them run; the slowest took %.2f s", len(self._finished), max(self._finished),
-                extra=PERFORMANCE,
-            )  # fmt: skip
+            if len(self._finished) == 1:
+                log.info("restored 1 task, it runs after %.2f s", seconds, extra=PERFORMANCE)
+            else:
+                log.info(
+                    "restored %d tasks, all of them run; the slowest took %.2f s",
+                    len(self._finished),
+                    max(self._finished),
+                    extra=PERFORMANCE,
+                )
             self._finished.clear()

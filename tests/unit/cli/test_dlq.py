@@ -113,7 +113,7 @@ def test_what_is_handled_is_hidden(cluster: MemoryCluster, capsys: pytest.Captur
         add(cluster, n)
     assert handling.replay(subject(), Wanted(letters=["0:0"]), None, dry_run=False) == 0
     assert capsys.readouterr().out == "replayed 1 dead letter to orders\n"
-    assert listed(capsys).endswith("\n2 dead letters\n1 more are handled (--all shows them)\n")
+    assert listed(capsys).endswith("\n2 dead letters\n1 more is handled (--all shows them)\n")
     assert "replayed" in listed(capsys, everything=True)
     listing.show(subject(), "0:0", None, as_json=False)
     assert "handled        replayed to orders, " in capsys.readouterr().out
@@ -197,7 +197,7 @@ class TestHandling:
         out, err = capsys.readouterr()
         assert out == "gave up 1 dead letter\n" and err.startswith(f"kstream: {LETTERS}: nothing was deleted: ")
         assert err.count("\n") == 1
-        assert listed(capsys).endswith("\n0 dead letters\n1 more are handled (--all shows them)\n")
+        assert listed(capsys).endswith("\n0 dead letters\n1 more is handled (--all shows them)\n")
 
     def test_letters_of_another_app_are_not_handled(self, cluster: MemoryCluster) -> None:
         add(cluster, 0, app="mill")

@@ -126,6 +126,12 @@ class TestStatus:
             assert line in shown, line
         assert "stalled" in shown and "1/2" in shown
 
+    def test_a_record_that_is_tried_again_is_no_stall(self) -> None:
+        waits = instance("a")
+        waits.tasks[1].why, waits.tasks[1].retrying = "a record that failed is tried again in 9 s", True
+        shown = text(screen("shop", [waits], NOW))
+        assert "retrying" in shown and "stalled" not in shown
+
     @pytest.mark.parametrize("width", [80, 200])
     @pytest.mark.parametrize("height", [24, 60])
     def test_twenty_instances_with_64_tasks_fit_the_window(self, width: int, height: int) -> None:

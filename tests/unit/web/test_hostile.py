@@ -70,6 +70,19 @@ class TestConnections:
             assert ended(slow)
         assert observed.calls == []
 
+    @pytest.mark.parametrize("framing", ["Content-Length: 20", "Transfer-Encoding: chunked"], ids=["length", "chunked"])
+    def test_an_action_whose_body_is_cut_off_is_not_taken(
+        self, client: Client, observed: FakeObserved, framing: str
+    ) -> None:
+        head = (
+            f"POST /api/pause HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n{framing}\r\n\r\nFF\r\n{{"
+        )
+        with opened(client, head.encode() + b"\r\n\r\nFF\r\n{") as cut:
+            cut.shutdown(socket.SHUT_WR)
+            assert ended(cut)
+        assert client.ask("/live").status == 200
+        assert observed.calls == []
+
     def test_a_stream_of_events_outlives_them(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.1)
         monkeypatch.setattr(connections, "HEADER_SECONDS", 0.1)

@@ -90,6 +90,22 @@ def test_librdkafkas_lines_have_levels_that_fit(caplog: pytest.LogCaptureFixture
     assert logged(caplog) == []
 
 
+def test_the_question_that_wakes_a_consumer_is_not_told_when_its_answer_is_late(
+    caplog: pytest.LogCaptureFixture, clock: ManualClock
+) -> None:
+    form, client = "%s [%s] %s", "kstream#consumer-1"
+    one = "[thrd:b:1/1]: b:1/1: Timed out 1 in-flight, 0 retry-queued, 0 out-queue, 0 partially-sent requests"
+    flight = "[thrd:b:1/1]: b:1/1: Timed out %s in flight (after %dms, timeout #0)"
+    with caplog.at_level(logging.INFO, logger.name):
+        logger.info(form, "REQTMOUT", client, flight % ("ListOffsetsRequest", 18))
+        logger.warning(form, "REQTMOUT", client, one)
+        assert logged(caplog) == []
+        logger.info(form, "REQTMOUT", client, flight % ("ListOffsetsRequest", 10_018))
+        logger.warning(form, "REQTMOUT", client, one)
+        logger.info(form, "REQTMOUT", client, flight % ("FetchRequest", 18))
+    assert len(logged(caplog)) == 3
+
+
 def test_what_librdkafka_adds_to_a_line_makes_it_no_other_line(caplog: pytest.LogCaptureFixture) -> None:
     refused = "b:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after %dms in state CONNECT%s)"
     with caplog.at_level(logging.INFO, logger.name):

@@ -34,7 +34,7 @@ def down(now: float, why: str) -> WorkerProcess:
 
 
 def ready(one: WorkerProcess, stalls: Stalls | None = None, now: float = 101.0, **how: bool) -> tuple[bool, list[str]]:
-    tasks = list(explained(one, now)) if one.runs else []
+    tasks = list(explained(one, now, lambda task, now: False)) if one.runs else []
     found = health.ready(
         now, [one], tasks, stalls or Stalls(60), SETTINGS, **{"stopping": False, "paused": False, **how}
     )
@@ -105,3 +105,15 @@ def test_work_that_is_not_committed_and_a_lost_place_turn_it_red() -> None:
     assert ready(one, now=230.0)[1] == ["worker 0 has had no place in its consumer group (64 s)"]
     one.spared = True
     assert "Kafka does not answer" in ready(one, now=230.0)[1][-1]
+
+
+def test_a_task_that_moved_a_moment_ago_moves() -> None:
+    stalls = Stalls(60)
+    for now, found in ((0, task(5, 10)), (30, task(6, 10)), (31, task(6, 11))):
+        stalls.look(now, [found], paused=False)
+    assert stalls.moves("t/0", 32.9) and not stalls.moves("t/0", 33.0)
+    stalls.look(40, [task(6, 0)], paused=False)
+    assert not stalls.moves("t/0", 40), "at its end it may wait for something outside with its last record"
+    stalls.look(41, [task(7, 0)], paused=True)
+    assert not stalls.moves("t/0", 41), "paused: that is told at once"
+    assert not stalls.moves("u/0", 41)

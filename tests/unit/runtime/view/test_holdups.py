@@ -28,7 +28,7 @@ def worker() -> WorkerProcess:
 
 
 def whys(one: WorkerProcess, now: float) -> list[str | None]:
-    return [task.why for task in explained(one, now)]
+    return [task.why for task in explained(one, now, lambda task, now: False)]
 
 
 def test_slow_user_code_is_called_so_and_what_it_holds_up_says_that() -> None:
@@ -74,3 +74,15 @@ def test_a_new_process_is_not_held_up_by_what_held_up_the_old_one() -> None:
     assert held_up(one, 104.0) is None
     one.begin(None, 105.0)  # type: ignore[arg-type]  # nothing is asked of it here
     assert held_up(one, 105.0) is None
+
+
+def test_what_a_task_that_moves_waits_for_is_not_told() -> None:
+    """Every task waits for a commit of its producer many times a second: that is no stall."""
+    why = "what is left belongs to a transaction of its producer that is still open"
+    one = worker()
+    one.hear(Report(joined=True, tasks=[TaskStatus("shop/0", "0", "running", lag=5, why=why)]), 100.0)
+    assert [task.why for task in explained(one, 100.0, lambda task, now: task == "shop/0" and now == 100.0)] == [None]
+    assert whys(one, 100.0) == [why]
+    one.hear(Report(held=SLOW), 104.0)
+    (held,) = explained(one, 104.0, lambda task, now: True)
+    assert held.why is not None and held.why.startswith("slow user code"), "that is told at once"

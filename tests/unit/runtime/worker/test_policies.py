@@ -214,3 +214,58 @@ def test_a_commit_that_fails_amid_decisions_repeats_and_loses_nothing(error: Exc
     assert outputs(driver) == [n for n in range(12) if n not in BAD]
     assert dead(driver) == [b"%d" % n for n in BAD]
     driver.close()
+
+
+@pytest.mark.parametrize(
+    "topic,why",
+    [("in", "again and again"), ("failing-n-changelog", "own data"), ("failing-by-repartition", "own data")],
+)
+def test_dead_letters_do_not_go_round_in_a_circle_nor_among_the_apps_own_data(topic: str, why: str) -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter(topic, on=(Poison,)), kstream.Skip()])
+    stream = app.stream(app.topic("in", key=str, value=int, partitions=1))
+    stream.group_by(lambda n: n, key=int, name="by").count(name="n")
+    with pytest.raises(TopologyError, match=rf"^DeadLetter\('{topic}'\): .*{why}.*: take another name$"):
+        app.topology()
+
+
+def test_dead_letters_may_be_read_by_another_part_of_the_app() -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter("odd")])
+    source, odd = app.topic("in", key=str, value=int, partitions=1), app.topic("odd", key=bytes, value=bytes)
+    app.stream(source).map(lambda n: poisoned(n) or n, value=int).to(app.topic("out", key=str, value=int))
+    told: list[bytes] = []
+    app.stream(odd, on_error=[]).map(told.append, value=bytes)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(12):
+            driver.cluster.append("in", b"k", b"%d" % n)
+        driver.commit()
+    assert told == [b"%d" % n for n in BAD]
+
+
+def circle() -> Poison:
+    """Python lets causes lead in a circle."""
+    one, other = Poison("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        sys.exit(3)
+        return ""
+
+
+@pytest.mark.parametrize("error", [circle, Silent], ids=["causes in a circle", "text that exits"])
+def test_odd_exceptions_are_a_records_failure_as_any_other(error: Callable[[], Exception]) -> None:
+    def call(n: int) -> None:
+        if n in BAD:
+            raise error()
+
+    driver = run(WAYS[0], call, kstream.Skip(on=(KeyError,)), kstream.DeadLetter(), feed=plain)
+    assert outputs(driver) == [n for n in range(12) if n not in BAD]
+    assert dead(driver) == [b"%d" % n for n in BAD]
+    driver.close()
+
+
+def test_phases_that_are_none_are_refused_in_one_line() -> None:
+    with pytest.raises(TopologyError, match="the phases are decode"):
+        kstream.Skip(phase=("decode", ["process"]))  # type: ignore[arg-type]
