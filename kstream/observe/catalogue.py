@@ -109,6 +109,10 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter("consumed_bytes_total", "bytes", "Received from Kafka, keys and values, by topic.", "topic"),
         _counter("produced_bytes_total", "bytes", "Sent to Kafka, keys and values, by topic.", "topic"),
         _counter("operator_records_total", "records", "Records that left an operator.", "part", "operator"),
+        _counter(
+            "operator_failures_total", "records", "Records that failed at an operator, each time one did.",
+            "part", "operator",
+        ),
         _histogram(
             "record_processing_seconds",
             "seconds",
@@ -182,7 +186,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "class",
         ),
         _counter(
-            "dead_letters_total", "records", "Records written as dead letters, by their topic and reason (class).",
+            "dead_letters_total", "records", "Records committed as dead letters, by their topic and reason (class).",
             "topic", "reason",
         ),
         _counter(

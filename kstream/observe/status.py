@@ -265,6 +265,8 @@ class InstanceStatus(msgspec.Struct):
         at: when this was put together.
         url: of its own status page, as others may reach it; None without one.
         edges: records/s through the edges of the graph, by `GraphEdge.id`.
+        failing: records that failed within the last minute, each time one did, by `GraphNode.id`: an operator, or the
+            topic where they could not be read or written. Only where some did.
     """
 
     app: str
@@ -289,6 +291,7 @@ class InstanceStatus(msgspec.Struct):
     checkpoints: list[CheckpointStatus] = []
     errors: list[ErrorStatus] = []
     edges: dict[str, float] = {}
+    failing: dict[str, int] = {}
 
 
 class AppPoint(msgspec.Struct):

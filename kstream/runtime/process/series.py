@@ -303,6 +303,8 @@ def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
                 emitted[index] += operator.emitted
     for name, count in zip(part.operators, emitted, strict=True):
         yield Series("operator_records_total", (part.name, name), count)
+    for name, count in zip(part.operators, part.failed, strict=True):
+        yield Series("operator_failures_total", (part.name, name), count)
     yield Series("slow_batches_total", (part.name,), slow)
     yield Series("task_retries_total", (part.name,), part.retries)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from kstream.errors import ProcessingError, text_of
@@ -74,8 +75,14 @@ class Deciding:
         self._most, self._names = max_error_rate, part.operator_names
         self._rates: dict[str, ErrorRate] = {}  # by task
 
-    def committed(self, task: str, records: int) -> None:
-        """So many records of the task are."""
+    def committed(self, task: str, records: int, left_out: Iterable[LeftOut] = ()) -> None:
+        """So many records of the task are, these among them. They are counted here, once, for until now each of them
+        may have failed anew."""
+        for one in left_out:
+            if one.topic is None:
+                self._measures.skipped[one.source, one.reason] += 1
+            else:
+                self._measures.dead_letters[one.topic, one.reason] += 1
         if self._most is not None:
             self._rates.setdefault(task, ErrorRate()).committed(records, self._clock.monotonic())
 
@@ -93,6 +100,7 @@ class Deciding:
         raised = raised_in(cause)
         at = TopicPartition(error.topic, error.partition)
         found = blame(cause, self._part, plan, error.topic)
+        self._measures.parts[self._part.name].failed[found.node] += 1
         again.failed += 1
         for policy in self._part.policies[found.node]:
             if not policy.fits(cause, found.phase):
@@ -110,14 +118,12 @@ class Deciding:
             reason, topic = self._measures.named(raised), policy.dead_letters(self._app)
             self._measures.failed(found.phase, error)
             if topic is None:
-                self._measures.skipped[at.topic, reason] += 1
                 self._tell(error, raised, "is skipped")
-                return LeftOut(None)
-            self._measures.dead_letters[topic, reason] += 1
+                return LeftOut(None, at.topic, reason)
             self._tell(error, raised, f"is a dead letter now, in {topic}")
             return dead_letter(
-                topic, self._app, error, agent=self._names[found.node], phase=found.phase, attempts=again.failed,
-                now=self._clock.time(),
+                topic, self._app, error, agent=self._names[found.node], phase=found.phase, reason=reason,
+                attempts=again.failed, now=self._clock.time(),
             )  # fmt: skip
         return None
 

@@ -131,10 +131,9 @@ class Handling:
 
     def committed(self, positions: dict[TopicPartition, int], records: int) -> None:
         """So many records, and everything before these positions."""
-        if self.verdicts:
-            self.verdicts.committed(positions)
+        done = self.verdicts.committed(positions) if self.verdicts else ()
         if self._deciding is not None:
-            self._deciding.committed(self._task, records)
+            self._deciding.committed(self._task, records, done)
 
     def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
         if len(fetch) > 1:

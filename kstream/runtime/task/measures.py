@@ -111,6 +111,7 @@ class PartMeasures:
         self.latency = {topic: Histogram(LATENCIES) for topic in part.topics}
         self.stores = {store.name: StoreMeasures() for store in part.stores}
         self.emitted = [0] * len(part.nodes)  # of tasks that were closed
+        self.failed = [0] * len(part.nodes)  # records, at each operator
         self.dropped: Counter[str] = Counter()  # records, by reason
         self.slow = 0
         self.retries = 0

@@ -27,9 +27,12 @@ LONGEST = 32_768
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A record is left out. `topic` is where it is written to instead, None is nowhere."""
+    """A record is left out. `topic` is where it is written to instead, None is nowhere. `source` is the topic it is
+    from, `reason` the class of what was raised."""
 
     topic: str | None
+    source: str
+    reason: str
     headers: tuple[tuple[str, bytes], ...] = ()
 
     def write(self, record: Fetch, writer: Writer) -> None:
@@ -60,12 +63,13 @@ Verdict = LeftOut | Again
 
 
 def dead_letter(
-    topic: str, app: str, error: ProcessingError, *, agent: str, phase: str, attempts: int, now: float
+    topic: str, app: str, error: ProcessingError, *, agent: str, phase: str, reason: str, attempts: int, now: float
 ) -> LeftOut:
     """The verdict on a record that failed so.
 
     Args:
         agent: the step or agent at which it failed, as metrics call it.
+        reason: as metrics call it, too.
         attempts: how often it has failed.
         now: the wall clock.
     """
@@ -85,7 +89,8 @@ def dead_letter(
         "kstream.attempts": str(attempts),
         "kstream.time": str(int(now * 1000)),
     }
-    return LeftOut(topic, tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items()))
+    headers = tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items())
+    return LeftOut(topic, error.topic, reason, headers)
 
 
 def stack_of(error: BaseException) -> str:
@@ -152,10 +157,17 @@ class Verdicts:
     def forget(self, at: TopicPartition, offset: int) -> None:
         self._keep(at, lambda one: one != offset)
 
-    def committed(self, positions: Mapping[TopicPartition, int]) -> None:
-        """What lies before these is over."""
+    def committed(self, positions: Mapping[TopicPartition, int]) -> list[LeftOut]:
+        """What lies before these is over. Returns what is left out of it, for good now."""
+        done = [
+            one
+            for at, of in self._on.items()
+            for offset, one in of.items()
+            if offset < positions[at] and isinstance(one, LeftOut)
+        ]
         for at in list(self._on):
             self._keep(at, partial(le, positions[at]))
+        return done
 
     def _keep(self, at: TopicPartition, wanted: Callable[[int], bool]) -> None:
         kept = {offset: one for offset, one in self._on.get(at, {}).items() if wanted(offset)}

@@ -13,17 +13,27 @@ Operator = tuple[str, str]
 
 
 class Drawing:
-    """`graph`, and by edge the operator whose output goes over it."""
+    """`graph`, and by edge the operator whose output goes over it. An operator that reads or writes a topic has the
+    topic's node."""
 
     def __init__(self, topology: Topology) -> None:
         self.graph = Graph(topology.app, [part.name for part in topology.parts], [], [])
         self._carries: dict[str, Operator] = {}
+        self._nodes: dict[tuple[str, ...], str] = {}  # by operator
         for part in topology.parts:
             self._add_part(part)
 
     def rates(self, operators: Mapping[tuple[str, ...], float]) -> dict[str, float]:
         """Records/s by edge, of the rates by operator."""
         return {edge: operators.get(operator, 0.0) for edge, operator in self._carries.items()}
+
+    def failing(self, failures: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+        """Failures by node, of those by operator."""
+        found: dict[str, int] = {}
+        for operator, count in failures.items():
+            if (node := self._nodes.get(operator)) is not None:
+                found[node] = found.get(node, 0) + count
+        return found
 
     def _add_part(self, part: SubTopology) -> None:
         names = dict(zip(part.nodes, part.operator_names, strict=True))
@@ -35,6 +45,7 @@ class Drawing:
                 ids[node] = f"{part.name}/{names[node]}"
                 stores = [store.name for store in node.stores]
                 self.graph.nodes.append(GraphNode(ids[node], node.kind, node.name, part.name, False, stores))
+            self._nodes[part.name, names[node]] = ids[node]
         for node in part.nodes:
             if isinstance(node, SinkNode) and node.parent is not None:
                 self._add_edge(ids[node.parent], ids[node], (part.name, names[node]))

@@ -14,6 +14,9 @@ from kstream.observe.status import Point
 
 WINDOW: Final = 5.0
 """Seconds over which rates are taken: long enough to be calm, short enough to show what happens."""
+MINUTE: Final = 60.0
+"""Seconds over which failures are counted: they are rare, and somebody has to see them."""
+FAILURES: Final = "operator_failures_total"
 KEPT: Final = 600
 """Points of history, one a second."""
 
@@ -36,6 +39,7 @@ class History:
     def __init__(self) -> None:
         self._looks: deque[_Look] = deque()
         self.points: deque[Point] = deque(maxlen=KEPT)
+        self._failures: deque[tuple[float, dict[_Labels, float]]] = deque()  # of the last minute, once a second
 
     def look(self, now: float, merged: Merged) -> None:
         """`now` is monotonic."""
@@ -54,6 +58,18 @@ class History:
         self._looks.append(_Look(now, counters, latency, processing, checkpoints, seconds))
         while len(self._looks) > 2 and now - self._looks[1].at >= WINDOW:
             self._looks.popleft()
+
+        self._failures.append((now, counters.get(FAILURES, {})))
+        while len(self._failures) > 2 and now - self._failures[1][0] >= MINUTE:
+            self._failures.popleft()
+
+    def failures(self) -> dict[_Labels, int]:
+        """Records that failed at an operator within the last minute, where some did."""
+        if not self._failures:
+            return {}
+        before, last = self._failures[0][1], self._failures[-1][1]
+        more = {labels: round(count - before.get(labels, 0.0)) for labels, count in last.items()}
+        return {labels: count for labels, count in more.items() if count > 0}
 
     def totals(self, name: str) -> dict[_Labels, float]:
         """Of each series of a counter, since the instance was started."""

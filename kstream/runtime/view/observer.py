@@ -217,6 +217,7 @@ class Observer:
                 workers=list(self._picture.workers(tasks)),
                 scaling=[] if self.scaler is None else self.scaler.status(),
                 tasks=tasks,
+                failing=self._drawing.failing(self._history.failures()),
             )
 
     def workers_elsewhere(self, group: str) -> int:

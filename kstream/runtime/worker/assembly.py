@@ -86,7 +86,6 @@ class TaskMaker:
         self._deciding = {
             part.name: Deciding(parts.identity.app, part, parts.clock, measures, parts.settings.max_error_rate)
             for part in parts.topology.parts
-            if any(part.policies)
         }
         self._tracing = _tracing(parts)
         self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)

@@ -162,7 +162,8 @@ export class Drawing {
     const parts = svg("g", {});
     const nodes = svg("g", {});
     const labels = svg("g", { class: "rates" });
-    this.element = svg("g", {}, parts, edges, nodes, labels);
+    const badges = svg("g", { class: "badges" });
+    this.element = svg("g", {}, parts, edges, nodes, labels, badges);
     this.edges = graph.edges
       .filter((edge) => plan.paths.has(edge.id))
       .map((edge) => {
@@ -181,11 +182,17 @@ export class Drawing {
       parts.append(one.element);
       return { name, ...one };
     });
-    for (const node of plan.nodes.values()) nodes.append(node.part ? drawOperator(node) : drawTopic(node));
+    this.nodes = [...plan.nodes.values()].map((node) => {
+      const element = node.part ? drawOperator(node) : drawTopic(node);
+      const badge = drawBadge(node);
+      nodes.append(element);
+      badges.append(badge);
+      return { id: node.id, element, badge };
+    });
   }
 
-  /** `loads`: part -> {busy, backpressured, tasks, lag, failed}; `rates`: edge id -> records/s. */
-  update(loads, rates) {
+  /** `loads`: part -> {busy, backpressured, tasks, lag, failed}; `rates`: edge id -> records/s; `failing`: node id -> records. */
+  update(loads, rates, failing = {}) {
     for (const { edge, line, label, title } of this.edges) {
       const now = rates[edge.id];
       text(label, now === undefined ? "" : `${rate(now)}/s`);
@@ -196,8 +203,19 @@ export class Drawing {
       line.style.setProperty("stroke-width", `${width.toFixed(1)}px`);
       line.classList.toggle("still", !(now > 0));
     }
+    for (const { id, element, badge } of this.nodes) {
+      const failed = failing[id];
+      text(badge, failed ? `${count(failed)} failed/min` : "");
+      attribute(badge, "data-value", failed);
+      element.classList.toggle("failing", failed > 0);
+    }
     for (const part of this.parts) part.update(loads.get(part.name));
   }
+}
+
+/** Above its upper right corner: the records that failed there within the last minute. */
+function drawBadge(node) {
+  return svg("text", { "data-node": node.id, x: node.x + node.width, y: node.y - 3, "text-anchor": "end" });
 }
 
 function drawTopic(node) {

@@ -68,7 +68,7 @@ export class Topology {
   }
 
   update(status) {
-    this.drawing?.update(loadsOf(status.tasks), status.edges);
+    this.drawing?.update(loadsOf(status.tasks), status.edges, status.failing);
   }
 
   /** Shows the whole, or, with `least`, as much as fits at that scale, from the left. */

@@ -113,10 +113,13 @@ class TestStatus:
         bad.tasks[0].state, bad.tasks[0].error = "failed", "ValueError: x"
         bad.tasks[1].why = "waits for payments[1]"
         bad.workers[0].why = "slow user code: price (shop.py, line 31) took 4 s"
+        bad.failing = {"orders/map price": 12, "topic:orders": 1}
         bad.workers.append(WorkerStatus("1", "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
         shown = text(screen("shop", [bad], NOW))
         for line in (
             "a: task orders/0 failed",
+            "a: 12 records failed at orders/map price within a minute",
+            "a: 1 record failed at topic:orders within a minute",
             "orders/0: ValueError: x",
             "orders/1: waits for payments[1]",
             "a/1: restarts in 4 s: was killed by SIGKILL",

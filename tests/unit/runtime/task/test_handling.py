@@ -416,3 +416,60 @@ def test_an_exception_that_cannot_say_what_it_is_about_is_as_any_other(declare: 
         assert put_out(driver, "failing-dead-letters") == [1, 4, 5]
         (letter, *_) = driver.cluster.records("failing-dead-letters")
         assert b"Mute (its text cannot be had)" in (dict(letter.headers or ())["__streams.errors.message"] or b"")
+
+
+@pytest.mark.parametrize(
+    "policies",
+    [(kstream.Skip(),), (kstream.DeadLetter(),), (RETRY, kstream.Skip()), ()],
+    ids=["skip", "dead letter", "retry", "none"],
+)
+def test_each_failure_is_counted_at_its_operator(policies: tuple[Any, ...]) -> None:
+    """With and without a policy."""
+    app = kstream.App("failing", on_error=list(policies))
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    app.stream(source).map(lambda n: n, value=int).filter(lambda n: 10 // n > 0).to(out)
+    driver = TestDriver(app, partitions=1)
+    driver.cluster.append("in", b"k", b"1")
+    driver.cluster.append("in", b"k", b"0")
+    driver.cluster.append("in", b"k", b"no number")
+    for _ in range(4):
+        try:
+            driver.advance(100.0)
+        except ProcessingError:
+            assert not policies
+    (part,) = driver.worker.measures.parts.values()
+    failed = {name: count for name, count in zip(part.operators, part.failed, strict=True) if count}
+    if not policies:
+        assert failed.keys() == {"filter in-map-filter"}  # it stands there
+    else:
+        assert failed == {"filter in-map-filter": 4 if RETRY in policies else 1, "map in-map": 1}  # where it is decoded
+    driver.close(commit=False)
+
+
+@pytest.mark.parametrize("policy", [kstream.Skip(), kstream.DeadLetter()], ids=["skip", "dead letter"])
+def test_what_is_left_out_is_counted_once_it_is_committed(policy: Any) -> None:
+    """A record that was left out is doubted when one before it is left out later, and fails again: it is one, all the
+    same. Here the commit fails too, and all of it is done again."""
+    app = kstream.App("failing", on_error=[policy])
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    seen: list[int] = []
+
+    @app.agent(source, to=out)
+    def agent(n: int) -> int:
+        seen.append(n)
+        if n in (0, 4) or (n == 2 and 4 in seen):
+            raise Poison(n)
+        return n
+
+    with TestDriver(app, partitions=1) as driver:
+        feed(driver, range(1))
+        driver.commit()  # care is taken from here on
+        feed(driver, range(1, 6))
+        driver.cluster.faults.plan("producer.commit", AbortRequired("no"), skip=0)
+        driver.commit()
+        measures = driver.worker.measures
+        assert sum(measures.skipped.values()) + sum(measures.dead_letters.values()) == 1, "nothing more is committed"
+        driver.commit()
+        counts = measures.skipped if isinstance(policy, kstream.Skip) else measures.dead_letters
+        assert put_out(driver) == [1, 3, 5]
+        assert list(counts.values()) == [3]

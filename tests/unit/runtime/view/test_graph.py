@@ -54,3 +54,18 @@ def test_edges_have_the_rate_of_the_operator_before_them() -> None:
     assert rates["events/agent watch -> topic:alerts"] == 3.0
     assert rates["events/map events-map #2 -> topic:out"] == 40.0
     assert rates["drawn-by-value-repartition/aggregate n -> topic:out"] == 0.0
+
+
+def test_failures_are_shown_at_the_operator_or_at_the_topic_that_is_read_or_written() -> None:
+    drawing = Drawing(app().topology())
+    failing = drawing.failing(
+        {
+            ("events", "source events"): 2,
+            ("events", "agent watch"): 3,
+            ("events", "sink out"): 1,
+            ("events", "sink out #2"): 1,
+            ("gone", "map"): 9,
+        }
+    )
+    assert failing == {"topic:events": 2, "events/agent watch": 3, "topic:out": 2}
+    assert failing.keys() <= {node.id for node in drawing.graph.nodes}

@@ -59,3 +59,26 @@ def test_checkpoints_of_the_last_second() -> None:
     assert history.checkpoint_seconds() == pytest.approx(0.3)
     history.look(3.0, merged)
     assert history.checkpoint_seconds() is None
+
+
+def test_failures_are_those_of_the_last_minute() -> None:
+    merged, history = Merged(), History()
+    assert history.failures() == {}
+    failed = 0
+    for second in range(200):
+        failed += 2 if second in (50, 100, 101) else 0
+        merged.update("a", [Series("operator_failures_total", labels, failed) for labels in (("p", "map"),)])
+        merged.update("b", [Series("operator_failures_total", ("p", "agent"), 0)])
+        history.look(float(second), merged)
+        expected = {50: 2, 99: 2, 100: 4, 101: 6, 109: 6, 112: 4, 159: 4, 163: 0}.get(second)
+        if expected is not None:
+            assert history.failures() == ({("p", "map"): expected} if expected else {}), second
+
+
+def test_failures_before_the_first_look_count_too() -> None:
+    """A worker reports at once; what it reports later begins at zero."""
+    merged, history = Merged(), History()
+    history.look(0.0, merged)
+    merged.update("a", [Series("operator_failures_total", ("p", "map"), 3)])
+    history.look(1.0, merged)
+    assert history.failures() == {("p", "map"): 3}
