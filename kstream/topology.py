@@ -224,6 +224,11 @@ class Topology:
         return min((node.sink.timeout for node in outside), default=math.inf)
 
     @property
+    def within_of_groups(self) -> dict[str, float]:
+        """`within` of each isolation group: its workers commit as often, where that is less than `commit_interval`."""
+        return {group: self.of_group(group).within for group in self.groups}
+
+    @property
     def untyped(self) -> list[str]:
         """What is kept as untyped JSON because nobody declared its type: a line for each store."""
         lines = []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
+from kstream.errors import TopologyError
 from kstream.observe.settings import setting_rows
 
 WIDE: Final = 110
@@ -16,7 +18,7 @@ WIDE: Final = 110
 
 def run(on: Subject, *, changed: bool, as_json: bool) -> None:
     """The command."""
-    rows = [row for row in setting_rows(on.settings, on.sources) if not changed or row.source != "default"]
+    rows = [row for row in setting_rows(on.settings, on.sources, _within(on)) if not changed or row.source != "default"]
     if as_json:
         human.write_json(rows)
         return
@@ -36,3 +38,12 @@ def run(on: Subject, *, changed: bool, as_json: bool) -> None:
         out.print(
             Text(f"\nWhat each is: in a window of {WIDE} columns, with --json, or in docs/settings.md", style="dim")
         )
+
+
+def _within(on: Subject) -> Mapping[str, float]:
+    if on.app is None:
+        return {}
+    try:
+        return on.app.topology().within_of_groups
+    except TopologyError:  # an app that cannot run has settings all the same
+        return {}

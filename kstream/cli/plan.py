@@ -39,8 +39,10 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
     check_keys(wanted.keys, topology)
     sample = from_topics(topology, on) if records is None else from_file(records, topology)
     wanted = msgspec.structs.replace(
-        wanted, worker_memory=on.settings.memory, commit_interval=on.settings.commit_interval
-    )  # fmt: skip
+        wanted,
+        worker_memory=on.settings.memory,
+        commit_interval=min(on.settings.commit_interval, topology.within),
+    )
     with _bar(human.lines(stderr=True)) as progress:
         cost = measuring.measure(on.app, target, on.settings, sample, seconds, progress)
     answer = answer_of(topology, cost, wanted, sample)

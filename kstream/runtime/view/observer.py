@@ -245,7 +245,7 @@ class Observer:
         return self._drawing.graph
 
     def settings(self) -> list[SettingStatus]:
-        return setting_rows(self._settings, self._sources)
+        return setting_rows(self._settings, self._sources, self._topology.within_of_groups)
 
     def metrics(self) -> bytes:
         with self._lock:  # what the instance says of itself is as of now, as its probes are

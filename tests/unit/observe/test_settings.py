@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -44,3 +45,24 @@ def test_secrets_are_hidden_and_keys_have_their_own_sources() -> None:
     assert (rows["kafka.sasl.password"].value, rows["kafka.sasl.password"].source) == (SECRET, "command line")
     assert (rows["web_token"].value, rows["linger"].value, rows["linger"].source) == (SECRET, "1s", "command line")
     assert "kafka" not in rows and "hush" not in repr(rows)
+
+
+@pytest.mark.parametrize(
+    ("within", "value", "source"),
+    [
+        pytest.param({"default": math.inf}, "10s", "App(...)", id="no sink"),
+        pytest.param({"default": 20.0}, "10s", "App(...)", id="longer"),
+        pytest.param({"default": 5.0}, "5s", "timeout= of a sink", id="shorter"),
+        pytest.param(
+            {"default": math.inf, "slow": 5.0},
+            "10s, 5s in isolation group slow",
+            "App(...), timeout= of a sink",
+            id="of one isolation group",
+        ),
+    ],
+)
+def test_the_commit_interval_is_the_one_that_workers_keep(within: dict[str, float], value: str, source: str) -> None:
+    rows = setting_rows(
+        Settings(commit_interval=10.0, transaction_timeout=60.0), {"commit_interval": "App(...)"}, within
+    )
+    assert [(row.value, row.source) for row in rows if row.name == "commit_interval"] == [(value, source)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -198,6 +199,15 @@ def test_a_timeout_below_the_commit_interval_makes_commits_come_as_often() -> No
         driver.clock.advance(0.1)
         driver.process()  # no record comes
         assert sink.values == [1]
+
+
+def test_each_isolation_group_commits_for_its_own_sinks() -> None:
+    app = kstream.App("sinks")
+    here, there = app.topic("here", key=str, value=int), app.topic("there", key=str, value=int)
+    app.stream(here).sink(Kept(timeout=2.0), name="a")
+    app.stream(here).sink(Kept(timeout=0.5), name="b")
+    app.stream(there, group="quiet").peek(print)
+    assert app.topology().within_of_groups == {"default": 0.5, "quiet": math.inf}
 
 
 def test_a_close_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
