@@ -97,18 +97,16 @@ class Shop:
         found: dict[int, list[Order]] = {0: [], 1: []}
 
         def take() -> None:
-            message = consumer.poll(0.1)
-            if message is None:
-                return
-            if (error := message.error()) is not None:
-                assert error.code() == KafkaError._PARTITION_EOF
-                if message.offset() >= wanted[message.partition()][1]:
-                    at_end.add(message.partition())
-                return
-            headers: Any = message.headers() or []
-            found[message.partition() or 0].append(
-                (message.key(), message.value(), message.timestamp()[1], dict(headers))
-            )
+            for message in consumer.consume(1000, 0.1):  # `until` waits between two calls
+                if (error := message.error()) is not None:
+                    assert error.code() == KafkaError._PARTITION_EOF
+                    if message.offset() >= wanted[message.partition()][1]:
+                        at_end.add(message.partition())
+                    continue
+                headers: Any = message.headers() or []
+                found[message.partition() or 0].append(
+                    (message.key(), message.value(), message.timestamp()[1], dict(headers))
+                )
 
         until(lambda: at_end == {0, 1}, "the ends of the orders, with no transaction open", each=take)
         consumer.close()
