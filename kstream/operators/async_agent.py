@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from kstream.errors import AgentTooSlow, KStreamError, TableError, text_of
 from kstream.operators.agent import Results, prefetch
-from kstream.operators.base import EXPECTED, Cursor, Operator, as_failure
+from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
 from kstream.types import Headers
 
@@ -264,7 +264,9 @@ class AsyncAgent(Operator):
         if self._has_failed:
             try:
                 self._ended()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 told = f"{type(error).__name__}: {text_of(error)}"
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
@@ -282,9 +284,7 @@ class AsyncAgent(Operator):
             )
         error = task.exception()
         if error is not None:
-            if isinstance(error, EXPECTED):
-                raise error
-            raise as_failure(error) from error
+            raise error
         raise KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")
 
     def push(self, batch: Batch) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kstream.errors import CodecError, KStreamError, text_of
+from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.types import Headers, Produce
@@ -46,18 +46,6 @@ class Outlet(Protocol):
         ...
 
 
-EXPECTED = (Exception, SystemExit, KeyboardInterrupt)
-"""What user code raises and a task can tell: failures, and `sys.exit`. KeyboardInterrupt is Ctrl-C."""
-
-
-def as_failure(error: BaseException) -> KStreamError:
-    """For whatever else user code raises (CancelledError, GeneratorExit, groups of such).
-
-    It is a record's failure, as any other. Let through, it would end the worker, again at each of its starts.
-    """
-    return KStreamError(f"{type(error).__name__}: {text_of(error)}".rstrip(": "))
-
-
 class Operator:
     """A node at run time. `push` takes a batch; results go to `emit`."""
 
@@ -76,20 +64,15 @@ class Operator:
         if not batch.size:
             return
         self.emitted += batch.size
-        try:
-            if self.isolates:
-                first, *others = self.children
-                own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
-                first(batch)
-                for child, copied in zip(others, own, strict=True):
-                    child(copied)
-                return
-            for child in self.children:
-                child(batch)
-        except EXPECTED:
-            raise
-        except BaseException as error:
-            raise as_failure(error) from error
+        if self.isolates:
+            first, *others = self.children
+            own = [batch.with_own_values() for _ in others]  # made before anybody can change anything
+            first(batch)
+            for child, copied in zip(others, own, strict=True):
+                child(copied)
+            return
+        for child in self.children:
+            child(batch)
 
     def flush(self) -> None:
         """Before a commit: emit what was held back."""

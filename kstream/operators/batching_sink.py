@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kstream.operators.base import EXPECTED, Operator, as_failure
+from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.specs.sink import BatchingSink, SinkRecord
 
@@ -79,15 +79,10 @@ class SinkWriter(Operator):
     def _write(self, records: list[SinkRecord[Any, Any]]) -> None:
         self._wrote = True
         users = _USERS.setdefault(self.sink, set())
-        try:
-            if not users:
-                self._wait(self.sink.open())
-            users.add(self)
-            self._wait(self.sink.write(records))
-        except EXPECTED:
-            raise
-        except BaseException as error:  # an async client may be cancelled
-            raise as_failure(error) from error
+        if not users:
+            self._wait(self.sink.open())
+        users.add(self)
+        self._wait(self.sink.write(records))
 
     def _wait(self, result: Any) -> None:
         if isawaitable(result):

@@ -17,7 +17,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from kstream.errors import KStreamError, PartitionUnreadable, ProcessingError, StateError
+from kstream.errors import KStreamError, PartitionUnreadable, ProcessingError, StateError, TransactionError
+
+PASSES = (TransactionError, StateError, KeyboardInterrupt)
+"""What is no record's failure. All else is, whatever user code raises (`sys.exit`, CancelledError, GeneratorExit): let
+through, it would end the worker, again at each of its starts. KeyboardInterrupt is Ctrl-C."""
 
 
 def place_of(error: KStreamError, task: str) -> dict[str, object]:

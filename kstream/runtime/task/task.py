@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
+from kstream.errors import KStreamError, ProcessingError, text_of
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import SHORTEST
 from kstream.runtime.task.context import Context, activate, deactivate
 from kstream.runtime.task.deciding import Deciding
-from kstream.runtime.task.failures import PushFailed, Search
+from kstream.runtime.task.failures import PASSES, PushFailed, Search
 from kstream.runtime.task.handling import Handling
 from kstream.runtime.task.measures import PartMeasures
 from kstream.runtime.task.pace import Pace
@@ -248,9 +248,9 @@ class Task:
         self._started = self._clock.monotonic()
         try:
             self.plan.sources[fetch.at.topic].push_fetch(fetch)
-        except (TransactionError, StateError):
+        except PASSES:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._failed(fetch, error)
 
     def _finished(self, fetch: Fetch) -> bool:
@@ -269,9 +269,9 @@ class Task:
             self._released = self._sent = True
             self.handling.finish()
             self.plan.writer.release()
-        except (TransactionError, StateError, PushFailed):
+        except (*PASSES, PushFailed):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             self._failed(fetch, error)
             return True
         self._working = None
@@ -341,9 +341,9 @@ class Task:
                 return
             self._emitting = False
             self.plan.writer.release()
-        except (TransactionError, StateError):
+        except PASSES:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise KStreamError(
                 f"task {self.name}: its operators could not pass on what they held for the commit: "
                 f"{text_of(error, repr)}"
