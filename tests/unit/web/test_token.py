@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,28 +42,31 @@ def test_a_loose_mode_is_mended_and_an_empty_file_filled(tmp_path: Path) -> None
     assert len(token_for(None, tmp_path)) >= 32
 
 
+TOGETHER = """
+import os, sys
+from pathlib import Path
+from kstream.web.token import token_for
+
+directory = Path(sys.argv[1])
+wait, go = os.pipe()
+children = []
+for number in range(8):
+    if (child := os.fork()) == 0:
+        os.close(go)
+        os.read(wait, 1)  # until the parent closes its end
+        (directory / str(number)).write_text(token_for(None, directory / "state"))
+        sys.exit()
+    children.append(child)
+os.close(go)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+"""
+
+
 def test_instances_that_start_together_agree(tmp_path: Path) -> None:
-    """Processes, because the file that is linked is named after the process."""
-    out = tmp_path / "out"
-    out.mkdir()
-    wait, go = os.pipe()
-    children = []
-    for number in range(8):
-        if (child := os.fork()) == 0:
-            status = 1
-            try:
-                os.close(go)
-                os.read(wait, 1)  # until the parent closes its end
-                (out / str(number)).write_text(token_for(None, tmp_path / "state"))
-                status = 0
-            finally:
-                os._exit(status)  # or a second pytest would go on from here
-        children.append(child)
-    os.close(go)
-    os.close(wait)
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    assert len({(out / str(number)).read_text() for number in range(8)}) == 1
+    """Processes, because the file that is linked is named after the process. They are forked by one without threads:
+    here a thread of another test may hold a lock, which a child would wait for."""
+    subprocess.run([sys.executable, "-c", TOGETHER, str(tmp_path)], check=True, timeout=100)
+    assert len({(tmp_path / str(number)).read_text() for number in range(8)}) == 1
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
