@@ -17,7 +17,7 @@ from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
     from kstream.pool import Pool
-    from kstream.specs.policy import DeadLetter, Fail, Retry, Skip
+    from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.testing import TestDriver
@@ -46,6 +46,7 @@ __all__ = [
     "ProcessingError",
     "Record",
     "Retry",
+    "RetryLater",
     "Retryable",
     "SinkRecord",
     "Skip",
@@ -69,6 +70,7 @@ _WHEN_WANTED = {
     "NoRestart": "specs.restart",
     "Pool": "pool",
     "Retry": "specs.policy",
+    "RetryLater": "specs.policy",
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
     "TestDriver": "testing",

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kstream.errors import TopologyError
-from kstream.specs.names import metric_name
+from kstream.specs.names import check_derived, metric_name
 from kstream.specs.topic import Topic
 from kstream.topology import (
     DEFAULT_GROUP,
     AgentNode,
+    Delay,
     Node,
     OutsideNode,
     SinkNode,
@@ -48,6 +49,7 @@ def build(
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_groups(parts)
     _assign_policies(parts, on_error)
+    _assign_delays(app, parts, {topic.name for topic in _topics(nodes, declared)})
     _check_dead_letters(app, parts)
     return Topology(app, parts, list(declared))
 
@@ -170,6 +172,7 @@ def _check_dead_letters(app: str, parts: Sequence[SubTopology]) -> None:
     """Raises TopologyError where dead letters would go round in a circle, or among the app's own data."""
     own = {changelog_of(app, store) for part in parts for store in part.stores}
     own.update(source.topic.name for part in parts for source in part.sources if source.topic.internal)
+    own.update(delay.topic for part in parts for delay in part.delays)
     for part in parts:
         for policy in dict.fromkeys(policy for policies in part.policies for policy in policies):
             topic = policy.dead_letters(app)
@@ -180,3 +183,42 @@ def _check_dead_letters(app: str, parts: Sequence[SubTopology]) -> None:
                 )
             if topic in own:
                 raise TopologyError(f"DeadLetter({topic!r}): the app keeps its own data there: take another name")
+
+
+def _assign_delays(app: str, parts: Sequence[SubTopology], others: set[str]) -> None:
+    """Gives each sub-topology a delay topic for each of its sources and each delay that a policy behind it has.
+
+    Args:
+        others: names of topics that there are already.
+
+    Raises:
+        TopologyError: there can be no topic of such a name, or it is that of another topic.
+    """
+    taken = dict.fromkeys(others, "a declared topic")
+    for part in parts:
+        for source in part.sources:
+            for seconds in sorted(_delays_behind(source, part)):
+                delay = Delay(_delay_topic(app, part, source, seconds), source.topic.name, seconds)
+                what = f"a delay topic of {delay.source}"
+                check_derived(delay.topic, what, "give the app or the topic a shorter name")
+                if (other := taken.setdefault(delay.topic, what)) is not what:
+                    raise TopologyError(f"{what} is called {delay.topic!r}, and so is {other}: rename one topic")
+                part.delays.append(delay)
+
+
+def _delays_behind(source: SourceNode, part: SubTopology) -> set[float]:
+    """Seconds, of the policies of a source and all that comes behind it."""
+    below: set[Node] = {source}
+    found: set[float] = set()
+    for node, policies in zip(part.nodes, part.policies, strict=True):  # parents come before their children
+        if node is source or node.parent in below:
+            below.add(node)
+            found.update(seconds for policy in policies for seconds in getattr(policy, "delays", ()))
+    return found
+
+
+def _delay_topic(app: str, part: SubTopology, source: SourceNode, seconds: float) -> str:
+    """Two isolation groups may read one topic, and each has delays of its own."""
+    own = source.topic.name if source.topic.internal else f"{app}-{source.topic.name}"
+    group = "" if part.group == DEFAULT_GROUP else f"-{part.group}"
+    return f"{own}{group}-retry-" + (f"{seconds:.0f}s" if seconds == int(seconds) else f"{seconds * 1000:.0f}ms")

@@ -112,6 +112,7 @@ def plan_task(
             built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
+            plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         plan.operators.append(operator)

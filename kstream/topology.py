@@ -139,6 +139,15 @@ class OutsideNode(Node):
         return f"outside {self.name}  {type(self.sink).__name__} size={self.sink.size}"
 
 
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """A topic for records of a source that wait to be processed again, `seconds` each."""
+
+    topic: str
+    source: str
+    seconds: float
+
+
 @dataclass(eq=False)
 class SubTopology:
     """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change, with
@@ -150,15 +159,18 @@ class SubTopology:
     group: str = DEFAULT_GROUP
     policies: list[tuple[Policy, ...]] = field(default_factory=list)
     """What is done about a record that fails at each of the nodes."""
+    delays: list[Delay] = field(default_factory=list)
+    """What it reads besides its sources: where such records wait, and come back from."""
 
     @property
     def name(self) -> str:
-        topics = "+".join(sorted(self.topics))
+        topics = "+".join(sorted(source.topic.name for source in self.sources))
         return topics if self.group == DEFAULT_GROUP else f"{topics}@{self.group}"
 
     @property
     def topics(self) -> list[str]:
-        return [source.topic.name for source in self.sources]
+        """All that it reads: its sources, and its delay topics behind them."""
+        return [*(source.topic.name for source in self.sources), *(delay.topic for delay in self.delays)]
 
     @property
     def sinks(self) -> list[Topic[Any, Any]]:
@@ -270,6 +282,8 @@ class Topology:
 
             for source in part.sources:
                 walk(source, 0)
+            for delay in part.delays:
+                lines.append(f"    delay topic {delay.topic}  {delay.source} {delay.seconds:g} s later")
         return "\n".join(lines)
 
 

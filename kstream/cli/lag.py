@@ -103,6 +103,8 @@ def measure(topology: Topology, on: Subject) -> Lag:
 
 def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) -> list[PartitionLag]:
     inputs = {source.topic.name: source.topic.internal for part in topology.parts for source in part.sources}
+    delays = {delay.topic for part in topology.parts for delay in part.delays}
+    inputs |= {delay.topic: True for part in topology.parts for delay in part.delays}
     topics = admin.topics(TIMEOUT)
     if missing := [name for name in inputs if name not in topics]:
         raise TopicError(
@@ -125,7 +127,7 @@ def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) ->
         # Records below the start are deleted: they wait for nobody. Without an offset the app begins where
         # auto_offset_reset says.
         begin = first[one] if offset is None else max(offset, first[one])
-        if offset is None and on.settings.auto_offset_reset == "latest":
+        if offset is None and on.settings.auto_offset_reset == "latest" and one.topic not in delays:
             begin = last[one]
         lag = max(last[one] - begin, 0)
         rows.append(PartitionLag(one.topic, one.partition, inputs[one.topic], offset, last[one], lag, group=group))

@@ -37,13 +37,19 @@ class Origin:
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
     A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
-    `leave_out` is asked about a row that failed: whether the batch goes on without it.
+    `leave_out` is asked about a row that failed: whether the batch goes on without it. `topic` is that of the source,
+    wherever the records waited meanwhile.
     """
 
-    __slots__ = ("_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out")
+    __slots__ = (
+        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "topic",
+    )  # fmt: skip
 
-    def __init__(self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE) -> None:
+    def __init__(
+        self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE, topic: str | None = None
+    ) -> None:
         self.fetch, self.bounds = fetch, bounds
+        self.topic = fetch.at.topic if topic is None else topic
         self.at_fault: int | None = None
         self.leave_out: Callable[[int, BaseException], bool] | None = None
         self.event_time = timestamps is not None
@@ -59,8 +65,10 @@ class Origin:
 
     @property
     def offsets(self) -> list[int]:
+        """Where the records lie; of those that were set aside, where they lay before."""
         if self._offsets is None:
-            self._offsets = self.fetch.offsets()
+            origins = getattr(self.fetch, "origins", None)  # of a delay topic (delayed.py), which most apps do without
+            self._offsets = self.fetch.offsets() if origins is None else origins()
         return self._offsets
 
     @property

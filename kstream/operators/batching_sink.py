@@ -100,7 +100,7 @@ def _records(batch: Batch) -> Any:
             repeat(None),
         )  # fmt: skip
     origin, rows = batch.origin, range(batch.size) if batch.rows is None else batch.rows
-    at, offsets, headers = origin.fetch.at, origin.offsets, origin.headers
+    at, offsets, headers = origin.fetch.at, origin.fetch.offsets(), origin.headers
     return map(
         SinkRecord, batch.keys, batch.values, batch.timestamps, [headers[row] for row in rows], repeat(at.topic),
         repeat(at.partition), [offsets[row] for row in rows],

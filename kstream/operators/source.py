@@ -39,13 +39,14 @@ class Source(Operator):
 
     def push_fetch(self, fetch: Fetch) -> None:
         topic = self.topic
-        self.origin = origin = Origin(fetch, bounds=self._bounds)
+        self.origin = origin = Origin(fetch, bounds=self._bounds, topic=topic.name)
         raw, json = self._values(fetch)
         batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=raw, json=json)
         if topic.timestamp is not None:
             values = iter(batch.values)
             try:
-                self.origin = batch.origin = origin = Origin(fetch, self._event_times(values, fetch), self._bounds)
+                times = self._event_times(values, fetch)
+                self.origin = batch.origin = origin = Origin(fetch, times, self._bounds, topic.name)
             except BaseException:
                 batch.blame_last(values)
                 raise

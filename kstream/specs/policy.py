@@ -1,7 +1,8 @@
 """What is done about a record that fails: a list of policies, the first that fits decides.
 
 The names are those of Kafka Streams (KIP-1033, KIP-1034) and of its dead letter queues; `Retry` is the non-blocking
-back-off of a consumer (order within the partition is kept). Declaring does no I/O.
+back-off of a consumer (order within the partition is kept), `RetryLater` the retry topics of Spring Kafka
+and of Uber's consumers (it is not). Declaring does no I/O.
 """
 
 from __future__ import annotations
@@ -140,19 +141,70 @@ class Retry(Policy):
             raise TopologyError(f"Retry({wrong})")
 
     def fits(self, error: BaseException, phase: Phase) -> bool:
-        if _is_any(error, (NonRetryable,)):
-            return False
-        if not self.on and not self.phase:
-            return phase in MAY_PASS or _is_any(error, (Retryable,))
-        return super().fits(error, phase)
+        return _may_pass(self, error, phase) and super().fits(error, phase)
 
     def pauses(self) -> Pauses:
         """Of one record. They are `exhausted` when all attempts were made."""
         return Pauses(self.base, self.multiplier, self.max, jitter=self.jitter, attempts=self.attempts)
 
 
+@dataclass(frozen=True)
+class RetryLater(Policy):
+    """The record is set aside, and processed again after a delay; what comes behind it goes on meanwhile.
+
+    So the order of the records is NOT kept, not even of those with one key. The record goes into a delay topic of the
+    app, in the transaction that commits its offset. When it has been there for as long as the delay says it is
+    processed again, as a record of its own topic. Where it fails after the last delay, the policies behind this one
+    decide.
+
+    Which delay comes next is counted for each record, whichever `RetryLater` set it aside before, and survives crashes.
+    For what it is without `on` and `phase`, and never, is as for `Retry`. With `at_least_once` a record may be set
+    aside, and processed, twice.
+
+    Args:
+        delays: seconds; of each first, second, ... time that the record is set aside.
+
+    Raises:
+        TopologyError: a delay is no number of seconds, or `phase` has "restore": what is stored stays as it is.
+    """
+
+    delays: Sequence[float] = (5.0, 60.0, 600.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given: Any = self.delays
+        if not isinstance(given, list | tuple) or not given:
+            raise TopologyError(f"RetryLater(delays={given!r}): give a list of seconds")
+        for one in given:
+            in_range = _is_number(one) and SHORTEST_DELAY <= one <= LONGEST_DELAY
+            if not in_range or abs(one * 1000 - round(one * 1000)) > 1e-6:
+                raise TopologyError(
+                    f"RetryLater: a delay of {one!r}: seconds, from 0.001 to 31536000 (a year), in whole milliseconds"
+                )
+        if "restore" in self.phase:
+            raise TopologyError(
+                "RetryLater(phase='restore'): an entry of a table that cannot be read stays so, and the key's next "
+                "records fail too: give Fail() or DeadLetter()"
+            )
+        object.__setattr__(self, "delays", tuple(float(one) for one in given))
+
+    def fits(self, error: BaseException, phase: Phase) -> bool:
+        return phase != "restore" and _may_pass(self, error, phase) and super().fits(error, phase)
+
+
+SHORTEST_DELAY: Final = 0.001
+LONGEST_DELAY: Final = 365 * 86_400.0
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _may_pass(policy: Policy, error: BaseException, phase: Phase) -> bool:
+    """Whether it may end otherwise the next time; what was declared with the policy says so itself."""
+    if _is_any(error, (NonRetryable,)):
+        return False
+    return bool(policy.on or policy.phase) or phase in MAY_PASS or _is_any(error, (Retryable,))
 
 
 def _is_any(error: BaseException | None, kinds: Classes) -> bool:
@@ -172,13 +224,28 @@ def check_policies(policies: Sequence[Any], where: str = "on_error") -> tuple[Po
         raise TopologyError(f"{where}={policies!r}: give a list of policies")
     before: list[Policy] = []
     for one in policies:
-        if not isinstance(one, Fail | Skip | DeadLetter | Retry):
-            raise TopologyError(f"{where}: {one!r} is no policy: give Retry(), DeadLetter(), Skip() or Fail()")
+        if not isinstance(one, Fail | Skip | DeadLetter | Retry | RetryLater):
+            raise TopologyError(
+                f"{where}: {one!r} is no policy: give Retry(), RetryLater(), DeadLetter(), Skip() or Fail()"
+            )
         for other in before:
-            if not isinstance(other, Retry) and _covers(other, one):
+            if not isinstance(other, Retry | RetryLater) and _covers(other, one):
                 raise TopologyError(f"{where}: {one!r} can never decide, because {other!r} comes before it")
+            if isinstance(other, Retry) and other == one:
+                raise TopologyError(f"{where}: {one!r} is there twice: give one of them more attempts=")
+            if isinstance(other, RetryLater) and isinstance(one, RetryLater) and _same(other, one):
+                raise TopologyError(
+                    f"{where}: {one!r} comes behind {other!r}, which is for all that it is for: give one all delays"
+                )
         before.append(one)
     return tuple(before)
+
+
+def _same(other: RetryLater, one: RetryLater) -> bool:
+    """Whether `other` is for everything that `one` is for: without `on` and `phase` it is not for all."""
+    if not other.on and not other.phase:
+        return not one.on and not one.phase
+    return _covers(other, one)
 
 
 def _covers(other: Policy, one: Policy) -> bool:

@@ -20,10 +20,11 @@ def passes_on(n: int) -> int:
 
 def make_app(name: str) -> kstream.App:
     app = kstream.App(name)
-    policies: dict[str, list[kstream.Retry | kstream.DeadLetter]] = {
+    policies: dict[str, list[kstream.Retry | kstream.RetryLater | kstream.DeadLetter]] = {
         "waits": [kstream.Retry(5, base=300.0, max=300.0)],
         "denied": [kstream.DeadLetter(f"{name}.dead-denied")],
         "small": [kstream.DeadLetter(f"{name}.dead-small")],
+        "later": [kstream.RetryLater([300, 900])],
         "beside": [],
     }
     for case, on_error in policies.items():

@@ -135,7 +135,7 @@ def test_a_record_that_waits_is_told_of_costs_nothing_and_holds_up_nobody(retryi
 
 def test_a_dead_letter_that_kafka_does_not_take_stops_its_task_only_until_it_does(retrying: Retrying) -> None:
     retrying.deny("dead-denied")
-    retrying.limit("dead-small", 500)
+    retrying.limit("dead-small", 200)  # too small for the least that a letter says
     retrying.start()
     for case in ("denied", "small"):
         retrying.feed(case, range(30))
@@ -153,3 +153,31 @@ def test_a_dead_letter_that_kafka_does_not_take_stops_its_task_only_until_it_doe
         until(lambda case=case: len(retrying.put_out(f"{case}-out")) == 29, f"the rest of {case}")
         assert retrying.put_out(f"{case}-out") == [n for n in range(30) if n != BAD]
         assert retrying.put_out(f"dead-{case}") == [BAD]
+
+
+def test_a_record_that_is_set_aside_holds_up_nothing_and_is_seen(retrying: Retrying) -> None:
+    served = retrying.start()
+    retrying.feed("later", range(100))
+    until(lambda: len(retrying.put_out("later-out")) == 99, "all others")
+    delayed = f"{retrying.name}-{retrying.name}.later-retry-300s"
+    (row,) = read(retrying.servers, [delayed], "read_committed")[delayed]
+    assert (row.key, row.value, row.partition) == (b"k", b"%d" % BAD, 0)
+    until(lambda: (task := retrying.task("later")) and "set aside is tried again in" in (task.why or ""), "the reason")
+    task = retrying.task("later")
+    assert task is not None and task.lag == 0 and not task.retrying
+
+    (pid,) = served.pids
+    before, began = processor_seconds(pid), time.monotonic()
+    time.sleep(5.0)  # more than twice `stall_timeout`
+    assert (processor_seconds(pid) - before) / (time.monotonic() - began) < 0.3
+    assert served.probe("ready") == (True, [])
+    for command, said in (("lag", delayed), ("topics", delayed), ("doctor", "rights to topics")):
+        asked = Command(
+            retrying.directory / command, command, "broker.retrying_service:app", "--bootstrap-servers",
+            retrying.servers,
+        )  # fmt: skip
+        asked.wait()
+        assert said in asked.out.read_text().replace("\n", ""), asked.err.read_text()
+    retrying.feed("later", range(100, 110))
+    until(lambda: len(retrying.put_out("later-out")) == 109, "those behind it")
+    served.stop()

@@ -144,6 +144,8 @@ class Topics:
         needed = {"DESCRIBE"} | ({"READ"} if name in read else set()) | ({"WRITE"} if name in written else set())
         if name in read & written and name.startswith(f"{self._topology.app}-"):
             return _WHOLE | {"DELETE"}
+        if any(name == delay.topic for part in self._topology.parts for delay in part.delays):
+            return _WHOLE | {"DELETE"}
         internal = {self._topology.changelog(store) for part in self._topology.parts for store in part.stores}
         return _WHOLE if name in internal or name == topic_of(self._topology.app) else frozenset(needed)
 

@@ -135,7 +135,7 @@ def go_through(
 
 
 def _known(part: SubTopology, counts: Mapping[str, int]) -> bool:
-    return all(topic in counts for topic in part.topics)
+    return all(source.topic.name in counts for source in part.sources)
 
 
 def _partitions(
@@ -145,7 +145,7 @@ def _partitions(
     for store in part.stores:
         if (state := there.get(topology.changelog(store))) is not None:
             return state.partitions
-    inputs = {topic: counts[topic] for topic in part.topics}
+    inputs = {source.topic.name: counts[source.topic.name] for source in part.sources}
     if len(set(inputs.values())) > 1:
         shown = ", ".join(f"{topic} has {count}" for topic, count in inputs.items())
         raise TopologyError(
@@ -155,7 +155,7 @@ def _partitions(
 
 
 def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[WantedTopic]:
-    """The repartition topics that a part writes, and the changelogs of its stores."""
+    """The repartition topics that a part writes, its delay topics, and the changelogs of its stores."""
     repartition = [
         WantedTopic(
             name=node.topic.name,
@@ -177,7 +177,10 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
         )
         for store in part.stores
     ]
-    return [*repartition, *changelogs]
+    delays = [
+        WantedTopic(name=delay.topic, kind="delay", partitions=count, owner=delay.source) for delay in part.delays
+    ]
+    return [*repartition, *delays, *changelogs]
 
 
 def _user_topics(topology: Topology) -> list[WantedTopic]:

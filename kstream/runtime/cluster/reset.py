@@ -1,4 +1,4 @@
-"""An app made to begin anew: its committed offsets, its state and its repartition topics are deleted.
+"""An app made to begin anew: its committed offsets, its state, its repartition and its delay topics are deleted.
 
 In this order, so that a reset that is broken off never leaves offsets without the state that belongs to them (what was
 counted would be forgotten): offsets first, then local state, then the topics. State without offsets stops the app's
@@ -30,7 +30,7 @@ class Reset:
 
     Attributes:
         groups: consumer groups whose offsets go, and the user's inputs that each of them reads.
-        topics: changelogs and repartition topics that there are.
+        topics: changelogs, repartition and delay topics that there are.
         directories: local state on this machine.
     """
 
@@ -60,6 +60,7 @@ def look(topology: Topology, admin: AdminClient, state_dir: Path) -> Reset:
             )
     internal = [topology.changelog(store) for part in topology.parts for store in part.stores]
     internal += [topic.name for part in topology.parts for topic in part.sinks if topic.internal]
+    internal += [delay.topic for part in topology.parts for delay in part.delays]
     topics = tuple(name for name in dict.fromkeys(internal) if name in there)
     return Reset(groups, topics, _directories(topology.app, state_dir))
 

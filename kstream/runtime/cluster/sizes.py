@@ -68,6 +68,7 @@ def needs(topology: Topology, settings: Settings) -> dict[str, Need]:
     found: dict[str, Need] = {}
     for part in topology.parts:
         found.update({sink.name: by_producer for sink in part.sinks if sink.internal})
+        found.update({delay.topic: by_producer for delay in part.delays})
         for store in part.stores:
             declared = {**settings.changelog, **store.changelog}.get(SETTING, "")
             who = f"table {store.name}" if SETTING in store.changelog else f"changelog.{SETTING}"

@@ -4,9 +4,10 @@ Internal topics carry kstream's own guarantees, so their settings are not a matt
 
 - Repartition topics are purged by the app once their records are processed, never by time: records stamped in the past
   would be deleted within seconds under the usual retention (measured).
+- Delay topics, where records wait to be processed again, are the same: a record has its own timestamp there too.
 - Changelogs are compacted and never deleted from; tombstones stay for seven days, the longest time that local state
   and snapshots may be behind.
-- Both take any timestamp: brokers refuse those more than an hour ahead by default. And they keep the producer's
+- All of them take any timestamp: brokers refuse those more than an hour ahead by default. And they keep the producer's
   timestamps, for event time travels in them.
 - In the topic of the instances' announcements timestamps are the brokers' own, so that ages hang on one clock only.
 """
@@ -22,7 +23,7 @@ from typing import Final, Literal
 from kstream.errors import KafkaUnavailable, TopicError
 from kstream.types import NewTopic, TopicInfo, TopicMaker
 
-Kind = Literal["source", "sink", "repartition", "changelog", "instances", "handled"]
+Kind = Literal["source", "sink", "repartition", "delay", "changelog", "instances", "handled"]
 
 FOREVER: Final = "9223372036854775807"
 DELETE_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
@@ -35,6 +36,7 @@ _SHARED: Final = {
 }
 INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
     "repartition": {**_SHARED, "cleanup.policy": "delete"},
+    "delay": {**_SHARED, "cleanup.policy": "delete"},
     "changelog": {**_SHARED, "cleanup.policy": "compact", "delete.retention.ms": str(DELETE_RETENTION_MS)},
     "handled": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
     "instances": {"cleanup.policy": "compact,delete", "message.timestamp.type": "LogAppendTime"},
@@ -166,6 +168,11 @@ def problems(
 
 
 def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
+    if topic.kind == "delay" and topic.partitions is not None and actual < topic.partitions:
+        return (
+            f"topic {topic} has {actual} partitions and needs {topic.partitions}, as many as {topic.owner}: "
+            f"kafka-topics.sh --alter --topic {topic.name} --partitions {topic.partitions}"
+        )
     if topic.kind in INTERNAL:
         return (
             f"topic {topic} has {actual} partitions and needs {topic.partitions}: declare the {actual} that it has, or"

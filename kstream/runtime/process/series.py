@@ -162,7 +162,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         worker.worker.name,
         task.state.value,
         records=task.records,
-        lag=sum(lags.values()),
+        lag=sum(lags.values()) - worker.registry.waiting_lag(task),
         buffered=task.buffered,
         why=_why(worker, task),
         at_end=task.reading.at_end and not task.buffered and not task.busy,
@@ -196,6 +196,11 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     left = task.rests_until - worker.now
     if left > 0:
         return f"a record that failed is tried again in {left:.0f} s"
+    reading = task.reading
+    if reading.delays and reading.at_end and not task.buffered and (waiting := reading.waiting):
+        return (
+            f"the first of the records that were set aside is tried again in {min(waiting.values()) - worker.now:.0f} s"
+        )
     if task.reading.at_end and not task.buffered and any(worker.lags_of(task).values()):
         return "what is left belongs to a transaction of its producer that is still open"
     missing = task.reading.missing

@@ -119,7 +119,7 @@ class Context(Generic[K]):
     @property
     def topic(self) -> str:
         batch, _ = self._at()
-        return batch.origin.fetch.at.topic if batch.origin else ""
+        return batch.origin.topic if batch.origin else ""
 
     @property
     def partition(self) -> int:
@@ -137,7 +137,9 @@ class Context(Generic[K]):
         batch, index = self.batch, self.index
         if batch is None or batch.origin is None or index < 0:
             return None
-        return f"{batch.origin.fetch.at} offset {batch.origin.offsets[batch.row(index)]}"
+        return (
+            f"{batch.origin.topic}[{batch.origin.fetch.at.partition}] offset {batch.origin.offsets[batch.row(index)]}"
+        )
 
     @overload
     def send(
@@ -239,7 +241,7 @@ def here() -> dict[str, object]:
             if cursor.index >= 0:
                 return {
                     "task": context.task,
-                    "topic": fetch.at.topic,
+                    "topic": cursor.batch.origin.topic,
                     "partition": fetch.at.partition,
                     "offset": cursor.offset,
                 }

@@ -1,22 +1,26 @@
-"""What the policies make of a record that failed: it is tried again, left out, or its task stops."""
+"""What the policies make of a record that failed: it is tried again, set aside, left out, or its task stops."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
 from collections.abc import Iterable
+from math import ceil
 from typing import Final
+
+from msgspec import structs
 
 from kstream.errors import ProcessingError, text_of
 from kstream.observe.throttle import Throttle
+from kstream.operators.delayed import Note
 from kstream.plan import TaskPlan
 from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
-from kstream.specs.policy import DeadLetter, Retry, Skip
+from kstream.specs.policy import Fail, Retry, RetryLater
 from kstream.topology import SubTopology
-from kstream.types import Clock, TopicPartition
+from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 log.addFilter(Throttle())  # a line about the first, then one in ten seconds with the count of the others
@@ -73,35 +77,43 @@ class Deciding:
     ) -> None:
         self._app, self._part, self._clock, self._measures = app, part, clock, measures
         self._most, self._names = max_error_rate, part.operator_names
+        self._delays = {(one.source, one.seconds): one.topic for one in part.delays}
         self._rates: dict[str, ErrorRate] = {}  # by task
 
     def committed(self, task: str, records: int, left_out: Iterable[LeftOut] = ()) -> None:
         """So many records of the task are, these among them. They are counted here, once, for until now each of them
         may have failed anew."""
         for one in left_out:
-            if one.topic is None:
+            if one.note is not None:
+                self._measures.retried[one.source, one.reason] += 1
+            elif one.topic is None:
                 self._measures.skipped[one.source, one.reason] += 1
             else:
                 self._measures.dead_letters[one.topic, one.reason] += 1
         if self._most is not None:
             self._rates.setdefault(task, ErrorRate()).committed(records, self._clock.monotonic())
 
-    def decide(self, error: ProcessingError, plan: TaskPlan, before: Verdict | None, records: int) -> Verdict | None:
+    def decide(
+        self, error: ProcessingError, plan: TaskPlan, before: Verdict | None, records: int, note: Note | None = None
+    ) -> Verdict | None:
         """The verdict; None stops the task.
 
         Args:
             error: the record's; `__cause__` is what was raised.
-            before: the verdict on the record until now. One whose dead letter fails is not left out.
+            before: the verdict on the record until now. One whose dead letter fails is not left out, unless the
+                letter was too large and can be made smaller.
             records: that the task has processed since the last commit.
+            note: of a record that was set aside before.
         """
         if isinstance(before, LeftOut):
-            return None
+            return before.smaller(error.__cause__)
         cause, again = error.__cause__ or error, before or Again()
         raised = raised_in(cause)
-        at = TopicPartition(error.topic, error.partition)
+        where = note or Note(topic=error.topic, partition=error.partition, offset=error.offset)
         found = blame(cause, self._part, plan, error.topic)
         self._measures.parts[self._part.name].failed[found.node] += 1
         again.failed += 1
+        failed = where.failed + again.failed
         for policy in self._part.policies[found.node]:
             if not policy.fits(cause, found.phase):
                 continue
@@ -110,20 +122,33 @@ class Deciding:
                 again.due = pauses.failed(self._clock.monotonic())
                 if pauses.exhausted:
                     continue
-                self._measures.retried[at.topic, self._measures.named(raised)] += 1
-                self._tell(error, raised, f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}")
+                self._measures.retried[where.topic, self._measures.named(raised)] += 1
+                self._tell(error, where, raised, f"is tried again in {pauses.pause:.1f} s, attempt {failed + 1}")
                 return again
-            if not isinstance(policy, Skip | DeadLetter) or self._too_many(error, found.node, records):
+            if isinstance(policy, RetryLater) and where.moved >= len(policy.delays):
+                continue
+            if isinstance(policy, Fail) or self._too_many(error, found.node, records):
                 return None
-            reason, topic = self._measures.named(raised), policy.dead_letters(self._app)
+            reason = self._measures.named(raised)
+            if isinstance(policy, RetryLater):
+                seconds = policy.delays[where.moved]
+                self._tell(
+                    error, where, raised, f"is set aside, and tried again in {seconds:g} s, attempt {failed + 1}"
+                )
+                due = ceil((self._clock.time() + seconds) * 1000)
+                note = structs.replace(where, moved=where.moved + 1, failed=failed, due=due, timestamp=None)
+                return LeftOut(
+                    self._delays[plan.sources[error.topic].topic.name, seconds], where.topic, reason, note=note
+                )
+            topic = policy.dead_letters(self._app)
             self._measures.failed(found.phase, error)
             if topic is None:
-                self._tell(error, raised, "is skipped")
-                return LeftOut(None, at.topic, reason)
-            self._tell(error, raised, f"is a dead letter now, in {topic}")
+                self._tell(error, where, raised, "is skipped")
+                return LeftOut(None, where.topic, reason)
+            self._tell(error, where, raised, f"is a dead letter now, in {topic}")
             return dead_letter(
-                topic, self._app, error, agent=self._names[found.node], phase=found.phase, reason=reason,
-                attempts=again.failed, now=self._clock.time(),
+                topic, self._app, error, where, agent=self._names[found.node], phase=found.phase, reason=reason,
+                attempts=failed, now=self._clock.time(),
             )  # fmt: skip
         return None
 
@@ -140,8 +165,8 @@ class Deciding:
         )
         return True
 
-    def _tell(self, error: ProcessingError, raised: BaseException, what: str) -> None:
+    def _tell(self, error: ProcessingError, where: Note, raised: BaseException, what: str) -> None:
         log.warning(
-            "task %s: %s[%d] offset %d %s: %s: %s", error.task, error.topic, error.partition, error.offset, what,
+            "task %s: %s[%d] offset %d %s: %s: %s", error.task, where.topic, where.partition, where.offset, what,
             type(raised).__name__, text_of(raised), extra=place_of(error, error.task),
         )  # fmt: skip

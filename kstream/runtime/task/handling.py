@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
+from kstream.operators.delayed import Note
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
@@ -18,6 +20,7 @@ class Handling:
 
     Args:
         deciding: the policies; None: a record that fails stops its task.
+        note_of: what is known of a record that was set aside before.
 
     A record that fails where nothing was done with it before is left out at once, if its policies say so; its batch
     goes on.
@@ -26,7 +29,15 @@ class Handling:
         rests_until: a record is tried again then (monotonic).
     """
 
-    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
+    def __init__(
+        self,
+        task: str,
+        plan: TaskPlan,
+        clock: Clock,
+        deciding: Deciding | None,
+        note_of: Callable[[TopicPartition, int], Note | None],
+    ) -> None:
+        self._note_of = note_of
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self.care = Care(plan)
         self.verdicts = Verdicts()
@@ -34,9 +45,15 @@ class Handling:
         self._left_out: list[tuple[LeftOut, Fetch]] = []  # of the fetch that is worked at
         self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
 
-    def begin(self, fetch: Fetch, records: int) -> None:
-        """A fetch is pushed next; so many records were processed since the last commit."""
+    def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:
+        """A fetch is pushed next; so many records were processed since the last commit.
+
+        Args:
+            failed_before: its records have, and were set aside.
+        """
         self._left_out, self._decided = [], None
+        if failed_before:
+            self.care.take()
         if self.care:
             self.care.keep()
             leave_out = partial(self._leave_out, fetch, records)
@@ -107,7 +124,8 @@ class Handling:
         at, offset = TopicPartition(error.topic, error.partition), error.offset
         verdict = None
         if self._deciding is not None:
-            verdict = self._deciding.decide(error, self._plan, self.verdicts.of(at, offset), records)
+            note = self._note_of(at, offset)
+            verdict = self._deciding.decide(error, self._plan, self.verdicts.of(at, offset), records, note)
         if verdict is None:
             self.verdicts.forget(at, offset)
             return False

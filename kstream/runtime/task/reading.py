@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from kstream.operators.delayed import Delayed, Note
 from kstream.runtime.task.measures import Runs
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -32,10 +33,30 @@ class Input:
     runs: Runs = field(default_factory=Runs)
 
 
+class _Waiting:
+    """A delay topic's partition.
+
+    Attributes:
+        seconds: that each of its records waits.
+        due: when the one at offset `head` is processed (monotonic).
+        notes: of the records that are buffered, or processed and not committed, by their offsets.
+    """
+
+    __slots__ = ("due", "head", "notes", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.head, self.due = seconds, -1, 0.0
+        self.notes: dict[int, Note] = {}
+
+
 class Reading:
     """The inputs of one task.
 
+    Those of delay topics stand beside the others: nothing waits for them, and they wait for nothing but the time that
+    their first record is due. Records of one delay topic are due one after the other.
+
     Args:
+        delays: the inputs that are of delay topics, and how long a record waits there (seconds).
         event_times: of the records of a fetch (ms), as the topic declares them.
         max_idle: seconds that the others wait for an empty input which is at its end.
     """
@@ -46,10 +67,14 @@ class Reading:
         event_times: Callable[[Fetch], list[int]],
         clock: Clock,
         max_idle: float,
+        delays: Mapping[TopicPartition, float] | None = None,
     ) -> None:
         self._event_times, self._clock, self._max_idle = event_times, clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self.inputs}
+        self._delays = {at: _Waiting(seconds) for at, seconds in (delays or {}).items()}
+        self._sources = {at: one for at, one in self.inputs.items() if at not in self._delays}
+        self._sources_next = True  # both kinds have records: by turns
 
     # ---- how far it is
 
@@ -93,13 +118,25 @@ class Reading:
             one.position = one.committed = offset
             one.at_end = False
             one.runs.drop()
+        for waiting in self._delays.values():
+            waiting.head = -1
+            waiting.notes.clear()
+
+    def was_committed(self) -> None:
+        """What is processed is committed."""
+        for one in self.inputs.values():
+            one.committed = one.position
+        for at, waiting in self._delays.items():
+            committed = self.inputs[at].committed
+            waiting.notes = {offset: note for offset, note in waiting.notes.items() if offset >= committed}
 
     # ---- what is buffered
 
     @property
     def buffered(self) -> int:
-        """Records."""
-        return sum(len(fetch) for buffer in self._buffers.values() for fetch in buffer)
+        """Records that may be processed now."""
+        waiting = self.waiting if self._delays else ()
+        return sum(len(fetch) for at, buffer in self._buffers.items() if at not in waiting for fetch in buffer)
 
     def has(self, at: TopicPartition) -> bool:
         """Whether records of this input are buffered."""
@@ -108,6 +145,10 @@ class Reading:
     def add(self, fetch: Fetch, in_work: Fetch | None) -> None:
         """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
         buffer, one = self._buffers[fetch.at], self.inputs[fetch.at]
+        if (waiting := self._delays.get(fetch.at)) is not None:
+            fetch = Delayed(fetch)
+            pairs = zip(fetch.offsets(), fetch.notes, strict=True)
+            waiting.notes |= {offset: note for offset, note in pairs if note is not None}
         expected = buffer[-1].last_offset + 1 if buffer else one.position
         if in_work is not None and in_work.at == fetch.at:
             expected = max(expected, in_work.last_offset + 1)
@@ -139,7 +180,8 @@ class Reading:
     @property
     def at_end(self) -> bool:
         """Whether all was read that may be read: what lies behind is of transactions that are still open."""
-        return all(one.at_end for one in self.inputs.values())
+        waiting = self.waiting if self._delays else ()
+        return all(one.at_end or at in waiting for at, one in self.inputs.items())
 
     def drop(self) -> None:
         for buffer in self._buffers.values():
@@ -149,11 +191,13 @@ class Reading:
 
     def take(self, size: int) -> Fetch | None:
         """The next records, `size` at most, as many as come before those of all other inputs."""
+        if self._delays and (fetch := self._take_due(size)) is not None:
+            return fetch
         at = self._choose()
         if at is None:
             return None
         fetch = self._buffers[at].popleft()
-        if len(self.inputs) > 1 and size > 1:
+        if len(self._sources) > 1 and size > 1:
             size = self._run_length(at, fetch.cut(0, size))
         return self.cut(fetch, size)
 
@@ -174,23 +218,23 @@ class Reading:
         While an input is empty and not known to be at its end, the others wait for it; at its end they wait
         `max_idle` seconds more.
         """
-        if len(self.inputs) == 1:
-            (at,) = self.inputs
+        if len(self._sources) == 1:
+            (at,) = self._sources
             return at if self._buffers[at] else None
         heads: list[tuple[int, TopicPartition]] = []
-        for at, buffer in self._buffers.items():
-            if buffer:
+        for at, one in self._sources.items():
+            if buffer := self._buffers[at]:
                 heads.append((self._head(buffer), at))
-            elif not self._may_be_skipped(self.inputs[at]):
+            elif not self._may_be_skipped(one):
                 return None
         return min(heads)[1] if heads else None
 
     @property
     def missing(self) -> list[TopicPartition]:
         """Empty inputs that the others, which have records, wait for."""
-        if self._choose() is not None or not self.buffered:
+        if self._choose() is not None or not any(self._buffers[at] for at in self._sources):
             return []
-        return [at for at, buffer in self._buffers.items() if not buffer and not self._may_be_skipped(self.inputs[at])]
+        return [at for at, one in self._sources.items() if not self._buffers[at] and not self._may_be_skipped(one)]
 
     def _head(self, buffer: deque[Fetch]) -> int:
         return self._times(buffer[0].cut(0, 1))[0]
@@ -208,7 +252,8 @@ class Reading:
 
     def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
         """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
-        others = [(self._head(buffer), other) for other, buffer in self._buffers.items() if other != at and buffer]
+        buffers = {other: self._buffers[other] for other in self._sources}
+        others = [(self._head(buffer), other) for other, buffer in buffers.items() if other != at and buffer]
         if not others:
             return len(fetch)
         limit = min(others)
@@ -216,3 +261,43 @@ class Reading:
             if (timestamp, at) > limit:
                 return max(1, index)
         return len(fetch)
+
+    # ---- delay topics
+
+    @property
+    def delays(self) -> Collection[TopicPartition]:
+        """The inputs that are of delay topics."""
+        return self._delays.keys()
+
+    @property
+    def waiting(self) -> dict[TopicPartition, float]:
+        """Those whose first record is not due yet, and when it is (monotonic)."""
+        now = self._clock.monotonic()
+        return {at: due for at in self._delays if self._buffers[at] and (due := self._due(at)) > now}
+
+    def note(self, at: TopicPartition, offset: int) -> Note | None:
+        """Of a record that was set aside before; None of one that was not."""
+        return self._delays[at].notes.get(offset) if at in self._delays else None
+
+    def _due(self, at: TopicPartition) -> float:
+        """When the first record that is buffered is due. A wall clock that was set back does not make it wait longer
+        than its delay."""
+        waiting, fetch = self._delays[at], self._buffers[at][0]
+        if waiting.head != fetch.first_offset:
+            note = waiting.notes.get(fetch.first_offset)
+            left = 0.0 if note is None else min(max(0.0, note.due / 1000 - self._clock.time()), waiting.seconds)
+            waiting.head, waiting.due = fetch.first_offset, self._clock.monotonic() + left
+        return waiting.due
+
+    def _take_due(self, size: int) -> Fetch | None:
+        """The next records that are due, where it is their turn."""
+        self._sources_next = not self._sources_next
+        if self._sources_next and self._choose() is not None:
+            return None
+        now = self._clock.monotonic()
+        due, at = min(((self._due(at), at) for at in self._delays if self._buffers[at]), default=(now + 1, None))
+        if at is None or due > now:
+            return None
+        fetch = self._buffers[at].popleft()
+        assert isinstance(fetch, Delayed)
+        return self.cut(fetch, min(size, max(1, fetch.due(round(self._clock.time() * 1000)))))

@@ -50,14 +50,12 @@ class Task:
         heeds_waits: bool = True,
         deciding: Deciding | None = None,
     ) -> None:
-        self.measures = measures or PartMeasures(part)
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
+        self.measures = measures or PartMeasures(part)
         self.name = f"{part.name}/{partition}"
         self.state = TaskState.CREATED
         self.error: KStreamError | None = None
         self.search = Search()
-        self.handling = Handling(self.name, plan, clock, deciding)
-        self._care = self.handling.care
         self.pace = Pace(heeds_waits)
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
@@ -69,7 +67,10 @@ class Task:
             lambda fetch: plan.sources[fetch.at.topic].timestamps(fetch),
             clock,
             max_idle,
+            {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
         )
+        self.handling = Handling(self.name, plan, clock, deciding, self.reading.note)
+        self._care = self.handling.care
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._sent = False  # whether anything of the batch left the task
         self._emitting = False  # agents are still at what operators emitted for the commit
@@ -240,10 +241,9 @@ class Task:
             self._finish_emitting(())
 
     def _push(self, fetch: Fetch) -> None:
-        self.touched = True
-        self._working = fetch
+        self.touched, self._working = True, fetch
         self._waited = self._emitting = self._sent = False
-        self.handling.begin(fetch, self.uncommitted)
+        self.handling.begin(fetch, self.uncommitted, fetch.at in self.reading.delays)
         self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
@@ -312,11 +312,10 @@ class Task:
         size = 1 if self.plan.one_at_a_time else self._chunk
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
-        fetch = self.reading.take(size)
-        verdicts = self.handling.verdicts
-        if verdicts and fetch is not None:
-            fetch = self.reading.cut(fetch, max(1, verdicts.sound(fetch)))
-        return fetch
+        fetch, verdicts = self.reading.take(size), self.handling.verdicts
+        if fetch is None or not verdicts:
+            return fetch
+        return self.reading.cut(fetch, max(1, verdicts.sound(fetch)))
 
     def _leave_out(self, fetch: Fetch, verdict: LeftOut) -> None:
         self.touched = self._released = True
@@ -356,11 +355,10 @@ class Task:
         if self.search:
             self.search.committed(self.uncommitted)
         self.handling.committed(self.positions, self.uncommitted)
+        self.reading.was_committed()
         for at, one in self.reading.inputs.items():
-            one.committed = one.position
             if one.runs.records:
-                latency = self.measures.latency[at.topic]
-                self.measures.committed[at.topic] += one.runs.committed(now, latency)
+                self.measures.committed[at.topic] += one.runs.committed(now, self.measures.latency[at.topic])
         self.touched = self._released = False
 
     @property

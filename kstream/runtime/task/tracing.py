@@ -80,6 +80,7 @@ class TaskTraces:
     def __init__(self, tracing: Tracing, part: SubTopology, task: str, outlet: Outlet) -> None:
         self._tracing, self._task, self._outlet = tracing, task, outlet
         self._internal = {source.topic.name for source in part.sources if source.topic.internal}
+        self._internal |= {delay.topic for delay in part.delays}
         self._names = dict(zip(part.nodes, part.operator_names, strict=True))
         self._tracer = tracing.tracer
         self._marks: defaultdict[TopicPartition, deque[_Mark]] = defaultdict(deque)

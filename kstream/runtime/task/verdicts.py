@@ -8,12 +8,16 @@ from __future__ import annotations
 import linecache
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import le
+from typing import Final
+
+from msgspec import structs
 
 from kstream.backoff import Pauses
-from kstream.errors import ProcessingError, text_of
+from kstream.errors import ProcessingError, RecordRefused, text_of
+from kstream.operators.delayed import Note
 from kstream.operators.writer import Writer
 from kstream.specs.policy import Retry
 from kstream.types import Fetch, TopicPartition
@@ -23,30 +27,55 @@ PREFIX = "__streams.errors."
 OWN = ("kstream.app", "kstream.task", "kstream.agent", "kstream.phase", "kstream.attempts", "kstream.time")
 LONGEST = 32_768
 """Characters of a message or stack trace: a header counts towards the size that Kafka takes."""
+SHORTENED: Final = (f"{PREFIX}stacktrace", f"{PREFIX}message")
+"""Headers that a letter which is too large does without, the first of them first."""
+TOO_LARGE: Final = ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE")
+"""Kafka's names for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A record is left out. `topic` is where it is written to instead, None is nowhere. `source` is the topic it is
-    from, `reason` the class of what was raised."""
+    """A record is left out. `topic` is where it is written to instead, None is nowhere; `headers` are those of a dead
+    letter, `note` that of a record which is set aside, and processed again later. `source` is the topic it is from,
+    `reason` the class of what was raised."""
 
     topic: str | None
     source: str
     reason: str
     headers: tuple[tuple[str, bytes], ...] = ()
+    note: Note | None = None
 
     def write(self, record: Fetch, writer: Writer) -> None:
-        """The dead letter of a fetch of one record: key, value, timestamp and headers as they are, and why."""
+        """A fetch of one record, to its topic: key, value, timestamp and headers as they are, and why."""
         if self.topic is None:
             return
         (key,), (value,), (timestamp,), (own,) = (
             record.keys(), record.values(), record.timestamps(), record.headers(),
         )  # fmt: skip
+        kept, timestamp = timestamp, max(timestamp, 1)  # 0 is "now" to Kafka's client, and less is none
+        if self.note is not None:
+            note = self.note if kept == timestamp else structs.replace(self.note, timestamp=kept)
+            aside = [*(own or ()), note.header()]
+            writer.one(0, 0, self.topic, value, key, timestamp, aside, record.at.partition)
+            writer.release()
+            return
         headers: list[tuple[str, bytes | None]] = [
             (name, content) for name, content in own or () if not name.startswith(PREFIX) and name not in OWN
         ]
         writer.one(0, 0, self.topic, value, key, timestamp, [*headers, *self.headers], -1)
         writer.release()
+
+    def smaller(self, refusal: BaseException | None) -> LeftOut | None:
+        """With one header less, where the letter was refused because it was too large; None where that is not why, or
+        all that could be left out has been."""
+        while refusal is not None and not isinstance(refusal, RecordRefused):
+            refusal = refusal.__cause__
+        if refusal is None or refusal.topic != self.topic or refusal.code not in TOO_LARGE:
+            return None
+        for name in SHORTENED:
+            if any(name == one for one, _ in self.headers):
+                return replace(self, headers=tuple(header for header in self.headers if header[0] != name))
+        return None
 
 
 @dataclass(slots=True)
@@ -63,11 +92,21 @@ Verdict = LeftOut | Again
 
 
 def dead_letter(
-    topic: str, app: str, error: ProcessingError, *, agent: str, phase: str, reason: str, attempts: int, now: float
+    topic: str,
+    app: str,
+    error: ProcessingError,
+    where: Note,
+    *,
+    agent: str,
+    phase: str,
+    reason: str,
+    attempts: int,
+    now: float,
 ) -> LeftOut:
     """The verdict on a record that failed so.
 
     Args:
+        where: it lies, or lay before it was set aside.
         agent: the step or agent at which it failed, as metrics call it.
         reason: as metrics call it, too.
         attempts: how often it has failed.
@@ -79,9 +118,9 @@ def dead_letter(
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
         f"{PREFIX}message": text_of(cause)[:LONGEST],
         f"{PREFIX}stacktrace": stack_of(cause)[-LONGEST:],
-        f"{PREFIX}topic": error.topic,
-        f"{PREFIX}partition": str(error.partition),
-        f"{PREFIX}offset": str(error.offset),
+        f"{PREFIX}topic": where.topic,
+        f"{PREFIX}partition": str(where.partition),
+        f"{PREFIX}offset": str(where.offset),
         "kstream.app": app,
         "kstream.task": error.task,
         "kstream.agent": agent,

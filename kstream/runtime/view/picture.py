@@ -206,4 +206,5 @@ def _order(task: TaskStatus) -> tuple[str, int]:
 
 def _internal_topics(topology: Topology) -> set[str]:
     internal = {source.topic.name for part in topology.parts for source in part.sources if source.topic.internal}
+    internal |= {delay.topic for part in topology.parts for delay in part.delays}
     return internal | {topology.changelog(store) for part in topology.parts for store in part.stores}

@@ -34,7 +34,7 @@ class Housekeeping:
         self._settings, self._admin, self._directory, self._clock = settings, admin, directory, clock
         self._internal = {
             source.topic.name for part in topology.parts for source in part.sources if source.topic.internal
-        }
+        } | {delay.topic for part in topology.parts for delay in part.delays}
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._flushing: Future[None] | None = None
         self._started = self._last = clock.monotonic()
@@ -66,7 +66,7 @@ class Housekeeping:
         self._flusher.shutdown()
 
     def _purge(self, tasks: Sequence[Task]) -> None:
-        """Repartition topics are kept for ever by their settings; what is committed of them is deleted here."""
+        """Repartition and delay topics are kept for ever by their settings; what is committed is deleted here."""
         before = {
             at: offset
             for task in tasks
@@ -119,4 +119,4 @@ def flush_all(tasks: Sequence[Task]) -> None:
 def _log_failure(purge: Future[None]) -> None:
     error = purge.exception()
     if error is not None:
-        log.warning("repartition topics could not be purged: %s; trying again later", error)
+        log.warning("repartition and delay topics could not be purged: %s; trying again later", error)

@@ -199,6 +199,8 @@ class StreamWorker:
                 return 0.0
             if rests > 0:
                 longest = min(longest, rests)
+            elif task.reading.delays:
+                longest = min(longest, *(due - now for due in task.reading.waiting.values()), longest)
         if len(self.restorer):
             return 0.005
         if any(task.touched for task in self.tasks.values()):

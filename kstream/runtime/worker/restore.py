@@ -209,7 +209,7 @@ class Restorer:
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
         """Where an input is read from."""
         committed = one.committed.get(at)
-        if at in one.anew or (committed is None and self._inputs.was_added(at)):
+        if at in one.anew or (committed is None and (self._inputs.was_added(at) or at in one.task.reading.delays)):
             return start
         return self._offsets.position(one.task, at, committed, start, end)
 

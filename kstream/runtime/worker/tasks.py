@@ -82,7 +82,13 @@ class Tasks:
         return {at: max(0, end - positions[at]) for at, end in ends.items() if end is not None and at in positions}
 
     def has_lag(self, task: Task) -> bool:
-        return bool(task.buffered) or any(self.lags_of(task).values())
+        return bool(task.buffered) or sum(self.lags_of(task).values()) > self.waiting_lag(task)
+
+    def waiting_lag(self, task: Task) -> int:
+        """Of these records so many are not due yet: they were set aside, and are processed later."""
+        if not (waiting := task.reading.waiting if task.reading.delays else None):
+            return 0
+        return sum(lag for at, lag in self.lags_of(task).items() if at in waiting)
 
     # ---- what is owned
 
@@ -132,11 +138,14 @@ class Tasks:
 
     def hold_back(self, task: Task) -> None:
         """Pauses the inputs of a task that has far more than it can take now, and resumes them when it has little."""
-        buffered, batch = task.buffered, self._poll_batch
+        buffered, batch, delays = task.buffered, self._poll_batch, task.reading.delays
         if buffered > 10 * batch:
             self._pause([at for at in task.inputs if at not in self._paused])
         elif buffered < batch and self._paused:
-            self._resume([at for at in task.inputs if at in self._paused])
+            self._resume([at for at in task.inputs if at in self._paused and at not in delays])
+        for at in delays:  # what lies behind records that wait is not due either
+            if task.reading.has(at) != (at in self._paused):
+                (self._pause if task.reading.has(at) else self._resume)([at])
 
     def _pause(self, partitions: Sequence[TopicPartition]) -> None:
         if partitions:
