@@ -97,7 +97,7 @@ class Shop:
         found: dict[int, list[Order]] = {0: [], 1: []}
 
         def take() -> None:
-            for message in consumer.consume(1000, 0.1):  # `until` waits between two calls
+            for message in consumer.consume(1000, 0.1):
                 if (error := message.error()) is not None:
                     assert error.code() == KafkaError._PARTITION_EOF
                     if message.offset() >= wanted[message.partition()][1]:
