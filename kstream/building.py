@@ -219,6 +219,11 @@ def _delays_behind(source: SourceNode, part: SubTopology) -> set[float]:
 
 def _delay_topic(app: str, part: SubTopology, source: SourceNode, seconds: float) -> str:
     """Two isolation groups may read one topic, and each has delays of its own."""
+    length = f"{seconds:.0f}s" if seconds == int(seconds) else f"{seconds * 1000:.0f}ms"
+    return f"{delay_prefix(app, part, source)}{length}"
+
+
+def delay_prefix(app: str, part: SubTopology, source: SourceNode) -> str:
+    """What the names of a source's delay topics begin with."""
     own = source.topic.name if source.topic.internal else f"{app}-{source.topic.name}"
-    group = "" if part.group == DEFAULT_GROUP else f"-{part.group}"
-    return f"{own}{group}-retry-" + (f"{seconds:.0f}s" if seconds == int(seconds) else f"{seconds * 1000:.0f}ms")
+    return f"{own}-retry-" if part.group == DEFAULT_GROUP else f"{own}-{part.group}-retry-"

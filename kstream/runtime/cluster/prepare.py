@@ -11,11 +11,12 @@ from kstream.config.exposure import exposures
 from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.dead_letters import letter_topics
 from kstream.runtime.cluster.fitting import misfits
+from kstream.runtime.cluster.forgotten import forgotten
 from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
-from kstream.types import TopicInfo, TopicMaker
+from kstream.types import AdminClient, TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ def _as_set(topic: WantedTopic, settings: Settings) -> WantedTopic:
 
 
 def tell(
-    topology: Topology, admin: TopicMaker, counts: Mapping[str, int], settings: Settings, timeout: float = 5.0
+    topology: Topology, admin: AdminClient, counts: Mapping[str, int], settings: Settings, timeout: float = 5.0
 ) -> None:
-    """Logs what there is to do, what cannot run, which output topics would lose records at once, which internal ones
-    would refuse large records, and what the settings leave open."""
+    """Logs what there is to do, what cannot run, what nothing reads any more, which output topics would lose records at
+    once, which internal ones would refuse large records, and what the settings leave open."""
     read = {name: None for part in topology.parts for name in part.topics}
     tasks = sum(counts[part.topics[0]] for part in topology.parts)
     log.info("%d tasks; reads, with partitions: %s", tasks, ", ".join(f"{name} ({counts[name]})" for name in read))
@@ -72,6 +73,8 @@ def tell(
         log.warning("%s", open_)
     for line in misfits(topology, counts).values():
         log.error("%s; the other sub-topologies run", line)
+    for line in forgotten(topology, admin, timeout):
+        log.warning("%s", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():
         log.warning("%s; %s", line, mending(name))
     for found in small_topics(topology, admin, counts, settings, timeout).values():
