@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from kstream.backoff import Pauses
 from kstream.config import Settings
@@ -33,6 +34,13 @@ from kstream.specs.restart import strategy_of
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
+
+NO_CHANGELOG: Final = frozenset(
+    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED"}
+)
+"""What Kafka says of records for a topic that is not there, or is not this user's."""
+
+MEND_CHANGELOG: Final = "give this user the right to it; where it was deleted, reset the app"
 
 
 class Recovery:
@@ -198,6 +206,8 @@ class Recovery:
         Args:
             refused: what the broker said. A policy decides only where that is surely about a record.
         """
+        if (lost := self._lost_changelog(task, failure.error)) is not None:
+            failure = TaskFailed(task.name, lost)
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
             error = task.located(error)
@@ -210,6 +220,16 @@ class Recovery:
             task.search.suspect(1)  # it comes first, and stays apart until it is committed
         elif found:
             self._fail(task, error)
+
+    def _lost_changelog(self, task: Task, error: KStreamError) -> TopicError | None:
+        """What is said where a changelog of the task is gone, or may not be written. That is no record's fault: with a
+        policy that leaves records out, all that come would be, good as they are."""
+        refused = error.__cause__ if isinstance(error, ProcessingError) else error
+        if not isinstance(refused, RecordRefused) or refused.code not in NO_CHANGELOG:
+            return None
+        if all(self._restorer.changelog(task, store).topic != refused.topic for store in task.stores):
+            return None
+        return TopicError(f"task {task.name}: {refused}: {MEND_CHANGELOG}")
 
     def _lacks_all(self, topics: Sequence[str]) -> bool:
         """Whether a worker that begins has nothing to do without these."""

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from kstream.errors import AbortRequired, KStreamError
+from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
@@ -40,6 +41,9 @@ rebalance take about as long."""
 FAILED_SECONDS = 1.0
 """The same after a failed request."""
 
+MISSING_SECONDS = 5.0
+"""For so long a topic or partition may be unknown to the brokers: one that was just made is, for a moment."""
+
 
 @dataclass(slots=True)
 class _Restoring:
@@ -54,6 +58,7 @@ class _Restoring:
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
     starts: Future[dict[TopicPartition, int]] | None = None
+    missing_since: float | None = None
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     changelogs: dict[TopicPartition, tuple[str, Changelog]] = field(default_factory=dict)
@@ -78,7 +83,7 @@ class Restorer:
         *,
         delete_retention: float,
     ) -> None:
-        self._group, self._admin, self._changelogs = group, admin, changelogs
+        self._group, self._admin, self.changelog = group, admin, changelogs
         self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._offsets = inputs, offsets
         self._restoring: dict[str, _Restoring] = {}
@@ -119,7 +124,8 @@ class Restorer:
         Raises:
             StateDamaged: the local state of a task cannot be used.
             TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost; its inputs have
-                other partitions than its state; or one has no committed offset and `auto_offset_reset` is "error".
+                other partitions than its state; a topic or partition of it is missing; or one has no committed offset
+                and `auto_offset_reset` is "error".
         """
         for one in self._restoring.values():
             if one.stage is RestoreStage.OFFSETS:
@@ -177,11 +183,26 @@ class Restorer:
             one.go(RestoreStage.DONE)
             return
         one.task.rewind()
-        changelogs = [(store, self._changelogs(one.task, store)) for store in one.task.stores]
+        changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 
     # ---- (c) ends of the changelogs, and the bounds of the inputs
+
+    def _doubt(self, one: _Restoring, error: KStreamError) -> None:
+        """Raises TaskFailed where a topic or partition has been unknown for too long to be just made."""
+        if not isinstance(error, TopicError):
+            one.missing_since = None
+        elif one.missing_since is None:
+            one.missing_since = self._clock.monotonic()
+        elif self._clock.monotonic() - one.missing_since >= MISSING_SECONDS:
+            topics = ", ".join(dict.fromkeys(at.topic for at in (*one.task.inputs, *one.changelogs)))
+            line = (
+                f"task {one.task.name}: of the topics {topics} one does not exist, or has no partition "
+                f"{one.task.partition} any more, or this user may not see it ({error}): create it as it was, or reset "
+                "the app"
+            )
+            raise TaskFailed(one.task.name, TopicError(line))
 
     def _ask_ends(self, one: _Restoring) -> None:
         if one.ends is None or one.starts is None:
@@ -197,7 +218,9 @@ class Restorer:
         except KStreamError as error:
             log.warning("task %s: the end offsets of its topics cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
+            self._doubt(one, error)
             return
+        one.missing_since = None
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         one.task.restored_at = one.positions
         for at, (store, changelog) in one.changelogs.items():

@@ -230,3 +230,28 @@ def test_an_input_without_offsets_stops_its_own_tasks_only_where_that_is_an_erro
     assert failed(fleet).keys() == {f"in/{partition}" for partition in range(4)}
     assert all("auto_offset_reset is 'error'" in line for line in failed(fleet).values())
     assert fleet.outputs(mixed.moved) == {"1": list(range(1, 51))}
+
+
+def test_a_task_whose_changelog_is_gone_fails_and_says_so_and_the_others_run(make: Make) -> None:
+    """It was restoring for ever, with a line a second that named no topic."""
+    mixed = Mixed()
+    fleet = make(mixed.app, restart_jitter=0.0)
+    fleet.start("a")
+    fleet.send(mixed.source, KEYS)
+    fleet.settle()
+    fleet.leave("a")
+    fleet.cluster.delete_topic("mixed-n-changelog")
+    fleet.start("b")
+    said: dict[str, str] = {}
+    for step in range(20):
+        fleet.step(seconds=0.5)
+        assert step > 8 or not failed(fleet), "a topic that was just made may be unknown for a moment"
+        said |= failed(fleet)
+    assert said.keys() == {f"in/{partition}" for partition in range(4)}
+    assert said["in/2"].startswith("task in/2: of the topics in, mixed-n-changelog")
+    assert (
+        "one does not exist, or has no partition 2 any more" in said["in/2"] and "create it as it was" in said["in/2"]
+    )
+    fleet.send(mixed.plain, KEYS)
+    fleet.step(times=20, seconds=0.2)
+    assert fleet.outputs(mixed.passed) == {key: [1] for key in KEYS}

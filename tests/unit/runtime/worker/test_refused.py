@@ -234,3 +234,43 @@ def test_what_the_broker_takes_later_goes_on(tmp_path: Path) -> None:
     assert [int(record.value or b"") for record in fleet.cluster.records("sink")] == [1, 2]
     assert task.state is TaskState.RUNNING
     fleet.close()
+
+
+@pytest.mark.parametrize("how", ["denied", "deleted"])
+def test_a_changelog_that_takes_nothing_is_no_records_fault(tmp_path: Path, how: str) -> None:
+    """With dead letters for whatever fails, each record of the topic would become one, good as it is."""
+    app = kstream.App("svc", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    table = app.table("notes", key=str, value=int)
+
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        table[ctx.key] = n
+
+    plain, out = app.topic("plain", key=str, value=int), app.topic("out", key=str, value=int)
+    app.stream(plain).to(out)
+    fleet = Fleet(app, tmp_path, restart_jitter=0.0)
+    worker = fleet.start("a")
+    fleet.send(source, [f"k{n}" for n in range(30)])
+    fleet.settle()
+    if how == "denied":
+        fleet.cluster.deny("svc-notes-changelog", write=True)
+    else:
+        fleet.cluster.delete_topic("svc-notes-changelog")
+    fleet.send(source, [f"k{n}" for n in range(30)])
+    said: dict[str, str] = {}
+    for _ in range(300):
+        fleet.step(seconds=0.05)
+        said |= {task.name: str(task.error) for task in worker.tasks.values() if task.state is TaskState.FAILED}
+    assert said.keys() == {f"in/{partition}" for partition in range(4)}, said
+    assert all("svc-notes-changelog" in line for line in said.values()), said
+    assert how == "denied" or all("reset the app" in line for line in said.values()), said
+    assert not fleet.cluster.records("svc-dead-letters")
+    fleet.send(plain, ["a", "b"])
+    fleet.step(times=100, seconds=0.05)
+    assert fleet.outputs(out) == {"a": [1], "b": [1]}
+    if how == "denied":
+        fleet.cluster.deny("svc-notes-changelog")
+        fleet.step(times=400, seconds=0.1)
+        assert fleet.stores("notes") == fleet.changelog("notes")
+    fleet.close()
