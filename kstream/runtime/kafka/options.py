@@ -20,6 +20,8 @@ UNPACKED: Final = 32
 of bytes in librdkafka's queue: records of 60 bytes with lz4 grow by 14 to 17 times (64 partitions; it does not
 hang on the number of partitions: a fetch is for all of them)."""
 
+LARGEST_SENT: Final = 1_000_000
+"""Bytes of a record: `message.max.bytes` of librdkafka, where it is not given."""
 LEAST_FETCHED: Final = 256 << 10
 MOST_FETCHED: Final = 50 << 20
 
@@ -136,6 +138,9 @@ class KafkaOptions:
             "transactional.id": transactional_id,
             "transaction.timeout.ms": round(self.transaction_timeout * 1000),
         }
+        common = self.common(servers, "producer")
+        given = str(common.get("message.max.bytes", ""))
+        largest = int(given) if given.isdigit() else LARGEST_SENT
         return {
             "linger.ms": self.linger * 1000,
             # A topic that does not exist fails its record, and not the commit that waits for it.
@@ -144,9 +149,10 @@ class KafkaOptions:
             "batch.size": 1_000_000,
             "batch.num.messages": 100_000,
             "queue.buffering.max.messages": 2_000_000,
-            "queue.buffering.max.kbytes": max(self.producer_memory >> 10, 1),
+            # A record that the queue has no room for even when it is empty would be waited for for ever.
+            "queue.buffering.max.kbytes": max(self.producer_memory, largest) // 1024 + 1,
             "statistics.interval.ms": round(self.statistics_interval * 1000),
-            **self.common(servers, "producer"),
+            **common,
             **(transactional if transactional_id else {}),
             "acks": "all",
             "enable.idempotence": True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from types import FrameType
 
 from kstream.codecs import ColumnError
 from kstream.errors import CodecError, EntryUnreadable, JsonOutOfBounds, KStreamError, RecordRefused, RecordTooLarge
@@ -30,6 +32,8 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
     """
     raised = raised_in(error)
     node = _by_traceback(raised, part, plan)
+    if node is None:  # it was caught within the step that is at work still
+        node = _at_work(plan)
     if isinstance(raised, RecordRefused):
         node = next((n for n, one in enumerate(part.nodes) if _writes(one, raised.topic)), node)
     if node is None:
@@ -66,6 +70,17 @@ def _by_traceback(error: BaseException, part: SubTopology, plan: TaskPlan) -> in
             found = next((n for n, node in enumerate(part.nodes) if one.spec in node.stores), None)
         trace = trace.tb_next
     return found
+
+
+def _at_work(plan: TaskPlan) -> int | None:
+    """The innermost step that this is called from."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        one = frame.f_locals.get("self")
+        if isinstance(one, Operator) and one in plan.operators:
+            return plan.operators.index(one)
+        frame = frame.f_back
+    return None
 
 
 def _writes(node: Node, topic: str) -> bool:

@@ -27,6 +27,7 @@ class Handling:
 
     Attributes:
         rests_until: a record is tried again then (monotonic).
+        left_out: records of the fetch that is worked at, and what was decided about them.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Handling:
         self.care = Care(plan)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
-        self._left_out: list[tuple[LeftOut, Fetch]] = []  # of the fetch that is worked at
+        self.left_out: list[tuple[LeftOut, Fetch]] = []  # of the fetch that is worked at
         self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
 
     def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:
@@ -51,7 +52,7 @@ class Handling:
         Args:
             failed_before: its records have, and were set aside.
         """
-        self._left_out, self._decided = [], None
+        self.left_out, self._decided = [], None
         if failed_before:
             self.care.take()
         if self.care:
@@ -70,16 +71,16 @@ class Handling:
         goes_on = self.decide(found, records)
         verdict = self.verdicts.of(fetch.at, found.offset)
         if goes_on and isinstance(verdict, LeftOut):
-            self._left_out.append((verdict, record))
+            self.left_out.append((verdict, record))
             return True
         self._decided = found.offset, goes_on
         return False
 
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""
-        for verdict, record in self._left_out:
+        for verdict, record in self.left_out:
             self.write(verdict, record)
-        self._left_out = []
+        self.left_out = []
 
     def on(self, fetch: Fetch) -> Verdict | None:
         """The verdict on the first record of a fetch."""

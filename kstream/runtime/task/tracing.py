@@ -86,6 +86,7 @@ class TaskTraces:
         self._marks: defaultdict[TopicPartition, deque[_Mark]] = defaultdict(deque)
         self._agents: list[_AgentSpans] = []
         self._span: Span | None = None  # of the current record
+        self._mark: _Mark | None = None  # as above
         self._context: Context | None = None  # with that span in it
         self._failed = False
         self._held: list[tuple[Span, int]] = []  # of records that are through, with when (ns), until the commit
@@ -131,6 +132,7 @@ class TaskTraces:
         if not marks or marks[0].offset != fetch.first_offset or len(self._held) >= MAX_HELD:
             return
         at, mark = fetch.at, marks.popleft()
+        self._mark = mark
         self._span = self._tracer.start_span(
             f"process {at.topic}",
             mark.parent,
@@ -158,9 +160,7 @@ class TaskTraces:
         try:
             yield
         except Exception as error:
-            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            self._span.record_exception(cause)
-            self._span.set_status(StatusCode.ERROR, f"{type(cause).__name__}: {cause}")
+            _fail(self._span, error)
             self._failed = True
             raise
         finally:
@@ -171,6 +171,22 @@ class TaskTraces:
         if self._span is not None:
             self._held.append((self._span, time.time_ns()))
             self._span = self._context = None
+
+    def left_out(self, reason: str) -> None:
+        """The current record failed, with an exception of this class, and is left out; the task goes on."""
+        if self._span is not None:
+            self._span.set_status(StatusCode.ERROR, f"{reason}: the record is left out")
+
+    def taken_back(self, fetch: Fetch, error: BaseException) -> None:
+        """The task failed with a fetch, and took back what it had done with it. It comes again, or is left out."""
+        for agent in self._agents:
+            agent.abort()
+        if self._span is not None and self._mark is not None:
+            _fail(self._span, error)
+            self._span.set_attribute("kstream.aborted", True)
+            self._span.end()
+            self._span = self._context = None
+            self._marks[fetch.at].appendleft(self._mark)
 
     # ---- the end of a transaction
 
@@ -320,6 +336,12 @@ class _AgentSpans:
             span.end()
 
 
+def _fail(span: Span, error: BaseException) -> None:
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    span.record_exception(cause)
+    span.set_status(StatusCode.ERROR, f"{type(cause).__name__}: {cause}")
+
+
 def _abort(span: Span) -> None:
     span.set_attribute("kstream.aborted", True)
     span.set_status(StatusCode.ERROR, "the transaction was aborted; the record is processed again")
@@ -340,7 +362,6 @@ class TracedTask(Task):
     def __init__(self, traces: TaskTraces, *args: Any, **more: Any) -> None:
         self._traces = traces
         super().__init__(*args, **more)
-        self.handling.care.allowed = False  # the span of a record that is taken back would never end
 
     def add(self, fetch: Fetch) -> None:
         super().add(fetch)
@@ -356,6 +377,8 @@ class TracedTask(Task):
         self._traces.begin(fetch)
         with self._traces.active():
             super()._push(fetch)
+        for verdict, _ in self.handling.left_out:
+            self._traces.left_out(verdict.reason)
 
     def _finished(self, fetch: Fetch) -> bool:
         with self._traces.active():
@@ -363,6 +386,10 @@ class TracedTask(Task):
         if through:
             self._traces.end()
         return through
+
+    def _failed(self, fetch: Fetch, error: BaseException) -> None:
+        super()._failed(fetch, error)
+        self._traces.taken_back(fetch, error)
 
     def was_committed(self, now: float) -> None:
         super().was_committed(now)

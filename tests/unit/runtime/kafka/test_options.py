@@ -44,3 +44,15 @@ def test_what_the_producer_may_send_is_no_limit_of_what_is_fetched(raw: dict[str
 def test_a_topic_that_does_not_exist_is_told_before_a_commit_gives_up() -> None:
     made = KafkaOptions(transaction_timeout=9.0).producer("kafka:9092", "app-0")
     assert made["topic.metadata.propagation.max.ms"] == 3000 < made["transaction.timeout.ms"]
+
+
+@pytest.mark.parametrize("raw", [{}, {"message.max.bytes": "20000000"}, {"producer.message.max.bytes": "20000000"}])
+def test_the_largest_record_that_may_be_sent_has_room_in_the_queue(raw: dict[str, str]) -> None:
+    """However little memory there is: what has no room in an empty queue would be waited for for ever."""
+    options = options_from(Settings(memory=16 * MIB, memory_producer_fraction=0.0, kafka=raw), "c")
+    largest = 20_000_000 if raw else 1_000_000
+    producer = make(confluent_kafka.Producer, options.producer("127.0.0.1:1", None))
+    producer.produce("t", bytes(largest - 1000))
+    with pytest.raises(BufferError):  # it is not without bounds
+        producer.produce("t", bytes(largest - 1000))
+    producer.purge()

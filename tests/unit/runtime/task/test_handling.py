@@ -446,6 +446,19 @@ def test_each_failure_is_counted_at_its_operator(policies: tuple[Any, ...]) -> N
     driver.close(commit=False)
 
 
+def test_the_policies_of_the_step_decide_and_the_letter_names_it_once_care_is_taken_too() -> None:
+    """Where the loop goes on without the record, the error was caught within the step."""
+    app = kstream.App("failing", on_error=[kstream.Fail()])
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    app.stream(source, on_error=[kstream.DeadLetter()]).filter(lambda n: 10 // n > 0).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for _ in range(3):
+            feed(driver, [1, 0, 2])
+            driver.commit()
+        letters = [dict(row.headers or ()) for row in driver.cluster.records("failing-dead-letters")]
+        assert [headers["kstream.agent"] for headers in letters] == [b"filter in-filter"] * 3
+
+
 @pytest.mark.parametrize("policy", [kstream.Skip(), kstream.DeadLetter()], ids=["skip", "dead letter"])
 def test_what_is_left_out_is_counted_once_it_is_committed(policy: Any) -> None:
     """A record that was left out is doubted when one before it is left out later, and fails again: it is one, all the

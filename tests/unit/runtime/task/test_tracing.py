@@ -382,6 +382,52 @@ def test_a_failing_record_says_so(spans: Spans) -> None:
     assert [attributes(span)["messaging.kafka.offset"] for span in committed] == [0]
 
 
+@pytest.mark.parametrize("way", ["map", "agent", "async agent"])
+def test_once_care_is_taken_a_failing_record_that_is_traced_costs_no_abort(spans: Spans, way: str) -> None:
+    """And its span says what became of it, each time it was tried; those of the others are committed."""
+    app = kstream.App("a", on_error=[kstream.Retry(1, base=0.0, jitter=0.0), kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+
+    def fails(value: int) -> int:
+        if value == 13:
+            raise ValueError("thirteen")
+        return value
+
+    if way == "map":
+        app.stream(source).map(fails).to(out)
+    elif way == "agent":
+        app.agent(source, to=out)(fails)
+    else:
+
+        @app.agent(source, to=out)
+        async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+            async for value in stream:
+                yield fails(value)
+
+    with driver(app, spans) as d:
+        send(d, source, 13)
+        d.commit()
+        before = d.worker.aborts
+        spans.clear()
+        send(d, source, 1, 13, 2, 13, 3)
+        d.advance(1.0)
+        assert d.values(out) == [1, 2, 3]
+        assert d.worker.aborts == before
+    found: dict[int, list[bool]] = {}
+    for span in spans.named("process in"):
+        failed = span.status.status_code is StatusCode.ERROR
+        if attributes(span).get("kstream.aborted"):  # it was taken back
+            assert span.status.description == "ValueError: thirteen"
+            assert [event.name for event in span.events] == ["exception"]
+        elif failed:  # the loop goes on without it
+            assert (way, span.status.description) == ("map", "ValueError: the record is left out")
+        found.setdefault(attributes(span)["messaging.kafka.offset"], []).append(failed)
+    assert found == {1: [False], 2: [True, True], 3: [False], 4: [True, True], 5: [False]}
+    assert all(span.end_time is not None for span in spans.all)
+    steps = spans.named({"map": "map in-map"}.get(way, "agent fails" if way == "agent" else "agent agent"))
+    assert len(steps) == 7
+
+
 def test_an_agent_that_is_cut_off_ends_its_span(spans: Spans) -> None:
     app = kstream.App("a")
     source = app.topic("in", key=str, value=int)
