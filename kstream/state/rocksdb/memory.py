@@ -10,6 +10,8 @@ style do not.
 
 from __future__ import annotations
 
+from typing import Final
+
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -18,6 +20,13 @@ from rocksdict import (
     Options,
     WriteBufferManager,
 )
+
+_ARENA_BYTES: Final = 64 << 10
+"""By which memtables grow. RocksDB's own choice, an eighth of a memtable, counts as used before anything is in it: with
+64 tasks the write buffers would seem full always, and each write would flush."""
+_BLOOM_RATIO: Final = 0.004
+"""Of a memtable, for its bloom filter, which is made at once and at full size, twice in each task. A fifth of what a
+full memtable could do with finds absent keys as fast (0.57 us against 0.60; 0.87 without one), and writes faster."""
 
 
 class RocksMemory:
@@ -62,8 +71,9 @@ class RocksMemory:
         options.set_write_buffer_manager(self._buffers)
         options.set_write_buffer_size(self._memtable_bytes)
         options.set_max_write_buffer_number(4)
+        options.set_arena_block_size(_ARENA_BYTES)
         options.set_memtable_whole_key_filtering(True)
-        options.set_memtable_prefix_bloom_ratio(0.02)
+        options.set_memtable_prefix_bloom_ratio(_BLOOM_RATIO)
         options.set_max_background_jobs(2)
         options.set_level_compaction_dynamic_level_bytes(True)
         options.set_max_bytes_for_level_base(64 << 20)

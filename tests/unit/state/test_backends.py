@@ -463,3 +463,17 @@ def test_a_kill_in_a_reset_leaves_the_store_whole_or_empty(tmp_path: Path) -> No
         mark = backend.mark("b")
         assert {value[:8] for _, value in backend.scan("b")} == (set() if mark is None else {b"%08d" % mark.offset})
         backend.close()
+
+
+def test_databases_that_hold_little_take_little_and_are_not_flushed_for_it(tmp_path: Path) -> None:
+    """Of 64 tasks, with the write buffers of the default budget: those count what is in them, not what may come."""
+    memory = RocksMemory(48 << 20, 48 << 20)
+    databases = [RocksBackend(tmp_path / str(n), ["counts"], memory) for n in range(64)]
+    for round_ in range(5):
+        for database in databases:
+            database.write({"counts": [(b"%d-%d" % (round_, n), b"x" * 50) for n in range(20)]}, {})
+    _, buffers = memory.usage()
+    assert buffers < 64 * (256 << 10)
+    assert list(tmp_path.rglob("*.sst")) == []
+    for database in databases:
+        database.close()
