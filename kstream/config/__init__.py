@@ -1,8 +1,8 @@
 """The one typed list of settings, which environment, file, command line and the reference page come from.
 
 `Settings` is resolved once, in the process that starts an app (sources.py, the only importer of pydantic here), and
-handed to the workers as JSON. loading.py finds an app by `module:attribute`. units.py and kinds.py read values;
-hiding.py says what of them may be seen.
+handed to the workers as JSON. loading.py finds an app by `module:attribute`. units.py and kinds.py read values,
+together.py says which do not go together, hiding.py what of them may be seen.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kstream.config import kinds
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
+from kstream.config.together import check_together
 from kstream.errors import ConfigError
 
 __all__ = ["SECRET", "Setting", "Settings", "about"]
@@ -305,42 +306,7 @@ class Settings:
                 from kstream.config.hiding import shown
 
                 raise ConfigError(f"{name}: {shown(name, value)} {error}") from None
-        self._check_together()
-
-    def _check_together(self) -> None:
-        foreign = kinds.foreign_protocol(
-            self.bootstrap_servers, self.kafka.get("security.protocol", kinds.PROTOCOLS[0])
-        )
-        if foreign is not None:
-            raise ConfigError(
-                f"bootstrap_servers: {foreign[0]} has another protocol than the clients: set kafka security.protocol "
-                f"to {foreign[1]}, or write the address without a protocol"
-            )
-        if self.transaction_timeout <= 2 * self.commit_interval:
-            raise ConfigError(
-                f"transaction_timeout: {self.transaction_timeout:g}s is not more than twice "
-                f"commit_interval ({self.commit_interval:g}s): otherwise the broker aborts open transactions"
-            )
-        if self.max_poll_interval < self.session_timeout:
-            raise ConfigError(
-                f"max_poll_interval: {self.max_poll_interval:g}s is less than "
-                f"session_timeout ({self.session_timeout:g}s)"
-            )
-        if self.autoscale_down * 2 >= self.autoscale_up:
-            raise ConfigError(
-                f"autoscale_down: {self.autoscale_down:g} is not less than half of autoscale_up "
-                f"({self.autoscale_up:g}): the group would be scaled up again at once"
-            )
-        if self.restart_max < self.restart_initial:
-            raise ConfigError(
-                f"restart_max: {self.restart_max:g}s is less than restart_initial ({self.restart_initial:g}s)"
-            )
-        shares = ("state", "fetch", "producer", "overlay")
-        total = sum(getattr(self, f"memory_{share}_fraction") for share in shares)
-        if total > 1.0 + 1e-9:
-            raise ConfigError(
-                f"memory_{'|'.join(shares)}_fraction: together {total:g}, more than 1 (the whole of memory)"
-            )
+        check_together(self)
 
     @property
     def worker_range(self) -> tuple[int, int] | None:
