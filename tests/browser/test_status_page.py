@@ -505,7 +505,7 @@ def test_what_fails_is_shown_at_its_step(page: Page, server: WebServer, observed
     nodes = [node.id for node in observed.graph().nodes]
     operator = next(node.id for node in observed.graph().nodes if node.part and node.kind not in ("source", "sink"))
     topic = next(node for node in nodes if node.startswith("topic:"))
-    observed.failing = {operator: 1234, topic: 2}
+    observed.failures = {operator: 1234, topic: 2}
     page.open(server.url, TOKEN)
     expect(page.page.locator(f'.badges [data-node="{operator}"]')).to_have_attribute("data-value", "1234")
     badges = {
@@ -515,6 +515,6 @@ def test_what_fails_is_shown_at_its_step(page: Page, server: WebServer, observed
     assert badges == {node: str(count) for node, count in api(server, "/api/status")["failing"].items()}
     expect(page.page.locator(f'.badges [data-node="{topic}"]')).to_have_text("2 failed/min")
     assert page.page.locator(".graph .failing").count() == 2
-    observed.failing = {}
+    observed.failures = {}
     expect(page.page.locator(".badges text[data-value]")).to_have_count(0)
     assert page.page.locator(".graph .failing").count() == 0

@@ -103,7 +103,7 @@ class FakeObserved:
     broken: bool = False
     held: bool = False
     letters: int = 2
-    failing: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
     unreachable: bool = False
 
     def now(self) -> float:
@@ -123,7 +123,7 @@ class FakeObserved:
         status.stores = self._stores(now)
         status.errors = self._errors(now)
         status.edges = self._edges(status.totals.rate_in)
-        status.failing = dict(self.failing)
+        status.failing = dict(self.failures)
         return status
 
     def instances(self) -> list[InstanceStatus]:
