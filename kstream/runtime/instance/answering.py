@@ -26,20 +26,23 @@ class Answering:
 
     def __init__(self, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
         self._ask, self._clock = ask, clock
-        self._thread: threading.Thread | None = None
+        self._asking = False
         self._found: tuple[float, bool] | None = None
 
     def look(self) -> bool | None:
         """What is known as of now; None: it is being asked. Never waits."""
         if self._found is not None and self._clock() - self._found[0] < ASK_SECONDS:
             return self._found[1]
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="answering", daemon=True)
-            self._thread.start()
+        if not self._asking:
+            self._asking = True
+            threading.Thread(target=self._run, name="answering", daemon=True).start()
         return None
 
     def _run(self) -> None:
-        self._found = self._clock(), self._ask(PATIENCE)
+        try:
+            self._found = self._clock(), self._ask(PATIENCE)
+        finally:
+            self._asking = False
 
 
 def of_kafka(settings: Settings) -> Ask:
