@@ -174,7 +174,7 @@ def test_a_record_that_is_set_aside_holds_up_nothing_and_is_seen(retrying: Retry
     for command, said in (("lag", delayed), ("topics", delayed), ("doctor", "rights to topics")):
         asked = Command(
             retrying.directory / command, command, "broker.retrying_service:app", "--bootstrap-servers",
-            retrying.servers,
+            retrying.servers, COLUMNS="200",
         )  # fmt: skip
         asked.wait()
         assert said in asked.out.read_text().replace("\n", ""), asked.err.read_text()

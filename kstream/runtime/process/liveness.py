@@ -33,7 +33,7 @@ class Stalls:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._moved: dict[str, tuple[tuple[int, ...], float]] = {}
+        self._moved: dict[str, tuple[tuple[int, ...] | None, float]] = {}  # None: it did not run
         self._still: dict[str, float] = {}  # since when
         self._here: dict[str, float] = {}  # since when a task that runs is where it is, lag or not
 
@@ -44,7 +44,7 @@ class Stalls:
             before, since = self._moved.get(task.name, (None, now))
             runs = task.state == "running" and not task.retrying and not paused
             still = task.lag > 0 and runs and before == positions
-            moved[task.name] = positions, (since if still else now)
+            moved[task.name] = (positions if runs else None), (since if still else now)
             if still:
                 stills[task.name] = since
             if runs:
@@ -54,7 +54,7 @@ class Stalls:
     def moves(self, task: str, now: float) -> bool:
         """Whether it runs and moved a moment ago: what it waits for now is nothing to be told."""
         since = self._here.get(task)
-        return since is not None and now - since < MOMENT
+        return since is not None and now - since < min(MOMENT, self._timeout)  # a stall has its reason
 
     def stalled(self, now: float) -> dict[str, float]:
         """By task: for how many seconds."""

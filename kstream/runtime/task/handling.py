@@ -10,7 +10,7 @@ from kstream.operators.delayed import Note
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
-from kstream.runtime.task.failures import PushFailed
+from kstream.runtime.task.failures import PASSES, PushFailed
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -64,7 +64,7 @@ class Handling:
 
     def _leave_out(self, fetch: Fetch, records: int, row: int, error: BaseException) -> bool:
         """Whether the policies leave out a record of which nothing was done yet."""
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, TransactionError | StateError):
+        if isinstance(error, PASSES):
             return False
         record = fetch.cut(row, row + 1)
         found = self.located(error, fetch.at, record.first_offset)

@@ -117,3 +117,19 @@ def test_a_task_that_moved_a_moment_ago_moves() -> None:
     stalls.look(41, [task(7, 0)], paused=True)
     assert not stalls.moves("t/0", 41), "paused: that is told at once"
     assert not stalls.moves("u/0", 41)
+
+
+def test_one_that_counts_as_stalled_is_said_to_move_no_more() -> None:
+    """With a time shorter than that moment: a stall has its reason from its first second."""
+    stalls = Stalls(1.0)
+    for now in (30.0, 31.0):
+        stalls.look(now, [task(7, 5)], paused=False)
+    assert stalls.stalled(31.0) == {"t/0": 1.0} and not stalls.moves("t/0", 31.0)
+
+
+def test_time_in_which_a_task_did_not_run_is_no_part_of_a_stall() -> None:
+    stalls = Stalls(1.0)
+    for now, found in ((30.0, task(7, 5, "restoring")), (31.0, task(7, 5)), (32.0, task(7, 5))):
+        assert not stalls.stalled(now)
+        stalls.look(now, [found], paused=False)
+    assert stalls.stalled(32.0) == {"t/0": 1.0}
