@@ -117,7 +117,7 @@ def plan_task(
             plan.agents.append(operator)
         plan.operators.append(operator)
     for node, operator in built.items():
-        operator.comes_first = _comes_first(node, built)
+        operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
 
@@ -128,16 +128,15 @@ def _writer(part: SubTopology, outlet: Outlet) -> Writer:
     return DirectWriter(outlet, holds=any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes))
 
 
-def _comes_first(node: Node, built: dict[Node, Operator]) -> bool:
-    """Whether the way here has no branch, and no step that keeps or sends something."""
+def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
+    """Whether a step may leave out a record that fails there: nothing was done with it before but by functions of its
+    value alone, on a way without a branch."""
+    if not isinstance(node, StatelessNode | AggregateNode) or node.wants_context:
+        return False
     parent = node.parent
-    while parent is not None:
-        if len(built[parent].children) > 1 or not (
-            isinstance(parent, SourceNode) or (isinstance(parent, StatelessNode) and not parent.wants_context)
-        ):
-            return False
+    while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:
         parent = parent.parent
-    return True
+    return isinstance(parent, SourceNode) and len(built[parent].children) == 1
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:

@@ -14,9 +14,9 @@ from itertools import accumulate
 from typing import Any, Final
 
 from kstream.codecs.base import BuiltIn, Codec
+from kstream.codecs.columns import EXCERPT
 from kstream.errors import JsonOutOfBounds
 
-EXCERPT: Final = 80
 WINDOW: Final = 32
 """Bytes in a row that are all of numbers, from which on it is looked whether a number is too long."""
 

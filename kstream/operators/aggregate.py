@@ -74,7 +74,7 @@ class Aggregate(Operator):
 
     def push(self, batch: Batch) -> None:
         store = self.store
-        if self._may_leave_out:
+        if self.leaves_out:
             batch = batch.readable()
         keys = batch.encoded_keys(store.key_codec)
         if None in store.load(keys):
@@ -139,15 +139,11 @@ class Aggregate(Operator):
             if accumulator is None:
                 raise self._returned_none()
 
-    @property
-    def _may_leave_out(self) -> bool:
-        return self.comes_first and self.cursor is None
-
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
         """Behind a record that failed: its accumulator is what it was before, if that is known."""
         key = keys[index]
         return (
-            self._may_leave_out
+            self.leaves_out
             and key is not None
             and keys.index(key) == index  # else what records before it in the batch did would be gone too
             and self.store.take_back([key])

@@ -181,8 +181,7 @@ class Batch:
             assert self.origin is not None
             raw = self.origin.fetch.keys()
             bounds = self.origin.bounds
-            largest = check_keys(self.origin.fetch, raw, bounds.size)
-            json = bounds.json if bounds.json is not None and largest > bounds.json.free else None
+            json = bounds.json_beyond(check_keys(self.origin.fetch, raw, bounds.size))
             if json is not None and (found := json.outside(self.key_codec, raw)):
                 self.origin.at_fault = found[0]
                 raise found[1]

@@ -31,6 +31,10 @@ class Bounds:
     size: int = UNBOUNDED
     json: JsonBounds | None = None
 
+    def json_beyond(self, largest: int) -> JsonBounds | None:
+        """Those of JSON, where a record of so many bytes may be out of them."""
+        return self.json if self.json is not None and largest > self.json.free else None
+
 
 NONE: Final = Bounds()
 

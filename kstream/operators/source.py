@@ -56,8 +56,7 @@ class Source(Operator):
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""
         values = fetch.values()
-        largest, json = check_values(fetch, values, self._bounds.size), self._bounds.json
-        return values, json if json is not None and largest > json.free else None
+        return values, self._bounds.json_beyond(check_values(fetch, values, self._bounds.size))
 
     def _event_times(self, values: Iterable[Any], fetch: Fetch) -> list[int]:
         """Those of the values; a tombstone has that of its record."""

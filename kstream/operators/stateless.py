@@ -69,11 +69,7 @@ class Stateless(Operator):
         self.key_codec, self.value_codec = key_codec, value_codec
 
     def _apply(self, batch: Batch) -> tuple[Batch, list[Any]]:
-        return apply(self.function, self.cursor, batch, leaving_out=self._leaves_out)
-
-    @property
-    def _leaves_out(self) -> bool:
-        return self.comes_first and self.cursor is None
+        return apply(self.function, self.cursor, batch, leaving_out=self.leaves_out)
 
 
 class Map(Stateless):
@@ -93,7 +89,7 @@ class FlatMap(Stateless):
         function, cursor = self.function, self.cursor
         if cursor is None:
             batch, made = self._apply(batch)
-            batch, groups = apply(list, None, batch.with_values(made, self.value_codec), leaving_out=self._leaves_out)
+            batch, groups = apply(list, None, batch.with_values(made, self.value_codec), leaving_out=self.leaves_out)
         else:  # gone through at once: a generator asks the context while it runs
 
             def listed(value: Any, context: Any) -> list[Any]:

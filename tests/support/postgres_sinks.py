@@ -83,23 +83,20 @@ class WritesReplays(Watched):
 class OneTooMany(Watched):
     """`>=` in place of `>`."""
 
+    beside = -1  # the offset that is stored
+
     def do(self, batch: Batch) -> None:
         with self.transaction():
             stored = self.stored(batch)
-            self.rows(newer(batch, stored - 1))
+            self.rows(newer(batch, stored + self.beside))
             self.between()
             self.advance(batch, stored)
 
 
-class OneTooFew(Watched):
+class OneTooFew(OneTooMany):
     """It takes the offset that is to come for one that it has."""
 
-    def do(self, batch: Batch) -> None:
-        with self.transaction():
-            stored = self.stored(batch)
-            self.rows(newer(batch, stored + 1))
-            self.between()
-            self.advance(batch, stored)
+    beside = 1
 
 
 class ForgetsOffsets(Watched):

@@ -16,14 +16,12 @@ from kstream.types import Clock, Fetch, TopicPartition
 
 
 class Handling:
-    """Of one task.
+    """Of one task. A record that fails where nothing was done with it before is left out at once, if its policies say
+    so; its batch goes on.
 
     Args:
         deciding: the policies; None: a record that fails stops its task.
         note_of: what is known of a record that was set aside before.
-
-    A record that fails where nothing was done with it before is left out at once, if its policies say so; its batch
-    goes on.
 
     Attributes:
         rests_until: a record is tried again then (monotonic).
@@ -43,7 +41,7 @@ class Handling:
         self.care = Care(plan)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
-        self.left_out: list[tuple[LeftOut, Fetch]] = []  # of the fetch that is worked at
+        self.left_out: list[tuple[LeftOut, Fetch]] = []
         self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
 
     def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:

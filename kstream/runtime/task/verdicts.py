@@ -53,16 +53,14 @@ class LeftOut:
             record.keys(), record.values(), record.timestamps(), record.headers(),
         )  # fmt: skip
         kept, timestamp = timestamp, max(timestamp, 1)  # 0 is "now" to Kafka's client, and less is none
+        headers: list[tuple[str, bytes | None]]
         if self.note is not None:
             note = self.note if kept == timestamp else structs.replace(self.note, timestamp=kept)
-            aside = [*(own or ()), note.header()]
-            writer.one(0, 0, self.topic, value, key, timestamp, aside, record.at.partition)
-            writer.release()
-            return
-        headers: list[tuple[str, bytes | None]] = [
-            (name, content) for name, content in own or () if not name.startswith(PREFIX) and name not in OWN
-        ]
-        writer.one(0, 0, self.topic, value, key, timestamp, [*headers, *self.headers], -1)
+            headers, partition = [*(own or ()), note.header()], record.at.partition
+        else:
+            of_others = [one for one in own or () if not one[0].startswith(PREFIX) and one[0] not in OWN]
+            headers, partition = [*of_others, *self.headers], -1
+        writer.one(0, 0, self.topic, value, key, timestamp, headers, partition)
         writer.release()
 
     def smaller(self, refusal: BaseException | None) -> LeftOut | None:

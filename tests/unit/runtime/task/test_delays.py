@@ -18,6 +18,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.testing import ManualClock, MemoryCluster, TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
+from support.failing import app_of, feed, put_out
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
 
 LATER = kstream.RetryLater([5, 60])
@@ -42,40 +43,24 @@ class Failing:
         self.times[n] = 0
 
 
-def app_of(declare: Declare, call: Any, *policies: Any) -> kstream.App:
-    app = kstream.App("failing", on_error=list(policies))
-    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
-    declare(app, source, out, call)
-    return app
-
-
-def feed(driver: TestDriver, numbers: Any) -> None:
-    for n in numbers:
-        driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
-
-
-def values(driver: TestDriver, topic: str = "out") -> list[int]:
-    return [int(record.value or b"") for record in driver.cluster.records(topic)]
-
-
 @pytest.mark.parametrize("declare", WAYS)
 def test_what_is_behind_it_goes_on_and_it_comes_back(declare: Declare) -> None:
     call = Failing({2: 1, 5: 1, 7: 1})
     with TestDriver(app_of(declare, call, LATER, kstream.DeadLetter()), partitions=1) as driver:
         feed(driver, range(9))
         driver.commit()
-        assert values(driver) == [0, 1, 3, 4, 6, 8]
-        assert values(driver, FIRST) == [2, 5, 7]
+        assert put_out(driver) == [0, 1, 3, 4, 6, 8]
+        assert put_out(driver, FIRST) == [2, 5, 7]
         calls = call.calls.copy()
         driver.advance(4.9)
         assert call.calls == calls
         call.mend(2)
         call.mend(7)
         driver.advance(0.1)
-        assert values(driver) == [0, 1, 3, 4, 6, 8, 2, 7]
-        assert (values(driver, FIRST), values(driver, SECOND), values(driver, DEAD)) == ([2, 5, 7], [5], [])
+        assert put_out(driver) == [0, 1, 3, 4, 6, 8, 2, 7]
+        assert (put_out(driver, FIRST), put_out(driver, SECOND), put_out(driver, DEAD)) == ([2, 5, 7], [5], [])
         driver.advance(60)
-        assert values(driver, DEAD) == [5]
+        assert put_out(driver, DEAD) == [5]
 
 
 def test_it_comes_back_as_it_was_and_its_letter_says_where_it_lay() -> None:
@@ -157,11 +142,11 @@ def test_each_record_is_handled_once_whatever_fails_when(
             if seconds == 5:
                 for n in (n for n, passes in bad.items() if passes):
                     call.mend(n)
-        out, dead = values(driver), values(driver, DEAD)
+        out, dead = put_out(driver), put_out(driver, DEAD)
         assert sorted(out + dead) == list(range(60))
         assert {n for n, passes in bad.items() if not passes} <= set(dead) <= set(bad)
         for topic in (FIRST, SECOND):
-            assert len(values(driver, topic)) == len(set(values(driver, topic)))
+            assert len(put_out(driver, topic)) == len(set(put_out(driver, topic)))
             committed, _ = driver.cluster.group("failing").offsets[TopicPartition(topic, 0)]
             assert all(record.offset < committed for record in driver.cluster.records(topic))
 
@@ -190,11 +175,11 @@ def test_retries_in_place_come_before_each_move_and_all_failures_count() -> None
     with TestDriver(app_of(WAYS[0], call, *policies), partitions=1) as driver:
         feed(driver, range(5))
         driver.commit()
-        assert values(driver) == [0, 1, 2]
+        assert put_out(driver) == [0, 1, 2]
         driver.advance(1)
         driver.advance(2)
-        assert values(driver) == [0, 1, 2, 4]
-        assert values(driver, "failing-in-retry-30s") == [3]
+        assert put_out(driver) == [0, 1, 2, 4]
+        assert put_out(driver, "failing-in-retry-30s") == [3]
         driver.advance(29.9)
         made_sure = call.calls[3] - 3  # the first failure in a task is made sure of before it counts
         assert made_sure in (1, 2)
@@ -219,8 +204,8 @@ def test_one_that_fails_again_costs_no_abort_among_others(declare: Declare) -> N
         driver.clock.advance(5)
         feed(driver, range(50, 100))
         driver.commit()
-        assert values(driver, SECOND) == [3, 4]
-        assert sorted(values(driver)) == [0, 1, 2, *range(5, 100)]
+        assert put_out(driver, SECOND) == [3, 4]
+        assert sorted(put_out(driver)) == [0, 1, 2, *range(5, 100)]
         assert driver.worker.aborts == 0
 
 
@@ -263,7 +248,7 @@ def test_without_another_policy_the_task_stops_in_the_end() -> None:
     with TestDriver(app_of(WAYS[0], Failing({3: 1}), kstream.RetryLater([5])), partitions=1) as driver:
         feed(driver, range(5))
         driver.commit()
-        assert values(driver) == [0, 1, 2, 4]
+        assert put_out(driver) == [0, 1, 2, 4]
         with pytest.raises(ProcessingError, match="Poison"):
             driver.advance(5)
         driver.close(commit=False)
@@ -275,7 +260,7 @@ def test_what_others_wrote_to_a_delay_topic_is_processed_at_once() -> None:
         driver.cluster.append(FIRST, b"k", b"8")
         driver.cluster.append(FIRST, b"k", b"1")
         driver.commit()
-        assert (values(driver), values(driver, FIRST)) == ([8], [8, 1, 1])
+        assert (put_out(driver), put_out(driver, FIRST)) == ([8], [8, 1, 1])
 
 
 def test_a_clock_that_is_set_back_makes_nothing_wait_longer_than_its_delay() -> None:
@@ -287,7 +272,7 @@ def test_a_clock_that_is_set_back_makes_nothing_wait_longer_than_its_delay() -> 
         driver.crash()
         call.mend(1)
         driver.advance(5)
-        assert values(driver) == [1]
+        assert put_out(driver) == [1]
 
 
 def test_a_delay_topic_is_read_from_its_start_wherever_inputs_are_read_from() -> None:
@@ -297,7 +282,7 @@ def test_a_delay_topic_is_read_from_its_start_wherever_inputs_are_read_from() ->
         driver.cluster.append(FIRST, b"k", b"9", headers=[note.header()])
         driver.crash()
         driver.commit()
-        assert values(driver) == [9]
+        assert put_out(driver) == [9]
         assert call.calls == {9: 1}
 
 

@@ -13,25 +13,10 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import AbortRequired, AgentTooSlow, ProcessingError, TopologyError
 from kstream.testing import TestDriver
+from support.failing import app_of, feed, put_out
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
 
 RETRY = kstream.Retry(3, base=1.0, max=60.0, jitter=0.0)
-
-
-def app_of(declare: Declare, call: Any, *policies: Any) -> kstream.App:
-    app = kstream.App("failing", on_error=list(policies))
-    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
-    declare(app, source, out, call)
-    return app
-
-
-def feed(driver: TestDriver, numbers: Any) -> None:
-    for n in numbers:
-        driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
-
-
-def put_out(driver: TestDriver, topic: str = "out") -> list[int]:
-    return [int(record.value or b"") for record in driver.cluster.records(topic)]
 
 
 def aborts(driver: TestDriver) -> int:
