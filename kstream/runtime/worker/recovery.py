@@ -271,7 +271,7 @@ class Recovery:
         task.go(TaskState.FAILED)
         self._tasks.pause(task)
         log.error(
-            "%s; the task is tried again in %.0f s", error, pause, exc_info=error.__cause__,
+            "%s; the task is tried again in %.1f s", error, pause, exc_info=error.__cause__,
             extra=place_of(error, task.name),
         )  # fmt: skip
         without_frames(error)
