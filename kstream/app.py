@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,7 @@ from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.policies import dead_letters, policies
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
-from kstream.errors import ConfigError, IdentityInUse, InstanceFenced, TopologyError
+from kstream.errors import TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from kstream.runtime.instance.supervisor import Supervisor
     from kstream.specs.policy import Policy
     from kstream.specs.restart import RestartStrategy
-
-log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -263,12 +260,15 @@ class App:
         """
         from kstream.config.loading import refuse_while_loading
         from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line
+        from kstream.starting import run_here
 
         refuse_while_loading("app.run()")
         try:
             settings, sources = self._resolve(workers, settings, sources)
             if settings.workers == 0:
-                return self._run_here(settings)
+                topology = self.topology()
+                topology.tell_untyped()
+                return run_here(self, topology, settings)
             with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
                 return supervisor.run()
         except ONE_LINE:
@@ -291,93 +291,16 @@ class App:
         still run at the end are killed.
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_each
-        from kstream.runtime.instance.supervisor import Supervisor
         from kstream.runtime.process.program import program_of
-        from kstream.web.instance import observed
+        from kstream.starting import supervised
 
         refuse_while_loading("app.supervisor()")
         settings, sources = self._resolve(workers, settings, sources)
         topology = self.topology()
         topology.tell_untyped()
-        groups = self._groups(settings, topology)
         program = program_of(self, topology, self._graph.modules, target)
-        least, most = settings.worker_range or (workers_of_each(settings, groups),) * 2
-        with self._prepared(settings, topology, groups) as (instance, partitions):
-            for group in groups:
-                if most > (useful := useful_workers(topology, partitions, group)):
-                    log.warning(
-                        "%d workers in isolation group %s, but no input topic of it has more than %d partitions: "
-                        "%d of them will have nothing to do", most, group, useful, most - useful,
-                    )  # fmt: skip
-            supervisor = Supervisor(program, self.name, instance, settings, partitions, least, groups)
-            with observed(supervisor, topology, settings, instance, sources or {}) as observer:
-                if settings.worker_range:
-                    supervisor.scaler = observer.scaler = Scaler(
-                        topology, partitions, groups, settings, least, most, observer.workers_elsewhere
-                    )
-                try:
-                    yield supervisor
-                finally:
-                    supervisor.kill()
-
-    @contextmanager
-    def _prepared(
-        self, settings: Settings, topology: Topology, groups: tuple[str, ...]
-    ) -> Iterator[tuple[str, dict[str, int]]]:
-        """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
-        from importlib.metadata import version
-
-        from kstream.observe import logs
-        from kstream.runtime.cluster.prepare import prepare_topics, tell
-        from kstream.runtime.cluster.regroup import take_offsets_along
-        from kstream.runtime.instance.claim import claim
-        from kstream.runtime.kafka import KafkaClients, options_from
-
-        logs.hold_on()
-        held = claim(Path(settings.state_dir), self.name, settings.instance)
-        logs.bind(instance=held.name)
-        log.info(
-            "app %s with kstream %s: instance %s on %s",
-            self.name, version("kstream"), held.name, settings.bootstrap_servers,
-        )  # fmt: skip
-        try:
-            admin = KafkaClients(settings.bootstrap_servers, options_from(settings, self.name)).admin()
-            try:
-                partitions = prepare_topics(topology, admin, settings)
-                tell(topology, admin, partitions, settings)
-                take_offsets_along(topology, groups, partitions, admin)
-            finally:
-                admin.close()
-            yield held.name, partitions
-        finally:
-            held.release()
-
-    def _run_here(self, settings: Settings) -> int:
-        from kstream.aside import Aside
-        from kstream.runtime.cluster.naming import Identity
-        from kstream.runtime.instance.caller import signals_to
-        from kstream.runtime.process.making import fenced, make_worker
-
-        topology = self.topology()
-        topology.tell_untyped()
-        groups = self._groups(settings, topology)
-        if len(groups) > 1:
-            there = ", ".join(groups)
-            raise ConfigError(f"workers=0 runs one isolation group, and the app has {there}: choose one with --group")
-        with self._prepared(settings, topology, groups) as (instance, partitions):
-            identity = Identity(self.name, instance, 0, groups[0])
-            worker = make_worker(self, identity, settings, partitions, raise_failures=True)
-            aside = Aside()
-            with signals_to(worker.stop):
-                try:
-                    aside.call(worker.run)
-                    log.info("stopped")
-                except InstanceFenced as error:
-                    raise IdentityInUse(fenced(instance, error)) from error
-                finally:
-                    aside.close()
-        return 0
+        with supervised(program, topology, settings, sources) as supervisor:
+            yield supervisor
 
     def _resolve(
         self, workers: int | str | None, settings: Settings | None, sources: Mapping[str, str] | None
@@ -390,10 +313,3 @@ class App:
         overrides: dict[str, Any] = {} if workers is None else {"workers": workers}
         file = Path("kstream.toml")
         return resolve_settings(self.overrides, overrides, file if file.exists() else None)
-
-    def _groups(self, settings: Settings, topology: Topology) -> tuple[str, ...]:
-        """The isolation groups that this instance runs."""
-        for name in set(settings.group_names).difference(topology.groups):
-            there = ", ".join(topology.groups)
-            raise ConfigError(f"groups: app {self.name!r} has no isolation group {name!r}; it has {there}")
-        return settings.group_names or tuple(topology.groups)

@@ -1,0 +1,119 @@
+"""From a declared app to one that runs: its instance claimed, its topics made, its workers supervised or run here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kstream.aside import Aside
+from kstream.config import Settings
+from kstream.errors import ConfigError, IdentityInUse, InstanceFenced
+from kstream.observe import logs
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.cluster.prepare import prepare_topics, tell
+from kstream.runtime.cluster.regroup import take_offsets_along
+from kstream.runtime.instance.caller import signals_to
+from kstream.runtime.instance.claim import claim
+from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_each
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.making import fenced, make_worker
+from kstream.runtime.process.program import Program
+from kstream.topology import Topology
+from kstream.web.instance import observed
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def supervised(
+    program: Program, topology: Topology, settings: Settings, sources: Mapping[str, str]
+) -> Iterator[Supervisor]:
+    """The supervisor of an app, not started yet. Workers that still run at the end are killed.
+
+    Args:
+        program: what its workers load.
+        sources: where each of `settings` comes from, for the status page.
+    """
+    groups = groups_of(settings, topology)
+    least, most = settings.worker_range or (workers_of_each(settings, groups),) * 2
+    with prepared(settings, topology, groups) as (instance, partitions):
+        for group in groups:
+            if most > (useful := useful_workers(topology, partitions, group)):
+                log.warning(
+                    "%d workers in isolation group %s, but no input topic of it has more than %d partitions: "
+                    "%d of them will have nothing to do", most, group, useful, most - useful,
+                )  # fmt: skip
+        supervisor = Supervisor(program, topology.app, instance, settings, partitions, least, groups)
+        with observed(supervisor, topology, settings, instance, sources) as observer:
+            if settings.worker_range:
+                supervisor.scaler = observer.scaler = Scaler(
+                    topology, partitions, groups, settings, least, most, observer.workers_elsewhere
+                )
+            try:
+                yield supervisor
+            finally:
+                supervisor.kill()
+
+
+def run_here(app: Any, topology: Topology, settings: Settings) -> int:
+    """Runs one isolation group in this process until it is told to stop. Returns the exit status.
+
+    Raises:
+        ConfigError: the app has several groups, and none is chosen.
+        ProcessingError: a record failed.
+    """
+    groups = groups_of(settings, topology)
+    if len(groups) > 1:
+        there = ", ".join(groups)
+        raise ConfigError(f"workers=0 runs one isolation group, and the app has {there}: choose one with --group")
+    with prepared(settings, topology, groups) as (instance, partitions):
+        identity = Identity(topology.app, instance, 0, groups[0])
+        worker = make_worker(app, identity, settings, partitions, raise_failures=True)
+        aside = Aside()
+        with signals_to(worker.stop):
+            try:
+                aside.call(worker.run)
+                log.info("stopped")
+            except InstanceFenced as error:
+                raise IdentityInUse(fenced(instance, error)) from error
+            finally:
+                aside.close()
+    return 0
+
+
+@contextmanager
+def prepared(
+    settings: Settings, topology: Topology, groups: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, int]]]:  # fmt: skip
+    """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
+    logs.hold_on()
+    held = claim(Path(settings.state_dir), topology.app, settings.instance)
+    logs.bind(instance=held.name)
+    log.info(
+        "app %s with kstream %s: instance %s on %s",
+        topology.app, version("kstream"), held.name, settings.bootstrap_servers,
+    )  # fmt: skip
+    try:
+        admin = KafkaClients(settings.bootstrap_servers, options_from(settings, topology.app)).admin()
+        try:
+            partitions = prepare_topics(topology, admin, settings)
+            tell(topology, admin, partitions, settings)
+            take_offsets_along(topology, groups, partitions, admin)
+        finally:
+            admin.close()
+        yield held.name, partitions
+    finally:
+        held.release()
+
+
+def groups_of(settings: Settings, topology: Topology) -> tuple[str, ...]:
+    """The isolation groups that this instance runs."""
+    for name in set(settings.group_names).difference(topology.groups):
+        there = ", ".join(topology.groups)
+        raise ConfigError(f"groups: app {topology.app!r} has no isolation group {name!r}; it has {there}")
+    return settings.group_names or tuple(topology.groups)
