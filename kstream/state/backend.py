@@ -16,10 +16,12 @@ class Mark(NamedTuple):
 
     `offset` is the next changelog offset to read; `wall_time` (seconds since the epoch) is when it was current:
     a store that is older than the changelog's `delete.retention.ms` may have missed tombstones and is refused.
+    `about` says what the entries are (state/about.py), packed; empty in marks of older versions.
     """
 
     offset: int
     wall_time: float
+    about: bytes = b""
 
 
 Changes = Iterable[tuple[bytes, bytes | None]]

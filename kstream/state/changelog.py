@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from kstream.errors import KStreamError, RecordRefused
+from kstream.state.about import About
 from kstream.types import Delivered, Produce
 
 
@@ -34,11 +35,16 @@ class Changelog:
 
     `next_offset` is the offset after the last record known to be delivered. A delivery report may come without an
     offset (DUPLICATE_SEQUENCE, after a retry): then the older one stays, and a restore replays a little more.
+    `about` is what the store's entries are now, and `packed` the same for the store's marks.
     """
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
         self.next_offset: int | None = None
+        self.is_now(About())
+
+    def is_now(self, about: About) -> None:
+        self.about, self.packed = about, about.packed()
 
     def write(self, changes: Mapping[bytes, bytes | None], to: ChangelogProducer) -> None:
         """Produces the changes; only the last one is watched.

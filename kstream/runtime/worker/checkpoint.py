@@ -130,9 +130,9 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
                 continue
             changes[name] = changed.items()
             task.measures.stores[name].wrote(changed)
-            offset = changelogs(task, name).next_offset
-            if offset is not None:
-                marks[name] = Mark(offset, now)
+            changelog = changelogs(task, name)
+            if changelog.next_offset is not None:
+                marks[name] = Mark(changelog.next_offset, now, changelog.packed)
         if changes:
             try:
                 task.backend.write(changes, marks)

@@ -1,4 +1,5 @@
-"""What the brokers say of a worker's input topics, asked at each restore and now and then while tasks run.
+"""What the brokers say of a worker's input topics and changelogs, asked at each restore and now and then while tasks
+run.
 
 Their ids (KIP-516): a topic that was deleted and created again has another id than the one it had when an offset was
 committed. And how many partitions they have: where some were added, producers write the records of a key elsewhere
@@ -47,6 +48,7 @@ class Inputs:
     def __init__(self, admin: AdminClient, clock: Clock, topology: Topology, counts: Mapping[str, int]) -> None:
         self._admin, self._clock, self._topology, self._counts = admin, clock, topology, counts
         self._topics = list(dict.fromkeys(topic for part in topology.parts for topic in part.topics))
+        self._changelogs = [topology.changelog(store) for part in topology.parts for store in part.stores]
         self._most: dict[str, int] = {}  # partitions of a topic that were seen
         self._question: Future[dict[str, DescribedTopic]] | None = None
         self._asked = float("-inf")
@@ -65,9 +67,12 @@ class Inputs:
         return bool(set(self._topics).difference(topics))
 
     def ask(self) -> Future[dict[str, DescribedTopic]]:
-        """The inputs as of now, or of a moment ago."""
+        """The inputs and changelogs as of now, or of a moment ago."""
         if self._question is None or self._clock.monotonic() - self._asked > FRESH_SECONDS or _failed(self._question):
-            self._question, self._asked = self._admin.describe(self._topics), self._clock.monotonic()
+            self._question, self._asked = (
+                self._admin.describe([*self._topics, *self._changelogs]),
+                self._clock.monotonic(),
+            )
         return self._question
 
     def seen(self, partitions: Iterable[TopicPartition]) -> None:

@@ -146,7 +146,7 @@ class Replay:
         values = fetch.values()
         changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch), values, strict=True)
         tail.position = fetch.last_offset + 1
-        mark = Mark(tail.position, fetch.last_timestamp / 1000)
+        mark = Mark(tail.position, fetch.last_timestamp / 1000, tail.changelog.packed)
         tail.task.backend.write({tail.store: changes}, {tail.store: mark})
         self._since += len(fetch)
         self.records += len(fetch)
@@ -154,7 +154,7 @@ class Replay:
 
     def _end_tail(self, at: TopicPartition, offset: int) -> None:
         tail = self._tails.pop(at)
-        mark = Mark(max(tail.position, offset), self._clock.time())
+        mark = Mark(max(tail.position, offset), self._clock.time(), tail.changelog.packed)
         tail.task.backend.write({}, {tail.store: mark})
         tail.changelog.next_offset = mark.offset
         left = self._of[tail.task.name]

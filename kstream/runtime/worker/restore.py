@@ -29,6 +29,7 @@ from kstream.runtime.worker.inputs import Inputs, id_in
 from kstream.runtime.worker.offsets import CommittedOffsets, encode
 from kstream.runtime.worker.replay import Replay, damage_of
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
+from kstream.state.about import About
 from kstream.state.changelog import Changelog
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
@@ -184,6 +185,8 @@ class Restorer:
             return
         one.task.rewind()
         changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
+        for _, changelog in changelogs:
+            changelog.is_now(About(changelog=id_in(topics, changelog.topic)))
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 
@@ -243,7 +246,9 @@ class Restorer:
         reason = None
         if mark is not None:
             age = self._clock.time() - mark.wall_time
-            if mark.offset > end:
+            if misfit := changelog.about.misfit(mark.about):
+                reason = misfit
+            elif mark.offset > end:
                 reason = f"it is ahead of its changelog (offset {mark.offset}, end {end})"
             elif mark.offset < start:
                 reason = f"its offset {mark.offset} was deleted from the changelog, which starts at {start}"

@@ -43,7 +43,7 @@ from kstream.state.backend import Changes, Mark
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
-_MARK = struct.Struct(">qd")  # offset, wall time in seconds
+_MARK = struct.Struct(">qd")  # offset, wall time in seconds; what is said about the store follows
 _PREFIX = "store."  # families are named so: RocksDB has one called "default", and a user's table may be called that too
 _key_of = itemgetter(0)
 _IN_MEMORY = ("num-entries-active-mem-table", "num-entries-imm-mem-tables")
@@ -150,8 +150,11 @@ class RocksBackend:
         """None for a store that was never written. Raises StateError when it cannot be read."""
         self._check(store)
         try:
-            packed = self._stores[store][0].get(MARK_KEY)
-            return None if packed is None else Mark(*_MARK.unpack(packed))
+            packed: bytes | None = self._stores[store][0].get(MARK_KEY)
+            if packed is None:
+                return None
+            offset, wall_time = _MARK.unpack_from(packed)
+            return Mark(offset, wall_time, packed[_MARK.size :])
         except Exception as error:
             raise self._mapped(error, f"read of the mark of store {store!r}") from error
 
@@ -294,4 +297,4 @@ def _fill(batch: WriteBatch, store: str, changes: Changes, mark: Mark | None) ->
         else:
             batch[key] = value
     if mark is not None:
-        batch[MARK_KEY] = _MARK.pack(*mark)
+        batch[MARK_KEY] = _MARK.pack(mark.offset, mark.wall_time) + mark.about

@@ -293,14 +293,16 @@ def test_a_changelog_cut_in_the_middle_of_a_restore(tmp_path: Path) -> None:
 # ---- local state that cannot be used
 
 
-def test_local_state_ahead_of_its_changelog_is_rebuilt(fleet: Fleet) -> None:
-    """Faust #158: a local offset above the high watermark (the topic was created again)."""
+@pytest.mark.parametrize("records", [1, 500])
+def test_local_state_of_a_changelog_that_was_created_again_is_rebuilt(fleet: Fleet, records: int) -> None:
+    """Faust #158: a local offset above the high watermark. And one below it: the new topic may be longer by now."""
     fleet.crash("a")
     for name in CHANGELOGS:
         partitions, config = fleet.cluster.topic(name).partitions, dict(fleet.cluster.topic(name).config)
         fleet.cluster.delete_topic(name)
         fleet.cluster.create_topic(name, partitions, config)
-        fleet.cluster.append(name, b"k0", b"7", partition=0)
+        for _ in range(records):
+            fleet.cluster.append(name, b"k0", b"7", partition=0)
     fleet.start("a")
     fleet.settle()
     assert fleet.stores("n") == fleet.changelog("n") == {(0, b"k0"): b"7"}
