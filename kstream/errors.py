@@ -26,6 +26,10 @@ KStreamError
 ├── TableError                  a table used outside its task, or a key of another partition
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
 ├── StateError                  local state is damaged (it is rebuilt from the changelog)
+├── StorageError                where snapshots lie cannot be read or written
+│   └── FileMissing             there is no file of this name
+├── SnapshotError               a snapshot is damaged, incomplete, or another task's
+├── SnapshotsFailed             more snapshots of a task in a row failed than are tolerated
 └── TransactionError            what a transactional call may come back with
     ├── AbortRequired           abort, go back to the committed offsets, go on with the same producer
     ├── ProducerLost            the producer is of no more use, the outcome may be unknown: new one, restore
@@ -218,6 +222,30 @@ class MutatedWithoutAssignment(TableError):
 
 class StateError(KStreamError):
     """Local state is damaged or does not belong to its changelog; it is rebuilt, never trusted."""
+
+
+class StorageError(KStreamError):
+    """Where snapshots lie cannot be reached, refuses, or is full."""
+
+
+class FileMissing(StorageError):
+    """A storage has no file of this name."""
+
+
+class SnapshotError(KStreamError):
+    """A snapshot is damaged, incomplete, another task's, or of a later version: it is not used."""
+
+
+class SnapshotsFailed(KStreamError):
+    """More snapshots of a task failed one after the other than are tolerated: the task fails.
+
+    Attributes:
+        task: its name.
+    """
+
+    def __init__(self, task: str, text: str) -> None:
+        self.task = task
+        super().__init__(text)
 
 
 def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:

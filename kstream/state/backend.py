@@ -7,7 +7,8 @@ and by restore. `state/rocksdb/` keeps the data on disk, `state/memory.py` in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 
@@ -29,7 +30,12 @@ Changes = Iterable[tuple[bytes, bytes | None]]
 
 
 class Backend(Protocol):
-    """The committed stores of one task. Not thread-safe, except `flush`."""
+    """The committed stores of one task. Not thread-safe, except `flush` and `attach`."""
+
+    @property
+    def kind(self) -> str:
+        """Which files it has: a checkpoint is of use to backends of its kind only."""
+        ...
 
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The committed values of these keys, in their order."""
@@ -53,6 +59,25 @@ class Backend(Protocol):
 
     def flush(self) -> None:
         """Makes what was written survive a crash. May run on another thread."""
+        ...
+
+    def freeze(self, directory: Path) -> Callable[[], None]:
+        """Begins a copy of all stores as they are now, with their marks, in `directory`, which must not exist; where
+        there are files, it lies on the same file system. What it returns completes the copy, on any thread. Flush
+        first, off the loop."""
+        ...
+
+    def checkpoint(self, directory: Path) -> None:
+        """Such a copy, complete."""
+        ...
+
+    def detach(self) -> None:
+        """Everything is about to be replaced by `attach`; until then calls may raise StateError."""
+        ...
+
+    def attach(self, directory: Path | None) -> None:
+        """Goes on with what a checkpoint holds; with nothing where that is None. The directory is used up. May run on
+        another thread. Raises StateError where it is damaged."""
         ...
 
     def count(self, store: str, most: int) -> int | None:

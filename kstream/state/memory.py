@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from kstream.config.units import show_size
 from kstream.errors import StateError, StateTooLarge
 from kstream.state.backend import Changes, Mark
+from kstream.state.dump import dump, load
 
 ENTRY_OVERHEAD = 130
 """What Python's objects and the dict's slot take for an entry besides its bytes."""
@@ -18,6 +22,7 @@ class MemoryLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self._lock = threading.Lock()  # snapshots are loaded on other threads
 
     def add(self, size: int) -> None:
         """Counts what a backend took, or gave back where `size` is negative.
@@ -25,7 +30,8 @@ class MemoryLimit:
         Raises:
             StateTooLarge: it took more than there was. It is counted all the same, until it is given back.
         """
-        self.used += size
+        with self._lock:
+            self.used += size
         if size > 0 and self.used > self.limit:
             raise StateTooLarge(
                 f"the memory backend holds more than memory_backend_limit ({show_size(self.limit)}): "
@@ -36,7 +42,8 @@ class MemoryLimit:
 class MemoryBackend:
     """Keeps the stores of one task in memory. Implements `kstream.state.backend.Backend`.
 
-    Nothing survives `close`. `scan` sorts all keys first: time and memory for n log n of them.
+    Nothing survives `close` but what was copied into a checkpoint. `scan` sorts all keys first: time and memory for
+    n log n of them.
     """
 
     def __init__(self, stores: Sequence[str], limit: MemoryLimit | None = None) -> None:
@@ -45,6 +52,10 @@ class MemoryBackend:
         self._data: dict[str, dict[bytes, bytes]] = {store: {} for store in stores}
         self._marks: dict[str, Mark] = {}
         self._closed = False
+
+    @property
+    def kind(self) -> str:
+        return "memory"
 
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The committed values of these keys, in their order."""
@@ -94,6 +105,39 @@ class MemoryBackend:
 
     def flush(self) -> None:
         """Nothing to do: the changelog is the only copy."""
+
+    def freeze(self, directory: Path) -> Callable[[], None]:
+        """Begins a copy: the dicts are copied now (a tenth of a microsecond an entry), and written when what is
+        returned is called."""
+        if self._closed:
+            raise StateError("the state in memory is closed")
+        frozen = {store: (self._marks.get(store), dict(data)) for store, data in self._data.items()}
+        return lambda: dump(directory, frozen)
+
+    def checkpoint(self, directory: Path) -> None:
+        """A copy of all stores with their marks in one file of `directory`, which is made."""
+        self.freeze(directory)()
+
+    def detach(self) -> None:
+        """Nothing: what is there can be read until it is replaced."""
+
+    def attach(self, directory: Path | None) -> None:
+        """Takes what a checkpoint holds of its stores in place of what it has; the directory is deleted.
+
+        Raises:
+            StateError: it is damaged, or the backend was closed.
+            StateTooLarge: it is more than memory may hold.
+        """
+        found = {} if directory is None else load(directory)
+        data = {store: found[store][1] if store in found else {} for store in self._data}
+        held = sum(len(key) + len(value) + ENTRY_OVERHEAD for one in data.values() for key, value in one.items())
+        if self._closed:
+            raise StateError("the state in memory is closed")
+        self._marks = {store: mark for store in data if store in found and (mark := found[store][0]) is not None}
+        self._data = data
+        self._take(held - self._held)
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def count(self, store: str, most: int) -> int:
         """However many: nothing has to be counted."""

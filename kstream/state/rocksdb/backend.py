@@ -20,11 +20,12 @@ opens again. Hence no local variables for them where something may raise.
 
 from __future__ import annotations
 
+import shutil
 import struct
 import threading
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
@@ -76,22 +77,31 @@ class RocksBackend:
     """
 
     def __init__(self, directory: Path, stores: Sequence[str], memory: RocksMemory) -> None:
-        self._directory = directory
+        self._directory, self._names = directory, tuple(stores)
         self._options = memory.options()
-        self._lock = threading.Lock()  # held by flush, reset, checkpoint and close: they must not overlap
+        self._lock = threading.Lock()  # held by flush, reset, checkpoint, attach and close: they must not overlap
         self._scans: weakref.WeakSet[Scan] = weakref.WeakSet()
         self._stores: dict[str, tuple[Rdict, ColumnFamily]] = {}
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # the stub is wrong: a property
         self._write_options.memtable_insert_hint_per_batch = True  # batches are written in key order
         self._db: Rdict | None = None
+        self._ended = False
+        self._open_all()
+
+    @property
+    def kind(self) -> str:
+        return "rocksdb"
+
+    def _open_all(self) -> None:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            names = [_PREFIX + store for store in stores]
-            if (directory / "CURRENT").exists():
-                names += [name for name in Rdict.list_cf(str(directory), self._options) if name not in names]
-            self._db = Rdict(str(directory), self._options, dict.fromkeys(names, self._options))
-            for store in stores:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            names = [_PREFIX + store for store in self._names]
+            if (self._directory / "CURRENT").exists():
+                there = Rdict.list_cf(str(self._directory), self._options)
+                names += [name for name in there if name not in names]
+            self._db = Rdict(str(self._directory), self._options, dict.fromkeys(names, self._options))
+            for store in self._names:
                 self._open(store)
         except Exception as error:
             self._stores.clear()
@@ -180,8 +190,9 @@ class RocksBackend:
         with self._lock:
             self._flush()
 
-    def checkpoint(self, directory: Path) -> None:
+    def freeze(self, directory: Path) -> Callable[[], None]:
         """A copy by hard links (milliseconds) into `directory`, which must not exist and lies on the same file system.
+        It is complete at once.
 
         Flush first, off the loop: with dirty memtables it flushes them itself and holds the GIL meanwhile.
         """
@@ -192,6 +203,35 @@ class RocksBackend:
                 Checkpoint(self._db).create_checkpoint(str(directory))
             except Exception as error:
                 raise self._mapped(error, "checkpoint") from error
+        return _nothing
+
+    def checkpoint(self, directory: Path) -> None:
+        """As `freeze`."""
+        self.freeze(directory)()
+
+    def detach(self) -> None:
+        """Lets go of its files, which `attach` is to replace. Until then each call raises StateError."""
+        with self._lock:
+            self._free()
+
+    def attach(self, directory: Path | None) -> None:
+        """Goes on with the files of a checkpoint, which are moved to where its own were (the same file system); with
+        none at all where that is None. After `detach`; on any thread.
+
+        Raises:
+            StateError: they are damaged, or the backend was closed. It may be attached to others.
+            StateDirectoryError: the directory cannot be written.
+        """
+        with self._lock:
+            if self._ended or self._db is not None:
+                raise self._closed()
+            try:
+                shutil.rmtree(self._directory, ignore_errors=True)
+                if directory is not None:
+                    directory.rename(self._directory)
+            except OSError as error:
+                raise self._mapped(error, "move of files") from error
+            self._open_all()
 
     def count(self, store: str, most: int) -> int | None:
         """Exactly how many entries, a microsecond each; None when they are more than `most`."""
@@ -225,19 +265,23 @@ class RocksBackend:
         lost than in a crash.
         """
         with self._lock:
-            if self._db is None:
-                return
-            try:
-                self._flush()
-            finally:
-                self._end_scans(None)
-                with suppress(Exception):  # it is flushed, or that has raised: there is nothing more to lose
-                    while self._stores:
-                        self._stores.popitem()[1][0].close()
-                self._stores.clear()
-                with suppress(Exception):
-                    self._db.close()
-                self._db = None
+            self._ended = True
+            self._free()
+
+    def _free(self) -> None:
+        if self._db is None:
+            return
+        try:
+            self._flush()
+        finally:
+            self._end_scans(None)
+            with suppress(Exception):  # it is flushed, or that has raised: there is nothing more to lose
+                while self._stores:
+                    self._stores.popitem()[1][0].close()
+            self._stores.clear()
+            with suppress(Exception):
+                self._db.close()
+            self._db = None
 
     def _flush(self) -> None:
         for store in list(self._stores):
@@ -269,7 +313,7 @@ class RocksBackend:
         """What an error of rocksdict means. They all come as plain `Exception`, only the text tells them apart."""
         if isinstance(error, KStreamError):
             return error
-        if self._db is None and doing != "open":
+        if self._db is None and doing not in ("open", "move of files"):
             return self._closed()
         text = str(error)
         if "lock hold by current process" in text or "While lock file" in text:
@@ -283,6 +327,10 @@ class RocksBackend:
         if isinstance(error, OSError):
             return StateDirectoryError(f"the state directory {self._directory} cannot be used ({doing}): {error}")
         return StateError(f"the state in {self._directory} is damaged ({doing}): {text}")
+
+
+def _nothing() -> None:
+    return
 
 
 def _fill(batch: WriteBatch, store: str, changes: Changes, mark: Mark | None) -> None:
