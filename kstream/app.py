@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kstream.runtime.instance.supervisor import Supervisor
     from kstream.specs.policy import Policy
     from kstream.specs.restart import RestartStrategy
+    from kstream.web.client import AsyncQuery, Query
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -221,6 +222,33 @@ class App:
         self._graph.declared()
         self.lifespan_function = function
         return function
+
+    # ---- what is asked of it
+
+    def query(self, *, urls: Sequence[str] = (), timeout: float = 10.0, settings: Settings | None = None) -> Query:
+        """Asks the app's running instances for committed state (they need the setting `state_queries`): interactive
+        queries, as Kafka Streams has them. From any process that has these declarations.
+
+        Args:
+            urls: of instances; without any, they are found through Kafka.
+            timeout: seconds for which a question is tried again while its partition moves.
+            settings: where Kafka is, and the token (`web_token`, which all instances share); otherwise environment,
+                `kstream.toml` and `App(...)` are read.
+
+        Raises:
+            ConfigError: there is no token.
+        """
+        from kstream.querying import query
+
+        return query(self.topology(), self._resolve(None, settings, None)[0], urls, timeout)
+
+    def async_query(
+        self, *, urls: Sequence[str] = (), timeout: float = 10.0, settings: Settings | None = None
+    ) -> AsyncQuery:
+        """The same for programs with an event loop: call it there, and await what it answers."""
+        from kstream.querying import async_query
+
+        return async_query(self.topology(), self._resolve(None, settings, None)[0], urls, timeout)
 
     # ---- what it becomes
 

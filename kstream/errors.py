@@ -30,6 +30,7 @@ KStreamError
 │   └── FileMissing             there is no file of this name
 ├── SnapshotError               a snapshot is damaged, incomplete, or another task's
 ├── SnapshotsFailed             more snapshots of a task in a row failed than are tolerated
+├── StateUnavailable            a query of state finds nobody who can answer it now: its partition moves or is restored
 └── TransactionError            what a transactional call may come back with
     ├── AbortRequired           abort, go back to the committed offsets, go on with the same producer
     ├── ProducerLost            the producer is of no more use, the outcome may be unknown: new one, restore
@@ -246,6 +247,11 @@ class SnapshotsFailed(KStreamError):
     def __init__(self, task: str, text: str) -> None:
         self.task = task
         super().__init__(text)
+
+
+class StateUnavailable(KStreamError):
+    """A query of state that nobody can answer now: its partition moves, is restored, or its instance does not answer.
+    Try again."""
 
 
 def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:

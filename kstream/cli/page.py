@@ -22,12 +22,20 @@ class _Failure(msgspec.Struct):
 
 
 def ask(
-    url: str, path: str, token: str | None, kind: type[T], also: tuple[int, ...] = (), *, ca: str | None = None
+    url: str,
+    path: str,
+    token: str | None,
+    kind: type[T],
+    also: tuple[int, ...] = (),
+    *,
+    ca: str | None = None,
+    body: object = None,
 ) -> T:
     """What an instance answers at `url` + `path`.
 
     Args:
         ca: file of the authorities to trust, for https; None for the system's.
+        body: what is sent as JSON, with a POST.
         also: statuses besides 200 whose answer is a `kind` too.
 
     Raises:
@@ -37,9 +45,10 @@ def ask(
         raise UsageError(f"{url} is not the URL of an instance: write it like http://127.0.0.1:8010")
     url = url.rstrip("/") + path
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = None if body is None else msgspec.json.encode(body)
     try:
         try:
-            with urlopen(Request(url, headers=headers), timeout=TIMEOUT, context=_trust(url, ca)) as answer:
+            with urlopen(Request(url, data, headers), timeout=TIMEOUT, context=_trust(url, ca)) as answer:
                 data = answer.read()
         except HTTPError as error:
             data = error.read()
@@ -66,7 +75,7 @@ def _trust(url: str, ca: str | None) -> ssl.SSLContext | None:
 def _refused(url: str, error: HTTPError, data: bytes) -> str:
     if error.code == 401:
         return f"{url} wants another token: give --token, or set KSTREAM_WEB_TOKEN"
-    if error.code != 404 and _is(data, _Failure):
+    if (error.code != 404 or "/state" in url) and _is(data, _Failure):
         return msgspec.json.decode(data, type=_Failure).error
     return f"{url} answers {error.code} {error.reason}: is it an instance's page?"
 

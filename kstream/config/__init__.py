@@ -271,6 +271,9 @@ class Settings:
         kinds.optional(kinds.text(r"https?://\S+", "a URL")),
         "Where others reach this instance's page; without one, made of the host's name and the port.",
     )
+    state_queries: bool = _setting(
+        False, kinds.flag, "Answer queries of committed state at /state, with the token. All instances of an app alike."
+    )
     announce_interval: float = _setting(
         5.0,
         kinds.duration(),

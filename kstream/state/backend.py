@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple, Protocol
 
 
@@ -29,20 +30,37 @@ Changes = Iterable[tuple[bytes, bytes | None]]
 """Keys with their new values; None deletes."""
 
 
+class Page(NamedTuple):
+    """Entries of a store that follow each other by their keys (bytewise); `more` says that the range has others."""
+
+    entries: list[tuple[bytes, bytes]]
+    more: bool
+
+
 class Backend(Protocol):
-    """The committed stores of one task. Not thread-safe, except `flush` and `attach`."""
+    """The committed stores of one task. Not thread-safe, except `flush` and `attach`; and `multi_get` and `page` on
+    another thread that holds `queried` meanwhile.
+
+    Attributes:
+        kind: which files it has: a checkpoint is of use to backends of its kind only.
+        queried: `reset`, `attach` and `close` wait for it: whoever reads on another thread holds it for a moment.
+    """
 
     @property
-    def kind(self) -> str:
-        """Which files it has: a checkpoint is of use to backends of its kind only."""
-        ...
-
+    def kind(self) -> str: ...
+    @property
+    def queried(self) -> Lock: ...
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The committed values of these keys, in their order."""
         ...
 
     def scan(self, store: str) -> Iterator[tuple[bytes, bytes]]:
         """All entries in the order of their keys (bytewise), as they were when the scan began."""
+        ...
+
+    def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
+        """The first entries from `start` on, before `stop` (None: to the end): `limit` of them, or fewer where they
+        have more than `most` bytes together (one at least)."""
         ...
 
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:

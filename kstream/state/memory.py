@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from kstream.config.units import show_size
 from kstream.errors import StateError, StateTooLarge
-from kstream.state.backend import Changes, Mark
+from kstream.state.backend import Changes, Mark, Page
 from kstream.state.dump import dump, load
 
 ENTRY_OVERHEAD = 130
@@ -52,6 +53,7 @@ class MemoryBackend:
         self._data: dict[str, dict[bytes, bytes]] = {store: {} for store in stores}
         self._marks: dict[str, Mark] = {}
         self._closed = False
+        self.queried = threading.Lock()
 
     @property
     def kind(self) -> str:
@@ -64,6 +66,22 @@ class MemoryBackend:
     def scan(self, store: str) -> Iterator[tuple[bytes, bytes]]:
         """All entries in the order of their keys, as they are now."""
         return iter(sorted(self._store(store).items()))
+
+    def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
+        """The first entries of a range. Looks at all keys, a microsecond each or less, in steps that other threads can
+        come between."""
+        data = self._store(store)
+        keys = [key for key in list(data) if key >= start and (stop is None or key < stop)]
+        entries: list[tuple[bytes, bytes]] = []
+        size = 0
+        for key in (first := heapq.nsmallest(limit + 1, keys))[:limit]:
+            value = data.get(key)
+            if value is not None:  # deleted since the keys were listed
+                size += len(key) + len(value)
+                if entries and size > most:
+                    return Page(entries, True)
+                entries.append((key, value))
+        return Page(entries, len(first) > limit)
 
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
         """Applies changes and marks of all stores; nothing when a store is unknown or an iterable raises.
@@ -100,7 +118,8 @@ class MemoryBackend:
         """Empties a store and forgets its mark."""
         data = self._store(store)
         self._take(-sum(len(key) + len(value) + ENTRY_OVERHEAD for key, value in data.items()))
-        data.clear()
+        with self.queried:
+            data.clear()
         self._marks.pop(store, None)
 
     def flush(self) -> None:
@@ -155,7 +174,8 @@ class MemoryBackend:
         """Drops everything. Idempotent."""
         self._closed = True
         self._take(-self._held)
-        self._data.clear()
+        with self.queried:
+            self._data.clear()
         self._marks.clear()
 
     def _store(self, store: str) -> dict[bytes, bytes]:

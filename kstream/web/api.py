@@ -26,6 +26,7 @@ from kstream.observe.status import Health
 from kstream.web.answers import Json, failure
 from kstream.web.feed import Feed
 from kstream.web.guard import Guard
+from kstream.web.state import State
 
 LOGGER = logging.getLogger(__name__)
 LOOKUP_SECONDS: Final = 5.0
@@ -46,13 +47,20 @@ class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
     logger: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
-def make_app(observed: Observed, token: str, feed: Feed | None = None, names: Iterable[str] = ()) -> Starlette:
+def make_app(
+    observed: Observed, token: str, feed: Feed | None = None, names: Iterable[str] = (), state: State | None = None
+) -> Starlette:
     """The ASGI application of one instance; all but health, metrics and the empty page need the bearer `token`.
 
     `names` are the host names it may be asked under, besides localhost and addresses.
     """
     return Starlette(
-        routes=[*_open_routes(observed), *_data_routes(observed, feed or Feed(observed)), *_action_routes(observed)],
+        routes=[
+            *(state or State(None, token)).routes(),
+            *_open_routes(observed),
+            *_data_routes(observed, feed or Feed(observed)),
+            *_action_routes(observed),
+        ],
         middleware=[Middleware(Guard, token=token, names=names)],
         exception_handlers={HTTPException: _refused, ConfigError: _not_accepted, Exception: _failed},
     )

@@ -22,11 +22,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kstream.web.answers import failure
+from kstream.web.signing import ONLY, SCHEME, Signed
 
 OPEN: Final = frozenset({"/", "/live", "/ready", "/startup", "/metrics"})
 OPEN_FOLDER: Final = "/static/"
 BODY_BYTES: Final = 8 * 1024
 """The longest body of a request; actions need a hundred bytes."""
+KEYS_BYTES: Final = 256 * 1024
+"""The same of one that asks for many keys of a store."""
 
 HEADERS: Final = {
     "content-security-policy": (
@@ -73,11 +76,12 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
+        most = KEYS_BYTES if path.startswith(ONLY) else BODY_BYTES
         if not self.is_ours(headers.get("host")):
             app: ASGIApp = failure(
                 421, "this instance is not known under the host name that was asked: ask its address, or set web_hosts"
             )
-        elif not self.is_open(path) and not self.knows_token(headers):
+        elif not self.is_open(path) and not (self.knows_token(headers) or self.is_signed(headers, scope)):
             app = failure(
                 401,
                 "a token is needed: send the header 'Authorization: Bearer TOKEN' with the setting web_token, or with "
@@ -86,8 +90,10 @@ class Guard:
             )
         elif scope["method"] == "POST" and is_from_another_site(headers):
             app = failure(403, "actions are taken only from this instance's own page, or from outside a browser")
-        elif (body := await read_body(headers, receive) if scope["method"] == "POST" else b"") is None:
-            app = failure(413, f"the body of a request may have {BODY_BYTES:,} bytes at most")
+        elif (body := await read_body(headers, receive, most) if scope["method"] == "POST" else b"") is None:
+            app = failure(413, f"the body of a request may have {most:,} bytes at most")
+        elif (signed := signature(headers)) is not None and not signed.is_of(body):
+            app = failure(401, "the signature of the request is of another body", {"www-authenticate": "Bearer"})
         else:
             app = self.app
             if scope["method"] == "POST":
@@ -112,6 +118,27 @@ class Guard:
     def knows_token(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.token)
+
+    def is_signed(self, headers: Headers, scope: Scope) -> bool:
+        """Whether another instance or `app.query()` asks, and proves to know the token."""
+        path: str = scope["path"]
+        if path != ONLY and not path.startswith(f"{ONLY}/"):
+            return False
+        target = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        signed = signature(headers)
+        return signed is not None and signed.is_good(self.token, scope["method"], headers.get("host", ""), target)
+
+
+def signature(headers: Headers) -> Signed | None:
+    """What the request is signed with, if it is."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != SCHEME:
+        return None
+    with suppress(ValueError):
+        return Signed(given.strip())
+    return None
 
 
 def is_from_another_site(headers: Headers) -> bool:
@@ -142,22 +169,22 @@ def is_address(name: str) -> bool:
     return True
 
 
-async def read_body(headers: Headers, receive: Receive) -> bytes | None:
-    """All of a request's body; None when it is longer than BODY_BYTES, and then the rest is not read.
+async def read_body(headers: Headers, receive: Receive, most: int = BODY_BYTES) -> bytes | None:
+    """All of a request's body; None when it is longer than `most` bytes, and then the rest is not read.
 
     Raises:
         ClientDisconnect: the connection ended before the body did.
     """
-    if len(length := headers.get("content-length", "0")) > 9 or int(length) > BODY_BYTES:
+    if len(length := headers.get("content-length", "0")) > 9 or int(length) > most:
         return None
     body, more = b"", True
-    while more and len(body) <= BODY_BYTES:
+    while more and len(body) <= most:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    return None if len(body) > BODY_BYTES else body
+    return None if len(body) > most else body
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:

@@ -8,19 +8,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kstream.config import Settings
+from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.announce import Announcer, quiet
 from kstream.runtime.cluster.group_sizes import GroupSizes
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.view.observer import Observer
+from kstream.runtime.view.queries import Queries
 from kstream.topology import Topology
 from kstream.web.server import WebServer
-from kstream.web.tls import tls_of
+from kstream.web.state import State
+from kstream.web.tls import tls_of, trusting
 from kstream.web.token import FILE, token_for
 
 log = logging.getLogger(__name__)
@@ -39,7 +43,10 @@ def observed(
         ConfigError: the address cannot be listened on, or its certificate cannot be used.
     """
     observer = Observer(supervisor, topology, settings, instance, sources)
-    server = _serve(observer, settings) if settings.web else None
+    queries = None
+    if settings.state_queries:
+        queries = Queries(supervisor, topology, supervisor.partitions, instance, partial(_others, observer))
+    server = _serve(observer, settings, queries) if settings.web else None
     announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
     sizes = _sizes(topology.app, settings) if settings.worker_range else None
     if sizes is not None:
@@ -56,12 +63,20 @@ def observed(
         observer.close()
 
 
-def _serve(observer: Observer, settings: Settings) -> WebServer:
+def _others(observer: Observer) -> list[InstanceStatus]:
+    """As of now: they are heard of only once the announcer runs."""
+    return observer.others()
+
+
+def _serve(observer: Observer, settings: Settings, queries: Queries | None) -> WebServer:
     tls = tls_of(settings)
     token = token_for(settings.web_token, Path(settings.state_dir))
-    server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings), tls)
+    state = State(queries, token, trusting(settings.web_tls_ca))
+    server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings), tls, state)
     server.start()
     observer.url = settings.web_url or _url_for_others(server, settings.web_host)
+    if queries is not None:
+        queries.url = observer.url
     if sys.stderr.isatty():  # somebody sits there: the link lets them in
         log.info("status page: %s/#token=%s", server.url, token)
     else:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StateOverview, StatePage
 from kstream.observe.status import (
     DeadLetters,
     Graph,
@@ -19,6 +20,7 @@ from kstream.observe.status import (
     SettingStatus,
     TableEntry,
 )
+from kstream.web.state import PARAMETERS, RANGE
 
 TEXT: Final = "text/plain"
 EVENTS: Final = "text/event-stream"
@@ -52,7 +54,8 @@ class Operation:
             none.
         open: whether it needs no token.
         body: the type of what is sent.
-        parameters: of the path ("path") or the query ("query"): what each is; `numbers` are those that are.
+        parameters: of the path ("path") or the query ("query"): what each is; `numbers` are those that are, `optional`
+            those that may be left out.
     """
 
     path: str
@@ -63,6 +66,7 @@ class Operation:
     body: Any = None
     parameters: Mapping[tuple[str, str], str] = field(default_factory=dict)
     numbers: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
 
 _REFUSALS: Final = {
@@ -104,10 +108,48 @@ def operations(log_level: Any) -> list[Operation]:
             parameters={("path", name): "Where it lies." for name in ("topic", "partition", "offset")},
             numbers=frozenset({"partition", "offset"}),
         ),
+        *_state_operations(),
         Operation("/api/pause", "Stops processing in this instance.", {200: Paused}, "post"),
         Operation("/api/resume", "Goes on.", {200: Paused}, "post"),
         Operation(
             "/api/log-level", "Sets a level.", {200: log_level, 400: Failure, 413: Failure}, "post", body=log_level
+        ),
+    ]
+
+
+def _state_operations() -> list[Operation]:
+    """Queries of state; 404 too where they are off."""
+    store = {("path", "store"): "Of a table or an aggregation."}
+    common = {("query", name): what for name, what in PARAMETERS.items()}
+    refused = {400: Failure, 404: Failure, 413: Failure, 503: Failure}
+    optional, numbers = frozenset((*PARAMETERS, *RANGE)), frozenset({"partition", "limit"})
+    return [
+        Operation("/state", "The stores, and who has what of them.", {200: StateOverview, 404: Failure}),
+        Operation(
+            "/state/{store}",
+            "Committed entries, page by page.",
+            {200: StatePage, **refused},
+            parameters={**store, **common, **{("query", name): what for name, what in RANGE.items()}},
+            optional=optional,
+            numbers=numbers,
+        ),
+        Operation(
+            "/state/{store}",
+            "The committed entries of many keys.",
+            {200: StateEntries, **refused},
+            "post",
+            body=StateKeys,
+            parameters={**store, **common},
+            optional=optional,
+            numbers=numbers,
+        ),
+        Operation(
+            "/state/{store}/{key}",
+            "The committed entry of a key.",
+            {200: StateEntry, **refused},
+            parameters={**store, ("path", "key"): "As text, or as JSON where it is no text.", **common},
+            optional=optional,
+            numbers=numbers,
         ),
     ]
 
@@ -146,7 +188,7 @@ def _described(each: Operation, known: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "name": name,
                 "in": where,
-                "required": True,
+                "required": name not in each.optional,
                 "description": what,
                 "schema": {"type": "integer", "minimum": 0} if name in each.numbers else {"type": "string"},
             }

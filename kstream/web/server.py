@@ -20,6 +20,7 @@ from kstream.observe.observed import Observed
 from kstream.web.api import make_app
 from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, HEADER_SECONDS, Connection, on_loop_error
 from kstream.web.feed import Feed
+from kstream.web.state import State
 
 __all__ = ["WebServer", "make_app"]
 
@@ -39,7 +40,7 @@ class WebServer:
 
     The `port` given may be None, the first free one from 8010 on, or 0, any free one; `start()` sets the real one.
     `names` are those it may be asked under, besides localhost and `host` (see guard.py).
-    `tls` is None to serve without.
+    `tls` is None to serve without; `state` is what answers queries of state, None where nothing does.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class WebServer:
         port: int | None,
         names: Iterable[str] = (),
         tls: ssl.SSLContext | None = None,
+        state: State | None = None,
     ) -> None:
         feed = Feed(observed)
         self.host = host
         self.scheme = "http" if tls is None else "https"
         self._wanted = port
         self._port: int | None = None
-        self._server = _Server(make_app(observed, token, feed, [host, *names]), feed, tls)
+        self._server = _Server(make_app(observed, token, feed, [host, *names], state), feed, tls)
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name="web", daemon=True)
 

@@ -32,6 +32,20 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
+def trusting(ca: str | None) -> ssl.SSLContext | None:
+    """What other instances are asked with over https: those of the file `ca` are trusted. None: the system's.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no authorities.
+    """
+    if ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise ConfigError(f"web_tls_ca: {ca} cannot be used: {error.strerror or error}") from None
+
+
 def _check_readable(name: str, path: str) -> None:
     try:
         with open(path, "rb") as file:

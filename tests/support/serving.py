@@ -30,7 +30,7 @@ class Served:
         self.supervisor: Supervisor = self._context.__enter__()
         self.observer: Any = self.supervisor.watcher
         self.url: str = self.observer.url
-        self._token = (Path(settings.state_dir) / "web-token").read_text().strip()
+        self._token = settings.web_token or (Path(settings.state_dir) / "web-token").read_text().strip()
         self._ending = threading.Event()
         self.supervisor.start()
         self._thread = threading.Thread(target=self._run, name=f"instance {self.name}")

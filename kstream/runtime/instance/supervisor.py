@@ -82,7 +82,7 @@ class Supervisor:
         self._program, self._app, self._instance = program, app, instance
         self._settings, self.partitions, self.groups = settings, partitions, tuple(groups)
         self.workers = [self._place(group, index) for group in groups for index in range(count)]
-        self._processes: Processes = LocalProcesses() if processes is None else processes
+        self._processes: Processes = LocalProcesses(settings.state_queries) if processes is None else processes
         self._leaving = Leaving(from_kafka(settings) if remove is None else remove)
         self._clock: Clock = SystemClock() if clock is None else clock
         self._answering = Answering(of_kafka(settings) if ask is None else ask, self._clock.monotonic)

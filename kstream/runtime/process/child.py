@@ -1,8 +1,9 @@
-"""The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS`, started by the supervisor.
+"""The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS [QUERIES]`, started by the
+supervisor.
 
-COMMANDS and REPORTS are descriptors that no child of this process inherits. The handover comes first over COMMANDS;
-when that closes, the supervisor has ended, and the worker stops cleanly. It imports neither pydantic nor the command
-line.
+COMMANDS, REPORTS and QUERIES (a socket, where state is queried) are descriptors that no child of this process inherits.
+The handover comes first over COMMANDS; when that closes, the supervisor has ended, and the worker stops cleanly. It
+imports neither pydantic nor the command line.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ GC_THRESHOLDS = (50_000, 20, 50)
 def main() -> int:
     faulthandler.enable()  # a crash in native code says where it was
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun: a clean end
-    told, reports = int(sys.argv[1]), int(sys.argv[2])
-    keep_from_children(told, reports)
+    told, reports, *queries = map(int, sys.argv[1:])
+    keep_from_children(told, reports, *queries)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what user code prints is there at once, in a pipe too
     line = _first_line(told)
@@ -85,6 +86,8 @@ def main() -> int:
         logs.hold_on()  # whatever the app's modules did to logging
         worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
+        for descriptor in queries:
+            _answer_queries(descriptor, worker)
         signal.signal(signal.SIGTERM, _stopping(worker))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
@@ -113,6 +116,12 @@ def main() -> int:
 def obey(command: Command) -> None:
     for name, level in command.log_levels.items():
         logs.set_level(level, name or None)
+
+
+def _answer_queries(descriptor: int, worker: StreamWorker) -> None:
+    from kstream.runtime.process.queries import QueryServer
+
+    QueryServer(descriptor, worker.tasks.values).start()
 
 
 def _stopping(worker: StreamWorker) -> Callable[..., None]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -34,6 +35,11 @@ class Process(Protocol):
 
     def tell(self, command: Command) -> None:
         """Never waits: what it does not take now it is told later."""
+        ...
+
+    def take_queries(self) -> socket.socket | None:
+        """The socket over which it answers queries of its state, if it does: the first who asks has it, on any thread,
+        and closes it."""
         ...
 
     def signal(self, how: signal.Signals) -> None:

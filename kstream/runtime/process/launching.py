@@ -6,6 +6,7 @@ import logging
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,13 +22,17 @@ log.addFilter(Throttle())
 
 
 class LocalProcesses:
-    """Implements `handle.Processes`. Belongs to one thread."""
+    """Implements `handle.Processes`. Belongs to one thread.
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+    Args:
+        queries: whether they answer queries of their state.
+    """
+
+    def __init__(self, queries: bool = False) -> None:
+        self._selector, self._queries = selectors.DefaultSelector(), queries
 
     def start(self, handover: Handover) -> LocalProcess:
-        return LocalProcess(self._selector, handover)
+        return LocalProcess(self._selector, handover, self._queries)
 
     def wait(self, seconds: float) -> Sequence[LocalProcess]:
         for key in list(self._selector.get_map().values()):
@@ -38,17 +43,24 @@ class LocalProcesses:
 class LocalProcess:
     """Implements `handle.Process`."""
 
-    def __init__(self, selector: selectors.BaseSelector, handover: Handover) -> None:
+    def __init__(self, selector: selectors.BaseSelector, handover: Handover, queries: bool = False) -> None:
         told, self._commands = os.pipe()
         self._reports, reports = os.pipe()
+        self._queries: socket.socket | None = None
+        asked: socket.socket | None = None
+        if queries:
+            self._queries, asked = socket.socketpair()
+        theirs = (told, reports, *(() if asked is None else (asked.fileno(),)))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.process.child", str(told), str(reports)],
+            [sys.executable, "-m", "kstream.runtime.process.child", *map(str, theirs)],
             stdin=subprocess.DEVNULL,  # what user code starts inherits it
-            pass_fds=(told, reports),
+            pass_fds=theirs,
             process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
         )
         os.close(told)
         os.close(reports)
+        if asked is not None:
+            asked.close()
         os.set_blocking(self._reports, False)
         os.set_blocking(self._commands, False)
         self._selector = selector
@@ -93,6 +105,10 @@ class LocalProcess:
         except BrokenPipeError:  # it has just ended: its successor is told at its start
             self._unsent = b""
 
+    def take_queries(self) -> socket.socket | None:
+        taken, self._queries = self._queries, None
+        return taken
+
     def signal(self, how: signal.Signals) -> None:
         if self._process.returncode is None:  # its number is its own until `ended` has waited for it
             os.kill(self.pid, how)
@@ -107,6 +123,8 @@ class LocalProcess:
     def close(self) -> None:
         self._close_reports()
         os.close(self._commands)
+        if (untaken := self.take_queries()) is not None:
+            untaken.close()
 
     def _close_reports(self) -> None:
         if self._open:

@@ -155,6 +155,8 @@ class Observer:
             others = [one.totals for one in self.others() if one.state != "silent" and one.instance != self._instance]
             self._history.points.append(self._picture.point(self._totals(), others))
             states = [self._state(self.ready()), *map(state_of, self._supervisor.workers)]
+            if self._settings.state_queries:  # the others ask by what this one has announced
+                states += [f"{task.name} {task.state}" for task in self._picture.tasks()]
             changed, self._states = states != self._states, states
         if changed:
             self.changed()

@@ -40,12 +40,12 @@ from rocksdict import (
 )
 
 from kstream.errors import KStreamError, StateDirectoryError, StateError
-from kstream.state.backend import Changes, Mark
+from kstream.state.backend import Changes, Mark, Page
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
 _MARK = struct.Struct(">qd")  # offset, wall time in seconds; what is said about the store follows
-_PREFIX = "store."  # families are named so: RocksDB has one called "default", and a user's table may be called that too
+FAMILY = "store."  # families are named so: RocksDB has one called "default", and a user's table may be called that too
 _key_of = itemgetter(0)
 _IN_MEMORY = ("num-entries-active-mem-table", "num-entries-imm-mem-tables")
 _DELETES_IN_MEMORY = ("num-deletes-active-mem-table", "num-deletes-imm-mem-tables")
@@ -80,6 +80,7 @@ class RocksBackend:
         self._directory, self._names = directory, tuple(stores)
         self._options = memory.options()
         self._lock = threading.Lock()  # held by flush, reset, checkpoint, attach and close: they must not overlap
+        self.queried = threading.Lock()
         self._scans: weakref.WeakSet[Scan] = weakref.WeakSet()
         self._stores: dict[str, tuple[Rdict, ColumnFamily]] = {}
         self._write_options = WriteOptions()
@@ -96,7 +97,7 @@ class RocksBackend:
     def _open_all(self) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            names = [_PREFIX + store for store in self._names]
+            names = [FAMILY + store for store in self._names]
             if (self._directory / "CURRENT").exists():
                 there = Rdict.list_cf(str(self._directory), self._options)
                 names += [name for name in there if name not in names]
@@ -131,6 +132,25 @@ class RocksBackend:
         self._scans.add(scan)
         return scan
 
+    def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
+        """The first entries of a range, as they are now. Raises StateError where they are damaged."""
+        self._check(store)
+        scan = Scan(store, self._stores[store][0].snapshot(), self._mapped, start)
+        self._scans.add(scan)
+        entries: list[tuple[bytes, bytes]] = []
+        size = 0
+        try:
+            for key, value in scan:
+                if stop is not None and key >= stop:
+                    break
+                size += len(key) + len(value)
+                if len(entries) >= limit or (entries and size > most):
+                    return Page(entries, True)
+                entries.append((key, value))
+            return Page(entries, False)
+        finally:
+            scan.end()
+
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
         """Applies changes and marks of all stores in one atomic step; of a key that comes twice the last value counts.
 
@@ -163,21 +183,20 @@ class RocksBackend:
             packed: bytes | None = self._stores[store][0].get(MARK_KEY)
             if packed is None:
                 return None
-            offset, wall_time = _MARK.unpack_from(packed)
-            return Mark(offset, wall_time, packed[_MARK.size :])
+            return unpacked_mark(packed)
         except Exception as error:
             raise self._mapped(error, f"read of the mark of store {store!r}") from error
 
     def reset(self, store: str) -> None:
         """Empties a store and forgets its mark. Both go in one step: a crash leaves the store as it was, or none."""
-        with self._lock:
+        with self._lock, self.queried:
             self._check(store)
             self._end_scans(store)
             assert self._db is not None
             del self._stores[store]  # an open handle would keep the dropped family's files
             try:
-                self._db.drop_column_family(_PREFIX + store)
-                self._db.create_column_family(_PREFIX + store, self._options)
+                self._db.drop_column_family(FAMILY + store)
+                self._db.create_column_family(FAMILY + store, self._options)
                 self._open(store)
             except Exception as error:
                 raise self._mapped(error, f"reset of store {store!r}") from error
@@ -274,14 +293,19 @@ class RocksBackend:
         try:
             self._flush()
         finally:
-            self._end_scans(None)
-            with suppress(Exception):  # it is flushed, or that has raised: there is nothing more to lose
-                while self._stores:
-                    self._stores.popitem()[1][0].close()
-            self._stores.clear()
-            with suppress(Exception):
-                self._db.close()
-            self._db = None
+            with self.queried:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        assert self._db is not None
+        self._end_scans(None)
+        with suppress(Exception):  # it is flushed, or that has raised: there is nothing more to lose
+            while self._stores:
+                self._stores.popitem()[1][0].close()
+        self._stores.clear()
+        with suppress(Exception):
+            self._db.close()
+        self._db = None
 
     def _flush(self) -> None:
         for store in list(self._stores):
@@ -292,7 +316,7 @@ class RocksBackend:
 
     def _open(self, store: str) -> None:
         assert self._db is not None
-        name = _PREFIX + store
+        name = FAMILY + store
         self._stores[store] = (self._db.get_column_family(name), self._db.get_column_family_handle(name))
 
     def _check(self, store: str) -> None:
@@ -331,6 +355,11 @@ class RocksBackend:
 
 def _nothing() -> None:
     return
+
+
+def unpacked_mark(packed: bytes) -> Mark:
+    offset, wall_time = _MARK.unpack_from(packed)
+    return Mark(offset, wall_time, packed[_MARK.size :])
 
 
 def _fill(batch: WriteBatch, store: str, changes: Changes, mark: Mark | None) -> None:

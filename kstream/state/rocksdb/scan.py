@@ -21,15 +21,18 @@ class Scan:
     is asked whether the last key really was the last.
     """
 
-    __slots__ = ("__weakref__", "_ended", "_items", "_last", "_mapped", "_snapshot", "store")
+    __slots__ = ("__weakref__", "_ended", "_items", "_last", "_mapped", "_snapshot", "_start", "store")
 
-    def __init__(self, store: str, snapshot: Snapshot, mapped: Callable[[Exception, str], Exception]) -> None:
+    def __init__(
+        self, store: str, snapshot: Snapshot, mapped: Callable[[Exception, str], Exception], start: bytes = b""
+    ) -> None:
         self.store = store
         self._mapped = mapped  # what an error of rocksdict means
+        self._start = start
         self._last: bytes | None = None
         self._ended = False
         self._snapshot: Snapshot | None = snapshot
-        self._items: Iterator[Any] | None = snapshot.items()
+        self._items: Iterator[Any] | None = snapshot.items(from_key=start or None)
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self
@@ -57,8 +60,10 @@ class Scan:
         assert self._snapshot is not None
         probe = self._snapshot.iter()
         try:
-            if self._last is None:
+            if self._last is None and not self._start:
                 probe.seek_to_first()
+            elif self._last is None:
+                probe.seek(self._start)
             else:
                 probe.seek(self._last)
                 if probe.valid():

@@ -45,6 +45,9 @@ class FakeProcess:
     def tell(self, command: Command) -> None:
         self.told.append(command)
 
+    def take_queries(self) -> None:
+        """It answers none."""
+
     def signal(self, how: signal.Signals) -> None:
         if self.status is not None:
             return

@@ -477,3 +477,61 @@ def test_databases_that_hold_little_take_little_and_are_not_flushed_for_it(tmp_p
     assert list(tmp_path.rglob("*.sst")) == []
     for database in databases:
         database.close()
+
+
+@given(
+    st.dictionaries(st.binary(max_size=3), st.binary(max_size=9), max_size=30),
+    st.binary(max_size=3),
+    st.none() | st.binary(max_size=3),
+    st.integers(1, 12),
+    st.integers(1, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_page_is_the_beginning_of_a_range(
+    tmp_path_factory: pytest.TempPathFactory,
+    entries: dict[bytes, bytes],
+    start: bytes,
+    stop: bytes | None,
+    limit: int,
+    most: int,
+) -> None:
+    wanted = [(key, entries[key]) for key in sorted(entries) if key >= start and (stop is None or key < stop)]
+    for backend in (MemoryBackend(STORES), rocks(tmp_path_factory.mktemp("page") / "task")):
+        backend.write({"counts": entries.items()}, {"counts": Mark(1, 1.0)})
+        page = backend.page("counts", start, stop, limit, most)
+        assert page.entries == wanted[: len(page.entries)] and len(page.entries) <= limit
+        assert page.more == (len(page.entries) < len(wanted))
+        assert bool(page.entries) == bool(wanted)
+        size = sum(len(key) + len(value) for key, value in page.entries)
+        assert size <= most or len(page.entries) == 1
+        backend.close()
+
+
+def test_a_backend_that_is_read_by_others_is_not_closed_under_them(backend: Backend) -> None:
+    """Queries read on a thread of their own: closing (a rebalance) and emptying wait for the look that is under way."""
+    backend.write({"counts": [(b"%06d" % n, b"1") for n in range(20_000)]}, {})
+    wrong: list[object] = []
+    ending = threading.Event()
+
+    def read() -> None:
+        while not ending.is_set():
+            with backend.queried:
+                try:
+                    found = backend.multi_get("counts", [b"000001"])[0]
+                    entries = len(backend.page("counts", b"", None, 999, 1 << 20).entries)
+                except StateError:
+                    return
+                if (found, entries) not in ((b"1", 999), (None, 0)):
+                    wrong.append((found, entries))
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for n in range(200):
+        backend.write({"counts": [(b"x%d" % n, b"1")]}, {})
+    backend.reset("counts")
+    backend.close()
+    for thread in threads:
+        thread.join(30)
+    ending.set()
+    assert not wrong and not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,75 @@
+"""What queries of state answer, at /state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Owner(msgspec.Struct):
+    """Who has a partition. `url` is where its instance is asked, None where it says none; `state` is that of the task:
+    only one that is running answers."""
+
+    partition: int
+    instance: str
+    url: str | None
+    state: str
+
+
+class QueriedStore(msgspec.Struct):
+    """A store that can be asked. `key` and `value` are its types; `partitions` are how many there are, `owners` those
+    that somebody has."""
+
+    name: str
+    key: str
+    value: str
+    scope: str
+    partitions: int
+    owners: list[Owner]
+
+
+class StateOverview(msgspec.Struct):
+    """The stores of an app, and who has what of them."""
+
+    app: str
+    instance: str
+    stores: list[QueriedStore]
+
+
+class StateEntry(msgspec.Struct, omit_defaults=True):
+    """An entry as it is committed.
+
+    Attributes:
+        key: as it stands in a URL: as JSON, bytes in the encoding that was asked for.
+        value: as JSON.
+        undecodable: why the value could not be decoded; then `value` is its bytes as text.
+    """
+
+    key: Any
+    value: Any
+    partition: int
+    undecodable: str | None = None
+
+
+class StateEntries(msgspec.Struct):
+    """Entries that were asked for by key: those that are there. `partitions` are those that were looked at."""
+
+    store: str
+    entries: list[StateEntry]
+    partitions: list[int]
+
+
+class StatePage(msgspec.Struct):
+    """Entries of a range: a partition after the other, in each by the order of the encoded keys. `cursor` asks for what
+    comes next; None: there are no more."""
+
+    store: str
+    entries: list[StateEntry]
+    cursor: str | None
+
+
+class StateKeys(msgspec.Struct, forbid_unknown_fields=True):
+    """Keys to be looked up together, as JSON; bytes as text in the encoding."""
+
+    keys: list[msgspec.Raw]

@@ -1,0 +1,75 @@
+"""The stores of a task that nobody has open, read as they lie on disk. Nothing is written, not even a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from rocksdict import AccessType, Rdict
+
+from kstream.errors import StateError
+from kstream.state.backend import Mark
+from kstream.state.rocksdb.backend import FAMILY, unpacked_mark
+from kstream.state.rocksdb.memory import RocksMemory
+from kstream.state.rocksdb.scan import MARK_KEY, Scan
+
+
+class RocksReader:
+    """One task's directory.
+
+    Raises:
+        StateError: it is none, or damaged.
+    """
+
+    def __init__(self, directory: Path, memory: RocksMemory) -> None:
+        self.directory = directory
+        options = memory.options()
+        try:
+            names = Rdict.list_cf(str(directory), options)
+            access = AccessType.read_only(False)
+            self._db = Rdict(str(directory), options, dict.fromkeys(names, options), access_type=access)
+            self._families = {
+                name.removeprefix(FAMILY): self._db.get_column_family(name) for name in names if name.startswith(FAMILY)
+            }
+        except Exception as error:
+            raise self._mapped(error, "open") from None
+
+    @property
+    def stores(self) -> list[str]:
+        return list(self._families)
+
+    def mark(self, store: str) -> Mark | None:
+        """None for a store that was never written."""
+        try:
+            packed: bytes | None = self._families[store].get(MARK_KEY)
+        except Exception as error:
+            raise self._mapped(error, f"read of the mark of store {store!r}") from None
+        return None if packed is None else unpacked_mark(packed)
+
+    def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        try:
+            return list(self._families[store].get(list(keys)))  # type: ignore[arg-type]
+        except Exception as error:
+            raise self._mapped(error, f"read of store {store!r}") from None
+
+    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Entries in the order of their keys."""
+        return Scan(store, self._families[store].snapshot(), self._mapped, start)
+
+    def entries(self, store: str) -> int:
+        """About how many."""
+        return max(0, (self._families[store].property_int_value("rocksdb.estimate-num-keys") or 0) - 1)
+
+    def size_bytes(self, store: str) -> int:
+        """About how many bytes."""
+        return self._families[store].property_int_value("rocksdb.estimate-live-data-size") or 0
+
+    def close(self) -> None:
+        with suppress(Exception):
+            while self._families:
+                self._families.popitem()[1].close()
+            self._db.close()
+
+    def _mapped(self, error: Exception, doing: str) -> Exception:
+        return StateError(f"the state in {self.directory} cannot be read ({doing}): {error}")
