@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+from kstream.errors import StateDirectoryError
 from kstream.state.backend import Backend, Changes, Mark
 
 
@@ -20,6 +23,10 @@ class SeveralBackends:
     def __init__(self, parts: Sequence[tuple[Backend, Sequence[str]]]) -> None:
         self.parts = [backend for backend, _ in parts]
         self._of: dict[str, Backend] = {store: backend for backend, stores in parts for store in stores}
+
+    @property
+    def kind(self) -> str:
+        return "+".join(backend.kind for backend in self.parts)
 
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._of[store].multi_get(store, keys)
@@ -48,6 +55,42 @@ class SeveralBackends:
     def flush(self) -> None:
         for backend in self.parts:
             backend.flush()
+
+    def freeze(self, directory: Path) -> Callable[[], None]:
+        """A copy of each backend, in one directory: the names of its files begin with its kind."""
+        try:
+            directory.mkdir()
+        except OSError as error:
+            raise StateDirectoryError(f"the state cannot be copied into {directory}: {error.strerror}") from error
+        finishing = [(backend.kind, backend.freeze(directory / backend.kind)) for backend in self.parts]
+
+        def finish() -> None:
+            for kind, complete in finishing:
+                complete()
+                for file in (directory / kind).iterdir():
+                    file.rename(directory / f"{kind}.{file.name}")
+                (directory / kind).rmdir()
+
+        return finish
+
+    def checkpoint(self, directory: Path) -> None:
+        self.freeze(directory)()
+
+    def detach(self) -> None:
+        for backend in self.parts:
+            backend.detach()
+
+    def attach(self, directory: Path | None) -> None:
+        for backend in self.parts:
+            own = None
+            if directory is not None:
+                own = directory / backend.kind
+                own.mkdir()
+                for file in directory.glob(f"{backend.kind}.*"):
+                    file.rename(own / file.name.removeprefix(f"{backend.kind}."))
+            backend.attach(own)
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def count(self, store: str, most: int) -> int | None:
         return self._of[store].count(store, most)
