@@ -5,9 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import Protocol
 
 from kstream.errors import StateDirectoryError
-from kstream.state.backend import Backend, Changes, Mark
+from kstream.state.backend import Backend, Changes, Mark, Page
+
+
+class _Part(Backend, Protocol):
+    """A backend that can share its lock."""
+
+    queried: Lock
 
 
 class SeveralBackends:
@@ -20,8 +28,11 @@ class SeveralBackends:
         parts: backends, each with the names of its stores. They are written to in this order.
     """
 
-    def __init__(self, parts: Sequence[tuple[Backend, Sequence[str]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[_Part, Sequence[str]]]) -> None:
         self.parts = [backend for backend, _ in parts]
+        self.queried = self.parts[0].queried
+        for backend in self.parts:
+            backend.queried = self.queried
         self._of: dict[str, Backend] = {store: backend for backend, stores in parts for store in stores}
 
     @property
@@ -33,6 +44,9 @@ class SeveralBackends:
 
     def scan(self, store: str) -> Iterator[tuple[bytes, bytes]]:
         return self._of[store].scan(store)
+
+    def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
+        return self._of[store].page(store, start, stop, limit, most)
 
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
         # all of it is there before the first backend is written to: an iterable that raises leaves no trace
