@@ -233,9 +233,13 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             left = one.restore.seconds_left
             soon = "" if left is None else f", about {human.span(left)} left"
             tasks = human.plural(one.restore.tasks, "task")
-            lines.append(
-                _line(one.instance, f"restores {tasks}: {human.count(one.restore.remaining)} records{soon}", "yellow")
-            )
+            size = "" if one.restore.bytes_left is None else f" ({human.size(one.restore.bytes_left)})"
+            records = human.count(one.restore.remaining)
+            lines.append(_line(one.instance, f"restores {tasks}: {records} records{size}{soon}", "yellow"))
+        if one.restore.warm:
+            tasks = human.plural(one.restore.warm, "task")
+            behind = human.count(one.restore.warm_behind)
+            lines.append(_line(one.instance, f"keeps {tasks} of other instances warm, {behind} records behind", "dim"))
         for group in one.scaling:
             lines.append(_line(f"{one.instance}/{group.group}", _scaling(group), "dim"))
         for worker in one.workers:

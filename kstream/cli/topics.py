@@ -17,7 +17,6 @@ from kstream.errors import TopologyError
 from kstream.runtime.cluster.announce import wanted_topic
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import go_through, prepare_topics
-from kstream.runtime.cluster.stored_types import wanted_topics
 from kstream.runtime.cluster.topics import Kind, WantedTopic, ensure_topics, problems
 from kstream.runtime.kafka.inspection import ClusterInspector
 from kstream.topology import Topology
@@ -96,7 +95,7 @@ def make(topology: Topology, admin: TopicMaker, settings: Settings) -> None:
     prepare_topics(topology, admin, replace(settings, auto_create_topics=True), TIMEOUT)
     ensure_topics(
         admin,
-        _besides(topology, settings),
+        _announcements(topology, settings),
         auto_create=True,
         replication=settings.replication_factor,
         timeout=TIMEOUT,
@@ -134,14 +133,12 @@ def look(topology: Topology, admin: TopicMaker, on: Subject, made: Collection[st
         problem = "; ".join(misfits(topology, counts).values()) or None
     except TopologyError as error:
         problem = str(error)
-    settle(_besides(topology, on.settings))
+    settle(_announcements(topology, on.settings))
     return Topics(topology.app, on.servers, rows, problem)
 
 
-def _besides(topology: Topology, settings: Settings) -> list[WantedTopic]:
-    """Topics in which an app says something of itself."""
-    announced = [wanted_topic(topology.app)] if settings.announce_interval else []
-    return [*wanted_topics(topology), *announced]
+def _announcements(topology: Topology, settings: Settings) -> list[WantedTopic]:
+    return [wanted_topic(topology.app)] if settings.announce_interval else []
 
 
 # ---- how it looks

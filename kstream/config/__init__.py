@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from kstream.config import kinds
-from kstream.config import rocksdb as _rocksdb
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
@@ -118,12 +117,6 @@ class Settings:
         "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and created "
         "again: stop with a message, or continue (records may count twice).",
     )
-    changed_types: Literal["stop", "continue"] = _setting(
-        "stop",
-        kinds.choice("stop", "continue"),
-        "What a start does when the type of a store was changed so that it cannot read what the store may hold: stop "
-        "with a message, or continue (an entry that cannot be read fails at its record).",
-    )
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
     )
@@ -136,15 +129,6 @@ class Settings:
     # state and memory
     backend: Literal["rocksdb", "memory"] = _setting(
         "rocksdb", kinds.choice("rocksdb", "memory"), "Where stores keep what is committed."
-    )
-    rocksdb_preset: Literal["default", "flash", "spinning-disk", "low-memory"] = _setting(
-        "default",
-        kinds.choice(*_rocksdb.PRESETS),
-        "How RocksDB is set up: for many reads and compactions at a time (flash), few long ones (spinning-disk), or "
-        "small buffers (low-memory).",
-    )
-    rocksdb: Mapping[str, str] = _setting(
-        {}, _rocksdb.keys, "RocksDB's own options by its names, over those of the preset."
     )
     memory: int = _setting(512 * 2**20, kinds.size(16 * 2**20), "Memory budget of one worker.", _BYTES)
     memory_state_fraction: float = _setting(
@@ -166,6 +150,20 @@ class Settings:
         30.0, kinds.duration(0.1), "Time between background flushes of local state to disk.", _SECONDS
     )
 
+    restore_share: float = _setting(
+        0.5,
+        kinds.number(0.01, 1),
+        "Share of a worker's time that restores take at most while other tasks have records.",
+    )
+    restore_rate: int | None = _setting(
+        None,
+        kinds.optional(kinds.size(1024), "unlimited"),
+        "Bytes a second that a worker's restores take at most.",
+        _BYTES,
+    )
+    warm: int = _setting(
+        0, kinds.integer(0), "Other instances that follow the changelogs of each task, so that taking it over is quick."
+    )
     state_cleanup_delay: float = _setting(
         86_400.0, kinds.duration(60), "How long the local state of a task that runs elsewhere is kept.", _SECONDS
     )

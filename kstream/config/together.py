@@ -31,6 +31,11 @@ def check_together(settings: Settings) -> None:
             f"max_poll_interval: {settings.max_poll_interval:g}s is less than "
             f"session_timeout ({settings.session_timeout:g}s)"
         )
+    if settings.warm and not settings.announce_interval:
+        raise ConfigError(
+            f"warm: {settings.warm} instances cannot be chosen, for the instances do not know each other: "
+            "announce_interval is 0"
+        )
     if settings.autoscale_down * 2 >= settings.autoscale_up:
         raise ConfigError(
             f"autoscale_down: {settings.autoscale_down:g} is not less than half of autoscale_up "

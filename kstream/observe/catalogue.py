@@ -216,9 +216,13 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     ),
     "Restore": (
         _gauge("restore_remaining_records", "records", "Changelog records left to replay."),
+        _gauge("restore_remaining_bytes", "bytes", "Values left to replay, by their mean size so far."),
         _gauge("restore_remaining_seconds", "seconds", "Time left, by the speed so far.", merge="max"),
         _counter("restored_records_total", "records", "Changelog records replayed."),
         _counter("restored_bytes_total", "bytes", "Values replayed."),
+        _gauge("warm_copies", "tasks", "Tasks of other instances whose state is followed here."),
+        _gauge("warm_behind_records", "records", "Changelog records that these copies have not applied yet."),
+        _counter("warm_records_total", "records", "Changelog records applied to them."),
         _histogram("restore_duration_seconds", "seconds", "From being assigned to being fed, a task.", LATENCIES),
     ),
     "Processes": (

@@ -206,12 +206,17 @@ class ErrorStatus(msgspec.Struct):
 
 
 class RestoreStatus(msgspec.Struct):
-    """What is being restored now, in sum. `stages` says by task what it waits for."""
+    """What is being restored now, in sum. `stages` says by task what it waits for. `bytes_left` are about those of the
+    values left; None where nothing was replayed yet. `warm`: tasks of other instances whose state is followed here,
+    `warm_behind` changelog records behind."""
 
     tasks: int = 0
     remaining: int = 0
     restored: int = 0
     seconds_left: float | None = None
+    bytes_left: int | None = None
+    warm: int = 0
+    warm_behind: int = 0
     stages: dict[str, str] = {}
 
 

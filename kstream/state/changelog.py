@@ -36,12 +36,20 @@ class Changelog:
     `next_offset` is the offset after the last record known to be delivered. A delivery report may come without an
     offset (DUPLICATE_SEQUENCE, after a retry): then the older one stays, and a restore replays a little more.
     `about` is what the store's entries are now, and `packed` the same for the store's marks.
+    `moves` counts what makes an end that was asked for before of no use: writes, and restores. `renewed_to` is such an
+    end, nothing was written since it was asked for: the next commit makes it the store's mark (see `renewal`).
     """
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic, self.partition = topic, partition
         self.next_offset: int | None = None
+        self.moves = 0
+        self.renewed_to: int | None = None
         self.is_now(About())
+
+    def moved(self) -> None:
+        self.moves += 1
+        self.renewed_to = None
 
     def is_now(self, about: About) -> None:
         self.about, self.packed = about, about.packed()
@@ -53,6 +61,7 @@ class Changelog:
             RecordRefused: Kafka does not take one of them.
             TransactionError: the producer cannot go on.
         """
+        self.moved()
         topic, partition, produce = self.topic, self.partition, to.produce
         *others, (last_key, last_value) = changes.items()
         rows = iter(others)

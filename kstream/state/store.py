@@ -58,7 +58,7 @@ class Store(Generic[V]):
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Mark | None] = {}
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
-        self._backend = backend
+        self.backend = backend
         self._cache_bytes = cache_bytes
         self._value_bytes = 64.0  # running mean of encoded entries
         self.verify = verify
@@ -116,7 +116,7 @@ class Store(Generic[V]):
         self._remember(changed)  # these are live: what is done to them in place may come to be assigned
         pending = iter(sorted(changed))
         upcoming = next(pending, None)
-        for key, raw in self._backend.scan(self.name):
+        for key, raw in self.backend.scan(self.name):
             while upcoming is not None and upcoming < key:
                 if changed[upcoming] is not None:
                     yield upcoming, cast("V", changed[upcoming])
@@ -135,7 +135,7 @@ class Store(Generic[V]):
     def _fetch(self, keys: Sequence[bytes]) -> None:
         if not keys:
             return
-        found = self._backend.multi_get(self.name, keys)
+        found = self.backend.multi_get(self.name, keys)
         if found.count(None) == len(found):  # new keys come in whole batches
             self.live.update(dict.fromkeys(keys))
             return
@@ -379,7 +379,7 @@ class Store(Generic[V]):
         for key in self._read.difference(self._dirty):
             now = self.live.get(key)
             raw = None if now is None else self.encode(now)
-            if self._differs(raw, self._backend.multi_get(self.name, [key])[0]):
+            if self._differs(raw, self.backend.multi_get(self.name, [key])[0]):
                 raise self._mutated(key)
 
     def _differs(self, one: bytes | None, other: bytes | None) -> bool:

@@ -110,3 +110,17 @@ def test_an_app_with_nothing_left_to_run_does_not_start(bootstrap_servers: str, 
     admin.create_partitions([NewPartitions(source.name, 6)])[source.name].result(60)
     with pytest.raises(TopicError, match=r"copy .* into a topic with 4 partitions and read that, or build"):
         until(lambda: prepare(app, settings)[source.name] == 6, "the partitions to be known")
+
+
+def test_what_a_producer_writes_that_is_the_first_to_know_is_not_counted_elsewhere(service: Service) -> None:
+    """A new producer hears of the partitions at once, and writes at once. What comes of it is read before the app has
+    looked, and not committed."""
+    service.write(service.counted)
+    assert sorted(service.until(service.counts, 50)) == sorted((key, 1) for key in KEYS)
+    admin = AdminClient({"bootstrap.servers": service.servers})
+    admin.create_partitions([NewPartitions(service.counted.name, 7)])[service.counted.name].result(60)
+    service.write(service.counted)
+    until(lambda: service.failed, "the first task to stop", each=service.turns)
+    assert sorted(service.read(service.counts)) == sorted((key, 1) for key in KEYS)
+    until(lambda: len(service.failed) >= 4, "all of them to stop", each=service.turns)
+    assert sorted(service.read(service.counts)) == sorted((key, 1) for key in KEYS)

@@ -57,6 +57,7 @@ class Report(msgspec.Struct):
         uncommitted: records processed since the last commit.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         gone: tasks that nobody can have, because an input does not exist; all workers of an isolation group say so.
+        warm: tasks of other instances whose state it follows; warm_behind: changelog records not applied to it yet.
         estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
@@ -78,6 +79,9 @@ class Report(msgspec.Struct):
     restored: int = 0
     restored_bytes: int = 0
     restore_seconds_left: float | None = None
+    restore_bytes_left: int | None = None
+    warm: int = 0
+    warm_behind: int = 0
     partitions: int = 0
     joined: bool = False
     member: bool = False
@@ -136,12 +140,14 @@ def one_line(error: BaseException) -> str:
 class Command(msgspec.Struct):
     """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root.
 
+    `warm` are the tasks whose state it is to follow for other instances, by name.
     `stop` goes with SIGTERM: user code may have given that another handler.
     """
 
     paused: bool | None = None
     log_levels: dict[str, str] = {}
     lookups: list[Lookup] = []
+    warm: list[str] | None = None
     stop: bool = False
 
 

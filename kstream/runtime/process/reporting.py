@@ -105,6 +105,8 @@ class Reporter:
             if command.paused is not None and command.paused != worker.paused:
                 worker.paused = command.paused
                 log.info("paused: tasks keep their partitions and process nothing" if worker.paused else "resumed")
+            if command.warm is not None:
+                worker.warm.follow(command.warm)
             if command.stop:
                 worker.stop()
             telling = Telling(worker.measures)

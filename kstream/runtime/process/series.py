@@ -132,6 +132,9 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         restored=restorer.replay.records,
         restored_bytes=restorer.replay.bytes,
         restore_seconds_left=restorer.replay.seconds_left(),
+        restore_bytes_left=restorer.replay.remaining_bytes(),
+        warm=len(worker.warm),
+        warm_behind=worker.warm.behind(),
         partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
         member=worker.is_member,
@@ -240,8 +243,14 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     left = restorer.replay.seconds_left()
     if left is not None:
         yield Series("restore_remaining_seconds", (), left)
+    size = restorer.replay.remaining_bytes()
+    if size is not None:
+        yield Series("restore_remaining_bytes", (), size)
     yield Series("restored_records_total", (), restorer.replay.records)
     yield Series("restored_bytes_total", (), restorer.replay.bytes)
+    yield Series("warm_copies", (), len(worker.warm))
+    yield Series("warm_behind_records", (), worker.warm.behind())
+    yield Series("warm_records_total", (), worker.warm.replay.records)
     dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
     for part in measures.parts.values():
         dropped.update(part.dropped)

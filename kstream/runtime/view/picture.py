@@ -133,11 +133,15 @@ class Picture:
     def restore(self) -> RestoreStatus:
         reports = [worker.report for worker in self._watched.workers if worker.runs]
         left = [report.restore_seconds_left for report in reports if report.restore_seconds_left is not None]
+        sizes = [report.restore_bytes_left for report in reports if report.restore_bytes_left is not None]
         return RestoreStatus(
             tasks=sum(report.restoring for report in reports),
             remaining=sum(report.restore_remaining for report in reports),
             restored=sum(report.restored for report in reports),
             seconds_left=max(left, default=None),
+            bytes_left=sum(sizes) if sizes else None,
+            warm=sum(report.warm for report in reports),
+            warm_behind=sum(report.warm_behind for report in reports),
             stages={task.name: task.why or "" for task in self.tasks() if task.state == "restoring"},
         )
 

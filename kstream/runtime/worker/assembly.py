@@ -1,10 +1,8 @@
-"""What a worker is made of, and the making of its tasks: directory, backend, plan, contexts."""
+"""What a worker is made of, and the making of its tasks: plan, contexts, traces."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
 from dataclasses import dataclass
@@ -14,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
-from kstream.errors import StateError
 from kstream.operators.base import Cursor
 from kstream.operators.bounds import Bounds
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
-from kstream.runtime.cluster.naming import Identity, directory_name, keep_whole_name
+from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.measures import Measures
@@ -29,6 +26,7 @@ from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Backend
 from kstream.state.store import Store
+from kstream.state.unopened import Unopened
 from kstream.topology import AggregateNode, SubTopology, Topology
 from kstream.types import Clients, Clock
 
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from kstream.runtime.task.tracing import TaskTraces, Tracing
-
-log = logging.getLogger(__name__)
 
 Backends = Callable[[Path, Sequence[str]], Backend]
 
@@ -88,19 +84,16 @@ class TaskMaker:
             for part in parts.topology.parts
         }
         self._tracing = _tracing(parts)
-        self.directory = Path(parts.settings.state_dir) / directory_name(parts.identity.member)
 
     def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
-        """A task in state CREATED, its local state opened.
+        """A task in state CREATED, its local state not open yet (see `opening`).
 
         Args:
             sharing: how many tasks share the memory for live objects.
         """
         settings = self._parts.settings
         traces = self._traces_of(part, partition)
-        directory = self._directory_of(part, partition)
-        backend = self._open(f"{part.name}/{partition}", directory, [spec.name for spec in part.stores])
-        keep_whole_name(directory.parent, part.name)
+        backend = Unopened()
         plan = plan_task(
             part,
             backend=backend,
@@ -141,21 +134,6 @@ class TaskMaker:
         from kstream.runtime.task.tracing import TracedTask
 
         return partial(TracedTask, traces)
-
-    def wipe(self, part: SubTopology, partition: int) -> None:
-        """Deletes the local state of a closed task."""
-        shutil.rmtree(self._directory_of(part, partition), ignore_errors=True)
-
-    def _directory_of(self, part: SubTopology, partition: int) -> Path:
-        return self.directory / directory_name(part.name) / str(partition)
-
-    def _open(self, task: str, directory: Path, stores: Sequence[str]) -> Backend:
-        try:
-            return self._parts.backends(directory, stores)
-        except StateError as error:
-            log.error("task %s: %s; its local state is rebuilt from the changelog", task, error)
-            shutil.rmtree(directory)
-            return self._parts.backends(directory, stores)
 
     def _check_homes(self, part: SubTopology, partition: int, stores: Mapping[str, Store[Any]]) -> None:
         """Tables that user code writes by any key get a check that the key's home is this partition."""

@@ -33,6 +33,7 @@ def checkpoint(
     group: Group,
     clock: Clock,
     drain: Callable[[Sequence[Task]], None],
+    confirm: Callable[[Sequence[Task]], None],
 ) -> int:
     """Commits what these tasks did since the last checkpoint. Returns how many tasks that were.
 
@@ -40,9 +41,10 @@ def checkpoint(
 
     Args:
         drain: lets agents reach the end of what they have.
+        confirm: looks once more whether what was read is what the state belongs to, before it is committed.
 
     Raises:
-        TaskFailed: what a task has to commit cannot be encoded: abort, and stop that task.
+        TaskFailed: what a task has to commit cannot be encoded, or must not be committed: abort, and stop that task.
         AbortRequired: nothing was committed: abort and rewind.
         ProducerLost: whether it was committed is unknown: new producer, restore.
         StateDamaged: it was committed, but the local state could not follow: rebuild it from the changelog, and
@@ -55,9 +57,11 @@ def checkpoint(
     write_changelogs(touched, changelogs, transaction)
     if transaction.exactly_once:
         send_offsets(touched, transaction, group)
+        confirm(touched)
         commit_transaction(transaction)
         apply_to_state(touched, changelogs, clock)
     else:
+        confirm(touched)
         commit_transaction(transaction)
         apply_to_state(touched, changelogs, clock)
         try:
@@ -125,15 +129,17 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
         changes = {}
         marks = {}
         for name, store in task.stores.items():
-            changed = store.encode_changes()
-            if not changed:
+            changed, changelog = store.encode_changes(), changelogs(task, name)
+            if changed:
+                changes[name] = changed.items()
+                task.measures.stores[name].wrote(changed)
+            elif changelog.renewed_to is not None:
+                changelog.next_offset, changelog.renewed_to = changelog.renewed_to, None
+            else:
                 continue
-            changes[name] = changed.items()
-            task.measures.stores[name].wrote(changed)
-            changelog = changelogs(task, name)
             if changelog.next_offset is not None:
                 marks[name] = Mark(changelog.next_offset, now, changelog.packed)
-        if changes:
+        if changes or marks:
             try:
                 task.backend.write(changes, marks)
             except StateError as error:

@@ -14,6 +14,7 @@ from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.checkpoint import Group, attributed, checkpoint
 from kstream.runtime.worker.eventloop import EventLoop
+from kstream.runtime.worker.inputs import Inputs
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
 from kstream.types import Clock
@@ -48,11 +49,12 @@ class Committer:
         transaction: Transaction,
         group: Group,
         events: EventLoop,
+        inputs: Inputs,
         measures: Measures,
     ) -> None:
         self._name, self._settings, self._clock = name, settings, clock
         self._tasks, self._transaction, self._group = tasks, transaction, group
-        self._events, self._measures = events, measures
+        self._events, self._inputs, self._measures = events, inputs, measures
         self.meanwhile: Callable[[], None] = _nothing
         self.uncommitted = self.records = self.commits = 0
         self.last = clock.monotonic()
@@ -128,6 +130,7 @@ class Committer:
             self._drain(running, self._settings.commit_interval)
             self._sample_keys(running)
             told.records = sum(task.uncommitted for task in running)
+            question = self._inputs.ask_for(task for task in running if task.touched)
             told.tasks = checkpoint(
                 running,
                 self._tasks.changelog,
@@ -135,6 +138,7 @@ class Committer:
                 self._group,
                 self._clock,
                 lambda tasks: self._drain(tasks, self._settings.commit_interval),
+                lambda tasks: self._inputs.confirm(tasks, question),
             )
         except (TransactionError, TaskFailed, StateDamaged) as error:
             self._measures.checkpoint_failed(told, error)

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from kstream.config import Settings
@@ -15,6 +14,11 @@ from kstream.runtime.cluster.naming import directory_name, whole_name
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.opening import WARM, last_change
+from kstream.runtime.worker.renewal import Renewal
+from kstream.runtime.worker.replay import Replayed
+from kstream.runtime.worker.warm import Copy
+from kstream.state.lock import locked
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clock
 
@@ -26,11 +30,19 @@ class Housekeeping:
 
     Args:
         directory: the worker's state directory.
+        renewal: of the marks of idle stores, where transactions leave marks in their changelogs.
     """
 
     def __init__(
-        self, topology: Topology, settings: Settings, admin: AdminClient, directory: Path, clock: Clock
+        self,
+        topology: Topology,
+        settings: Settings,
+        admin: AdminClient,
+        directory: Path,
+        clock: Clock,
+        renewal: Renewal | None = None,
     ) -> None:
+        self._renewal = renewal
         self._settings, self._admin, self._directory, self._clock = settings, admin, directory, clock
         self._internal = {
             source.topic.name for part in topology.parts for source in part.sources if source.topic.internal
@@ -39,8 +51,11 @@ class Housekeeping:
         self._flushing: Future[None] | None = None
         self._started = self._last = clock.monotonic()
 
-    def step(self, tasks: Mapping[str, Task]) -> None:
+    def step(self, tasks: Mapping[str, Task], copies: Collection[Copy] = ()) -> None:
         """Does what is due.
+
+        Args:
+            copies: warm ones, which are flushed with the tasks.
 
         Raises:
             StateDamaged: a flush found the state of a task damaged.
@@ -48,13 +63,17 @@ class Housekeeping:
         if self._flushing is not None and self._flushing.done():
             flushed, self._flushing = self._flushing, None
             flushed.result()
+        if self._renewal is not None:
+            self._renewal.step()
         now = self._clock.monotonic()
         if now - self._last < self._settings.flush_interval:
             return
         self._last = now
         running = [task for task in tasks.values() if task.state is TaskState.RUNNING]
         if self._flushing is None:
-            self._flushing = self._flusher.submit(flush_all, running)
+            self._flushing = self._flusher.submit(flush_all, [*running, *copies])
+        if self._renewal is not None:
+            self._renewal.ask(running)
         self._purge(running)
         if now - self._started >= self._settings.state_cleanup_delay:
             self._clean_up(tasks.keys())
@@ -81,33 +100,25 @@ class Housekeeping:
         directory of its own, so what other workers use is never looked at."""
         delay = self._settings.state_cleanup_delay
         in_use = {(directory_name(part), number) for part, _, number in (task.rpartition("/") for task in open_tasks)}
-        for directory in self._directory.glob("*/*/"):
-            if (directory.parent.name, directory.name) in in_use:
+        for directory in (*self._directory.glob("*/*/"), *self._directory.glob(f"{WARM}/*/*/")):
+            if directory.parent.name == WARM or (directory.parent.name, directory.name) in in_use:
                 continue
             name = f"{whole_name(directory.parent)}/{directory.name}"
             try:
-                if self._clock.time() - _last_change(directory) >= delay:
-                    log.info(
-                        "deleting the local state of task %s: it has not run here for %.0f s (state_cleanup_delay)",
-                        name,
-                        delay,
-                    )
-                    shutil.rmtree(directory)
+                if self._clock.time() - last_change(directory) < delay:
+                    continue
+                with locked(directory) as free:  # else another worker is just taking it
+                    if free:
+                        log.info(
+                            "deleting the local state of task %s: it has not run here for %.0f s (state_cleanup_delay)",
+                            name, delay,
+                        )  # fmt: skip
+                        shutil.rmtree(directory)
             except OSError as error:
                 log.warning("the local state of task %s cannot be deleted: %s; trying again later", name, error)
 
 
-def _last_change(directory: Path) -> float:
-    """When a file in this directory was last written to, in seconds since the epoch; 0 where there is none. RocksDB
-    writes to its log when it is closed."""
-    times = [0.0]
-    for file in directory.iterdir():
-        with suppress(FileNotFoundError):  # deleted since it was listed
-            times.append(file.stat().st_mtime)
-    return max(times)
-
-
-def flush_all(tasks: Sequence[Task]) -> None:
+def flush_all(tasks: Sequence[Replayed]) -> None:
     """Makes the local state of these tasks survive a crash."""
     for task in tasks:
         try:

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS: Final = 10.0
 """How often the inputs of running tasks are asked for."""
 
+CONFIRM_SECONDS: Final = 1.0
+"""How long a commit waits for an answer. Brokers that are slower than that, and cannot be asked, do not hold it up."""
+
 FRESH_SECONDS: Final = 1.0
 """For how long an answer serves all restores that ask."""
 
@@ -83,6 +86,29 @@ class Inputs:
     def was_added(self, at: TopicPartition) -> bool:
         """Whether the partition is newer than the worker: all its records are to be read."""
         return at.partition >= self._counts.get(at.topic, 0)
+
+    def ask_for(self, tasks: Iterable[Task]) -> Future[dict[str, DescribedTopic]] | None:
+        """Before a commit of these tasks, with nothing read after it: the inputs of those that have state. A producer
+        that knows of more partitions has put the records of a key where its state is not, and they may have been read
+        already: `confirm` finds that out before they are committed. None where no task has state."""
+        topics = {topic: None for task in tasks if task.part.stores for topic in task.part.topics}
+        return self._admin.describe(list(topics)) if topics else None
+
+    def confirm(self, tasks: Iterable[Task], question: Future[dict[str, DescribedTopic]] | None) -> None:
+        """With the answer: the offsets are sent meanwhile, so it is there mostly.
+
+        Raises:
+            TaskFailed: one of the tasks has state, and an input has other partitions than that.
+        """
+        if question is None:
+            return
+        try:
+            found = question.result(CONFIRM_SECONDS)
+        except (KStreamError, TimeoutError) as error:  # who cannot be asked has told nobody of new partitions
+            log.debug("the input topics could not be described for a commit: %r", error)
+            return
+        for task in tasks:
+            self.check_partitions(task, found)
 
     def check_partitions(self, task: Task, found: Answer) -> None:
         """Raises TaskFailed where the task has state, and keys lie in other partitions than that."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from kstream.errors import InstanceFenced, LifespanFailed, PartitionUnreadable, TransactionError
 from kstream.observe import traces
@@ -27,13 +28,17 @@ from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.runtime.worker.inputs import Inputs
 from kstream.runtime.worker.offsets import CommittedOffsets
+from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.rebalance import Membership, Rebalance
 from kstream.runtime.worker.recovery import Recovery
+from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.restore import Restorer
+from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.states import WORKER_MOVES, MembershipState, WorkerState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
 from kstream.runtime.worker.unreadable import Unreadable
+from kstream.runtime.worker.warm import Warm
 from kstream.types import Polled, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -67,8 +72,9 @@ class StreamWorker:
         self._consumer = parts.clients.consumer(identity.group, identity.member)
         self._membership = Membership(self._consumer)
         maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
-        self.directory = maker.directory
-        self.registry = Tasks(parts, maker, self._consumer, self._admin, self.measures, self.worker.metrics)
+        opening = Opening(Path(settings.state_dir), identity.member, parts.backends, clock)
+        self.directory = opening.directory
+        self.registry = Tasks(parts, maker, opening, self._consumer, self._admin, self.measures, self.worker.metrics)
         self.inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
         self.restorer = Restorer(
             identity.group,
@@ -77,14 +83,16 @@ class StreamWorker:
             self.registry.changelog,
             clock,
             self.inputs,
+            opening,
             CommittedOffsets(
                 identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
             ),
+            Restraint(clock, settings.restore_share, settings.restore_rate),
             delete_retention=DELETE_RETENTION,
         )
         self.committer = Committer(
             self.worker.name, settings, clock, self.registry, self.transaction, self._membership, self.events,
-            self.measures,
+            self.inputs, self.measures,
         )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
@@ -94,8 +102,13 @@ class StreamWorker:
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
             self._recovery, self.measures,
         )  # fmt: skip
+        self.warm = Warm(
+            parts.topology, opening, parts.clients.reader, self._admin, clock,
+            Restraint(clock, settings.restore_share, settings.restore_rate), delete_retention=DELETE_RETENTION,
+        )  # fmt: skip
         self._unreadable = Unreadable(self.registry, self.committer)
-        self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock)
+        renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
+        self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock, renewal)
 
     # ---- the loop
 
@@ -148,13 +161,20 @@ class StreamWorker:
         self._poll()
         self.inputs.check(self.registry.running)
         self._recovery.step()
+        if self.warm.active:
+            self._follow()
         self.registry.ends.step()
         self._run_tasks()
         if self._unreadable:
             self._unreadable.step()
         if self.committer.is_due():
             self.committer.commit()
-        self._housekeeping.step(self.registry.all)
+        self._housekeeping.step(self.registry.all, self.warm.copies.values())
+
+    def _follow(self) -> None:
+        """Warm copies, once no task of this worker is restored."""
+        beside = self.warm.restraint.beside(self.records)
+        self.warm.step(0 if len(self.restorer) else self._settings.poll_batch, beside=beside)
 
     def _poll(self) -> None:
         patience = self._patience()
@@ -190,9 +210,11 @@ class StreamWorker:
 
     def _patience(self) -> float:
         """How long the poll may wait for a first record."""
-        if self.stopping or self.restorer.replay:
+        pause = self.restorer.restraint.seconds_left() if self.restorer.replay else IDLE_SECONDS
+        if self.stopping or not pause:
             return 0.0
-        running, longest, now = () if self.paused else self.registry.running, IDLE_SECONDS, self._clock.monotonic()
+        running, now = () if self.paused else self.registry.running, self._clock.monotonic()
+        longest = min(pause, IDLE_SECONDS, self.warm.patience)
         for task in running:
             rests = task.rests_until - now
             if task.busy or (rests <= 0 and task.buffered and _takes_more(task)):
@@ -202,7 +224,7 @@ class StreamWorker:
             elif task.reading.delays:
                 longest = min(longest, *(due - now for due in task.reading.waiting.values()), longest)
         if len(self.restorer):
-            return 0.005
+            return min(longest, 0.005)
         if any(task.touched for task in self.tasks.values()):
             return min(longest, self.committer.seconds_left)
         return longest
@@ -314,6 +336,7 @@ class StreamWorker:
         self._housekeeping.close()
         self._consumer.close()
         self.restorer.close()
+        self.warm.close()
         self.transaction.discard()
         for task in list(self.tasks.values()):
             self._recovery.close(task)

@@ -316,8 +316,10 @@ class Recovery:
         if self._transaction.state is TransactionState.LOST:
             self._transaction.start()
         wait = 0.0 if self._tasks.running else 0.02
+        beside = self._restorer.restraint.beside(self._committer.records)
+        batch = self._settings.poll_batch
         try:
-            restored = self._restorer.step(5 * self._settings.poll_batch, wait)
+            restored = self._restorer.step(batch if beside else 5 * batch, wait, beside=beside)
         except TaskFailed as failed:  # it was not running: nothing of it is in the transaction
             self._fail(self._tasks.all[failed.task], failed.error)
             return

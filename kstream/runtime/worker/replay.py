@@ -8,13 +8,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from kstream.errors import KStreamError, PartitionUnreadable, StateError
 from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
-from kstream.runtime.task.task import Task
-from kstream.state.backend import Mark
+from kstream.state.backend import Backend, Mark
 from kstream.state.changelog import Changelog
 from kstream.types import Clock, ConsumerClient, Fetch, TopicPartition
 
@@ -23,11 +22,22 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS: Final = 5.0
 
 
+class Replayed(Protocol):
+    """Whose changelogs are replayed: a task, or a warm copy of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def backend(self) -> Backend: ...
+
+
 @dataclass(slots=True)
 class _Tail:
     """What is left to replay of one changelog."""
 
-    task: Task
+    task: Replayed
     changelog: Changelog
     store: str
     position: int
@@ -47,7 +57,7 @@ class Replay:
         self._tails: dict[TopicPartition, _Tail] = {}
         self._of: dict[str, set[TopicPartition]] = {}  # those of each task that has some left
         self._began = self._last_progress = 0.0
-        self._since = 0  # records since tails were last empty
+        self._since = self._bytes_since = 0  # records and bytes since tails were last empty
         self.records = 0
         self.bytes = 0
 
@@ -55,13 +65,24 @@ class Replay:
         """Changelogs that are not replayed to their ends yet."""
         return len(self._tails)
 
-    def of(self, task: Task) -> bool:
+    def of(self, task: Replayed) -> bool:
         """Whether there is something left to replay of a task."""
         return task.name in self._of
 
     def remaining(self) -> int:
         """Changelog records left to replay, at most (gaps and markers count)."""
         return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
+
+    def behind(self) -> int:
+        """Records up to the changelogs' ends, as far as these were heard of."""
+        if self._reader is None:
+            return 0
+        ends = {at: self._reader.high_watermark(at) for at in self._tails}
+        return sum(max(0, end - self._tails[at].position) for at, end in ends.items() if end is not None)
+
+    def remaining_bytes(self) -> int | None:
+        """About how many bytes of values these are, by those so far; None while nothing was replayed."""
+        return self.remaining() * self._bytes_since // self._since if self._tails and self._since else None
 
     def seconds_left(self) -> float | None:
         """An estimate by the speed so far; None while nothing was replayed."""
@@ -70,11 +91,11 @@ class Replay:
             return None
         return self.remaining() * seconds / self._since
 
-    def add(self, task: Task, changelog: Changelog, store: str, position: int, end: int) -> None:
+    def add(self, task: Replayed, changelog: Changelog, store: str, position: int, end: int) -> None:
         """Notes a tail, from `position` to before `end`. Call `assign` when all of a task's are noted."""
         if not self._tails:
             self._began = self._last_progress = self._clock.monotonic()
-            self._since = 0
+            self._since = self._bytes_since = 0
         at = TopicPartition(changelog.topic, task.partition)
         self._tails[at] = _Tail(task, changelog, store, position, end)
         self._of.setdefault(task.name, set()).add(at)
@@ -83,7 +104,7 @@ class Replay:
         """The tasks, by name, of which tails are in these topics."""
         return {tail.task.name for at, tail in self._tails.items() if at.topic in topics}
 
-    def drop(self, task: Task) -> None:
+    def drop(self, task: Replayed) -> None:
         """Forgets the task's tails. What was replayed stays, with its mark."""
         if tails := self._of.pop(task.name, None):
             for at in tails:
@@ -96,7 +117,7 @@ class Replay:
             self._reader = self._make_reader()
         self._reader.assign({at: tail.position for at, tail in self._tails.items()})
 
-    def step(self, max_records: int, timeout: float) -> list[Task]:
+    def step(self, max_records: int, timeout: float) -> list[Replayed]:
         """Polls the reader once and applies what came.
 
         Args:
@@ -128,6 +149,9 @@ class Replay:
             if tail is not None and fetch.last_offset >= tail.position:
                 with damage_of(tail.task):
                     self._apply(tail, fetch)
+        for at, offset in polled.ends.items():  # behind the last record there may be markers of transactions
+            if (tail := self._tails.get(at)) is not None:
+                tail.position = max(tail.position, offset)
         finished = [at for at, offset in polled.ends.items() if at in self._tails and offset >= self._tails[at].end]
         for at in finished:
             with damage_of(self._tails[at].task):
@@ -148,9 +172,11 @@ class Replay:
         tail.position = fetch.last_offset + 1
         mark = Mark(tail.position, fetch.last_timestamp / 1000, tail.changelog.packed)
         tail.task.backend.write({tail.store: changes}, {tail.store: mark})
+        size = sum(map(len, filter(None, values)))
         self._since += len(fetch)
+        self._bytes_since += size
         self.records += len(fetch)
-        self.bytes += sum(map(len, filter(None, values)))
+        self.bytes += size
 
     def _end_tail(self, at: TopicPartition, offset: int) -> None:
         tail = self._tails.pop(at)
@@ -164,18 +190,38 @@ class Replay:
 
     def _log_progress(self) -> None:
         now = self._clock.monotonic()
-        left = self.seconds_left()
-        if now - self._last_progress >= PROGRESS_SECONDS and left is not None:
+        left, size = self.seconds_left(), self.remaining_bytes()
+        if now - self._last_progress >= PROGRESS_SECONDS and left is not None and size is not None:
             self._last_progress = now
             log.info(
-                "restoring %d changelogs: %d records (%.1f MB) so far, %d to go, about %.0f s",
-                len(self._tails), self._since, self.bytes / 1e6, self.remaining(), left,
+                "restoring %d changelogs: %d records (%.1f MB) so far, %d (%.1f MB) to go, about %.0f s",
+                len(self._tails), self._since, self._bytes_since / 1e6, self.remaining(), size / 1e6, left,
                 extra=PERFORMANCE,
             )  # fmt: skip
 
 
+def unfit(mark: Mark, changelog: Changelog, start: int, end: int, now: float, retention: float) -> str | None:
+    """Why a store with this mark has to be rebuilt; None where its tail is all it lacks.
+
+    Args:
+        start, end: the bounds of the changelog.
+        now: seconds since the epoch.
+        retention: seconds for which the changelog has tombstones.
+    """
+    if misfit := changelog.about.misfit(mark.about):
+        return misfit
+    if mark.offset > end:
+        return f"it is ahead of its changelog (offset {mark.offset}, end {end})"
+    if mark.offset < start:
+        return f"its offset {mark.offset} was deleted from the changelog, which starts at {start}"
+    age = now - mark.wall_time
+    if age > retention and mark.offset < end - 1:
+        return f"it was written {age / 86_400:.1f} days ago, and tombstones may have left the changelog since"
+    return None
+
+
 @contextmanager
-def damage_of(task: Task) -> Iterator[None]:
+def damage_of(task: Replayed) -> Iterator[None]:
     """What a store raises inside comes out as damage of the task's state."""
     try:
         yield

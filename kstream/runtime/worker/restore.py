@@ -27,7 +27,9 @@ from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
 from kstream.runtime.worker.offsets import CommittedOffsets, encode
-from kstream.runtime.worker.replay import Replay, damage_of
+from kstream.runtime.worker.opening import Opening
+from kstream.runtime.worker.replay import Replay, damage_of, unfit
+from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.about import About
 from kstream.state.changelog import Changelog
@@ -80,13 +82,16 @@ class Restorer:
         changelogs: Callable[[Task, str], Changelog],
         clock: Clock,
         inputs: Inputs,
+        opening: Opening,
         offsets: CommittedOffsets,
+        restraint: Restraint,
         *,
         delete_retention: float,
     ) -> None:
+        self.restraint = restraint
         self._group, self._admin, self.changelog = group, admin, changelogs
         self._clock, self._delete_retention = clock, delete_retention
-        self._inputs, self._offsets = inputs, offsets
+        self._inputs, self._opening, self._offsets = inputs, opening, offsets
         self._restoring: dict[str, _Restoring] = {}
         self.replay = Replay(reader, clock)
         self.durations = Histogram(LATENCIES)
@@ -106,6 +111,8 @@ class Restorer:
                 the group goes on as it is: nobody else has had its partitions meanwhile.
         """
         self.drop(task)
+        for store in task.stores:
+            self.changelog(task, store).moved()  # others may have written to it
         self._inputs.seen(task.inputs)
         if full:
             task.rewind()
@@ -114,13 +121,15 @@ class Restorer:
     def drop(self, task: Task) -> None:
         """The task left or failed: forget it. What was replayed stays, with its mark."""
         self._restoring.pop(task.name, None)
+        self._opening.forget(task)
         self.replay.drop(task)
 
-    def step(self, max_records: int, timeout: float) -> list[Task]:
+    def step(self, max_records: int, timeout: float, *, beside: bool) -> list[Task]:
         """Moves every restore on as far as it goes without waiting. Returns the tasks that are done.
 
         Args:
             timeout: how long the reader may wait for records, in seconds.
+            beside: other tasks have records: the replay takes no more than its share of time.
 
         Raises:
             StateDamaged: the local state of a task cannot be used.
@@ -133,12 +142,15 @@ class Restorer:
                 self._ask_offsets(one)
             if one.stage is RestoreStage.ENDS:
                 with damage_of(one.task):
+                    self._open(one)
                     self._ask_ends(one)
-        if self.replay:
+        if self.replay and not self.restraint.seconds_left():
+            began, size = self._clock.monotonic(), self.replay.bytes
             for task in self.replay.step(max_records, timeout):
                 one = self._restoring[task.name]
                 one.go(RestoreStage.ENDS)
                 one.not_before = self._clock.monotonic() + RETRY_SECONDS
+            self.restraint.spent(self._clock.monotonic() - began, self.replay.bytes - size, beside=beside)
         for one in self._restoring.values():
             if one.stage is RestoreStage.REPLAY and not self.replay.of(one.task):
                 one.go(RestoreStage.DONE)
@@ -179,7 +191,8 @@ class Restorer:
         }
         self._inputs.check_partitions(one.task, topics)
         one.anew = self._offsets.made_anew(one.task, found, topics)
-        if not one.full and not one.anew and one.committed == one.task.committed:
+        as_before = one.committed == one.task.committed and self._opening.is_open(one.task)
+        if not one.full and not one.anew and as_before:
             one.positions = one.task.committed
             one.go(RestoreStage.DONE)
             return
@@ -190,7 +203,12 @@ class Restorer:
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 
-    # ---- (c) ends of the changelogs, and the bounds of the inputs
+    # ---- (c) ends of the changelogs, and the bounds of the inputs, once the local state is open
+
+    def _open(self, one: _Restoring) -> None:
+        now = self._clock.monotonic()
+        if now >= one.not_before and not self._opening.open(one.task):
+            one.not_before = now + RETRY_SECONDS
 
     def _doubt(self, one: _Restoring, error: KStreamError) -> None:
         """Raises TaskFailed where a topic or partition has been unknown for too long to be just made."""
@@ -243,17 +261,8 @@ class Restorer:
         """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
         backend = one.task.backend
         mark = backend.mark(store)
-        reason = None
-        if mark is not None:
-            age = self._clock.time() - mark.wall_time
-            if misfit := changelog.about.misfit(mark.about):
-                reason = misfit
-            elif mark.offset > end:
-                reason = f"it is ahead of its changelog (offset {mark.offset}, end {end})"
-            elif mark.offset < start:
-                reason = f"its offset {mark.offset} was deleted from the changelog, which starts at {start}"
-            elif age > self._delete_retention and mark.offset < end - 1:
-                reason = f"it was written {age / 86_400:.1f} days ago, and tombstones may have left the changelog since"
+        now = self._clock.time()
+        reason = None if mark is None else unfit(mark, changelog, start, end, now, self._delete_retention)
         if reason is not None:
             log.warning(
                 "task %s: the local state of store %s is rebuilt from its changelog: %s", one.task.name, store, reason

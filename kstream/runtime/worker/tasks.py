@@ -11,6 +11,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
 from kstream.runtime.worker.ends import Ends
+from kstream.runtime.worker.opening import Opening
 from kstream.state.changelog import Changelog
 from kstream.topology import SubTopology
 from kstream.types import AdminClient, ConsumerClient, TopicPartition
@@ -33,12 +34,14 @@ class Tasks:
         self,
         parts: WorkerParts,
         maker: TaskMaker,
+        opening: Opening,
         consumer: ConsumerClient,
         admin: AdminClient,
         measures: Measures,
         metrics: Metrics,
     ) -> None:
         self._topology, self._poll_batch, self._clock = parts.topology, parts.settings.poll_batch, parts.clock
+        self._opening = opening
         self._maker, self._consumer, self._measures, self._metrics = maker, consumer, measures, metrics
         self.all: dict[str, Task] = {}
         self.elsewhere: dict[str, list[str]] = {}
@@ -177,7 +180,7 @@ class Tasks:
 
     def wipe(self, task: Task) -> None:
         """Deletes the local state of a task that is closed."""
-        self._maker.wipe(task.part, task.partition)
+        self._opening.wipe(task.part, task.partition)
 
     def _sharing(self) -> int:
         """Tasks with stores among what is owned: they share the object cache."""

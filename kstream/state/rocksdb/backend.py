@@ -40,6 +40,7 @@ from rocksdict import (
 )
 
 from kstream.errors import KStreamError, StateDirectoryError, StateError
+from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
@@ -104,6 +105,7 @@ class RocksBackend:
             self._db = Rdict(str(self._directory), self._options, dict.fromkeys(names, self._options))
             for store in self._names:
                 self._open(store)
+            lock.opened(self._directory)
         except Exception as error:
             self._stores.clear()
             self._db = None
@@ -306,6 +308,7 @@ class RocksBackend:
         with suppress(Exception):
             self._db.close()
         self._db = None
+        lock.closed(self._directory)
 
     def _flush(self) -> None:
         for store in list(self._stores):

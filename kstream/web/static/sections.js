@@ -130,16 +130,22 @@ export class Restore {
     this.bar = h("progress", { max: 1, "aria-label": "Restored" });
     this.said = h("p", { id: "restore" });
     this.stages = h("ul", { class: "stages" });
-    section.querySelector(".body").append(this.bar, this.said, h("details", {}, h("summary", {}, "Tasks"), this.stages));
+    this.restoring = h("div", {}, this.bar, this.said, h("details", {}, h("summary", {}, "Tasks"), this.stages));
+    this.warm = h("p", { id: "warm" });
+    section.querySelector(".body").append(this.restoring, this.warm);
   }
 
   update({ restore }) {
-    this.section.hidden = !restore.tasks;
+    this.section.hidden = !restore.tasks && !restore.warm;
+    this.restoring.hidden = !restore.tasks;
+    this.warm.hidden = !restore.warm;
+    text(this.warm, `${restore.warm} ${restore.warm === 1 ? "task" : "tasks"} of other instances kept warm, ${exact(restore.warm_behind)} changelog records behind.`);
     if (!restore.tasks) return;
     const total = restore.restored + restore.remaining;
     if (total) attribute(this.bar, "value", restore.restored / total);
     const left = restore.seconds_left === null ? "" : `, about ${duration(restore.seconds_left)}`;
-    text(this.said, `${restore.tasks} ${restore.tasks === 1 ? "task" : "tasks"}: ${exact(restore.restored)} of ${exact(total)} changelog records replayed, ${exact(restore.remaining)} left${left}.`);
+    const size = restore.bytes_left === null ? "" : ` (${bytes(restore.bytes_left)})`;
+    text(this.said, `${restore.tasks} ${restore.tasks === 1 ? "task" : "tasks"}: ${exact(restore.restored)} of ${exact(total)} changelog records replayed, ${exact(restore.remaining)}${size} left${left}.`);
     keyed(this.stages, Object.entries(restore.stages), ([name]) => name, () => h("li", {}), (node, [name, words]) => text(node, `${name}: ${words}`));
   }
 }

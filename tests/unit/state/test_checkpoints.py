@@ -10,7 +10,6 @@ import pytest
 
 from kstream.errors import StateDirectoryError, StateError, StateTooLarge
 from kstream.state.backend import Backend, Mark
-from kstream.state.choosing import backends
 from kstream.state.memory import ENTRY_OVERHEAD, MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 
@@ -21,14 +20,13 @@ MARK = Mark(7, 1.5, b'{"changelog":"id"}')
 Make = Callable[[str, tuple[str, ...]], Backend]
 
 
-@pytest.fixture(params=["memory", "rocksdb", "both"])
+@pytest.fixture(params=["memory", "rocksdb"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     made: list[Backend] = []
 
     def one(name: str, stores: tuple[str, ...] = STORES) -> Backend:
-        kind = "rocksdb" if request.param == "both" else request.param
-        other = {"default": "memory"} if request.param == "both" else {}
-        made.append(backends(kind, other, MEMORY)(tmp_path / name, stores))
+        memory = request.param == "memory"
+        made.append(MemoryBackend(stores) if memory else RocksBackend(tmp_path / name, stores, MEMORY))
         return made[-1]
 
     yield one

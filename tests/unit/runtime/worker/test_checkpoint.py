@@ -29,6 +29,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
 from kstream.runtime.worker.checkpoint import checkpoint, send_offsets
+from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Changes, Mark
@@ -142,6 +143,8 @@ class Bench:
         measures = Measures(parts.topology.parts, 0.0, 0.0)
         maker = TaskMaker(parts, Worker(self.identity), self.transaction, self.loop, measures)
         self.tasks = [maker.make(self.part, partition, PARTITIONS) for partition in range(PARTITIONS)]
+        opening = Opening(Path(settings.state_dir), self.identity.member, parts.backends, self.clock)
+        assert all(map(opening.open, self.tasks))
         self.changelogs: dict[str, ObservedChangelog] = {}
         while not self.member.owned:
             self.member.consumer.poll(10, 0.0)
@@ -173,9 +176,14 @@ class Bench:
     def drain(self, tasks: Sequence[Task]) -> None:
         self.notes.append("drain")
 
+    def confirm(self, tasks: Sequence[Task]) -> None:
+        self.notes.append("confirm")
+
     def checkpoint(self) -> int:
         self.notes.clear()
-        return checkpoint(self.tasks, self.changelog, self.transaction, self.member, self.clock, self.drain)
+        return checkpoint(
+            self.tasks, self.changelog, self.transaction, self.member, self.clock, self.drain, self.confirm
+        )
 
     def sums(self) -> list[int]:
         """What was committed of the output."""
@@ -226,7 +234,7 @@ def test_the_steps_of_exactly_once(bench: Callable[..., Bench]) -> None:
     one = bench()
     one.process(3, 4)
     assert one.checkpoint() == 1
-    assert one.notes == ["drain", "changelog", "offsets", "commit", "state"]
+    assert one.notes == ["drain", "changelog", "offsets", "confirm", "commit", "state"]
     assert one.sums() == [7]
     assert one.changelog_values() == [b"7"]
     assert one.offsets() == {0: 2}
@@ -239,7 +247,7 @@ def test_the_steps_of_at_least_once(bench: Callable[..., Bench]) -> None:
     one = bench(exactly_once=False)
     one.process(3, 4)
     assert one.checkpoint() == 1
-    assert one.notes == ["drain", "changelog", "commit", "state", "offsets"]
+    assert one.notes == ["drain", "changelog", "confirm", "commit", "state", "offsets"]
     assert (one.sums(), one.offsets(), one.stored()) == ([7], {0: 2}, {b"k": b"7"})
 
 
@@ -248,7 +256,7 @@ def test_all_tasks_that_did_something_go_into_one_transaction(bench: Callable[..
     one.process(1)
     one.process(2, 3, partition=1)
     assert one.checkpoint() == 2
-    assert one.notes == ["drain", "changelog", "changelog", "offsets", "commit", "state", "state"]
+    assert one.notes == ["drain", "changelog", "changelog", "offsets", "confirm", "commit", "state", "state"]
     assert one.offsets() == {0: 1, 1: 2}
     assert (one.stored(0), one.stored(1)) == ({b"k": b"1"}, {b"k": b"5"})
 
@@ -285,7 +293,7 @@ def test_the_mark_says_how_far_the_changelog_is_in_the_state(bench: Callable[...
         ("produce", 0, []),  # of the output
         ("produce", 1, ["drain", "changelog"]),
         ("send_offsets", 0, ["drain", "changelog", "offsets"]),
-        ("commit", 0, ["drain", "changelog", "offsets", "commit"]),
+        ("commit", 0, ["drain", "changelog", "offsets", "confirm", "commit"]),
     ],
 )
 def test_what_fails_up_to_the_commit_leaves_nothing(

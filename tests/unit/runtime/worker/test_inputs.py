@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import TopicError
+from kstream.errors import KafkaUnavailable, TopicError
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.testing.clients import MemoryClients
@@ -102,6 +102,73 @@ def test_tasks_with_state_stop_and_nothing_is_counted_elsewhere(make: Make, noti
     (line,) = set(said.values())
     assert "reads in (6 partitions)" in line
     assert "copy in into a topic with 4 partitions" in line
+
+
+def test_what_was_read_before_anybody_looked_is_not_committed(make: Make) -> None:
+    """The producer is the first that knows. Keys were counted anew where they went, for ten seconds."""
+    counting = Counting()
+    fleet = make(counting.app)
+    for name in ("a", "b"):
+        fleet.start(name)
+    fleet.send(counting.source, KEYS)
+    fleet.settle()
+    fleet.cluster.add_partitions("in", 6, noticed=False)
+    fleet.send(counting.source, KEYS)
+    fleet.step(times=60)
+    assert fleet.outputs(counting.by_dsl) == fleet.outputs(counting.by_agent) == EACH
+    said = failed(fleet)
+    assert said and said.keys() <= {f"in/{partition}" for partition in range(4)}
+    assert all(
+        "reads in (6 partitions), its state has counting-n-changelog (4 partitions)" in line for line in said.values()
+    )
+
+
+def test_what_was_read_of_a_repartition_topic_is_not_committed_either(make: Make) -> None:
+    """Its writer is a producer of the app's own: it goes on, and writes into all partitions there are."""
+    mixed = Mixed()
+    fleet = make(mixed.app)
+    fleet.start("a")
+    fleet.send(mixed.plain, KEYS, value=7)
+    fleet.settle()
+    counted = fleet.outputs(mixed.moved)
+    fleet.cluster.add_partitions("mixed-by-repartition", 60, noticed=False)
+    for value in range(40):
+        fleet.send(mixed.plain, KEYS[:1], value=value)
+    fleet.step(times=60)
+    assert (
+        {key: values for key, values in fleet.outputs(mixed.moved).items() if values}
+        == counted
+        == {"7": list(range(1, 51))}
+    )
+    assert failed(fleet) and all(task.startswith("mixed-by-repartition/") for task in failed(fleet))
+    assert fleet.outputs(mixed.passed)["k0"] == [7, *range(40)]
+
+
+def test_what_was_read_is_not_committed_on_the_way_out_either(make: Make) -> None:
+    """The last commit before partitions leave."""
+    counting = Counting()
+    fleet = make(counting.app)
+    worker = fleet.start("a")
+    fleet.send(counting.source, KEYS)
+    fleet.settle()
+    fleet.cluster.add_partitions("in", 6, noticed=False)
+    fleet.send(counting.source, KEYS)
+    while not worker.uncommitted:
+        fleet.step(seconds=0.01)
+    fleet.leave("a")
+    assert fleet.outputs(counting.by_dsl) == fleet.outputs(counting.by_agent) == EACH
+
+
+def test_brokers_that_cannot_be_asked_hold_up_no_commit(make: Make) -> None:
+    counting = Counting()
+    fleet = make(counting.app)
+    fleet.start("a")
+    fleet.settle()
+    for _ in range(1000):
+        fleet.cluster.faults.plan("admin.describe", KafkaUnavailable("away"))
+    fleet.send(counting.source, KEYS)
+    fleet.step(times=40)
+    assert fleet.outputs(counting.by_dsl) == EACH
 
 
 def test_the_group_may_know_of_partitions_before_the_broker_that_is_asked(make: Make) -> None:

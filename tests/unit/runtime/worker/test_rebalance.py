@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,7 @@ def test_a_rebalance_during_restore(tmp_path: Path, end: str) -> None:
     fleet.start("a")
     fleet.settle()
     fleet.leave("a")
+    shutil.rmtree(tmp_path)  # or its local state would go along
     fleet.send(COUNTING.source, keys)
     fleet.start("b")
     while not fleet.workers["b"].restorer.replay.records:

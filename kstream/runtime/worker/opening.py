@@ -1,0 +1,194 @@
+"""The local state of tasks on disk: where it lies, and how it is opened.
+
+Each worker has a directory of its own, `<state_dir>/<worker>/<sub-topology>/<partition>`. A task that comes from
+another worker with the same state directory (of this instance, or another on this host) takes its local state along:
+the directory is renamed, nothing is copied. It may be taken once its owner has closed it, or died: RocksDB's lock says
+so, and what somebody has open is never touched. What was taken is a cache as any other: its marks say how far it is,
+and what it lacks is replayed from the changelog.
+
+Killed before the rename, the next who opens the task finds it where it was; after it, in its new place.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from kstream.errors import StateError
+from kstream.runtime.cluster.naming import directory_name, keep_whole_name
+from kstream.runtime.task.task import Task
+from kstream.state.backend import Backend
+from kstream.state.lock import locked
+from kstream.state.unopened import Unopened
+from kstream.topology import SubTopology
+from kstream.types import Clock
+
+log = logging.getLogger(__name__)
+
+HANDOVER_SECONDS: Final = 5.0
+"""How long the local state of a task is waited for that its former owner still has open. It closes what it lost at the
+end of a rebalance, a moment after others got it; one that hangs does not."""
+
+WARM: Final = "@warm"
+"""Where a worker's warm copies lie, as tasks do in its own directory. No sub-topology's directory is called so."""
+
+WANTED: Final = "WANTED"
+"""Lies in a warm copy that somebody else has open and another worker of the host needs."""
+
+REPLACED: Final = "@replaced"
+"""Ends the name of a directory whose place a newer one takes, until it is deleted. No partition is called so."""
+
+
+class Opening:
+    """Opens the local state of a worker's tasks.
+
+    Args:
+        state_dir: of the instance; what other workers left is looked for in it.
+        member: the worker's name in its group.
+        backends: makes the backend of one task, given its directory and the names of its stores.
+    """
+
+    def __init__(
+        self, state_dir: Path, member: str, backends: Callable[[Path, Sequence[str]], Backend], clock: Clock
+    ) -> None:
+        self._state_dir, self._backends, self._clock = state_dir, backends, clock
+        self.directory = state_dir / directory_name(member)
+        self.release: Callable[[str], None] = _nothing  # closes the warm copy that this worker has of a task
+        self._since: dict[str, float] = {}  # by task: how long it has waited for another worker to close its state
+
+    def open(self, task: Task) -> bool:
+        """Opens the local state of a task, if it is not open. False: another worker has not closed it yet, ask again.
+
+        Raises:
+            StateDirectoryError: it cannot be used, on account of the machine.
+        """
+        if self.is_open(task):
+            return True
+        directory = self.directory_of(task.part, task.partition)
+        if task.stores:
+            self.release(task.name)
+            if not self._take_along(task.name, directory):
+                return False
+        self._since.pop(task.name, None)
+        backend = self._opened(task.name, directory, list(task.stores))
+        keep_whole_name(directory.parent, task.part.name)
+        task.backend = backend
+        for store in task.stores.values():
+            store.backend = backend
+        return True
+
+    def forget(self, task: Task) -> None:
+        """It is not waited for any more."""
+        self._since.pop(task.name, None)
+
+    def is_open(self, task: Task) -> bool:
+        return not isinstance(task.backend, Unopened)
+
+    def wipe(self, part: SubTopology, partition: int) -> None:
+        """Deletes the local state of a closed task."""
+        shutil.rmtree(self.directory_of(part, partition), ignore_errors=True)
+
+    def directory_of(self, part: SubTopology, partition: int) -> Path:
+        return self.directory / directory_name(part.name) / str(partition)
+
+    def _opened(self, task: str, directory: Path, stores: Sequence[str]) -> Backend:
+        try:
+            return self._backends(directory, stores)
+        except StateError as error:
+            log.error("task %s: %s; its local state is rebuilt from the changelog", task, error)
+            shutil.rmtree(directory)
+            return self._backends(directory, stores)
+
+    # ---- warm copies
+
+    def open_warm(self, part: SubTopology, partition: int, stores: Sequence[str]) -> Backend:
+        """Opens a warm copy of a task's state. It begins with what this worker has of the task, if it ran here once."""
+        directory, left = self._warm(part, partition), self.directory_of(part, partition)
+        if not directory.exists() and left.exists():
+            with locked(left) as free:
+                if free:
+                    self._move(f"{part.name}/{partition} (warm)", left, directory)
+        (directory / WANTED).unlink(missing_ok=True)
+        backend = self._opened(f"{part.name}/{partition} (warm)", directory, stores)
+        keep_whole_name(directory.parent, part.name)
+        return backend
+
+    def warm_is_wanted(self, part: SubTopology, partition: int) -> bool:
+        return (self._warm(part, partition) / WANTED).exists()
+
+    def wipe_warm(self, part: SubTopology, partition: int) -> None:
+        """Deletes a warm copy that is closed."""
+        shutil.rmtree(self._warm(part, partition), ignore_errors=True)
+
+    def _warm(self, part: SubTopology, partition: int) -> Path:
+        return self.directory / WARM / directory_name(part.name) / str(partition)
+
+    # ---- from other workers
+
+    def _take_along(self, task: str, directory: Path) -> bool:
+        """Moves the newest local state of the task here, unless it is here. False: somebody still has it open."""
+        own = last_change(directory)
+        for changed, other in sorted(self._elsewhere(directory), reverse=True):
+            if changed <= own:
+                break
+            with locked(other) as free:
+                if free:
+                    self._move(task, other, directory)
+                    break
+            if WARM in other.relative_to(self._state_dir).parts[:2]:
+                with suppress(OSError):  # it was moved meanwhile
+                    (other / WANTED).touch()
+            if other.exists() and not self._gave_up(task):
+                return False
+        return True
+
+    def _elsewhere(self, directory: Path) -> Iterator[tuple[float, Path]]:
+        for above in ("*", f"*/{WARM}"):
+            for other in self._state_dir.glob(f"{above}/{directory.parent.name}/{directory.name}"):
+                if other != directory and (other / "CURRENT").exists():
+                    yield last_change(other), other
+
+    def _gave_up(self, task: str) -> bool:
+        now = self._clock.monotonic()
+        waited = now - self._since.setdefault(task, now)
+        if waited < HANDOVER_SECONDS:
+            return False
+        log.warning(
+            "task %s: its former owner on this host has not closed its local state for %.0f s; what is here and the "
+            "changelog serve instead",
+            task, waited,
+        )  # fmt: skip
+        return True
+
+    def _move(self, task: str, other: Path, directory: Path) -> None:
+        replaced = directory.with_name(directory.name + REPLACED)
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            if directory.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                directory.rename(replaced)
+            other.rename(directory)
+            (directory / WANTED).unlink(missing_ok=True)
+            log.info("task %s takes its local state along from %s", task, other.relative_to(self._state_dir).parts[0])
+        except OSError as error:  # the other is where it was, and the changelog has everything
+            log.warning("task %s: its local state in %s cannot be moved: %s", task, other, error)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _nothing(_: str) -> None:
+    return
+
+
+def last_change(directory: Path) -> float:
+    """When a file in this directory was last written to, in seconds since the epoch; 0 where there is none. RocksDB
+    writes to its log when it is closed."""
+    times = [0.0]
+    with suppress(FileNotFoundError, NotADirectoryError):  # moved meanwhile, or nobody's
+        for file in directory.iterdir():
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                times.append(file.stat().st_mtime)
+    return max(times)

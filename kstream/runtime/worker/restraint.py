@@ -1,0 +1,44 @@
+"""How much restores may take while other tasks of the worker run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kstream.types import Clock
+
+MOST_PAUSE: Final = 1.0
+"""Seconds that a single step may have to be paid for: a slow disk is no reason to stand still for minutes."""
+
+
+class Restraint:
+    """Makes replays pause, so that tasks that run keep their pace and a network is not filled.
+
+    Args:
+        share: of the worker's time that replays may take while tasks run that have records (0..1).
+        rate: bytes a second that replays may take at any time; None for no limit.
+    """
+
+    def __init__(self, clock: Clock, share: float, rate: int | None) -> None:
+        self._clock, self._share, self._rate = clock, share, rate
+        self._until = 0.0
+        self._records = 0
+
+    def seconds_left(self) -> float:
+        """Until the next step of a replay may be made; 0 where it may be made now."""
+        return max(0.0, self._until - self._clock.monotonic())
+
+    def beside(self, records: int) -> bool:
+        """Whether tasks have processed records since this was asked before. `records`: so many by now."""
+        before, self._records = self._records, records
+        return records != before
+
+    def spent(self, seconds: float, size: int, *, beside: bool) -> None:
+        """A step took so long, and brought so many bytes.
+
+        Args:
+            beside: other tasks have records.
+        """
+        pause = seconds * (1 / self._share - 1) if beside else 0.0
+        if self._rate is not None:
+            pause = max(pause, size / self._rate - seconds)
+        self._until = self._clock.monotonic() + min(pause, MOST_PAUSE)

@@ -1,0 +1,257 @@
+"""Warm copies: the state of tasks that other instances run, followed from their changelogs.
+
+Whoever takes such a task over finds its state on this host and replays only the tail (Kafka Streams' standby replicas).
+The supervisor says which tasks a worker follows (`runtime/instance/warming.py`). A copy lies in the worker's own
+directory, below `@warm`; it is opened as a task's local state is, by renaming (`opening.py`), and is given up first: to
+this worker at once, to another one of this host when that leaves a note in it. It never answers for a task.
+
+What goes wrong with a copy costs the copy, never the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+from kstream.errors import KStreamError, StateError
+from kstream.runtime.task.failures import StateDamaged, TaskFailed
+from kstream.runtime.worker.inputs import id_in
+from kstream.runtime.worker.opening import Opening
+from kstream.runtime.worker.replay import Replay, unfit
+from kstream.runtime.worker.restraint import Restraint
+from kstream.state.about import About
+from kstream.state.backend import Backend
+from kstream.state.changelog import Changelog
+from kstream.topology import SubTopology, Topology
+from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.1
+"""How often copies are looked at that others may want."""
+
+IDLE_SECONDS: Final = 0.1
+BUSY_SECONDS: Final = 0.001
+"""How long the loop may wait between two looks, while nothing comes and while something does."""
+
+RETRY_SECONDS: Final = 30.0
+"""How long copies that met an error are left alone."""
+
+ENDLESS: Final = 1 << 62
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """A warm copy of a task's state. Implements `replay.Replayed`."""
+
+    name: str
+    part: SubTopology
+    partition: int
+    backend: Backend
+
+
+@dataclass(slots=True)
+class _Question:
+    """What is asked before copies can be followed."""
+
+    names: list[str]
+    topics: Future[dict[str, DescribedTopic]]
+    starts: Future[dict[TopicPartition, int]]
+    ends: Future[dict[TopicPartition, int]]
+    asked: dict[str, dict[TopicPartition, str]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.topics.done() and self.starts.done() and self.ends.done()
+
+
+class Warm:
+    """The warm copies of a worker. Never waits.
+
+    Args:
+        reader: makes a consumer outside any group; it is made when there is something to follow.
+        delete_retention: seconds after which local state may have missed tombstones.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        opening: Opening,
+        reader: Callable[[], ConsumerClient],
+        admin: AdminClient,
+        clock: Clock,
+        restraint: Restraint,
+        *,
+        delete_retention: float,
+    ) -> None:
+        self._topology, self._opening, self._admin, self._clock = topology, opening, admin, clock
+        self._delete_retention = delete_retention
+        self.restraint = restraint
+        self.replay = Replay(reader, clock)
+        self.copies: dict[str, Copy] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._given: set[str] = set()  # to others of this host, since it was said last what to follow
+        self._question: _Question | None = None
+        self._quiet = True  # the last look brought nothing
+        self._looked = self._not_before = float("-inf")
+        opening.release = self.release
+
+    def __len__(self) -> int:
+        return len(self.copies)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which there may be something to do."""
+        return IDLE_SECONDS if self._quiet else max(BUSY_SECONDS, self.restraint.seconds_left())
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to do in `step`."""
+        return bool(self._wanted or self.copies)
+
+    def behind(self) -> int:
+        """Changelog records that its copies have not applied yet, as far as the ends were heard of."""
+        return self.replay.behind()
+
+    def follow(self, names: Collection[str]) -> None:
+        """These tasks are to be followed, by name; what is not among them is given up, and stays on disk."""
+        if (wanted := frozenset(names)) == self._wanted:
+            return
+        before, self._wanted = self._wanted, wanted
+        for name in self.copies.keys() - wanted:
+            self.release(name)
+        self._given &= before & wanted
+
+    def release(self, name: str) -> None:
+        """Closes a copy: its task is opened here, or it is not to be followed any more."""
+        self._given.add(name)
+        copy = self.copies.pop(name, None)
+        if copy is None:
+            return
+        self.replay.drop(copy)
+        try:
+            copy.backend.close()
+        except KStreamError as error:  # what was not flushed is replayed
+            log.warning("the warm copy of task %s was not closed properly: %s", name, error)
+
+    def step(self, max_records: int, *, beside: bool) -> None:
+        """Begins with copies that are to be followed, and applies what came for others.
+
+        Args:
+            max_records: 0 applies nothing now: tasks are restored, and come first.
+            beside: tasks of this worker have records: copies take no more than their share of time.
+        """
+        try:
+            self._give_up()
+            self._begin()
+            if max_records and self.replay and not self.restraint.seconds_left():
+                began, size = self._clock.monotonic(), self.replay.bytes
+                for copy in self.replay.step(max_records, 0.0):  # a position was no longer in its changelog
+                    self._drop(copy.name)
+                    self._quiet = self.replay.bytes == size
+                self.restraint.spent(self._clock.monotonic() - began, self.replay.bytes - size, beside=beside)
+        except StateDamaged as error:
+            log.warning("the warm copy of task %s is made anew: %s", error.task, error.error)
+            self._drop(error.task, wipe=True)
+        except TaskFailed as error:
+            self._trouble(error.error)
+            self._drop(error.task)
+        except KStreamError as error:
+            self._trouble(error)
+            for name in list(self.copies):
+                self._drop(name)
+
+    def close(self) -> None:
+        self._wanted = frozenset()
+        for name in list(self.copies):
+            self.release(name)
+        self.replay.close()
+
+    def _trouble(self, error: KStreamError) -> None:
+        self._not_before = self._clock.monotonic() + RETRY_SECONDS
+        log.warning("warm copies are not followed for %.0f s: %s", RETRY_SECONDS, error)
+
+    def _drop(self, name: str, *, wipe: bool = False) -> None:
+        copy = self.copies.get(name)
+        self.release(name)
+        self._given.discard(name)
+        if wipe and copy is not None:
+            self._opening.wipe_warm(copy.part, copy.partition)
+
+    def _give_up(self) -> None:
+        """Copies that another worker of this host wants: it has got the task."""
+        now = self._clock.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        for name, copy in list(self.copies.items()):
+            if self._opening.warm_is_wanted(copy.part, copy.partition):
+                log.info("the warm copy of task %s goes to another worker of this host, which runs the task now", name)
+                self.release(name)
+
+    # ---- beginning
+
+    def _begin(self) -> None:
+        if self._question is None:
+            missing = [name for name in self._wanted if name not in self.copies and name not in self._given]
+            if missing and self._clock.monotonic() >= self._not_before:
+                self._question = self._ask(missing)
+        elif self._question.done:
+            question, self._question = self._question, None
+            topics, starts, ends = question.topics.result(), question.starts.result(), question.ends.result()
+            for name in question.names:
+                if name in self._wanted and name not in self._given:
+                    self._open(name, question.asked[name], topics, starts, ends)
+            if self.replay:
+                self.replay.assign()
+
+    def _ask(self, names: list[str]) -> _Question | None:
+        asked = {name: self._changelogs_of(name) for name in names}
+        partitions = [at for one in asked.values() for at in one]
+        if not partitions:
+            return None
+        topics = list(dict.fromkeys(at.topic for at in partitions))
+        return _Question(
+            names,
+            self._admin.describe(topics),
+            self._admin.start_offsets(partitions),
+            self._admin.end_offsets(partitions),
+            asked,
+        )
+
+    def _changelogs_of(self, name: str) -> dict[TopicPartition, str]:
+        part, partition = self._place_of(name)
+        return {TopicPartition(self._topology.changelog(store), partition): store.name for store in part.stores}
+
+    def _place_of(self, name: str) -> tuple[SubTopology, int]:
+        of, _, partition = name.rpartition("/")
+        return next(part for part in self._topology.parts if part.name == of), int(partition)
+
+    def _open(
+        self,
+        name: str,
+        changelogs: dict[TopicPartition, str],
+        topics: dict[str, DescribedTopic],
+        starts: dict[TopicPartition, int],
+        ends: dict[TopicPartition, int],
+    ) -> None:
+        part, partition = self._place_of(name)
+        backend = self._opening.open_warm(part, partition, list(changelogs.values()))
+        copy = self.copies[name] = Copy(name, part, partition, backend)
+        try:
+            for at, store in changelogs.items():
+                changelog = Changelog(at.topic, partition)
+                changelog.is_now(About(changelog=id_in(topics, at.topic)))
+                mark = backend.mark(store)
+                reason = None if mark is None else unfit(
+                    mark, changelog, starts[at], ends[at], self._clock.time(), self._delete_retention
+                )  # fmt: skip
+                if mark is None or reason is not None:
+                    backend.reset(store)
+                self.replay.add(copy, changelog, store, starts[at] if mark is None or reason else mark.offset, ENDLESS)
+        except StateError as error:
+            raise StateDamaged(name, error) from error
+        log.info("follows task %s, which another instance runs (warm)", name)

@@ -1,0 +1,41 @@
+"""What restores may take while other tasks run."""
+
+from __future__ import annotations
+
+import pytest
+
+from kstream.runtime.worker.restraint import MOST_PAUSE, Restraint
+from kstream.testing import ManualClock
+
+
+@pytest.mark.parametrize(("share", "pause"), [(0.5, 0.01), (0.2, 0.04), (1.0, 0.0)])
+def test_beside_other_tasks_a_replay_takes_its_share_of_time(share: float, pause: float) -> None:
+    restraint = Restraint(ManualClock(), share, None)
+    restraint.spent(0.01, 1_000_000, beside=True)
+    assert restraint.seconds_left() == pytest.approx(pause)
+
+
+def test_alone_it_takes_all_of_it() -> None:
+    restraint = Restraint(ManualClock(), 0.1, None)
+    restraint.spent(0.01, 1_000_000, beside=False)
+    assert restraint.seconds_left() == 0.0
+
+
+def test_a_rate_holds_at_any_time() -> None:
+    clock = ManualClock()
+    restraint = Restraint(clock, 1.0, 1_000_000)
+    restraint.spent(0.01, 100_000, beside=False)
+    assert restraint.seconds_left() == pytest.approx(0.09)
+    clock.advance(0.1)
+    assert restraint.seconds_left() == 0.0
+
+
+def test_one_slow_step_is_no_reason_to_stand_still_for_long() -> None:
+    restraint = Restraint(ManualClock(), 0.01, None)
+    restraint.spent(100.0, 0, beside=True)
+    assert restraint.seconds_left() == MOST_PAUSE
+
+
+def test_tasks_run_beside_it_where_records_were_processed_meanwhile() -> None:
+    restraint = Restraint(ManualClock(), 0.5, None)
+    assert [restraint.beside(records) for records in (0, 7, 7, 9)] == [False, True, False, True]

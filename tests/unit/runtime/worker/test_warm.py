@@ -1,0 +1,204 @@
+"""Warm copies: a worker follows the state of a task that another runs, and whoever takes it over replays the tail."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError
+from kstream.runtime.worker.opening import WARM
+from kstream.runtime.worker.warm import RETRY_SECONDS
+from unit.runtime.harness import Counting, Fleet
+
+COUNTING = Counting()
+KEYS = [f"k{i}" for i in range(30)]
+TASK = "in/0"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """One partition. Worker `a` runs it, with state on disk."""
+    made = Fleet(COUNTING.app, tmp_path, partitions=1, backend="rocksdb")
+    made.start("a")
+    made.send(COUNTING.source, KEYS)
+    made.settle()
+    yield made
+    made.close()
+
+
+def directory(fleet: Fleet, worker: str) -> Path:
+    return Path(fleet.settings.state_dir) / fleet.identity(worker).member
+
+
+def follow(fleet: Fleet, worker: str, *tasks: str) -> None:
+    """Until the copies are where their changelogs end."""
+    if worker not in fleet.workers:
+        fleet.start(worker)
+        fleet.settle()
+    warm = fleet.workers[worker].warm
+    warm.follow(tasks)
+    for _ in range(200):
+        fleet.step()
+        if len(warm) == len(tasks) and not warm.behind():
+            return
+    raise AssertionError(f"{len(warm)} copies, {warm.behind()} records behind")
+
+
+def loses_everything(fleet: Fleet, worker: str) -> None:
+    """The worker and its disk."""
+    fleet.crash(worker)
+    fleet.expire(worker)
+    member = fleet.identity(worker).member
+    if fleet.cluster.transactions.open_transaction(member) is not None:
+        fleet.cluster.time_out_transaction(member)
+    shutil.rmtree(directory(fleet, worker))
+
+
+def restored(fleet: Fleet, worker: str) -> int:
+    return fleet.workers[worker].restorer.replay.records
+
+
+def finish(fleet: Fleet) -> None:
+    fleet.settle()
+    COUNTING.check(fleet)
+
+
+def test_a_takeover_replays_only_the_tail(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    assert fleet.workers["b"].warm.replay.records == 2 * len(KEYS)
+    fleet.send(COUNTING.source, KEYS[:3])
+    fleet.settle("a")  # b does not turn: it has not heard of these
+    loses_everything(fleet, "a")
+    fleet.send(COUNTING.source, KEYS)
+    finish(fleet)
+    assert restored(fleet, "b") == 2 * 3
+    assert not len(fleet.workers["b"].warm)
+    assert not (directory(fleet, "b") / WARM / "in" / "0").exists()
+
+
+def test_one_that_is_not_warm_replays_all_of_it(fleet: Fleet) -> None:
+    fleet.start("b")
+    fleet.settle()
+    loses_everything(fleet, "a")
+    finish(fleet)
+    assert restored(fleet, "b") == 2 * len(KEYS)
+
+
+def test_a_copy_follows_what_is_committed_and_nothing_else(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    warm = fleet.workers["b"].warm
+    fleet.send(COUNTING.source, KEYS)
+    fault = fleet.cluster.faults.plan("producer.commit", AbortRequired("refused"))
+    fleet.settle()
+    follow(fleet, "b", TASK)
+    assert fault.struck
+    backend = warm.copies[TASK].backend
+    for store in ("n", "seen"):
+        content = {key: value for (_, key), value in fleet.changelog(store).items()}
+        assert dict(backend.scan(store)) == content and len(content) == len(KEYS)
+
+
+def test_a_copy_never_answers_for_a_task(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    assert fleet.workers["b"].tasks == {}
+    assert not fleet.workers["b"].registry.running
+
+
+def test_another_worker_of_the_host_is_given_the_copy(fleet: Fleet) -> None:
+    """The group gives the task to b, and the copy is c's."""
+    fleet.start("b")
+    follow(fleet, "c", TASK)
+    loses_everything(fleet, "a")
+    fleet.send(COUNTING.source, KEYS)
+    finish(fleet)
+    assert list(fleet.workers["b"].tasks) == [TASK] and restored(fleet, "b") == 0
+    assert not len(fleet.workers["c"].warm)
+    fleet.step("c", times=20, seconds=1.0)
+    assert not len(fleet.workers["c"].warm), "it was begun again before anybody said so"
+
+
+def test_what_is_not_to_be_followed_any_more_stays_on_disk(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    warm = fleet.workers["b"].warm
+    warm.follow([])
+    assert not len(warm) and (directory(fleet, "b") / WARM / "in" / "0" / "CURRENT").exists()
+    fleet.send(COUNTING.source, KEYS[:2])
+    fleet.settle()
+    records = warm.replay.records
+    follow(fleet, "b", TASK)
+    assert warm.replay.records - records == 2 * 2
+
+
+def test_a_worker_that_ran_the_task_begins_its_copy_with_what_it_has(fleet: Fleet) -> None:
+    fleet.leave("a")
+    fleet.start("b")
+    fleet.settle()
+    assert restored(fleet, "b") == 0
+    fleet.start("a")  # the lower name: it gets the partition, and the state with it
+    fleet.settle()
+    shutil.copytree(directory(fleet, "a"), directory(fleet, "b"), dirs_exist_ok=True)
+    follow(fleet, "b", TASK)
+    assert fleet.workers["b"].warm.replay.records < len(KEYS)
+
+
+def test_a_damaged_copy_is_made_anew(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    warm = fleet.workers["b"].warm
+    warm.follow([])
+    for file in (directory(fleet, "b") / WARM / "in" / "0").glob("*.sst"):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    follow(fleet, "b", TASK)
+    assert len(dict(warm.copies[TASK].backend.scan("n"))) == len(KEYS)
+    loses_everything(fleet, "a")
+    finish(fleet)
+
+
+@pytest.mark.parametrize("call", ["admin.end_offsets", "admin.describe", "consumer.poll"])
+def test_brokers_that_do_not_answer_cost_a_pause(fleet: Fleet, call: str) -> None:
+    fleet.start("b")
+    fleet.settle()
+    warm = fleet.workers["b"].warm
+    warm.follow([TASK])
+    if call == "consumer.poll":
+        fleet.step("b", times=1)
+    fault = fleet.cluster.faults.plan(call, KafkaUnavailable("away"), skip=1 if call == "consumer.poll" else 0)
+    fleet.workers["b"].warm.step(100, beside=False)
+    fleet.workers["b"].warm.step(100, beside=False)
+    fleet.workers["b"].warm.step(100, beside=False)
+    assert fault.struck and not len(warm)
+    fleet.clock.advance(RETRY_SECONDS)
+    follow(fleet, "b", TASK)
+
+
+def test_a_disk_that_is_full_costs_the_copies_not_the_worker(fleet: Fleet) -> None:
+    fleet.start("b")
+    fleet.settle()
+    worker = fleet.workers["b"]
+
+    def full(*_: object) -> None:
+        raise StateDirectoryError("the disk is full")
+
+    opened, worker.warm._opening._backends = worker.warm._opening._backends, full  # type: ignore[assignment]
+    worker.warm.follow([TASK])
+    fleet.step(times=10)
+    assert not len(worker.warm)
+    worker.warm._opening._backends = opened
+    fleet.clock.advance(RETRY_SECONDS)
+    follow(fleet, "b", TASK)
+    assert not worker.stopping
+
+
+def test_restores_come_first(fleet: Fleet) -> None:
+    follow(fleet, "b", TASK)
+    warm = fleet.workers["b"].warm
+    records = warm.replay.records
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle("a")
+    for _ in range(10):
+        warm.step(0, beside=False)
+    assert warm.replay.records == records
+    follow(fleet, "b", TASK)
+    assert warm.replay.records > records
