@@ -72,14 +72,14 @@ class Group:
 GROUPS = (
     Group(
         (
-            Case("update", "DSL, a record out per record in", "update", 0.85),
+            Case("update", "DSL, a record out per record in", "update", 1.05),
             Case("agent", "async generator with a table", "agent", 0.6),
             Case("untyped", "untyped JSON (dict)", "untyped", 0.5),
         ),
         "update",
         1.0,
     ),
-    Group((Case("commit", "DSL, one per changed key and commit", "commit", 0.75, 0.85),), "commit", 1.0),
+    Group((Case("commit", "DSL, one per changed key and commit", "commit", 0.85, 1.0),), "commit", 1.0),
     Group((Case("update-default", "the first, commits every 0.2 s", "update", 0.85),), "update", None),
     Group((Case("commit-default", "one per key and commit, every 0.2 s", "commit", 0.75, 0.85),), "commit", None),
     Group((Case("many", "64 partitions, within the memory setting", "update", 1.3),), "update", 1.0, many=True),

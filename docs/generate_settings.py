@@ -54,6 +54,13 @@ changelog.max.message.bytes=6000000`, a table `[changelog]`, `KSTREAM_CHANGELOG`
 guarantees of changelogs (`cleanup.policy`, `retention.*`, `delete.retention.ms`, `message.timestamp.*`) is refused.
 Changelogs that exist are not altered.
 
+## RocksDB's options
+
+`rocksdb` holds RocksDB's own options by their names, for all databases of a worker: `--set
+rocksdb.max_background_jobs=4`, a table `[rocksdb]`, `KSTREAM_ROCKSDB` as JSON, or `KSTREAM_ROCKSDB__BLOCK_SIZE`. They
+win over `rocksdb_preset`, which wins over what kstream sets itself. One that does not exist is refused with the nearest
+name, and so are those on which exactly-once or the memory budget rests ([state](state.md#backends)).
+
 ## What must fit together
 
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.

@@ -21,7 +21,7 @@ from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
-from kstream.specs.store import Scope, StoreSpec
+from kstream.specs.store import BackendKind, Scope, StoreSpec, check_backend
 from kstream.specs.topic import Topic, event_time
 from kstream.topology import Topology
 
@@ -148,12 +148,12 @@ class App:
     @overload
     def table(
         self, name: str, *, key: Kind[K], value: Kind[V], default: Callable[[], V] | V | None = None,
-        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None,
+        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     @overload
     def table(
         self, name: str, *, key: Kind[K], value: TypeForm[V], default: Callable[[], V] | V | None = None,
-        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None,
+        scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     def table(
         self,
@@ -164,6 +164,7 @@ class App:
         default: Any = None,
         scope: Scope = "keyed",
         changelog: Mapping[str, str] | None = None,
+        backend: BackendKind | None = None,
     ) -> Table[Any, Any]:
         """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
 
@@ -172,13 +173,15 @@ class App:
             scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
             changelog: Kafka's topic settings for its changelog, for when it is created (over those of the setting
                 `changelog`). What kstream guarantees of changelogs cannot be changed.
+            backend: where what is committed lies, "rocksdb" or "memory"; None: where the setting `backend` says.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
         keys = schema(key, f"the key of table {name!r}", key=True)
         config = dict(changelog or {})
         check_changelog(config, f"table {name!r}: changelog")
-        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config)
+        check_backend(backend, f"table {name!r}")
+        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend)
         table: Table[Any, Any] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table

@@ -5,6 +5,7 @@ KStreamError
 │   ├── ConfigError             a setting is missing or bad
 │   ├── AppLoadError            `module:attribute` cannot be loaded
 │   ├── TopologyError           the declared graph cannot run
+│   ├── StoredTypeChanged       a store's type cannot read what it was written with
 │   ├── TopicError              a topic is missing or does not fit (partitions, retention, compaction)
 │   ├── KafkaUnavailable        the brokers cannot be reached or deny access
 │   ├── IdentityInUse           two instances with one name
@@ -66,6 +67,11 @@ class AppLoadError(UsageError):
 
 class TopologyError(UsageError):
     """The declared streams, tables and agents do not form a graph that can run."""
+
+
+class StoredTypeChanged(UsageError):
+    """The type of a store was changed so that it cannot read what the store may hold. It names the store, both types
+    and what does not fit."""
 
 
 class TopicError(UsageError):

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kstream.aside import Aside
+from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced
 from kstream.observe import logs
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics, tell
+from kstream.runtime.cluster.records import looking
 from kstream.runtime.cluster.regroup import take_offsets_along
+from kstream.runtime.cluster.stored_types import check_types
 from kstream.runtime.instance.caller import signals_to
 from kstream.runtime.instance.claim import claim
 from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_each
@@ -108,6 +111,10 @@ def prepared(
             partitions = prepare_topics(topology, admin, settings)
             tell(topology, admin, partitions, settings)
             take_offsets_along(topology, groups, partitions, admin)
+            check_types(
+                topology, looking(settings, topology.app), admin, SystemClock(),
+                replication=settings.replication_factor, go_on=settings.changed_types == "continue",
+            )  # fmt: skip
         finally:
             admin.close()
         yield held.name, partitions

@@ -17,6 +17,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.cluster.announce import wanted_topic
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import go_through, prepare_topics
+from kstream.runtime.cluster.stored_types import wanted_topics
 from kstream.runtime.cluster.topics import Kind, WantedTopic, ensure_topics, problems
 from kstream.runtime.kafka.inspection import ClusterInspector
 from kstream.topology import Topology
@@ -95,7 +96,7 @@ def make(topology: Topology, admin: TopicMaker, settings: Settings) -> None:
     prepare_topics(topology, admin, replace(settings, auto_create_topics=True), TIMEOUT)
     ensure_topics(
         admin,
-        _announcements(topology, settings),
+        _besides(topology, settings),
         auto_create=True,
         replication=settings.replication_factor,
         timeout=TIMEOUT,
@@ -133,12 +134,14 @@ def look(topology: Topology, admin: TopicMaker, on: Subject, made: Collection[st
         problem = "; ".join(misfits(topology, counts).values()) or None
     except TopologyError as error:
         problem = str(error)
-    settle(_announcements(topology, on.settings))
+    settle(_besides(topology, on.settings))
     return Topics(topology.app, on.servers, rows, problem)
 
 
-def _announcements(topology: Topology, settings: Settings) -> list[WantedTopic]:
-    return [wanted_topic(topology.app)] if settings.announce_interval else []
+def _besides(topology: Topology, settings: Settings) -> list[WantedTopic]:
+    """Topics in which an app says something of itself."""
+    announced = [wanted_topic(topology.app)] if settings.announce_interval else []
+    return [*wanted_topics(topology), *announced]
 
 
 # ---- how it looks

@@ -2,7 +2,8 @@
 
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
 columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
-copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be.
+copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be; shapes.py: what the
+bytes of a type look like; evolution.py: whether a type reads what another one wrote.
 """
 
 from kstream.codecs.base import ATOMS, BuiltIn, Codec, ColumnError, is_codec, is_nullable, name_of, sure_classes

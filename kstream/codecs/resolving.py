@@ -75,13 +75,13 @@ def resolve(kind: Any, *, what: str, key: bool = False) -> Codec[Any]:
         return _untyped(Any, False, side)
     if is_codec(kind):
         return typing.cast(Codec[Any], kind)
-    base = _unwrap(kind)
+    base = unwrap(kind)
     nullable = False
     if get_origin(base) in (Union, UnionType):
         members = get_args(base)
         nullable = NoneType in members
         if nullable:
-            base = _unwrap(Union[tuple(one for one in members if one is not NoneType)])  # noqa: UP007
+            base = unwrap(Union[tuple(one for one in members if one is not NoneType)])  # noqa: UP007
     if base is bytes:
         accepts = _with_null({bytes}, nullable)
         return BuiltIn("bytes", bytes.__bytes__, bytes.__bytes__, nullable, accepts, side=side, sure=True)
@@ -93,7 +93,7 @@ def resolve(kind: Any, *, what: str, key: bool = False) -> Codec[Any]:
     return _typed(base, nullable, what, side)
 
 
-def _unwrap(kind: Any) -> Any:
+def unwrap(kind: Any) -> Any:
     """The type behind NewType, `type` aliases and annotations that are not msgspec's."""
     while True:
         if isinstance(kind, typing.NewType):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from kstream.config import kinds
+from kstream.config import rocksdb as _rocksdb
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
@@ -117,6 +118,12 @@ class Settings:
         "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and created "
         "again: stop with a message, or continue (records may count twice).",
     )
+    changed_types: Literal["stop", "continue"] = _setting(
+        "stop",
+        kinds.choice("stop", "continue"),
+        "What a start does when the type of a store was changed so that it cannot read what the store may hold: stop "
+        "with a message, or continue (an entry that cannot be read fails at its record).",
+    )
     check_keys: Literal["always", "sample", "off"] = _setting(
         "sample", kinds.choice("always", "sample", "off"), "How often a table's key is checked to be of its partition."
     )
@@ -129,6 +136,15 @@ class Settings:
     # state and memory
     backend: Literal["rocksdb", "memory"] = _setting(
         "rocksdb", kinds.choice("rocksdb", "memory"), "Where stores keep what is committed."
+    )
+    rocksdb_preset: Literal["default", "flash", "spinning-disk", "low-memory"] = _setting(
+        "default",
+        kinds.choice(*_rocksdb.PRESETS),
+        "How RocksDB is set up: for many reads and compactions at a time (flash), few long ones (spinning-disk), or "
+        "small buffers (low-memory).",
+    )
+    rocksdb: Mapping[str, str] = _setting(
+        {}, _rocksdb.keys, "RocksDB's own options by its names, over those of the preset."
     )
     memory: int = _setting(512 * 2**20, kinds.size(16 * 2**20), "Memory budget of one worker.", _BYTES)
     memory_state_fraction: float = _setting(

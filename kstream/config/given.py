@@ -14,7 +14,7 @@ from kstream.config.hiding import shown
 from kstream.errors import ConfigError
 
 TABLES: Final = tuple(name for name, setting in about().items() if setting.table)
-"""Settings that hold keys of Kafka's."""
+"""Settings that hold keys of Kafka's, or options of RocksDB's."""
 
 
 class Given(NamedTuple):

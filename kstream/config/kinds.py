@@ -26,7 +26,7 @@ class Setting:
         parse: checks a value and makes it what is stored; what it returned it accepts again.
         unit: of the stored number: "seconds", "bytes", or "".
         secret: never shown. Of `kafka`, single keys are secret: see `is_secret`.
-        table: it holds keys of Kafka's, each of which may be given by itself: `kafka.<key>`.
+        table: it holds keys of Kafka's, or options of RocksDB's, each of which may be given by itself: `kafka.<key>`.
     """
 
     doc: str
@@ -281,23 +281,23 @@ def optional(inner: Parser, *words: str) -> Parser:
 
 def client_keys(value: Any) -> dict[str, str]:
     """librdkafka's own keys."""
-    flat = _flat(value, 'a table of librdkafka keys, such as {"sasl.mechanism": "PLAIN"}')
-    for key in flat:
+    flattened = flat(value, 'a table of librdkafka keys, such as {"sasl.mechanism": "PLAIN"}')
+    for key in flattened:
         if client_key(key) in OURS:
             raise ValueError(f"may not hold {key}: {OURS[client_key(key)]}")
-    return flat
+    return flattened
 
 
 def changelog_keys(value: Any) -> dict[str, str]:
     """Kafka's settings of topics, for changelogs."""
-    flat = _flat(value, 'a table of Kafka\'s topic settings, such as {"max.message.bytes": "6000000"}')
-    for key in flat:
+    flattened = flat(value, 'a table of Kafka\'s topic settings, such as {"max.message.bytes": "6000000"}')
+    for key in flattened:
         if key in GUARANTEED:
             raise ValueError(f"may not hold {key}: {GUARANTEED[key]}")
-    return flat
+    return flattened
 
 
-def _flat(value: Any, accepted: str) -> dict[str, str]:
+def flat(value: Any, accepted: str) -> dict[str, str]:
     """Keys and their values as text. Tables inside are dotted keys, as TOML reads `sasl.password = "..."`; text is
     JSON."""
     if isinstance(value, str):
@@ -305,14 +305,14 @@ def _flat(value: Any, accepted: str) -> dict[str, str]:
             value = json.loads(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"is not {accepted}")
-    flat: dict[str, str] = {}
+    flattened: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
-            flat.update({f"{key}.{inner}": one for inner, one in _flat(item, accepted).items()})
+            flattened.update({f"{key}.{inner}": one for inner, one in flat(item, accepted).items()})
         elif isinstance(item, bool):
-            flat[str(key)] = str(item).lower()
+            flattened[str(key)] = str(item).lower()
         elif isinstance(item, (str, int, float)):
-            flat[str(key)] = str(item)
+            flattened[str(key)] = str(item)
         else:
             raise ValueError(f"has a value for {key} that is neither text, number nor true or false")
-    return flat
+    return flattened

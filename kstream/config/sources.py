@@ -133,8 +133,8 @@ def _keys(table: str, keys: Mapping[str, Any], variables: Mapping[str, str]) -> 
         source = f"environment {variable}"
         if key.endswith(("_file", ".file")):
             value, key, source = _content(f"{table}.{key}", variable), key[:-5], f"file of {variable}"
-        # no key of Kafka's has an underscore, and most shells allow no dots
-        yield Given(table, {key.replace("_", "."): value}, source)
+        # no key of Kafka's has an underscore (all of RocksDB's have), and most shells allow no dots
+        yield Given(table, {key if table == "rocksdb" else key.replace("_", "."): value}, source)
 
 
 def _content(name: str, variable: str) -> str:

@@ -18,7 +18,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
-from kstream.specs.store import StoreSpec
+from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, Step
 
@@ -102,24 +102,14 @@ class Stream(Hinted, Generic[K, V]):
 
     @overload
     def group_by(
-        self,
-        function: Callable[[V], G],
-        *,
-        name: str | None = None,
-        key: Kind[G] | None = None,
-        parallelism: int | None = None,
-        group: str | None = None,
-    ) -> Grouped[G, V]: ...
+        self, function: Callable[[V], G], *, name: str | None = None, key: Kind[G] | None = None,
+        parallelism: int | None = None, group: str | None = None,
+    ) -> Grouped[G, V]: ...  # fmt: skip
     @overload
     def group_by(
-        self,
-        function: Callable[[V, Context[K]], G],
-        *,
-        name: str | None = None,
-        key: Kind[G] | None = None,
-        parallelism: int | None = None,
-        group: str | None = None,
-    ) -> Grouped[G, V]: ...
+        self, function: Callable[[V, Context[K]], G], *, name: str | None = None, key: Kind[G] | None = None,
+        parallelism: int | None = None, group: str | None = None,
+    ) -> Grouped[G, V]: ...  # fmt: skip
     def group_by(
         self,
         function: Callable[..., G],
@@ -185,8 +175,9 @@ class Stream(Hinted, Generic[K, V]):
 class Grouped(Hinted, Generic[K, V]):
     """Records grouped by key, ready to be aggregated.
 
-    All aggregations take `name=` and `emit=`. The name is that of the store and its changelog: keep it, under another
-    one the state is empty. "update" writes the new result for every record, "commit" once per changed key and commit.
+    All aggregations take `name=`, `emit=` and `backend=`. The name is that of the store and its changelog: keep it,
+    under another one the state is empty. "update" writes the new result for every record, "commit" once per changed key
+    and commit. `backend` is where what is committed lies ("rocksdb", "memory"); None: where the setting says.
     """
 
     INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")
@@ -225,29 +216,26 @@ class Grouped(Hinted, Generic[K, V]):
         return Stream(self._graph, self.node())
 
     def count(
-        self, *, name: str | None = None, value: Kind[int] = int, emit: Emit = "update"
+        self,
+        *,
+        name: str | None = None,
+        value: Kind[int] = int,
+        emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, int]:
         """How many records each key has had."""
-        return self._aggregate("count", int, folds.counting, value, name, emit)
+        return self._aggregate("count", int, folds.counting, value, name, emit, backend)
 
     @overload
     def sum(
-        self,
-        function: Callable[[V], N],
-        *,
-        name: str | None = None,
-        value: Kind[N] | None = None,
-        emit: Emit = "update",
-    ) -> AggregateTable[K, N]: ...
+        self, function: Callable[[V], N], *, name: str | None = None, value: Kind[N] | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None,
+    ) -> AggregateTable[K, N]: ...  # fmt: skip
     @overload
     def sum(
-        self,
-        function: Callable[[V], S],
-        *,
-        name: str | None = None,
-        value: Kind[S] | None = None,
-        emit: Emit = "update",
-    ) -> AggregateTable[K, S]: ...
+        self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None,
+    ) -> AggregateTable[K, S]: ...  # fmt: skip
     def sum(
         self,
         function: Callable[[V], Any],
@@ -255,12 +243,13 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None = None,
         value: Any = None,
         emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, Any]:
         """The sum of the function over each key's values: numbers, or whatever can be added."""
         check_takes(function, 1)
         kind = value or returned_by(function)
         initial = int if kind in folds.NUMBERS else folds.nothing
-        return self._aggregate("sum", initial, folds.summing(function), kind, name, emit, function)
+        return self._aggregate("sum", initial, folds.summing(function), kind, name, emit, backend, function)
 
     def min(
         self,
@@ -269,11 +258,12 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None = None,
         value: Kind[R] | None = None,
         emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, R]:
         """The least result of the function over each key's values."""
         check_takes(function, 1)
         return self._aggregate(
-            "min", folds.nothing, folds.least(function), value or returned_by(function), name, emit, function
+            "min", folds.nothing, folds.least(function), value or returned_by(function), name, emit, backend, function
         )
 
     def max(
@@ -283,11 +273,19 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None = None,
         value: Kind[R] | None = None,
         emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, R]:
         """The greatest result of the function over each key's values."""
         check_takes(function, 1)
         return self._aggregate(
-            "max", folds.nothing, folds.greatest(function), value or returned_by(function), name, emit, function
+            "max",
+            folds.nothing,
+            folds.greatest(function),
+            value or returned_by(function),
+            name,
+            emit,
+            backend,
+            function,
         )
 
     def reduce(
@@ -297,33 +295,24 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None = None,
         value: Kind[V] | None = None,
         emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, V]:
         """Combines each key's values two at a time; the first value is the first result."""
         check_takes(function, 2)
         values = self.node().value
         fold = folds.reducing(function, values.codec)
-        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, emit, function)
+        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, emit, backend, function)
 
     @overload
     def aggregate(
-        self,
-        initial: Callable[[], A],
-        fold: Callable[[A, V], A],
-        *,
-        name: str | None = None,
-        value: Kind[A] | None = None,
-        emit: Emit = "update",
-    ) -> AggregateTable[K, A]: ...
+        self, initial: Callable[[], A], fold: Callable[[A, V], A], *, name: str | None = None,
+        value: Kind[A] | None = None, emit: Emit = "update", backend: BackendKind | None = None,
+    ) -> AggregateTable[K, A]: ...  # fmt: skip
     @overload
     def aggregate(
-        self,
-        initial: Callable[[], A],
-        fold: Callable[[A, V, Context[K]], A],
-        *,
-        name: str | None = None,
-        value: Kind[A] | None = None,
-        emit: Emit = "update",
-    ) -> AggregateTable[K, A]: ...
+        self, initial: Callable[[], A], fold: Callable[[A, V, Context[K]], A], *, name: str | None = None,
+        value: Kind[A] | None = None, emit: Emit = "update", backend: BackendKind | None = None,
+    ) -> AggregateTable[K, A]: ...  # fmt: skip
     def aggregate(
         self,
         initial: Callable[[], A],
@@ -332,6 +321,7 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None = None,
         value: Kind[A] | None = None,
         emit: Emit = "update",
+        backend: BackendKind | None = None,
     ) -> AggregateTable[K, A]:
         """Folds each key's values into an accumulator.
 
@@ -344,7 +334,7 @@ class Grouped(Hinted, Generic[K, V]):
         kind = value or returned_by(initial)
         if kind is UNKNOWN:
             kind = returned_by(fold)
-        return self._aggregate("aggregate", initial, fold, kind, name, emit, fold, initial)
+        return self._aggregate("aggregate", initial, fold, kind, name, emit, backend, fold, initial)
 
     def _aggregate(
         self,
@@ -354,6 +344,7 @@ class Grouped(Hinted, Generic[K, V]):
         kind: Any,
         name: str | None,
         emit: Emit,
+        backend: BackendKind | None,
         *users: Callable[..., Any],
     ) -> AggregateTable[Any, Any]:
         if emit not in ("update", "commit"):
@@ -363,7 +354,8 @@ class Grouped(Hinted, Generic[K, V]):
         source = self.node()
         made = self._graph.child_name(source, step) if name is None else name
         value = schema(kind, f"the result of {step} {made!r}")
-        spec = StoreSpec(made, source.key, value)
+        check_backend(backend, f"{step} {made!r}")
+        spec = StoreSpec(made, source.key, value, backend=backend)
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
+from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
 
 Scope = Literal["keyed", "partition"]
+BackendKind = Literal["rocksdb", "memory"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +20,8 @@ class StoreSpec:
     `keyed`: the store's key is the record's key, so every key has one home partition.
     `partition`: any key, private to the partition that wrote it.
 
-    `changelog` has Kafka's settings of that topic, used when it is created.
+    `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
+    None: where the app's setting says.
     """
 
     name: str
@@ -26,3 +29,11 @@ class StoreSpec:
     value: Schema
     scope: Scope = "keyed"
     changelog: Mapping[str, str] = field(default_factory=dict)
+    backend: BackendKind | None = None
+
+
+def check_backend(backend: object, what: str) -> None:
+    """Raises TopologyError unless it is one, or None. `what` has it, for the message: "table 'a'"."""
+    kinds = get_args(BackendKind)
+    if backend is not None and backend not in kinds:
+        raise TopologyError(f"{what}: backend={backend!r} is not one of {', '.join(kinds)}")

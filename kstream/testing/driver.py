@@ -25,13 +25,12 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.assembly import WorkerParts
+from kstream.runtime.worker.assembly import Backends, WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.specs.record import Record, checked_headers, milliseconds
 from kstream.specs.topic import Topic, check_topic
-from kstream.state.backend import Backend
-from kstream.state.memory import MemoryBackend
-from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.state.choosing import backends
+from kstream.state.rocksdb import RocksMemory
 from kstream.testing.clients import MemoryClients
 from kstream.testing.clock import ManualClock
 from kstream.testing.cluster import MemoryCluster
@@ -318,7 +317,7 @@ class TestDriver:
                     identity=Identity(self.app.name, "test", 0, group),
                     clients=clients,
                     clock=self.clock,
-                    backends=self._backend,
+                    backends=self._backends,
                     lifespan=self.app.lifespan_function,
                     verify=True,
                     raise_failures=True,
@@ -329,10 +328,12 @@ class TestDriver:
             worker.start()
             self._workers.append(worker)
 
-    def _backend(self, directory: Path, stores: Sequence[str]) -> Backend:
-        if self._settings.backend == "memory":
-            return MemoryBackend(stores)
-        return RocksBackend(directory, stores, RocksMemory(8 << 20, 8 << 20))
+    @property
+    def _backends(self) -> Backends:
+        of_stores = {store.name: store.backend for part in self._topology.parts for store in part.stores}
+        settings = self._settings
+        memory = RocksMemory(8 << 20, 8 << 20, settings.rocksdb_preset, settings.rocksdb)
+        return backends(settings.backend, of_stores, memory)
 
     def _is_searching(self) -> bool:
         """A commit failed, and the record at fault is looked for."""

@@ -39,6 +39,10 @@ RUN: list[Right] = [
     ("topic", "{app}-seen-changelog", "DESCRIBE_CONFIGS"),
     ("topic", "{app}-seen-changelog", "READ"),
     ("topic", "{app}-seen-changelog", "WRITE"),
+    ("topic", "{app}-store-types", "CREATE"),
+    ("topic", "{app}-store-types", "DESCRIBE_CONFIGS"),
+    ("topic", "{app}-store-types", "READ"),
+    ("topic", "{app}-store-types", "WRITE"),
     ("topic", "{app}-instances", "CREATE"),
     ("topic", "{app}-instances", "DESCRIBE_CONFIGS"),
     ("topic", "{app}-instances", "READ"),
@@ -52,6 +56,7 @@ RESET: list[Right] = [
     ("group", "{app}", "DELETE"),
     ("topic", "{app}-by-word-repartition", "DELETE"),
     ("topic", "{app}-seen-changelog", "DELETE"),
+    ("topic", "{app}-store-types", "DELETE"),
 ]
 """What `kstream reset` needs besides."""
 
@@ -70,6 +75,7 @@ def test_the_page_lists_them() -> None:
         ".counts": "that it writes",
         "-by-word-repartition": "<app>-<name>-repartition",
         "-seen-changelog": "<app>-<table>-changelog",
+        "-store-types": "<app>-store-types",
         "-instances": "<app>-instances",
     }
 

@@ -16,6 +16,7 @@ from typing import Literal
 from kstream.errors import ConfigError
 from kstream.runtime.cluster.naming import consumer_group, whole_name
 from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.stored_types import topic_of
 from kstream.topology import Topology
 from kstream.types import AdminClient, TopicPartition
 
@@ -30,7 +31,7 @@ class Reset:
 
     Attributes:
         groups: consumer groups whose offsets go, and the user's inputs that each of them reads.
-        topics: changelogs, repartition and delay topics that there are.
+        topics: changelogs, repartition and delay topics that there are, and that of the types of stores.
         directories: local state on this machine.
     """
 
@@ -61,6 +62,7 @@ def look(topology: Topology, admin: AdminClient, state_dir: Path) -> Reset:
     internal = [topology.changelog(store) for part in topology.parts for store in part.stores]
     internal += [topic.name for part in topology.parts for topic in part.sinks if topic.internal]
     internal += [delay.topic for part in topology.parts for delay in part.delays]
+    internal.append(topic_of(topology.app))
     topics = tuple(name for name in dict.fromkeys(internal) if name in there)
     return Reset(groups, topics, _directories(topology.app, state_dir))
 

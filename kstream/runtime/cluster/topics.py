@@ -23,7 +23,7 @@ from typing import Final, Literal
 from kstream.errors import KafkaUnavailable, TopicError
 from kstream.types import NewTopic, TopicInfo, TopicMaker
 
-Kind = Literal["source", "sink", "repartition", "delay", "changelog", "instances", "handled"]
+Kind = Literal["source", "sink", "repartition", "delay", "changelog", "instances", "handled", "types"]
 
 FOREVER: Final = "9223372036854775807"
 DELETE_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
@@ -39,6 +39,7 @@ INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
     "delay": {**_SHARED, "cleanup.policy": "delete"},
     "changelog": {**_SHARED, "cleanup.policy": "compact", "delete.retention.ms": str(DELETE_RETENTION_MS)},
     "handled": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
+    "types": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
     "instances": {"cleanup.policy": "compact,delete", "message.timestamp.type": "LogAppendTime"},
 }
 """Settings of internal topics, by kind."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from kstream.clock import SystemClock
@@ -15,9 +14,9 @@ from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.lifespan import watched
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
-from kstream.state.backend import Backend
-from kstream.state.memory import MemoryBackend, MemoryLimit
-from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.state.choosing import backends
+from kstream.state.memory import MemoryLimit
+from kstream.state.rocksdb import RocksMemory
 
 
 def make_worker(
@@ -25,24 +24,22 @@ def make_worker(
 ) -> StreamWorker:
     """A worker on the real Kafka with the real backends. `app` has `topology()` and `lifespan_function`."""
     limit = MemoryLimit(settings.memory_backend_limit)
-    memory = RocksMemory(settings.state_memory // 4, settings.state_memory // 4)
+    share = settings.state_memory // 4
+    memory = RocksMemory(share, share, settings.rocksdb_preset, settings.rocksdb)
+    topology = app.topology().of_group(identity.isolation)
+    of_stores = {store.name: store.backend for part in topology.parts for store in part.stores}
     options = options_from(settings, identity.member)
     options = replace(options, statistics_interval=settings.kafka_statistics_interval)  # workers poll their clients
 
-    def backends(directory: Path, stores: Any) -> Backend:
-        if not stores or settings.backend == "memory":
-            return MemoryBackend(stores, limit)
-        return RocksBackend(directory, stores, memory)
-
     return StreamWorker(
         WorkerParts(
-            topology=app.topology().of_group(identity.isolation),
+            topology=topology,
             partitions=partitions,
             settings=settings,
             identity=identity,
             clients=KafkaClients(settings.bootstrap_servers, options),
             clock=SystemClock(),
-            backends=backends,
+            backends=backends(settings.backend, of_stores, memory, limit),
             lifespan=None if app.lifespan_function is None else watched(app.lifespan_function),
             memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
             tracer_provider=traces.provider_for(

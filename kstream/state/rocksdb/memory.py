@@ -10,6 +10,8 @@ style do not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from rocksdict import (
@@ -21,6 +23,9 @@ from rocksdict import (
     WriteBufferManager,
 )
 
+from kstream.state.rocksdb.options import apply, chosen
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _ARENA_BYTES: Final = 64 << 10
 """By which memtables grow. RocksDB's own choice, an eighth of a memtable, counts as used before anything is in it: with
 64 tasks the write buffers would seem full always, and each write would flush."""
@@ -37,11 +42,18 @@ class RocksMemory:
         write_buffer_bytes: memtables. Above it the database being written to is flushed, so it may be passed by a few
             memtables for a moment; writes are never stalled for it, because the memory may be held by another task's
             database that nothing would flush.
+        preset: how RocksDB is set up; raw: its own options over that, both as `kstream.config.rocksdb` has them.
+
+    Raises:
+        ValueError: an option does not exist, or takes something else.
     """
 
-    def __init__(self, block_cache_bytes: int, write_buffer_bytes: int) -> None:
+    def __init__(
+        self, block_cache_bytes: int, write_buffer_bytes: int, preset: str = "default", raw: Mapping[str, str] = _NONE
+    ) -> None:
         self._cache = Cache.new_hyper_clock_cache(block_cache_bytes, 0)
         self._buffers = WriteBufferManager(write_buffer_bytes, False)
+        self._chosen = chosen(preset, raw)
         # Small memtables: they fit the CPU's cache (an insert costs half of what it does at 64 MiB).
         self._memtable_bytes = max(min(16 << 20, write_buffer_bytes // 4), 64 << 10)
 
@@ -66,7 +78,6 @@ class RocksMemory:
         options.create_if_missing(True)
         options.create_missing_column_families(True)
         options.set_atomic_flush(True)
-        options.set_block_based_table_factory(table)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_write_buffer_manager(self._buffers)
         options.set_write_buffer_size(self._memtable_bytes)
@@ -82,4 +93,6 @@ class RocksMemory:
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         options.set_stats_dump_period_sec(0)
+        apply(self._chosen, options, table)
+        options.set_block_based_table_factory(table)
         return options

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kstream.errors import StateDirectoryError, StateError
 from kstream.state.backend import Backend, Mark
+from kstream.state.choosing import backends
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import MARK_KEY, RocksBackend, RocksMemory
 
@@ -28,9 +29,17 @@ def rocks(directory: Path, stores: tuple[str, ...] = STORES) -> RocksBackend:
     return RocksBackend(directory, stores, MEMORY)
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
+MADE: dict[str, Callable[[Path], Backend]] = {
+    "memory": lambda directory: MemoryBackend(STORES),
+    "rocksdb": rocks,
+    "both": lambda directory: backends("rocksdb", {"default": "memory"}, MEMORY)(directory, STORES),
+    "both, the other way": lambda directory: backends("memory", {"default": "rocksdb"}, MEMORY)(directory, STORES),
+}
+
+
+@pytest.fixture(params=list(MADE))
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    made: Backend = MemoryBackend(STORES) if request.param == "memory" else rocks(tmp_path / "task")
+    made = MADE[request.param](tmp_path / "task")
     yield made
     made.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from kstream.errors import StateDirectoryError, StateError, StateTooLarge
 from kstream.state.backend import Backend, Mark
+from kstream.state.choosing import backends
 from kstream.state.memory import ENTRY_OVERHEAD, MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 
@@ -20,13 +21,14 @@ MARK = Mark(7, 1.5, b'{"changelog":"id"}')
 Make = Callable[[str, tuple[str, ...]], Backend]
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
+@pytest.fixture(params=["memory", "rocksdb", "both"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     made: list[Backend] = []
 
     def one(name: str, stores: tuple[str, ...] = STORES) -> Backend:
-        memory = request.param == "memory"
-        made.append(MemoryBackend(stores) if memory else RocksBackend(tmp_path / name, stores, MEMORY))
+        kind = "rocksdb" if request.param == "both" else request.param
+        other = {"default": "memory"} if request.param == "both" else {}
+        made.append(backends(kind, other, MEMORY)(tmp_path / name, stores))
         return made[-1]
 
     yield one
