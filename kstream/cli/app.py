@@ -9,6 +9,7 @@ import typer
 
 from kstream.cli.dlq.app import dlq
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
+from kstream.cli.state.app import state
 
 commands = typer.Typer(
     name="kstream",
@@ -17,6 +18,7 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 commands.add_typer(dlq)
+commands.add_typer(state)
 
 
 def _version(wanted: bool) -> None:

@@ -88,9 +88,24 @@ class WorkerStatus(msgspec.Struct):
     why: str | None = None
 
 
+class PartStatus(msgspec.Struct, array_like=True):
+    """A task's part of a store. Entries are counted where they are few, else estimated; bytes always are."""
+
+    partition: int
+    entries: int
+    size: int
+
+
 class StoreStatus(msgspec.Struct):
-    """One store over all tasks of the instance. `estimated`: `entries` were not all counted. `size` is an estimate
-    always. `largest` are the largest entries seen when written: key, bytes."""
+    """One store over all tasks of the instance.
+
+    Attributes:
+        estimated: `entries` were not all counted. `size` is an estimate always.
+        largest: the largest entries seen when written: key, bytes.
+        hottest: the keys that records have most often: key, share (0..1) of those that were sampled.
+        growth: bytes a second, over the last minutes; None while that is not known.
+        tasks: its parts.
+    """
 
     name: str
     part: str
@@ -100,6 +115,9 @@ class StoreStatus(msgspec.Struct):
     misses: int = 0
     largest: list[tuple[str, int]] = []
     estimated: bool = False
+    hottest: list[tuple[str, float]] = []
+    growth: float | None = None
+    tasks: list[PartStatus] = []
 
 
 class TableEntry(msgspec.Struct):
@@ -320,6 +338,8 @@ class Point(msgspec.Struct):
     backpressured: float
     checkpoint_seconds: float | None
     app: AppPoint | None = None
+    state_bytes: int = 0
+    state_entries: int = 0
 
 
 class Health(msgspec.Struct):

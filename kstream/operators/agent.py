@@ -236,4 +236,5 @@ def prefetch(stores: list[Store[Any]], batch: Batch) -> None:
                     "table's key before, or declare the table scope='partition'",
                     error.index,
                 ) from error
+            store.batch_keys = keys
             store.load(keys)

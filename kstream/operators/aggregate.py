@@ -77,6 +77,7 @@ class Aggregate(Operator):
         if self.leaves_out:
             batch = batch.readable()
         keys = batch.encoded_keys(store.key_codec)
+        store.batch_keys = keys
         if None in store.load(keys):
             batch = self._without(batch, keys, NO_KEY)
             keys = batch.encoded_keys(store.key_codec)

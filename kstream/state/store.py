@@ -70,6 +70,7 @@ class Store(Generic[V]):
         self._clean_at_commit = 0
         self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
         self._watched = verify
+        self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
 

@@ -366,6 +366,23 @@ def test_estimates_are_marked_and_counts_are_exact(page: Page, server: WebServer
     assert shown["route-delays"].startswith("~") and shown["route-counts"] == f"{counted['route-counts']:,}"
 
 
+def test_what_is_known_of_state_is_shown(page: Page, server: WebServer, observed: FakeObserved) -> None:
+    """How large it is over time, how it grows, which keys are used most, and how it lies in its tasks."""
+    observed.freeze()
+    page.open(server.url, TOKEN)
+    point, store = observed.history()[-1], observed.status().stores[0]
+    page.wait_number("#curves .value.size data", point.state_bytes)
+    page.wait_number("#curves .value.entries data", point.state_entries)
+    row = page.page.locator("#stores tbody tr").filter(has_text="route-delays")
+    expect(row).to_contain_text("+600 B")
+    expect(row).to_contain_text("JFK-LAX (31%), 1 more")
+    assert store.tasks[1].size > store.tasks[0].size
+    expect(row.locator("td").last).to_contain_text("1: ~2")
+    empty = page.page.locator("#stores tbody tr").filter(has_text="route-counts")
+    expect(empty.locator("td").last).to_have_text("\u2013")
+    assert page.errors == [] and page.overflow() <= 0
+
+
 def test_curves_of_all_instances_lie_beside_this_ones(page: Page, server: WebServer, observed: FakeObserved) -> None:
     observed.freeze()
     page.open(server.url, TOKEN)

@@ -27,6 +27,7 @@ from kstream.observe.status import (
     LetterCount,
     LetterDetails,
     LetterStatus,
+    PartStatus,
     Point,
     RestoreStatus,
     ScalingStatus,
@@ -330,7 +331,8 @@ class FakeObserved:
         )
         return Point(
             at, rate, rate * 1.31, self._lag(at), p50, p99, busy, backpressured, seconds,
-            app if self.instance_count > 1 else None,
+            app if self.instance_count > 1 else None, 48_300_000 + int(at - self.started_at) * 600,
+            224_310 + int((at - self.started_at) * 3),
         )  # fmt: skip
 
     def _totals(self, index: int, now: float, tasks: list[TaskStatus]) -> Totals:
@@ -441,6 +443,8 @@ class FakeObserved:
             StoreStatus(
                 "route-delays", "flights-by-route-repartition", 224_310 + grown, 48_300_000 + grown * 200, 9_811_204,
                 120_331, [("JFK-LAX", 18_204), ("LGA-ATL", 17_110), (EVIL, 9_120), ("EWR-SFO", 8_800)], True,
+                [("JFK-LAX", 0.31), (EVIL, 0.12)], 600.0,
+                [PartStatus(0, 100_000, 20_000_000), PartStatus(1, 124_310 + grown, 28_300_000 + grown * 200)],
             ),
             StoreStatus("route-counts", "flights-by-route-repartition", 224_310 + grown, 9_100_000, 8_000_000, 2_100),
             StoreStatus("seen", "flights", 1_204_551 + grown * 9, 310_200_000, 4_000_000, 3_900_000, [("N14228", 96)]),

@@ -207,7 +207,7 @@ def test_settings_that_the_readme_names_exist(page: Path) -> None:
 FOLDERS = ["kstream", "services", "tests", "benchmarks", "scripts", "monitoring", "docs", "deploy", "helm"]
 FOREIGN = {
     "rd_kafka_topic_partition_list_query_leaders_async", "histogram_quantile", "PromQL", "RocksDB", "RocksDBs",
-    "OpenTelemetry", "PostgreSQL", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
+    "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""

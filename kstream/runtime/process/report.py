@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kstream.observe.catalogue import Metric, Series
-from kstream.observe.status import CheckpointStatus, ErrorStatus, TaskStatus
+from kstream.observe.status import CheckpointStatus, ErrorStatus, PartStatus, TaskStatus
 from kstream.runtime.process.program import Program
 
 
@@ -63,6 +63,8 @@ class Report(msgspec.Struct):
         answers: to the look-ups that came since the report before.
         checkpoints, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
+        hottest: by store, the keys used most: key, share of those that were sampled, and how many those were.
+        parts: by store, what its tasks here have.
         usage: the error is the user's to mend: restarting would not help.
         exhausted: a task failed more often than its restart strategy allows: the instance is to stop.
         fenced: another process took over this worker's identity, or Kafka took it for another.
@@ -97,6 +99,8 @@ class Report(msgspec.Struct):
     checkpoints: list[CheckpointStatus] = []
     errors: list[ErrorStatus] = []
     largest: dict[str, list[tuple[str, int]]] = {}
+    hottest: dict[str, list[tuple[str, float, int]]] = {}
+    parts: dict[str, list[PartStatus]] = {}
     answers: list[Answer] = []
     stopped_by: str | None = None
     usage: bool = False

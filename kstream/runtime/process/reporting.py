@@ -19,7 +19,8 @@ from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import ErrorStatus
 from kstream.runtime.process.lookup import look_up
 from kstream.runtime.process.report import Answer, Command, Held, Report, decode_command, encodable, encode
-from kstream.runtime.process.series import StoreSizes, Telling, report_of
+from kstream.runtime.process.series import Telling, report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.worker.loop import StreamWorker
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, TypeVar
 
-from kstream.errors import StateError
 from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import NOBODY, InputStatus, TaskStatus
@@ -18,6 +17,7 @@ from kstream.operators.aggregate import LEFT_OUT
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.measures import Measures, PartMeasures, StoreMeasures, TaskTimes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -28,13 +28,9 @@ log.addFilter(Throttle())
 
 T = TypeVar("T")
 
-STORES_SECONDS: Final = 5.0
-"""Between two looks at the sizes of the stores: RocksDB estimates them, which takes about 10 microseconds a store."""
-COUNTED: Final = 1_000
-"""Entries up to which a store of a task is counted, where an estimate would be wrong by far."""
-COUNTED_AT_ONCE: Final = 10_000
-"""Entries that are counted in one look, over all stores: about 15 ms."""
 SHOWN_KEY: Final = 80
+HOTTEST: Final = 5
+"""Keys used most that are told of each store."""
 
 
 class Telling:
@@ -61,52 +57,6 @@ class Telling:
         log.error("%s cannot be reported: %s: %s", what, type(error).__name__, one_line(error))
 
 
-class StoreSize:
-    """One store over the tasks of this worker. `exact` says whether all of its entries were counted."""
-
-    __slots__ = ("entries", "exact", "size")
-
-    def __init__(self) -> None:
-        self.entries = self.size = 0
-        self.exact = True
-
-
-class StoreSizes:
-    """Entries and bytes by store, looked at now and then: counted where they are few, else as the backends estimate."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._at = float("-inf")
-        self._tasks: list[Task] = []
-        self._sizes: dict[str, StoreSize] = {}
-
-    @property
-    def estimated(self) -> list[str]:
-        """Stores whose entries were not all counted."""
-        return [name for name, size in self._sizes.items() if not size.exact]
-
-    def of(self, worker: StreamWorker) -> dict[str, StoreSize]:
-        tasks = [task for task in worker.tasks.values() if task.state is TaskState.RUNNING]
-        if self._clock() - self._at >= STORES_SECONDS or tasks != self._tasks:
-            self._at, self._tasks = self._clock(), tasks
-            self._sizes = {}
-            left = COUNTED_AT_ONCE
-            for task in worker.tasks.values():
-                for store in task.stores:
-                    try:
-                        size = task.backend.size_bytes(store)
-                        counted = task.backend.count(store, min(COUNTED, left))
-                        entries = task.backend.entries(store) if counted is None else counted
-                    except StateError:  # damaged: what uses it next finds out, and rebuilds it
-                        continue
-                    left -= min(COUNTED, left) if counted is None else min(counted, left)
-                    one = self._sizes.setdefault(store, StoreSize())
-                    one.entries += entries
-                    one.size += size
-                    one.exact = one.exact and counted is not None
-        return self._sizes
-
-
 def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
     telling = Telling(worker.measures)
     tasks = [
@@ -119,6 +69,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
     ]
     measures, restorer = worker.measures, worker.restorer
     metrics = series_of(worker, tasks, sizes, telling)
+    keys = _Keys(worker, telling)
     checkpoints = list(measures.last_checkpoints)
     measures.last_checkpoints.clear()
     return Report(
@@ -150,7 +101,9 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         metrics=metrics,
         estimated=sizes.estimated,
         checkpoints=checkpoints,
-        largest=_largest(worker, telling),
+        largest=_largest(worker, keys),
+        hottest=_hottest(worker, keys),
+        parts=sizes.parts,
     )
 
 
@@ -341,6 +294,12 @@ def _store_series(worker: StreamWorker, sizes: StoreSizes) -> Iterator[Series]:
         if name in measured:
             yield Series("state_entries", (name,), measured[name].entries)
             yield Series("state_size_bytes", (name,), measured[name].size)
+            for one in measured[name].parts:
+                labels = name, str(one.partition)
+                yield Series("task_state_entries", labels, one.entries)
+                yield Series("task_state_size_bytes", labels, one.size)
+        for key_share in store.hitters.top(1):
+            yield Series("state_hottest_key_ratio", (name,), key_share[1])
 
 
 def _stores(worker: StreamWorker) -> dict[str, tuple[PartMeasures, StoreMeasures]]:
@@ -349,18 +308,32 @@ def _stores(worker: StreamWorker) -> dict[str, tuple[PartMeasures, StoreMeasures
     }  # fmt: skip
 
 
-def _largest(worker: StreamWorker, telling: Telling) -> dict[str, list[tuple[str, int]]]:
-    codecs = {store.name: store.key.codec for part in worker.parts.topology.parts for store in part.stores}
+class _Keys:
+    """Keys of stores as the user knows them; one that cannot be read back, as it lies there."""
 
-    def shown(store: str, key: bytes) -> str:
-        """As the user knows it; a key that cannot be read back, as it lies there."""
-        decoded = telling.of(f"a key of store {store}", lambda: repr(codecs[store].decode(key)), repr(key))
+    def __init__(self, worker: StreamWorker, telling: Telling) -> None:
+        self._telling = telling
+        self._codecs = {store.name: store.key.codec for part in worker.parts.topology.parts for store in part.stores}
+
+    def shown(self, store: str, key: bytes) -> str:
+        decode = self._codecs[store].decode
+        decoded = self._telling.of(f"a key of store {store}", lambda: repr(decode(key)), repr(key))
         return decoded[:SHOWN_KEY]
 
+
+def _largest(worker: StreamWorker, keys: _Keys) -> dict[str, list[tuple[str, int]]]:
     return {
-        name: [(shown(name, key), size) for key, size in sorted(store.largest.items(), key=lambda one: -one[1])]
+        name: [(keys.shown(name, key), size) for key, size in sorted(store.largest.items(), key=lambda one: -one[1])]
         for name, (_, store) in _stores(worker).items()
         if store.largest
+    }
+
+
+def _hottest(worker: StreamWorker, keys: _Keys) -> dict[str, list[tuple[str, float, int]]]:
+    return {
+        name: [(keys.shown(name, key), share, store.hitters.seen) for key, share in store.hitters.top(HOTTEST)]
+        for name, (_, store) in _stores(worker).items()
+        if store.hitters.seen
     }
 
 

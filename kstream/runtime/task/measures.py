@@ -6,12 +6,14 @@ It lives as long as the worker: tasks come and go, their counts stay.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from random import randrange
 from typing import Any
 
 from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
 from kstream.observe.catalogue import DURATIONS, LATENCIES, PER_RECORD, SIZES
+from kstream.observe.hitters import SpaceSaving
 from kstream.observe.instruments import Histogram
 from kstream.observe.status import CheckpointStatus
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
@@ -22,6 +24,8 @@ SAMPLE = 64
 LARGEST_AMONG = 250
 """Of how many entries of a commit the largest is looked for."""
 LARGEST = 5
+HOT_SAMPLE = 64
+"""Keys of the last batch before a commit that are counted."""
 MERGED = 256
 """Records up to which runs are taken together before their latencies are counted."""
 CLASSES = 50
@@ -73,10 +77,16 @@ class StoreMeasures:
     """One store over all its tasks."""
 
     def __init__(self) -> None:
+        self.hitters = SpaceSaving()
         self.hits = 0
         self.misses = 0
         self.sizes = Histogram(SIZES)
         self.largest: dict[bytes, int] = {}
+
+    def used(self, keys: Sequence[bytes | None]) -> None:
+        """Looks at some of the keys of one batch: how often each comes is as in all of them."""
+        step = len(keys) // HOT_SAMPLE + 1
+        self.hitters.add(key for key in keys[randrange(step) :: step] if key is not None)
 
     def wrote(self, changes: Mapping[bytes, bytes | None]) -> None:
         """Looks at the sizes of some of what a commit wrote."""

@@ -17,6 +17,9 @@ WINDOW: Final = 5.0
 MINUTE: Final = 60.0
 """Seconds over which failures are counted: they are rare, and somebody has to see them."""
 FAILURES: Final = "operator_failures_total"
+SIZES_SECONDS: Final = 10.0
+SIZES_KEPT: Final = 31
+"""Sizes of stores that are kept, one in SIZES_SECONDS: growth is over five minutes."""
 KEPT: Final = 600
 """Points of history, one a second."""
 
@@ -39,6 +42,7 @@ class History:
     def __init__(self) -> None:
         self._looks: deque[_Look] = deque()
         self.points: deque[Point] = deque(maxlen=KEPT)
+        self._sizes: deque[tuple[float, dict[str, float]]] = deque(maxlen=SIZES_KEPT)
         self._failures: deque[tuple[float, dict[_Labels, float]]] = deque()  # of the last minute, once a second
 
     def look(self, now: float, merged: Merged) -> None:
@@ -46,11 +50,14 @@ class History:
         counters: dict[str, dict[_Labels, float]] = {}
         latency, processing = [0] * (len(LATENCIES) + 1), [0] * (len(PER_RECORD) + 1)
         checkpoints, seconds = [0] * (len(DURATIONS) + 1), 0.0
+        sizes: dict[str, float] = {}
         for metric, series in merged.families():
             if metric.kind == "counter":
                 counters[metric.name] = {one.labels: one.value for one in series}
             elif metric.name == "record_e2e_latency_seconds":
                 latency = _together(latency, series)
+            elif metric.name == "state_size_bytes":
+                sizes = {one.labels[0]: one.value for one in series}
             elif metric.name == "record_processing_seconds":
                 processing = _together(processing, series)
             elif metric.name == "checkpoint_duration_seconds":
@@ -62,6 +69,18 @@ class History:
         self._failures.append((now, counters.get(FAILURES, {})))
         while len(self._failures) > 2 and now - self._failures[1][0] >= MINUTE:
             self._failures.popleft()
+
+        if not self._sizes or now - self._sizes[-1][0] >= SIZES_SECONDS:
+            self._sizes.append((now, sizes))
+
+    def growth(self, store: str) -> float | None:
+        """Bytes a second by which a store grows, over the last minutes. What it has of tasks that came or went counts
+        too."""
+        known = [(at, sizes[store]) for at, sizes in self._sizes if store in sizes]
+        if len(known) < 2:
+            return None
+        (began, first), (now, last) = known[0], known[-1]
+        return (last - first) / (now - began)
 
     def failures(self) -> dict[_Labels, int]:
         """Records that failed at an operator within the last minute, where some did."""

@@ -104,6 +104,7 @@ class Observer:
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
         self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
+        self._hottest: dict[str, dict[str, list[tuple[str, float, int]]]] = {}
         self._lookups = Lookups(watched, topology)
         self.look_up = self._lookups.ask
         self._letters = LetterView(topology, self._clients)
@@ -130,6 +131,7 @@ class Observer:
                 error.worker = worker.name
                 self._errors.append(error)
             self._largest.setdefault(worker.name, {}).update(report.largest)
+            self._hottest[worker.name] = report.hottest
 
     def ended(self, worker: WorkerProcess, reason: str) -> None:
         self._lookups.ended(worker.name)
@@ -190,7 +192,7 @@ class Observer:
     def status(self) -> InstanceStatus:
         with self._lock:
             status = self.light_status()
-            status.stores = self._picture.stores(self._largest)
+            status.stores = self._picture.stores(self._largest, self._hottest)
             status.checkpoints = list(self._checkpoints)
             status.errors = list(self._errors)
             status.edges = self._drawing.rates(self._history.rates("operator_records_total"))

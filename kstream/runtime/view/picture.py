@@ -6,13 +6,23 @@ Nothing is kept here. The observer, which is fed, has the lock.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from kstream.observe.merging import Merged
-from kstream.observe.status import AppPoint, Point, RestoreStatus, StoreStatus, TaskStatus, Totals, WorkerStatus
+from kstream.observe.status import (
+    AppPoint,
+    PartStatus,
+    Point,
+    RestoreStatus,
+    StoreStatus,
+    TaskStatus,
+    Totals,
+    WorkerStatus,
+)
 from kstream.runtime.process.garbage import process_name
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.liveness import Stalls
@@ -26,6 +36,8 @@ LARGEST: Final = 5
 
 Largest = Mapping[str, Mapping[str, Sequence[tuple[str, int]]]]
 """Worker -> store -> the largest entries it saw written: key, bytes."""
+Hottest = Mapping[str, Mapping[str, Sequence[tuple[str, float, int]]]]
+"""Worker -> store -> the keys used most: key, share, of how many."""
 
 
 class Picture:
@@ -105,7 +117,7 @@ class Picture:
             **shares,
         )
 
-    def stores(self, largest: Largest) -> list[StoreStatus]:
+    def stores(self, largest: Largest, hottest: Hottest) -> list[StoreStatus]:
         stores = []
         estimated = {name for worker in self._watched.workers if worker.runs for name in worker.report.estimated}
         for part in self._topology.parts:
@@ -126,9 +138,18 @@ class Picture:
                         misses=int(self._merged.value("state_cache_misses_total", labels) or 0),
                         largest=sorted(entries.items(), key=lambda one: -one[1])[:LARGEST],
                         estimated=store.name in estimated,
+                        hottest=_merged([of.get(store.name, ()) for of in hottest.values()]),
+                        growth=self._history.growth(store.name),
+                        tasks=self._parts(store.name),
                     )
                 )
         return stores
+
+    def _parts(self, store: str) -> list[PartStatus]:
+        runs = (worker for worker in self._watched.workers if worker.runs)
+        return sorted(
+            (part for worker in runs for part in worker.report.parts.get(store, ())), key=lambda part: part.partition
+        )
 
     def restore(self) -> RestoreStatus:
         reports = [worker.report for worker in self._watched.workers if worker.runs]
@@ -190,7 +211,20 @@ class Picture:
             backpressured=totals.backpressured,
             checkpoint_seconds=self._history.checkpoint_seconds(),
             app=_app_point(everyone) if len(everyone) > 1 else None,
+            state_bytes=int(self._merged.value("state_size_bytes", {}) or 0),
+            state_entries=int(self._merged.value("state_entries", {}) or 0),
         )
+
+
+def _merged(of_workers: Iterable[Sequence[tuple[str, float, int]]]) -> list[tuple[str, float]]:
+    """Of all workers together, each as much as it has sampled. A key belongs to one of them, or moved."""
+    told = [keys for keys in of_workers if keys]
+    seen = sum(keys[0][2] for keys in told)
+    counts: Counter[str] = Counter()
+    for keys in told:
+        for key, share, sampled in keys:
+            counts[key] += share * sampled  # type: ignore[assignment]
+    return [(key, count / seen) for key, count in counts.most_common(LARGEST)]
 
 
 def _app_point(everyone: Sequence[Totals]) -> AppPoint:

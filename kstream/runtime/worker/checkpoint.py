@@ -130,6 +130,9 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
         marks = {}
         for name, store in task.stores.items():
             changed, changelog = store.encode_changes(), changelogs(task, name)
+            if store.batch_keys:
+                task.measures.stores[name].used(store.batch_keys)
+                store.batch_keys = ()
             if changed:
                 changes[name] = changed.items()
                 task.measures.stores[name].wrote(changed)

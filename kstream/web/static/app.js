@@ -4,7 +4,7 @@ import { Actions } from "./actions.js";
 import { Api, Refused } from "./api.js";
 import { Curves } from "./charts.js";
 import { attribute, text } from "./dom.js";
-import { clock, count, duration, percent, rate } from "./format.js";
+import { bytes, clock, count, duration, percent, rate } from "./format.js";
 import { DeadLetters } from "./letters.js";
 import { Heading, Reasons, Tiles } from "./overview.js";
 import { Checkpoints, Errors, Instances, Restore, Settings, Stores, Workers } from "./sections.js";
@@ -47,6 +47,8 @@ const charts = [
     { name: "all-one", label: "all instances", app: true, of: (point) => point.app?.lag }] },
   { title: "Load", format: percent, most: 1, series: [
     { name: "busy", label: "busy", of: (point) => point.busy }, { name: "back", label: "backpressured", of: (point) => point.backpressured }] },
+  { title: "State, about", format: bytes, series: [{ name: "size", label: "size", of: (point) => point.state_bytes }] },
+  { title: "Entries of state", format: count, series: [{ name: "entries", label: "entries", of: (point) => point.state_entries }] },
 ].map((one) => new Curves(body("curves"), one));
 const tasks = new Tasks(body("tasks"));
 const checkpoints = new Checkpoints(body("checkpoints"));

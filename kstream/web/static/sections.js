@@ -97,8 +97,15 @@ export class Stores {
         { id: "entries", label: "Entries", numeric: true, value: (row) => row.entries, title: "~: estimated, as of the last flush",
           show: (cell, row) => number(child(cell, () => h("data", {})), row.entries, row.estimated ? `~${count(row.entries)}` : exact(row.entries)) },
         numeric("size", "Size", (size) => `~${bytes(size)}`, (row) => row.size, "estimated"),
+        numeric("growth", "Growth/s", growth, (row) => row.growth, "bytes a second, over the last five minutes"),
         numeric("hits", "Cache hits", percent, ratio, "keys of batches found live"),
-        { id: "largest", label: "Largest entries written", class: "largest", value: (row) => row.largest[0]?.[1] ?? null, show: showLargest },
+        { id: "largest", label: "Largest entries written", class: "largest", value: (row) => row.largest[0]?.[1] ?? null,
+          show: (cell, row) => showKeys(cell, row.largest, bytes) },
+        { id: "hottest", label: "Keys used most", class: "largest", value: (row) => row.hottest[0]?.[1] ?? null, title: "share of the records, sampled",
+          show: (cell, row) => showKeys(cell, row.hottest, percent) },
+        numeric("tasks", "Tasks", exact, (row) => row.tasks.length),
+        { id: "fullest", label: "Largest task", numeric: true, value: (row) => fullest(row)?.[2] ?? null, title: "its partition and size",
+          show: (cell, row) => showTask(cell, fullest(row)) },
       ],
     });
     root.append(this.table.element);
@@ -109,18 +116,28 @@ export class Stores {
   }
 }
 
-/** The largest entry, the others behind a disclosure. Keys are the user's data: shown as text, whatever is in them. */
-function showLargest(cell, row) {
-  const words = ([key, size]) => `${key} (${bytes(size)})`;
-  if (row.largest.length < 2) {
+const growth = (value) => (value === null ? NONE : `${value > 0 ? "+" : ""}${bytes(value)}`);
+
+/** The task with most bytes of a store: [partition, entries, bytes]. */
+const fullest = (row) => row.tasks.reduce((most, one) => (one[2] > (most?.[2] ?? -1) ? one : most), null);
+
+function showTask(cell, task) {
+  number(child(cell, () => h("data", {})), task?.[2], task === null ? NONE : `${task[0]}: ~${bytes(task[2])}`);
+  attribute(cell, "title", task === null ? null : `about ${exact(task[1])} entries`);
+}
+
+/** The first of some keys, the others behind a disclosure. Keys are the user's data: shown as text, whatever is in them. */
+function showKeys(cell, keys, format) {
+  const words = ([key, of]) => `${key} (${format(of)})`;
+  if (keys.length < 2) {
     cell.firstElementChild?.remove();
-    text(cell, row.largest.map(words).join("") || NONE);
+    text(cell, keys.map(words).join("") || NONE);
     return;
   }
   if (!cell.firstElementChild) cell.replaceChildren(h("details", {}, h("summary", {}), h("ol", {})));
   const [summary, list] = cell.firstElementChild.children;
-  text(summary, `${words(row.largest[0])}, ${row.largest.length - 1} more`);
-  const items = row.largest.map((one, at) => ({ at, words: words(one) }));
+  text(summary, `${words(keys[0])}, ${keys.length - 1} more`);
+  const items = keys.map((one, at) => ({ at, words: words(one) }));
   keyed(list, items, (one) => one.at, () => h("li", {}), (node, one) => text(node, one.words));
 }
 

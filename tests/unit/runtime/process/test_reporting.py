@@ -13,7 +13,7 @@ from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.runtime.process.report import Command, Held, Report, decode, encode_command
 from kstream.runtime.process.reporting import Commands, Reporter
-from kstream.runtime.process.series import STORES_SECONDS
+from kstream.runtime.process.sizes import STORES_SECONDS
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import StreamWorker
 from unit.runtime.harness import Counting, Fleet

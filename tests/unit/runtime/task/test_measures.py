@@ -13,7 +13,8 @@ from kstream.errors import AbortRequired, ProcessingError
 from kstream.observe.catalogue import CATALOGUE, LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.merging import Merged
-from kstream.runtime.process.series import StoreSizes, report_of
+from kstream.runtime.process.series import report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.failures import PushFailed, TaskFailed
 from kstream.runtime.task.measures import LARGEST, Runs, StoreMeasures, TaskTimes, error_class
 from unit.runtime.harness import Counting, Fleet

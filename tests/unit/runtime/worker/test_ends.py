@@ -10,7 +10,8 @@ import pytest
 
 import kstream
 from kstream.errors import KafkaUnavailable
-from kstream.runtime.process.series import StoreSizes, report_of
+from kstream.runtime.process.series import report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.ends import ASK_SECONDS
 from kstream.types import TopicPartition

@@ -12,7 +12,8 @@ import kstream
 from kstream.errors import AbortRequired, TopicError
 from kstream.observe.status import TaskStatus
 from kstream.runtime.process.report import Report
-from kstream.runtime.process.series import StoreSizes, report_of
+from kstream.runtime.process.series import report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.states import TaskState
 from kstream.testing.clients import MemoryAdmin
 from kstream.types import DescribedTopic, TopicPartition

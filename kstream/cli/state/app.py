@@ -1,0 +1,110 @@
+"""The list of the commands. Each one's module is imported when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kstream.cli.options import AsJson, Assignments, Config, Servers, Target
+
+state = typer.Typer(
+    name="state", help="What an app's stores hold: in a running instance, or on disk.", no_args_is_help=True
+)  # fmt: skip
+
+Store = Annotated[str, typer.Argument(metavar="STORE", help="A table, or the name= of an aggregation.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Of a running instance (default: a stopped one's state directory)."),
+]
+Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")]
+StateDir = Annotated[str | None, typer.Option("--state-dir", metavar="PATH", help="Where local state lies.")]
+
+
+@state.command("ls")
+def ls(
+    target: Target,
+    url: Url = None,
+    token: Token = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """List the stores of an app: partitions, entries, size, types."""
+    from kstream.cli.operate import subject
+    from kstream.cli.state import listing
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return listing.ls(on, url, token, state_dir, as_json=as_json)
+
+
+@state.command("get")
+def get(
+    target: Target,
+    store: Store,
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="Only its value; status 1 if there is none.", show_default=False),
+    ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="KEY", help="Keys that begin so.")] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="KEY", help="This key and those behind it.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="KEY", help="Keys before this one.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Entries at most.")] = 100,
+    url: Url = None,
+    token: Token = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show committed entries of a store."""
+    from kstream.cli.operate import subject
+    from kstream.cli.state import reading
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    given = {"prefix": prefix, "from": first, "to": to}
+    wanted = {name: text for name, text in given.items() if text is not None}
+    return reading.get(on, store, key, wanted, limit, url, token, state_dir, as_json=as_json)
+
+
+@state.command("top")
+def top(
+    target: Target,
+    store: Annotated[
+        str | None, typer.Argument(metavar="[STORE]", help="(default: all of them).", show_default=False)
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, metavar="N", help="Entries that are shown of each.")] = 10,
+    url: Url = None,
+    token: Token = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show the largest entries, and in a running instance the keys used most."""
+    from kstream.cli.operate import subject
+    from kstream.cli.state import largest
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return largest.top(on, store, count, url, token, state_dir, as_json=as_json)
+
+
+@state.command("sql")
+def sql(
+    target: Target,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="SQL; each store is a table: key, value, partition.")],
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Ask the state of a stopped instance in SQL (DuckDB; the extra kstream[sql])."""
+    from kstream.cli.operate import subject
+    from kstream.cli.state import sql as command
+
+    return command.sql(subject(target, bootstrap_servers, set_ or [], config), query, state_dir, as_json=as_json)
