@@ -34,6 +34,8 @@ RESTORE = {
     "restore_end": ("Replay", "_end_tail"),
     "restore_finish": ("Restorer", "_finish"),
 }
+OPENING = {"open": ("opening", "Opening", "open"), "move": ("opening", "Opening", "_move")}
+"""The opening of a task's local state, and the renaming of what another worker of the host left."""
 FAILING = {"search": ("committer", "Committer", "commit_apart"), "failed": ("recovery", "Recovery", "_fail")}
 """The search of a record at fault, each step of it; and a task that stops, to be tried again."""
 REBALANCE = ("assigned", "revoked")
@@ -122,7 +124,7 @@ def install() -> None:
         _wrap(owners[owner], method, step)
     for step in REBALANCE:
         _wrap(Rebalance, step, step)
-    for step, (module, owner, method) in FAILING.items():
+    for step, (module, owner, method) in (FAILING | OPENING).items():
         _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
 
 
