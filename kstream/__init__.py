@@ -17,6 +17,7 @@ from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
     from kstream.pool import Pool
+    from kstream.specs.listener import Checkpoint
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sink import BatchingSink, SinkRecord
@@ -30,6 +31,7 @@ __all__ = [
     "AggregateTable",
     "App",
     "BatchingSink",
+    "Checkpoint",
     "Codec",
     "Context",
     "DeadLetter",
@@ -62,6 +64,7 @@ __version__ = "0.1.0"
 
 _WHEN_WANTED = {
     "BatchingSink": "specs.sink",
+    "Checkpoint": "specs.listener",
     "DeadLetter": "specs.policy",
     "ExponentialDelay": "specs.restart",
     "Fail": "specs.policy",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.building import build
 from kstream.dsl.agent import AgentDecorator
-from kstream.dsl.functions import called
+from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.policies import dead_letters, policies
@@ -19,6 +19,7 @@ from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
+from kstream.specs.listener import CheckpointListener, CheckpointListeners
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import BackendKind, Scope, StoreSpec, check_backend
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
+C = TypeVar("C", bound=CheckpointListener)
 L = TypeVar("L", bound=Callable[[Worker], AsyncIterator[None]])
 
 
@@ -69,6 +71,7 @@ class App:
             self.overrides = overrides_of(restart, settings)
         self._on_error = policies(on_error, "on_error")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
+        self.checkpoint_listeners = CheckpointListeners()
         self._graph = Graph(name)
 
     def __repr__(self) -> str:
@@ -252,6 +255,27 @@ class App:
         from kstream.querying import async_query
 
         return async_query(self.topology(), self._resolve(None, settings, None)[0], urls, timeout)
+
+    def on_checkpoint_complete(self, function: C) -> C:
+        """Decorates a function that is told of each checkpoint that is complete (Flink's notifyCheckpointComplete): a
+        `kstream.Checkpoint`. It is called in the worker that made it, on a thread of its own, so tables cannot be used
+        in it. What it raises is logged and ends nothing; a process that dies may have told nobody.
+
+        Raises:
+            TopologyError: it is async, or cannot be called with one argument.
+        """
+        return self._listens(self.checkpoint_listeners.complete, function, "on_checkpoint_complete")
+
+    def on_checkpoint_aborted(self, function: C) -> C:
+        """The same of each that was begun and did not succeed; `error` of the `kstream.Checkpoint` says why."""
+        return self._listens(self.checkpoint_listeners.aborted, function, "on_checkpoint_aborted")
+
+    def _listens(self, to: list[CheckpointListener], function: C, by: str) -> C:
+        called(function, by)
+        check_takes(function, 1)
+        self._graph.declared()
+        to.append(function)
+        return function
 
     # ---- what it becomes
 

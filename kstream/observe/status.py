@@ -202,7 +202,7 @@ class DeadLetters(msgspec.Struct):
 
 
 class CheckpointStatus(msgspec.Struct):
-    """One commit, or one that failed (`error` says how)."""
+    """One commit, or one that failed (`error` says how). `id` is that of the attempt, as listeners are told it."""
 
     at: float
     worker: str
@@ -210,6 +210,7 @@ class CheckpointStatus(msgspec.Struct):
     tasks: int = 0
     records: int = 0
     error: str | None = None
+    id: str = ""
 
 
 class ErrorStatus(msgspec.Struct):

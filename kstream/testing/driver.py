@@ -319,6 +319,7 @@ class TestDriver:
                     clock=self.clock,
                     backends=self._backends,
                     lifespan=self.app.lifespan_function,
+                    listeners=self.app.checkpoint_listeners,
                     verify=True,
                     raise_failures=True,
                     commits_wait=True,

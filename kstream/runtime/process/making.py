@@ -22,7 +22,8 @@ from kstream.state.rocksdb import RocksMemory
 def make_worker(
     app: Any, identity: Identity, settings: Settings, partitions: dict[str, int], **more: Any
 ) -> StreamWorker:
-    """A worker on the real Kafka with the real backends. `app` has `topology()` and `lifespan_function`."""
+    """A worker on the real Kafka with the real backends. `app` has `topology()`, `lifespan_function` and
+    `checkpoint_listeners`."""
     limit = MemoryLimit(settings.memory_backend_limit)
     share = settings.state_memory // 4
     memory = RocksMemory(share, share, settings.rocksdb_preset, settings.rocksdb)
@@ -40,6 +41,7 @@ def make_worker(
             clients=KafkaClients(settings.bootstrap_servers, options),
             clock=SystemClock(),
             backends=backends(settings.backend, of_stores, memory, limit),
+            listeners=app.checkpoint_listeners,
             lifespan=None if app.lifespan_function is None else watched(app.lifespan_function),
             memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
             tracer_provider=traces.provider_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as ContextVars
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
+from kstream.specs.listener import CheckpointListeners
 from kstream.state.backend import Backend
 from kstream.state.store import Store
 from kstream.state.unopened import Unopened
@@ -49,6 +50,7 @@ class WorkerParts:
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
         commits_wait: commits wait for agents, however long these wait for something outside (TestDriver).
         tracer_provider: OpenTelemetry's, where records are traced.
+        listeners: the user's, who are told of checkpoints.
     """
 
     topology: Topology
@@ -64,6 +66,7 @@ class WorkerParts:
     raise_failures: bool = False
     commits_wait: bool = False
     tracer_provider: TracerProvider | None = None
+    listeners: CheckpointListeners = field(default_factory=CheckpointListeners)
 
 
 class TaskMaker:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from kstream.config import Settings
 from kstream.errors import AbortRequired, TableError, TransactionError
@@ -15,8 +17,10 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.checkpoint import Group, attributed, checkpoint
 from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.inputs import Inputs
+from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
+from kstream.specs.listener import Checkpoint
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ class Committer:
 
     Args:
         name: of the worker, for the report of each checkpoint.
+        listening: tells the user's listeners of it.
         meanwhile: called while it waits for agents.
 
     Attributes:
@@ -51,10 +56,13 @@ class Committer:
         events: EventLoop,
         inputs: Inputs,
         measures: Measures,
+        listening: Listening,
     ) -> None:
         self._name, self._settings, self._clock = name, settings, clock
         self._tasks, self._transaction, self._group = tasks, transaction, group
-        self._events, self._inputs, self._measures = events, inputs, measures
+        self._events, self._inputs = events, inputs
+        self._measures, self._listening = measures, listening
+        self._life, self._attempts = f"{name}-{secrets.token_hex(4)}", count(1)
         self.meanwhile: Callable[[], None] = _nothing
         self.uncommitted = self.records = self.commits = 0
         self.last = clock.monotonic()
@@ -124,7 +132,7 @@ class Committer:
 
     def _commit(self, running: Sequence[Task]) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
-        told = CheckpointStatus(self._clock.time(), self._name, 0.0)
+        told = CheckpointStatus(self._clock.time(), self._name, 0.0, id=f"{self._life}-{next(self._attempts)}")
         try:
             self._transaction.begin()
             self._drain(running, self._settings.commit_interval)
@@ -141,13 +149,24 @@ class Committer:
                 lambda tasks: self._inputs.confirm(tasks, question),
             )
         except (TransactionError, TaskFailed, StateDamaged) as error:
+            told.seconds = time.monotonic() - began
             self._measures.checkpoint_failed(told, error)
+            self._tell(told)
             raise
         told.seconds = time.monotonic() - began
         waited = told.seconds - (time.thread_time() - worked) - (self.backpressured - waited)
         self._measures.waited_for_brokers(max(0.0, waited), any(map(self._tasks.has_lag, running)))
         self._measures.checkpoint_done(told)
+        self._tell(told)
         self.commits += 1
+
+    def _tell(self, told: CheckpointStatus) -> None:
+        self._listening.tell(
+            Checkpoint(
+                id=told.id, kind="commit", worker=told.worker, at=told.at, seconds=told.seconds, tasks=told.tasks,
+                records=told.records, error=told.error,
+            )
+        )  # fmt: skip
 
     def _drain(self, tasks: Sequence[Task], patience: float) -> None:
         """Step 1 of the checkpoint: agents reach the end of what they were given. Those that could be left out of the

@@ -27,6 +27,7 @@ from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.runtime.worker.inputs import Inputs
+from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.rebalance import Membership, Rebalance
@@ -90,9 +91,10 @@ class StreamWorker:
             Restraint(clock, settings.restore_share, settings.restore_rate),
             delete_retention=DELETE_RETENTION,
         )
+        self._listening = Listening(parts.listeners, inline=parts.commits_wait)
         self.committer = Committer(
             self.worker.name, settings, clock, self.registry, self.transaction, self._membership, self.events,
-            self.inputs, self.measures,
+            self.inputs, self.measures, self._listening,
         )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
@@ -343,6 +345,7 @@ class StreamWorker:
         self._admin.close()
         if self.parts.tracer_provider is not None:
             traces.flush(self.parts.tracer_provider)
+        self._listening.close()
         self._go(WorkerState.CLOSED)
         self.events.close()  # last: what the user's lifespan raises at its end holds up nothing
 

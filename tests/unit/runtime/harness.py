@@ -67,6 +67,7 @@ class Fleet:
                 clock=self.clock,
                 backends=self._backend,
                 lifespan=self.app.lifespan_function,
+                listeners=self.app.checkpoint_listeners,
                 raise_failures=self.raise_failures,
             )
         )
