@@ -66,6 +66,7 @@ name, and so are those on which exactly-once or the memory budget rests ([state]
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.
 - `max_poll_interval` is at least `session_timeout`, `restart_max` at least `restart_initial`.
 - `restart_strategy` is one of Flink's: see [restarts.md](restarts.md) for which of `restart_*` belong to which.
+- `backend = "file"` asks for `snapshots`.
 - The fractions of `memory` are 1 together at most.
 
 ## A sample kstream.toml
@@ -81,8 +82,9 @@ def render() -> str:
     """The page."""
     hints = get_type_hints(Settings)
     rows = []
-    for one in fields(Settings):
-        setting = about()[one.name]
+    by_name = {one.name: one for one in fields(Settings)}
+    for name, setting in about().items():
+        one = by_name[name]
         default = one.default if one.default is not MISSING else one.default_factory()  # type: ignore[misc]
         accepted = _kind(hints[one.name], setting.unit)
         rows.append(f"| `{one.name}` | {_default(default, setting.unit)} | {accepted} | {setting.doc} |")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sink import BatchingSink, SinkRecord
+    from kstream.specs.snapshots import Snapshots
     from kstream.testing import TestDriver
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Retryable",
     "SinkRecord",
     "Skip",
+    "Snapshots",
     "Stream",
     "Table",
     "TestDriver",
@@ -76,6 +78,7 @@ _WHEN_WANTED = {
     "RetryLater": "specs.policy",
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
+    "Snapshots": "specs.snapshots",
     "TestDriver": "testing",
 }
 """Modules that most apps do without: they are imported when the name is wanted."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kstream.runtime.instance.supervisor import Supervisor
     from kstream.specs.policy import Policy
     from kstream.specs.restart import RestartStrategy
+    from kstream.specs.snapshots import Snapshots
     from kstream.web.client import AsyncQuery, Query
 
 K = TypeVar("K")
@@ -51,16 +52,24 @@ class App:
             `restart_*`: environment, file and command line override it, each setting by itself.
         on_error: what is done about a record that fails: `Retry`, `DeadLetter`, `Skip`, `Fail` (specs/policy.py), the
             first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
+        snapshots: where snapshots of state are kept and when they are taken (kstream/specs/snapshots.py), or only their
+            URL; None: there are none. It stands for the settings `snapshot*`, as `restart` does for its.
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line override them).
 
     Raises:
         TopologyError: the name cannot be one, or a policy can never decide.
-        ConfigError: `restart` is no strategy, or settings `restart_*` are given beside it.
+        ConfigError: `restart` or `snapshots` is none, or settings that it stands for are given beside it.
     """
 
     def __init__(
-        self, name: str, *, restart: RestartStrategy | None = None, on_error: Sequence[Policy] = (), **settings: Any
+        self,
+        name: str,
+        *,
+        restart: RestartStrategy | None = None,
+        on_error: Sequence[Policy] = (),
+        snapshots: Snapshots | str | None = None,
+        **settings: Any,
     ) -> None:
         check_name(name, "app", LONGEST_APP)
         self.name = name
@@ -69,6 +78,10 @@ class App:
             from kstream.specs.restart import overrides_of
 
             self.overrides = overrides_of(restart, settings)
+        if snapshots is not None:
+            from kstream.specs import snapshots as specs
+
+            self.overrides = specs.overrides_of(snapshots, self.overrides)
         self._on_error = policies(on_error, "on_error")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self.checkpoint_listeners = CheckpointListeners()
@@ -176,7 +189,7 @@ class App:
             scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
             changelog: Kafka's topic settings for its changelog, for when it is created (over those of the setting
                 `changelog`). What kstream guarantees of changelogs cannot be changed.
-            backend: where what is committed lies, "rocksdb" or "memory"; None: where the setting `backend` says.
+            backend: where what is committed lies, "rocksdb", "memory" or "file"; None: where the setting `backend` says.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")

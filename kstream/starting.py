@@ -27,6 +27,7 @@ from kstream.runtime.instance.warming import Warming, both
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.making import fenced, make_worker
 from kstream.runtime.process.program import Program
+from kstream.state.choosing import check_durable
 from kstream.topology import Topology
 from kstream.web.instance import observed
 
@@ -99,6 +100,7 @@ def prepared(
 ) -> Iterator[tuple[str, dict[str, int]]]:  # fmt: skip
     """The instance's name, held meanwhile, and the partition count of every topic, made where missing."""
     logs.hold_on()
+    check_durable({store.name: store.backend for part in topology.parts for store in part.stores}, settings.snapshots)
     held = claim(Path(settings.state_dir), topology.app, settings.instance)
     logs.bind(instance=held.name)
     log.info(

@@ -16,6 +16,7 @@ from kstream.config import rocksdb as _rocksdb
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
+from kstream.config.snapshots import SnapshotSettings
 from kstream.config.together import check_together
 from kstream.errors import ConfigError
 
@@ -25,7 +26,7 @@ _SECONDS, _BYTES = "seconds", "bytes"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Settings:
+class Settings(SnapshotSettings):
     """Everything that can be set. Durations are stored in seconds, sizes in bytes; both may be given with a unit.
 
     Raises:
@@ -134,8 +135,10 @@ class Settings:
     )
 
     # state and memory
-    backend: Literal["rocksdb", "memory"] = _setting(
-        "rocksdb", kinds.choice("rocksdb", "memory"), "Where stores keep what is committed."
+    backend: Literal["rocksdb", "memory", "file"] = _setting(
+        "rocksdb",
+        kinds.choice("rocksdb", "memory", "file"),
+        "Where stores keep what is committed; file: see snapshots.",
     )
     rocksdb_preset: Literal["default", "flash", "spinning-disk", "low-memory"] = _setting(
         "default",
@@ -399,7 +402,10 @@ class Settings:
         return msgspec.json.decode(data, type=cls)
 
 
-_about: dict[str, Setting] = {one.name: one.metadata["setting"] for one in fields(Settings)}
+_about: dict[str, Setting] = {
+    one.name: one.metadata["setting"]
+    for one in sorted(fields(Settings), key=lambda one: one.name not in Settings.__annotations__)  # its bases' last
+}
 
 
 def about() -> Mapping[str, Setting]:

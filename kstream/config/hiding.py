@@ -8,6 +8,7 @@ from typing import Any
 
 from kstream.config import about
 from kstream.config.kinds import SECRET, is_secret, may_be_secret
+from kstream.config.snapshots import shown_url
 
 
 def redact(name: str, value: Any) -> Any:
@@ -20,6 +21,8 @@ def redact(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         hidden = may_be_secret if name == "kafka" else is_secret
         return {key: SECRET if hidden(str(key)) else redact(str(key), item) for key, item in value.items()}
+    if name == "snapshots" and isinstance(value, str):
+        return shown_url(value)
     if name == "web_url" and isinstance(value, str):
         return re.sub(r"//[^/]*@", f"//{SECRET}@", value)
     return SECRET if known is None and is_secret(name) else value

@@ -45,6 +45,8 @@ def check_together(settings: Settings) -> None:
         raise ConfigError(
             f"restart_max: {settings.restart_max:g}s is less than restart_initial ({settings.restart_initial:g}s)"
         )
+    if settings.backend == "file" and settings.snapshots is None:
+        raise ConfigError("backend: file keeps state in memory and in snapshots: say where they are, with snapshots")
     shares = ("state", "fetch", "producer", "overlay")
     total = sum(getattr(settings, f"memory_{share}_fraction") for share in shares)
     if total > 1.0 + 1e-9:

@@ -177,7 +177,7 @@ class Grouped(Hinted, Generic[K, V]):
 
     All aggregations take `name=`, `emit=` and `backend=`. The name is that of the store and its changelog: keep it,
     under another one the state is empty. "update" writes the new result for every record, "commit" once per changed key
-    and commit. `backend` is where what is committed lies ("rocksdb", "memory"); None: where the setting says.
+    and commit. `backend` is where what is committed lies ("rocksdb", "memory", "file"); None: where the setting says.
     """
 
     INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")

@@ -234,6 +234,32 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter("warm_records_total", "records", "Changelog records applied to them."),
         _histogram("restore_duration_seconds", "seconds", "From being assigned to being fed, a task.", LATENCIES),
     ),
+    "Snapshots": (
+        _counter("snapshots_total", "snapshots", "Snapshots of tasks that were completed."),
+        _counter("snapshots_unchanged_total", "snapshots", "Left out: nothing had changed since the one before."),
+        _counter(
+            "snapshot_failures_total", "snapshots", "Snapshots that failed (storage, timeout, state, disk, other).",
+            "reason",
+        ),
+        _histogram("snapshot_duration_seconds", "seconds", "From the flush to the manifest, a task.", LATENCIES),
+        _counter("snapshot_uploaded_bytes_total", "bytes", "Stored for snapshots."),
+        _gauge(
+            "snapshot_last_success_timestamp_seconds",
+            "seconds since the epoch",
+            "As of when a task's newest snapshot has all that was committed; at first, when the task came here.",
+            "task",
+            merge="max",
+        ),
+        _gauge("snapshot_size_bytes", "bytes", "Size of a task's newest snapshot.", "task", merge="max"),
+        _counter("snapshots_restored_total", "snapshots", "Snapshots that tasks were restored from."),
+        _counter("snapshot_fetched_bytes_total", "bytes", "Fetched for restores."),
+        _counter(
+            "snapshots_refused_total",
+            "snapshots",
+            "Snapshots that were there and not used for a restore (damaged, misfit, storage, disk).",
+            "reason",
+        ),
+    ),
     "Processes": (
         _counter("process_cpu_seconds_total", "seconds", "Processor time.", "process"),
         _gauge("process_resident_memory_bytes", "bytes", "Resident memory.", "process"),

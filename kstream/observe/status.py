@@ -213,6 +213,21 @@ class CheckpointStatus(msgspec.Struct):
     id: str = ""
 
 
+class SnapshotStatus(msgspec.Struct):
+    """One snapshot of a task, or one that failed (`error` says how). `number` is None then; `uploaded`: bytes that were
+    stored for it, the rest of `size` was there already."""
+
+    id: str
+    at: float
+    worker: str
+    task: str
+    seconds: float
+    number: int | None = None
+    size: int = 0
+    uploaded: int = 0
+    error: str | None = None
+
+
 class ErrorStatus(msgspec.Struct):
     """A line logged at ERROR, or a worker's end. `trace` is the traceback, when there is one."""
 

@@ -10,7 +10,7 @@ from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
 
 Scope = Literal["keyed", "partition"]
-BackendKind = Literal["rocksdb", "memory"]
+BackendKind = Literal["rocksdb", "memory", "file"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,11 +43,14 @@ class Backend(Protocol):
 
     Attributes:
         kind: which files it has: a checkpoint is of use to backends of its kind only.
+        snapshotted: whether snapshots are taken of it, where the app has a place for them.
         queried: `reset`, `attach` and `close` wait for it: whoever reads on another thread holds it for a moment.
     """
 
     @property
     def kind(self) -> str: ...
+    @property
+    def snapshotted(self) -> bool: ...
     @property
     def queried(self) -> Lock: ...
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from kstream.errors import ConfigError
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory
@@ -24,10 +25,23 @@ def backends(
     def make(directory: Path, stores: Sequence[str]) -> Backend:
         kinds = {store: of_stores.get(store) or default for store in stores}
         on_disk = [store for store in stores if kinds[store] == "rocksdb"]
-        in_memory = [store for store in stores if kinds[store] == "memory"]
+        in_memory = [store for store in stores if kinds[store] != "rocksdb"]
+        snapshotted = "file" in kinds.values()
         if not on_disk:
-            return MemoryBackend(in_memory, limit)
+            return MemoryBackend(in_memory, limit, snapshotted=snapshotted)
         rocks = RocksBackend(directory, on_disk, memory)
-        return SeveralBackends([(rocks, on_disk), (MemoryBackend(in_memory, limit), in_memory)]) if in_memory else rocks
+        if not in_memory:
+            return rocks
+        beside = MemoryBackend(in_memory, limit, snapshotted=snapshotted)
+        return SeveralBackends([(rocks, on_disk), (beside, in_memory)])
 
     return make
+
+
+def check_durable(of_stores: Mapping[str, str | None], snapshots: str | None) -> None:
+    """Raises ConfigError: a store is to live through snapshots, and there is no place for these."""
+    for store, kind in of_stores.items():
+        if kind == "file" and snapshots is None:
+            raise ConfigError(
+                f"store {store!r}: backend='file' keeps it in memory and in snapshots: say where they are, with snapshots"
+            )

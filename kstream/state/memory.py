@@ -45,9 +45,13 @@ class MemoryBackend:
 
     Nothing survives `close` but what was copied into a checkpoint. `scan` sorts all keys first: time and memory for
     n log n of them.
+
+    Args:
+        snapshotted: whether snapshots are taken of it: the backend `file`.
     """
 
-    def __init__(self, stores: Sequence[str], limit: MemoryLimit | None = None) -> None:
+    def __init__(self, stores: Sequence[str], limit: MemoryLimit | None = None, *, snapshotted: bool = False) -> None:
+        self.snapshotted = snapshotted
         self._limit = limit or MemoryLimit(1 << 62)
         self._held = 0
         self._data: dict[str, dict[bytes, bytes]] = {store: {} for store in stores}

@@ -39,6 +39,10 @@ class SeveralBackends:
     def kind(self) -> str:
         return "+".join(backend.kind for backend in self.parts)
 
+    @property
+    def snapshotted(self) -> bool:
+        return any(backend.snapshotted for backend in self.parts)
+
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._of[store].multi_get(store, keys)
 
@@ -95,6 +99,14 @@ class SeveralBackends:
             backend.detach()
 
     def attach(self, directory: Path | None) -> None:
+        """All of them, or none: they may be attached to others then."""
+        try:
+            self._attach(directory)
+        except Exception:
+            self.detach()
+            raise
+
+    def _attach(self, directory: Path | None) -> None:
         for backend in self.parts:
             own = None
             if directory is not None:

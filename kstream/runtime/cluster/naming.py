@@ -43,6 +43,16 @@ def consumer_group(app: str, isolation: str) -> str:
     return app if isolation == DEFAULT_GROUP else f"{app}-{isolation}"
 
 
+def snapshots_folder(app: str) -> str:
+    """Where the snapshots of an app lie in its storage; each task has a place of its own below."""
+    return f"{directory_name(app)}/snapshots"
+
+
+def snapshot_place(app: str, part: str, partition: int) -> str:
+    """Where the snapshots of a task lie in its app's storage."""
+    return f"{snapshots_folder(app)}/{directory_name(part)}/{partition}"
+
+
 def directory_name(name: str) -> str:
     """A name made fit for a file system. One that is too long is cut, with a digest of the whole behind it."""
     from hashlib import sha256  # only names that are too long need it

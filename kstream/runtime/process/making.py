@@ -17,6 +17,7 @@ from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.choosing import backends
 from kstream.state.memory import MemoryLimit
 from kstream.state.rocksdb import RocksMemory
+from kstream.state.snapshots.storage import open_storage
 
 
 def make_worker(
@@ -42,6 +43,7 @@ def make_worker(
             clock=SystemClock(),
             backends=backends(settings.backend, of_stores, memory, limit),
             listeners=app.checkpoint_listeners,
+            storage=None if settings.snapshots is None else open_storage(settings.snapshots),
             lifespan=None if app.lifespan_function is None else watched(app.lifespan_function),
             memory_use=lambda: dict(zip(("block cache", "write buffers"), memory.usage(), strict=True)),
             tracer_provider=traces.provider_for(

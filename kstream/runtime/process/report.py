@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kstream.observe.catalogue import Metric, Series
-from kstream.observe.status import CheckpointStatus, ErrorStatus, PartStatus, TaskStatus
+from kstream.observe.status import CheckpointStatus, ErrorStatus, PartStatus, SnapshotStatus, TaskStatus
 from kstream.runtime.process.program import Program
 
 
@@ -61,7 +61,7 @@ class Report(msgspec.Struct):
         estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
-        checkpoints, errors: those since the report before.
+        checkpoints, snapshots, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
         hottest: by store, the keys used most: key, share of those that were sampled, and how many those were.
         parts: by store, what its tasks here have.
@@ -97,6 +97,7 @@ class Report(msgspec.Struct):
     metrics: list[Series] = []
     defined: list[Metric] = []
     checkpoints: list[CheckpointStatus] = []
+    snapshots: list[SnapshotStatus] = []
     errors: list[ErrorStatus] = []
     largest: dict[str, list[tuple[str, int]]] = {}
     hottest: dict[str, list[tuple[str, float, int]]] = {}

@@ -72,6 +72,8 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
     keys = _Keys(worker, telling)
     checkpoints = list(measures.last_checkpoints)
     measures.last_checkpoints.clear()
+    snapshots = list(worker.snapshot_counts.last)
+    worker.snapshot_counts.last.clear()
     return Report(
         records=worker.records,
         produced=sum(worker.transaction.produced.values()),
@@ -101,6 +103,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         metrics=metrics,
         estimated=sizes.estimated,
         checkpoints=checkpoints,
+        snapshots=snapshots,
         largest=_largest(worker, keys),
         hottest=_hottest(worker, keys),
         parts=sizes.parts,
@@ -166,6 +169,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
 def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes, telling: Telling) -> list[Series]:
     """All series of the engine in this worker, named as in the catalogue."""
     series = telling.all_of("the worker", lambda: _worker_series(worker))
+    if worker.snapshots is not None:
+        series += telling.all_of("its snapshots", worker.snapshot_counts.series)
     series += telling.all_of("its tasks", lambda: _task_series(worker, tasks))
     for part in worker.measures.parts.values():
         series += telling.all_of(f"sub-topology {part.name}", partial(_part_series, worker, part))

@@ -26,6 +26,7 @@ from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
 from kstream.specs.listener import CheckpointListeners
 from kstream.state.backend import Backend
+from kstream.state.snapshots.storage import Storage
 from kstream.state.store import Store
 from kstream.state.unopened import Unopened
 from kstream.topology import AggregateNode, SubTopology, Topology
@@ -45,6 +46,7 @@ class WorkerParts:
 
     Attributes:
         backends: makes the backend of one task, given its directory and the names of its stores.
+        storage: for snapshots, where there is a place for them.
         memory_use: bytes of the backends' own memory, by use.
         verify: stores fail on "mutated without assignment" (TestDriver).
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
@@ -60,6 +62,7 @@ class WorkerParts:
     clients: Clients
     clock: Clock
     backends: Backends
+    storage: Storage | None = None
     lifespan: Lifespan | None = None
     memory_use: Callable[[], Mapping[str, int]] = dict
     verify: bool = False

@@ -35,6 +35,9 @@ from kstream.runtime.worker.recovery import Recovery
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.restraint import Restraint
+from kstream.runtime.worker.snapshots.counts import SnapshotCounts
+from kstream.runtime.worker.snapshots.fetching import Fetches
+from kstream.runtime.worker.snapshots.taking import Snapshots
 from kstream.runtime.worker.states import WORKER_MOVES, MembershipState, WorkerState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
@@ -77,6 +80,7 @@ class StreamWorker:
         self.directory = opening.directory
         self.registry = Tasks(parts, maker, opening, self._consumer, self._admin, self.measures, self.worker.metrics)
         self.inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
+        self.snapshot_counts = SnapshotCounts()
         self.restorer = Restorer(
             identity.group,
             self._admin,
@@ -89,6 +93,11 @@ class StreamWorker:
                 identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
             ),
             Restraint(clock, settings.restore_share, settings.restore_rate),
+            None
+            if parts.storage is None
+            else Fetches(
+                identity.app, parts.storage, self.directory, clock, self.snapshot_counts, settings.snapshot_timeout
+            ),
             delete_retention=DELETE_RETENTION,
         )
         self._listening = Listening(parts.listeners, inline=parts.commits_wait)
@@ -96,9 +105,14 @@ class StreamWorker:
             self.worker.name, settings, clock, self.registry, self.transaction, self._membership, self.events,
             self.inputs, self.measures, self._listening,
         )  # fmt: skip
+        self.snapshots = (
+            None
+            if parts.storage is None
+            else Snapshots(settings, identity, self.directory, clock, parts.storage, self.snapshot_counts)
+        )
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
-            self.measures, raise_failures=parts.raise_failures,
+            self.measures, self.snapshots, raise_failures=parts.raise_failures,
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
@@ -172,6 +186,8 @@ class StreamWorker:
         if self.committer.is_due():
             self.committer.commit()
         self._housekeeping.step(self.registry.all, self.warm.copies.values())
+        if self.snapshots is not None:
+            self.snapshots.step(self.registry.all)
 
     def _follow(self) -> None:
         """Warm copies, once no task of this worker is restored."""
@@ -335,6 +351,8 @@ class StreamWorker:
 
     def abandon(self) -> None:
         """Frees everything without a commit. Never raises on account of Kafka."""
+        if self.snapshots is not None:
+            self.snapshots.close()
         self._housekeeping.close()
         self._consumer.close()
         self.restorer.close()

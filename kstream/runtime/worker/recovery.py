@@ -16,6 +16,7 @@ from kstream.errors import (
     ProducerLost,
     RecordRefused,
     RestartsExhausted,
+    SnapshotsFailed,
     StateError,
     TopicError,
     TransactionError,
@@ -27,6 +28,7 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.inputs import MEND, Inputs
 from kstream.runtime.worker.restore import Restorer
+from kstream.runtime.worker.snapshots.taking import Snapshots
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.tasks import Tasks
 from kstream.runtime.worker.transaction import Transaction
@@ -61,9 +63,11 @@ class Recovery:
         restorer: Restorer,
         inputs: Inputs,
         measures: Measures,
+        snapshots: Snapshots | None,
         *,
         raise_failures: bool,
     ) -> None:
+        self._snapshots = snapshots
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
         self._restorer, self._inputs, self._measures = restorer, inputs, measures
@@ -86,6 +90,9 @@ class Recovery:
             call()
         except TaskFailed as failed:
             self._task_failed(self._tasks.all[failed.task], failed)
+        except SnapshotsFailed as failed:  # no record is at fault
+            self._abort(failed, self._tasks.all[failed.task])
+            self._fail(self._tasks.all[failed.task], failed)
         except TopicError as error:
             if not error.topics or self._lacks_all(error.topics):
                 raise
@@ -287,6 +294,8 @@ class Recovery:
         return pauses.pause
 
     def close(self, task: Task) -> None:
+        if self._snapshots is not None:
+            self._snapshots.forget(task)
         self._restorer.drop(task)
         self._tasks.close(task)
         self._pauses.pop(task.name, None)

@@ -30,6 +30,8 @@ from kstream.runtime.worker.offsets import CommittedOffsets, encode
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.replay import Replay, damage_of, unfit
 from kstream.runtime.worker.restraint import Restraint
+from kstream.runtime.worker.snapshots.choosing import Bound, Choice
+from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.about import About
 from kstream.state.changelog import Changelog
@@ -65,6 +67,7 @@ class _Restoring:
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     changelogs: dict[TopicPartition, tuple[str, Changelog]] = field(default_factory=dict)
+    fetch: Fetch | None = None  # of a snapshot; it is tried once
 
     def go(self, stage: RestoreStage) -> None:
         move(f"the restore of task {self.task.name}", self.stage, stage, RESTORE_MOVES)
@@ -85,10 +88,11 @@ class Restorer:
         opening: Opening,
         offsets: CommittedOffsets,
         restraint: Restraint,
+        fetches: Fetches | None = None,
         *,
         delete_retention: float,
     ) -> None:
-        self.restraint = restraint
+        self.restraint, self._fetches = restraint, fetches
         self._group, self._admin, self.changelog = group, admin, changelogs
         self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._opening, self._offsets = inputs, opening, offsets
@@ -101,7 +105,16 @@ class Restorer:
         return len(self._restoring)
 
     def stages(self) -> dict[str, str]:
-        return {name: one.stage.value for name, one in self._restoring.items()}
+        """What each restore waits for, by task."""
+        return {
+            name: one.fetch.said if one.stage is RestoreStage.FETCH and one.fetch else one.stage.value
+            for name, one in self._restoring.items()
+        }
+
+    @property
+    def fetches_running(self) -> list[Fetch]:
+        """Of snapshots."""
+        return [one.fetch for one in self._restoring.values() if one.stage is RestoreStage.FETCH and one.fetch]
 
     def add(self, task: Task, *, full: bool) -> None:
         """Begins with a task in state RESTORING.
@@ -120,7 +133,9 @@ class Restorer:
 
     def drop(self, task: Task) -> None:
         """The task left or failed: forget it. What was replayed stays, with its mark."""
-        self._restoring.pop(task.name, None)
+        left = self._restoring.pop(task.name, None)
+        if left is not None and left.fetch is not None:
+            left.fetch.abandon()
         self._opening.forget(task)
         self.replay.drop(task)
 
@@ -140,7 +155,10 @@ class Restorer:
         for one in self._restoring.values():
             if one.stage is RestoreStage.OFFSETS:
                 self._ask_offsets(one)
-            if one.stage is RestoreStage.ENDS:
+            if one.stage is RestoreStage.FETCH:
+                with damage_of(one.task):
+                    self._look_at_fetch(one)
+            if one.stage is RestoreStage.ENDS and not (self._fetches and self._fetches.holds(one.task)):
                 with damage_of(one.task):
                     self._open(one)
                     self._ask_ends(one)
@@ -160,6 +178,8 @@ class Restorer:
         return [one.task for one in done]
 
     def close(self) -> None:
+        for fetch in self.fetches_running:
+            fetch.abandon()
         self._restoring.clear()
         self.replay.close()
 
@@ -242,6 +262,13 @@ class Restorer:
             self._doubt(one, error)
             return
         one.missing_since = None
+        if self._fetches is not None and one.fetch is None:
+            bounds = [Bound(*each, starts[at], ends[at]) for at, each in one.changelogs.items()]
+            choice = Choice(bounds, one.task.backend.mark, self._clock.time(), self._delete_retention)
+            if choice.wants_snapshot and one.task.backend.snapshotted:
+                one.fetch = self._fetches.begin(one.task, choice.fits)
+                one.go(RestoreStage.FETCH)
+                return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         one.task.restored_at = one.positions
         for at, (store, changelog) in one.changelogs.items():
@@ -249,6 +276,19 @@ class Restorer:
         one.go(RestoreStage.REPLAY)
         if self.replay.of(one.task):
             self.replay.assign()
+
+    def _look_at_fetch(self, one: _Restoring) -> None:
+        """Goes on when a snapshot is in place of the local state, or there is none."""
+        assert one.fetch is not None
+        one.fetch.step()
+        if one.fetch.stands:
+            log.warning("task %s: the storage of its snapshots does not answer; it is restored without", one.task.name)
+            one.fetch.abandon()
+        elif not one.fetch.done:
+            return
+        if one.fetch.error is not None:
+            raise one.fetch.error
+        one.go(RestoreStage.ENDS)
 
     def _position(self, one: _Restoring, at: TopicPartition, start: int, end: int) -> int:
         """Where an input is read from."""

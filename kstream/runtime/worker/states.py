@@ -69,23 +69,26 @@ class RestoreStage(Enum):
     """How far the restore of one task is.
 
         OFFSETS -> ENDS -> REPLAY -> DONE
-           |        ^         |
-           |        +---------+
+           |       ^  ^       |
+           |   FETCH  +-------+
            +---------------------> DONE
 
+    A task without local state fetches a snapshot (ENDS to FETCH and back), where there are some.
     A position that is no longer in its changelog leads from REPLAY back to ENDS. A task whose own offsets are still
     the group's has nothing to replay. A restore begins anew by a new one, in OFFSETS.
     """
 
     OFFSETS = "waiting for stable offsets"
     ENDS = "asking for the changelogs' ends"
+    FETCH = "fetching a snapshot"
     REPLAY = "replaying changelogs"
     DONE = "restored"
 
 
 RESTORE_MOVES: Mapping[RestoreStage, frozenset[RestoreStage]] = {
     RestoreStage.OFFSETS: frozenset({RestoreStage.ENDS, RestoreStage.DONE}),
-    RestoreStage.ENDS: frozenset({RestoreStage.REPLAY}),
+    RestoreStage.ENDS: frozenset({RestoreStage.FETCH, RestoreStage.REPLAY}),
+    RestoreStage.FETCH: frozenset({RestoreStage.ENDS}),
     RestoreStage.REPLAY: frozenset({RestoreStage.DONE, RestoreStage.ENDS}),
     RestoreStage.DONE: frozenset(),
 }

@@ -95,6 +95,10 @@ class RocksBackend:
     def kind(self) -> str:
         return "rocksdb"
 
+    @property
+    def snapshotted(self) -> bool:
+        return True
+
     def _open_all(self) -> None:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)

@@ -7,23 +7,17 @@ that is what a manifest that is written last rests on.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
-from urllib.parse import unquote, urlsplit
 
+from kstream.config import snapshots as config
 from kstream.errors import ConfigError, FileMissing, StorageError
 
 CHUNK: Final = 1 << 20
 """Bytes that are read and written at a time."""
-
-OBJECT_STORES: Final = {
-    "s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "azure": "az", "abfs": "az", "abfss": "az",
-}  # fmt: skip
-"""Schemes of URLs, and what each means."""
 
 _UNFINISHED: Final = ".part"
 """What the names of files end with that are not whole yet. No name of ours does."""
@@ -89,37 +83,11 @@ def open_storage(url: str) -> Storage:
 
 
 def kind_of(url: str) -> tuple[str, str]:
-    """Of a storage's URL what it is ("file", "s3", "gs" or "az"), and its path, or "bucket/prefix".
-
-    Raises:
-        ConfigError: it is none that could be one.
-    """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
-        return "file", _path(url, url)
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(
-            f"snapshots: a URL {parts.scheme}:// with a user, a password or parameters; leave them out: credentials "
-            "come from the environment (AWS_..., GOOGLE_..., AZURE_...)"
-        )
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise ConfigError(f"snapshots: {url} names the host {parts.netloc}: write file:///path, with three slashes")
-        return "file", _path(unquote(parts.path), url)
-    if parts.scheme not in OBJECT_STORES:
-        raise ConfigError(
-            f"snapshots: {url} is neither a path nor a URL that begins with file://, s3://, gs:// or az://"
-        )
-    if not parts.netloc:
-        raise ConfigError(f"snapshots: {url} names no bucket: write {parts.scheme}://BUCKET/PREFIX")
-    path = unquote(parts.path).strip("/")
-    return OBJECT_STORES[parts.scheme], f"{parts.netloc}/{path}" if path else parts.netloc
-
-
-def _path(path: str, url: str) -> str:
-    if not path.strip("/ ") or "\0" in path:
-        raise ConfigError(f"snapshots: {url!r} names no directory")
-    return path
+    """As that of kstream.config.snapshots. Raises ConfigError: it is none that could be one."""
+    try:
+        return config.kind_of(url)
+    except ValueError as error:
+        raise ConfigError(f"{config.shown_url(url)!r} {error}") from None
 
 
 def read(storage: Storage, name: str) -> bytes:

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +71,7 @@ def write_snapshot(
     clock: Clock,
     *,
     patience: float,
+    id: str | None = None,
     incremental: bool = True,
     hashes: Hashes | None = None,
     go_on: Callable[[], None] = lambda: None,
@@ -82,6 +82,7 @@ def write_snapshot(
         place: the folder of this task's snapshots in the storage.
         directory: a backend's checkpoint. Its files must not change meanwhile.
         patience: seconds that it may take, as far as its caller knows: for so long its files are not taken for garbage.
+        id: 12 hexadecimal digits, unlike that of any other snapshot; None: random ones.
         incremental: files that the storage has already are not stored again. Otherwise the snapshot shares none.
         hashes: those of the files of earlier calls for the same task.
         go_on: called often; what it raises ends the upload.
@@ -90,8 +91,10 @@ def write_snapshot(
         StorageError: the storage cannot be written.
         SnapshotError: a local file changed while it was stored.
     """
+    from importlib.metadata import version
+
     began = clock.monotonic()
-    id = secrets.token_hex(6)
+    id = id or secrets.token_hex(6)
     folder = FILES if incremental else id
     local = (hashes or Hashes()).of(directory, go_on)
     files = [StoredFile(path.name, size, digest, f"{folder}/{digest}") for path, size, digest in local]

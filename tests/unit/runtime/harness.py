@@ -22,6 +22,7 @@ from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.backend import Backend
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.state.snapshots.storage import open_storage
 from kstream.testing import ManualClock, MemoryCluster
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
@@ -66,6 +67,7 @@ class Fleet:
                 clients=MemoryClients(self.cluster),
                 clock=self.clock,
                 backends=self._backend,
+                storage=None if self.settings.snapshots is None else open_storage(self.settings.snapshots),
                 lifespan=self.app.lifespan_function,
                 listeners=self.app.checkpoint_listeners,
                 raise_failures=self.raise_failures,
@@ -182,7 +184,9 @@ class Fleet:
         return next(task for task in self.workers[name].tasks.values() if task.partition == partition)
 
     def _backend(self, directory: Path, stores: Sequence[str]) -> Backend:
-        return MemoryBackend(stores) if self.backend == "memory" else RocksBackend(directory, stores, ROCKS)
+        if self.backend == "rocksdb":
+            return RocksBackend(directory, stores, ROCKS)
+        return MemoryBackend(stores, snapshotted=self.backend == "file")
 
 
 class Counting:

@@ -1,0 +1,284 @@
+"""A task that has no state of its own that it can use gets that of a snapshot: the newest that is whole and fits.
+
+Everything is done on a thread of the fetch's own: finding, fetching, checking, opening. The loop has two parts in it:
+it begins the fetch, and it lets go of the local state when the files are there. A snapshot that is damaged,
+incomplete, another task's, or too old is told of in one line, and the one before is tried; where there is none, the
+changelog has everything.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from kstream.errors import KStreamError, SnapshotError, StateDirectoryError, StateError, StorageError, UsageError
+from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.cluster.naming import snapshot_place
+from kstream.runtime.task.states import move
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.snapshots.counts import SnapshotCounts
+from kstream.runtime.worker.snapshots.making import LOOKS, Abandoned
+from kstream.runtime.worker.snapshots.taking import SCRATCH
+from kstream.state.snapshots.manifest import Manifest, manifests_of, stored_manifest
+from kstream.state.snapshots.storage import Entry, Storage
+from kstream.state.snapshots.transfer import read_snapshot
+from kstream.types import Clock
+
+log = logging.getLogger(__name__)
+
+
+class FetchStage(Enum):
+    """How far a fetch is.
+
+        LOOKING -> FETCHING -> FETCHED -> OPENING -> DONE
+           ^          |                      |
+           +----------+----------------------+
+
+    FETCHED: it waits for the loop to let go of the local state. A snapshot that turns out to be of no use leads back
+    to LOOKING; DONE may follow on each of them: nothing was found, or the task left.
+    """
+
+    LOOKING = "looking for a snapshot"
+    FETCHING = "fetching a snapshot"
+    FETCHED = "a snapshot is here"
+    OPENING = "opening a snapshot"
+    DONE = "done"
+
+
+FETCH_MOVES: Final = {
+    FetchStage.LOOKING: frozenset({FetchStage.FETCHING, FetchStage.DONE}),
+    FetchStage.FETCHING: frozenset({FetchStage.FETCHED, FetchStage.LOOKING, FetchStage.DONE}),
+    FetchStage.FETCHED: frozenset({FetchStage.OPENING, FetchStage.DONE}),
+    FetchStage.OPENING: frozenset({FetchStage.LOOKING, FetchStage.DONE}),
+    FetchStage.DONE: frozenset(),
+}
+
+Fits = Callable[[Manifest], str | None]
+"""Why a snapshot is of no use to a task as things are; None where it is of use."""
+
+
+NO_BETTER: Final = "without it no more is to be replayed"
+"""Said of a snapshot; those before it are no better either."""
+
+
+class Fetch:
+    """One of them.
+
+    Attributes:
+        manifest: of the snapshot whose state the task has now; None: none was found, and it has what it had, or none.
+        error: what is to be raised where the restore goes on: the memory is not large enough, say.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        task: Task,
+        storage: Storage,
+        scratch: Path,
+        fits: Fits,
+        clock: Clock,
+        counts: SnapshotCounts,
+        patience: float,
+    ) -> None:
+        self.task, self.stage = task, FetchStage.LOOKING
+        self.manifest: Manifest | None = None
+        self.error: UsageError | None = None
+        self.size = self.fetched = 0
+        self._app, self._backend = app, task.backend
+        self._storage, self._place = storage, snapshot_place(app, task.part.name, task.partition)
+        self._scratch, self._fits, self._clock, self._counts = scratch, fits, clock, counts
+        self._patience, self._moved = patience, clock.monotonic()
+        self._lock = threading.Lock()
+        self._detached = threading.Event()
+        self._abandoned = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"fetch-{task.name}", daemon=True)
+        self._thread.start()
+
+    # ---- on the loop's thread
+
+    @property
+    def done(self) -> bool:
+        return self.stage is FetchStage.DONE
+
+    @property
+    def said(self) -> str:
+        """How far it is."""
+        if self.stage is FetchStage.FETCHING and self.size:
+            return f"{self.stage.value}: {self.fetched / 1e6:.0f} of {self.size / 1e6:.0f} MB"
+        return self.stage.value
+
+    @property
+    def holds(self) -> bool:
+        """It has the local state: nobody else may use it."""
+        return self._detached.is_set() and not self.done
+
+    @property
+    def stands(self) -> bool:
+        """It has not moved for too long: the storage does not answer."""
+        return not self.holds and not self.done and self._clock.monotonic() - self._moved > self._patience
+
+    def step(self) -> None:
+        """Lets go of the local state where that is wanted."""
+        if self.stage is FetchStage.FETCHED and not self._detached.is_set():
+            self._backend.detach()
+            self._detached.set()
+
+    def abandon(self) -> None:
+        """The task left, or goes on without. The thread ends by itself, and cleans up."""
+        self._abandoned = True
+
+    def rest(self, seconds: float) -> bool:
+        """Waits until it is done or wants the local state. Returns whether it is, or does."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self.done or (self.stage is FetchStage.FETCHED and not self._detached.is_set()), seconds
+            )
+
+    # ---- on its own thread
+
+    def _run(self) -> None:
+        try:
+            for entry in self._candidates():
+                if self._take(entry):
+                    break
+        except Abandoned:
+            pass
+        except Exception as error:
+            log.exception("task %s: its snapshots cannot be used: %s", self.task.name, error)
+        finally:
+            if self._detached.is_set() and self.manifest is None:
+                self._attach_nothing()
+            self._go(FetchStage.DONE)
+
+    def _candidates(self) -> Iterator[Entry]:
+        try:
+            yield from manifests_of(self._storage, self._place)
+        except StorageError as error:
+            self._without(error)
+
+    def _take(self, entry: Entry) -> bool:
+        """Whether the search is over."""
+        self._go_on()
+        directory = self._scratch / f"fetched-{secrets.token_hex(6)}"
+        try:
+            manifest = stored_manifest(self._storage, entry.name)
+            self._check(manifest)
+            if (reason := self._fits(manifest)) is NO_BETTER:
+                return True
+            if reason is not None:
+                return self._refuse(entry, "misfit", reason)
+            self._fetch(manifest, directory)
+            self._go(FetchStage.FETCHED)
+            while not self._detached.wait(LOOKS):
+                self._go_on()
+            self._go(FetchStage.OPENING)
+            self._go_on()
+            self._backend.attach(directory)
+        except (SnapshotError, StateError) as error:
+            self._go_on()
+            return self._refuse(entry, "damaged", error)
+        except StorageError as error:
+            self._counts.refused["storage"] += 1
+            self._without(error)
+            return True
+        except StateDirectoryError as error:
+            self._counts.refused["disk"] += 1
+            self._without(error)
+            return True
+        except UsageError as error:
+            self.error = error
+            return True
+        except OSError as error:
+            self._counts.refused["disk"] += 1
+            self._without(StateDirectoryError(f"{self._scratch} cannot be written: {error.strerror or error}"))
+            return True
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        self.manifest = manifest
+        self._counts.restored += 1
+        log.info(
+            "task %s: its state is that of snapshot %d, %.0f s old, %.1f MB", self.task.name, manifest.number,
+            self._clock.time() - manifest.taken, manifest.size / 1e6, extra=PERFORMANCE | {"task": self.task.name},
+        )  # fmt: skip
+        return True
+
+    def _check(self, manifest: Manifest) -> None:
+        """Raises SnapshotError: it is not this task's."""
+        whose = manifest.app, manifest.part, manifest.partition
+        if whose != (self._app, self.task.part.name, self.task.partition):
+            raise SnapshotError(f"it is of app {manifest.app!r}, task {manifest.task}")
+        if manifest.backend != self._backend.kind:
+            raise SnapshotError(f"backend {manifest.backend} wrote it, and this task has {self._backend.kind}")
+
+    def _fetch(self, manifest: Manifest, directory: Path) -> None:
+        self.size, self.fetched = manifest.size, 0
+        if self.stage is FetchStage.OPENING:
+            self._go(FetchStage.LOOKING)
+        self._go(FetchStage.FETCHING)
+        read_snapshot(self._storage, self._place, manifest, directory, go_on=self._go_on, fetched=self._count)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.fetched += size
+            self._counts.fetched += size
+            self._moved = self._clock.monotonic()
+
+    def _refuse(self, entry: Entry, kind: str, reason: object) -> bool:
+        self._counts.refused[kind] += 1
+        log.warning(
+            "task %s: snapshot %s is not used: %s", self.task.name, entry.name.rpartition("/")[2], reason,
+            extra={"task": self.task.name},
+        )  # fmt: skip
+        if self.stage is not FetchStage.LOOKING:
+            self._go(FetchStage.LOOKING)
+        return False
+
+    def _without(self, error: KStreamError) -> None:
+        log.warning("task %s is restored without a snapshot: %s", self.task.name, error, extra={"task": self.task.name})
+
+    def _attach_nothing(self) -> None:
+        try:
+            self._backend.attach(None)
+        except KStreamError as error:
+            if not self._abandoned:  # else its task was closed
+                log.warning("task %s: its state cannot be opened anew: %s", self.task.name, error)
+
+    def _go_on(self) -> None:
+        if self._abandoned:
+            raise Abandoned
+
+    def _go(self, to: FetchStage) -> None:
+        with self._changed:
+            move(f"a fetch for task {self.task.name}", self.stage, to, FETCH_MOVES)
+            self.stage = to
+            self._moved = self._clock.monotonic()
+            self._changed.notify_all()
+
+
+class Fetches:
+    """Begins them, for the tasks of one worker."""
+
+    def __init__(
+        self, app: str, storage: Storage, directory: Path, clock: Clock, counts: SnapshotCounts, patience: float
+    ) -> None:
+        self._app, self._storage, self._scratch = app, storage, directory / SCRATCH
+        self._clock, self._counts, self._patience = clock, counts, patience
+        self._last: dict[str, Fetch] = {}
+
+    def begin(self, task: Task, fits: Fits) -> Fetch:
+        made = self._last[task.name] = Fetch(
+            self._app, task, self._storage, self._scratch, fits, self._clock, self._counts, self._patience
+        )
+        return made
+
+    def holds(self, task: Task) -> bool:
+        """Whether a fetch that was abandoned still has the local state of the task: for a moment only."""
+        last = self._last.get(task.name)
+        return last is not None and last.task is task and last.holds
