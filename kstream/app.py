@@ -189,7 +189,7 @@ class App:
             scope: "keyed": its key is the record's key; "partition": any key, private to the partition.
             changelog: Kafka's topic settings for its changelog, for when it is created (over those of the setting
                 `changelog`). What kstream guarantees of changelogs cannot be changed.
-            backend: where what is committed lies, "rocksdb", "memory" or "file"; None: where the setting `backend` says.
+            backend: where what is committed lies: "rocksdb", "memory" or "file"; None: where the app's setting says.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")

@@ -43,5 +43,5 @@ def check_durable(of_stores: Mapping[str, str | None], snapshots: str | None) ->
     for store, kind in of_stores.items():
         if kind == "file" and snapshots is None:
             raise ConfigError(
-                f"store {store!r}: backend='file' keeps it in memory and in snapshots: say where they are, with snapshots"
+                f"store {store!r}: backend='file' keeps it in memory and in snapshots: say where, with snapshots"
             )
