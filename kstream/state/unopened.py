@@ -22,6 +22,10 @@ class Unopened:
     def kind(self) -> str:
         return "unopened"
 
+    @property
+    def snapshotted(self) -> bool:
+        return False
+
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         self._refuse(store)
 

@@ -24,7 +24,7 @@ from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
-SCRATCH: Final = ".snapshots"
+SCRATCH: Final = "@snapshots"
 """The folder in a worker's state directory for links and for what is fetched: it has nothing that is needed after a
 crash."""
 
