@@ -32,6 +32,7 @@ KStreamError
 ├── SnapshotError               a snapshot is damaged, incomplete, or another task's
 ├── SnapshotsFailed             more snapshots of a task in a row failed than are tolerated
 ├── StateUnavailable            a query of state finds nobody who can answer it now: its partition moves or is restored
+├── SavepointFailed             a savepoint could not be made, and the app goes on as before
 └── TransactionError            what a transactional call may come back with
     ├── AbortRequired           abort, go back to the committed offsets, go on with the same producer
     ├── ProducerLost            the producer is of no more use, the outcome may be unknown: new one, restore
@@ -258,6 +259,18 @@ class SnapshotsFailed(KStreamError):
 class StateUnavailable(KStreamError):
     """A query of state that nobody can answer now: its partition moves, is restored, or its instance does not answer.
     Try again."""
+
+
+class SavepointFailed(KStreamError):
+    """A savepoint could not be made: it does not exist, and the app goes on as before. The message is one line.
+
+    Attributes:
+        why: the reason alone.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        self.why = why
+        super().__init__(f"there is no savepoint {name}, the app goes on: {why}")
 
 
 def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:

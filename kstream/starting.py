@@ -14,6 +14,7 @@ from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.errors import ConfigError, IdentityInUse, InstanceFenced
 from kstream.observe import logs
+from kstream.runtime.cluster.control import refuse_unfinished_restore
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics, tell
 from kstream.runtime.cluster.records import looking
@@ -21,6 +22,7 @@ from kstream.runtime.cluster.regroup import take_offsets_along
 from kstream.runtime.cluster.stored_types import check_types
 from kstream.runtime.instance.caller import signals_to
 from kstream.runtime.instance.claim import claim
+from kstream.runtime.instance.savepoints import taking_part
 from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_each
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.instance.warming import Warming, both
@@ -54,7 +56,10 @@ def supervised(
                     "%d of them will have nothing to do", most, group, useful, most - useful,
                 )  # fmt: skip
         supervisor = Supervisor(program, topology.app, instance, settings, partitions, least, groups)
-        with observed(supervisor, topology, settings, instance, sources) as observer:
+        with (
+            observed(supervisor, topology, settings, instance, sources) as observer,
+            taking_part(supervisor, topology.app, instance, settings),
+        ):
             if settings.worker_range:
                 supervisor.scaler = observer.scaler = Scaler(
                     topology, partitions, groups, settings, least, most, observer.workers_elsewhere
@@ -110,6 +115,7 @@ def prepared(
     try:
         admin = KafkaClients(settings.bootstrap_servers, options_from(settings, topology.app)).admin()
         try:
+            refuse_unfinished_restore(looking(settings, f"{topology.app}-control"), admin, topology.app)
             partitions = prepare_topics(topology, admin, settings)
             tell(topology, admin, partitions, settings)
             take_offsets_along(topology, groups, partitions, admin)

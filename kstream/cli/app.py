@@ -9,6 +9,7 @@ import typer
 
 from kstream.cli.dlq.app import dlq
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
+from kstream.cli.savepoint.app import savepoint
 from kstream.cli.state.app import state
 
 commands = typer.Typer(
@@ -19,6 +20,7 @@ commands = typer.Typer(
 )
 commands.add_typer(dlq)
 commands.add_typer(state)
+commands.add_typer(savepoint)
 
 
 def _version(wanted: bool) -> None:

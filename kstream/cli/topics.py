@@ -14,6 +14,7 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.config import Settings
 from kstream.errors import TopologyError
+from kstream.runtime.cluster import control
 from kstream.runtime.cluster.announce import wanted_topic
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import go_through, prepare_topics
@@ -141,7 +142,7 @@ def look(topology: Topology, admin: TopicMaker, on: Subject, made: Collection[st
 def _besides(topology: Topology, settings: Settings) -> list[WantedTopic]:
     """Topics in which an app says something of itself."""
     announced = [wanted_topic(topology.app)] if settings.announce_interval else []
-    return [*wanted_topics(topology), *announced]
+    return [*wanted_topics(topology), *announced, control.wanted_topic(topology.app)]
 
 
 # ---- how it looks

@@ -188,6 +188,13 @@ class Settings(SnapshotSettings, RestartSettings):
         86_400.0, kinds.duration(60), "How long the local state of a task that runs elsewhere is kept.", _SECONDS
     )
 
+    savepoints: str | None = _setting(
+        None,
+        kinds.optional(kinds.text(accepted="a path or a URL")),
+        "Where savepoints lie, a place that all instances and commands share: a path, s3://..., gs://..., az://...; "
+        "without one, `savepoints` in the state directory.",
+    )
+
     # the group and its clients
     session_timeout: float = _setting(
         10.0, kinds.duration(1), "Silence after which the group gives a worker's partitions to others.", _SECONDS

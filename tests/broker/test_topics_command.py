@@ -53,7 +53,7 @@ def topics(app: str, bootstrap_servers: str, tmp_path: Path) -> Topics:
 
 def test_all_are_missing_then_made_then_found(app: str, topics: Topics, bootstrap_servers: str) -> None:
     status, text = topics()
-    assert status == 1 and "7 topics: 7 missing" in text and "kstream topics --create makes them" in text
+    assert status == 1 and "8 topics: 8 missing" in text and "kstream topics --create makes them" in text
 
     # that it is asked for goes before the setting with which the service itself would make none
     status, made = topics("--create", "--json", KSTREAM_AUTO_CREATE_TOPICS="false", KSTREAM_DEFAULT_PARTITIONS="3")
@@ -66,13 +66,14 @@ def test_all_are_missing_then_made_then_found(app: str, topics: Topics, bootstra
         "-per-key-changelog": ("changelog", 3),
         "-store-types": ("types", 1),
         "-instances": ("instances", 1),
+        "-control": ("control", 1),
     }
     assert {one["state"] for name, one in made.items() if name != "all"} == {"created"}
     assert {one["replicas"] for name, one in made.items() if name != "all"} == {1}
     assert len(ends(bootstrap_servers, f"{app}-by-line-repartition")) == 6
 
     status, text = topics("--create")
-    assert status == 0 and "7 topics: 7 found" in text
+    assert status == 0 and "8 topics: 8 found" in text
 
 
 def test_only_what_is_missing_is_made_and_it_takes_after_what_is_there(
@@ -97,7 +98,7 @@ def test_what_is_wrong_is_told_and_nothing_is_made(app: str, topics: Topics, boo
     assert status == 1
     assert f"topic {app}.counts (sink of {app}) has 3 partitions, but 2 are declared: change the declaration" in text
     assert "cleanup.policy=delete" in text and "kafka-configs.sh --alter" in text
-    assert "2 missing" not in text and "7 topics: 5 missing, 2 wrong" in text and "--create makes" not in text
+    assert "2 missing" not in text and "8 topics: 6 missing, 2 wrong" in text and "--create makes" not in text
     status, found = topics("--json")
     assert status == 1 and found[".lines"]["state"] == "missing", "nothing was made"
 

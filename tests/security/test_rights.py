@@ -47,6 +47,10 @@ RUN: list[Right] = [
     ("topic", "{app}-instances", "DESCRIBE_CONFIGS"),
     ("topic", "{app}-instances", "READ"),
     ("topic", "{app}-instances", "WRITE"),
+    ("topic", "{app}-control", "CREATE"),
+    ("topic", "{app}-control", "DESCRIBE_CONFIGS"),
+    ("topic", "{app}-control", "READ"),
+    ("topic", "{app}-control", "WRITE"),
     ("group", "{app}", "READ"),
     ("transactional_id", "{app}-*", "WRITE"),
 ]
@@ -57,6 +61,7 @@ RESET: list[Right] = [
     ("topic", "{app}-by-word-repartition", "DELETE"),
     ("topic", "{app}-seen-changelog", "DELETE"),
     ("topic", "{app}-store-types", "DELETE"),
+    ("topic", "{app}-control", "DELETE"),
 ]
 """What `kstream reset` needs besides."""
 
@@ -77,6 +82,7 @@ def test_the_page_lists_them() -> None:
         "-seen-changelog": "<app>-<table>-changelog",
         "-store-types": "<app>-store-types",
         "-instances": "<app>-instances",
+        "-control": "<app>-control",
     }
 
     def as_listed(right: Right) -> Right:
@@ -195,7 +201,9 @@ def test_with_these_rights_it_runs_restores_is_watched_and_is_reset(
 
 CHANGELOG_READ = ("topic", "{app}-seen-changelog", "READ")
 WITHOUT = [
-    right for right in RUN if not right[1].endswith("-instances") and right[2] != "DELETE" and right != CHANGELOG_READ
+    right
+    for right in RUN
+    if not right[1].endswith(("-instances", "-control")) and right[2] != "DELETE" and right != CHANGELOG_READ
 ]
 
 

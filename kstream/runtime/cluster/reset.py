@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from kstream.errors import ConfigError
+from kstream.runtime.cluster import control, stored_types
 from kstream.runtime.cluster.naming import consumer_group, whole_name
 from kstream.runtime.cluster.regroup import answer
-from kstream.runtime.cluster.stored_types import topic_of
 from kstream.topology import Topology
 from kstream.types import AdminClient, TopicPartition
 
@@ -62,7 +62,8 @@ def look(topology: Topology, admin: AdminClient, state_dir: Path) -> Reset:
     internal = [topology.changelog(store) for part in topology.parts for store in part.stores]
     internal += [topic.name for part in topology.parts for topic in part.sinks if topic.internal]
     internal += [delay.topic for part in topology.parts for delay in part.delays]
-    internal.append(topic_of(topology.app))
+    internal.append(stored_types.topic_of(topology.app))
+    internal.append(control.topic_of(topology.app))  # with the note of a restore that is not complete
     topics = tuple(name for name in dict.fromkeys(internal) if name in there)
     return Reset(groups, topics, _directories(topology.app, state_dir))
 

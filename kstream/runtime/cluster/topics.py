@@ -23,7 +23,7 @@ from typing import Final, Literal
 from kstream.errors import KafkaUnavailable, TopicError
 from kstream.types import NewTopic, TopicInfo, TopicMaker
 
-Kind = Literal["source", "sink", "repartition", "delay", "changelog", "instances", "handled", "types"]
+Kind = Literal["source", "sink", "repartition", "delay", "changelog", "instances", "handled", "types", "control"]
 
 FOREVER: Final = "9223372036854775807"
 DELETE_RETENTION_MS: Final = 7 * 24 * 3600 * 1000
@@ -41,6 +41,7 @@ INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
     "handled": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
     "types": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
     "instances": {"cleanup.policy": "compact,delete", "message.timestamp.type": "LogAppendTime"},
+    "control": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
 }
 """Settings of internal topics, by kind."""
 

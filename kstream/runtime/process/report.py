@@ -8,6 +8,7 @@ import msgspec
 
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import CheckpointStatus, ErrorStatus, PartStatus, SnapshotStatus, TaskStatus
+from kstream.runtime.cluster import control
 from kstream.runtime.process.program import Program
 
 
@@ -61,6 +62,7 @@ class Report(msgspec.Struct):
         estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
+        savepoint: what the worker says of its part in one, since the report before.
         checkpoints, snapshots, errors: those since the report before.
         largest: by store, the largest entries seen when written: key, bytes.
         hottest: by store, the keys used most: key, share of those that were sampled, and how many those were.
@@ -103,6 +105,7 @@ class Report(msgspec.Struct):
     hottest: dict[str, list[tuple[str, float, int]]] = {}
     parts: dict[str, list[PartStatus]] = {}
     answers: list[Answer] = []
+    savepoint: list[control.Answer] = []
     stopped_by: str | None = None
     usage: bool = False
     exhausted: bool = False
@@ -146,7 +149,7 @@ class Command(msgspec.Struct):
     """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root.
 
     `warm` are the tasks whose state it is to follow for other instances, by name.
-    `stop` goes with SIGTERM: user code may have given that another handler.
+    `stop` goes with SIGTERM: user code may have given that another handler. `savepoint` is what is asked of it for one.
     """
 
     paused: bool | None = None
@@ -154,6 +157,7 @@ class Command(msgspec.Struct):
     lookups: list[Lookup] = []
     warm: list[str] | None = None
     stop: bool = False
+    savepoint: control.Request | None = None
 
 
 encode_command = msgspec.json.Encoder().encode

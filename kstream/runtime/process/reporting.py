@@ -26,6 +26,8 @@ from kstream.runtime.worker.loop import StreamWorker
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
+EAGER_SECONDS = 0.05
+"""The same while a savepoint is made."""
 MAX_UNSENT = 8 << 20
 
 More = Callable[[StreamWorker], tuple[list[Metric], list[Series]]]
@@ -59,19 +61,21 @@ class Reporter:
         self._writing, self._unsent = Lock(), b""
         self.turned = clock()
         """When the worker's loop turned last."""
-        self._next = 0.0
+        self._next = self._told = 0.0
         self._commits = 0
         self._sizes = StoreSizes(clock)
         self._answers: list[Answer] = []
 
     def __call__(self, worker: StreamWorker) -> None:
         now = self.turned = self._clock()
+        if worker.savepoint.active:  # others stand still meanwhile
+            self._next = min(self._next, self._told + EAGER_SECONDS)
         if now < self._next and worker.commits == self._commits:
             return
         if now >= self._next:
             self._next = now + REPORT_SECONDS
             self._listen(worker)
-        self._commits = worker.commits
+        self._commits, self._told = worker.commits, now
         self._tell(worker)
 
     def report(self, worker: StreamWorker) -> Report:
@@ -81,6 +85,7 @@ class Reporter:
         report.metrics += telling.all_of("what the process counts", lambda: series)
         report.errors = self._errors()
         report.answers, self._answers = self._answers, []
+        report.savepoint = worker.savepoint.answers()
         return report
 
     def _tell(self, worker: StreamWorker, **said: Any) -> None:
@@ -110,6 +115,8 @@ class Reporter:
                 worker.warm.follow(command.warm)
             if command.stop:
                 worker.stop()
+            if command.savepoint is not None:
+                worker.savepoint.ask(command.savepoint, paused=worker.paused)
             telling = Telling(worker.measures)
             for asked in command.lookups:
                 answer = partial(look_up, worker.tasks.values(), asked)

@@ -19,7 +19,7 @@ class Input:
 
     `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
     the log ended when that was last heard; `timestamp` (ms) and `last` (offset) are those of the last record
-    processed, `runs` are those since the last commit.
+    processed, `runs` are those since the last commit. `held`: nothing of it is taken (a savepoint is being made).
     """
 
     at: TopicPartition
@@ -31,6 +31,7 @@ class Input:
     timestamp: int | None = None
     last: int = -1
     runs: Runs = field(default_factory=Runs)
+    held: bool = False
 
 
 class _Waiting:
@@ -145,6 +146,8 @@ class Reading:
     def add(self, fetch: Fetch, in_work: Fetch | None) -> None:
         """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
         buffer, one = self._buffers[fetch.at], self.inputs[fetch.at]
+        if one.held:  # it is read again from the position
+            return
         if (waiting := self._delays.get(fetch.at)) is not None:
             fetch = Delayed(fetch)
             pairs = zip(fetch.offsets(), fetch.notes, strict=True)
@@ -167,6 +170,8 @@ class Reading:
             busy: records of the task are still in work.
         """
         one = self.inputs[at]
+        if one.held:  # what lies before this end is not all processed
+            return
         one.at_end, one.end = True, offset
         one.idle_since = self._clock.monotonic()
         if not busy:
@@ -186,6 +191,27 @@ class Reading:
     def drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
+
+    # ---- what is held
+
+    @property
+    def held(self) -> list[TopicPartition]:
+        """The inputs of which nothing is taken."""
+        return [at for at, one in self.inputs.items() if one.held]
+
+    def hold(self, partitions: Iterable[TopicPartition]) -> None:
+        """Takes nothing more of these inputs; what is buffered of them is dropped. The others do not wait for them."""
+        for at in partitions:
+            one = self.inputs[at]
+            one.held, one.at_end = True, False
+            self._buffers[at].clear()
+
+    def release(self) -> dict[TopicPartition, int]:
+        """The inputs that were held, and where they are to be read on."""
+        held = self.held
+        for at in held:
+            self.inputs[at].held = False
+        return {at: self.inputs[at].position for at in held}
 
     # ---- which comes next
 
@@ -248,7 +274,7 @@ class Reading:
             return [_BEFORE_ALL] * len(fetch)
 
     def _may_be_skipped(self, one: Input) -> bool:
-        return one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle
+        return one.held or (one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle)
 
     def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
         """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""

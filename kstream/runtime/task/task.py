@@ -59,7 +59,7 @@ class Task:
         self.pace = Pace(heeds_waits)
         self.records = 0
         self.touched = False  # whether it did anything that is not committed
-        self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore will leave it; {}: not known yet
+        self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore leaves it; {}: not known yet
         self.offset_metadata: dict[TopicPartition, str] = {}  # what is committed with the offset of each input
         self._clock, self._target = clock, target_seconds
         self.reading = Reading(

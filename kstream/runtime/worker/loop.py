@@ -35,6 +35,7 @@ from kstream.runtime.worker.recovery import Recovery
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.restraint import Restraint
+from kstream.runtime.worker.savepoint import SavepointPart
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
 from kstream.runtime.worker.snapshots.fetching import Fetches
 from kstream.runtime.worker.snapshots.taking import Snapshots
@@ -125,6 +126,9 @@ class StreamWorker:
         self._unreadable = Unreadable(self.registry, self.committer)
         renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock, renewal)
+        self.savepoint = SavepointPart(
+            identity, self.directory, self.registry, self._membership, self.committer, clock
+        )  # fmt: skip
 
     # ---- the loop
 
@@ -180,10 +184,12 @@ class StreamWorker:
         if self.warm.active:
             self._follow()
         self.registry.ends.step()
-        self._run_tasks()
+        self.savepoint.step()
+        if not self.savepoint.frozen:
+            self._run_tasks()
         if self._unreadable:
             self._unreadable.step()
-        if self.committer.is_due():
+        if self.committer.is_due() and not self.savepoint.frozen:
             self.committer.commit()
         self._housekeeping.step(self.registry.all, self.warm.copies.values())
         if self.snapshots is not None:
@@ -354,6 +360,7 @@ class StreamWorker:
         if self.snapshots is not None:
             self.snapshots.close()
         self._housekeeping.close()
+        self.savepoint.close()
         self._consumer.close()
         self.restorer.close()
         self.warm.close()

@@ -211,12 +211,13 @@ class Restorer:
         }
         self._inputs.check_partitions(one.task, topics)
         one.anew = self._offsets.made_anew(one.task, found, topics)
-        as_before = one.committed == one.task.committed and self._opening.is_open(one.task)
-        if not one.full and not one.anew and as_before:
+        restored = one.task.restored_at is None and self._opening.is_open(one.task)
+        if restored and not one.full and not one.anew and one.committed == one.task.committed:
             one.positions = one.task.committed
             one.go(RestoreStage.DONE)
             return
         one.task.rewind()
+        one.task.restored_at = {}
         changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
         for _, changelog in changelogs:
             changelog.is_now(About(changelog=id_in(topics, changelog.topic)))

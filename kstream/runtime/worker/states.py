@@ -1,4 +1,5 @@
-"""The states of a worker, its membership in the group, its transaction and its restores, with their legal moves."""
+"""The states of a worker, its membership in the group, its transaction, its restores and its part in a savepoint, with
+their legal moves."""
 
 from __future__ import annotations
 
@@ -91,4 +92,28 @@ RESTORE_MOVES: Mapping[RestoreStage, frozenset[RestoreStage]] = {
     RestoreStage.FETCH: frozenset({RestoreStage.ENDS}),
     RestoreStage.REPLAY: frozenset({RestoreStage.DONE, RestoreStage.ENDS}),
     RestoreStage.DONE: frozenset(),
+}
+
+
+class PartState(Enum):
+    """A worker's part in a savepoint.
+
+        IDLE -> HOLDING -> CAPTURING -> CAPTURED -> IDLE
+
+    HOLDING: nothing is taken of inputs that are not the app's own. CAPTURING, CAPTURED: nothing is processed or
+    committed; the local state is being, has been copied. From each of them a refusal, the time limit or an abort leads
+    to IDLE, where the tasks go on.
+    """
+
+    IDLE = "idle"
+    HOLDING = "holding"
+    CAPTURING = "capturing"
+    CAPTURED = "captured"
+
+
+PART_MOVES: Mapping[PartState, frozenset[PartState]] = {
+    PartState.IDLE: frozenset({PartState.HOLDING}),
+    PartState.HOLDING: frozenset({PartState.CAPTURING, PartState.IDLE}),
+    PartState.CAPTURING: frozenset({PartState.CAPTURED, PartState.IDLE}),
+    PartState.CAPTURED: frozenset({PartState.IDLE}),
 }

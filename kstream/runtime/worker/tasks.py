@@ -145,10 +145,23 @@ class Tasks:
         if buffered > 10 * batch:
             self._pause([at for at in task.inputs if at not in self._paused])
         elif buffered < batch and self._paused:
-            self._resume([at for at in task.inputs if at in self._paused and at not in delays])
+            held = task.reading.held
+            self._resume([at for at in task.inputs if at in self._paused and at not in delays and at not in held])
         for at in delays:  # what lies behind records that wait is not due either
             if task.reading.has(at) != (at in self._paused):
                 (self._pause if task.reading.has(at) else self._resume)([at])
+
+    def hold(self, task: Task, partitions: Sequence[TopicPartition]) -> None:
+        """Nothing more is taken of these inputs of the task, until `release`."""
+        task.reading.hold(partitions)
+        self._pause([at for at in partitions if at in self.owned and at not in self._paused])
+
+    def release(self, task: Task) -> None:
+        """The inputs that were held are read on where they were."""
+        positions = task.reading.release()
+        if task.state is TaskState.RUNNING and (mine := {at: positions[at] for at in positions if at in self.owned}):
+            self._consumer.seek(mine)
+            self._resume(list(mine))
 
     def _pause(self, partitions: Sequence[TopicPartition]) -> None:
         if partitions:

@@ -16,6 +16,7 @@ from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import DELETE_RETENTION
+from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
 
@@ -503,4 +504,32 @@ def test_a_purged_repartition_topic_is_read_on(tmp_path: Path) -> None:
         assert all(fleet.cluster.log(one).start > 0 for one in at if fleet.cluster.log(one).end)
         assert not any(list(fleet.cluster.log(one)) for one in at)
         fleet.crash("a")
+    fleet.close()
+
+
+def test_a_restore_that_a_rebalance_broke_off_is_done_where_offset_0_is_committed(tmp_path: Path) -> None:
+    """A savepoint that was restored has state and, of topics that are new, offset 0: where a task that was never
+    restored begins, too."""
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=4)
+    for key in KEYS:
+        raw = key.encode()
+        for changelog in CHANGELOGS:
+            fleet.cluster.append(changelog, raw, b"5", partition=partition_of(raw, 4))
+    admin = MemoryClients(fleet.cluster).admin()
+    admin.set_committed("counting", {TopicPartition("in", number): (0, "") for number in range(4)}).result()
+    writer = MemoryClients(fleet.cluster).producer("somebody")
+    writer.init_transactions(1.0)
+    writer.begin()
+    for partition in range(4):  # a restore waits for its end
+        writer.produce(CHANGELOGS[0], b"9", b"open", partition)
+    first = fleet.start("a")
+    fleet.step("a", times=10)
+    assert {task.state for task in first.tasks.values()} == {TaskState.RESTORING}
+    fleet.start("b")
+    fleet.step(times=30)
+    assert {task.state for task in first.tasks.values()} == {TaskState.RESTORING}
+    writer.abort(1.0)
+    writer.close()
+    fleet.settle()
+    assert fleet.stores("n") == fleet.changelog("n") and len(fleet.stores("n")) == len(KEYS)
     fleet.close()

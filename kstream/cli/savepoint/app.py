@@ -1,0 +1,140 @@
+"""The list of the commands. Each one's module is imported when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target
+
+savepoint = typer.Typer(
+    name="savepoint", help="Savepoints: all of an app's state at one moment, kept for good.", no_args_is_help=True
+)  # fmt: skip
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What the savepoint is called.")]
+Place = Annotated[
+    str | None,
+    typer.Option("--in", metavar="URL", help="Where it lies: a path, s3://... (default: the setting savepoints)."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@savepoint.command()
+def create(
+    target: Target,
+    name: Name,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="URL", help="Where it goes: a path, s3://... that all share (default: setting savepoints)."
+        ),
+    ] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the app, with nothing processed after it.")] = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="native|canonical", help="canonical: Parquet, readable by anything.")
+    ] = "native",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, max=3600, metavar="SECONDS", help="Then the app goes on without.")
+    ] = 60.0,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Make a savepoint of an app that runs, over all of its instances; status 1 if there is none."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import create as command
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.run(on, name, to, form, stop=stop, timeout=timeout)
+
+
+@savepoint.command("list")
+def list_(
+    target: OptionalTarget = None,
+    place: Place = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """List the savepoints in a place."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import listing as command
+
+    return command.run(subject(target, None, set_ or [], config), place, as_json=as_json)
+
+
+@savepoint.command()
+def show(
+    name: Name,
+    target: OptionalTarget = None,
+    place: Place = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show what a savepoint has: app, time, stores, tasks, offsets."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import listing as command
+
+    return command.show(subject(target, None, set_ or [], config), name, place, as_json=as_json)
+
+
+@savepoint.command()
+def verify(
+    name: Name, target: OptionalTarget = None, place: Place = None, config: Config = None, set_: Assignments = None
+) -> int:
+    """Read every file of a savepoint and compare its checksum; status 1 if one is damaged."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import listing as command
+
+    return command.verify(subject(target, None, set_ or [], config), name, place)
+
+
+@savepoint.command()
+def delete(
+    name: Name,
+    target: OptionalTarget = None,
+    place: Place = None,
+    yes: Yes = False,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Delete a savepoint and its files. Nothing else refers to them."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import listing as command
+
+    return command.delete(subject(target, None, set_ or [], config), name, place, yes=yes)
+
+
+@savepoint.command()
+def restore(
+    target: Target,
+    name: Name,
+    place: Place = None,
+    as_app: Annotated[
+        str | None, typer.Option("--as", metavar="APP", help="The app's name, where the savepoint is of another app.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", metavar="OLD=NEW", help="A store that has another name now.")
+    ] = None,
+    allow_dropped: Annotated[
+        bool, typer.Option("--allow-dropped", help="State that the app has no store for is given up.")
+    ] = False,
+    claim: Annotated[
+        bool, typer.Option("--claim/--no-claim", help="Delete the savepoint once it is restored (default: keep it).")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Yes = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Give a stopped app the offsets and the state of a savepoint."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import restore as command
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.run(
+        on, name, place, rename or [], as_app=as_app, allow_dropped=allow_dropped, claim=claim, dry_run=dry_run, yes=yes
+    )

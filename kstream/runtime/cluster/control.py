@@ -1,0 +1,201 @@
+"""The control topic of an app, `<app>-control`: through it a command and all instances agree on a savepoint, and a
+restore that is not complete keeps the app from starting.
+
+It is compacted, so the latest word under each key stays. Under `savepoint` lies what the command that makes one asks
+for; under `savepoint/<worker>` what each worker answers; under `restore` the note of a restore. What is asked counts
+for those who listen when it is written: nobody heeds an old request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final, Literal
+
+import msgspec
+
+from kstream.errors import ConfigError
+from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
+from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.types import AdminClient, Clients, Fetch, ProducerClient, TopicMaker, TopicPartition
+
+REQUEST: Final = b"savepoint"
+ANSWERS: Final = b"savepoint/"
+RESTORE: Final = b"restore"
+
+LONGEST_TIMEOUT: Final = 3600.0
+"""Seconds for which an instance holds its inputs at most, whatever it is asked."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked of all workers of an app.
+
+    Attributes:
+        id: of the savepoint; every attempt has its own.
+        name: what the user calls it.
+        phase: hold: take nothing more from outside, go on with the app's own topics; capture: process and commit
+            nothing, copy the local state; resume: go on; stop: the savepoint is there, the instances are to stop;
+            abort: there will be none, go on.
+        timeout: seconds from `hold` on, after which everybody goes on by themselves.
+        place: URL or directory of the savepoint's files.
+        why: of an abort.
+    """
+
+    id: str
+    name: str
+    phase: Literal["hold", "capture", "resume", "stop", "abort"]
+    timeout: float = 60.0
+    place: str = ""
+    why: str = ""
+
+
+class Offset(msgspec.Struct, frozen=True, array_like=True):
+    """Of an input of a task: what it committed last, and how far it has read (what lies between are markers)."""
+
+    topic: str
+    partition: int
+    committed: int
+    position: int
+    metadata: str = ""
+
+
+class TaskPart(msgspec.Struct, frozen=True):
+    """What a worker says of one of its tasks.
+
+    Attributes:
+        quiet: it has nothing more to do, and all it did is committed.
+        stored: the file that says which files its state is in, in the savepoint's place, once they are there. None: it
+            has no state.
+    """
+
+    quiet: bool = False
+    offsets: list[Offset] = []
+    stored: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Where a worker is. `why` says why it refuses."""
+
+    id: str
+    worker: str
+    phase: Literal["holding", "captured", "stored", "refused"]
+    tasks: dict[str, TaskPart] = {}
+    why: str = ""
+
+
+class RestoreNote(msgspec.Struct, frozen=True):
+    """A restore of savepoint `name` at `place` has begun, and is not complete."""
+
+    id: str
+    name: str
+    place: str
+    at: float
+
+
+_encode = msgspec.json.Encoder().encode
+_request = msgspec.json.Decoder(Request).decode
+_answer = msgspec.json.Decoder(Answer).decode
+_note = msgspec.json.Decoder(RestoreNote).decode
+
+
+def topic_of(app: str) -> str:
+    return f"{app}-control"
+
+
+def wanted_topic(app: str) -> WantedTopic:
+    small = {"segment.bytes": str(1 << 20), "min.cleanable.dirty.ratio": "0.2"}
+    return WantedTopic(topic_of(app), "control", partitions=1, config=small, owner=app)
+
+
+def ensure_topic(admin: TopicMaker, app: str, replication: int) -> None:
+    """Makes the control topic where there is none.
+
+    Raises:
+        TopicError: there is one that is not compacted, or this user may not make it.
+    """
+    ensure_topics(admin, [wanted_topic(app)], auto_create=True, replication=replication)
+
+
+class Control:
+    """Writes to the control topic and reads what is new there. One thread at a time.
+
+    Raises: KStreamError, as its clients do.
+    """
+
+    def __init__(self, clients: Clients, admin: AdminClient, app: str) -> None:
+        self._topic, self._clients = topic_of(app), clients
+        at = TopicPartition(self._topic, 0)
+        end = admin.end_offsets([at]).result(TIMEOUT)[at]
+        self._reader = clients.reader()
+        self._reader.assign({at: end})
+        self._producer: ProducerClient | None = None
+
+    def read(self, timeout: float) -> Iterator[Request | Answer]:
+        """What was written since the last call; waits `timeout` seconds for a first word. What another version wrote
+        in another way is passed over."""
+        for fetch in self._reader.poll(1000, timeout).fetches:
+            yield from _said(fetch)
+
+    def write(self, said: Request | Answer | RestoreNote) -> None:
+        """It is there when this returns."""
+        if isinstance(said, Answer):
+            key = ANSWERS + said.worker.encode()
+        else:
+            key = REQUEST if isinstance(said, Request) else RESTORE
+        self._write(key, _encode(said))
+
+    def forget_restore(self) -> None:
+        """The restore is complete: the app may start."""
+        self._write(RESTORE, None)
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        if self._producer is None:
+            self._producer = self._clients.producer(None)
+        self._producer.produce(self._topic, value, key, 0)
+        self._producer.flush(TIMEOUT)
+
+    def close(self) -> None:
+        self._reader.close()
+        if self._producer is not None:
+            self._producer.close()
+
+
+def _said(fetch: Fetch) -> Iterator[Request | Answer]:
+    for key, value in zip(fetch.keys(), fetch.values(), strict=True):
+        if key is None or value is None:
+            continue
+        try:
+            if key == REQUEST:
+                yield _request(value)
+            elif key.startswith(ANSWERS):
+                yield _answer(value)
+        except msgspec.MsgspecError:
+            continue
+
+
+def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> RestoreNote | None:
+    """The restore that has begun and is not complete; None where there is none."""
+    at = TopicPartition(topic_of(app), 0)
+    if at.topic not in admin.topics(TIMEOUT):
+        return None
+    found: bytes | None = None
+    starts, ends = bounds(admin, [at])
+    if starts[at] < ends[at]:
+        with closing(Reading(clients, admin, starts, ends)) as reading:
+            for row in to_end(reading):
+                if row.key == RESTORE:
+                    found = row.value
+    try:
+        return None if found is None else _note(found)
+    except msgspec.MsgspecError:
+        return RestoreNote("?", "?", "?", 0.0)
+
+
+def refuse_unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> None:
+    """Raises ConfigError where the app has the state of a restore that is not complete."""
+    note = unfinished_restore(clients, admin, app)
+    if note is not None:
+        raise ConfigError(
+            f"app {app} is being restored from savepoint {note.name} ({note.place}), and that is not complete: its "
+            f"state is neither the old nor that of the savepoint; run the same kstream savepoint restore again"
+        )

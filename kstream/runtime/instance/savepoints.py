@@ -1,0 +1,145 @@
+"""An instance's part in savepoints: what is asked through the control topic is told to its workers, and what they
+answer is written there.
+
+None of it may disturb the service: when Kafka is away or refuses, a line is logged now and then, and it goes on trying.
+What the workers hold they let go by themselves when their time is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Final
+
+from kstream.config import Settings
+from kstream.errors import KStreamError
+from kstream.runtime.cluster.announce import quiet
+from kstream.runtime.cluster.control import Answer, Control, Request, ensure_topic
+from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.handle import Watchers, WorkerProcess
+from kstream.runtime.process.report import Command
+from kstream.types import Clients
+
+log = logging.getLogger(__name__)
+
+LISTEN_SECONDS: Final = 0.5
+BUSY_SECONDS: Final = 0.02
+"""How long a word is waited for, while nothing is to be said and while a savepoint is made."""
+RETRY_SECONDS: Final = 10.0
+LOG_SECONDS: Final = 60.0
+
+
+class Participant:
+    """See the module's text. `heard`, `ended` and `tick` are the supervisor's; the rest is a thread of its own."""
+
+    def __init__(self, supervisor: Supervisor, clients: Clients, app: str, instance: str, replication: int) -> None:
+        self._supervisor, self._clients, self._app = supervisor, clients, app
+        self._instance, self._replication = instance, replication
+        self._to_say: deque[Answer] = deque()
+        self._request: Request | None = None
+        """The latest; the savepoint is being made until its last phase."""
+        self._until = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="savepoints", daemon=True)
+        self._logged = float("-inf")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Takes `timeout` seconds at most: where Kafka is away, the thread is left to itself."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    # ---- told by the supervisor
+
+    def heard(self, worker: WorkerProcess) -> None:
+        self._to_say.extend(worker.report.savepoint)
+
+    def ended(self, worker: WorkerProcess, reason: str) -> None:
+        """Its successor holds nothing: there will be no savepoint."""
+        request = self._request
+        if request is not None and request.phase != "stop" and time.monotonic() < self._until:
+            why = f"its process ended ({reason})"
+            self._to_say.append(Answer(request.id, worker.identity.member, "refused", why=why))
+
+    def tick(self) -> None:
+        return
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._connected() as control:
+                    while not self._stopping.is_set():
+                        self._converse(control)
+            except Exception as error:  # a thread that only passes on must never be what ends
+                self._note(error)
+                self._stopping.wait(RETRY_SECONDS)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Control]:
+        with ExitStack() as stack:
+            admin = self._clients.admin()
+            stack.callback(admin.close)
+            ensure_topic(admin, self._app, self._replication)
+            control = Control(self._clients, admin, self._app)
+            stack.callback(control.close)
+            admin.close()
+            yield control
+
+    def _converse(self, control: Control) -> None:
+        making = self._request is not None and time.monotonic() < self._until
+        for said in control.read(BUSY_SECONDS if making else LISTEN_SECONDS):
+            if isinstance(said, Request):
+                self._asked(said)
+        while self._to_say:
+            control.write(self._to_say[0])
+            self._to_say.popleft()
+
+    def _asked(self, request: Request) -> None:
+        if request.phase == "hold":
+            self._until = time.monotonic() + request.timeout
+            log.info("savepoint %s is asked for, within %.0f s", request.name, request.timeout)
+        elif self._request is None or request.id != self._request.id:
+            return  # of a savepoint that began before this instance listened
+        elif request.phase == "abort":
+            log.warning("there is no savepoint %s: %s", request.name, request.why)
+        self._request = request
+        if request.phase == "stop":
+            log.info("savepoint %s is there: this instance stops, as was asked for", request.name)
+            self._supervisor.stop()
+        else:
+            self._supervisor.tell(Command(savepoint=request))
+
+    def _note(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._logged > LOG_SECONDS:
+            self._logged = now
+            log.warning(
+                "this instance cannot take part in savepoints: %s", error,
+                exc_info=None if isinstance(error, KStreamError) else error,
+            )  # fmt: skip
+
+
+@contextmanager
+def taking_part(supervisor: Supervisor, app: str, instance: str, settings: Settings) -> Iterator[Participant]:
+    """The instance takes part in savepoints until the block ends."""
+    options = quiet(options_from(settings, f"{app}-control"))
+    options = replace(options, raw={**options.raw, "consumer.fetch.wait.max.ms": "500", **settings.kafka})
+    clients = KafkaClients(settings.bootstrap_servers, options)
+    participant = Participant(supervisor, clients, app, instance, settings.replication_factor)
+    supervisor.watcher = Watchers(supervisor.watcher, participant)
+    participant.start()
+    try:
+        yield participant
+    finally:
+        participant.stop()

@@ -1,0 +1,193 @@
+"""What a savepoint is: one file that says what an app had committed at one moment, and in which files its state lies.
+
+It is written last, so a savepoint exists once this file does. It owns its files: they lie below the savepoint's own
+folder, and no snapshot shares them. So a folder that is copied to another place is the savepoint there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Final, Literal
+
+import msgspec
+
+from kstream.errors import FileMissing, SnapshotError, UsageError
+from kstream.state.snapshots.manifest import Manifest
+from kstream.state.snapshots.storage import Storage, read
+from kstream.state.snapshots.transfer import check_files
+
+VERSION: Final = 1
+"""Of the form of a savepoint's file, and of what a reader has to know to use it."""
+
+FILE: Final = "savepoint"
+"""What it is called in the savepoint's folder."""
+
+_HEAD: Final = re.compile(rb"kstream-savepoint (\d+) ([0-9a-f]{64})\n")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Format = Literal["native", "canonical"]
+
+
+class SavedOffset(msgspec.Struct, frozen=True):
+    """What was committed of an input. `metadata` is what lay beside the offset in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    metadata: str = ""
+
+
+class SavedTopic(msgspec.Struct, frozen=True):
+    """An input that is not the app's own, as it was: its id (KIP-516; None where brokers have none), its partitions."""
+
+    id: str | None
+    partitions: int
+
+
+class SavedStore(msgspec.Struct, frozen=True):
+    """A store: its types as messages call them, its scope, and how many partitions it has."""
+
+    key: str
+    value: str
+    scope: str
+    partitions: int
+
+
+class SavedTask(msgspec.Struct, frozen=True):
+    """A task.
+
+    Attributes:
+        name: `<sub-topology>/<partition>`.
+        group: its isolation group.
+        folder: below the savepoint's folder, where the files of its state lie.
+        state: which files these are; None where it has no state, or the savepoint is in canonical form.
+    """
+
+    name: str
+    group: str
+    partition: int
+    offsets: list[SavedOffset]
+    folder: str = ""
+    state: Manifest | None = None
+
+
+class SavedTable(msgspec.Struct, frozen=True):
+    """A partition of a store in canonical form: a file below the savepoint's folder."""
+
+    store: str
+    partition: int
+    file: str
+    entries: int
+    size: int
+    sha256: str
+
+
+class Savepoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A savepoint.
+
+    Attributes:
+        id: unlike that of any other.
+        app: whose it is; `taken`: when, seconds since the epoch; `program`: the version of kstream that wrote it.
+        format: "native": files of the backends; "canonical": a Parquet file for each partition of each store.
+        topics: the inputs that are not the app's own.
+        tables: of the canonical form.
+    """
+
+    id: str
+    name: str
+    app: str
+    taken: float
+    program: str
+    format: Format = "native"
+    topics: dict[str, SavedTopic]
+    stores: dict[str, SavedStore]
+    tasks: list[SavedTask]
+    tables: list[SavedTable] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(one.state.size for one in self.tasks if one.state is not None) + sum(one.size for one in self.tables)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Savepoint).decode
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError where a savepoint cannot be called so: it is the name of a folder."""
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(f"savepoint {name!r}: a name has letters, digits, '.', '_' and '-', 100 at most")
+
+
+def write_savepoint(storage: Storage, savepoint: Savepoint) -> None:
+    """From here on it exists. Raises StorageError."""
+    body = _encode(savepoint)
+    head = b"kstream-savepoint %d %s\n" % (VERSION, sha256(body).hexdigest().encode())
+    storage.put(f"{savepoint.name}/{FILE}", [head + body])
+
+
+def read_savepoint(storage: Storage, name: str) -> Savepoint:
+    """Raises:
+    UsageError: there is none of this name.
+    SnapshotError: it is damaged, or of a later version.
+    StorageError: the storage cannot be read.
+    """
+    check_name(name)
+    where = f"{storage.url}: {name}/{FILE}"
+    try:
+        data = read(storage, f"{name}/{FILE}")
+    except FileMissing:
+        raise UsageError(f"there is no savepoint {name} in {storage.url}") from None
+    head = _HEAD.match(data)
+    if head is None:
+        raise SnapshotError(f"{where} is not a savepoint's, or its beginning is damaged")
+    if int(head[1]) > VERSION:
+        raise SnapshotError(
+            f"{where}: a later version of kstream wrote it (form {int(head[1])}, this one reads up to {VERSION})"
+        )
+    body = data[head.end() :]
+    if sha256(body).hexdigest().encode() != head[2]:
+        raise SnapshotError(f"{where} is damaged or cut off: its checksum does not fit")
+    try:
+        found = _decode(body)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(f"{where} cannot be read: {error}") from error
+    if found.name != name:  # the folder was given another name: what it says of itself is what it had
+        found = msgspec.structs.replace(found, name=name)
+    return found
+
+
+def savepoints_in(storage: Storage) -> list[str]:
+    """The names of the savepoints in a place, those that are damaged too."""
+    found = (entry.name.split("/") for entry in storage.list(""))
+    return sorted(parts[0] for parts in found if len(parts) == 2 and parts[1] == FILE)
+
+
+def damages_of(storage: Storage, savepoint: Savepoint) -> Iterator[str]:
+    """What is wrong with its files, a line each; every file is read. Raises StorageError."""
+    for task in savepoint.tasks:
+        if task.state is not None:
+            yield from check_files(storage, f"{savepoint.name}/{task.folder}", task.state)
+    for table in savepoint.tables:
+        name, digest = f"{savepoint.name}/{table.file}", sha256()
+        try:
+            for chunk in storage.get(name):
+                digest.update(chunk)
+        except FileMissing:
+            yield f"{storage.url}: {name} is missing"
+            continue
+        if digest.hexdigest() != table.sha256:
+            yield f"{storage.url}: {name} is damaged: its checksum does not fit"
+
+
+def delete_savepoint(storage: Storage, name: str) -> int:
+    """Deletes all that lies in the folder, that file first: what is left of a deletion that was broken off is none.
+    Returns how many files there were. Raises StorageError."""
+    check_name(name)
+    storage.delete([f"{name}/{FILE}"])
+    names = [entry.name for entry in (*storage.list(name), *storage.unfinished(name))]
+    storage.delete(names)
+    return len(names) + 1
