@@ -10,14 +10,15 @@ aggregation loop reads and writes it without a call per record, between `load` a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
-from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, difference, encode_value
-from kstream.errors import CodecError, EntryUnreadable, MutatedWithoutAssignment, TableError
+from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
+from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend
+from kstream.state.mutations import Mutations
 
 V = TypeVar("V")
 
@@ -64,9 +65,7 @@ class Store(Generic[V]):
         self.verify = verify
         self.check: Callable[[bytes], bool] | None = None
         self.check_each = False
-        self._assigned: dict[bytes, bytes] = {}
-        self._defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
-        self._read: set[bytes] = set()
+        self._mutations: Mutations[V] = Mutations()
         self._clean_at_commit = 0
         self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
         self._watched = verify
@@ -108,7 +107,7 @@ class Store(Generic[V]):
         if self._watched:
             self._remember((key,))
             if self.verify:
-                self._read.add(key)
+                self._mutations.read.add(key)
         return value
 
     def scan(self) -> Iterator[tuple[bytes, V]]:
@@ -189,7 +188,7 @@ class Store(Generic[V]):
         if self._check_every > 1:
             self._classes.add(value.__class__)
         if self.verify:
-            self._assigned[key] = raw
+            self._mutations.assigned[key] = raw
 
     def _encode_exactly(self, value: V, key: bytes | None = None) -> bytes:
         try:
@@ -205,7 +204,7 @@ class Store(Generic[V]):
     def delete(self, key: bytes) -> None:
         if self.check_each:
             self._check_home(key)
-        self._assigned.pop(key, None)
+        self._mutations.assigned.pop(key, None)
         if self._before is not None:
             self.load((key,))
         self.live[key] = None
@@ -269,9 +268,7 @@ class Store(Generic[V]):
         self.live.update(zip(kept, values, strict=True))
         self._dirty.update(kept)
         for key in keys:
-            self._read.discard(key)
-            self._assigned.pop(key, None)
-            self._defaults.pop(key, None)
+            self._mutations.forget(key)
             if key not in kept:
                 self._dirty.pop(key, None)
         self._fetch([key for key in keys if key not in kept])
@@ -301,6 +298,11 @@ class Store(Generic[V]):
     def uncommitted(self) -> int:
         """Changed keys since the last commit."""
         return len(self._dirty)
+
+    @property
+    def changed_keys(self) -> Set[bytes]:
+        """Since the last commit."""
+        return self._dirty.keys()
 
     @property
     def overlay_bytes(self) -> int:
@@ -344,7 +346,7 @@ class Store(Generic[V]):
                 self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
         self._dirty = {}
         self._encoded = True
-        self._read.clear()
+        self._mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit / 2:
             self._older, self.live = self.live, {}
@@ -354,9 +356,7 @@ class Store(Generic[V]):
     def aborted(self) -> None:
         self._dirty = {}
         self._encoded = True
-        self._read.clear()
-        self._assigned.clear()
-        self._defaults.clear()
+        self._mutations.clear()
         self.keep()
         self.live = {}
         self._older = {}
@@ -364,36 +364,12 @@ class Store(Generic[V]):
 
     def remember_default(self, key: bytes, value: V, make: Callable[[], V]) -> None:
         """A default was handed out for an absent key (only when verifying)."""
-        self._defaults[key] = value, make
+        self._mutations.defaults[key] = value, make
 
     def verify_reads(self) -> None:
         """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
-        for key, then in self._assigned.items():
-            assigned = self.live.get(key)
-            if assigned is not None and self._differs(self.encode(assigned), then):
-                raise self._mutated(key)
-        self._assigned.clear()
-        for key, (value, make) in self._defaults.items():
-            if key not in self._dirty and self._differs(self.encode(value), self.encode(make())):
-                raise self._mutated(key)
-        self._defaults.clear()
-        for key in self._read.difference(self._dirty):
-            now = self.live.get(key)
-            raw = None if now is None else self.encode(now)
-            if self._differs(raw, self.backend.multi_get(self.name, [key])[0]):
-                raise self._mutated(key)
+        self._mutations.verify(self)
 
-    def _differs(self, one: bytes | None, other: bytes | None) -> bool:
-        """Other bytes may be the same value: 5 and 5.0 in a field of floats, a set in another order."""
-        if one == other:
-            return False
-        if one is None or other is None:
-            return True
-        decode = self.value_codec.decode
-        return difference(decode(one), decode(other)) is not None
-
-    def _mutated(self, key: bytes) -> MutatedWithoutAssignment:
-        return MutatedWithoutAssignment(
-            f"the value of {self.entry(key)} was changed in place and not assigned: "
-            f"write table[key] = value, or the change is lost"
-        )
+    def stored(self, key: bytes) -> bytes | None:
+        """How the value is encoded that the last commit left; None where it left none."""
+        return self.backend.multi_get(self.name, [key])[0]

@@ -1,0 +1,73 @@
+"""Finds values of a store that user code changed in place and did not assign. Only the TestDriver looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+
+from kstream.codecs import difference
+from kstream.errors import MutatedWithoutAssignment
+
+if TYPE_CHECKING:
+    from kstream.state.store import Store
+
+V = TypeVar("V")
+
+
+class Mutations(Generic[V]):
+    """What is remembered of one store since its last commit.
+
+    Attributes:
+        assigned: how values were encoded when they were assigned.
+        defaults: those that were handed out for absent keys, and how they are made.
+        read: keys that were read.
+    """
+
+    def __init__(self) -> None:
+        self.assigned: dict[bytes, bytes] = {}
+        self.defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
+        self.read: set[bytes] = set()
+
+    def forget(self, key: bytes) -> None:
+        self.read.discard(key)
+        self.assigned.pop(key, None)
+        self.defaults.pop(key, None)
+
+    def clear(self) -> None:
+        self.read.clear()
+        self.assigned.clear()
+        self.defaults.clear()
+
+    def verify(self, store: Store[V]) -> None:
+        """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
+        live, encode, changed = store.live, store.encode, store.changed_keys
+        for key, then in self.assigned.items():
+            assigned = live.get(key)
+            if assigned is not None and _differs(store, encode(assigned), then):
+                _refuse(store, key)
+        self.assigned.clear()
+        for key, (value, make) in self.defaults.items():
+            if key not in changed and _differs(store, encode(value), encode(make())):
+                _refuse(store, key)
+        self.defaults.clear()
+        for key in self.read.difference(changed):
+            now = live.get(key)
+            if _differs(store, None if now is None else encode(now), store.stored(key)):
+                _refuse(store, key)
+
+
+def _differs(store: Store[V], one: bytes | None, other: bytes | None) -> bool:
+    """Other bytes may be the same value: 5 and 5.0 in a field of floats, a set in another order."""
+    if one == other:
+        return False
+    if one is None or other is None:
+        return True
+    decode = store.value_codec.decode
+    return difference(decode(one), decode(other)) is not None
+
+
+def _refuse(store: Store[V], key: bytes) -> NoReturn:
+    raise MutatedWithoutAssignment(
+        f"the value of {store.entry(key)} was changed in place and not assigned: "
+        f"write table[key] = value, or the change is lost"
+    )
