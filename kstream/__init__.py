@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.specs.snapshots import Snapshots
+    from kstream.specs.ttl import TTL, FullSnapshot, Incremental, Sweep
     from kstream.testing import TestDriver
 
 __all__ = [
     "BUSINESS",
     "PERFORMANCE",
+    "TTL",
     "Agent",
     "AgentStream",
     "AggregateTable",
@@ -41,7 +43,9 @@ __all__ = [
     "Fail",
     "FailureRate",
     "FixedDelay",
+    "FullSnapshot",
     "Grouped",
+    "Incremental",
     "KStreamError",
     "NoRestart",
     "NonRetryable",
@@ -55,6 +59,7 @@ __all__ = [
     "Skip",
     "Snapshots",
     "Stream",
+    "Sweep",
     "Table",
     "TestDriver",
     "Topic",
@@ -72,6 +77,8 @@ _WHEN_WANTED = {
     "Fail": "specs.policy",
     "FailureRate": "specs.restart",
     "FixedDelay": "specs.restart",
+    "FullSnapshot": "specs.ttl",
+    "Incremental": "specs.ttl",
     "NoRestart": "specs.restart",
     "Pool": "pool",
     "Retry": "specs.policy",
@@ -79,6 +86,8 @@ _WHEN_WANTED = {
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
     "Snapshots": "specs.snapshots",
+    "Sweep": "specs.ttl",
+    "TTL": "specs.ttl",
     "TestDriver": "testing",
 }
 """Modules that most apps do without: they are imported when the name is wanted."""

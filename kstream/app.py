@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kstream.specs.policy import Policy
     from kstream.specs.restart import RestartStrategy
     from kstream.specs.snapshots import Snapshots
+    from kstream.specs.ttl import TTL
     from kstream.web.client import AsyncQuery, Query
 
 K = TypeVar("K")
@@ -165,11 +166,13 @@ class App:
     def table(
         self, name: str, *, key: Kind[K], value: Kind[V], default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
+        ttl: TTL | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     @overload
     def table(
         self, name: str, *, key: Kind[K], value: TypeForm[V], default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
+        ttl: TTL | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     def table(
         self,
@@ -181,6 +184,7 @@ class App:
         scope: Scope = "keyed",
         changelog: Mapping[str, str] | None = None,
         backend: BackendKind | None = None,
+        ttl: TTL | None = None,
     ) -> Table[Any, Any]:
         """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
 
@@ -190,6 +194,7 @@ class App:
             changelog: Kafka's topic settings for its changelog, for when it is created (over those of the setting
                 `changelog`). What kstream guarantees of changelogs cannot be changed.
             backend: where what is committed lies: "rocksdb", "memory" or "file"; None: where the app's setting says.
+            ttl: how long an entry is kept after it was written last (specs/ttl.py); None: for ever.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
@@ -197,7 +202,7 @@ class App:
         config = dict(changelog or {})
         check_changelog(config, f"table {name!r}: changelog")
         check_backend(backend, f"table {name!r}")
-        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend)
+        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend, ttl)
         table: Table[Any, Any] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table

@@ -18,9 +18,13 @@ from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
+from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
+from kstream.state.forms import EVENT
 from kstream.state.store import Store
+from kstream.state.time import TaskTime
+from kstream.state.timed import TimedStore, make_store
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -69,6 +73,13 @@ class TaskPlan:
     writer: Writer
     one_at_a_time: bool
     cursor: Cursor = field(repr=False)
+    time: TaskTime | None = None
+    """Of its state, where some of it has a TTL."""
+
+    @property
+    def timed(self) -> list[TimedStore[Any]]:
+        """The stores that have one."""
+        return [store for store in self.stores.values() if isinstance(store, TimedStore)]
 
 
 def plan_task(
@@ -83,6 +94,7 @@ def plan_task(
     bounds: Bounds = NONE,
     verify: bool = False,
     around: Callable[[Node, Operator], Push] | None = None,
+    time: TaskTime | None = None,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -91,23 +103,29 @@ def plan_task(
         check_every: of how many values that are written one is compared with what a reader gets.
         bounds: those of an input record.
         verify: stores check that what was read was not changed in place (TestDriver).
+        time: what time it is for stores with a TTL.
         around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
     stores: dict[str, Store[Any]] = {
-        spec.name: Store(spec, backend, cache_bytes=share, check_every=check_every, verify=verify)
+        spec.name: make_store(spec, backend, time, cache_bytes=share, check_every=check_every, verify=verify)
         for spec in part.stores
     }
+    if all(spec.ttl is None for spec in part.stores):
+        time = None
+    by_event = time if any(spec.form == EVENT for spec in part.stores) else None
     writer = _writer(part, outlet)
     shared = contexts.new(stores, writer, 0)
-    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared)
+    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds)
+        operator = built[node] = _build(
+            node, order, stores, writer, cursor, contexts, loop, check_every, bounds, by_event
+        )
         if node.parent is not None:
             built[node.parent].children.append(operator.push if around is None else around(node, operator))
         if isinstance(operator, Source):
@@ -162,10 +180,11 @@ def _build(
     loop: asyncio.AbstractEventLoop,
     check_every: int,
     bounds: Bounds,
+    by_event: TaskTime | None,
 ) -> Operator:
     match node:
         case SourceNode():
-            return Source(node.topic, bounds)
+            return Source(node.topic, bounds, by_event)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
         case OutsideNode():
@@ -176,7 +195,8 @@ def _build(
                 node.function, cursor() if node.wants_context else None, node.key.codec, node.value.codec
             )  # fmt: skip
         case AggregateNode():
-            return Aggregate(
+            aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate
+            return aggregate(
                 stores[node.stores[0].name],
                 node.initial,
                 node.fold,

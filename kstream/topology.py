@@ -190,9 +190,16 @@ class SubTopology:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether two nodes share a store: then a record must pass all of them before the next may start."""
+        """Whether two nodes share a store: then a record must pass all of them before the next may start. Or whether a
+        table expires in event time: it is read and written at the time of one record. (An aggregation knows the times
+        of a whole batch.)"""
         uses = [store.name for node in self.nodes for store in node.stores]
-        return len(uses) != len(set(uses))
+        return len(uses) != len(set(uses)) or self._follows_events
+
+    @property
+    def _follows_events(self) -> bool:
+        used = (store for node in self.nodes for store in node.stores[isinstance(node, AggregateNode) :])
+        return any(store.ttl is not None and store.ttl.time == "event" for store in used)
 
     @property
     def merges_outputs(self) -> bool:
@@ -269,7 +276,7 @@ class Topology:
             for store in part.stores:
                 lines.append(
                     f"    store {store.name}  {store.scope}, key={store.key} value={store.value}, "
-                    f"changelog {self.changelog(store)}"
+                    f"changelog {self.changelog(store)}" + ("" if store.ttl is None else f", kept {store.ttl}")
                 )
             children: dict[Node | None, list[Node]] = defaultdict(list)
             for node in part.nodes:

@@ -24,6 +24,7 @@ from kstream.topology import AggregateNode, Emit, Node, Step
 
 if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink
+    from kstream.specs.ttl import TTL
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -175,9 +176,10 @@ class Stream(Hinted, Generic[K, V]):
 class Grouped(Hinted, Generic[K, V]):
     """Records grouped by key, ready to be aggregated.
 
-    All aggregations take `name=`, `emit=` and `backend=`. The name is that of the store and its changelog: keep it,
-    under another one the state is empty. "update" writes the new result for every record, "commit" once per changed key
-    and commit. `backend` is where what is committed lies ("rocksdb", "memory", "file"); None: where the setting says.
+    All aggregations take `name=`, `emit=`, `backend=` and `ttl=`. The name is that of the store and its changelog: keep
+    it, under another one the state is empty. "update" writes the new result for every record, "commit" once per changed
+    key and commit. `backend` is where what is committed lies ("rocksdb", "memory", "file"); None: where the setting
+    says. `ttl`: how long a result is kept after its last record; then its key starts anew.
     """
 
     INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")
@@ -216,65 +218,54 @@ class Grouped(Hinted, Generic[K, V]):
         return Stream(self._graph, self.node())
 
     def count(
-        self,
-        *,
-        name: str | None = None,
-        value: Kind[int] = int,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, int]:
+        self, *, name: str | None = None, value: Kind[int] = int,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, int]:  # fmt: skip
         """How many records each key has had."""
-        return self._aggregate("count", int, folds.counting, value, name, emit, backend)
+        return self._aggregate("count", int, folds.counting, value, name, emit, backend, ttl)
 
     @overload
     def sum(
         self, function: Callable[[V], N], *, name: str | None = None, value: Kind[N] | None = None,
-        emit: Emit = "update", backend: BackendKind | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
     ) -> AggregateTable[K, N]: ...  # fmt: skip
     @overload
     def sum(
         self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
-        emit: Emit = "update", backend: BackendKind | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
     ) -> AggregateTable[K, S]: ...  # fmt: skip
     def sum(
-        self,
-        function: Callable[[V], Any],
-        *,
-        name: str | None = None,
-        value: Any = None,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, Any]:
+        self, function: Callable[[V], Any], *, name: str | None = None, value: Any = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, Any]:  # fmt: skip
         """The sum of the function over each key's values: numbers, or whatever can be added."""
         check_takes(function, 1)
         kind = value or returned_by(function)
         initial = int if kind in folds.NUMBERS else folds.nothing
-        return self._aggregate("sum", initial, folds.summing(function), kind, name, emit, backend, function)
+        return self._aggregate("sum", initial, folds.summing(function), kind, name, emit, backend, ttl, function)
 
     def min(
-        self,
-        function: Callable[[V], R],
-        *,
-        name: str | None = None,
-        value: Kind[R] | None = None,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, R]:
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, R]:  # fmt: skip
         """The least result of the function over each key's values."""
         check_takes(function, 1)
         return self._aggregate(
-            "min", folds.nothing, folds.least(function), value or returned_by(function), name, emit, backend, function
+            "min",
+            folds.nothing,
+            folds.least(function),
+            value or returned_by(function),
+            name,
+            emit,
+            backend,
+            ttl,
+            function,
         )
 
     def max(
-        self,
-        function: Callable[[V], R],
-        *,
-        name: str | None = None,
-        value: Kind[R] | None = None,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, R]:
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, R]:  # fmt: skip
         """The greatest result of the function over each key's values."""
         check_takes(function, 1)
         return self._aggregate(
@@ -285,44 +276,36 @@ class Grouped(Hinted, Generic[K, V]):
             name,
             emit,
             backend,
+            ttl,
             function,
         )
 
     def reduce(
-        self,
-        function: Callable[[V, V], V],
-        *,
-        name: str | None = None,
-        value: Kind[V] | None = None,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, V]:
+        self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
+        emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, V]:  # fmt: skip
         """Combines each key's values two at a time; the first value is the first result."""
         check_takes(function, 2)
         values = self.node().value
         fold = folds.reducing(function, values.codec)
-        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, emit, backend, function)
+        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, emit, backend, ttl, function)
 
     @overload
     def aggregate(
         self, initial: Callable[[], A], fold: Callable[[A, V], A], *, name: str | None = None,
-        value: Kind[A] | None = None, emit: Emit = "update", backend: BackendKind | None = None,
+        value: Kind[A] | None = None, emit: Emit = "update",
+        backend: BackendKind | None = None, ttl: TTL | None = None,
     ) -> AggregateTable[K, A]: ...  # fmt: skip
     @overload
     def aggregate(
         self, initial: Callable[[], A], fold: Callable[[A, V, Context[K]], A], *, name: str | None = None,
-        value: Kind[A] | None = None, emit: Emit = "update", backend: BackendKind | None = None,
+        value: Kind[A] | None = None, emit: Emit = "update",
+        backend: BackendKind | None = None, ttl: TTL | None = None,
     ) -> AggregateTable[K, A]: ...  # fmt: skip
     def aggregate(
-        self,
-        initial: Callable[[], A],
-        fold: Callable[..., A],
-        *,
-        name: str | None = None,
-        value: Kind[A] | None = None,
-        emit: Emit = "update",
-        backend: BackendKind | None = None,
-    ) -> AggregateTable[K, A]:
+        self, initial: Callable[[], A], fold: Callable[..., A], *, name: str | None = None,
+        value: Kind[A] | None = None, emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
+    ) -> AggregateTable[K, A]:  # fmt: skip
         """Folds each key's values into an accumulator.
 
         Args:
@@ -334,7 +317,7 @@ class Grouped(Hinted, Generic[K, V]):
         kind = value or returned_by(initial)
         if kind is UNKNOWN:
             kind = returned_by(fold)
-        return self._aggregate("aggregate", initial, fold, kind, name, emit, backend, fold, initial)
+        return self._aggregate("aggregate", initial, fold, kind, name, emit, backend, ttl, fold, initial)
 
     def _aggregate(
         self,
@@ -345,6 +328,7 @@ class Grouped(Hinted, Generic[K, V]):
         name: str | None,
         emit: Emit,
         backend: BackendKind | None,
+        ttl: TTL | None,
         *users: Callable[..., Any],
     ) -> AggregateTable[Any, Any]:
         if emit not in ("update", "commit"):
@@ -355,7 +339,7 @@ class Grouped(Hinted, Generic[K, V]):
         made = self._graph.child_name(source, step) if name is None else name
         value = schema(kind, f"the result of {step} {made!r}")
         check_backend(backend, f"{step} {made!r}")
-        spec = StoreSpec(made, source.key, value, backend=backend)
+        spec = StoreSpec(made, source.key, value, backend=backend, ttl=ttl)
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,

@@ -37,12 +37,14 @@ class Origin:
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
     A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
+    `times` are the event times that the task had reached at each record, where somebody wants them.
     `leave_out` is asked about a row that failed: whether the batch goes on without it. `topic` is that of the source,
     wherever the records waited meanwhile.
     """
 
     __slots__ = (
-        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "topic",
+        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "times",
+        "topic",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +54,7 @@ class Origin:
         self.topic = fetch.at.topic if topic is None else topic
         self.at_fault: int | None = None
         self.leave_out: Callable[[int, BaseException], bool] | None = None
+        self.times: list[int] = []
         self.event_time = timestamps is not None
         self._timestamps = timestamps
         self._offsets: list[int] | None = None
@@ -288,6 +291,19 @@ class Batch:
             size, self.key_codec, self.value_codec, origin=self.origin, rows=rows, keys=pick(self._keys),
             raw_keys=pick(self._raw_keys), values=pick(self._values), raw_values=pick(self._raw_values),
             timestamps=pick(self._timestamps), json=self.json,
+        )  # fmt: skip
+
+    def cut(self, start: int, stop: int) -> Batch:
+        """The records `start` to `stop` (exclusive)."""
+
+        def part(column: list[Any] | None) -> list[Any] | None:
+            return None if column is None else column[start:stop]
+
+        rows = None if self.origin is None else (range(self.size) if self.rows is None else self.rows)[start:stop]
+        return Batch(
+            stop - start, self.key_codec, self.value_codec, origin=self.origin, rows=rows, keys=part(self._keys),
+            raw_keys=part(self._raw_keys), values=part(self._values), raw_values=part(self._raw_values),
+            timestamps=part(self._timestamps), json=self.json,
         )  # fmt: skip
 
     def at(self, indices: Sequence[int]) -> Batch:

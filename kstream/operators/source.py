@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from kstream.codecs import JsonBounds, decode_column, is_nullable
@@ -10,15 +11,16 @@ from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.specs.topic import Topic
+from kstream.state.time import TaskTime
 from kstream.types import Fetch
 
 
 class Source(Operator):
-    """A record that is not within `bounds` fails."""
+    """A record that is not within `bounds` fails. `time` is moved on by the event times, where somebody wants it."""
 
-    def __init__(self, topic: Topic[Any, Any], bounds: Bounds = NONE) -> None:
+    def __init__(self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None) -> None:
         super().__init__()
-        self.topic, self._bounds = topic, bounds
+        self.topic, self._bounds, self._time = topic, bounds, time
         self.origin: Origin | None = None  # of the fetch that was pushed last
         self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
@@ -51,7 +53,15 @@ class Source(Operator):
                 batch.blame_last(values)
                 raise
         origin.leave_out = self.leave_out
+        if self._time is not None:
+            origin.times = self._time.running(origin.timestamps)
         self.emit(batch)
+
+    def passed(self, fetch: Fetch) -> None:
+        """A record is left out: time is moved on by it all the same, as it is where it fails within its batch."""
+        if self._time is not None:
+            with suppress(Exception):  # it is left out, perhaps for that it cannot be read
+                self._time.running(self.timestamps(fetch))
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
+
+if TYPE_CHECKING:  # most stores have none
+    from kstream.specs.ttl import TTL
 
 Scope = Literal["keyed", "partition"]
 BackendKind = Literal["rocksdb", "memory", "file"]
@@ -21,7 +24,7 @@ class StoreSpec:
     `partition`: any key, private to the partition that wrote it.
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
-    None: where the app's setting says.
+    None: where the app's setting says. `ttl`: how long entries are kept.
     """
 
     name: str
@@ -30,6 +33,19 @@ class StoreSpec:
     scope: Scope = "keyed"
     changelog: Mapping[str, str] = field(default_factory=dict)
     backend: BackendKind | None = None
+    ttl: TTL | None = None
+
+    def __post_init__(self) -> None:
+        """Raises TopologyError where `ttl` is something else."""
+        if self.ttl is not None:
+            from kstream.specs.ttl import check_ttl
+
+            check_ttl(self.ttl, f"table {self.name!r}")
+
+    @property
+    def form(self) -> str:
+        """Of its entries: see state/forms.py."""
+        return "plain" if self.ttl is None else self.ttl.time
 
 
 def check_backend(backend: object, what: str) -> None:

@@ -7,8 +7,13 @@ from typing import Final
 
 import msgspec
 
-VERSION: Final = 1
-"""Of the form of this, and of what a reader has to know to read the entries."""
+from kstream.state.forms import EVENT, PLAIN, WALL
+
+VERSION: Final = 2
+"""Of the form of this, and of what a reader has to know to read the entries. Version 1 knows plain entries only, and is
+still written for these."""
+
+_TIMES: Final = {PLAIN: "no times", WALL: "times of the clock", EVENT: "times of events"}
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": "v"}):
@@ -16,23 +21,25 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": 
 
     Attributes:
         version: of what wrote them.
+        form: of its entries (state/forms.py).
+        existing: what became of entries from before it had a TTL (specs/ttl.py); empty where it has none.
         changelog: the id of the changelog topic (KIP-516): one that is deleted and made again has another. None where
             it is not known: of state written before this was kept, and with brokers before 2.8.
     """
 
-    version: int = VERSION
+    version: int = 1
     changelog: str | None = None
+    form: str = PLAIN
+    existing: str = ""
 
     def packed(self) -> bytes:
         """As it lies in a mark."""
-        return msgspec.json.encode(self)
+        return msgspec.json.encode(self if self.form == PLAIN else msgspec.structs.replace(self, version=VERSION))
 
     def misfit(self, packed: bytes) -> str | None:
         """Why entries of which this was said cannot be used as these; None where they can."""
-        if not packed:
-            return None
         try:
-            then = msgspec.json.decode(packed, type=About)
+            then = msgspec.json.decode(packed, type=About) if packed else About()
         except msgspec.MsgspecError as error:
             return f"what is said about it cannot be read: {error}"
         if then.version > VERSION:
@@ -41,4 +48,9 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": 
             return (
                 f"its changelog was deleted and created again (its id was {then.changelog}, now it is {self.changelog})"
             )
+        if then.form != self.form:
+            was, now = (_TIMES.get(form, f"the form {form!r}") for form in (then.form, self.form))
+            return f"its entries were kept with {was}, and are with {now} from now on (ttl=)"
+        if then.existing != self.existing:
+            return f"entries from before its TTL were kept {then.existing!r}, and are {self.existing!r} from now on"
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kstream.errors import ConfigError
 from kstream.state.backend import Backend
+from kstream.state.expiry import store_of
 from kstream.state.memory import MemoryBackend, MemoryLimit
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.state.several import SeveralBackends
@@ -15,7 +16,8 @@ from kstream.state.several import SeveralBackends
 def backends(
     default: str, of_stores: Mapping[str, str | None], memory: RocksMemory, limit: MemoryLimit | None = None
 ) -> Callable[[Path, Sequence[str]], Backend]:
-    """What makes the backend of one task, given its directory and the names of its stores.
+    """What makes the backend of one task, given its directory and the names of its stores, and
+    of their indexes.
 
     Args:
         default: the kind of stores that do not say; `of_stores` are those that may, by name.
@@ -23,7 +25,7 @@ def backends(
     """
 
     def make(directory: Path, stores: Sequence[str]) -> Backend:
-        kinds = {store: of_stores.get(store) or default for store in stores}
+        kinds = {store: of_stores.get(store_of(store)) or default for store in stores}
         on_disk = [store for store in stores if kinds[store] == "rocksdb"]
         in_memory = [store for store in stores if kinds[store] != "rocksdb"]
         snapshotted = "file" in kinds.values()

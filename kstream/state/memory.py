@@ -67,9 +67,10 @@ class MemoryBackend:
         """The committed values of these keys, in their order."""
         return list(map(self._store(store).get, keys))
 
-    def scan(self, store: str) -> Iterator[tuple[bytes, bytes]]:
-        """All entries in the order of their keys, as they are now."""
-        return iter(sorted(self._store(store).items()))
+    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All entries from the key `start` on, in the order of their keys, as they are now."""
+        entries = self._store(store).items()
+        return iter(sorted([entry for entry in entries if entry[0] >= start] if start else entries))
 
     def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
         """The first entries of a range. Looks at all keys, a microsecond each or less, in steps that other threads can

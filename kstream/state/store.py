@@ -17,7 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
-from kstream.state.backend import Backend
+from kstream.state.backend import Backend, Changes
 from kstream.state.mutations import Mutations
 
 V = TypeVar("V")
@@ -48,6 +48,7 @@ class Store(Generic[V]):
         self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
         self.name, self.spec = spec.name, spec
+        self.families: tuple[str, ...] = (spec.name,)  # what the backend keeps of it, by name
         self.key_codec: Codec[Any] = spec.key.codec
         self.value_codec: Codec[V] = spec.value.codec
         self.encode: Callable[[V], bytes] = self.value_codec.encode
@@ -112,7 +113,7 @@ class Store(Generic[V]):
 
     def scan(self) -> Iterator[tuple[bytes, V]]:
         """All entries, uncommitted changes included, in the order of their keys."""
-        changed = {key: self.live[key] for key in self._dirty}
+        changed = {key: self.live.get(key) for key in self._dirty}
         self._remember(changed)  # these are live: what is done to them in place may come to be assigned
         pending = iter(sorted(changed))
         upcoming = next(pending, None)
@@ -300,6 +301,11 @@ class Store(Generic[V]):
         return len(self._dirty)
 
     @property
+    def now(self) -> int:
+        """Where its entries expire, what time it is for them: ms since the epoch."""
+        return 0
+
+    @property
     def changed_keys(self) -> Set[bytes]:
         """Since the last commit."""
         return self._dirty.keys()
@@ -337,6 +343,19 @@ class Store(Generic[V]):
             self._refuse(list(kept)[error.index], values[error.index], error.__cause__ or error)
         self._encoded = True
         return dirty
+
+    def stored_changes(self) -> dict[bytes, bytes | None]:
+        """The changes as they go to the changelog."""
+        return self.encode_changes()
+
+    def local_changes(self) -> dict[str, Changes]:
+        """The changes as they go to the backend, by family."""
+        changes = self.stored_changes()
+        return {self.name: changes.items()} if changes else {}
+
+    def seen(self, raw: bytes) -> bytes | None:
+        """What is to be seen, encoded, of an entry as the backend has it; None: nothing. Any thread may ask."""
+        return raw
 
     def committed(self) -> None:
         """The changes are in the backend: the overlay becomes the cache, which is trimmed to its size."""

@@ -22,6 +22,6 @@ def look_up(tasks: Iterable[Task], asked: Lookup) -> Answer:
         except StateError:  # damaged: what uses it next finds out, and rebuilds it
             answer.partitions.pop()
             continue
-        if value is not None:
-            answer.value = value
+        if value is not None and (seen := task.stores[asked.store].seen(value)) is not None:
+            answer.value = seen
     return answer

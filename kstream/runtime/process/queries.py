@@ -23,6 +23,7 @@ from kstream.observe.throttle import Throttle
 from kstream.runtime.process.report import one_line
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.state.backend import Page
 
 log = logging.getLogger(__name__)
 log.addFilter(Throttle())
@@ -189,8 +190,9 @@ def _look_up(tasks: Sequence[Task], queries: Sequence[Query]) -> list[Result]:
         if values is None:
             continue
         looked.append(task.partition)
-        for key, value in zip(keys, values, strict=True):
-            if value is not None:
+        seen = task.stores[store].seen
+        for key, raw in zip(keys, values, strict=True):
+            if raw is not None and (value := seen(raw)) is not None:
                 found[key] = value, task.partition
     results = []
     for query in queries:
@@ -214,8 +216,7 @@ def _ranges(tasks: Sequence[Task], queries: Sequence[Query]) -> list[Result]:
 def _range(tasks: Sequence[Task], query: Query) -> Result:
     limit = max(1, query.limit)
     for task in _of(tasks, query.store, query.partitions):
-        read = task.backend.page
-        page = _read(task, partial(read, query.store, query.start, query.stop, limit, PAGE_BYTES))
+        page = _page(task, query, limit)
         if page is None:
             break
         keys, values = [key for key, _ in page.entries], [value for _, value in page.entries]
@@ -223,6 +224,19 @@ def _range(tasks: Sequence[Task], query: Query) -> Result:
             return Result(query.number, error=TOO_LARGE)
         return Result(query.number, [task.partition], keys, values, [task.partition] * len(keys), page.more)
     return Result(query.number)
+
+
+def _page(task: Task, query: Query, limit: int) -> Page | None:
+    """The first entries of the range that are to be seen: what has expired is not."""
+    read, seen, start = task.backend.page, task.stores[query.store].seen, query.start
+    while True:
+        page = _read(task, partial(read, query.store, start, query.stop, limit, PAGE_BYTES))
+        if page is None:
+            return None
+        shown = [(key, value) for key, raw in page.entries if (value := seen(raw)) is not None]
+        if shown or not page.more:
+            return Page(shown, page.more)
+        start = page.entries[-1][0] + b"\0"
 
 
 def _read(task: Task, read: Callable[[], T]) -> T | None:

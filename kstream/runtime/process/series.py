@@ -270,7 +270,7 @@ def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
     emitted, slow = list(part.emitted), part.slow
     for task in worker.tasks.values():
         if task.measures is part:
-            slow += task.slow_batches
+            slow += task.slow.batches
             for index, operator in enumerate(task.plan.operators):
                 emitted[index] += operator.emitted
     for name, count in zip(part.operators, emitted, strict=True):

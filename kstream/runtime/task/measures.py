@@ -135,7 +135,7 @@ class PartMeasures:
         for index, operator in enumerate(task.plan.operators):
             self.emitted[index] += operator.emitted
             self.dropped += operator.dropped
-        self.slow += task.slow_batches
+        self.slow += task.slow.batches
         for name, store in task.stores.items():
             self.stores[name].hits += store.hits
             self.stores[name].misses += store.misses

@@ -13,6 +13,7 @@ from typing import Any
 from kstream.errors import KStreamError, ProcessingError, text_of
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
+from kstream.runtime.task.ageing import Ageing
 from kstream.runtime.task.care import SHORTEST
 from kstream.runtime.task.context import Context, activate, deactivate
 from kstream.runtime.task.deciding import Deciding
@@ -55,12 +56,12 @@ class Task:
         self.name = f"{part.name}/{partition}"
         self.state = TaskState.CREATED
         self.error: KStreamError | None = None
-        self.search = Search()
-        self.pace = Pace(heeds_waits)
-        self.records = 0
+        self.search, self.pace = Search(), Pace(heeds_waits)
+        self.records, self.commits = 0, 0  # the number of its last commit, whoever made it
         self.touched = False  # whether it did anything that is not committed
         self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore leaves it; {}: not known yet
-        self.offset_metadata: dict[TopicPartition, str] = {}  # what is committed with the offset of each input
+        self.topic_ids: dict[TopicPartition, str] = {}  # of its inputs, where the broker gives topics any
+        self.ageing = Ageing(plan)
         self._clock, self._target = clock, target_seconds
         self.reading = Reading(
             [TopicPartition(topic, partition) for topic in part.topics],
@@ -79,7 +80,7 @@ class Task:
         self._chunk = 1 if plan.agents else 64
         self._waited = False  # whether agents were not through with `_working` in the turn in which it was pushed
         self._released = False  # whether anything since the last commit went into the transaction
-        self._slow = SlowRecords(self.name, slow_record)
+        self.slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
 
     # ---- state
@@ -123,11 +124,6 @@ class Task:
     @property
     def buffered(self) -> int:
         return self.reading.buffered
-
-    @property
-    def slow_batches(self) -> int:
-        """Batches in which a record took `slow_record` seconds or more."""
-        return self._slow.batches
 
     @property
     def overlay_bytes(self) -> int:
@@ -242,6 +238,7 @@ class Task:
 
     def _push(self, fetch: Fetch) -> None:
         self.touched, self._working = True, fetch
+        self.ageing.begin()
         self._waited = self._emitting = self._sent = False
         self.handling.begin(fetch, self.uncommitted, fetch.at in self.reading.delays)
         self._context.works_on(fetch)
@@ -282,7 +279,7 @@ class Task:
         records, seconds = len(fetch), self._clock.monotonic() - self._started
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
-        self._slow.look(fetch, seconds)
+        self.slow.look(fetch, seconds)
         self._adapt_chunk(records, seconds)
         if self._care:
             self._care.passed(records)
@@ -298,6 +295,7 @@ class Task:
     def _failed(self, fetch: Fetch, error: BaseException) -> None:
         """The fetch failed: it is taken back by itself, and comes again (see `Handling.taken_back`)."""
         self.handling.taken_back(fetch, error, self._sent, self.uncommitted)
+        self.ageing.take_back()
         self._working = None
         self._context.works_on(None)
         self.reading.put_back(fetch)
@@ -320,6 +318,7 @@ class Task:
     def _leave_out(self, fetch: Fetch, verdict: LeftOut) -> None:
         self.touched = self._released = True
         self.handling.write(verdict, fetch)
+        self.ageing.left_out(fetch)
         self.reading.processed(fetch)
         self.records += 1
         self.measures.processed(fetch.at.topic, 1, 0.0)
@@ -356,6 +355,8 @@ class Task:
             self.search.committed(self.uncommitted)
         self.handling.committed(self.positions, self.uncommitted)
         self.reading.was_committed()
+        self.commits += 1
+        self.ageing.committed()
         for at, one in self.reading.inputs.items():
             if one.runs.records:
                 self.measures.committed[at.topic] += one.runs.committed(now, self.measures.latency[at.topic])
@@ -375,6 +376,7 @@ class Task:
         self.plan.writer.reset()
         for store in self.plan.stores.values():
             store.aborted()
+        self.ageing.rewind()
         self.start_from(self.committed)
         return self.committed
 

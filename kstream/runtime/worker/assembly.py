@@ -28,6 +28,7 @@ from kstream.specs.listener import CheckpointListeners
 from kstream.state.backend import Backend
 from kstream.state.snapshots.storage import Storage
 from kstream.state.store import Store
+from kstream.state.time import TaskTime
 from kstream.state.unopened import Unopened
 from kstream.topology import AggregateNode, SubTopology, Topology
 from kstream.types import Clients, Clock
@@ -111,6 +112,7 @@ class TaskMaker:
             bounds=Bounds(settings.max_record_bytes, JsonBounds(settings.max_json_depth, settings.max_number_length)),
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
+            time=TaskTime(self._parts.clock),
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(

@@ -13,8 +13,9 @@ from typing import Protocol
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
 from kstream.runtime.task.failures import PushFailed, StateDamaged, TaskFailed
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.offsets import Said, encode
 from kstream.runtime.worker.transaction import Transaction
-from kstream.state.backend import Mark
+from kstream.state.backend import Changes, Mark
 from kstream.state.changelog import Changelog
 from kstream.types import Clock, TopicPartition
 
@@ -62,10 +63,11 @@ def checkpoint(
         apply_to_state(touched, changelogs, clock)
     else:
         confirm(touched)
+        offsets, metadata = offsets_of(touched), metadata_of(touched)
         commit_transaction(transaction)
         apply_to_state(touched, changelogs, clock)
         try:
-            group.commit(offsets_of(touched), metadata_of(touched))
+            group.commit(offsets, metadata)
         except KStreamError:
             for task in touched:
                 task.touched = True  # its offsets are not committed: it is to be restored
@@ -75,13 +77,14 @@ def checkpoint(
 
 def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], None]) -> None:
     """Step 1, the end of it: operators emit what they held back for the commit (agents may take it, and are waited
-    for), stores encode what changed."""
+    for), stores remove what has expired, and encode what changed."""
     for task in tasks:
         with attributed(task):
             task.flush()
     drain(tasks)
     for task in tasks:
         with attributed(task):
+            task.ageing.clean_up(task.uncommitted)
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:
@@ -94,9 +97,9 @@ def write_changelogs(
     """Step 2: each changed entry goes to its changelog, once."""
     for task in tasks:
         for name, store in task.stores.items():
-            changes = store.encode_changes()
-            if changes:
-                with attributed(task):
+            with attributed(task):
+                changes = store.stored_changes()
+                if changes:
                     changelogs(task, name).write(changes, transaction)
 
 
@@ -105,7 +108,8 @@ def offsets_of(tasks: Sequence[Task]) -> dict[TopicPartition, int]:
 
 
 def metadata_of(tasks: Sequence[Task]) -> dict[TopicPartition, str]:
-    return {at: text for task in tasks for at, text in task.offset_metadata.items()}
+    said = {task.name: (task.commits + 1, *task.ageing.times) for task in tasks}
+    return {at: encode(Said(task.topic_ids.get(at), *said[task.name])) for task in tasks for at in task.positions}
 
 
 def send_offsets(tasks: Sequence[Task], transaction: Transaction, group: Group) -> None:
@@ -126,22 +130,23 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
     """Step 5: the local state follows, all stores of a task in one write, with how far their changelogs are in it."""
     now = clock.time()
     for task in tasks:
-        changes = {}
-        marks = {}
+        changes: dict[str, Changes] = {}
+        marks: dict[str, Mark] = {}
         for name, store in task.stores.items():
-            changed, changelog = store.encode_changes(), changelogs(task, name)
+            changed, changelog = store.local_changes(), changelogs(task, name)
             if store.batch_keys:
                 task.measures.stores[name].used(store.batch_keys)
                 store.batch_keys = ()
             if changed:
-                changes[name] = changed.items()
-                task.measures.stores[name].wrote(changed)
+                changes |= changed
+                if stored := store.stored_changes():
+                    task.measures.stores[name].wrote(stored)
             elif changelog.renewed_to is not None:
                 changelog.next_offset, changelog.renewed_to = changelog.renewed_to, None
             else:
                 continue
             if changelog.next_offset is not None:
-                marks[name] = Mark(changelog.next_offset, now, changelog.packed)
+                marks |= dict.fromkeys(store.families, Mark(changelog.next_offset, now, changelog.packed))
         if changes or marks:
             try:
                 task.backend.write(changes, marks)

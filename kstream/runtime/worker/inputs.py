@@ -18,7 +18,7 @@ from kstream.errors import KStreamError, TopicError
 from kstream.runtime.cluster.fitting import misfit
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.offsets import decode, made_anew
+from kstream.runtime.worker.offsets import made_anew
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clock, DescribedTopic, TopicPartition
 
@@ -142,9 +142,9 @@ class Inputs:
         self._search(question, found)
         for task in tasks:
             self.check_partitions(task, found)
-            for at, text in task.offset_metadata.items():
-                was, now = decode(text, at), id_in(found, at.topic)
-                if was is not None and now is not None and was != now:
+            for at, was in task.topic_ids.items():
+                now = id_in(found, at.topic)
+                if now is not None and was != now:
                     raise TaskFailed(task.name, made_anew(at, was, now))
         self._looked = question  # all are as they were
 

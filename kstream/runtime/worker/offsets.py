@@ -4,6 +4,9 @@ An offset belongs to one topic, known by its id: a topic that was deleted and cr
 same offsets. The id is committed with each offset, in its metadata. State is committed with offsets in one transaction:
 where there is state and there are no offsets, they were deleted or have expired, and reading from the start would count
 everything twice.
+
+A commit may move no offset, and change state all the same: so each one has a number. Equal offsets alone do not say
+that nobody else had the task meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from kstream.errors import TopicError
 from kstream.runtime.task.failures import TaskFailed
@@ -24,13 +27,31 @@ VERSION: Final = 1
 """Of the form of the metadata. It has 4096 bytes at most, by the brokers' default."""
 
 
-def encode(topic_id: str) -> str:
-    """What is committed with an offset."""
-    return json.dumps({"v": VERSION, "id": topic_id}, separators=(",", ":"))
+class Said(NamedTuple):
+    """What is committed with an offset.
+
+    Attributes:
+        topic_id: None where the broker gives topics no id, and where another tool set the offset.
+        commit: the number of the task's commit.
+        event_time, wall_time: the time of the task's state (ms since the epoch), 0 where it keeps none.
+    """
+
+    topic_id: str | None = None
+    commit: int = 0
+    event_time: int = 0
+    wall_time: int = 0
 
 
-def decode(text: str, at: TopicPartition) -> str | None:
-    """The topic's id in the metadata of a committed offset; None where there is none (another tool set the offset).
+_NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w"}
+
+
+def encode(said: Said) -> str:
+    found = {_NAMES[name]: value for name, value in said._asdict().items() if value}
+    return json.dumps({"v": VERSION, **found}, separators=(",", ":"))
+
+
+def decode(text: str, at: TopicPartition) -> Said:
+    """The metadata of a committed offset; of what another tool wrote, nothing.
 
     Raises:
         TopicError: a later version of kstream wrote it.
@@ -38,16 +59,19 @@ def decode(text: str, at: TopicPartition) -> str | None:
     try:
         found = json.loads(text)
     except ValueError:
-        return None
+        return Said()
     if not isinstance(found, dict) or not isinstance(found.get("v"), int):
-        return None
+        return Said()
     if found["v"] > VERSION:
         raise TopicError(
             f"{at}: its offset was committed by a later version of kstream (metadata version {found['v']}, this "
             f"version reads up to {VERSION}): run the later version"
         )
-    topic_id = found.get("id")
-    return topic_id if isinstance(topic_id, str) else None
+    topic_id, *numbers = (found.get(name) for name in _NAMES.values())
+    return Said(
+        topic_id if isinstance(topic_id, str) else None,
+        *(one if isinstance(one, int) else 0 for one in numbers),
+    )
 
 
 def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
@@ -120,7 +144,7 @@ class CommittedOffsets:
         for at, entry in found.items():
             now = topics[at.topic].id if at.topic in topics else None
             try:
-                was = None if entry is None else decode(entry[1], at)
+                was = None if entry is None else decode(entry[1], at).topic_id
             except TopicError as error:
                 raise TaskFailed(task.name, error) from None
             if was is None or now is None or was == now:

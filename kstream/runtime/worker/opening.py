@@ -74,7 +74,8 @@ class Opening:
             if not self._take_along(task.name, directory):
                 return False
         self._since.pop(task.name, None)
-        backend = self._opened(task.name, directory, list(task.stores))
+        names = [family for store in task.stores.values() for family in store.families]
+        backend = self._opened(task.name, directory, names)
         keep_whole_name(directory.parent, task.part.name)
         task.backend = backend
         for store in task.stores.values():

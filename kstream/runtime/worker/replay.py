@@ -5,7 +5,7 @@ applied to their stores. Progress is logged, and can be read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -15,6 +15,7 @@ from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.state.backend import Backend, Mark
 from kstream.state.changelog import Changelog
+from kstream.state.replayed import marked, replayed
 from kstream.types import Clock, ConsumerClient, Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class _Tail:
     store: str
     position: int
     end: int
+    now: int
 
 
 class Replay:
@@ -91,13 +93,14 @@ class Replay:
             return None
         return self.remaining() * seconds / self._since
 
-    def add(self, task: Replayed, changelog: Changelog, store: str, position: int, end: int) -> None:
-        """Notes a tail, from `position` to before `end`. Call `assign` when all of a task's are noted."""
+    def add(self, task: Replayed, changelog: Changelog, store: str, position: int, end: int, now: int = 0) -> None:
+        """Notes a tail, from `position` to before `end`. Call `assign` when all of a task's are noted. `now` is the
+        time of the store, in ms since the epoch."""
         if not self._tails:
             self._began = self._last_progress = self._clock.monotonic()
             self._since = self._bytes_since = 0
         at = TopicPartition(changelog.topic, task.partition)
-        self._tails[at] = _Tail(task, changelog, store, position, end)
+        self._tails[at] = _Tail(task, changelog, store, position, end, now)
         self._of.setdefault(task.name, set()).add(at)
 
     def reading(self, topics: Sequence[str]) -> set[str]:
@@ -167,12 +170,12 @@ class Replay:
             self._reader = None
 
     def _apply(self, tail: _Tail, fetch: Fetch) -> None:
-        values = fetch.values()
-        changes: Iterable[tuple[bytes, bytes | None]] = zip(_present(fetch), values, strict=True)
+        spec = tail.changelog.spec
+        changes = replayed(spec, _present(fetch), fetch, tail.now)
         tail.position = fetch.last_offset + 1
         mark = Mark(tail.position, fetch.last_timestamp / 1000, tail.changelog.packed)
-        tail.task.backend.write({tail.store: changes}, {tail.store: mark})
-        size = sum(map(len, filter(None, values)))
+        tail.task.backend.write(changes, marked(spec, mark))
+        size = sum(map(len, filter(None, fetch.values())))
         self._since += len(fetch)
         self._bytes_since += size
         self.records += len(fetch)
@@ -181,7 +184,7 @@ class Replay:
     def _end_tail(self, at: TopicPartition, offset: int) -> None:
         tail = self._tails.pop(at)
         mark = Mark(max(tail.position, offset), self._clock.time(), tail.changelog.packed)
-        tail.task.backend.write({}, {tail.store: mark})
+        tail.task.backend.write({}, marked(tail.changelog.spec, mark))
         tail.changelog.next_offset = mark.offset
         left = self._of[tail.task.name]
         left.discard(at)

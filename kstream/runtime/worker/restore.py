@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
@@ -26,15 +27,15 @@ from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
-from kstream.runtime.worker.offsets import CommittedOffsets, encode
+from kstream.runtime.worker.offsets import CommittedOffsets, Said, decode
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.replay import Replay, damage_of, unfit
 from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.snapshots.choosing import Bound, Choice
 from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
-from kstream.state.about import About
 from kstream.state.changelog import Changelog
+from kstream.state.replayed import mark_of, reset
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class _Restoring:
     not_before: float = 0.0
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
     topics: Future[dict[str, DescribedTopic]] | None = None
-    metadata: dict[TopicPartition, str] = field(default_factory=dict)
+    topic_ids: dict[TopicPartition, str] = field(default_factory=dict)
+    said: Said = field(default_factory=Said)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
     starts: Future[dict[TopicPartition, int]] | None = None
@@ -120,8 +122,8 @@ class Restorer:
         """Begins with a task in state RESTORING.
 
         Args:
-            full: replay its changelogs in any case. Otherwise a task whose own committed offsets are still those of
-                the group goes on as it is: nobody else has had its partitions meanwhile.
+            full: replay its changelogs in any case. Otherwise a task whose own last commit is still that of the group,
+                by its number and offsets, goes on as it is: nobody else has had its partitions meanwhile.
         """
         self.drop(task)
         for store in task.stores:
@@ -206,13 +208,14 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
-        one.metadata = {
-            at: encode(topic_id) for at in one.task.inputs if (topic_id := id_in(topics, at.topic)) is not None
-        }
+        one.topic_ids = {at: known for at in one.task.inputs if (known := id_in(topics, at.topic)) is not None}
         self._inputs.check_partitions(one.task, topics)
         one.anew = self._offsets.made_anew(one.task, found, topics)
         restored = one.task.restored_at is None and self._opening.is_open(one.task)
-        if restored and not one.full and not one.anew and one.committed == one.task.committed:
+        said = (decode(entry[1], at) for at, entry in found.items() if entry is not None)
+        one.said = max(said, key=attrgetter("commit"), default=Said())
+        unmoved = one.committed == one.task.committed and one.said.commit == one.task.commits
+        if restored and not one.full and not one.anew and unmoved:
             one.positions = one.task.committed
             one.go(RestoreStage.DONE)
             return
@@ -220,7 +223,8 @@ class Restorer:
         one.task.restored_at = {}
         changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
         for _, changelog in changelogs:
-            changelog.is_now(About(changelog=id_in(topics, changelog.topic)))
+            changelog.is_of(id_in(topics, changelog.topic))
+        one.task.ageing.seed(one.said.event_time, one.said.wall_time)
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 
@@ -301,7 +305,7 @@ class Restorer:
     def _begin_tail(self, one: _Restoring, store: str, changelog: Changelog, start: int, end: int) -> None:
         """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
         backend = one.task.backend
-        mark = backend.mark(store)
+        mark = mark_of(backend, changelog.spec)
         now = self._clock.time()
         reason = None if mark is None else unfit(mark, changelog, start, end, now, self._delete_retention)
         if reason is not None:
@@ -309,13 +313,13 @@ class Restorer:
                 "task %s: the local state of store %s is rebuilt from its changelog: %s", one.task.name, store, reason
             )
         if mark is None or reason is not None:
-            backend.reset(store)
+            reset(backend, changelog.spec)
             position = start
         else:
             position = mark.offset
         changelog.next_offset = position
         if position < end:
-            self.replay.add(one.task, changelog, store, position, end)
+            self.replay.add(one.task, changelog, store, position, end, one.task.stores[store].now)
 
     # ---- (e)
 
@@ -325,7 +329,7 @@ class Restorer:
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
         one.task.restored_at = None
-        one.task.offset_metadata = one.metadata
+        one.task.topic_ids, one.task.commits = one.topic_ids, one.said.commit
         one.task.touched = touched
         if one.task.state is TaskState.RESTORING:
             one.task.go(TaskState.RUNNING)

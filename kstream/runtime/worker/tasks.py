@@ -73,8 +73,8 @@ class Tasks:
     def changelog(self, task: Task, store: str) -> Changelog:
         name = (task.name, store)
         if name not in self._changelogs:
-            topic = self._topology.changelog(task.stores[store].spec)
-            self._changelogs[name] = Changelog(topic, task.partition)
+            spec = task.stores[store].spec
+            self._changelogs[name] = Changelog(self._topology.changelog(spec), task.partition, spec)
         return self._changelogs[name]
 
     def lags_of(self, task: Task) -> dict[TopicPartition, int]:

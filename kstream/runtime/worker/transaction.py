@@ -147,7 +147,13 @@ class Transaction:
             self.refused = refused
 
     def produce_watched(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered,
+        headers: Headers | None = None,
     ) -> None:
 
         def told(offset: int | None, refused: RecordRefused | None) -> None:
@@ -156,7 +162,7 @@ class Transaction:
 
         while True:
             try:
-                self._guarded(lambda producer: producer.produce_watched(topic, value, key, partition, told))
+                self._guarded(lambda producer: producer.produce_watched(topic, value, key, partition, told, 0, headers))
                 return
             except BufferError:
                 self.wait_for_room()

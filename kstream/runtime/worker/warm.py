@@ -22,9 +22,10 @@ from kstream.runtime.worker.inputs import id_in
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.replay import Replay, unfit
 from kstream.runtime.worker.restraint import Restraint
-from kstream.state.about import About
 from kstream.state.backend import Backend
 from kstream.state.changelog import Changelog
+from kstream.state.expiry import families_of
+from kstream.state.replayed import mark_of, reset
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
@@ -239,18 +240,20 @@ class Warm:
         ends: dict[TopicPartition, int],
     ) -> None:
         part, partition = self._place_of(name)
-        backend = self._opening.open_warm(part, partition, list(changelogs.values()))
+        families = [family for spec in part.stores for family in families_of(spec)]
+        backend = self._opening.open_warm(part, partition, families)
         copy = self.copies[name] = Copy(name, part, partition, backend)
         try:
             for at, store in changelogs.items():
-                changelog = Changelog(at.topic, partition)
-                changelog.is_now(About(changelog=id_in(topics, at.topic)))
-                mark = backend.mark(store)
+                spec = next(one for one in part.stores if one.name == store)
+                changelog = Changelog(at.topic, partition, spec)
+                changelog.is_of(id_in(topics, at.topic))
+                mark = mark_of(backend, spec)
                 reason = None if mark is None else unfit(
                     mark, changelog, starts[at], ends[at], self._clock.time(), self._delete_retention
                 )  # fmt: skip
                 if mark is None or reason is not None:
-                    backend.reset(store)
+                    reset(backend, spec)
                 self.replay.add(copy, changelog, store, starts[at] if mark is None or reason else mark.offset, ENDLESS)
         except StateError as error:
             raise StateDamaged(name, error) from error

@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kstream.specs.schema import schema
+from kstream.specs.store import StoreSpec
 from kstream.state.changelog import Changelog
-from kstream.types import Delivered
+from kstream.types import Delivered, Headers
 
 changes = st.dictionaries(st.binary(max_size=2), st.one_of(st.none(), st.binary(max_size=2)), min_size=1, max_size=9)
+
+
+SPEC = StoreSpec("log", schema(str, "key"), schema(int, "value"))
 
 
 class Full:
@@ -32,7 +37,13 @@ class Full:
         self.records.append((key, value, partition))
 
     def produce_watched(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int, delivered: Delivered
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        delivered: Delivered,
+        headers: Headers | None = None,
     ) -> None:
         self.records.append((key, value, partition))
         self.watched.append(delivered)
@@ -46,7 +57,7 @@ def test_each_change_goes_out_once_and_in_order_however_full_the_queue(
     changes: dict[bytes, bytes | None], full: set[int]
 ) -> None:
     to = Full(full)
-    Changelog("log", 3).write(changes, to)  # type: ignore[arg-type]
+    Changelog("log", 3, SPEC).write(changes, to)  # type: ignore[arg-type]
     assert to.records == [(key, value, 3) for key, value in changes.items()]
     assert len(to.watched) == 1
 
@@ -55,7 +66,7 @@ def test_each_change_goes_out_once_and_in_order_however_full_the_queue(
     ("reports", "expected"), [([4], 5), ([None], None), ([4, None], 5), ([4, 9], 10), ([None, 9], 10)]
 )
 def test_the_offset_is_that_of_the_last_report_that_has_one(reports: list[int | None], expected: int | None) -> None:
-    changelog = Changelog("log", 0)
+    changelog = Changelog("log", 0, SPEC)
     for offset in reports:
         to = Full(set())
         changelog.write({b"a": b"1", b"b": None}, to)  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ class Slow:
 
     @property
     def batches(self) -> int:
-        return self.driver.worker.tasks["in/0"].slow_batches
+        return self.driver.worker.tasks["in/0"].slow.batches
 
 
 @pytest.fixture(autouse=True)

@@ -168,7 +168,7 @@ class Bench:
 
     def changelog(self, task: Task, store: str) -> Changelog:
         if task.name not in self.changelogs:
-            made = ObservedChangelog(f"app-{store}-changelog", task.partition)
+            made = ObservedChangelog(f"app-{store}-changelog", task.partition, task.stores[store].spec)
             made.notes = self.notes
             self.changelogs[task.name] = made
         return self.changelogs[task.name]

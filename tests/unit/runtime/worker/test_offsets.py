@@ -11,7 +11,7 @@ import pytest
 
 from kstream.errors import TopicError
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.offsets import VERSION, decode, encode
+from kstream.runtime.worker.offsets import VERSION, Said, decode, encode
 from kstream.types import TopicPartition
 
 from ..harness import Counting, Fleet
@@ -50,7 +50,7 @@ def test_each_committed_offset_says_which_topic_it_is_of(make: Any, guarantee: s
     fleet.send(counting.source, KEYS)
     fleet.settle()
     group = fleet.cluster.group(fleet.app.name)
-    ids = {decode(text, at) for at, (_, text) in group.offsets.items()}
+    ids = {decode(text, at).topic_id for at, (_, text) in group.offsets.items()}
     assert ids == {fleet.cluster.topic_id("in")}
     assert all(json.loads(text)["v"] == VERSION for _, text in group.offsets.values())
 
@@ -145,10 +145,11 @@ def test_a_crash_in_the_first_commit_is_no_state_without_offsets(make: Any) -> N
 
 @pytest.mark.parametrize("text", ["", "stream time", "[1]", '{"v":"x"}', '{"v":1}', '{"v":1,"id":5}', "null"])
 def test_metadata_of_others_says_nothing(text: str) -> None:
-    assert decode(text, AT) is None
+    assert decode(text, AT) == Said()
 
 
 def test_metadata_comes_back_and_a_later_form_is_refused_by_name() -> None:
-    assert decode(encode("FRd6Dh9RSoqMQIyo3w64KA"), AT) == "FRd6Dh9RSoqMQIyo3w64KA"
+    for said in (Said("FRd6Dh9RSoqMQIyo3w64KA"), Said("FRd6Dh9RSoqMQIyo3w64KA", 7, 1 << 62, 5), Said(commit=1)):
+        assert decode(encode(said), AT) == said
     with pytest.raises(TopicError, match=r"in\[0\].*later version"):
         decode('{"v":2,"id":"x","time":5}', AT)

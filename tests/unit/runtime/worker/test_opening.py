@@ -173,7 +173,7 @@ memory = RocksMemory(1 << 20, 1 << 20)
 one = opening.Opening(state_dir, member, lambda at, stores: RocksBackend(at, stores, memory), SystemClock())
 task = SimpleNamespace(
     name="in/0", part=SimpleNamespace(name="in"), partition=0, backend=Unopened(),
-    stores={"n": SimpleNamespace(backend=None)},
+    stores={"n": SimpleNamespace(backend=None, families=("n",))},
 )
 print("ready", flush=True)
 sys.stdin.readline()

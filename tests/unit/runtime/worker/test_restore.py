@@ -533,3 +533,25 @@ def test_a_restore_that_a_rebalance_broke_off_is_done_where_offset_0_is_committe
     fleet.settle()
     assert fleet.stores("n") == fleet.changelog("n") and len(fleet.stores("n")) == len(KEYS)
     fleet.close()
+
+
+def test_a_commit_of_another_worker_that_moved_no_offset_is_noticed(tmp_path: Path) -> None:
+    """Expiring state and timers commit without a record: equal offsets do not say that nobody had the task."""
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=1)
+    fleet.start("a")
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle()
+    fleet.expire("a")
+    fleet.start("b")
+    fleet.settle("b")
+    task = fleet.task("b", 0)
+    offsets = fleet.committed("in")
+    task.stores["n"].delete(b"k1")
+    task.touched = True
+    fleet.settle("b")
+    assert fleet.committed("in") == offsets
+    fleet.leave("b")
+    fleet.settle("a")
+    assert (0, b"k1") not in fleet.changelog("n")
+    assert fleet.stores("n") == fleet.changelog("n")
+    fleet.close()

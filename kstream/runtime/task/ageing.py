@@ -1,0 +1,59 @@
+"""What of a task goes by the time of its state: entries with a TTL, and what time it is for them."""
+
+from __future__ import annotations
+
+from kstream.plan import TaskPlan
+from kstream.types import Fetch
+
+
+class Ageing:
+    """Of one task. Where no state has a TTL there is nothing to do."""
+
+    def __init__(self, plan: TaskPlan) -> None:
+        self._plan, self._time, self._stores = plan, plan.time, plan.timed
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """Event time and wall-clock time, in ms since the epoch; 0 where no state has a TTL."""
+        return (0, 0) if self._time is None else (self._time.event, self._time.wall)
+
+    def seed(self, event: int, wall: int) -> None:
+        """What the last commit says."""
+        if self._time is not None:
+            self._time.seed(event, wall)
+
+    def begin(self) -> None:
+        """A batch is pushed next."""
+        if self._time is not None:
+            self._time.keep()
+            self._time.tick()
+
+    def take_back(self) -> None:
+        """It comes again."""
+        if self._time is not None:
+            self._time.take_back()
+
+    def left_out(self, fetch: Fetch) -> None:
+        """A record did not get as far as the state: it is so late all the same."""
+        if self._time is not None:
+            self._plan.sources[fetch.at.topic].passed(fetch)
+
+    def is_due(self) -> bool:
+        """Whether something may have expired that nobody reads."""
+        if self._time is None:
+            return False
+        self._time.tick()
+        return any([store.is_due() for store in self._stores])
+
+    def clean_up(self, records: int) -> None:
+        """Before a commit of so many records: what has expired is removed with it."""
+        for store in self._stores:
+            store.clean_up(records)
+
+    def committed(self) -> None:
+        if self._time is not None:
+            self._time.committed()
+
+    def rewind(self) -> None:
+        if self._time is not None:
+            self._time.rewind()

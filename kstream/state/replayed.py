@@ -1,0 +1,76 @@
+"""What records of a changelog become in a backend: each says its form, and the store has one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kstream.specs.store import StoreSpec
+from kstream.specs.ttl import TTL
+from kstream.state.backend import Backend, Changes, Mark
+from kstream.state.expiry import ExpiryIndex, families_of
+from kstream.state.forms import NEVER, PLAIN, STAMP, form_of, packed, plain_values, stamp_of
+from kstream.types import Fetch
+
+
+def replayed(spec: StoreSpec, keys: Sequence[bytes], fetch: Fetch, now: int) -> Mapping[str, Changes]:
+    """The changes, by family.
+
+    Args:
+        keys: of the records.
+        now: what has expired by then is dropped, where the store says so; ms since the epoch, by the time of its TTL.
+
+    Raises:
+        KStreamError: a later version wrote a record.
+    """
+    if spec.ttl is None:
+        return {spec.name: zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True)}
+    return _timed(spec, spec.ttl, keys, fetch, now)
+
+
+def _timed(spec: StoreSpec, ttl: TTL, keys: Sequence[bytes], fetch: Fetch, now: int) -> Mapping[str, Changes]:
+    values, headers, timestamps = fetch.values(), fetch.headers(), fetch.timestamps()
+    index = ExpiryIndex(spec.name, ttl.milliseconds) if ttl.sweep else None
+    drops, own, retroactive = ttl.full_snapshot, spec.form, ttl.existing == "retroactive"
+    entries: dict[bytes, bytes | None] = {}
+    places: dict[bytes, bytes | None] = {}
+    for key, row in dict(zip(keys, range(len(keys)), strict=True)).items():
+        value = values[row]
+        if value is None:
+            entries[key] = None
+            continue
+        form = form_of(headers[row])
+        if form == own:
+            stamp = stamp_of(value)
+        else:
+            stamp = max(0, timestamps[row]) if retroactive else NEVER
+            value = packed(stamp) + (value if form == PLAIN else value[STAMP:])
+        entries[key] = None if drops and ttl.expired(stamp, now) else value
+        if index is not None and stamp != NEVER:
+            places[index.entry(stamp, key)] = b""
+    changes: dict[str, Changes] = {spec.name: entries.items()}
+    if index is not None and places:
+        changes[index.name] = places.items()
+    return changes
+
+
+def mark_of(backend: Backend, spec: StoreSpec) -> Mark | None:
+    """How far a store has applied its changelog. Its families are flushed one after the other: where a crash came
+    between, the oldest mark says what is missing. None where one has no mark: it has to be made anew."""
+    marks = [backend.mark(family) for family in families_of(spec)]
+    known = [mark for mark in marks if mark is not None]
+    return min(known, key=_offset) if len(known) == len(marks) else None
+
+
+def _offset(mark: Mark) -> int:
+    return mark.offset
+
+
+def reset(backend: Backend, spec: StoreSpec) -> None:
+    """Empties a store."""
+    for family in families_of(spec):
+        backend.reset(family)
+
+
+def marked(spec: StoreSpec, mark: Mark) -> dict[str, Mark]:
+    """The same mark for each family."""
+    return dict.fromkeys(families_of(spec), mark)

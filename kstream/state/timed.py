@@ -1,0 +1,352 @@
+"""A store whose entries expire (TTL). See docs/ttl.md for what that means.
+
+The time of each live entry stands beside `live`: `_stamps` has what is committed, `_new` and `_newer` what was written
+or refreshed since, before and after the last `keep`. In the backend and in the changelog it stands before the value
+(state/forms.py). An expired entry is removed where it is read, and by the clean-ups, which are a part of the
+checkpoint: either way its tombstone goes to the changelog in the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar, cast
+
+from kstream.codecs import SAMPLE
+from kstream.specs.store import StoreSpec
+from kstream.specs.ttl import FOREVER, TTL
+from kstream.state.backend import Backend, Changes
+from kstream.state.expiry import ExpiryIndex, families_of
+from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of
+from kstream.state.store import Store
+from kstream.state.time import TaskTime
+
+V = TypeVar("V")
+
+LOOKED_AT: Final = 10_000
+"""Entries that an incremental clean-up looks at in one commit, at most."""
+
+
+class TimedStore(Store[V]):
+    """See the module's text.
+
+    Args:
+        time: of the task.
+
+    Attributes:
+        expired: entries that were removed because they had expired, since the store was made.
+    """
+
+    def __init__(
+        self,
+        spec: StoreSpec,
+        backend: Backend,
+        time: TaskTime,
+        *,
+        cache_bytes: int,
+        check_every: int = SAMPLE,
+        verify: bool = False,
+    ) -> None:
+        super().__init__(spec, backend, cache_bytes=cache_bytes * 3 // 4, check_every=check_every, verify=verify)
+        assert spec.ttl is not None
+        self.ttl: TTL = spec.ttl
+        self._time, self._by_event = time, spec.ttl.time == "event"
+        self._refreshes, self._shows = (
+            spec.ttl.update == "read_and_write",
+            spec.ttl.visibility == "return_expired_if_not_cleaned_up",
+        )
+        self._stamps: dict[bytes, int] = {}
+        self._new: dict[bytes, int] = {}
+        self._newer: dict[bytes, int] = {}
+        self._blind: set[bytes] = set()  # written without a look at what was there
+        self._floor = FOREVER  # no live entry is older
+        self._stored: dict[bytes, bytes | None] | None = None  # what the next commit stores, once that is known
+        self._scanned = 0  # the time of the entry that a scan has just decoded
+        self._looked = self._counted = (
+            0  # for the incremental clean-up: reads since a commit, keys of batches until then
+        )
+        self._round = b""  # where that goes on
+        self.expired = 0
+        self.index = ExpiryIndex(spec.name, spec.ttl.milliseconds) if spec.ttl.sweep else None
+        self.families = families_of(spec)
+
+    @property
+    def now(self) -> int:
+        """In ms since the epoch."""
+        return self._time.event if self._by_event else self._time.wall
+
+    def _stamp(self, key: bytes) -> int | None:
+        """The time of a live entry."""
+        for stamps in (self._newer, self._new, self._stamps):
+            if key in stamps:
+                return stamps[key]
+        return None
+
+    # ---- reading
+
+    def get(self, key: bytes) -> V | None:
+        self._looked += key in self.live  # if not, it is counted as a miss
+        value = super().get(key)
+        if value is None or (stamp := self._stamp(key)) is None:  # None: a fold is about to write it
+            return value
+        now = self.now
+        if self.ttl.expired(stamp, now):
+            self._remove(key)
+            return value if self._shows else None
+        if self._refreshes and stamp != now:
+            self._newer[key] = now
+        return value
+
+    def scan(self) -> Iterator[tuple[bytes, V]]:
+        """As that of a store. What has expired is left out, if that is hidden."""
+        changed = self._new | self._newer
+        for key, value in super().scan():
+            stamp = changed.get(key, self._scanned)
+            if self._shows or not self.ttl.expired(stamp, self.now):
+                yield key, value
+
+    def _decoded(self, key: bytes, raw: bytes) -> V:
+        self._scanned = stamp_of(raw)
+        return super()._decoded(key, raw[STAMP:])
+
+    def _fetch(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            return
+        found = self.backend.multi_get(self.name, keys)
+        if found.count(None) == len(found):
+            self.live.update(dict.fromkeys(keys))
+            return
+        decode, live, stamps = self.value_codec.decode, self.live, self._stamps
+        for key, raw in zip(keys, found, strict=True):
+            if raw is None:
+                live[key] = None
+                continue
+            stamps[key] = stamp_of(raw)
+            try:
+                live[key] = decode(raw[STAMP:])
+            except Exception:
+                self._decoded(key, raw)
+                raise
+        oldest = min(stamps[key] for key, raw in zip(keys, found, strict=True) if raw is not None)
+        self._floor = min(self._floor, oldest)
+
+    def stored(self, key: bytes) -> bytes | None:
+        raw = super().stored(key)
+        return None if raw is None else raw[STAMP:]
+
+    def seen(self, raw: bytes) -> bytes | None:
+        hidden = not self._shows and self.ttl.expired(stamp_of(raw), self.now)
+        return None if hidden else raw[STAMP:]
+
+    # ---- writing
+
+    def put(self, key: bytes, value: V) -> None:
+        self._look_away(key)
+        super().put(key, value)
+        now = self._newer[key] = self.now
+        self._floor = min(self._floor, now)
+
+    def delete(self, key: bytes) -> None:
+        self._look_away(key)
+        super().delete(key)
+
+    def _look_away(self, key: bytes) -> None:
+        if key not in self.live and key not in self._older:
+            self._blind.add(key)
+
+    def _remove(self, key: bytes) -> None:
+        """An entry that has expired. Its tombstone is written, unless it is written anew before the commit."""
+        self.live[key] = self._dirty[key] = None
+        self._mutations.forget(key)
+        self.expired += 1
+
+    # ---- a column at a time, for aggregations
+
+    def expire(self, keys: Sequence[bytes | None], times: Sequence[int] | None) -> None:
+        """These keys, which are live, are used next: what has expired is not there.
+
+        Args:
+            times: at each of the keys, in event time; they rise. Within the TTL of a key only its first one decides.
+        """
+        ttl, live = self.ttl, self.live
+        if not keys:
+            return
+        last = self.now if times is None else times[-1]
+        if self._shows or not ttl.expired(self._floor, last):
+            return
+        first = dict.fromkeys(keys, last) if times is None else dict(zip(reversed(keys), reversed(times), strict=True))
+        for key, now in cast("dict[bytes, int]", first).items():
+            if live[key] is not None:
+                stamp = self._stamp(key)
+                if stamp is not None and ttl.expired(stamp, now):
+                    self._remove(key)
+
+    def written(self, keys: Sequence[bytes | None], times: Sequence[int] | None) -> None:
+        """These keys of `live` were written, at these times."""
+        column = cast("Sequence[bytes]", keys)
+        if times is None:
+            now = self.now
+            self._newer.update(dict.fromkeys(column, now))
+            self._floor = min(self._floor, now)
+        elif times:
+            self._newer.update(zip(column, times, strict=True))
+            self._floor = min(self._floor, times[0])
+
+    # ---- what one batch did
+
+    def keep(self) -> None:
+        super().keep()
+        self._new.update(self._newer)
+        self._newer.clear()
+
+    def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
+        listed = None if keys is None else list(keys)
+        if not super().take_back(listed):
+            return False
+        for key in list(self._newer) if listed is None else listed:
+            self._newer.pop(key, None)
+        return True
+
+    # ---- cleaning up
+
+    def is_due(self) -> bool:
+        """Whether something may have expired that only the sweep would find."""
+        return self.index is not None and self.index.is_due(self.now)
+
+    def clean_up(self, records: int) -> None:
+        """Before a commit, when all that belongs to it is written.
+
+        Args:
+            records: that the task has processed since the last commit.
+        """
+        if self.index is not None and self.ttl.sweep is not None and self.is_due():
+            self._sweep(self.index, self.ttl.sweep.most)
+        if (how := self.ttl.incremental) is not None:
+            accesses = self._looked + self.hits + self.misses - self._counted
+            self._go_round(min(LOOKED_AT, how.n * (accesses + (records if how.every_record else 0))))
+        self._looked, self._counted = 0, self.hits + self.misses
+
+    def _sweep(self, index: ExpiryIndex, most: int) -> None:
+        """Removes what has expired, in the order of time."""
+        due, now = index.due(self.backend, self.now, most), self.now
+        index.fixes.update(dict.fromkeys(due))
+        entries = {entry: entry[STAMP:] for entry in due}
+        for entry, (key, stamp) in zip(entries, self._unchanged(list(entries.values())), strict=True):
+            if stamp is None and key in self._dirty:
+                continue
+            if stamp is None or self.ttl.expired(stamp, now):
+                self._clear_away(key, stamp)  # None: a restore has dropped it, and its tombstone is due
+            elif stamp != NEVER and (place := index.entry(stamp, key)) != entry:
+                index.put(place, index.fixes)
+
+    def _unchanged(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int | None]]:
+        """Each key with the time of its entry; None where there is none, and where it was written or deleted since the
+        last commit."""
+        unknown = [key for key in keys if key not in self._stamps and key not in self._dirty]
+        found = dict(zip(unknown, self.backend.multi_get(self.name, unknown), strict=True)) if unknown else {}
+        for key in keys:
+            if key in self._dirty:
+                yield key, None
+            elif (refreshed := self._newer.get(key, self._new.get(key))) is not None:
+                yield key, refreshed
+            elif key in self._stamps:
+                yield key, self._stamps[key]
+            else:
+                raw = found[key]
+                yield key, None if raw is None else stamp_of(raw)
+
+    def _go_round(self, count: int) -> None:
+        looked, key = 0, b""
+        expired: list[tuple[bytes, int]] = []
+        for key, raw in islice(self.backend.scan(self.name, self._round), count):
+            looked += 1
+            stamp = self._newer.get(key, self._new.get(key, stamp_of(raw)))
+            if key not in self._dirty and self.ttl.expired(stamp, self.now):
+                expired.append((key, stamp))
+        for one, stamp in expired:
+            self._clear_away(one, stamp)
+        self._round = key + b"\0" if looked == count else b""
+
+    def _clear_away(self, key: bytes, stamp: int | None) -> None:
+        """Removes an entry that nobody uses now: the cache is not to grow by it."""
+        self.live.pop(key, None)
+        self._older.pop(key, None)
+        self._dirty[key] = None
+        self.expired += 1
+        if self.index is not None:
+            self.index.move(key, stamp, None, self.index.fixes)
+
+    # ---- the end of a transaction
+
+    def stored_changes(self) -> dict[bytes, bytes | None]:
+        if self._stored is None:
+            self.keep()
+            changes, stamps, prefixes = self.encode_changes(), self._new, Prefixes()
+            stored = {key: None if raw is None else prefixes[stamps[key]] + raw for key, raw in changes.items()}
+            if self._refreshes:  # those that were only read are stored as they were, under another time
+                refreshed = [key for key in stamps if key not in changes]
+                found = self.backend.multi_get(self.name, refreshed)
+                for key, raw in zip(refreshed, found, strict=True):
+                    if raw is not None:
+                        stored[key] = prefixes[stamps[key]] + raw[STAMP:]
+            self._stored = stored
+        return self._stored
+
+    def local_changes(self) -> dict[str, Changes]:
+        changes: dict[str, Changes] = super().local_changes()
+        if self.index is not None and (moves := self._moves(self.index)):
+            changes[self.index.name] = moves.items()
+        return changes
+
+    def _moves(self, index: ExpiryIndex) -> dict[bytes, bytes | None]:
+        """What becomes of the index."""
+        stored, known, new, width = self.stored_changes(), self._stamps, self._new, index.width
+        moves = dict(index.fixes)
+        if blind := [key for key in self._blind if key in stored]:
+            found = self.backend.multi_get(self.name, blind)
+            known.update((key, stamp_of(raw)) for key, raw in zip(blind, found, strict=True) if raw is not None)
+            self._blind.clear()
+        for key, raw in stored.items():
+            old, now = known.get(key), None if raw is None else new[key]
+            if old is None or now is None or old // width != now // width:
+                index.move(key, old, now, moves)
+        for entry, stays in index.fixes.items():  # a key that was met by the sweep, and written anew at the same place
+            key = entry[STAMP:]
+            if stays is None and stored.get(key) is not None and index.entry(new[key], key) == entry:
+                index.put(entry, moves)
+        return moves
+
+    def committed(self) -> None:
+        self.keep()
+        self._stamps.update(self._new)
+        if None in self._dirty.values():
+            for key in [key for key, raw in self._dirty.items() if raw is None]:
+                self._stamps.pop(key, None)
+        self._new, self._stored = {}, None
+        self._blind.clear()
+        if self.index is not None:
+            self.index.committed()
+        older = self._older
+        super().committed()
+        if self._older is not older:  # the cache turned over
+            self._stamps = {key: stamp for key, stamp in self._stamps.items() if key in self._older}
+        if self.ttl.expired(self._floor, self.now):
+            self._floor = min(self._stamps.values(), default=FOREVER)
+
+    def aborted(self) -> None:
+        super().aborted()
+        self._stamps, self._new, self._newer, self._stored = {}, {}, {}, None
+        self._blind.clear()
+        self._floor = FOREVER
+        if self.index is not None:
+            self.index.aborted()
+
+
+def make_store(
+    spec: StoreSpec, backend: Backend, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
+) -> Store[Any]:
+    """The store of a declaration."""
+    if spec.ttl is None:
+        return Store(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+    assert time is not None
+    return TimedStore(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
