@@ -54,3 +54,11 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": 
         if then.existing != self.existing:
             return f"entries from before its TTL were kept {then.existing!r}, and are {self.existing!r} from now on"
         return None
+
+
+def form_in(packed: bytes) -> str:
+    """The form of entries of which this was said; plain, where it cannot be read."""
+    try:
+        return msgspec.json.decode(packed, type=About).form
+    except msgspec.MsgspecError:
+        return PLAIN

@@ -1,4 +1,7 @@
-"""The stores of a task that nobody has open, read as they lie on disk. Nothing is written, not even a lock."""
+"""The stores of a task that nobody has open, read as they lie on disk. Nothing is written, not even a lock.
+
+Values come without the times that some forms have before them; what has expired and was not removed is still there.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from pathlib import Path
 from rocksdict import AccessType, Rdict
 
 from kstream.errors import StateError
+from kstream.state.about import form_in
 from kstream.state.backend import Mark
+from kstream.state.expiry import store_of
+from kstream.state.forms import PLAIN, STAMP
 from kstream.state.rocksdb.backend import FAMILY, unpacked_mark
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
@@ -37,7 +43,7 @@ class RocksReader:
 
     @property
     def stores(self) -> list[str]:
-        return list(self._families)
+        return [name for name in self._families if store_of(name) == name]
 
     def mark(self, store: str) -> Mark | None:
         """None for a store that was never written."""
@@ -49,13 +55,21 @@ class RocksReader:
 
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         try:
-            return list(self._families[store].get(list(keys)))  # type: ignore[arg-type]
+            found: list[bytes | None] = list(self._families[store].get(list(keys)))  # type: ignore[arg-type]
         except Exception as error:
             raise self._mapped(error, f"read of store {store!r}") from None
+        skipped = self._skipped(store)
+        return [None if raw is None else raw[skipped:] for raw in found] if skipped else found
 
     def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Entries in the order of their keys."""
-        return Scan(store, self._families[store].snapshot(), self._mapped, start)
+        scan, skipped = Scan(store, self._families[store].snapshot(), self._mapped, start), self._skipped(store)
+        return ((key, raw[skipped:]) for key, raw in scan) if skipped else scan
+
+    def _skipped(self, store: str) -> int:
+        """Bytes before each value."""
+        mark = self.mark(store)
+        return 0 if mark is None else STAMP if form_in(mark.about) != PLAIN else 0
 
     def entries(self, store: str) -> int:
         """About how many."""

@@ -552,3 +552,20 @@ def test_an_abort_takes_event_time_back_and_a_commit_keeps_it() -> None:
     time.running([30])
     time.take_back()
     assert time.event == 9
+
+
+def test_what_lies_on_disk_is_read_without_its_times(tmp_path: Path) -> None:
+    from kstream.specs.schema import schema as schema_of
+    from kstream.state.changelog import Changelog
+    from kstream.state.rocksdb import RocksReader
+
+    spec = StoreSpec("boxes", schema_of(str, "key"), schema_of(Box, "value"), ttl=TTL(seconds=10))
+    backend = RocksBackend(tmp_path, families_of(spec), ROCKS)
+    about = Changelog("log", 0, spec).packed
+    backend.write({"boxes": [(b"a", ENTRY)], index_of("boxes"): [(b"12345678a", b"")]}, {"boxes": Mark(1, 0.0, about)})
+    backend.close()
+    reader = RocksReader(tmp_path, ROCKS)
+    assert reader.stores == ["boxes"]
+    assert list(reader.scan("boxes")) == [(b"a", b'{"n":3}')]
+    assert reader.multi_get("boxes", [b"a", b"b"]) == [b'{"n":3}', None]
+    reader.close()
