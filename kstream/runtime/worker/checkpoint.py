@@ -13,7 +13,7 @@ from typing import Protocol
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
 from kstream.runtime.task.failures import PushFailed, StateDamaged, TaskFailed
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.offsets import Said, encode
+from kstream.runtime.worker import offsets as beside
 from kstream.runtime.worker.transaction import Transaction
 from kstream.state.backend import Changes, Mark
 from kstream.state.changelog import Changelog
@@ -108,8 +108,7 @@ def offsets_of(tasks: Sequence[Task]) -> dict[TopicPartition, int]:
 
 
 def metadata_of(tasks: Sequence[Task]) -> dict[TopicPartition, str]:
-    said = {task.name: (task.commits + 1, *task.ageing.times) for task in tasks}
-    return {at: encode(Said(task.topic_ids.get(at), *said[task.name])) for task in tasks for at in task.positions}
+    return {at: text for task in tasks for at, text in beside.metadata_of(task, task.commits + 1).items()}
 
 
 def send_offsets(tasks: Sequence[Task], transaction: Transaction, group: Group) -> None:

@@ -74,6 +74,12 @@ def decode(text: str, at: TopicPartition) -> Said:
     )
 
 
+def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
+    """What lies beside the offsets of a task's commit of this number."""
+    times = task.ageing.times
+    return {at: encode(Said(task.topic_ids.get(at), commit, *times)) for at in task.positions}
+
+
 def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
     """What is said when a topic is not the one that the offset was committed for."""
     return TopicError(

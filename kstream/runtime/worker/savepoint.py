@@ -23,6 +23,7 @@ from kstream.runtime.cluster.naming import Identity, directory_name
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.committer import Committer
+from kstream.runtime.worker.offsets import metadata_of
 from kstream.runtime.worker.rebalance import Membership
 from kstream.runtime.worker.states import PART_MOVES, MembershipState, PartState
 from kstream.runtime.worker.tasks import Tasks
@@ -309,7 +310,7 @@ def prefix_of(request: Request, task: str) -> str:
 
 
 def offsets_of(task: Task) -> list[Offset]:
-    committed, metadata = task.committed, task.offset_metadata
+    committed, metadata = task.committed, metadata_of(task, task.commits)
     return [
         Offset(at.topic, at.partition, committed[at], position, metadata.get(at, ""))
         for at, position in task.positions.items()
