@@ -10,6 +10,7 @@ import typer
 from kstream.cli.dlq.app import dlq
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
 from kstream.cli.savepoint.app import savepoint
+from kstream.cli.snapshots.app import snapshots
 from kstream.cli.state.app import state
 
 commands = typer.Typer(
@@ -19,6 +20,7 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 commands.add_typer(dlq)
+commands.add_typer(snapshots)
 commands.add_typer(state)
 commands.add_typer(savepoint)
 
@@ -303,6 +305,7 @@ def reset(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_snapshots: Annotated[bool, typer.Option("--keep-snapshots", help="Leave its snapshots alone.")] = False,
     state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -314,7 +317,7 @@ def reset(
 
     directory = [] if state_dir is None else [f"state_dir={state_dir}"]
     on = subject(target, bootstrap_servers, [*(set_ or []), *directory], config)
-    return command.run(on, to, dry_run=dry_run, yes=yes)
+    return command.run(on, to, dry_run=dry_run, yes=yes, keep_snapshots=keep_snapshots)
 
 
 @commands.command("config")

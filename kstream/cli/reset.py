@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.errors import ConfigError
+from kstream.runtime.cluster.naming import snapshots_folder
 from kstream.runtime.cluster.reset import Place, Reset, carry_out, look
+from kstream.state.snapshots.storage import Storage, open_storage
 
 PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
 
 
-def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool) -> int:
+def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool, keep_snapshots: bool = False) -> int:
     """The command.
 
     Raises:
@@ -30,16 +32,37 @@ def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool) -> int:
     admin = on.clients.admin()
     try:
         found = look(on.app.topology(), admin, Path(on.settings.state_dir))
-        human.console().print(screen(found, on, place))
+        snapshots = None if keep_snapshots else _snapshots(on)
+        text = screen(found, on, place)
+        if snapshots is not None and snapshots.names:
+            text.append(
+                f"\nDelete {human.plural(len(snapshots.names), 'file')} of snapshots in {snapshots.storage.url}."
+            )
+        human.console().print(text)
         if dry_run:
             return 0
         if not yes and not _agreed():
             return 1
         carry_out(found, admin, place)
+        if snapshots is not None:
+            snapshots.storage.delete(snapshots.names)
     finally:
         admin.close()
     human.console().print(Text("done", style="green"))
     return 0
+
+
+class _Snapshots(NamedTuple):
+    storage: Storage
+    names: list[str]
+
+
+def _snapshots(on: Subject) -> _Snapshots | None:
+    """Of the app, where it keeps some."""
+    if on.settings.snapshots is None or on.app is None:
+        return None
+    storage = open_storage(on.settings.snapshots)
+    return _Snapshots(storage, [entry.name for entry in storage.list(snapshots_folder(on.app.name))])
 
 
 def _agreed() -> bool:

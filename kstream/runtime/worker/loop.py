@@ -109,7 +109,9 @@ class StreamWorker:
         self.snapshots = (
             None
             if parts.storage is None
-            else Snapshots(settings, identity, self.directory, clock, parts.storage, self.snapshot_counts)
+            else Snapshots(
+                settings, identity, self.directory, clock, parts.storage, self.snapshot_counts, self._listening.tell
+            )
         )
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,

@@ -19,6 +19,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
 from kstream.runtime.worker.snapshots.making import Earlier, Snapshot, SnapshotStage
+from kstream.specs.listener import Checkpoint
 from kstream.state.snapshots.storage import Storage
 from kstream.types import Clock
 
@@ -59,7 +60,7 @@ class Snapshots:
         clock: Clock,
         storage: Storage,
         counts: SnapshotCounts,
-        told: Callable[[SnapshotStatus], object] = lambda status: None,
+        told: Callable[[Checkpoint], object] = lambda checkpoint: None,
     ) -> None:
         self._settings, self._identity, self._clock, self._storage = settings, identity, clock, storage
         self._scratch = directory / SCRATCH
@@ -206,7 +207,12 @@ class Snapshots:
 
     def _tell(self, told: SnapshotStatus) -> None:
         self.counts.last.append(told)
-        self.told(told)
+        self.told(
+            Checkpoint(
+                id=told.id, kind="snapshot", worker=told.worker, at=told.at, seconds=told.seconds, tasks=1,
+                error=told.error,
+            )
+        )  # fmt: skip
 
 
 def _marks(task: Task) -> dict[str, tuple[int, bytes] | None]:
