@@ -118,7 +118,7 @@ def _typed(arrow: Any, info: Any) -> tuple[Any, Restore]:
     if isinstance(info, i.StructType | i.DataclassType | i.TypedDictType) and not array_like and info.fields:
         parts = {one.encode_name: _typed(arrow, one.type) for one in info.fields}
         kind = arrow.struct([(name, kind) for name, (kind, _) in parts.items()])
-        return kind, lambda value: {name: restore(value.get(name)) for name, (_, restore) in parts.items()}
+        return kind, lambda value: {name: parts[name][1](one) for name, one in value.items() if name in parts}
     raise _NoType
 
 
@@ -233,6 +233,16 @@ def read_table(path: Path, spec: StoreSpec, digest: str | None = None) -> Iterat
                         f"{path.name}: an entry of {spec.name} has no {'key' if as_key is None else 'value'}"
                     )
                 yield as_key, as_value, None
+
+
+def partition_in(path: Path) -> int | None:
+    """The partition that a file says its entries are of (`kstream.partition`); None where it does not."""
+    arrow = _arrow()
+    try:
+        said = (arrow.parquet.read_schema(path).metadata or {}).get(b"kstream.partition", b"").decode()
+    except (arrow.ArrowException, OSError) as error:
+        raise UsageError(f"{path.name} cannot be read as Parquet: {error}") from error
+    return int(said) if said.isascii() and said.isdigit() else None
 
 
 def _reader(field: Any, side: Schema, what: str) -> Callable[[Any], bytes | None]:

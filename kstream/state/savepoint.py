@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from kstream.codecs.shapes import Shape
 from kstream.errors import FileMissing, SnapshotError, UsageError
 from kstream.state.snapshots.manifest import Manifest
 from kstream.state.snapshots.storage import Storage, read
@@ -55,6 +56,14 @@ class SavedStore(msgspec.Struct, frozen=True):
     partitions: int
 
 
+class SavedType(msgspec.Struct, frozen=True):
+    """Types that a store has had: its entries may be of each of them."""
+
+    store: str
+    key: Shape
+    value: Shape
+
+
 class SavedTask(msgspec.Struct, frozen=True):
     """A task.
 
@@ -93,6 +102,7 @@ class Savepoint(msgspec.Struct, frozen=True, kw_only=True):
         format: "native": files of the backends; "canonical": a Parquet file for each partition of each store.
         topics: the inputs that are not the app's own.
         tables: of the canonical form.
+        types: of the stores, as far as they were kept.
     """
 
     id: str
@@ -105,6 +115,7 @@ class Savepoint(msgspec.Struct, frozen=True, kw_only=True):
     stores: dict[str, SavedStore]
     tasks: list[SavedTask]
     tables: list[SavedTable] = []
+    types: list[SavedType] = []
 
     @property
     def size(self) -> int:

@@ -3,235 +3,21 @@
 from __future__ import annotations
 
 import sys
-import threading
-import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from kstream.cli import main
-from kstream.config import Settings
-from kstream.runtime.cluster import restoring
-from kstream.runtime.cluster.records import Reading, Row, bounds, looking, to_end
-from kstream.runtime.kafka.admin import KafkaAdmin
-from kstream.state.savepoint import read_savepoint
-from kstream.state.snapshots.storage import open_storage
-from kstream.types import TopicPartition
-from support.running import Command, kill, until
-
-BOTH = ("counts", "seen")
-
-SERVICE = """
-import asyncio
-from pathlib import Path
-
-import kstream
-
-app = kstream.App({name!r}, default_partitions=3)
-words = app.topic("{source}", key=str, value=str, partitions=3)
-counts = app.topic("{name}.counts", key=str, value=int, partitions=3)
-seen = app.topic("{name}.seen", key=str, value=int, partitions=3)
-table = app.table("seen", key=str, value=int, default=0)
-
-app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name={count!r}).to(counts)
-
-
-@app.agent(words, to=seen)
-async def number(stream):
-    async for event in stream.events():
-        while Path("slow").exists():
-            await asyncio.sleep(0.05)
-        table[event.key] += 1
-        yield table[event.key]
-{more}
-"""
-
-
-class Place:
-    """A service in a directory of its own, its brokers, and what it wrote."""
-
-    def __init__(self, servers: str, directory: Path) -> None:
-        self.servers, self.directory = servers, directory
-        self.name = f"save-{uuid.uuid4().hex[:8]}"
-        self.source = f"{self.name}.words"
-        self.module = self.name.replace("-", "_")
-        self.settings = Settings(bootstrap_servers=servers)
-        self.running: list[Command] = []
-        self.commands: list[Command] = []
-        self.sent = 0
-        self.outputs_before: dict[str, int] = {}
-        self.write()
-
-    def write(self, *, count: str = "per-word", more: str = "", name: str | None = None) -> str:
-        """Returns the module's name."""
-        name = name or self.name
-        module = name.replace("-", "_")
-        text = SERVICE.format(name=name, source=self.source, count=count, more=more)
-        (self.directory / f"{module}.py").write_text(text)
-        sys.modules.pop(module, None)
-        return module
-
-    @property
-    def target(self) -> str:
-        return f"{self.module}:app"
-
-    def run(self, instance: str, *options: str, target: str | None = None) -> Command:
-        made = Command(
-            self.directory / f"{instance}-{len(self.running)}", "run", target or self.target, "--workers", 1,
-            "--instance", instance, "--state-dir", self.directory / f"state-{instance}",
-            "--set", "web=false", "--set", "on_stop=leave", "--bootstrap-servers", self.servers, *options,
-            cwd=self.directory,
-        )  # fmt: skip
-        self.running.append(made)
-        return made
-
-    def send(self, count: int) -> None:
-        """Words that number themselves: what comes of each is known."""
-        producer = looking(self.settings, "test").producer(None)
-        for i in range(self.sent, self.sent + count):
-            word = f"w{i % 7}"
-            producer.produce(self.source, word.encode(), word.encode())
-        producer.flush(60)
-        producer.close()
-        self.sent += count
-
-    def records(self, topic: str) -> list[Row]:
-        clients = looking(self.settings, "test")
-        admin = clients.admin()
-        starts, ends = bounds(admin, [TopicPartition(topic, number) for number in range(3)])
-        reading = Reading(clients, admin, starts, ends, waits=True)
-        rows = list(to_end(reading))
-        reading.close()
-        admin.close()
-        return rows
-
-    def outputs(self, which: str, name: str | None = None) -> dict[str, list[int]]:
-        """The committed values of each key, in order."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for row in self.records(f"{name or self.name}.{which}"):
-            assert row.key is not None and row.value is not None
-            found[row.key.decode()].append(int(row.value))
-        return found
-
-    def before(self, savepoint: str, directory: str = "saved") -> Counter[str]:
-        """How often each word lies before the offsets of a savepoint: what it must have counted."""
-        found = read_savepoint(open_storage(str(self.directory / directory)), savepoint)
-        at = {(one.topic, one.partition): one.offset for task in found.tasks for one in task.offsets}
-        assert len(at) == 3
-        rows = self.records(self.source)
-        return Counter(row.key.decode() for row in rows if row.key and row.offset < at[row.at.topic, row.at.partition])
-
-    @property
-    def words(self) -> Counter[str]:
-        return Counter(f"w{i % 7}" for i in range(self.sent))
-
-    def settle(self, counts: Mapping[str, Counter[str]], name: str | None = None) -> None:
-        """Until the outputs are these many of each key."""
-        for which, expected in counts.items():
-
-            def there(which: str = which, expected: Counter[str] = expected) -> bool:
-                return {key: len(values) for key, values in self.outputs(which, name).items()} == dict(expected)
-
-            until(there, f"{which}: {expected}")
-
-    def all_done(self) -> None:
-        self.settle(dict.fromkeys(BOTH, self.words))
-
-    def repeated(self, since: Mapping[str, int], name: str | None = None) -> None:
-        """After what there was comes what follows on a savepoint, exactly: of each key the next number, to the last."""
-        for which in BOTH:
-            expected = {key: list(range(since[key] + 1, count + 1)) for key, count in self.words.items()}
-            skipped = self.outputs_before if name is None else {}
-
-            def there(which: str = which, expected: dict[str, list[int]] = expected, skipped: Any = skipped) -> bool:
-                found = self.outputs(which, name)
-                return all(len(found[key]) - skipped.get(key, 0) >= len(expected[key]) for key in expected)
-
-            until(there, f"{which} to be repeated")
-            found = self.outputs(which, name)
-            assert {key: values[skipped.get(key, 0) :] for key, values in found.items()} == expected, which
-
-    def stop(self) -> None:
-        for one in self.running:
-            if one.process.poll() is None:
-                one.process.terminate()
-        for one in self.running:
-            assert one.wait() == 0, one.err.read_text()
-        self.running.clear()
-
-    def start_two(self) -> None:
-        """Two instances that share the tasks."""
-        for one in (self.run("one"), self.run("two")):
-            until(lambda one=one: "assigned" in one.err.read_text(), "both to have partitions")
-        both = [one.err for one in self.running]
-        until(lambda: any("assigned 2 part" in err.read_text() for err in both), "the tasks to be shared")
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Records come all the time."""
-        done = threading.Event()
-
-        def send() -> None:
-            while not done.is_set():
-                self.send(20)
-                done.wait(0.05)
-
-        thread = threading.Thread(target=send)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    @property
-    def said(self) -> str:
-        return "".join(one.err.read_text() for one in self.running)
-
-    def saving(self, name: str, *options: object) -> Command:
-        """The command as a process of its own."""
-        made = Command(
-            self.directory / f"saving-{name}", "savepoint", "create", self.target, name, "--to",
-            self.directory / "saved", "--bootstrap-servers", self.servers, *options, cwd=self.directory,
-        )  # fmt: skip
-        self.commands.append(made)
-        return made
-
-    def kstream(self, *arguments: object) -> int:
-        return main([*map(str, arguments), "--bootstrap-servers", self.servers])
-
-    def verify(self, name: str) -> int:
-        return main(["savepoint", "verify", name, "--in", str(self.directory / "saved")])
-
-    def save(self, name: str, *options: object) -> int:
-        return self.kstream("savepoint", "create", self.target, name, "--to", self.directory / "saved", *options)
-
-    def restore(self, name: str, *options: object, target: str | None = None) -> int:
-        place = ("--in", self.directory / "saved")
-        return self.kstream("savepoint", "restore", target or self.target, name, *place, "--yes", *options)
+from support.running import kill, until
+from support.saving import BOTH, Place, places
 
 
 @pytest.fixture
 def place(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    made = Place(bootstrap_servers, tmp_path)
-    assert made.kstream("topics", made.target, "--create") == 0
-    yield made
-    for one in (*made.running, *made.commands):
-        one.end()
-
-
-def go_on(place: Place, count: int = 300) -> None:
-    """Runs on after a savepoint, and stops. What comes then is compared with what there was."""
-    place.send(count)
-    place.all_done()
-    place.stop()
-    place.outputs_before = dict(place.words)
+    yield from places(bootstrap_servers, tmp_path, monkeypatch)
 
 
 def test_what_comes_after_a_savepoint_repeats_exactly(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +29,7 @@ def test_what_comes_after_a_savepoint_repeats_exactly(place: Place, capsys: pyte
         assert place.save("first") == 0, place.said
     since = place.before("first")
     assert 0 < since.total() < place.sent
-    go_on(place)
+    place.go_on()
     assert place.verify("first") == 0
     assert place.restore("first") == 0
     place.run("one"), place.run("two")
@@ -283,7 +69,7 @@ def test_copied_elsewhere_restored_as_another_app_in_canonical_form_too(place: P
     assert place.save("native") == 0, place.said
     assert place.save("readable", "--format", "canonical") == 0, place.said
     sinces = {name: place.before(name) for name in ("native", "readable")}
-    go_on(place)
+    place.go_on()
 
     (place.directory / "saved").rename(place.directory / "elsewhere")
     for name, since in sinces.items():
@@ -297,8 +83,6 @@ def test_copied_elsewhere_restored_as_another_app_in_canonical_form_too(place: P
         place.repeated(since, name=other)
         place.stop()
 
-    import pyarrow.parquet
-
     folder = place.directory / "elsewhere" / "readable" / "tables"
     rows = [row for file in folder.glob("seen/*.parquet") for row in pyarrow.parquet.read_table(file).to_pylist()]
     assert {row["key"]: row["value"] for row in rows} == dict(sinces["readable"])
@@ -310,7 +94,7 @@ def test_stores_that_came_are_gone_or_have_another_name(place: Place, capsys: py
     place.send(300)
     assert place.save("it") == 0, place.said
     since = place.before("it")
-    go_on(place)
+    place.go_on()
     place.write(
         count="of-words",
         more="""
@@ -415,40 +199,67 @@ def test_a_time_out_says_what_was_waited_for(place: Place, capsys: pytest.Captur
     place.stop()
 
 
-def test_a_restore_that_was_killed_keeps_the_app_from_starting_until_it_is_run_again(
-    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def warehouse(path: Path, rows: dict[str, int]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table({"key": list(rows), "value": list(rows.values())}), path)
+    return path
+
+
+def test_state_that_begins_with_files_of_a_warehouse(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    had = {f"w{i}": 1000 + i for i in range(7)}
+    files = warehouse(place.directory / "lake" / "part.parquet", had).parent
+    bad = warehouse(place.directory / "bad.parquet", {"w1": 2**62})
+    pyarrow.parquet.write_table(pyarrow.table({"key": ["w1"], "value": ["many"]}), bad)
+
+    def filled(store: str, *more: object) -> int:
+        return place.kstream("state", "import", place.target, store, *more, "--yes")
+
+    assert filled("seen", bad) == 2
+    assert "not int" in capsys.readouterr().err
+    assert filled("seen", place.directory / "nothing.parquet") == 2
+    for store in ("per-word", "seen"):
+        assert filled(store, files) == 0, capsys.readouterr().err
     place.start_two()
-    place.send(300)
-    assert place.save("it") == 0, place.said
-    since = place.before("it")
-    go_on(place)
-    for step in ("delete_group", "delete_topics", "prepare_topics", "_write_entries", "_commit_offsets"):
-        with monkeypatch.context() as broken:
-            break_at(broken, step)
-            with pytest.raises(Killed):
-                place.restore("it")
-        refused = place.run("one")
-        assert refused.wait() == 2, step
-        assert "is being restored from savepoint it" in refused.err.read_text(), step
-        place.running.clear()
-    assert place.restore("it") == 0
-    place.run("one"), place.run("two")
-    place.repeated(since)
+    place.send(140)
+    for which in BOTH:
+        until(lambda which=which: len(place.records(f"{place.name}.{which}")) == 140, "the outputs")
+        assert place.outputs(which) == {word: list(range(n + 1, n + 21)) for word, n in had.items()}, which
+
+    assert filled("seen", files) == 2
+    assert "stop all instances" in capsys.readouterr().err
+    assert place.kstream("state", "export", place.target, "seen", "--to", place.directory / "out") == 0
+    rows = [
+        row for file in (place.directory / "out/seen").iterdir() for row in pyarrow.parquet.read_table(file).to_pylist()
+    ]
+    assert {row["key"]: row["value"] for row in rows} == {word: n + 20 for word, n in had.items()}
+    place.stop()
+    capsys.readouterr()
+    assert filled("seen", files) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert filled("seen", place.directory / "out/seen", "--replace") == 0  # what was written is read again
+    place.run("one")
+    place.send(7)
+    until(lambda: len(place.records(f"{place.name}.seen")) == 147, "the outputs")
+    assert {word: values[-1] for word, values in place.outputs("seen").items()} == {w: n + 21 for w, n in had.items()}
     place.stop()
 
 
-class Killed(BaseException):
-    """Nothing after it is done, as with SIGKILL."""
-
-
-def break_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """The step is done, and the process ends."""
-    owner: Any = restoring if hasattr(restoring, step) else KafkaAdmin
-    real = getattr(owner, step)
-
-    def done_and_killed(*arguments: Any, **named: Any) -> Any:
-        real(*arguments, **named)
-        raise Killed
-
-    monkeypatch.setattr(owner, step, done_and_killed)
+def test_a_type_that_cannot_read_the_savepoint_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.run("one")
+    place.send(60)
+    place.all_done()
+    assert place.save("it") == 0, place.said
+    place.stop()
+    module = place.directory / f"{place.module}.py"
+    module.write_text(module.read_text().replace('"seen", key=str, value=int', '"seen", key=str, value=list[str]'))
+    sys.modules.pop(place.module)
+    assert place.restore("it") == 2
+    assert "store 'seen' holds values of the type int" in capsys.readouterr().err
+    place.write()
+    assert place.restore("it") == 0
+    assert "value of store" not in capsys.readouterr().out
+    module.write_text(module.read_text().replace('"seen", key=str, value=int', '"seen", key=str, value=list[str]'))
+    refused = place.run("one")
+    assert refused.wait() == 2
+    assert "store 'seen' holds values of the type int" in refused.err.read_text()
+    place.running.clear()

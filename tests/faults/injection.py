@@ -38,6 +38,14 @@ OPENING = {"open": ("opening", "Opening", "open"), "move": ("opening", "Opening"
 """The opening of a task's local state, and the renaming of what another worker of the host left."""
 FAILING = {"search": ("committer", "Committer", "commit_apart"), "failed": ("recovery", "Recovery", "_fail")}
 """The search of a record at fault, each step of it; and a task that stops, to be tried again."""
+SAVEPOINT = {
+    "holding": ("savepoint", "SavepointPart", "_hold"),
+    "capturing": ("savepoint", "SavepointPart", "_begin_capture"),
+    "captured": ("savepoint", "SavepointPart", "_capture"),
+    "storing": ("savepoint", "SavepointPart", "_store"),
+    "released": ("savepoint", "SavepointPart", "_release"),
+}
+"""A worker's part in a savepoint, in its order."""
 REBALANCE = ("assigned", "revoked")
 
 _worker: Any = None
@@ -124,7 +132,7 @@ def install() -> None:
         _wrap(owners[owner], method, step)
     for step in REBALANCE:
         _wrap(Rebalance, step, step)
-    for step, (module, owner, method) in (FAILING | OPENING).items():
+    for step, (module, owner, method) in (FAILING | OPENING | SAVEPOINT).items():
         _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target
+from kstream.cli.state.app import state
 
 savepoint = typer.Typer(
     name="savepoint", help="Savepoints: all of an app's state at one moment, kept for good.", no_args_is_help=True
@@ -138,3 +140,50 @@ def restore(
     return command.run(
         on, name, place, rename or [], as_app=as_app, allow_dropped=allow_dropped, claim=claim, dry_run=dry_run, yes=yes
     )
+
+
+@state.command("export")
+def export(
+    target: Target,
+    stores: Annotated[
+        list[str] | None, typer.Argument(metavar="[STORE]...", help="(default: all of them).", show_default=False)
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", metavar="PATH", help="A directory; each store gets one in it.")] = Path(
+        "state"
+    ),
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Write stores as Parquet files, one for each partition, whether the app runs or not (kstream[parquet])."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import state as command
+
+    return command.export_(subject(target, bootstrap_servers, set_ or [], config), stores or [], to)
+
+
+@state.command("import")
+def import_(
+    target: Target,
+    store: Annotated[str, typer.Argument(metavar="STORE", help="A table, or the name= of an aggregation.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Parquet, or directories of such; columns key and value.")
+    ],
+    replace: Annotated[bool, typer.Option("--replace", help="Give up the entries that the store has.")] = False,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--inputs", metavar="earliest|latest", help="Where inputs begin that were never read (auto_offset_reset)."
+        ),
+    ] = None,
+    yes: Yes = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Fill a store of a stopped app from Parquet files, whoever wrote them (kstream[parquet])."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import state as command
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.import_(on, store, files, replace=replace, inputs=inputs, yes=yes)

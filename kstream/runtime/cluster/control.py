@@ -84,12 +84,17 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class RestoreNote(msgspec.Struct, frozen=True):
-    """A restore of savepoint `name` at `place` has begun, and is not complete."""
+    """The state of the app is being replaced, since `at` (seconds since the epoch), and that is not complete.
 
-    id: str
-    name: str
-    place: str
+    Attributes:
+        by: which command does it, without its arguments.
+        what: of what: a savepoint and its place, or files; `stores` that are replaced, where these are not all.
+    """
+
+    by: str
+    what: str
     at: float
+    stores: list[str] = []
 
 
 _encode = msgspec.json.Encoder().encode
@@ -188,7 +193,7 @@ def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> Restor
     try:
         return None if found is None else _note(found)
     except msgspec.MsgspecError:
-        return RestoreNote("?", "?", "?", 0.0)
+        return RestoreNote("kstream", "what another version has", 0.0)
 
 
 def refuse_unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> None:
@@ -196,6 +201,6 @@ def refuse_unfinished_restore(clients: Clients, admin: AdminClient, app: str) ->
     note = unfinished_restore(clients, admin, app)
     if note is not None:
         raise ConfigError(
-            f"app {app} is being restored from savepoint {note.name} ({note.place}), and that is not complete: its "
-            f"state is neither the old nor that of the savepoint; run the same kstream savepoint restore again"
+            f"app {app} is being given the state of {note.what}, and that is not complete: what it has is neither the "
+            f"old state nor the new; run the same {note.by} again, or reset the app"
         )

@@ -25,12 +25,14 @@ from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import go_through, prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.stored_types import StoredType, keep_types, refuse_misfits
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic
+from kstream.specs.store import StoreSpec
 from kstream.state.saved import Entries, entries_of
 from kstream.state.savepoint import SavedTask, Savepoint
 from kstream.state.snapshots.storage import Storage
 from kstream.topology import SubTopology, Topology
-from kstream.types import AdminClient, Clients, TopicPartition
+from kstream.types import AdminClient, Clients, Headers, ProducerClient, TopicPartition
 
 FLUSH_SECONDS: Final = 120.0
 
@@ -47,6 +49,7 @@ class Plan:
         offsets: by consumer group, what is committed of its inputs.
         groups: the consumer groups whose offsets go.
         topics: that are deleted; those that the app needs are made anew.
+        types: that the entries of the app's stores may have.
         notes: what the user should know.
     """
 
@@ -57,6 +60,7 @@ class Plan:
     offsets: Mapping[str, Committed]
     groups: tuple[str, ...]
     topics: tuple[str, ...]
+    types: tuple[StoredType, ...] = ()
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,7 +90,7 @@ def look(
     if savepoint.app == topology.app:
         groups += [consumer_group(topology.app, task.group) for task in savepoint.tasks]
     groups = list(dict.fromkeys(groups))
-    _check_stopped(topology, admin, groups)
+    check_stopped(topology, admin, groups)
     own = {store.name: part for part in topology.parts for store in part.stores}
     stores = _stores(own, savepoint, rename)
     dropped = tuple(old for old in savepoint.stores if old not in stores.values())
@@ -96,6 +100,10 @@ def look(
             "OLD=NEW if it is called otherwise now, --allow-dropped if it is to be given up"
         )
     _check_partitions(topology, there, settings, savepoint, stores, own)
+    names = {old: new for new, old in stores.items()}
+    types = tuple(StoredType(names[one.store], one.key, one.value) for one in savepoint.types if one.store in names)
+    if settings.changed_types != "continue":
+        refuse_misfits(topology, admin, types)
     notes: list[str] = []
     for new, old in stores.items():
         notes += _changed_types(topology, new, savepoint, old)
@@ -108,7 +116,7 @@ def look(
         internal += [f"{topology.app}-{old}-changelog" for old in savepoint.stores]
     topics = tuple(name for name in dict.fromkeys(internal) if name in there)
     new_stores = tuple(name for name in own if name not in stores)
-    return Plan(savepoint, stores, new_stores, dropped, offsets, tuple(groups), topics, notes)
+    return Plan(savepoint, stores, new_stores, dropped, offsets, tuple(groups), topics, types, notes)
 
 
 def _check_app(topology: Topology, savepoint: Savepoint, as_app: str | None) -> None:
@@ -120,7 +128,7 @@ def _check_app(topology: Topology, savepoint: Savepoint, as_app: str | None) -> 
         )
 
 
-def _check_stopped(topology: Topology, admin: AdminClient, groups: list[str]) -> None:
+def check_stopped(topology: Topology, admin: AdminClient, groups: list[str]) -> None:
     for group in groups:
         if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
             raise UsageError(
@@ -251,7 +259,8 @@ def carry_out(
     """
     ensure_topic(admin, topology.app, settings.replication_factor)
     with closing(Control(clients, admin, topology.app)) as control:
-        control.write(RestoreNote(plan.savepoint.id, plan.savepoint.name, storage.url, time.time()))
+        what = f"savepoint {plan.savepoint.name} ({storage.url})"
+        control.write(RestoreNote("kstream savepoint restore", what, time.time()))
         for group in plan.groups:
             admin.delete_group(group).result(TIMEOUT)
         before = admin.describe(list(plan.topics)).result(TIMEOUT)
@@ -261,6 +270,7 @@ def carry_out(
         if still := [name for name, one in after.items() if one.id is not None and one.id == before[name].id]:
             raise KafkaUnavailable(f"topics {', '.join(still)} are being deleted still: run it again")
         written = _write_entries(plan, topology, clients, storage, on_progress)
+        keep_types(topology, clients, admin, plan.types, int(time.time() * 1000))
         _commit_offsets(plan, topology, admin)
         control.forget_restore()
     return written
@@ -275,30 +285,44 @@ def _write_entries(
         for store in part.stores
         if store.name in plan.stores
     }
-    written = 0
     with closing(clients.producer(None)) as producer, TemporaryDirectory(prefix="kstream-") as scratch:
+        writer = EntryWriter(producer, on_progress)
         found: Entries = entries_of(
-            storage, plan.savepoint, frozenset(changelogs), _codecs(plan, topology), Path(scratch)
-        )
+            storage, plan.savepoint, frozenset(changelogs), _specs(plan, topology), Path(scratch)
+        )  # fmt: skip
         for store, partition, entries in found:
-            topic = changelogs[store]
             for key, value, headers in entries:
-                while True:
-                    try:
-                        producer.produce(topic, value, key, partition, None, None, 0, headers)
-                        break
-                    except BufferError:
-                        producer.poll(0.1)
-                written += 1
-                if written % 10_000 == 0:
-                    producer.poll(0.0)
-                    on_progress(written)
-        producer.flush(FLUSH_SECONDS)
-    on_progress(written)
-    return written
+                writer.write(changelogs[store], partition, key, value, headers)
+        writer.finish()
+    return writer.written
 
 
-def _codecs(plan: Plan, topology: Topology) -> dict[str, object]:
+class EntryWriter:
+    """Writes entries to changelogs, outside any transaction: the app does not run."""
+
+    def __init__(self, producer: ProducerClient, on_progress: Callable[[int], None]) -> None:
+        self._producer, self._on_progress = producer, on_progress
+        self.written = 0
+
+    def write(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers | None) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, None, None, 0, headers)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self.written += 1
+        if self.written % 10_000 == 0:
+            self._producer.poll(0.0)
+            self._on_progress(self.written)
+
+    def finish(self) -> None:
+        """All of them are there when this returns. Raises ProducerLost where one is not."""
+        self._producer.flush(FLUSH_SECONDS)
+        self._on_progress(self.written)
+
+
+def _specs(plan: Plan, topology: Topology) -> dict[str, StoreSpec]:
     specs = {store.name: store for part in topology.parts for store in part.stores}
     return {old: specs[new] for new, old in plan.stores.items()}
 

@@ -19,12 +19,14 @@ from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.savepoint import Coordination, Stage
+from kstream.runtime.cluster.stored_types import types_of
 from kstream.state.savepoint import (
     FILE,
     SavedOffset,
     SavedStore,
     SavedTask,
     SavedTopic,
+    SavedType,
     Savepoint,
     check_name,
     delete_savepoint,
@@ -190,8 +192,12 @@ class Saving:
         saved = {name: SavedTopic(topics[name].id, self._counts[name]) for name in self._outside}
         return Savepoint(
             id=self._id, name=self._name, app=self._topology.app, taken=time.time(), program=version("kstream"),
-            topics=saved, stores=stores, tasks=tasks,
+            topics=saved, stores=stores, tasks=tasks, types=self._types(),
         )  # fmt: skip
+
+    def _types(self) -> list[SavedType]:
+        had = types_of(self._topology, self._clients, self._admin)
+        return [SavedType(one.store, one.key, one.value) for one in had]
 
     def _task(self, part: SubTopology, name: str, partition: int, told: TaskPart) -> SavedTask:
         folder, state = "", None

@@ -79,7 +79,7 @@ def check_types(
     Raises:
         StoredTypeChanged: one line for each store, with the old type, the new one, and what does not fit.
     """
-    stores = list(dict.fromkeys(store for part in topology.parts for store in part.stores))
+    stores = _stores_of(topology)
     if not stores:
         return
     try:
@@ -91,6 +91,60 @@ def check_types(
             "the types that stores were written with cannot be compared, or not be kept: %s; an entry that cannot be "
             "read fails at its record", error,
         )  # fmt: skip
+
+
+def types_of(topology: Topology, clients: Clients, admin: AdminClient) -> list[StoredType]:
+    """Those that the app's stores have had, as far as they were kept.
+
+    Raises:
+        KafkaUnavailable, TopicError.
+    """
+    if topic_of(topology.app) not in admin.topics(TIMEOUT):
+        return []
+    kept = read_types(clients, admin, topic_of(topology.app))
+    now = _types_now(topology, admin, _stores_of(topology), 0)
+    return [one for one in kept.values() if one.store in now and _same_changelog(one, now[one.store])]
+
+
+def refuse_misfits(topology: Topology, admin: AdminClient, had: Sequence[StoredType]) -> None:
+    """Raises StoredTypeChanged where the app's stores cannot read entries of these types."""
+    stores = _stores_of(topology)
+    now = _types_now(topology, admin, stores, 0)
+    if misfits := dict(_misfits(stores, now, {one.name: one for one in had})):
+        raise StoredTypeChanged("; ".join(misfits.values()))
+
+
+def keep_types(topology: Topology, clients: Clients, admin: AdminClient, had: Sequence[StoredType], at: int) -> None:
+    """Stores whose changelogs were made anew have entries of these types.
+
+    Args:
+        at: ms since the epoch.
+    """
+    if not had:
+        return
+    ensure_topics(admin, wanted_topics(topology), auto_create=True)
+    now = _types_now(topology, admin, _stores_of(topology), at)
+    new = [msgspec.structs.replace(one, changelog=now[one.store].changelog, at=at) for one in had]
+    _write(clients, topic_of(topology.app), {one.name: one for one in new})
+
+
+def _stores_of(topology: Topology) -> list[StoreSpec]:
+    return list(dict.fromkeys(store for part in topology.parts for store in part.stores))
+
+
+def _types_now(topology: Topology, admin: AdminClient, stores: Sequence[StoreSpec], at: int) -> dict[str, StoredType]:
+    changelogs = {store.name: topology.changelog(store) for store in stores}
+    described = answer(lambda: admin.describe(list(changelogs.values())), "the ids of changelogs")
+    return {
+        store.name: StoredType(
+            store.name,
+            shape_of(store.key.kind),
+            shape_of(store.value.kind),
+            described[changelogs[store.name]].id if changelogs[store.name] in described else None,
+            at,
+        )
+        for store in stores
+    }
 
 
 def _check(
@@ -106,17 +160,7 @@ def _check(
     ensure_topics(admin, wanted_topics(topology), auto_create=True, replication=replication)
     kept = read_types(clients, admin, topic)
     changelogs = {store.name: topology.changelog(store) for store in stores}
-    described = answer(lambda: admin.describe(list(changelogs.values())), "the ids of changelogs")
-    now = {
-        store.name: StoredType(
-            store.name,
-            shape_of(store.key.kind),
-            shape_of(store.value.kind),
-            described[changelogs[store.name]].id if changelogs[store.name] in described else None,
-            int(clock.time() * 1000),
-        )
-        for store in stores
-    }
+    now = _types_now(topology, admin, stores, int(clock.time() * 1000))
     gone = {name: one for name, one in kept.items() if one.store in now and not _same_changelog(one, now[one.store])}
     before = {name: one for name, one in kept.items() if name not in gone}
     if go_on or any(_misfits(stores, now, before)):

@@ -1,0 +1,64 @@
+"""`kstream state export` and `import`: stores as Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from kstream.cli import human
+from kstream.cli.data.reading import clients_of, find, stores_of
+from kstream.cli.operate import Subject
+from kstream.cli.savepoint.places import agreed
+from kstream.errors import ConfigError, UsageError
+from kstream.runtime.cluster.filling import Filling, Place, export
+
+PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
+
+
+def export_(on: Subject, names: Sequence[str], to: Path) -> int:
+    """Exports stores, all of them where none is named.
+
+    Raises:
+        UsageError: there is no such store. KafkaUnavailable: no answer in time.
+    """
+    assert on.app is not None
+    topology, out, clients = on.app.topology(), human.lines(), clients_of(on)
+    stores = stores_of(topology)
+    wanted = [find("table", name, stores, on.app.name) for name in names] or list(stores.values())
+    with closing(clients.admin()) as admin:
+        for spec in wanted:
+            written = dict(export(topology, spec, clients, admin, to / spec.name))
+            entries = human.plural(sum(written.values()), "row")
+            out.print(Text(f"{spec.name}: {entries} in {human.plural(len(written), 'file')} in {to / spec.name}"))
+    return 0
+
+
+def import_(on: Subject, name: str, given: Sequence[Path], *, replace: bool, inputs: str | None, yes: bool) -> int:
+    """Fills a store of a stopped app.
+
+    Raises:
+        UsageError: it cannot be, and why. KafkaUnavailable: no answer in time.
+    """
+    assert on.app is not None
+    where = inputs or ("latest" if on.settings.auto_offset_reset == "latest" else "earliest")
+    if where not in PLACES:
+        raise ConfigError(f"--inputs {where}: is neither earliest nor latest")
+    files = [file for path in given for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+    if missing := [path for path in files if not path.is_file()] or ([] if files else list(given)):
+        raise UsageError(f"there is no Parquet file {missing[0]}")
+    topology, clients = on.app.topology(), clients_of(on)
+    spec = find("table", name, stores_of(topology), on.app.name)
+    with closing(clients.admin()) as admin:
+        filling = Filling(
+            topology, spec, clients, admin, on.settings, files, replace=replace, inputs=PLACES[where]
+        )  # fmt: skip
+        shown = human.plural(len(files), "file")
+        if not yes and not agreed(f"Fill store {name} of app {topology.app} on {on.servers} from {shown}?"):
+            return 1
+        entries = filling.fill()
+    human.lines().print(Text(f"store {name} has the {entries:,} entries of {shown}", style="green"))
+    return 0

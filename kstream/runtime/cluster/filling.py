@@ -1,0 +1,162 @@
+"""A store of an app as Parquet, and a stopped app's store filled from such files: state that begins with what a
+warehouse has, where Flink has its State Processor API.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from kstream.config import Settings
+from kstream.errors import UsageError
+from kstream.partitioning import partition_of
+from kstream.runtime.cluster.control import Control, RestoreNote, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.naming import consumer_group
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
+from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.restoring import EntryWriter, check_stopped
+from kstream.specs.store import StoreSpec
+from kstream.state.parquet import partition_in, read_table, write_table
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+from kstream.topology import SubTopology, Topology
+from kstream.types import AdminClient, Clients, TopicPartition
+
+BATCH = 10_000
+
+Place = Literal["earliest", "latest"]
+
+
+def export(
+    topology: Topology, spec: StoreSpec, clients: Clients, admin: AdminClient, directory: Path
+) -> Iterator[tuple[Path, int]]:
+    """Writes what a store's changelog has now, whether the app runs or not: a file for each partition, and how many
+    entries it has. What runs on meanwhile may be in one file and not in another: a savepoint is of one moment.
+
+    Raises:
+        UsageError: the store has no changelog yet. KafkaUnavailable: it cannot be read.
+    """
+    changelog = topology.changelog(spec)
+    there = admin.topics(TIMEOUT)
+    if changelog not in there:
+        raise UsageError(f"topic {changelog} does not exist: the app has not been started yet")
+    directory.mkdir(parents=True, exist_ok=True)
+    for partition in range(there[changelog].partitions):
+        with TemporaryDirectory(prefix="kstream-") as scratch:
+            entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
+            try:
+                _gather(entries, spec.name, clients, admin, TopicPartition(changelog, partition))
+                path = directory / f"{partition}.parquet"
+                about = {
+                    "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
+                }  # fmt: skip
+                yield path, write_table(path, spec, lambda entries=entries: entries.scan(spec.name), about)  # type: ignore[misc]
+            finally:
+                entries.close()
+
+
+def _gather(entries: RocksBackend, store: str, clients: Clients, admin: AdminClient, at: TopicPartition) -> None:
+    starts, ends = bounds(admin, [at])
+    with closing(Reading(clients, admin, starts, ends)) as reading:
+        batch: list[tuple[bytes, bytes | None]] = []
+        for row in to_end(reading):
+            if row.key is not None:
+                batch.append((row.key, row.value))
+            if len(batch) >= BATCH:
+                entries.write({store: batch}, {})
+                batch = []
+        entries.write({store: batch}, {})
+
+
+class Filling:
+    """Fills a store of a stopped app.
+
+    Args:
+        files: Parquet, each with the columns `key` and `value`.
+        replace: the entries that the store has are given up; otherwise it must have none.
+        inputs: where inputs without committed offsets are read from: there may be no state without offsets.
+
+    Raises:
+        UsageError: the app runs, or the store has entries.
+    """
+
+    def __init__(
+        self, topology: Topology, spec: StoreSpec, clients: Clients, admin: AdminClient, settings: Settings,
+        files: Sequence[Path], *, replace: bool, inputs: Place,
+    ) -> None:  # fmt: skip
+        self._topology, self._spec, self._clients, self._admin = topology, spec, clients, admin
+        self._settings, self._files, self._inputs = settings, files, inputs
+        self._part = next(part for part in topology.parts if spec in part.stores)
+        self._changelog = topology.changelog(spec)
+        groups = [consumer_group(topology.app, isolation) for isolation in topology.groups]
+        check_stopped(topology, admin, groups)
+        note = unfinished_restore(clients, admin, topology.app)
+        if note is not None and note.stores != [spec.name]:
+            raise UsageError(
+                f"app {topology.app} is being given the state of {note.what}: run that {note.by} again first"
+            )
+        if self._has_entries() and not replace and note is None:
+            raise UsageError(f"store {spec.name} has entries: --replace gives them up")
+
+    def _has_entries(self) -> bool:
+        there = self._admin.topics(TIMEOUT)
+        if self._changelog not in there:
+            return False
+        at = [TopicPartition(self._changelog, number) for number in range(there[self._changelog].partitions)]
+        starts, ends = bounds(self._admin, at)
+        return any(starts[each] < ends[each] for each in at)
+
+    def fill(self, on_progress: Callable[[int], None] = lambda entries: None) -> int:
+        """Deletes the changelog and makes it anew, and writes the entries. Returns how many. Killed in between, the app
+        does not start until it is run again.
+
+        Raises:
+            UsageError: a file cannot be read, or an entry is not of the store's types.
+            TopicError, KafkaUnavailable: Kafka refuses or does not answer. Run it again.
+        """
+        app, spec = self._topology.app, self._spec.name
+        for _ in self._entries(1):  # every entry is looked at before anything is changed
+            pass
+        ensure_topic(self._admin, app, self._settings.replication_factor)
+        with closing(Control(self._clients, self._admin, app)) as control:
+            files = ", ".join(path.name for path in self._files)
+            note = RestoreNote("kstream state import", f"{spec} in {files}", time.time(), [spec])
+            control.write(note)
+            if self._changelog in self._admin.topics(TIMEOUT):
+                self._admin.delete_topics([self._changelog], TIMEOUT)
+            counts = prepare_topics(self._topology, self._admin, self._settings)
+            with closing(self._clients.producer(None)) as producer:
+                writer = EntryWriter(producer, on_progress)
+                for partition, key, value in self._entries(counts[self._changelog]):
+                    writer.write(self._changelog, partition, key, value, None)
+                writer.finish()
+            for part in self._topology.parts:
+                if part is self._part:
+                    self._commit_missing(part, counts)
+            control.forget_restore()
+        return writer.written
+
+    def _entries(self, partitions: int) -> Iterable[tuple[int, bytes, bytes]]:
+        for path in self._files:
+            own = partition_in(path) if self._spec.scope == "partition" else None
+            if self._spec.scope == "partition" and own is None:
+                raise UsageError(
+                    f"{path.name}: the keys of store {self._spec.name} belong to partitions (scope='partition'), and "
+                    "the file does not say to which: export writes it in the metadata kstream.partition"
+                )
+            for key, value, _ in read_table(path, self._spec):
+                yield partition_of(key, partitions) if own is None else own, key, value
+
+    def _commit_missing(self, part: SubTopology, counts: dict[str, int]) -> None:
+        group = consumer_group(self._topology.app, part.group)
+        at = [TopicPartition(topic, number) for topic in part.topics for number in range(counts[topic])]
+        known = answer(lambda: self._admin.committed(group, at), f"the committed offsets of group {group}")
+        missing = [each for each in at if known[each] is None]
+        if missing:
+            starts, ends = bounds(self._admin, missing)
+            offsets = {each: ((starts if self._inputs == "earliest" else ends)[each], "") for each in missing}
+            answer(lambda: self._admin.set_committed(group, offsets), f"the offsets of group {group}")

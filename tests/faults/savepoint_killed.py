@@ -1,0 +1,61 @@
+"""The `kstream` command, killed with SIGKILL by its own hand around a step of making or restoring a savepoint.
+
+    python -m faults.savepoint_killed STEP:before|after:N ARGUMENTS...
+
+It dies around the N-th call of the step.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from kstream.cli import main
+from kstream.runtime.cluster import restoring, saving
+from kstream.runtime.cluster.control import Control
+from kstream.runtime.cluster.restoring import EntryWriter
+from kstream.runtime.cluster.saving import Saving
+from kstream.runtime.kafka.admin import KafkaAdmin
+
+PLACES: dict[str, tuple[Any, str]] = {
+    "say": (Control, "_write"),  # hold, capture, resume; of a restore: its note, the end of it
+    "check": (Saving, "_check_moment"),
+    "stored": (Saving, "_savepoint"),
+    "write": (saving, "write_savepoint"),
+    "group": (KafkaAdmin, "_delete_group"),
+    "delete": (KafkaAdmin, "delete_topics"),
+    "make": (restoring, "prepare_topics"),
+    "entry": (EntryWriter, "write"),
+    "entries": (EntryWriter, "finish"),
+    "types": (restoring, "keep_types"),
+    "offsets": (restoring, "_commit_offsets"),
+}
+
+
+def install(order: str) -> None:
+    step, when, count = order.split(":")
+    owner, name = PLACES[step]
+    function: Callable[..., Any] = getattr(owner, name)
+    left = int(count)
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **named)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,140 @@
+"""Savepoints and restores of them, killed around each of their steps: workers, and the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstream.cli import main
+from kstream.state.savepoint import FILE, damages_of, read_savepoint
+from kstream.state.snapshots.storage import open_storage
+from support.running import TESTS, until
+from support.saving import Place, places
+from support.scenario import Scenarios
+
+WORKER = [
+    f"{step}:{when}:1"
+    for step in ("holding", "capturing", "captured", "storing", "released")
+    for when in ("before", "after")
+]
+
+
+@pytest.mark.parametrize("fault", WORKER)
+def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no savepoint, or a whole one; every record counts once."""
+    service = scenario(session_timeout=30.0)
+    service.order(fault)
+    commands = [service.command(name) for name in ("a", "b")]
+    service.feed(400)
+    service.processed()
+    for command in commands:
+        service.until(lambda command=command: "assigned" in command.err.read_text(), "both to have tasks")
+    service.arm()
+    service.feed(200)
+    place = service.directory / "saved"
+
+    def create(name: str) -> int:
+        target = ("savepoint", "create", service.target, name, "--to", str(place))
+        return main([*target, "--timeout", "20", "--bootstrap-servers", service.servers])
+
+    status = create("first")
+    said = capsys.readouterr().err
+    service.until(lambda: service.struck, "the fault to strike")
+    assert status == (0 if (place / "first" / FILE).exists() else 1), said
+    if status:
+        assert "there is no savepoint first, the app goes on: worker" in said and said.count("\n") == 1, said
+    else:
+        storage = open_storage(str(place))
+        assert not list(damages_of(storage, read_savepoint(storage, "first")))
+    service.feed(200)
+    service.processed()
+    service.until(lambda: create("second") == 0, "a savepoint")
+    service.feed(100)
+    service.processed()
+    for command in commands:
+        command.process.terminate()
+    for command in commands:
+        assert command.wait() == 0, command.err.read_text()
+    service.check()
+
+
+@pytest.fixture
+def place(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    yield from places(bootstrap_servers, tmp_path, monkeypatch)
+
+
+def killed(place: Place, order: str, *arguments: object) -> None:
+    """Runs the command, which dies at the step."""
+    words = ["faults.savepoint_killed", order, *map(str, arguments), "--bootstrap-servers", place.servers]
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent), str(place.directory)])
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=place.directory, env={**os.environ, "PYTHONPATH": path}, timeout=120,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, (order, done.returncode, done.stderr)
+
+
+def test_a_command_killed_while_it_makes_a_savepoint(place: Place) -> None:
+    """The app goes on by itself, and the next command makes one."""
+    place.start_two()
+    saved = place.directory / "saved"
+    steps = ["say:before:1", "say:after:1", "say:after:2", "check:after:1", "say:after:3", "stored:after:1"]
+    for number, order in enumerate([*steps, "write:after:1"]):
+        place.send(50)
+        killed(
+            place, order, "savepoint", "create", place.target, f"s{number}", "--to", saved, "--timeout", "5"
+        )  # fmt: skip
+        place.send(50)
+        place.all_done()
+        assert (saved / f"s{number}" / FILE).exists() is (order == "write:after:1"), order
+        until(lambda number=number: place.save(f"t{number}") == 0, "a savepoint", seconds=30)
+    name = f"s{len(steps)}"  # written, and nobody was told
+    assert place.verify(name) == 0
+    since = place.before(name)
+    place.go_on()
+    assert place.restore(name) == 0
+    place.run("one")
+    place.repeated(since)
+    place.stop()
+
+
+def test_a_restore_that_was_killed_keeps_the_app_from_starting_until_it_is_run_again(place: Place) -> None:
+    place.start_two()
+    place.send(300)
+    assert place.save("it") == 0, place.said
+    since = place.before("it")
+    place.go_on()
+    restore = ("savepoint", "restore", place.target, "it", "--in", place.directory / "saved", "--yes")
+    steps = ["say:after:1", "group:after:1", "delete:after:1", "make:after:1", "entry:after:1", "entry:after:9"]
+    for order in [*steps, "entries:after:1", "types:after:1", "offsets:after:1"]:
+        killed(place, order, *restore)
+        refused = place.run("one")
+        assert refused.wait() == 2, order
+        assert "is being given the state of savepoint it" in refused.err.read_text(), order
+        place.running.clear()
+    killed(place, "say:before:2", *restore)
+    assert place.restore("it") == 0
+    place.run("one"), place.run("two")
+    place.repeated(since)
+    place.stop()
+
+
+def test_a_reset_ends_a_restore_that_was_broken_off(place: Place) -> None:
+    place.run("one")
+    place.send(60)
+    place.all_done()
+    assert place.save("it") == 0, place.said
+    place.stop()
+    restore = ("savepoint", "restore", place.target, "it", "--in", place.directory / "saved", "--yes")
+    killed(place, "make:after:1", *restore)
+    assert place.kstream("reset", place.target, "--yes") == 0
+    place.outputs_before = dict(place.words)
+    place.run("one")
+    place.repeated(dict.fromkeys(place.words, 0))
+    place.stop()

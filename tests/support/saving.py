@@ -1,0 +1,231 @@
+"""An app whose outputs number themselves, to be saved and restored: what must come after a savepoint is known."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kstream.cli import main
+from kstream.config import Settings
+from kstream.runtime.cluster.records import Reading, Row, bounds, looking, to_end
+from kstream.state.savepoint import read_savepoint
+from kstream.state.snapshots.storage import open_storage
+from kstream.types import TopicPartition
+from support.running import Command, until
+
+BOTH = ("counts", "seen")
+
+SERVICE = """
+import asyncio
+from pathlib import Path
+
+import kstream
+
+app = kstream.App({name!r}, default_partitions=3)
+words = app.topic("{source}", key=str, value=str, partitions=3)
+counts = app.topic("{name}.counts", key=str, value=int, partitions=3)
+seen = app.topic("{name}.seen", key=str, value=int, partitions=3)
+table = app.table("seen", key=str, value=int, default=0)
+
+app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name={count!r}).to(counts)
+
+
+@app.agent(words, to=seen)
+async def number(stream):
+    async for event in stream.events():
+        while Path("slow").exists():
+            await asyncio.sleep(0.05)
+        table[event.key] += 1
+        yield table[event.key]
+{more}
+"""
+
+
+class Place:
+    """A service in a directory of its own, its brokers, and what it wrote."""
+
+    def __init__(self, servers: str, directory: Path) -> None:
+        self.servers, self.directory = servers, directory
+        self.name = f"save-{uuid.uuid4().hex[:8]}"
+        self.source = f"{self.name}.words"
+        self.module = self.name.replace("-", "_")
+        self.settings = Settings(bootstrap_servers=servers)
+        self.running: list[Command] = []
+        self.commands: list[Command] = []
+        self.sent = 0
+        self.outputs_before: dict[str, int] = {}
+        self.write()
+
+    def write(self, *, count: str = "per-word", more: str = "", name: str | None = None) -> str:
+        """Returns the module's name."""
+        name = name or self.name
+        module = name.replace("-", "_")
+        text = SERVICE.format(name=name, source=self.source, count=count, more=more)
+        (self.directory / f"{module}.py").write_text(text)
+        sys.modules.pop(module, None)
+        return module
+
+    @property
+    def target(self) -> str:
+        return f"{self.module}:app"
+
+    def run(self, instance: str, *options: str, target: str | None = None) -> Command:
+        made = Command(
+            self.directory / f"{instance}-{len(self.running)}", "run", target or self.target, "--workers", 1,
+            "--instance", instance, "--state-dir", self.directory / f"state-{instance}",
+            "--set", "web=false", "--set", "on_stop=leave", "--bootstrap-servers", self.servers, *options,
+            cwd=self.directory,
+        )  # fmt: skip
+        self.running.append(made)
+        return made
+
+    def send(self, count: int) -> None:
+        """Words that number themselves: what comes of each is known."""
+        producer = looking(self.settings, "test").producer(None)
+        for i in range(self.sent, self.sent + count):
+            word = f"w{i % 7}"
+            producer.produce(self.source, word.encode(), word.encode())
+        producer.flush(60)
+        producer.close()
+        self.sent += count
+
+    def records(self, topic: str) -> list[Row]:
+        clients = looking(self.settings, "test")
+        admin = clients.admin()
+        starts, ends = bounds(admin, [TopicPartition(topic, number) for number in range(3)])
+        reading = Reading(clients, admin, starts, ends, waits=True)
+        rows = list(to_end(reading))
+        reading.close()
+        admin.close()
+        return rows
+
+    def outputs(self, which: str, name: str | None = None) -> dict[str, list[int]]:
+        """The committed values of each key, in order."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for row in self.records(f"{name or self.name}.{which}"):
+            assert row.key is not None and row.value is not None
+            found[row.key.decode()].append(int(row.value))
+        return found
+
+    def before(self, savepoint: str, directory: str = "saved") -> Counter[str]:
+        """How often each word lies before the offsets of a savepoint: what it must have counted."""
+        found = read_savepoint(open_storage(str(self.directory / directory)), savepoint)
+        at = {(one.topic, one.partition): one.offset for task in found.tasks for one in task.offsets}
+        assert len(at) == 3
+        rows = self.records(self.source)
+        return Counter(row.key.decode() for row in rows if row.key and row.offset < at[row.at.topic, row.at.partition])
+
+    @property
+    def words(self) -> Counter[str]:
+        return Counter(f"w{i % 7}" for i in range(self.sent))
+
+    def settle(self, counts: Mapping[str, Counter[str]], name: str | None = None) -> None:
+        """Until the outputs are these many of each key."""
+        for which, expected in counts.items():
+
+            def there(which: str = which, expected: Counter[str] = expected) -> bool:
+                return {key: len(values) for key, values in self.outputs(which, name).items()} == dict(expected)
+
+            until(there, f"{which}: {expected}")
+
+    def all_done(self) -> None:
+        self.settle(dict.fromkeys(BOTH, self.words))
+
+    def repeated(self, since: Mapping[str, int], name: str | None = None) -> None:
+        """After what there was comes what follows on a savepoint, exactly: of each key the next number, to the last."""
+        for which in BOTH:
+            expected = {key: list(range(since[key] + 1, count + 1)) for key, count in self.words.items()}
+            skipped = self.outputs_before if name is None else {}
+
+            def there(which: str = which, expected: dict[str, list[int]] = expected, skipped: Any = skipped) -> bool:
+                found = self.outputs(which, name)
+                return all(len(found[key]) - skipped.get(key, 0) >= len(expected[key]) for key in expected)
+
+            until(there, f"{which} to be repeated")
+            found = self.outputs(which, name)
+            assert {key: values[skipped.get(key, 0) :] for key, values in found.items()} == expected, which
+
+    def go_on(self, count: int = 300) -> None:
+        """Runs on after a savepoint, and stops. What comes then is compared with what there was."""
+        self.send(count)
+        self.all_done()
+        self.stop()
+        self.outputs_before = dict(self.words)
+
+    def stop(self) -> None:
+        for one in self.running:
+            if one.process.poll() is None:
+                one.process.terminate()
+        for one in self.running:
+            assert one.wait() == 0, one.err.read_text()
+        self.running.clear()
+
+    def start_two(self) -> None:
+        """Two instances that share the tasks."""
+        for one in (self.run("one"), self.run("two")):
+            until(lambda one=one: "assigned" in one.err.read_text(), "both to have partitions")
+        both = [one.err for one in self.running]
+        until(lambda: any("assigned 2 part" in err.read_text() for err in both), "the tasks to be shared")
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Records come all the time."""
+        done = threading.Event()
+
+        def send() -> None:
+            while not done.is_set():
+                self.send(20)
+                done.wait(0.05)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    @property
+    def said(self) -> str:
+        return "".join(one.err.read_text() for one in self.running)
+
+    def saving(self, name: str, *options: object) -> Command:
+        """The command as a process of its own."""
+        made = Command(
+            self.directory / f"saving-{name}", "savepoint", "create", self.target, name, "--to",
+            self.directory / "saved", "--bootstrap-servers", self.servers, *options, cwd=self.directory,
+        )  # fmt: skip
+        self.commands.append(made)
+        return made
+
+    def kstream(self, *arguments: object) -> int:
+        return main([*map(str, arguments), "--bootstrap-servers", self.servers])
+
+    def verify(self, name: str) -> int:
+        return main(["savepoint", "verify", name, "--in", str(self.directory / "saved")])
+
+    def save(self, name: str, *options: object) -> int:
+        return self.kstream("savepoint", "create", self.target, name, "--to", self.directory / "saved", *options)
+
+    def restore(self, name: str, *options: object, target: str | None = None) -> int:
+        place = ("--in", self.directory / "saved")
+        return self.kstream("savepoint", "restore", target or self.target, name, *place, "--yes", *options)
+
+
+def places(servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """For a fixture."""
+    monkeypatch.chdir(directory)
+    monkeypatch.setattr(sys, "path", [str(directory), *sys.path])
+    made = Place(servers, directory)
+    assert made.kstream("topics", made.target, "--create") == 0
+    yield made
+    for one in (*made.running, *made.commands):
+        one.end()

@@ -1,0 +1,196 @@
+"""Entries as Parquet: what is written can be read, by others too, and what others write can be read here."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypedDict
+from uuid import UUID
+
+import msgspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from kstream.errors import SnapshotError, UsageError
+from kstream.specs.schema import schema
+from kstream.specs.store import StoreSpec
+from kstream.state.parquet import FORM, TYPE, partition_in, read_table, write_table
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+
+
+class Trip(msgspec.Struct):
+    name: str
+    points: list[Point]
+    tags: dict[str, int] = {}
+    at: datetime | None = None
+
+
+class Typed(TypedDict, total=False):
+    a: int
+    b: str
+
+
+class Row(msgspec.Struct, array_like=True):
+    a: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Own:
+    """A codec of the user's."""
+
+    def encode(self, value: int) -> bytes:
+        return b"%x" % value
+
+    def decode(self, data: bytes) -> int:
+        return int(data, 16)
+
+
+def spec(key: Any, value: Any) -> StoreSpec:
+    return StoreSpec("s", schema(key, "key", key=True), schema(value, "value"))
+
+
+def written(tmp_path: Path, store: StoreSpec, rows: dict[Any, Any]) -> Path:
+    entries = {store.key.codec.encode(key): store.value.codec.encode(value) for key, value in rows.items()}
+    path = tmp_path / "table.parquet"
+    assert write_table(path, store, entries.items, {"kstream.partition": "3"}) == len(rows)
+    assert {key: value for key, value, _ in read_table(path, store)} == entries
+    return path
+
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "form", "as_read"),
+    [
+        (int, [1, -5, 2**62], "plain", [1, -5, 2**62]),
+        (int, [2**80], "json", [str(2**80)]),
+        (float, [1.5, 2.0], "plain", [1.5, 2.0]),
+        (bool, [True, False], "plain", [True, False]),
+        (str, ["ü", ""], "plain", ["ü", ""]),
+        (bytes, [b"\xff", b""], "bytes", [b"\xff", b""]),
+        (datetime, [WHEN], "plain", ["2026-01-02T03:04:05Z"]),
+        (UUID, [UUID(int=5)], "plain", [str(UUID(int=5))]),
+        (Point, [Point(1), Point(2, 2.5)], "plain", [{"x": 1, "y": 0.0}, {"x": 2, "y": 2.5}]),
+        (
+            Trip,
+            [Trip("a", [Point(1)], {"k": 2}, WHEN)],
+            "plain",
+            [{"name": "a", "points": [{"x": 1, "y": 0.0}], "tags": [("k", 2)], "at": "2026-01-02T03:04:05Z"}],
+        ),
+        (list[int], [[1, 2], []], "plain", [[1, 2], []]),
+        (dict[str, float], [{"a": 1.0}, {}], "plain", [[("a", 1.0)], []]),
+        (Typed, [{"a": 1, "b": "x"}], "plain", [{"a": 1, "b": "x"}]),
+        (Typed, [{"a": 1}], "json", ['{"a":1}']),  # a field that is not there is not one that is null
+        (Row, [Row(1)], "json", ["[1]"]),
+        (int | str, [1, "a"], "json", ["1", '"a"']),
+        (Any, [{"a": [1, None]}], "json", ['{"a":[1,null]}']),
+        (Own(), [255], "bytes", [b"ff"]),
+        (Decimal, [Decimal("1.10")], None, None),
+        (Colour, [Colour.RED], None, None),
+    ],
+    ids=lambda value: str(getattr(value, "__name__", value))[:40] if not isinstance(value, Own) else "Own",
+)
+def test_values_come_back_and_others_can_read_them(
+    tmp_path: Path, kind: Any, values: list[Any], form: str | None, as_read: list[Any] | None
+) -> None:
+    path = written(tmp_path, spec(int, kind), dict(enumerate(values)))
+    column = pyarrow.parquet.read_schema(path).field("value")
+    if form is not None:
+        assert column.metadata[FORM].decode() == form
+        assert pyarrow.parquet.read_table(path).column("value").to_pylist() == as_read
+    assert column.metadata[TYPE]
+    assert partition_in(path) == 3
+
+
+def test_keys_have_types_too(tmp_path: Path) -> None:
+    path = written(tmp_path, spec(PointKey, int), {PointKey(1): 2})
+    assert pyarrow.parquet.read_table(path).to_pylist() == [{"key": {"x": 1, "y": 0.0}, "value": 2}]
+
+
+@dataclass(frozen=True)
+class PointKey:
+    x: int
+    y: float = 0.0
+
+
+def test_a_store_of_many_rows_is_written_in_groups(tmp_path: Path) -> None:
+    path = written(tmp_path, spec(int, int), {number: number for number in range(50_001)})
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 3
+
+
+def test_a_value_that_fits_no_column_late_in_the_file_changes_the_whole_column(tmp_path: Path) -> None:
+    rows: dict[Any, Any] = {number: number for number in range(30_000)}
+    rows[30_000] = 2**70
+    path = written(tmp_path, spec(int, int), rows)
+    assert pyarrow.parquet.read_schema(path).field("value").metadata[FORM] == b"json"
+
+
+def foreign(tmp_path: Path, **columns: list[Any]) -> Path:
+    path = tmp_path / "foreign.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_what_others_wrote_is_read_by_its_types(tmp_path: Path) -> None:
+    path = foreign(tmp_path, key=["a", "b"], value=[{"x": 1, "y": 2.0}, {"x": 3, "y": None}], more=[1, 2])
+    store = spec(str, Point)
+    rows = read_table(path, store)
+    assert next(rows) == (b"a", store.value.codec.encode(Point(1, 2.0)), None)
+    with pytest.raises(UsageError, match="value of s is not Point"):
+        next(rows)
+    assert partition_in(path) is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"key": [1]}, "no column value"),
+        ({"key": ["a"], "value": ["text"]}, "not int"),
+        ({"key": [None], "value": [1]}, "has no key"),
+        ({"key": ["a"], "value": [None]}, "has no value"),
+    ],
+    ids=["column", "type", "key", "value"],
+)
+def test_what_does_not_fit_is_one_line(tmp_path: Path, columns: dict[str, list[Any]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        list(read_table(foreign(tmp_path, **columns), spec(str, int)))
+
+
+def test_damage_is_found(tmp_path: Path) -> None:
+    path = written(tmp_path, spec(int, int), {1: 1})
+    with pytest.raises(SnapshotError, match="checksum"):
+        list(read_table(path, spec(int, int), "0" * 64))
+    path.write_bytes(b"no Parquet")
+    with pytest.raises(UsageError, match="cannot be read as Parquet"):
+        list(read_table(path, spec(int, int)))
+    with pytest.raises(UsageError, match="cannot be read as Parquet"):
+        partition_in(path)
+
+
+@dataclass
+class WithDefault:
+    a: int
+    b: list[int] = field(default_factory=list)
+
+
+def test_a_type_that_gained_a_field_reads_old_files(tmp_path: Path) -> None:
+    @dataclass
+    class Old:
+        a: int
+
+    path = written(tmp_path, spec(str, Old), {"k": Old(1)})
+    ((_, value, _),) = read_table(path, spec(str, WithDefault))
+    assert schema(WithDefault, "value").codec.decode(value) == WithDefault(1)
