@@ -273,6 +273,7 @@ STATE = [
         limits=(0, 1),
     ),
     Panel("Uncommitted changes", "bytes", {"{{store}}": total("state_overlay_bytes", "store")}),
+    Panel("Memory used of each share", "bytes", {"{{share}}": total("memory_used_bytes", "share")}),
     Panel("RocksDB's memory", "bytes", {"{{use}}": total("rocksdb_memory_bytes", "use")}),
 ]
 

@@ -172,6 +172,10 @@ def _summary(title: str, heard: Sequence[InstanceStatus], known: int, now: float
         f"in {human.rate(sum(one.rate_in for one in totals))}, out {human.rate(sum(one.rate_out for one in totals))}",
         f"lag {human.count(sum(one.lag for one in totals))}",
     ]
+    workers = [worker for one in heard for worker in one.workers if worker.memory is not None and worker.budget]
+    if workers:
+        taken, most = sum(one.memory or 0 for one in workers), sum(one.budget or 0 for one in workers)
+        facts.append(f"memory {human.size(taken)} of {human.size(most)}")
     if latency is not None:  # of 99 % of the records, at their commit
         facts.append(f"age {human.span(latency)}")
     text = Text.assemble((title, "bold"), (f"  {time.strftime('%H:%M:%S', time.localtime(now))}\n", "dim"))

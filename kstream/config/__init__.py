@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from kstream.config import kinds
 from kstream.config import rocksdb as _rocksdb
+from kstream.config.budget import share
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
@@ -24,6 +25,7 @@ from kstream.errors import ConfigError
 __all__ = ["SECRET", "Setting", "Settings", "about"]
 
 _SECONDS, _BYTES = "seconds", "bytes"
+_most = kinds.optional(kinds.size(1), "unlimited")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -156,13 +158,21 @@ class Settings(SnapshotSettings, RestartSettings):
         kinds.number(0, 1),
         "Share of the budget for state: half for RocksDB's caches and write buffers, half for live objects.",
     )
+    memory_state_min: int = _setting(0, kinds.size(), "That share at least.", _BYTES)
+    memory_state_max: int | None = _setting(None, _most, "That share at most; without a number, no limit.", _BYTES)
     memory_fetch_fraction: float = _setting(
         0.125, kinds.number(0, 1), "Share for records fetched ahead; half as much again is for restores."
     )
+    memory_fetch_min: int = _setting(0, kinds.size(), "That share at least.", _BYTES)
+    memory_fetch_max: int | None = _setting(None, _most, "That share at most; without a number, no limit.", _BYTES)
     memory_producer_fraction: float = _setting(0.125, kinds.number(0, 1), "Share for records on their way out.")
+    memory_producer_min: int = _setting(0, kinds.size(), "That share at least.", _BYTES)
+    memory_producer_max: int | None = _setting(None, _most, "That share at most; without a number, no limit.", _BYTES)
     memory_overlay_fraction: float = _setting(
         0.25, kinds.number(0, 1), "Share for changes not yet committed; beyond it a commit comes early."
     )
+    memory_overlay_min: int = _setting(0, kinds.size(), "That share at least.", _BYTES)
+    memory_overlay_max: int | None = _setting(None, _most, "That share at most; without a number, no limit.", _BYTES)
     memory_backend_limit: int = _setting(
         100 * 2**20, kinds.size(1), "What the memory backend may hold per worker.", _BYTES
     )
@@ -325,22 +335,22 @@ class Settings(SnapshotSettings, RestartSettings):
     @property
     def state_memory(self) -> int:
         """Bytes of one worker for RocksDB's caches and write buffers."""
-        return int(self.memory * self.memory_state_fraction)
+        return share(self, "state")
 
     @property
     def fetch_memory(self) -> int:
         """Bytes of one worker for prefetched records."""
-        return int(self.memory * self.memory_fetch_fraction)
+        return share(self, "fetch")
 
     @property
     def producer_memory(self) -> int:
         """Bytes of one worker for the producer's queue."""
-        return int(self.memory * self.memory_producer_fraction)
+        return share(self, "producer")
 
     @property
     def overlay_memory(self) -> int:
         """Bytes of one worker for uncommitted changes."""
-        return int(self.memory * self.memory_overlay_fraction)
+        return share(self, "overlay")
 
     def redacted(self) -> dict[str, Any]:
         """Every setting by name, secrets hidden: the form for logs, pages and reports."""

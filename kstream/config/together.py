@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kstream.config import kinds
+from kstream.config.budget import check_budget
 from kstream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +48,4 @@ def check_together(settings: Settings) -> None:
         )
     if settings.backend == "file" and settings.snapshots is None:
         raise ConfigError("backend: file keeps state in memory and in snapshots: say where they are, with snapshots")
-    shares = ("state", "fetch", "producer", "overlay")
-    total = sum(getattr(settings, f"memory_{share}_fraction") for share in shares)
-    if total > 1.0 + 1e-9:
-        raise ConfigError(f"memory_{'|'.join(shares)}_fraction: together {total:g}, more than 1 (the whole of memory)")
+    check_budget(settings)

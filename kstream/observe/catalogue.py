@@ -223,6 +223,17 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("state_overlay_bytes", "bytes", "Uncommitted changes, about.", "store"),
         _gauge("rocksdb_memory_bytes", "bytes", "Memory of RocksDB, by use.", "use"),
     ),
+    "Memory": (
+        _gauge(
+            "memory_budget_bytes", "bytes",
+            "What a worker may take: all of it (the setting `memory`), and the shares of it (state, fetch, producer, "
+            "overlay). Compare all with process_resident_memory_bytes.", "worker", "share",
+        ),
+        _gauge(
+            "memory_used_bytes", "bytes", "What a worker takes of each share, as far as it is known; objects about.",
+            "worker", "share",
+        ),
+    ),
     "Restore": (
         _gauge("restore_remaining_records", "records", "Changelog records left to replay."),
         _gauge("restore_remaining_bytes", "bytes", "Values left to replay, by their mean size so far."),

@@ -67,7 +67,8 @@ class TaskStatus(msgspec.Struct):
 class WorkerStatus(msgspec.Struct):
     """One worker process. `state` is running, starting, restarting (in `restart_in` seconds), retiring (it makes its
     last commit: one fewer is needed), stopping (the same, with its instance) or stopped. `group` is its isolation
-    group. `why` says what holds up one that runs."""
+    group. `why` says what holds up one that runs. `memory` is resident, `budget` what it may take (the setting
+    `memory`)."""
 
     name: str
     state: str
@@ -85,6 +86,7 @@ class WorkerStatus(msgspec.Struct):
     partitions: int = 0
     cpu: float | None = None
     memory: int | None = None
+    budget: int | None = None
     why: str | None = None
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
@@ -316,6 +317,12 @@ class Store(Generic[V]):
         grown = max(0, len(self.live) - self._clean_at_commit)
         return int(max(grown, len(self._dirty)) * (self._value_bytes + ENTRY_OVERHEAD))
 
+    @property
+    def cached_bytes(self) -> int:
+        """About how much memory clean entries take."""
+        clean = len(self.live) + len(self._older) - max(len(self.live) - self._clean_at_commit, len(self._dirty), 0)
+        return int(max(0, clean) * (self._value_bytes + ENTRY_OVERHEAD))
+
     def encode_changes(self) -> dict[bytes, bytes | None]:
         """The changes since the last commit, encoded: keys in the order of their first change, None deletes.
 
@@ -367,7 +374,9 @@ class Store(Generic[V]):
         self._encoded = True
         self._mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
-        if len(self.live) > limit / 2:
+        if len(self.live) > limit:  # an overlay may be many times the cache: what was loaded last stays
+            self._older, self.live = dict(islice(reversed(self.live.items()), int(limit))), {}
+        elif len(self.live) > limit / 2:
             self._older, self.live = self.live, {}
         self.keep()
         self._clean_at_commit = len(self.live)

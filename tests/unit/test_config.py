@@ -167,6 +167,8 @@ def test_settings_checks_itself() -> None:
     [
         ({"transaction_timeout": "2s", "commit_interval": "1s"}, "transaction_timeout: 2s is not more than twice"),
         ({"memory_state_fraction": 0.9}, "together 1.4, more than 1"),
+        ({"memory_fetch_min": "10MiB", "memory_fetch_max": "5MiB"}, "memory_fetch_min: 10485760 bytes are more than"),
+        ({"memory": "100MiB", "memory_state_min": "90MiB"}, "with them the shares are"),
         ({"max_poll_interval": 5, "session_timeout": 6}, "max_poll_interval: 5s is less than session_timeout"),
         ({"restart_initial": 90}, "restart_max: 60s is less than restart_initial"),
         ({"autoscale_down": 0.5}, "autoscale_down: 0.5 is not less than half of autoscale_up (0.8)"),
@@ -306,6 +308,15 @@ def test_memory_shares() -> None:
     assert settings.overlay_memory == 10 * 2**20
     shares = (settings.state_memory, settings.fetch_memory, settings.producer_memory, settings.overlay_memory)
     assert sum(shares) <= settings.memory
+
+
+def test_memory_shares_have_a_least_and_a_most() -> None:
+    given: Any = {"memory": "1GiB", "memory_fetch_max": "32MiB", "memory_producer_min": "200MiB"}
+    settings = Settings(**given)
+    assert settings.fetch_memory == 32 * 2**20, "of 128"
+    assert settings.producer_memory == 200 * 2**20, "of 128"
+    assert settings.overlay_memory == 256 * 2**20
+    assert Settings(memory="1GiB", memory_fetch_max="unlimited").fetch_memory == 128 * 2**20  # type: ignore[arg-type]
 
 
 def test_workers_import_no_pydantic() -> None:

@@ -33,6 +33,7 @@ from kstream.errors import (
 )
 from kstream.observe import logs
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.process import allocator
 from kstream.runtime.process.garbage import GarbageCollection
 from kstream.runtime.process.isolation import end_own_group, keep_from_children
 from kstream.runtime.process.making import fenced, make_worker
@@ -53,6 +54,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def main() -> int:
+    allocator.bound()
     faulthandler.enable()  # a crash in native code says where it was
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun: a clean end
     told, reports, *queries = map(int, sys.argv[1:])

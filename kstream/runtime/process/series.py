@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final, TypeVar
 
+from kstream.config.budget import SHARES, share
 from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import NOBODY, InputStatus, TaskStatus
@@ -326,6 +327,23 @@ class _Keys:
         return decoded[:SHOWN_KEY]
 
 
+def _memory_series(worker: StreamWorker, queued: Mapping[str, float]) -> Iterator[Series]:
+    """The budget of a worker, beside what it takes of each share. `queued`: bytes in its clients, by their kind."""
+    name, settings = worker.worker.name, worker.parts.settings
+    stores = [store for task in worker.tasks.values() for store in task.stores.values()]
+    used: dict[str, float] = {
+        "state": sum(worker.parts.memory_use().values()) + sum(store.cached_bytes for store in stores),
+        "overlay": sum(store.overlay_bytes for store in stores),
+    }
+    if queued:
+        used |= {"fetch": queued.get("consumer", 0) + queued.get("reader", 0), "producer": queued.get("producer", 0)}
+    yield Series("memory_budget_bytes", (name, "all"), settings.memory)
+    for part in SHARES:
+        yield Series("memory_budget_bytes", (name, part), share(settings, part))
+    for part, size in used.items():
+        yield Series("memory_used_bytes", (name, part), size)
+
+
 def _largest(worker: StreamWorker, keys: _Keys) -> dict[str, list[tuple[str, int]]]:
     return {
         name: [(keys.shown(name, key), size) for key, size in sorted(store.largest.items(), key=lambda one: -one[1])]
@@ -347,5 +365,6 @@ def series_besides(collections: GarbageCollection, worker: StreamWorker) -> tupl
     defined, series = worker.worker.metrics.collect()
     if isinstance(worker.parts.clients, KafkaClients):
         series += worker.parts.clients.statistics.collect()
+    series += _memory_series(worker, {one.labels[0]: one.value for one in series if one.name == "kafka_queued_bytes"})
     series += [Series("log_lines_total", (level,), count) for level, count in logs.counts().items()]
     return defined, series + collections.collect(process_name(worker.worker.name))

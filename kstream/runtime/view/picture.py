@@ -99,6 +99,7 @@ class Picture:
         process = process_name(worker.name)
         cpu = self._history.rates("process_cpu_seconds_total").get((process,))
         memory = self._merged.value("process_resident_memory_bytes", {"process": process})
+        budget = self._merged.value("memory_budget_bytes", {"worker": worker.name, "share": "all"})
         return WorkerStatus(
             name=worker.name,
             group=worker.group,
@@ -113,6 +114,7 @@ class Picture:
             partitions=worker.report.partitions if runs else 0,
             cpu=cpu,
             memory=None if memory is None else int(memory),
+            budget=None if budget is None else int(budget),
             why=held_up(worker, now),
             **shares,
         )

@@ -68,6 +68,7 @@ export class Workers {
         numeric("tasks", "Tasks", exact, (row) => row.tasks),
         numeric("cpu", "CPU", percent, (row) => row.cpu, "of one core"),
         numeric("memory", "Memory", bytes, (row) => row.memory, "resident"),
+        numeric("budget", "Budget", bytes, (row) => row.budget, "what it may take: the setting memory"),
         numeric("restarts", "Restarts", exact, (row) => row.restarts),
         { id: "note", label: "Held up by, last end", class: "why", value: noteOf, show: (cell, row) => text(cell, noteOf(row)) },
       ],

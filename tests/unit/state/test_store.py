@@ -256,6 +256,18 @@ def test_the_cache_is_bounded() -> None:
     assert store.get(b"3") == Box(3)
 
 
+def test_an_overlay_that_is_larger_than_the_cache_is_let_go_at_the_commit() -> None:
+    """What stays is a cache, and not a second overlay beside the next one."""
+    backend = MemoryBackend(["boxes"])
+    store = a_store(backend, cache=100 * (ENTRY_OVERHEAD + 64))
+    for n in range(5000):
+        store.put(b"%d" % n, Box(n))
+    commit(store, backend)
+    assert store.live == {} and 50 <= len(store._older) <= 110
+    assert b"4999" in store._older, "what was used last"
+    assert store.get(b"3") == Box(3)
+
+
 def test_what_the_overlay_takes_grows_with_reads_and_writes_and_shrinks_at_commit() -> None:
     backend = MemoryBackend(["boxes"])
     store = a_store(backend)

@@ -1,0 +1,51 @@
+"""What a worker tells the C library, in a process of its own: it cannot be taken back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import ctypes, threading
+from kstream.runtime.process import allocator
+
+print(allocator.bound())
+barrier = threading.Barrier(8)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+at = []
+
+def allocate():
+    at.append(libc.malloc(4096) >> 26)  # arenas of threads lie at multiples of 64 MiB
+    barrier.wait(60)
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+print(len(set(at)))
+"""
+
+
+def run(**environment: str) -> list[str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, env={**plain, **environment}
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_threads_share_an_arena() -> None:
+    done, arenas = run()
+    assert done == "True" and int(arenas) <= 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_who_has_decided_otherwise_is_left_alone() -> None:
+    done, arenas = run(MALLOC_ARENA_MAX="8")
+    assert done == "False" and int(arenas) > 2
