@@ -39,6 +39,10 @@ def lost(one: Service, served: Served) -> bool:
     return len(tasks) == 4 and all(task.state == "failed" and task.worker == "-" for task in tasks)
 
 
+def others_run(one: Service, served: Served) -> bool:
+    return all(task.state == "running" for task in served.status().tasks if task.part != one.events)
+
+
 def why_not_ready(one: Service, served: Served, said: str) -> str:
     """The one reason of a red /ready, once all tasks of the events are failed: they are tried again meanwhile."""
 
@@ -59,6 +63,8 @@ def test_deleted_while_it_runs(service: Services, tmp_path: Path) -> None:
     delete(one, one.events)
     until(lambda: not served.probe("ready")[0], "the probe to be red")
     until(lambda: lost(one, served), "the tasks to be shown")
+    until(lambda: others_run(one, served), "the other tasks to run, after the group has shared out anew")
+    reason = why_not_ready(one, served, "does not exist")
     status = served.status()
     for task in status.tasks:
         if task.part == one.events:
@@ -66,7 +72,6 @@ def test_deleted_while_it_runs(service: Services, tmp_path: Path) -> None:
             assert "create the topic" in (task.error or "")
         else:
             assert (task.part, task.state, task.error) == (one.repartition, "running", None)
-    reason = why_not_ready(one, served, "does not exist")
     assert (status.ready, status.state, status.reasons) == (False, "degraded", [reason])
     until(lambda: served.metrics()("kstream_tasks", state="failed") == 4, "the metric")
     assert served.metrics()("kstream_ready") == 0

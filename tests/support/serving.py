@@ -17,6 +17,7 @@ import kstream
 from kstream.config import Settings
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.instance.supervisor import Supervisor
+from kstream.runtime.view.observer import Observer
 
 Labels = frozenset[tuple[str, str]]
 
@@ -28,7 +29,7 @@ class Served:
         self.settings, self.name = settings, str(settings.instance)
         self._context = app.supervisor(workers=workers, settings=settings, target=target)
         self.supervisor: Supervisor = self._context.__enter__()
-        self.observer: Any = self.supervisor.watcher
+        self.observer: Any = next(one for one in self.supervisor.watchers if isinstance(one, Observer))
         self.url: str = self.observer.url
         self._token = settings.web_token or (Path(settings.state_dir) / "web-token").read_text().strip()
         self._ending = threading.Event()

@@ -22,7 +22,7 @@ from kstream.runtime.cluster.announce import quiet
 from kstream.runtime.cluster.control import Answer, Control, Request, ensure_topic
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
-from kstream.runtime.process.handle import Watchers, WorkerProcess
+from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.report import Command
 from kstream.types import Clients
 
@@ -137,7 +137,7 @@ def taking_part(supervisor: Supervisor, app: str, instance: str, settings: Setti
     options = replace(options, raw={**options.raw, "consumer.fetch.wait.max.ms": "500", **settings.kafka})
     clients = KafkaClients(settings.bootstrap_servers, options)
     participant = Participant(supervisor, clients, app, instance, settings.replication_factor)
-    supervisor.watcher = Watchers(supervisor.watcher, participant)
+    supervisor.watchers.append(participant)
     participant.start()
     try:
         yield participant

@@ -43,12 +43,6 @@ FENCED_AGAIN = 120.0
 """Seconds within which a worker that is fenced a second time has another one with its name."""
 
 
-class _NobodyWatches:
-    def heard(self, worker: WorkerProcess) -> None: ...
-    def ended(self, worker: WorkerProcess, reason: str) -> None: ...
-    def tick(self) -> None: ...
-
-
 class Supervisor:
     """Runs workers of an app until told to stop.
 
@@ -88,7 +82,7 @@ class Supervisor:
         self._answering = Answering(of_kafka(settings) if ask is None else ask, self._clock.monotonic)
         self._strategy = strategy_of(settings)
         self.failure: KStreamError | None = None
-        self.watcher: Watcher = _NobodyWatches()
+        self.watchers: list[Watcher] = []  # each is told, whatever becomes of the others
         self.scaler: Callable[[Supervisor], None] = _as_it_is
         self._asked: signal.Signals | None = None  # how the workers are to end
         self._told: signal.Signals | None = None  # what they were sent of that
@@ -104,7 +98,8 @@ class Supervisor:
     def poll(self, timeout: float) -> None:
         """Reads reports for up to `timeout` seconds; restarts what died and is due."""
         self._heed()
-        self._notice(self.watcher.tick)
+        for watcher in self.watchers:
+            self._notice(watcher.tick)
         speaking = self._processes.wait(timeout)
         for worker in self.workers:
             if worker.process in speaking:
@@ -125,6 +120,10 @@ class Supervisor:
         except Exception as error:
             who = getattr(tell, "__qualname__", type(tell).__name__)
             watching.error("%s failed: %s: %s", who, type(error).__name__, error, exc_info=error)
+
+    def _notice_end(self, worker: WorkerProcess, reason: str) -> None:
+        for watcher in self.watchers:
+            self._notice(watcher.ended, worker, reason)
 
     def _heed(self) -> None:
         """Carries out what was asked meanwhile."""
@@ -230,7 +229,7 @@ class Supervisor:
 
     def _gone(self, worker: WorkerProcess) -> None:
         self.workers = [other for other in self.workers if other is not worker]
-        self._notice(self.watcher.ended, worker, "retired")
+        self._notice_end(worker, "retired")
         self._leaving.take_out([worker.identity])
 
     # ---- what all of them are told
@@ -327,13 +326,14 @@ class Supervisor:
         for report in worker.process.read():
             worker.hear(report, self._clock.monotonic())
             if report.held is None:
-                self._notice(self.watcher.heard, worker)
+                for watcher in self.watchers:
+                    self._notice(watcher.heard, worker)
 
     def _died(self, worker: WorkerProcess, status: int, now: float) -> None:
         self._read(worker)  # what it still said
         if worker.state is ProcessState.STOPPING:
             worker.end(status, ProcessState.STOPPED)
-            self._notice(self.watcher.ended, worker, "stopped")
+            self._notice_end(worker, "stopped")
             if status == 0:
                 self._left.append(worker.identity)
         elif worker.state is ProcessState.RETIRING:
@@ -358,7 +358,7 @@ class Supervisor:
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or worker.killed_for or _ending(status)
         log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
-        self._notice(self.watcher.ended, worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
+        self._notice_end(worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
 
     def _give_up(self, worker: WorkerProcess, status: int, failure: KStreamError) -> None:
         """The instance stops with this."""

@@ -195,22 +195,3 @@ class Watcher(Protocol):
     def tick(self) -> None:
         """The supervisor's loop goes round."""
         ...
-
-
-class Watchers:
-    """Several that want to know it. One that fails keeps it from those after it: the supervisor logs that."""
-
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-
-    def heard(self, worker: WorkerProcess) -> None:
-        for one in self._watchers:
-            one.heard(worker)
-
-    def ended(self, worker: WorkerProcess, reason: str) -> None:
-        for one in self._watchers:
-            one.ended(worker, reason)
-
-    def tick(self) -> None:
-        for one in self._watchers:
-            one.tick()

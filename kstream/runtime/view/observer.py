@@ -109,7 +109,7 @@ class Observer:
         self.look_up = self._lookups.ask
         self._letters = LetterView(topology, self._clients)
         self.dead_letters, self.dead_letter = self._letters.latest, self._letters.one
-        watched.watcher = self
+        watched.watchers.append(self)
 
     def _clients(self) -> KafkaClients:
         return looking(self._settings, f"{self._app}-page")

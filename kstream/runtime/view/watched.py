@@ -13,7 +13,7 @@ from kstream.runtime.process.report import Command
 class Watched(Protocol):
     """The supervisor of an instance (`runtime/instance/supervisor.py`)."""
 
-    watcher: Watcher
+    watchers: list[Watcher]
 
     @property
     def workers(self) -> Sequence[WorkerProcess]: ...

@@ -52,7 +52,7 @@ class Instance:
             processes=self.processes, remove=self.remove, ask=lambda _: self.kafka_answers, clock=self.clock,
         )  # fmt: skip
         self.events = Events()
-        self.supervisor.watcher = self.events
+        self.supervisor.watchers.append(self.events)
 
     def remove(self, group: str, members: Sequence[str], seconds: float) -> None:
         self.left.append((group, list(members)))
@@ -582,3 +582,23 @@ def test_one_that_is_to_end_is_left_to_end() -> None:
     instance.supervisor.stop()
     keep(instance, STALLED, 200)
     assert signal.SIGKILL not in instance.process().signals
+
+
+def test_a_watcher_that_fails_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Fails:
+        def heard(self, worker: WorkerProcess) -> None:
+            raise RuntimeError("blind")
+
+        def ended(self, worker: WorkerProcess, reason: str) -> None:
+            raise RuntimeError("blind")
+
+        def tick(self) -> None:
+            raise RuntimeError("blind")
+
+    instance = Instance(1)
+    instance.supervisor.watchers.insert(0, Fails())
+    instance.start()
+    instance.process().exit(1)
+    instance.poll()
+    assert instance.events.ends == [("0", "error")] and instance.events.ticks == 2
+    assert "ended failed: RuntimeError: blind" in caplog.text

@@ -30,7 +30,7 @@ class Instance:
     """A `Watched` whose workers are said to run; what they are told is kept."""
 
     count: int = 2
-    watcher: Any = None
+    watchers: list[Any] = field(default_factory=list)
     stopping: bool = False
     told: list[Command] = field(default_factory=list)
 

@@ -35,9 +35,8 @@ SETTINGS = Settings(restart_jitter=0, stall_timeout=60)
 class Instance:
     """What an observer watches: two workers, and what they were told."""
 
-    watcher: Watcher
-
     def __init__(self) -> None:
+        self.watchers: list[Watcher] = []
         self.workers: Sequence[WorkerProcess] = [
             WorkerProcess(Identity("shop", "a", index), pauses_from(SETTINGS), state=ProcessState.STARTING)
             for index in range(2)
@@ -51,7 +50,7 @@ class Instance:
     def says(self, index: int, report: Report) -> None:
         worker = self.workers[index]
         worker.hear(report, worker.heard)
-        self.watcher.heard(worker)
+        self.watchers[0].heard(worker)
 
 
 def app() -> kstream.App:
