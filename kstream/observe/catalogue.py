@@ -221,6 +221,9 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter("state_cache_hits_total", "keys", "Keys looked up for a batch and found live.", "store"),
         _counter("state_cache_misses_total", "keys", "Keys that had to be fetched from the backend.", "store"),
         _gauge("state_overlay_bytes", "bytes", "Uncommitted changes, about.", "store"),
+        _counter("state_queries_total", "queries", "Queries of state that workers answered, where they are on."),
+        _counter("state_query_entries_total", "entries", "Keys looked up and entries read for them."),
+        _counter("state_query_busy_seconds_total", "seconds", "Processor time that this took, beside the loops."),
         _gauge("rocksdb_memory_bytes", "bytes", "Memory of RocksDB, by use.", "use"),
     ),
     "Memory": (

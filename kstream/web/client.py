@@ -37,6 +37,8 @@ PAGE: Final = 500
 """Entries that are asked for at a time."""
 KEYS: Final = 500
 """Keys that are looked up at a time."""
+UNDER_WAY: Final = 4
+"""Requests for single keys of a store at a time; keys that come meanwhile share the next."""
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts."""
 
@@ -47,6 +49,15 @@ class Readable(Protocol[K_contra, V_co]):
     @property
     def spec(self) -> StoreSpec: ...
     def __getitem__(self, key: K_contra, /) -> V_co: ...
+
+
+class _Gathering:
+    """Keys of a store that are asked for together, as soon as one of a few requests is through."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] | None = None
+        self.asked: asyncio.Future[dict[bytes, bytes]] | None = None
+        self.under_way = asyncio.Semaphore(UNDER_WAY)
 
 
 class AsyncQuery:
@@ -69,6 +80,7 @@ class AsyncQuery:
         self._stores, self._find, self._timeout = stores, find, timeout
         self._asking = Asking(token, tls)
         self._urls: list[str] = []
+        self._gathering: dict[str, _Gathering] = {}
         self._known: dict[str, QueriedStore] = {}
 
     async def __aenter__(self) -> AsyncQuery:
@@ -87,14 +99,34 @@ class AsyncQuery:
     @overload
     async def get(self, table: str, key: Any, default: Any = None) -> Any: ...
     async def get(self, table: Any, key: Any, default: Any = None) -> Any:
-        """The committed value of a key, or `default`.
+        """The committed value of a key, or `default`. Keys that others ask for meanwhile are asked for together.
 
         Raises:
             StateUnavailable: nobody could answer within the timeout.
             UsageError: there is no such store, or the key is not of its type.
         """
-        found = await self.get_many(table, [key])
-        return next(iter(found.values()), default)
+        spec = self._spec(table)
+        encoded = _encoded(spec, key)
+        raw = (await self._gathered(spec, encoded)).get(encoded)
+        return default if raw is None else decode_value(spec.value.codec, raw)
+
+    async def _gathered(self, spec: StoreSpec, key: bytes) -> dict[bytes, bytes]:
+        """With the keys of the same store that are asked for until a request is under way, a few at a time."""
+        gathering = self._gathering.setdefault(spec.name, _Gathering())
+        if gathering.keys is None:
+            gathering.keys, gathering.asked = [], asyncio.ensure_future(self._ask_gathered(spec, gathering))
+        gathering.keys.append(key)
+        assert gathering.asked is not None
+        return await asyncio.shield(gathering.asked)
+
+    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> dict[bytes, bytes]:
+        async with gathering.under_way:
+            keys, gathering.keys = gathering.keys or [], None
+            until = time.monotonic() + self._timeout
+            found: dict[bytes, bytes] = {}
+            for at in range(0, len(keys), KEYS):
+                found.update(await self._entries(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
+            return found
 
     @overload
     async def get_many(self, table: Readable[K, V], keys: Iterable[K]) -> dict[K, V]: ...

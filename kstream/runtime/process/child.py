@@ -32,6 +32,7 @@ from kstream.errors import (
     UsageError,
 )
 from kstream.observe import logs
+from kstream.observe.catalogue import Series
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process import allocator
 from kstream.runtime.process.garbage import GarbageCollection
@@ -89,7 +90,7 @@ def main() -> int:
         worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
         for descriptor in queries:
-            _answer_queries(descriptor, worker)
+            reporter.also.append(_answer_queries(descriptor, worker))
         signal.signal(signal.SIGTERM, _stopping(worker))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
@@ -120,10 +121,13 @@ def obey(command: Command) -> None:
         logs.set_level(level, name or None)
 
 
-def _answer_queries(descriptor: int, worker: StreamWorker) -> None:
+def _answer_queries(descriptor: int, worker: StreamWorker) -> Callable[[], list[Series]]:
+    """Answers them from now on. Returns what tells how many."""
     from kstream.runtime.process.queries import QueryServer
 
-    QueryServer(descriptor, worker.tasks.values).start()
+    server = QueryServer(descriptor, worker.tasks.values)
+    server.start()
+    return server.series
 
 
 def _stopping(worker: StreamWorker) -> Callable[..., None]:

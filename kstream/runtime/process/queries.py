@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from kstream.errors import KStreamError
+from kstream.observe.catalogue import Series
 from kstream.observe.throttle import Throttle
 from kstream.runtime.process.report import one_line
 from kstream.runtime.task.states import TaskState
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 SHARE: Final = 0.1
 """Part of the time for which the thread may work."""
+REST: Final = 0.002
+"""Seconds it rests at least between two turns: queries that come one by one are answered together, and the loop is
+interrupted less often."""
 TURN: Final = 500
 """Entries looked up, or read of a range, until answers are sent and the share is looked at."""
 PAGE_BYTES: Final = 1 << 20
@@ -121,26 +125,43 @@ class QueryServer:
     Args:
         descriptor: of the socket to the instance; it is closed when that ends.
         tasks: the worker's tasks as of now; called on the server's thread.
+
+    Attributes:
+        answered, keys: queries so far, and entries looked up or read for them.
+        busy: seconds of processor time that this took.
     """
 
     def __init__(self, descriptor: int, tasks: Callable[[], Iterable[Task]]) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._tasks = tasks
+        self.answered, self.keys, self.busy = 0, 0, 0.0
         self._thread = threading.Thread(target=self._run, name="queries", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def series(self) -> list[Series]:
+        return [
+            Series("state_queries_total", (), self.answered),
+            Series("state_query_entries_total", (), self.keys),
+            Series("state_query_busy_seconds_total", (), self.busy),
+        ]
 
     def _run(self) -> None:
         frames = Frames(Query)
         try:
             with self._socket:
                 while data := self._socket.recv(1 << 18):
+                    began = time.thread_time()
                     for queries in _turns(frames.feed(data)):
-                        began = time.thread_time()
                         self._socket.sendall(b"".join(map(frame, self.answer(queries))))
-                        time.sleep((time.thread_time() - began) * (1 / SHARE - 1))
+                        self.answered += len(queries)
+                        self.keys += _entries(queries)
+                        took = time.thread_time() - began
+                        self.busy += took
+                        time.sleep(max(REST, took * (1 / SHARE - 1)))
+                        began = time.thread_time()
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("queries of state are not answered by this worker any more: %s", error)
 
@@ -165,12 +186,16 @@ def _turns(queries: Iterable[Query]) -> Iterator[list[Query]]:
     entries = 0
     for query in queries:
         turn.append(query)
-        entries += query.limit if query.keys is None else len(query.keys)
+        entries += _entries([query])
         if entries >= TURN:
             yield turn
             turn, entries = [], 0
     if turn:
         yield turn
+
+
+def _entries(queries: Sequence[Query]) -> int:
+    return sum(query.limit if query.keys is None else len(query.keys) for query in queries)
 
 
 def _of(tasks: Iterable[Task], store: str, partitions: Sequence[int]) -> Iterator[Task]:

@@ -65,6 +65,8 @@ class Reporter:
         self._commits = 0
         self._sizes = StoreSizes(clock)
         self._answers: list[Answer] = []
+        self.also: list[Callable[[], list[Series]]] = []
+        """Tell what else is counted in this process."""
 
     def __call__(self, worker: StreamWorker) -> None:
         now = self.turned = self._clock()
@@ -83,6 +85,8 @@ class Reporter:
         none: tuple[list[Metric], list[Series]] = [], []
         report.defined, series = telling.of("what the process counts", lambda: self._more(worker), none)
         report.metrics += telling.all_of("what the process counts", lambda: series)
+        for tell in self.also:
+            report.metrics += telling.all_of("what the process counts", tell)
         report.errors = self._errors()
         report.answers, self._answers = self._answers, []
         report.savepoint = worker.savepoint.answers()
