@@ -1,0 +1,128 @@
+"""Large entries: named in the log, and trimmed by the app's function before they are committed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import ProcessingError, TopologyError
+from kstream.observe.throttle import Throttle
+from kstream.testing import TestDriver
+
+LOGGER = "kstream.state.large"
+
+
+@pytest.fixture(autouse=True)
+def unthrottled() -> Any:
+    """Lines of other tests hold back none of these."""
+    logger = logging.getLogger(LOGGER)
+    before, logger.filters = logger.filters, [Throttle()]
+    yield
+    logger.filters = before
+
+
+def make(on_large: Any = None, of_app: Any = None) -> tuple[kstream.App, Any, Any]:
+    app = kstream.App("carts", large_entry="100", on_large_state=of_app)
+    orders = app.topic("orders", key=str, value=str)
+    carts = app.table("carts", key=str, value=list[str], default=list, on_large_state=on_large)
+
+    @app.agent(orders)
+    def fill(order: str, ctx: kstream.Context[str]) -> None:
+        cart = carts[ctx.key]
+        cart.append(order)
+        carts[ctx.key] = cart
+
+    return app, orders, carts
+
+
+def last_two(key: str, cart: list[str]) -> list[str] | None:
+    assert key == "ann"
+    return cart[-2:]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == LOGGER]
+
+
+def test_a_large_entry_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    app, orders, _ = make()
+    with TestDriver(app) as d:
+        d.send(orders, "tea", key="bob")
+        d.commit()
+        assert not lines(caplog)
+        d.send(orders, "x" * 120, key="ann")
+        d.commit()
+        assert lines(caplog) == [
+            "table 'carts'['ann'] is large: 124 B, more than large_entry (100 B); on_large_state= may trim it"
+        ]
+        (task, *_) = d.worker.tasks.values()
+        assert sum(task.stores["carts"].large.seen for task in d.worker.tasks.values()) == 1
+        assert task is not None
+
+
+@pytest.mark.parametrize("where", ["table", "app"])
+def test_a_function_trims_it_before_the_commit(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    app, orders, carts = make(**{"on_large" if where == "table" else "of_app": last_two})
+    with TestDriver(app) as d:
+        for n in range(40):
+            d.send(orders, f"item {n:04}", key="ann")
+            d.commit()
+        assert len(d.table(carts)["ann"]) < 11
+        assert d.table(carts)["ann"][-1] == "item 0039"
+        changelog = [record.value for record in d.cluster.log("carts-carts-changelog")] if hasattr(d, "cluster") else []
+        assert all(value is None or len(value) <= 100 for value in changelog)
+        d.send(orders, "next", key="ann")  # the trimmed value is what is live too
+        d.commit()
+        assert d.table(carts)["ann"][-2:] == ["item 0039", "next"]
+    assert not lines(caplog)
+
+
+def test_it_is_asked_once_for_each_commit_and_may_leave_the_value() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def look(key: str, cart: list[str]) -> None:
+        asked.append((key, len(cart)))
+
+    app, orders, carts = make(look)
+    with TestDriver(app) as d:
+        d.send(orders, "x" * 60, key="ann")
+        d.send(orders, "x" * 60, key="ann")
+        d.commit()
+        d.send(orders, "x", key="bob")
+        d.commit()
+        assert d.table(carts)["ann"] == ["x" * 60] * 2
+    assert asked == [("ann", 2)]
+
+
+def test_what_is_still_large_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    app, orders, _ = make(lambda key, cart: ["y" * 200])
+    with TestDriver(app) as d:
+        d.send(orders, "x" * 120, key="ann")
+        d.commit()
+    assert lines(caplog) == ["table 'carts'['ann'] is large: 204 B, more than large_entry (100 B)"]
+
+
+@pytest.mark.parametrize(
+    ("trim", "why"),
+    [
+        (lambda key, cart: 1 / 0, r"table 'carts'\['ann'\]: on_large_state failed: ZeroDivisionError"),
+        (lambda key, cart: "text", r"table 'carts'\['ann'\]: a value of type str cannot be kept as list"),
+    ],
+    ids=["raises", "type"],
+)
+def test_a_function_that_fails_is_a_failure_of_the_record(trim: Any, why: str) -> None:
+    app, orders, _ = make(trim)
+    with pytest.raises(ProcessingError, match=why), TestDriver(app) as d:
+        d.send(orders, "x" * 120, key="ann")
+        d.commit()
+
+
+def test_what_is_no_function_of_two_is_refused_where_it_is_declared() -> None:
+    app = kstream.App("carts")
+    with pytest.raises(TopologyError, match="on_large_state"):
+        app.table("carts", key=str, value=list[str], on_large_state="trim")
+    with pytest.raises(TopologyError, match="on_large_state"):
+        kstream.App("carts", on_large_state=lambda value: value)
