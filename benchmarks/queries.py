@@ -1,7 +1,7 @@
 """`python -m benchmarks.queries`: what it costs a worker that its state is asked while it processes; writes QUERIES.md.
 
 One worker counts a backlog as fast as it can. In turns nobody asks, 2,000 keys a second are asked for over HTTP, as
-many many as are answered, as many by the hundred, and as many through `app.async_query()`. Measured are the requests, and
+many as are answered, as many by the hundred, and as many through `app.async_query()`. Measured are the requests, and
 what they take of the worker's processor time.
 """
 
@@ -193,8 +193,8 @@ def markdown(found: dict[str, list[Window]], facts: dict[str, str], seconds: flo
             "",
             f"Made by `python -m benchmarks.queries`: medians of {turns} windows of {seconds:g} s each, in turns. One "
             "worker counts a backlog by key as fast as it can, while committed totals are asked for. Its processor "
-            "time that queries take is measured in the worker. The broker, the instance's web server and whoever asks share "
-            "the machine below with it, and take processors from it where there are few: that is in the last column.",
+            "time that queries take is measured in the worker. The broker, the instance's web server and whoever asks "
+            "share the machine below with it, and take processors from it where there are few: see the last column.",
             "",
             *table(HEAD, rows, "lrrrrrr"),
             "",

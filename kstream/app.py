@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.building import build
 from kstream.dsl.agent import AgentDecorator
-from kstream.dsl.functions import called, check_takes
+from kstream.dsl.functions import called, check_large, check_takes
 from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.policies import dead_letters, policies
@@ -55,6 +55,7 @@ class App:
             first that fits. None fits: `Fail`. Streams and agents may have policies of their own.
         snapshots: where snapshots of state are kept and when they are taken (kstream/specs/snapshots.py), or only their
             URL; None: there are none. It stands for the settings `snapshot*`, as `restart` does for its.
+        on_large_state: what is done about large entries of state, where their table says nothing (see `table`).
         settings: defaults for this app, by the names of `kstream.config.Settings`
             (environment, file and command line override them).
 
@@ -70,6 +71,7 @@ class App:
         restart: RestartStrategy | None = None,
         on_error: Sequence[Policy] = (),
         snapshots: Snapshots | str | None = None,
+        on_large_state: Callable[[Any, Any], Any] | None = None,
         **settings: Any,
     ) -> None:
         check_name(name, "app", LONGEST_APP)
@@ -84,6 +86,7 @@ class App:
 
             self.overrides = specs.overrides_of(snapshots, self.overrides)
         self._on_error = policies(on_error, "on_error")
+        self._on_large_state = check_large(on_large_state, f"app {name!r}")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self.checkpoint_listeners = CheckpointListeners()
         self._graph = Graph(name)
@@ -166,13 +169,13 @@ class App:
     def table(
         self, name: str, *, key: Kind[K], value: Kind[V], default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
-        ttl: TTL | None = None,
+        ttl: TTL | None = None, on_large_state: Callable[[K, V], V | None] | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     @overload
     def table(
         self, name: str, *, key: Kind[K], value: TypeForm[V], default: Callable[[], V] | V | None = None,
         scope: Scope = "keyed", changelog: Mapping[str, str] | None = None, backend: BackendKind | None = None,
-        ttl: TTL | None = None,
+        ttl: TTL | None = None, on_large_state: Callable[[K, V], V | None] | None = None,
     ) -> Table[K, V]: ...  # fmt: skip
     def table(
         self,
@@ -185,6 +188,7 @@ class App:
         changelog: Mapping[str, str] | None = None,
         backend: BackendKind | None = None,
         ttl: TTL | None = None,
+        on_large_state: Callable[[Any, Any], Any] | None = None,
     ) -> Table[Any, Any]:
         """Declares a table: state that agents read and write, backed by the changelog `<app>-<name>-changelog`.
 
@@ -195,6 +199,8 @@ class App:
                 `changelog`). What kstream guarantees of changelogs cannot be changed.
             backend: where what is committed lies: "rocksdb", "memory" or "file"; None: where the app's setting says.
             ttl: how long an entry is kept after it was written last (specs/ttl.py); None: for ever.
+            on_large_state: called with key and value of an entry that has more than `large_entry` bytes, before it is
+                committed: returns the value to keep instead, or None to leave it. None: the app's.
         """
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
@@ -202,7 +208,8 @@ class App:
         config = dict(changelog or {})
         check_changelog(config, f"table {name!r}: changelog")
         check_backend(backend, f"table {name!r}")
-        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend, ttl)
+        large = check_large(on_large_state, f"table {name!r}")
+        spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend, ttl, large)
         table: Table[Any, Any] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table
@@ -306,7 +313,7 @@ class App:
         topics = list(self._graph.topics.values())
         own = (one for node in self._graph.nodes for one in node.on_error or ())
         topics += dead_letters((*self._on_error, *own), self.name, self._graph.topics)
-        return build(self.name, self._graph.nodes, topics, self._on_error)
+        return build(self.name, self._graph.nodes, topics, self._on_error, self._on_large_state)
 
     def run(
         self,

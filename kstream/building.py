@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kstream.errors import TopologyError
@@ -26,7 +26,11 @@ if TYPE_CHECKING:  # most apps do without them
 
 
 def build(
-    app: str, nodes: Sequence[Node], declared: Sequence[Topic[Any, Any]], on_error: tuple[Policy, ...] = ()
+    app: str,
+    nodes: Sequence[Node],
+    declared: Sequence[Topic[Any, Any]],
+    on_error: tuple[Policy, ...] = (),
+    on_large_state: Callable[[Any, Any], Any] | None = None,
 ) -> Topology:
     """Cuts nodes into sub-topologies.
 
@@ -51,7 +55,7 @@ def build(
     _assign_policies(parts, on_error)
     _assign_delays(app, parts, {topic.name for topic in _topics(nodes, declared)})
     _check_dead_letters(app, parts)
-    return Topology(app, parts, list(declared))
+    return Topology(app, parts, list(declared), on_large_state)
 
 
 def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:

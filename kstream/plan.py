@@ -22,6 +22,7 @@ from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
 from kstream.state.forms import EVENT
+from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import TimedStore, make_store
@@ -40,6 +41,7 @@ from kstream.topology import (
 
 if TYPE_CHECKING:
     import asyncio
+import sys
 
 _STATELESS: dict[Step, type[Stateless]] = {
     Step.MAP: Map,
@@ -95,6 +97,8 @@ def plan_task(
     verify: bool = False,
     around: Callable[[Node, Operator], Push] | None = None,
     time: TaskTime | None = None,
+    large_entry: int = sys.maxsize,
+    on_large_state: Callable[[Any, Any], Any] | None = None,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -104,6 +108,8 @@ def plan_task(
         bounds: those of an input record.
         verify: stores check that what was read was not changed in place (TestDriver).
         time: what time it is for stores with a TTL.
+        large_entry: bytes from which an entry of state is large; `on_large_state` is the app's function for those of
+            stores that have none.
         around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
@@ -111,6 +117,8 @@ def plan_task(
         spec.name: make_store(spec, backend, time, cache_bytes=share, check_every=check_every, verify=verify)
         for spec in part.stores
     }
+    for store in stores.values():
+        store.large = Large(large_entry, store.spec.on_large or on_large_state)
     if all(spec.ttl is None for spec in part.stores):
         time = None
     by_event = time if any(spec.form == EVENT for spec in part.stores) else None

@@ -219,6 +219,7 @@ class Topology:
     app: str
     parts: list[SubTopology]
     declared: list[Topic[Any, Any]] = field(default_factory=list)
+    on_large_state: Callable[[Any, Any], Any] | None = None
 
     def changelog(self, store: StoreSpec) -> str:
         return changelog_of(self.app, store)
@@ -234,7 +235,8 @@ class Topology:
 
     def of_group(self, group: str) -> Topology:
         """What the workers of an isolation group run."""
-        return Topology(self.app, [part for part in self.parts if part.group == group], self.declared)
+        parts = [part for part in self.parts if part.group == group]
+        return Topology(self.app, parts, self.declared, self.on_large_state)
 
     @property
     def within(self) -> float:

@@ -194,6 +194,9 @@ class Settings(SnapshotSettings, RestartSettings):
     warm: int = _setting(
         0, kinds.integer(0), "Other instances that follow the changelogs of each task, so that taking it over is quick."
     )
+    large_entry: int = _setting(
+        100 * 2**20, kinds.size(1), "Bytes of an encoded value of state from which its key is named in the log.", _BYTES
+    )
     state_cleanup_delay: float = _setting(
         86_400.0, kinds.duration(60), "How long the local state of a task that runs elsewhere is kept.", _SECONDS
     )

@@ -126,6 +126,24 @@ def check_takes(function: Callable[..., Any], values: int) -> None:
     _takes(function, values, None, str(values or "none") + ", and is given no context" * bool(values))
 
 
+def check_large(function: Callable[[Any, Any], Any] | None, what: str) -> Callable[[Any, Any], Any] | None:
+    """`on_large_state=` as it was given. `what` has it, for the message: "table 'a'".
+
+    Raises:
+        TopologyError: it is no function of a key and a value.
+    """
+    if function is None:
+        return None
+    if not callable(function):
+        raise TopologyError(f"{what}: on_large_state={function!r} is not a function")
+    called(function, f"{what}: on_large_state")
+    try:
+        check_takes(function, 2)
+    except TopologyError as error:
+        raise TopologyError(f"{what}: on_large_state: {error}") from None
+    return function
+
+
 def _takes(function: Callable[..., Any], values: int, more: int | None, wanted: str) -> bool:
     """Whether it takes `more` arguments rather than `values`."""
     if not callable(function):

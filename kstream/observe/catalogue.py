@@ -218,6 +218,10 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             merge="max",
         ),
         _histogram("state_entry_bytes", "bytes", "Sizes of entries written, a sample of each commit.", SIZES, "store"),
+        _counter(
+            "state_large_entries_total", "entries",
+            "Entries with more than large_entry bytes that were stored, each time one was.", "store",
+        ),
         _counter("state_cache_hits_total", "keys", "Keys looked up for a batch and found live.", "store"),
         _counter("state_cache_misses_total", "keys", "Keys that had to be fetched from the backend.", "store"),
         _gauge("state_overlay_bytes", "bytes", "Uncommitted changes, about.", "store"),

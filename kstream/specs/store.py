@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
@@ -24,7 +24,7 @@ class StoreSpec:
     `partition`: any key, private to the partition that wrote it.
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
-    None: where the app's setting says. `ttl`: how long entries are kept.
+    None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
     """
 
     name: str
@@ -34,6 +34,7 @@ class StoreSpec:
     changelog: Mapping[str, str] = field(default_factory=dict)
     backend: BackendKind | None = None
     ttl: TTL | None = None
+    on_large: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""

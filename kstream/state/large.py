@@ -7,12 +7,16 @@ what is stored, exactly once, as the value itself would have been.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from kstream.config.units import show_size
 from kstream.errors import TableError, text_of
 from kstream.observe.throttle import Throttle
+
+if TYPE_CHECKING:
+    from kstream.state.store import Store
 
 log = logging.getLogger(__name__)
 log.addFilter(Throttle())
@@ -35,55 +39,49 @@ class Large:
         seen: large values that were stored, each time one was.
     """
 
-    def __init__(self, threshold: int, trim: Trim | None = None) -> None:
+    def __init__(self, threshold: int = sys.maxsize, trim: Trim | None = None) -> None:
         self.threshold, self._trim = threshold, trim
         self.seen = 0
 
-    def has_any(self, encoded: Sequence[bytes]) -> bool:
-        return bool(encoded) and max(map(len, encoded)) > self.threshold
-
-    def trimmed(
-        self,
-        entries: Sequence[tuple[bytes, Any, bytes]],
-        entry: Callable[[bytes], str],
-        decode: Callable[[bytes], Any],
-        encode: Callable[[Any, bytes], bytes],
-    ) -> list[tuple[bytes, Any, bytes]]:
-        """Those of the entries (key, value, encoded value) that are stored otherwise.
-
-        Args:
-            entry: what messages call the entry of a key.
-            decode: reads a key; encode: writes a value, given the key too, and raises CodecError where it is of another
-                type.
+    def look(
+        self, store: Store[Any], keys: Iterable[bytes], values: list[Any], encoded: list[bytes]
+    ) -> dict[bytes, bytes | None]:
+        """Looks at what a commit is to store: keys, their live values, and these encoded. What is trimmed replaces
+        them, in the store's live entries too. Returns the encoded values that are others now.
 
         Raises:
             TableError: the app's function failed.
             CodecError: what it returned is no value of the store.
         """
-        changed, named = [], 0
-        for key, value, raw in entries:
-            if len(raw) <= self.threshold:
+        if not encoded or max(map(len, encoded)) <= self.threshold:
+            return {}
+        changed: dict[bytes, bytes | None] = {}
+        named = 0
+        for at, key in enumerate(keys):
+            if len(encoded[at]) <= self.threshold:
                 continue
-            instead = None if self._trim is None else self._call(entry(key), decode(key), value)
-            size = len(raw)
+            instead = self._call(store, key, values[at])
             if instead is not None:
-                trimmed = encode(instead, key)
-                changed.append((key, instead, trimmed))
-                if (size := len(trimmed)) <= self.threshold:
-                    continue
+                store.live[key] = values[at] = instead
+                changed[key] = encoded[at] = store.encode_exactly(instead, key)
+                store.mutations.trimmed(key, encoded[at])
+            if len(encoded[at]) <= self.threshold:
+                continue
             self.seen += 1
             named += 1
             if named <= NAMED:
                 advice = "" if self._trim is not None else "; on_large_state= may trim it"
                 log.warning(
-                    "%s is large: %s, more than large_entry (%s)%s", entry(key), show_size(size),
+                    "%s is large: %s, more than large_entry (%s)%s", store.entry(key), show_size(len(encoded[at])),
                     show_size(self.threshold), advice,
                 )  # fmt: skip
         return changed
 
-    def _call(self, entry: str, key: Any, value: Any) -> Any:
-        assert self._trim is not None
+    def _call(self, store: Store[Any], key: bytes, value: Any) -> Any:
+        if self._trim is None:
+            return None
         try:
-            return self._trim(key, value)
+            return self._trim(store.key_codec.decode(key), value)
         except Exception as error:
-            raise TableError(f"{entry}: on_large_state failed: {type(error).__name__}: {text_of(error)}") from error
+            why = f"{type(error).__name__}: {text_of(error)}"
+            raise TableError(f"{store.entry(key)}: on_large_state failed: {why}") from error

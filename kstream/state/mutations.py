@@ -33,6 +33,11 @@ class Mutations(Generic[V]):
         self.assigned.pop(key, None)
         self.defaults.pop(key, None)
 
+    def trimmed(self, key: bytes, raw: bytes) -> None:
+        """The value of a key was replaced by the one that is encoded so."""
+        if key in self.assigned:
+            self.assigned[key] = raw
+
     def clear(self) -> None:
         self.read.clear()
         self.assigned.clear()

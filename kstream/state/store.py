@@ -19,6 +19,7 @@ from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entri
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend, Changes
+from kstream.state.large import Large
 from kstream.state.mutations import Mutations
 
 V = TypeVar("V")
@@ -55,7 +56,7 @@ class Store(Generic[V]):
         self.encode: Callable[[V], bytes] = self.value_codec.encode
         self._check_every = 1 if verify else check_every
         if self._check_every == 1:
-            self.encode = self._encode_exactly
+            self.encode = self.encode_exactly
         self._classes: set[type] = set()  # of values that came back exactly as they were
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
@@ -67,10 +68,11 @@ class Store(Generic[V]):
         self.verify = verify
         self.check: Callable[[bytes], bool] | None = None
         self.check_each = False
-        self._mutations: Mutations[V] = Mutations()
+        self.mutations: Mutations[V] = Mutations()
         self._clean_at_commit = 0
         self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
         self._watched = verify
+        self.large = Large()
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
@@ -109,7 +111,7 @@ class Store(Generic[V]):
         if self._watched:
             self._remember((key,))
             if self.verify:
-                self._mutations.read.add(key)
+                self.mutations.read.add(key)
         return value
 
     def scan(self) -> Iterator[tuple[bytes, V]]:
@@ -186,13 +188,13 @@ class Store(Generic[V]):
         self._encoded = False
 
     def _check_first(self, key: bytes, value: V) -> None:
-        raw = self._encode_exactly(value, key)
+        raw = self.encode_exactly(value, key)
         if self._check_every > 1:
             self._classes.add(value.__class__)
         if self.verify:
-            self._mutations.assigned[key] = raw
+            self.mutations.assigned[key] = raw
 
-    def _encode_exactly(self, value: V, key: bytes | None = None) -> bytes:
+    def encode_exactly(self, value: V, key: bytes | None = None) -> bytes:
         try:
             return cast("bytes", encode_value(self.value_codec, value))
         except Exception as error:
@@ -206,7 +208,7 @@ class Store(Generic[V]):
     def delete(self, key: bytes) -> None:
         if self.check_each:
             self._check_home(key)
-        self._mutations.assigned.pop(key, None)
+        self.mutations.assigned.pop(key, None)
         if self._before is not None:
             self.load((key,))
         self.live[key] = None
@@ -270,7 +272,7 @@ class Store(Generic[V]):
         self.live.update(zip(kept, values, strict=True))
         self._dirty.update(kept)
         for key in keys:
-            self._mutations.forget(key)
+            self.mutations.forget(key)
             if key not in kept:
                 self._dirty.pop(key, None)
         self._fetch([key for key in keys if key not in kept])
@@ -344,6 +346,7 @@ class Store(Generic[V]):
             self._refuse(key, live[key], error)
         kept = dirty if all(dirty.values()) else {key: raw for key, raw in dirty.items() if raw is not None}
         values, encoded = list(map(live.__getitem__, kept)), cast("list[bytes]", list(kept.values()))
+        dirty.update(self.large.look(self, kept, values, encoded))
         try:
             check_entries(self.value_codec, values, encoded, self._check_every)
         except ColumnError as error:
@@ -372,7 +375,7 @@ class Store(Generic[V]):
                 self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
         self._dirty = {}
         self._encoded = True
-        self._mutations.read.clear()
+        self.mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit:  # an overlay may be many times the cache: what was loaded last stays
             self._older, self.live = dict(islice(reversed(self.live.items()), int(limit))), {}
@@ -384,7 +387,7 @@ class Store(Generic[V]):
     def aborted(self) -> None:
         self._dirty = {}
         self._encoded = True
-        self._mutations.clear()
+        self.mutations.clear()
         self.keep()
         self.live = {}
         self._older = {}
@@ -392,11 +395,11 @@ class Store(Generic[V]):
 
     def remember_default(self, key: bytes, value: V, make: Callable[[], V]) -> None:
         """A default was handed out for an absent key (only when verifying)."""
-        self._mutations.defaults[key] = value, make
+        self.mutations.defaults[key] = value, make
 
     def verify_reads(self) -> None:
         """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
-        self._mutations.verify(self)
+        self.mutations.verify(self)
 
     def stored(self, key: bytes) -> bytes | None:
         """How the value is encoded that the last commit left; None where it left none."""

@@ -157,7 +157,7 @@ class TimedStore(Store[V]):
     def _remove(self, key: bytes) -> None:
         """An entry that has expired. Its tombstone is written, unless it is written anew before the commit."""
         self.live[key] = self._dirty[key] = None
-        self._mutations.forget(key)
+        self.mutations.forget(key)
         self.expired += 1
 
     # ---- a column at a time, for aggregations

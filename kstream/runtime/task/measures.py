@@ -78,7 +78,7 @@ class StoreMeasures:
 
     def __init__(self) -> None:
         self.hitters = SpaceSaving()
-        self.hits = 0
+        self.hits = self.large = 0
         self.misses = 0
         self.sizes = Histogram(SIZES)
         self.largest: dict[bytes, int] = {}
@@ -139,6 +139,7 @@ class PartMeasures:
         for name, store in task.stores.items():
             self.stores[name].hits += store.hits
             self.stores[name].misses += store.misses
+            self.stores[name].large += store.large.seen
 
 
 class TaskTimes:

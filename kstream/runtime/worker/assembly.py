@@ -113,6 +113,8 @@ class TaskMaker:
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
             time=TaskTime(self._parts.clock),
+            large_entry=settings.large_entry,
+            on_large_state=self._parts.topology.on_large_state,
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(
