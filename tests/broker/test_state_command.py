@@ -15,6 +15,8 @@ from support.observing import Service, Services, running, services
 from support.running import Command, until
 from support.serving import Served
 
+pytestmark = pytest.mark.timeout(400)  # some twenty commands, each a process
+
 ON = {"state_queries": True, "web_token": "one-for-all"}
 TARGET = "broker.observed_service:app"
 
@@ -103,3 +105,28 @@ def test_of_a_task_that_two_workers_have_had_the_latest_counts(service: Services
     asked = Asked(app, tmp_path / "commands")
     status, rows, _ = asked("get", TARGET, "counts", "--limit", "1000", "--state-dir", str(tmp_path / "a"))
     assert status == 0 and {row["key"]: row["value"] for row in rows} == {f"k{n}": 2 for n in range(97)}
+
+
+def test_snapshots_and_savepoints_are_asked_in_sql(service: Services, tmp_path: Path) -> None:
+    app, kept = service(2), tmp_path / "snapshots"
+    a = app.start("a", **ON, snapshots=str(kept), snapshot_interval=0.5, snapshot_min_pause=0.1)
+    running(a)
+    app.feed(97)
+    app.all_done(a)
+    asked = Asked(app, tmp_path / "commands")
+    where = ["--snapshots", "--set", f"snapshots={kept}"]
+    query = "select count(*) as many, sum(value) as sum, count(distinct partition) as parts from counts"
+    want = (0, [{"many": 97, "sum": 97, "parts": 2}])
+    until(lambda: asked("sql", TARGET, query, *where)[:2] == want, "snapshots of all of it", 60)
+    assert asked("sql", TARGET, query, *where)[:2] == want  # while it runs
+    status, _, said = asked("sql", TARGET, query, "--snapshots", "--set", f"snapshots={tmp_path / 'none'}")
+    assert status == 2 and "there are no snapshots" in said
+    create = Command(
+        tmp_path / "create", "savepoint", "create", TARGET, "one", "--to", str(tmp_path / "saved"),
+        "--bootstrap-servers", a.settings.bootstrap_servers,
+        **{name: os.environ[name] for name in ("KSTREAM_TEST_APP", "KSTREAM_TEST_PARTITIONS")},
+    )  # fmt: skip
+    assert create.wait(90) == 0, create.err.read_text()
+    where = ["--savepoint", "one", "--place", str(tmp_path / "saved")]
+    assert asked("sql", TARGET, query, *where)[:2] == want
+    assert asked("sql", TARGET, query, "--savepoint", "two", "--place", str(tmp_path / "saved"))[0] != 0

@@ -97,14 +97,24 @@ def top(
 def sql(
     target: Target,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="SQL; each store is a table: key, value, partition.")],
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Ask the newest snapshots (default: the state directory).")
+    ] = False,
+    savepoint: Annotated[str | None, typer.Option("--savepoint", metavar="NAME", help="Ask a savepoint.")] = None,
+    place: Annotated[
+        str | None, typer.Option("--place", metavar="URL", help="Where the savepoint lies (default: savepoints).")
+    ] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Ask the state of a stopped instance in SQL (DuckDB; the extra kstream[sql])."""
+    """Ask state in SQL: of a stopped instance, of snapshots or a savepoint (DuckDB; the extra kstream[sql])."""
     from kstream.cli.operate import subject
     from kstream.cli.state import sql as command
 
-    return command.sql(subject(target, bootstrap_servers, set_ or [], config), query, state_dir, as_json=as_json)
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    return command.sql(
+        on, query, state_dir, snapshots=snapshots, savepoint=savepoint, place=place, as_json=as_json
+    )  # fmt: skip

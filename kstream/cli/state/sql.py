@@ -1,11 +1,13 @@
-"""`kstream state sql`: the state of a stopped instance, asked in SQL with DuckDB, in this process."""
+"""`kstream state sql`: state asked in SQL with DuckDB, in this process: of a stopped instance, of the newest snapshots,
+or of a savepoint."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from rich.text import Text
@@ -13,6 +15,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import stores_of
 from kstream.cli.operate import Subject
+from kstream.cli.state.kept import Part, of_savepoint, of_snapshots
 from kstream.cli.state.listing import directory_of
 from kstream.cli.state.stopped import stopped
 from kstream.codecs.text import decoded
@@ -20,21 +23,37 @@ from kstream.errors import UsageError
 from kstream.escape import escaped
 from kstream.specs.store import StoreSpec
 
-Entries = Iterable[tuple[bytes, bytes, int]]
-"""Key, value and partition."""
 
-
-def sql(on: Subject, query: str, state_dir: str | None, *, as_json: bool) -> int:
+def sql(
+    on: Subject,
+    query: str,
+    state_dir: str | None,
+    *,
+    snapshots: bool,
+    savepoint: str | None,
+    place: str | None,
+    as_json: bool,
+) -> int:
     """The command.
 
+    Args:
+        snapshots: the newest ones are asked; `savepoint`: that one, in this `place`. Else the state directory.
+
     Raises:
-        UsageError: DuckDB is not installed, the query fails, or the directory cannot be read.
+        UsageError: DuckDB is not installed, the query fails, or what is asked cannot be read.
     """
     assert on.app is not None
+    if snapshots and savepoint is not None:
+        raise UsageError("--snapshots or --savepoint? one of them can be asked at a time")
     specs = stores_of(on.app.topology())
-    with stopped(directory_of(on, state_dir), on.app.name) as found:
-        tables = {name: (spec, _entries(found, name)) for name, spec in specs.items() if name in found.stores}
-        columns, rows = asked(tables, query)
+    named = [name for name in specs if name in query]
+    if savepoint is not None:
+        parts = of_savepoint(on, savepoint, place, named)
+    elif snapshots:
+        parts = of_snapshots(on, named)
+    else:
+        parts = _on_disk(on, state_dir, named)
+    columns, rows = asked(specs, named, parts, query)
     if as_json:
         for row in rows:
             human.write_json(dict(zip(columns, map(_plain, row), strict=True)), indented=False)
@@ -46,17 +65,21 @@ def sql(on: Subject, query: str, state_dir: str | None, *, as_json: bool) -> int
     return 0
 
 
-def _entries(found: Any, store: str) -> Iterator[tuple[bytes, bytes, int]]:
-    for local in found.parts_of(store):
-        for key, value in local.reader.scan(store):
-            yield key, value, local.partition
+def _on_disk(on: Subject, state_dir: str | None, stores: Collection[str]) -> Iterator[Part]:
+    assert on.app is not None
+    with stopped(directory_of(on, state_dir), on.app.name) as found:
+        for store in stores:
+            for local in found.parts_of(store) if store in found.stores else ():
+                yield store, local.partition, local.reader.scan(store)
 
 
-def asked(tables: Mapping[str, tuple[StoreSpec, Entries]], query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def asked(
+    specs: Mapping[str, StoreSpec], named: Collection[str], parts: Iterable[Part], query: str
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """What DuckDB answers: the names of the columns, and the rows.
 
     Args:
-        tables: the entries of each store; only those that the query names are read.
+        named: the stores that become tables; `parts` are their entries.
 
     Raises:
         UsageError: DuckDB is not installed, or refuses the query.
@@ -66,39 +89,37 @@ def asked(tables: Mapping[str, tuple[StoreSpec, Entries]], query: str) -> tuple[
     except ImportError:
         raise UsageError("kstream state sql needs DuckDB: pip install 'kstream[sql]'") from None
     with tempfile.TemporaryDirectory(prefix="kstream-sql-") as directory, duckdb.connect() as connection:
-        for number, (name, (spec, entries)) in enumerate(tables.items()):
-            if name not in query:
-                continue
-            file = Path(directory) / f"{number}.json"
-            _write(file, spec, entries)
+        files = {name: Path(directory) / f"{number}.json" for number, name in enumerate(named)}
+        with ExitStack() as stack:
+            out = {name: stack.enter_context(file.open("wb")) for name, file in files.items()}
+            for store, partition, entries in parts:
+                _write(out[store], specs[store], partition, entries)
+        for name, file in files.items():
             quoted = '"' + name.replace('"', '""') + '"'
-            empty = f"create table {quoted} (key varchar, value varchar, partition integer)"
-            read = (
-                "select * from read_json(?, format='newline_delimited', sample_size=-1, maximum_object_size=268435456)"
-            )
             if file.stat().st_size:
-                connection.execute(f"create table {quoted} as {read}", [str(file)])
+                read = "read_json(?, format='newline_delimited', sample_size=-1, maximum_object_size=268435456)"
+                connection.execute(f"create table {quoted} as select * from {read}", [str(file)])
             else:
-                connection.execute(empty)
+                connection.execute(f"create table {quoted} (key varchar, value varchar, partition integer)")
         connection.execute("set enable_external_access=false")  # the query is for these tables
         try:
             answer = connection.execute(query)
             return [column[0] for column in answer.description or ()], answer.fetchall()
         except duckdb.Error as error:
-            there = ", ".join(tables) or "none"
-            raise UsageError(f"the query fails: {error}; the tables are: {there} (key, value, partition)") from None
+            there = ", ".join(specs) or "none"
+            why = " ".join(str(error).split())
+            raise UsageError(f"the query fails: {why}; the tables are: {there} (key, value, partition)") from None
 
 
-def _write(file: Path, spec: StoreSpec, entries: Entries) -> None:
+def _write(out: IO[bytes], spec: StoreSpec, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:
     """A line of JSON each: types and nested fields are DuckDB's to find."""
-    with file.open("wb") as out:
-        for key, value, partition in entries:
-            row = {
-                "key": decoded(spec.key.codec, key, key=True).plain,
-                "value": decoded(spec.value.codec, value).plain,
-                "partition": partition,
-            }
-            out.write(msgspec.json.encode(row) + b"\n")
+    for key, value in entries:
+        row = {
+            "key": decoded(spec.key.codec, key, key=True).plain,
+            "value": decoded(spec.value.codec, value).plain,
+            "partition": partition,
+        }
+        out.write(msgspec.json.encode(row) + b"\n")
 
 
 def _plain(value: Any) -> Any:
