@@ -64,5 +64,5 @@ def test_each_store_is_a_table() -> None:
     ids=["table", "syntax", "reads", "writes"],
 )
 def test_what_cannot_be_answered_is_one_error(query: str) -> None:
-    with pytest.raises(UsageError, match="the query fails: .*the tables are: counts, or-ders, empty"):
+    with pytest.raises(UsageError, match=r"the query fails: .*the tables are: counts, or-ders, empty"):
         run(query)
