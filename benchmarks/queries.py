@@ -1,4 +1,4 @@
-"""`python -m benchmarks.queries`: what it costs a worker that its state is asked while it processes; writes QUERIES.md.
+"""`python -m benchmarks.queries`: what it costs a worker that its state is asked while it processes; `--output` takes the table.
 
 One worker counts a backlog as fast as it can. In turns nobody asks, 2,000 keys a second are asked for over HTTP, as
 many as are answered, as many by the hundred, and as many through `app.async_query()`. Measured are the requests, and
@@ -35,7 +35,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.kafka import KafkaClients, options_from
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "QUERIES.md"
+RESULTS = Path("QUERIES.md")
 TOKEN: Final = "benchmark"
 COUNTED: Final = (
     "kstream_task_records_total", "kstream_state_query_entries_total", "kstream_state_query_busy_seconds_total"
