@@ -1,4 +1,5 @@
-"""`python -m benchmarks.queries`: what it costs a worker that its state is asked while it processes; `--output` takes the table.
+"""`python -m benchmarks.queries`: what it costs a worker that its state is asked while it processes.
+
 
 One worker counts a backlog as fast as it can. In turns nobody asks, 2,000 keys a second are asked for over HTTP, as
 many as are answered, as many by the hundred, and as many through `app.async_query()`. Measured are the requests, and
