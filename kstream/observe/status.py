@@ -300,7 +300,7 @@ class Totals(msgspec.Struct):
 
 
 class InstanceStatus(msgspec.Struct):
-    """An instance. What it announces through Kafka has no `checkpoints`, `stores`, `errors` and `edges`.
+    """An instance. What it announces through Kafka has no `checkpoints`, `snapshots`, `stores`, `errors` and `edges`.
 
     Attributes:
         at: when this was put together.
@@ -330,6 +330,7 @@ class InstanceStatus(msgspec.Struct):
     tasks: list[TaskStatus] = []
     stores: list[StoreStatus] = []
     checkpoints: list[CheckpointStatus] = []
+    snapshots: list[SnapshotStatus] = []
     errors: list[ErrorStatus] = []
     edges: dict[str, float] = {}
     failing: dict[str, int] = {}

@@ -535,3 +535,19 @@ def test_what_fails_is_shown_at_its_step(page: Page, server: WebServer, observed
     observed.failures = {}
     expect(page.page.locator(".badges text[data-value]")).to_have_count(0)
     assert page.page.locator(".graph .failing").count() == 0
+
+
+def test_snapshots_are_listed_with_size_age_and_duration(page: Page, server: WebServer, observed: FakeObserved) -> None:
+    observed.freeze()
+    page.open(server.url, TOKEN)
+    page.wait_value("committed", api(server, "/api/status")["totals"]["committed"])
+    status = api(server, "/api/status")
+    rows = page.page.locator("#snapshots tbody tr")
+    expect(rows).to_have_count(len(status["snapshots"]))
+    newest = max(status["snapshots"], key=lambda one: one["at"])
+    shown = [cell.get_attribute("value") for cell in rows.nth(0).locator("data").all()]
+    assert [float(value or "nan") for value in shown] == [
+        status["at"] - newest["at"], newest["number"], newest["size"], newest["uploaded"], newest["seconds"],
+    ]  # fmt: skip
+    assert "503 Slow Down" in page.page.locator("#snapshots tr.failed").inner_text()
+    assert page.errors == []

@@ -46,6 +46,19 @@ SAVEPOINT = {
     "released": ("savepoint", "SavepointPart", "_release"),
 }
 """A worker's part in a savepoint, in its order."""
+SNAPSHOTS = {
+    "snapshot_link": ("runtime.worker.snapshots.making", "Snapshot", "link"),
+    "snapshot_upload": ("state.snapshots.transfer", "", "_upload_missing"),
+    "snapshot_collect": ("runtime.worker.snapshots.making", "", "collect"),
+    "snapshot_fetch": ("runtime.worker.snapshots.fetching", "", "read_snapshot"),
+    "snapshot_detach": ("runtime.worker.snapshots.fetching", "Fetch", "step"),
+    "snapshot_attach": ("state.rocksdb.backend", "RocksBackend", "attach"),
+    "storage_rename": ("state.snapshots.storage", "", "_flush_directory"),
+}
+"""A snapshot's links, its files, what is deleted after it; a restore from one. Before `storage_rename`: a file of the
+storage has just got its name."""
+STORED = {"snapshot_note": "/uploads/", "snapshot_file": "/files/", "snapshot_manifest": "/manifests/"}
+"""Files of the storage, by what is in their names: a kill within one comes after some of its bytes."""
 REBALANCE = ("assigned", "revoked")
 
 _worker: Any = None
@@ -134,6 +147,38 @@ def install() -> None:
         _wrap(Rebalance, step, step)
     for step, (module, owner, method) in (FAILING | OPENING | SAVEPOINT).items():
         _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
+    for step, (module, owner, method) in SNAPSHOTS.items():
+        found = import_module(f"kstream.{module}")
+        _wrap(getattr(found, owner) if owner else found, method, step)
+    _wrap_storage()
+
+
+def _wrap_storage() -> None:
+    """Kills before a file of the storage is written, within it ("after"), and between deletions ("snapshot_delete")."""
+    from kstream.state.snapshots.storage import DirectoryStorage
+
+    put, delete, fault = DirectoryStorage.put, DirectoryStorage.delete, _fault
+    assert fault is not None
+
+    def putting(self: Any, name: str, chunks: Any) -> None:
+        step = next((step for step, part in STORED.items() if part in name), "")
+        fault.passes(step, "before")
+
+        def pieces() -> Any:
+            for chunk in chunks:
+                yield chunk[: len(chunk) // 2]
+                fault.passes(step, "after")
+                yield chunk[len(chunk) // 2 :]
+
+        put(self, name, pieces())
+
+    def deleting(self: Any, names: Any) -> None:
+        for name in names:
+            fault.passes("snapshot_delete", "before")
+            delete(self, [name])
+            fault.passes("snapshot_delete", "after")
+
+    DirectoryStorage.put, DirectoryStorage.delete = putting, deleting  # type: ignore[method-assign]
 
 
 def _wrap(owner: Any, name: str, step: str) -> None:

@@ -32,6 +32,7 @@ from kstream.observe.status import (
     RestoreStatus,
     ScalingStatus,
     SettingStatus,
+    SnapshotStatus,
     StoreStatus,
     TableEntry,
     TaskStatus,
@@ -121,6 +122,7 @@ class FakeObserved:
         status = self._light(0)
         now = self.now()
         status.checkpoints = self._checkpoints(now)
+        status.snapshots = self._snapshots(now)
         status.stores = self._stores(now)
         status.errors = self._errors(now)
         status.edges = self._edges(status.totals.rate_in)
@@ -436,6 +438,23 @@ class FakeObserved:
                 one.error, one.records = "AbortRequired: the group rebalances (ILLEGAL_GENERATION)", 0
             found.append(one)
         return found
+
+    def _snapshots(self, now: float) -> list[SnapshotStatus]:
+        failed = "s3://flights/snapshots: flights/snapshots/... cannot be written: 503 Slow Down"
+        return [
+            SnapshotStatus(
+                f"{n:012x}",
+                math.floor(now) - 60.0 * n,
+                str(n % self.worker_count),
+                f"{EVIL if n == 3 else 'flights'}/{n % 4}",
+                2.4 + n,
+                None if n == 5 else 120 - n,
+                48_300_000,
+                1_200_000,
+                failed if n == 5 else None,
+            )
+            for n in range(8)
+        ]
 
     def _stores(self, now: float) -> list[StoreStatus]:
         grown = int((now - self.started_at) * 3)

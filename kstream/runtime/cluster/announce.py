@@ -102,7 +102,7 @@ def quiet(options: KafkaOptions) -> KafkaOptions:
 def encode(status: InstanceStatus, interval: float) -> bytes:
     """The announcement: the status without what only its own page shows."""
     said = Announcement(**msgspec.structs.asdict(status), interval=interval)
-    said.checkpoints, said.stores, said.errors, said.edges = [], [], [], {}
+    said.checkpoints, said.snapshots, said.stores, said.errors, said.edges = [], [], [], [], {}
     data = _encode(said)
     if len(data) > MAX_BYTES:
         said.tasks = [msgspec.structs.replace(task, inputs=[]) for task in said.tasks]

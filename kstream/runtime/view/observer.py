@@ -32,6 +32,7 @@ from kstream.observe.status import (
     InstanceStatus,
     Point,
     SettingStatus,
+    SnapshotStatus,
     Totals,
 )
 from kstream.runtime.cluster.records import looking
@@ -56,6 +57,7 @@ LOOK_SECONDS: Final = 1.0
 CHECKPOINTS: Final = 100
 LOGGERS: Final = 100
 """Loggers whose level may be set by request: a worker that starts is told all of them."""
+SNAPSHOTS: Final = 200
 ERRORS: Final = 100
 SUPERVISOR: Final = "supervisor"
 SUPERVISOR_LOGGER: Final = "kstream.runtime.instance.supervisor"
@@ -102,6 +104,7 @@ class Observer:
         self._paused, self._log_level = False, str(settings.log_level)
         self._restarts = dict.fromkeys(("killed", "error", "fenced"), 0)
         self._checkpoints: deque[CheckpointStatus] = deque(maxlen=CHECKPOINTS)
+        self._snapshots: deque[SnapshotStatus] = deque(maxlen=SNAPSHOTS)
         self._errors: deque[ErrorStatus] = deque(maxlen=ERRORS)
         self._largest: dict[str, dict[str, list[tuple[str, int]]]] = {}
         self._hottest: dict[str, dict[str, list[tuple[str, float, int]]]] = {}
@@ -127,6 +130,7 @@ class Observer:
             if report.metrics:  # a worker that ended before it had any has none to tell
                 self.merged.update(worker.name, report.metrics, report.defined)
             self._checkpoints.extend(report.checkpoints)
+            self._snapshots.extend(report.snapshots)
             for error in report.errors:
                 error.worker = worker.name
                 self._errors.append(error)
@@ -194,6 +198,7 @@ class Observer:
             status = self.light_status()
             status.stores = self._picture.stores(self._largest, self._hottest)
             status.checkpoints = list(self._checkpoints)
+            status.snapshots = list(self._snapshots)
             status.errors = list(self._errors)
             status.edges = self._drawing.rates(self._history.rates("operator_records_total"))
             return status

@@ -7,7 +7,7 @@ import { attribute, text } from "./dom.js";
 import { bytes, clock, count, duration, percent, rate } from "./format.js";
 import { DeadLetters } from "./letters.js";
 import { Heading, Reasons, Tiles } from "./overview.js";
-import { Checkpoints, Errors, Instances, Restore, Settings, Stores, Workers } from "./sections.js";
+import { Checkpoints, Errors, Instances, Restore, Settings, Snapshots, Stores, Workers } from "./sections.js";
 import { Tasks } from "./tasks.js";
 import { themeButton } from "./theme.js";
 import { Topology } from "./topology.js";
@@ -52,6 +52,7 @@ const charts = [
 ].map((one) => new Curves(body("curves"), one));
 const tasks = new Tasks(body("tasks"));
 const checkpoints = new Checkpoints(body("checkpoints"));
+const snapshots = new Snapshots(find("snapshots"));
 const workers = new Workers(body("workers"));
 const stores = new Stores(body("stores"));
 const restore = new Restore(find("restoring"));
@@ -75,7 +76,7 @@ function showStatus() {
   tiles.update(status, all);
   topology.update(status);
   tasks.update(all, status.instance);
-  for (const section of [checkpoints, workers, stores, restore, errors]) section.update(status);
+  for (const section of [checkpoints, snapshots, workers, stores, restore, errors]) section.update(status);
   instances.update(all, status.instance);
 }
 

@@ -37,6 +37,35 @@ export class Checkpoints {
   }
 }
 
+export class Snapshots {
+  constructor(section) {
+    this.section = section;
+    this.table = new Table({
+      label: "Snapshots",
+      key: (row) => row.id,
+      sort: ["at", true],
+      empty: "No snapshot yet.",
+      mark: (row) => (row.error ? "failed" : ""),
+      columns: [
+        { id: "at", label: "Begun", value: (row) => row.at, show: (cell, row) => text(cell, dateTime(row.at).slice(11)) },
+        numeric("age", "Age", duration, (row) => row.age),
+        { id: "task", label: "Task", class: "name", value: (row) => row.task, show: (cell, row) => name(cell, row.task) },
+        numeric("number", "Number", exact, (row) => row.number),
+        numeric("size", "Size", bytes, (row) => (row.error ? null : row.size)),
+        numeric("uploaded", "Stored", bytes, (row) => (row.error ? null : row.uploaded), "the rest was there from snapshots before"),
+        numeric("seconds", "Duration", duration, (row) => row.seconds),
+        { id: "error", label: "Result", class: "why", value: (row) => row.error ?? "complete" },
+      ],
+    });
+    section.querySelector(".body").append(this.table.element);
+  }
+
+  update(status) {
+    this.section.hidden = status.snapshots.length === 0;
+    this.table.update(status.snapshots.map((row) => ({ ...row, age: Math.max(0, status.at - row.at) })));
+  }
+}
+
 /** Where the number of workers follows the load: how many, of how many, and why. */
 function scaling(one) {
   const load = one.share === null ? "not judged yet" : `${percent(one.share)} busy or backpressured`;
