@@ -233,8 +233,8 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
     "Memory": (
         _gauge(
             "memory_budget_bytes", "bytes",
-            "What a worker may take: all of it (the setting `memory`), and the shares of it (state, fetch, producer, "
-            "overlay). Compare all with process_resident_memory_bytes.", "worker", "share",
+            "What a worker may take: all of it (the setting `memory`), which process_resident_memory_bytes is to be "
+            "compared with, and its shares (state, fetch, producer, overlay).", "worker", "share",
         ),
         _gauge(
             "memory_used_bytes", "bytes", "What a worker takes of each share, as far as it is known; objects about.",

@@ -102,6 +102,12 @@ class TestStatus:
         assert "2 instances, 2 ready · 4 tasks · in 3,000/s, out 5.0/s · lag 140 · age 250 ms" in shown
         assert shown.count("orders/1  a/0") + shown.count("orders/1 a/0") == 1 and "2 h" in shown
 
+    def test_memory_stands_beside_the_budget(self) -> None:
+        one = instance("a")
+        for worker in one.workers:
+            worker.memory, worker.budget = 300 << 20, 512 << 20
+        assert "· memory 300 MiB of 512 MiB ·" in " ".join(text(screen("shop", [one], NOW)).split())
+
     def test_silent_ones_are_shown_but_not_counted(self) -> None:
         silent = instance("b", "silent", reasons=["not heard of for 20 s"])
         shown = text(screen("shop", [instance("a"), silent], NOW))
