@@ -3,7 +3,9 @@
 What JSON has is a column of its types: numbers, text, lists, structs (dataclasses and the like), maps (dicts). What has
 no such type, or a value that does not come back from it as it was, is a column of text: the JSON. Values of codecs of
 the user's own are a column of bytes. Each column says in its metadata which of these it is (`kstream.form`: plain, json
-or bytes) and what its type is called (`kstream.type`). The only importer of pyarrow, which the extra `parquet` brings.
+or bytes) and what its type is called (`kstream.type`). Of a store with a TTL the column `time` says when an entry was
+written or used last; none is an entry that does not expire. The only importer of pyarrow, which the extra `parquet`
+brings.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from kstream.codecs.text import from_json
 from kstream.errors import ConfigError, SnapshotError, UsageError
 from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
+from kstream.state.forms import EVENT, NEVER, PLAIN, STAMP, WALL, headers_of, packed, stamp_of
 from kstream.types import Headers
 
 if TYPE_CHECKING:
@@ -127,13 +130,18 @@ def _same(value: Any) -> Any:
 
 
 def write_table(
-    path: Path, spec: StoreSpec, entries: Callable[[], Iterable[tuple[bytes, bytes]]], about: dict[str, str]
+    path: Path,
+    spec: StoreSpec,
+    entries: Callable[[], Iterable[tuple[bytes, bytes]]],
+    about: dict[str, str],
+    form: str = PLAIN,
 ) -> int:
     """Writes the entries of a store, and returns how many there are.
 
     Args:
         entries: gives them, anew each time: where a column's type does not hold all of its values, another is taken.
         about: kept in the file's metadata.
+        form: of the entries (state/forms.py).
 
     Raises:
         ConfigError: pyarrow is not installed.
@@ -141,7 +149,7 @@ def write_table(
     keys, values = columns_of(spec.key, f"a key of {spec.name}"), columns_of(spec.value, f"a value of {spec.name}")
     while True:
         try:
-            return _write(path, spec, keys[0], values[0], entries(), about)
+            return _write(path, spec, keys[0], values[0], entries(), about, form)
         except _Unfit as unfit:
             (keys if unfit.side == "key" else values).pop(0)
 
@@ -160,20 +168,27 @@ def _write(
     value: Column,
     entries: Iterable[tuple[bytes, bytes]],
     about: dict[str, str],
+    form: str,
 ) -> int:
-    arrow = _arrow()
+    arrow, timed = _arrow(), form != PLAIN
     fields = [
         arrow.field(name, column.kind, metadata={FORM: column.form, TYPE: str(side)})
         for name, column, side in (("key", key, spec.key), ("value", value, spec.value))
     ]
+    if timed:
+        fields.append(arrow.field("time", arrow.timestamp("ms", "UTC"), metadata={FORM: form}))
     schema = arrow.schema(fields, metadata=about)
     count, rows = 0, iter(entries)
     with arrow.parquet.ParquetWriter(path, schema, compression="zstd") as out:
         while batch := list(islice(rows, ROWS)):
+            data = [raw[STAMP:] for _, raw in batch] if timed else [raw for _, raw in batch]
             arrays = [
-                _array(arrow, name, column, side, [row[index] for row in batch])
-                for index, (name, column, side) in enumerate((("key", key, spec.key), ("value", value, spec.value)))
+                _array(arrow, "key", key, spec.key, [raw for raw, _ in batch]),
+                _array(arrow, "value", value, spec.value, data),
             ]
+            if timed:
+                times = [None if (at := stamp_of(raw)) == NEVER else at for _, raw in batch]
+                arrays.append(arrow.array(times, type=arrow.int64()).cast(arrow.timestamp("ms", "UTC")))
             out.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             count += len(batch)
     return count
@@ -224,15 +239,32 @@ def read_table(path: Path, spec: StoreSpec, digest: str | None = None) -> Iterat
             _reader(file.schema_arrow.field(name), side, f"{path.name}: a {name} of {spec.name}")
             for name, side in (("key", spec.key), ("value", spec.value))
         ]
-        for batch in file.iter_batches(ROWS, columns=["key", "value"]):
+        form = _form_of_times(file.schema_arrow, path)
+        headers = headers_of(form)
+        for batch in file.iter_batches(ROWS, columns=["key", "value", *(() if headers is None else ("time",))]):
             keys, values = (batch.column(name).to_pylist() for name in ("key", "value"))
-            for key, value in zip(keys, values, strict=True):
+            times = [None] * len(keys) if headers is None else batch.column("time").cast(arrow.int64()).to_pylist()
+            for key, value, at in zip(keys, values, times, strict=True):
                 as_key, as_value = sides[0](key), sides[1](value)
                 if as_key is None or as_value is None:
                     raise UsageError(
                         f"{path.name}: an entry of {spec.name} has no {'key' if as_key is None else 'value'}"
                     )
-                yield as_key, as_value, None
+                if headers is not None:
+                    as_value = packed(NEVER if at is None else at) + as_value
+                yield as_key, as_value, headers
+
+
+def _form_of_times(schema: Any, path: Path) -> str:
+    """Plain where the file has no times of kstream's."""
+    if "time" not in schema.names:
+        return PLAIN
+    form = str((schema.field("time").metadata or {}).get(FORM, PLAIN.encode()).decode())
+    if form not in (PLAIN, WALL, EVENT):
+        raise UsageError(
+            f"{path.name}: its times are of the form {form!r}, which this version of kstream does not know"
+        )
+    return form
 
 
 def partition_in(path: Path) -> int | None:

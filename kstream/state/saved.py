@@ -9,7 +9,9 @@ from shutil import rmtree
 from typing import Any
 
 from kstream.errors import SnapshotError
+from kstream.state.about import form_in
 from kstream.state.backend import Backend
+from kstream.state.forms import headers_of
 from kstream.state.memory import MemoryBackend
 from kstream.state.savepoint import SavedTask, Savepoint
 from kstream.state.snapshots.storage import Storage
@@ -50,10 +52,17 @@ def entries_of(
         directory = scratch / "task"
         read_snapshot(storage, f"{savepoint.name}/{task.folder}", task.state, directory)
         with opened(task, directory) as backends:
-            for store in task.state.stores:
+            for store, kept in task.state.stores.items():
                 if store in stores:
-                    yield store, task.partition, ((key, value, None) for key, value in scan(backends, store))
+                    headers = headers_of(form_in(kept.mark.about))
+                    entries = _with(scan(backends, store), headers)
+                    yield store, task.partition, entries
         rmtree(directory, ignore_errors=True)
+
+
+def _with(entries: Iterator[tuple[bytes, bytes]], headers: Headers | None) -> Iterator[Entry]:
+    for key, value in entries:
+        yield key, value, headers
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class SavedTask(msgspec.Struct, frozen=True):
     Attributes:
         name: `<sub-topology>/<partition>`.
         group: its isolation group.
+        own: what lay beside the offsets of the app's own topics, which are empty: how far the task's time was.
         folder: below the savepoint's folder, where the files of its state lie.
         state: which files these are; None where it has no state, or the savepoint is in canonical form.
     """
@@ -78,6 +79,7 @@ class SavedTask(msgspec.Struct, frozen=True):
     group: str
     partition: int
     offsets: list[SavedOffset]
+    own: list[SavedOffset] = []
     folder: str = ""
     state: Manifest | None = None
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kstream.cli import main
 from kstream.state.savepoint import FILE, damages_of, read_savepoint
 from kstream.state.snapshots.storage import open_storage
-from support.running import TESTS, until
+from support.running import TESTS, Command, until
 from support.saving import Place, places
 from support.scenario import Scenarios
 
@@ -26,7 +25,7 @@ WORKER = [
 
 
 @pytest.mark.parametrize("fault", WORKER)
-def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str) -> None:
     """There is no savepoint, or a whole one; every record counts once."""
     service = scenario(session_timeout=30.0)
     service.order(fault)
@@ -39,13 +38,16 @@ def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str, capsys: py
     service.feed(200)
     place = service.directory / "saved"
 
-    def create(name: str) -> int:
-        target = ("savepoint", "create", service.target, name, "--to", str(place))
-        return main([*target, "--timeout", "20", "--bootstrap-servers", service.servers])
+    def create(name: str) -> tuple[int, str]:
+        command = Command(
+            service.directory / f"create-{name}", "savepoint", "create", service.target, name, "--to", place,
+            "--timeout", 20, "--bootstrap-servers", service.servers,
+        )  # fmt: skip
+        service.commands.append(command)
+        return command.wait(), command.err.read_text()
 
-    status = create("first")
-    said = capsys.readouterr().err
-    service.until(lambda: service.struck, "the fault to strike")
+    status, said = create("first")
+    assert service.struck, said
     assert status == (0 if (place / "first" / FILE).exists() else 1), said
     if status:
         assert "there is no savepoint first, the app goes on: worker" in said and said.count("\n") == 1, said
@@ -54,7 +56,7 @@ def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str, capsys: py
         assert not list(damages_of(storage, read_savepoint(storage, "first")))
     service.feed(200)
     service.processed()
-    service.until(lambda: create("second") == 0, "a savepoint")
+    service.until(lambda: create("second")[0] == 0, "a savepoint")
     service.feed(100)
     service.processed()
     for command in commands:

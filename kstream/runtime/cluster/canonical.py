@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from kstream.state.about import form_in
 from kstream.state.parquet import write_table
 from kstream.state.saved import opened, scan
 from kstream.state.savepoint import SavedTable, SavedTask, Savepoint, write_savepoint
@@ -48,7 +49,8 @@ def _of_task(storage: Storage, savepoint: Savepoint, task: SavedTask, specs: dic
             for store in task.state.stores:
                 path = Path(scratch) / "table.parquet"
                 about = {"kstream.app": savepoint.app, "kstream.store": store, "kstream.partition": str(task.partition)}
-                entries = write_table(path, specs[store], lambda store=store: scan(backends, store), about)  # type: ignore[misc]
+                form = form_in(task.state.stores[store].mark.about)
+                entries = write_table(path, specs[store], lambda store=store: scan(backends, store), about, form)  # type: ignore[misc]
                 file, digest = f"tables/{store}/{task.partition}.parquet", sha256()
                 storage.put(f"{savepoint.name}/{file}", chunks_of(path, digest.update))
                 tables.append(

@@ -21,6 +21,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.restoring import EntryWriter, check_stopped
 from kstream.specs.store import StoreSpec
+from kstream.state.forms import plain_values
 from kstream.state.parquet import partition_in, read_table, write_table
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
@@ -65,7 +66,8 @@ def _gather(entries: RocksBackend, store: str, clients: Clients, admin: AdminCli
         batch: list[tuple[bytes, bytes | None]] = []
         for row in to_end(reading):
             if row.key is not None:
-                batch.append((row.key, row.value))
+                (value,) = plain_values([row.value], [row.headers])
+                batch.append((row.key, value))
             if len(batch) >= BATCH:
                 entries.write({store: batch}, {})
                 batch = []

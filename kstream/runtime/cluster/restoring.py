@@ -49,6 +49,7 @@ class Plan:
         offsets: by consumer group, what is committed of its inputs.
         groups: the consumer groups whose offsets go.
         topics: that are deleted; those that the app needs are made anew.
+        beside: what lay beside the offsets of the app's own topics, as these are called now.
         types: that the entries of the app's stores may have.
         notes: what the user should know.
     """
@@ -60,7 +61,8 @@ class Plan:
     offsets: Mapping[str, Committed]
     groups: tuple[str, ...]
     topics: tuple[str, ...]
-    types: tuple[StoredType, ...] = ()
+    beside: Mapping[TopicPartition, str]
+    types: tuple[StoredType, ...]
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +118,18 @@ def look(
         internal += [f"{topology.app}-{old}-changelog" for old in savepoint.stores]
     topics = tuple(name for name in dict.fromkeys(internal) if name in there)
     new_stores = tuple(name for name in own if name not in stores)
-    return Plan(savepoint, stores, new_stores, dropped, offsets, tuple(groups), topics, types, notes)
+    return Plan(
+        savepoint,
+        stores,
+        new_stores,
+        dropped,
+        offsets,
+        tuple(groups),
+        topics,
+        _beside(topology, savepoint),
+        types,
+        notes,
+    )
 
 
 def _check_app(topology: Topology, savepoint: Savepoint, as_app: str | None) -> None:
@@ -210,6 +223,15 @@ def _offsets(topology: Topology, savepoint: Savepoint, stores: Mapping[str, str]
         for group in reversed(groups):
             own.update({at: entry for (one, at), entry in saved.items() if one == group and at.topic in outside})
     return found
+
+
+def _beside(topology: Topology, savepoint: Savepoint) -> dict[TopicPartition, str]:
+    """By the topics as this app calls them: they are named after it."""
+    return {
+        TopicPartition(topology.app + one.topic.removeprefix(savepoint.app), one.partition): one.metadata
+        for task in savepoint.tasks
+        for one in task.own
+    }
 
 
 def _part_of(task: SavedTask) -> tuple[str, str]:
@@ -339,12 +361,18 @@ def _commit_offsets(plan: Plan, topology: Topology, admin: AdminClient) -> None:
         own |= {delay.topic for part in parts for delay in part.delays}
         ids = admin.describe(list(own)).result(TIMEOUT)
         for topic in own:
-            metadata = _metadata(ids[topic].id if topic in ids else None)
-            offsets |= {TopicPartition(topic, number): (0, metadata) for number in range(counts[topic])}
+            topic_id = ids[topic].id if topic in ids else None
+            for number in range(counts[topic]):
+                at = TopicPartition(topic, number)
+                offsets[at] = 0, _metadata(plan.beside.get(at, ""), topic_id)
         if offsets:
             answer(lambda group=group, offsets=offsets: admin.set_committed(group, offsets), f"the offsets of {group}")  # type: ignore[misc]
 
 
-def _metadata(topic_id: str | None) -> str:
-    """As a worker commits it with an offset (runtime/worker/offsets.py)."""
-    return "" if topic_id is None else json.dumps({"v": 1, "id": topic_id}, separators=(",", ":"))
+def _metadata(said: str, topic_id: str | None) -> str:
+    """What lay beside an offset (runtime/worker/offsets.py), of a topic with another id."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        found = {"v": 1}
+    return json.dumps({**found, "id": topic_id} if topic_id is not None else found, separators=(",", ":"))

@@ -211,9 +211,7 @@ class Saving:
                     f"what a worker stored cannot be read here ({error}): its place must be one that all instances and "
                     "this command share",
                 ) from error
-        offsets = [
-            SavedOffset(one.topic, one.partition, one.committed, one.metadata)
-            for one in told.offsets
-            if one.topic not in self._internal
-        ]
-        return SavedTask(name, part.group, partition, offsets, folder, state)
+        saved = [SavedOffset(one.topic, one.partition, one.committed, one.metadata) for one in told.offsets]
+        offsets = [one for one in saved if one.topic not in self._internal]
+        own = [one for one in saved if one.topic in self._internal]
+        return SavedTask(name, part.group, partition, offsets, own, folder, state)

@@ -18,6 +18,7 @@ import pytest
 from kstream.errors import SnapshotError, UsageError
 from kstream.specs.schema import schema
 from kstream.specs.store import StoreSpec
+from kstream.state.forms import EVENT, NEVER, WALL, headers_of, packed
 from kstream.state.parquet import FORM, TYPE, partition_in, read_table, write_table
 
 
@@ -194,3 +195,22 @@ def test_a_type_that_gained_a_field_reads_old_files(tmp_path: Path) -> None:
     path = written(tmp_path, spec(str, Old), {"k": Old(1)})
     ((_, value, _),) = read_table(path, spec(str, WithDefault))
     assert schema(WithDefault, "value").codec.decode(value) == WithDefault(1)
+
+
+@pytest.mark.parametrize("form", [WALL, EVENT])
+def test_times_of_entries_with_a_ttl_are_a_column(tmp_path: Path, form: str) -> None:
+    store = spec(str, int)
+    entries = {b"a": packed(1_700_000_000_123) + b"5", b"b": packed(NEVER) + b"6"}
+    path = tmp_path / "table.parquet"
+    assert write_table(path, store, entries.items, {}, form) == 2
+    assert list(read_table(path, store)) == [(key, raw, headers_of(form)) for key, raw in entries.items()]
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    assert [(row["value"], row["time"] and row["time"].timestamp()) for row in rows] == [
+        (5, 1_700_000_000.123),
+        (6, None),
+    ]
+
+
+def test_a_column_called_time_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    path = foreign(tmp_path, key=["a"], value=[1], time=["noon"])
+    assert list(read_table(path, spec(str, int))) == [(b"a", b"1", None)]
