@@ -279,12 +279,19 @@ STATE = [
 
 RESTORES = [
     Panel("Left to restore", "short", {INSTANCE: total("restore_remaining_records", "app, instance")}),
+    Panel("Bytes left to restore", "bytes", {INSTANCE: total("restore_remaining_bytes", "app, instance")}),
     Panel("Time left", "s", {"longest": f"max({of('restore_remaining_seconds')}) or vector(0)"}),
     Panel(
         "Tasks being restored",
         "none",
         {"tasks": in_state("restoring")},
         "Their partitions are not processed meanwhile.",
+    ),
+    Panel(
+        "Warm copies behind",
+        "short",
+        {INSTANCE: total("warm_behind_records", "app, instance")},
+        "Changelog records that copies of other instances' tasks have not applied yet: what a takeover replays.",
     ),
     Panel("Records restored", "cps", {"records": rate("restored_records_total")}),
     Panel("Bytes restored", "Bps", {"bytes": rate("restored_bytes_total")}),

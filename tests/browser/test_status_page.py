@@ -307,8 +307,9 @@ def test_a_restore_is_shown_with_its_progress(page: Page, server: WebServer, obs
     observed.restoring = True
     expect(page.section("restoring")).to_be_visible()
     expect(page.section("restore")).to_contain_text(
-        "2,860,000 of 4,100,000 changelog records replayed, 1,240,000 left, about 14.2 s"
+        "2,860,000 of 4,100,000 changelog records replayed, 1,240,000 (296 MiB) left, about 14.2 s"
     )
+    expect(page.section("warm")).to_contain_text("3 tasks of other instances kept warm, 1,200 changelog records behind")
     expect(page.section("state")).to_have_text("restoring")
     assert page.page.locator("progress").get_attribute("value") == str(2_860_000 / 4_100_000)
     observed.restoring = False

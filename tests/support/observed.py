@@ -426,7 +426,9 @@ class FakeObserved:
         if not waiting:
             return RestoreStatus()
         stages = {task.name: "replays the changelog" if n else "waits for offsets" for n, task in enumerate(waiting)}
-        return RestoreStatus(len(waiting), 1_240_000, 2_860_000, 14.2, stages)
+        return RestoreStatus(
+            len(waiting), 1_240_000, 2_860_000, 14.2, bytes_left=310_000_000, warm=3, warm_behind=1_200, stages=stages
+        )
 
     def _checkpoints(self, now: float) -> list[CheckpointStatus]:
         found = []

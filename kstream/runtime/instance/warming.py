@@ -95,12 +95,12 @@ class Warming:
         owners = {task.name: one.instance for one in others for task in one.tasks if task.worker != NOBODY}
         running = [one for one in supervisor.workers if one.process is not None and one.report.joined]
         owners |= {task.name: self._instance for one in running for task in one.report.tasks}
-        alive = {self._instance, *(one.instance for one in others)}
         found: dict[str, tuple[Process, frozenset[str]]] = {}
         for group in {one.group for one in running}:
             workers = {one.name: one.process for one in running if one.group == group}
+            there = {one.instance for one in others if any(each.group == group for each in one.workers)}
             mine = [name for name, part in self._tasks if part.group == group]
-            warm = kept_warm(mine, self._instance, owners, alive, self._count)
+            warm = kept_warm(mine, self._instance, owners, {self._instance, *there}, self._count)
             place = {task: highest(workers, task, 1)[0] for task in warm}
             for name, process in workers.items():
                 assert process is not None

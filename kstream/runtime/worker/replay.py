@@ -49,12 +49,15 @@ class _Tail:
 class Replay:
     """Replays the tails of any number of tasks at once.
 
+    Args:
+        endless: the tails have no ends, so nothing is told of what is left.
+
     Attributes:
         records, bytes: replayed so far; bytes are those of values.
     """
 
-    def __init__(self, reader: Callable[[], ConsumerClient], clock: Clock) -> None:
-        self._make_reader, self._clock = reader, clock
+    def __init__(self, reader: Callable[[], ConsumerClient], clock: Clock, *, endless: bool = False) -> None:
+        self._make_reader, self._clock, self._endless = reader, clock, endless
         self._reader: ConsumerClient | None = None
         self._tails: dict[TopicPartition, _Tail] = {}
         self._of: dict[str, set[TopicPartition]] = {}  # those of each task that has some left
@@ -192,6 +195,8 @@ class Replay:
             del self._of[tail.task.name]
 
     def _log_progress(self) -> None:
+        if self._endless:
+            return
         now = self._clock.monotonic()
         left, size = self.seconds_left(), self.remaining_bytes()
         if now - self._last_progress >= PROGRESS_SECONDS and left is not None and size is not None:

@@ -91,7 +91,7 @@ class Warm:
         self._topology, self._opening, self._admin, self._clock = topology, opening, admin, clock
         self._delete_retention = delete_retention
         self.restraint = restraint
-        self.replay = Replay(reader, clock)
+        self.replay = Replay(reader, clock, endless=True)
         self.copies: dict[str, Copy] = {}
         self._wanted: frozenset[str] = frozenset()
         self._given: set[str] = set()  # to others of this host, since it was said last what to follow
@@ -242,6 +242,10 @@ class Warm:
         part, partition = self._place_of(name)
         families = [family for spec in part.stores for family in families_of(spec)]
         backend = self._opening.open_warm(part, partition, families)
+        if "rocksdb" not in backend.kind:  # nothing of it would be there when somebody takes the task over
+            backend.close()
+            self._given.add(name)
+            return
         copy = self.copies[name] = Copy(name, part, partition, backend)
         try:
             for at, store in changelogs.items():

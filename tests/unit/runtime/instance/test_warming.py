@@ -69,7 +69,10 @@ class Bench:
 
     def instance(self, name: str, *tasks: str, state: Any = "running") -> InstanceStatus:
         made: Any = SimpleNamespace(
-            instance=name, state=state, tasks=[TaskStatus(task, "0", "running") for task in tasks]
+            instance=name,
+            state=state,
+            tasks=[TaskStatus(task, "0", "running") for task in tasks],
+            workers=[SimpleNamespace(group="default")],
         )
         return made  # type: ignore[no-any-return]
 
@@ -127,6 +130,15 @@ def test_a_worker_that_has_not_joined_leaves_all_to_the_others() -> None:
 def test_silent_instances_keep_nothing_warm_and_own_nothing() -> None:
     bench = Bench()
     bench.others.append(bench.instance("gone", "in/0", state="silent"))
+    bench.tick()
+    assert len(bench.told) == 7
+
+
+def test_an_instance_that_runs_another_group_keeps_nothing_of_this_one_warm() -> None:
+    bench = Bench()
+    for number in range(20):
+        bench.others.append(bench.instance(f"other-{number}"))
+        bench.others[-1].workers[0].group = "side"
     bench.tick()
     assert len(bench.told) == 7
 

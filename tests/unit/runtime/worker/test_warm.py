@@ -202,3 +202,15 @@ def test_restores_come_first(fleet: Fleet) -> None:
     assert warm.replay.records == records
     follow(fleet, "b", TASK)
     assert warm.replay.records > records
+
+
+def test_state_in_memory_is_not_followed(tmp_path: Path) -> None:
+    """Nothing of it would be there for whoever takes the task over."""
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=1, backend="memory")
+    fleet.start("a")
+    fleet.start("b")
+    fleet.settle()
+    fleet.workers["b"].warm.follow([TASK])
+    fleet.step(times=20)
+    assert not len(fleet.workers["b"].warm)
+    fleet.close()

@@ -1,0 +1,380 @@
+"""`python -m benchmarks.recovery`: what restores, restarts, crashes and takeovers of a large task take; writes
+RECOVERY.md.
+
+One run on one changelog partition of 5,000,000 keys (about 1 GB), real instances (`kstream run --workers 1`), one
+development broker. Exit status 1 when something went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks import machine
+from benchmarks.data import delete_topics
+from benchmarks.recovery_service import PARTITIONS, make_app
+from benchmarks.report import table
+from kstream.config import Settings
+from kstream.devbroker import DevBroker
+from kstream.partitioning import partition_of
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.types import TopicPartition as Place
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "RECOVERY.md"
+SECONDS = 900.0
+SESSION = 6.0
+RATE = 200
+"""Records a second of the partition whose latency is watched."""
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not come within {seconds:.0f} s")
+        time.sleep(0.02)
+    return found
+
+
+class Instance:
+    """`kstream run` of the service, in a process of its own."""
+
+    def __init__(self, folder: Path, app: str, name: str, bootstrap: str, **settings: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.disk, self.log = folder / f"state-{name}", folder / f"{name}-{uuid.uuid4().hex[:4]}.log"
+        given = {
+            "instance": name, "bootstrap_servers": bootstrap, "state_dir": self.disk, "workers": 1, "web_port": 0,
+            "log_format": "json", "session_timeout": SESSION, "announce_interval": 0.5, "on_stop": "stay", **settings,
+        }  # fmt: skip
+        environment = {f"KSTREAM_{setting.upper()}": str(value) for setting, value in given.items()}
+        self.began = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kstream.cli", "run", "benchmarks.recovery_service:app"],
+                cwd=ROOT, env={**os.environ, "KSTREAM_BENCH_RECOVERY": app, **environment},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def workers(self) -> list[int]:
+        return [
+            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
+    def lines(self, words: str) -> list[str]:
+        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [str(line["message"]) for line in found if words in str(line.get("message"))]
+
+    def restored(self, times: int = 1) -> float:
+        """Seconds that the latest restore took, from being assigned to being fed, once there were so many."""
+        line = until(lambda: (found := self.lines("restored ")) and len(found) >= times and found[-1], "a restore")
+        return float(re.findall(r"([\d.]+) s", line)[-1])
+
+    def metric(self, name: str) -> float:
+        url = self.lines("status page: ")[0].split()[2].rstrip("/")
+        try:
+            text = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
+        except OSError:
+            return float("nan")
+        return sum(float(line.split()[-1]) for line in text.splitlines() if re.match(rf"kstream_{name}[ {{]", line))
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(SECONDS):
+            raise RuntimeError(f"it ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            for pid in (self.process.pid, *self.workers):
+                os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Outputs:
+    """What is committed of the output, on a thread: by partition, when each record came (monotonic) and its latency."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.came: list[tuple[float, int, float]] = []
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "watch", "isolation.level": "read_committed"}
+        )
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ending:
+            for message in self._consumer.consume(500, 0.01):
+                if message.error() is None:
+                    partition = message.partition()
+                    assert partition is not None
+                    sent = float(message.value() or b"0")
+                    self.came.append((time.monotonic(), partition, time.time() - sent))
+
+    def close(self) -> None:
+        self._ending = True
+        self._thread.join()
+        self._consumer.close()
+
+    def first(self, partition: int, since: float) -> float:
+        """When the first output of a partition came, after a moment."""
+        return float(
+            until(lambda: next((at for at, where, _ in self.came if where == partition and at > since), None), "output")
+        )
+
+    def latencies(self, partition: int, since: float, to: float) -> list[float]:
+        return [late for at, where, late in self.came if where == partition and since <= at <= to]
+
+
+class Run:
+    """All that is measured, on one changelog."""
+
+    def __init__(self, bootstrap: str, folder: Path, records: int) -> None:
+        self.bootstrap, self.folder, self.records = bootstrap, folder, records
+        self.app = f"bench-recovery-{uuid.uuid4().hex[:6]}"
+        self.changelog = f"{self.app}-state-changelog"
+        self.keys = {partition_of(key.encode(), PARTITIONS): key for key in ("a", "b", "c", "d", "e")}
+        self.producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5})
+        self.rows: list[tuple[str, ...]] = []
+        self.bytes = 0
+
+    def tell(self, what: str, measured: str, beside: str, bar: str) -> None:
+        self.rows.append((what, measured, beside, bar))
+        print(" | ".join(self.rows[-1]), flush=True)
+
+    def start(self, name: str = "a", **settings: object) -> Instance:
+        return Instance(self.folder, self.app, name, self.bootstrap, **settings)
+
+    def tick(self, partition: int) -> None:
+        self.producer.produce(f"{self.app}-in", repr(time.time()), self.keys[partition], partition)
+        self.producer.poll(0)
+
+    @contextmanager
+    def ticking(self, *partitions: int, rate: float = RATE) -> Iterator[None]:
+        ending = threading.Event()
+
+        def run() -> None:
+            while not ending.wait(1 / rate):
+                for partition in partitions:
+                    self.tick(partition)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            ending.set()
+            thread.join()
+
+    def prepare(self) -> None:
+        """The topics, the changelog, and the offsets that it goes with."""
+        settings = Settings(bootstrap_servers=self.bootstrap)
+        admin = KafkaClients(self.bootstrap, options_from(settings, "bench")).admin()
+        prepare_topics(make_app(self.app).topology(), admin, settings)
+        inputs = [Place(f"{self.app}-in", partition) for partition in range(PARTITIONS)]
+        admin.set_committed(self.app, {at: (0, "") for at in inputs}).result(60)
+        admin.close()
+        pool = os.urandom(4 << 20)
+        began = time.monotonic()
+        filling = Producer(
+            {"bootstrap.servers": self.bootstrap, "compression.type": "lz4", "linger.ms": 20, "batch.size": 1_000_000,
+             "queue.buffering.max.messages": 500_000}
+        )  # fmt: skip
+        for number in range(self.records):
+            at = (number * 7919) % (len(pool) - 190)
+            while True:
+                try:
+                    filling.produce(self.changelog, pool[at : at + 190], key_of(number), 0)
+                    break
+                except BufferError:
+                    filling.poll(0.1)
+        filling.flush()
+        self.bytes = self.records * (190 + 15)
+        print(f"{self.records:,} records ({self.bytes / 1e9:.2f} GB) in {time.monotonic() - began:.0f} s", flush=True)
+
+    # ---- the measurements
+
+    def restore(self) -> Instance:
+        command = ["restore", "--bootstrap", self.bootstrap, "--records", str(self.records), self.changelog]
+        told = subprocess.run(
+            [sys.executable, "-m", "benchmarks.yardstick", *command],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        theirs = self.records / json.loads(told.stdout.splitlines()[-1])["seconds"]
+        instance = self.start()
+        mine = self.records / instance.restored()
+        self.tell(
+            "from the changelog, records/s", f"{mine:,.0f}", f"{theirs:,.0f} by hand, x {mine / theirs:.2f}",
+            "x 1.2",
+        )  # fmt: skip
+        return instance
+
+    def restart(self, instance: Instance, outputs: Outputs) -> Instance:
+        self.tick(0)
+        outputs.first(0, 0.0)
+        instance.stop()
+        self.tick(0)
+        self.producer.flush()
+        again = self.start()
+        seconds = outputs.first(0, again.began) - again.began
+        replayed = again.metric("restored_records_total")
+        self.tell(
+            "restart with local state: first record out", f"{seconds:.2f} s after the command",
+            f"{again.restored():.2f} s from being assigned; {replayed:.0f} records replayed", "2 s",
+        )  # fmt: skip
+        return again
+
+    def crash(self, instance: Instance, outputs: Outputs) -> None:
+        began = time.monotonic()
+        with self.ticking(0, rate=50):
+            outputs.first(0, began)
+            time.sleep(3)
+            os.kill(instance.workers[0], signal.SIGKILL)
+            killed = time.monotonic()
+            instance.restored(times=2)
+            seconds = outputs.first(0, time.monotonic()) - killed
+        replayed = until(lambda: instance.metric("restored_records_total"), "the metric")
+        self.tell(
+            "SIGKILL of the worker: records replayed", f"{replayed:,.0f}", f"{seconds:.2f} s to the next", "the tail"
+        )
+
+    def latency(self, instance: Instance, outputs: Outputs) -> Instance:
+        """Of a task that runs while another is restored, then alone."""
+        instance.stop()
+        (directory,) = instance.disk.glob("*/*-in/0")
+        shutil.rmtree(directory)
+        again = self.start()
+        with self.ticking(1):
+            began = outputs.first(1, again.began) + 1
+            again.restored()
+            over = time.monotonic()
+            beside = outputs.latencies(1, began, over - 1)
+            time.sleep(10)
+            alone = outputs.latencies(1, over + 3, time.monotonic())
+        if not beside:
+            raise RuntimeError("the restore was over before anything was measured: more records")
+        for name, of in (("median", statistics.median), ("99th percentile", _p99)):
+            during, after = of(beside), of(alone)
+            self.tell(
+                f"latency of a task beside a restore, {name}", f"{during * 1000:.0f} ms",
+                f"{after * 1000:.0f} ms alone, x {during / after:.2f}", "x 1.3",
+            )  # fmt: skip
+        return again
+
+    def takeover(self, instance: Instance, outputs: Outputs, warm: int) -> None:
+        instance.kill()
+        one = self.start("a", warm=warm)
+        one.restored()
+        other = self.start("b", warm=warm)
+        other.restored()
+        if warm:
+            until(lambda: other.metric("warm_copies") == 1, "a warm copy")
+            until(lambda: other.metric("warm_behind_records") == 0, "the copy to have followed")
+        with self.ticking(0, 1, rate=20):
+            outputs.first(0, time.monotonic())
+            restores, replayed = len(other.lines("restored ")), other.metric("restored_records_total")
+            killed = time.monotonic()
+            one.kill()
+            shutil.rmtree(one.disk)
+            seconds = other.restored(times=restores + 1)
+            out = outputs.first(0, time.monotonic() - 0.5) - killed - SESSION
+            time.sleep(2)
+        replayed = other.metric("restored_records_total") - replayed
+        self.tell(
+            f"takeover, {'warm' if warm else 'not warm'}, from being assigned to being fed", f"{seconds:.2f} s",
+            f"{replayed:,.0f} records replayed; first record {out:.1f} s after the session's end",
+            "2 s" if warm else "",
+        )  # fmt: skip
+        other.kill()
+        shutil.rmtree(other.disk)
+
+
+def key_of(number: int) -> bytes:
+    return b"key-%011d" % (number * 2654435761 % 10**11)
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
+
+
+HOW = """\
+One run, `kstream run --workers 1`, exactly-once, default settings but `session_timeout` 6 s, one development broker.
+The changelog is written once, by a plain producer, into one partition; the app has two, so that a task runs beside the
+one that is restored. The hand-written loop (`benchmarks/yardstick.py restore`) consumes the same changelog into write
+batches of 10,000. A restore's time is what the worker logs, from being assigned to being fed, with all requests before
+and after. A restart is timed from the command to the first committed output: two Python processes start in it.
+Latency: 200 records a second go through the other task, from the producer's clock to the reader of what is committed.
+A takeover: SIGKILL of an instance, its disk deleted, another has both partitions when the session ends.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--records", type=int, default=5_000_000)
+    parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--keep", action="store_true", help="keep logs and state")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="kstream-recovery-"))
+    with DevBroker() as broker:
+        facts = machine.facts(machine.development_broker())
+        run = Run(broker.bootstrap_servers, folder, given.records)
+        outputs = instance = None
+        try:
+            run.prepare()
+            outputs = Outputs(run.bootstrap, f"{run.app}-out")
+            instance = run.restore()
+            instance = run.restart(instance, outputs)
+            run.crash(instance, outputs)
+            instance = run.latency(instance, outputs)
+            run.takeover(instance, outputs, 1)
+            run.takeover(instance, outputs, 0)
+        finally:
+            if outputs is not None:
+                outputs.close()
+            if instance is not None:
+                instance.kill()
+            delete_topics(run.bootstrap, run.app)
+            if given.keep:
+                print(f"logs: {folder}", file=sys.stderr)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+    facts["load after"] = " ".join(f"{one:.1f}" for one in os.getloadavg())
+    head = (
+        f"Made by `python -m benchmarks.recovery`: {run.records:,} keys, {run.bytes / 1e9:.2f} GB of keys and values."
+    )
+    lines = [
+        "# What recovery takes", "", head, "", *table(("", "measured", "beside", "bar"), run.rows, "lrll"), "",
+        HOW, "## The machine", "", *table(("", ""), facts.items(), "ll"), "",
+    ]  # fmt: skip
+    output = given.output or RESULTS
+    output.write_text("\n".join(lines), encoding="utf-8")
+    print(f"written to {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
