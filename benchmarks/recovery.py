@@ -158,13 +158,17 @@ class Run:
         self.producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "lz4", "linger.ms": 5})
         self.rows: list[tuple[str, ...]] = []
         self.bytes = 0
+        self.instances: list[Instance] = []
 
     def tell(self, what: str, measured: str, beside: str, bar: str) -> None:
         self.rows.append((what, measured, beside, bar))
+        load = os.getloadavg()[0]
+        self.rows[-1] = (*self.rows[-1], f"{load:.0f}")
         print(" | ".join(self.rows[-1]), flush=True)
 
     def start(self, name: str = "a", **settings: object) -> Instance:
-        return Instance(self.folder, self.app, name, self.bootstrap, **settings)
+        self.instances.append(Instance(self.folder, self.app, name, self.bootstrap, **settings))
+        return self.instances[-1]
 
     def tick(self, partition: int) -> None:
         self.producer.produce(f"{self.app}-in", repr(time.time()), self.keys[partition], partition)
@@ -293,6 +297,7 @@ class Run:
         other.restored()
         if warm:
             until(lambda: other.metric("warm_copies") == 1, "a warm copy")
+            time.sleep(1)
             until(lambda: other.metric("warm_behind_records") == 0, "the copy to have followed")
         with self.ticking(0, 1, rate=20):
             outputs.first(0, time.monotonic())
@@ -342,7 +347,7 @@ def main() -> int:
     with DevBroker() as broker:
         facts = machine.facts(machine.development_broker())
         run = Run(broker.bootstrap_servers, folder, given.records)
-        outputs = instance = None
+        outputs = None
         try:
             run.prepare()
             outputs = Outputs(run.bootstrap, f"{run.app}-out")
@@ -355,8 +360,8 @@ def main() -> int:
         finally:
             if outputs is not None:
                 outputs.close()
-            if instance is not None:
-                instance.kill()
+            for one in run.instances:
+                one.kill()
             delete_topics(run.bootstrap, run.app)
             if given.keep:
                 print(f"logs: {folder}", file=sys.stderr)
@@ -367,7 +372,7 @@ def main() -> int:
         f"Made by `python -m benchmarks.recovery`: {run.records:,} keys, {run.bytes / 1e9:.2f} GB of keys and values."
     )
     lines = [
-        "# What recovery takes", "", head, "", *table(("", "measured", "beside", "bar"), run.rows, "lrll"), "",
+        "# What recovery takes", "", head, "", *table(("", "measured", "beside", "bar", "load"), run.rows, "lrllr"), "",
         HOW, "## The machine", "", *table(("", ""), facts.items(), "ll"), "",
     ]  # fmt: skip
     output = given.output or RESULTS

@@ -10,6 +10,7 @@ KStreamError
 │   ├── KafkaUnavailable        the brokers cannot be reached or deny access
 │   ├── IdentityInUse           two instances with one name
 │   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
+│   │   └── StateInUse          another process has the local state of a task open
 │   ├── StateTooLarge           the memory backend is over its limit
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
@@ -97,6 +98,10 @@ class IdentityInUse(UsageError):
 
 class StateDirectoryError(UsageError):
     """The state directory belongs to another app, is in use, or cannot be written."""
+
+
+class StateInUse(StateDirectoryError):
+    """Another process has the local state of a task open."""
 
 
 class StateTooLarge(UsageError):

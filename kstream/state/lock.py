@@ -45,6 +45,27 @@ def locked(directory: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(file: Path) -> Iterator[bool]:
+    """Inside, nobody else is in such a block with this file, on this host; False where somebody is. The file is made,
+    and stays."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # the disk is full, say: who goes on will meet it too, and says so
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int) -> bool:
     try:
         if hasattr(fcntl, "F_OFD_SETLK"):

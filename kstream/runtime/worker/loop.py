@@ -31,7 +31,7 @@ from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.rebalance import Membership, Rebalance
-from kstream.runtime.worker.recovery import Recovery
+from kstream.runtime.worker.recovery import FINER, Recovery
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.restraint import Restraint
@@ -200,7 +200,8 @@ class StreamWorker:
     def _follow(self) -> None:
         """Warm copies, once no task of this worker is restored."""
         beside = self.warm.restraint.beside(self.records)
-        self.warm.step(0 if len(self.restorer) else self._settings.poll_batch, beside=beside)
+        batch = self._settings.poll_batch // (FINER if beside else 1)
+        self.warm.step(0 if len(self.restorer) else max(1, batch), beside=beside)
 
     def _poll(self) -> None:
         patience = self._patience()

@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from kstream.errors import StateError
+from kstream.errors import StateError, StateInUse
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.task.task import Task
 from kstream.state.backend import Backend
-from kstream.state.lock import locked
+from kstream.state.lock import alone, locked
 from kstream.state.unopened import Unopened
 from kstream.topology import SubTopology
 from kstream.types import Clock
@@ -35,6 +35,10 @@ end of a rebalance, a moment after others got it; one that hangs does not."""
 
 WARM: Final = "@warm"
 """Where a worker's warm copies lie, as tasks do in its own directory. No sub-topology's directory is called so."""
+
+ALONE: Final = "opening"
+"""In the state directory: files that are locked while a task's local state is moved and opened, so that nobody takes it
+in between."""
 
 WANTED: Final = "WANTED"
 """Lies in a warm copy that somebody else has open and another worker of the host needs."""
@@ -64,18 +68,29 @@ class Opening:
         """Opens the local state of a task, if it is not open. False: another worker has not closed it yet, ask again.
 
         Raises:
-            StateDirectoryError: it cannot be used, on account of the machine.
+            StateDirectoryError: it cannot be used, on account of the machine, or is not closed for long (StateInUse).
         """
         if self.is_open(task):
             return True
-        directory = self.directory_of(task.part, task.partition)
-        if task.stores:
-            self.release(task.name)
-            if not self._take_along(task.name, directory):
+        if not task.stores:
+            return self._open(task)
+        self.release(task.name)
+        with alone(self._state_dir / ALONE / directory_name(task.part.name) / f"{task.partition}.lock") as nobody_else:
+            if not nobody_else and self._waited(task.name) < HANDOVER_SECONDS:
                 return False
-        self._since.pop(task.name, None)
+            directory = self.directory_of(task.part, task.partition)
+            return self._take_along(task.name, directory) and self._open(task)
+
+    def _open(self, task: Task) -> bool:
+        directory = self.directory_of(task.part, task.partition)
         names = [family for store in task.stores.values() for family in store.families]
-        backend = self._opened(task.name, directory, names)
+        try:
+            backend = self._opened(task.name, directory, names)
+        except StateInUse:  # a predecessor of this worker is about to end, or another worker is just taking it
+            if self._waited(task.name) < HANDOVER_SECONDS:
+                return False
+            raise
+        self._since.pop(task.name, None)
         keep_whole_name(directory.parent, task.part.name)
         task.backend = backend
         for store in task.stores.values():
@@ -153,9 +168,13 @@ class Opening:
                 if other != directory and (other / "CURRENT").exists():
                     yield last_change(other), other
 
-    def _gave_up(self, task: str) -> bool:
+    def _waited(self, task: str) -> float:
+        """Seconds, since this was asked first."""
         now = self._clock.monotonic()
-        waited = now - self._since.setdefault(task, now)
+        return now - self._since.setdefault(task, now)
+
+    def _gave_up(self, task: str) -> bool:
+        waited = self._waited(task)
         if waited < HANDOVER_SECONDS:
             return False
         log.warning(

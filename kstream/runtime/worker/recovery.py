@@ -42,6 +42,9 @@ NO_CHANGELOG: Final = frozenset(
 )
 """What Kafka says of records for a topic that is not there, or is not this user's."""
 
+FINER: Final = 4
+"""Beside tasks that have records a restore takes so much less than a poll at a time: they wait for each step of it."""
+
 MEND_CHANGELOG: Final = "give this user the right to it; where it was deleted, reset the app"
 
 
@@ -328,7 +331,7 @@ class Recovery:
         beside = self._restorer.restraint.beside(self._committer.records)
         batch = self._settings.poll_batch
         try:
-            restored = self._restorer.step(batch if beside else 5 * batch, wait, beside=beside)
+            restored = self._restorer.step(max(1, batch // FINER) if beside else 5 * batch, wait, beside=beside)
         except TaskFailed as failed:  # it was not running: nothing of it is in the transaction
             self._fail(self._tasks.all[failed.task], failed.error)
             return

@@ -5,7 +5,7 @@ applied to their stores. Progress is logged, and can be read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -78,12 +78,16 @@ class Replay:
         """Changelog records left to replay, at most (gaps and markers count)."""
         return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
 
-    def behind(self) -> int:
-        """Records up to the changelogs' ends, as far as these were heard of."""
+    def behind(self, ends: Mapping[TopicPartition, int]) -> int:
+        """Records up to the changelogs' ends.
+
+        Args:
+            ends: as they were asked for once; the reader hears of later ones.
+        """
         if self._reader is None:
             return 0
-        ends = {at: self._reader.high_watermark(at) for at in self._tails}
-        return sum(max(0, end - self._tails[at].position) for at, end in ends.items() if end is not None)
+        heard = {at: max(ends.get(at, 0), self._reader.high_watermark(at) or 0) for at in self._tails}
+        return sum(max(0, end - self._tails[at].position) for at, end in heard.items())
 
     def remaining_bytes(self) -> int | None:
         """About how many bytes of values these are, by those so far; None while nothing was replayed."""

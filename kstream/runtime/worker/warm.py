@@ -96,6 +96,7 @@ class Warm:
         self._wanted: frozenset[str] = frozenset()
         self._given: set[str] = set()  # to others of this host, since it was said last what to follow
         self._question: _Question | None = None
+        self._ends: dict[TopicPartition, int] = {}
         self._quiet = True  # the last look brought nothing
         self._looked = self._not_before = float("-inf")
         opening.release = self.release
@@ -115,7 +116,7 @@ class Warm:
 
     def behind(self) -> int:
         """Changelog records that its copies have not applied yet, as far as the ends were heard of."""
-        return self.replay.behind()
+        return self.replay.behind(self._ends)
 
     def follow(self, names: Collection[str]) -> None:
         """These tasks are to be followed, by name; what is not among them is given up, and stays on disk."""
@@ -203,6 +204,7 @@ class Warm:
         elif self._question.done:
             question, self._question = self._question, None
             topics, starts, ends = question.topics.result(), question.starts.result(), question.ends.result()
+            self._ends.update(ends)
             for name in question.names:
                 if name in self._wanted and name not in self._given:
                     self._open(name, question.asked[name], topics, starts, ends)

@@ -39,7 +39,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kstream.errors import KStreamError, StateDirectoryError, StateError
+from kstream.errors import KStreamError, StateDirectoryError, StateError, StateInUse
 from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.rocksdb.memory import RocksMemory
@@ -349,7 +349,7 @@ class RocksBackend:
             return self._closed()
         text = str(error)
         if "lock hold by current process" in text or "While lock file" in text:
-            return StateDirectoryError(
+            return StateInUse(
                 f"the state directory {self._directory} is in use by another process: stop that one, or give this"
                 " instance a name or a state directory of its own"
             )

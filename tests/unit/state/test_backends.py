@@ -264,7 +264,7 @@ def test_a_directory_in_use_is_one_clear_line(tmp_path: Path) -> None:
     other = subprocess.run(
         [sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
     )
-    assert "StateDirectoryError" in other.stdout, other.stderr
+    assert "StateInUse" in other.stdout, other.stderr
     backend.close()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kstream.errors import StateInUse
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.opening import HANDOVER_SECONDS
 from kstream.state.lock import locked
@@ -130,6 +131,28 @@ def test_a_live_owner_is_never_robbed(fleet: Fleet) -> None:
     fleet.crash("a")
     fleet.send(COUNTING.source, KEYS)
     finish(fleet)
+
+
+def test_its_own_state_that_a_predecessor_has_open_is_waited_for(fleet: Fleet) -> None:
+    """Its process is about to end."""
+    fleet.leave("a")
+    opened = RocksBackend(directory(fleet, "a"), ["n", "seen"], ROCKS)
+    fleet.start("a")
+    fleet.step("a", times=20)
+    assert fleet.task("a", 0).state is TaskState.RESTORING
+    opened.close()
+    finish(fleet)
+    assert restored(fleet, "a") == 0
+
+
+def test_its_own_state_that_stays_open_ends_the_worker(fleet: Fleet) -> None:
+    fleet.leave("a")
+    opened = RocksBackend(directory(fleet, "a"), ["n", "seen"], ROCKS)
+    fleet.start("a")
+    with pytest.raises(StateInUse, match="in use by another process"):
+        fleet.step("a", times=20, seconds=HANDOVER_SECONDS)
+    fleet.crash("a")
+    opened.close()
 
 
 def test_state_that_is_damaged_is_taken_and_rebuilt(fleet: Fleet) -> None:
