@@ -69,13 +69,13 @@ def run(fleet: Fleet, seconds: float) -> None:
 
 def crash(fleet: Fleet, copies: Any, later: Any = lambda: None) -> int:
     """Kills the worker, whose disk has what was flushed before `later`. Returns what its successor replays."""
-    fleet.task("a", 0).backend.flush()
     copy = copies.mktemp("copies") / "flushed"
-    shutil.copytree(fleet.settings.state_dir, copy)
+    fleet.task("a", 0).backend.checkpoint(copy)
     later()
     fleet.crash("a")
-    shutil.rmtree(fleet.settings.state_dir)
-    shutil.copytree(copy, fleet.settings.state_dir)
+    (directory,) = Path(fleet.settings.state_dir).glob("*/in/0")
+    shutil.rmtree(directory)
+    copy.rename(directory)
     fleet.start("a")
     fleet.settle()
     return fleet.workers["a"].restorer.replay.records
