@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import kstream
-from kstream.errors import ProcessingError, TopologyError
+from kstream.errors import AbortRequired, ProcessingError, ProducerLost, TopologyError
 from kstream.observe.throttle import Throttle
 from kstream.testing import TestDriver
+from unit.runtime.harness import Fleet
 
 LOGGER = "kstream.state.large"
 
@@ -124,3 +127,52 @@ def test_what_is_no_function_of_two_is_refused_where_it_is_declared() -> None:
         app.table("carts", key=str, value=list[str], on_large_state="trim")
     with pytest.raises(TopologyError, match="on_large_state"):
         kstream.App("carts", on_large_state=lambda value: value)
+
+
+class Cart(msgspec.Struct):
+    """Orders that were folded into a number by a trim, and those since."""
+
+    folded: int = 0
+    orders: list[str] = []
+
+
+def fold(_: str, cart: Cart) -> Cart:
+    return Cart(cart.folded + len(cart.orders) - 1, cart.orders[-1:])
+
+
+@pytest.mark.parametrize("call", ["produce", "send_offsets", "commit"])
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [(AbortRequired, False), (ProducerLost, False), (ProducerLost, True)],
+    ids=["abort", "lost-before", "lost-after"],
+)
+def test_it_is_trimmed_exactly_once_whatever_fails(
+    tmp_path: Path, error: type[Exception], call: str, after: bool
+) -> None:
+    """What a trim has folded is neither lost nor counted twice where the commit that it was part of fails."""
+    app = kstream.App("carts", on_large_state=fold)
+    orders = app.topic("orders", key=str, value=str)
+    carts = app.table("carts", key=str, value=Cart, default=Cart)
+
+    @app.agent(orders)
+    def fill(order: str, ctx: kstream.Context[str]) -> None:
+        cart = carts[ctx.key]
+        carts[ctx.key] = Cart(cart.folded, [*cart.orders, order])
+
+    fleet = Fleet(app, tmp_path, partitions=1, large_entry="100")
+    fleet.start("a")
+    fleet.settle()
+    sent = 0
+    for turn in range(12):
+        for _ in range(3):
+            fleet.send(orders, ["ann"], f"order {sent:02}")
+            sent += 1
+        if turn % 3 == 2:
+            fleet.cluster.fail_next(call, error("planned"), after=after)
+        fleet.settle()
+    local, stored = fleet.stores("carts"), [one.value for one in fleet.cluster.records("carts-carts-changelog")]
+    fleet.close()
+    assert local == fleet.changelog("carts")
+    last = msgspec.json.decode(stored[-1] or b"", type=Cart)
+    assert last.folded + len(last.orders) == sent and last.folded > 0
+    assert all(len(value or b"") <= 100 for value in stored)
