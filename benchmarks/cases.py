@@ -73,6 +73,7 @@ GROUPS = (
     Group(
         (
             Case("update", "DSL, a record out per record in", "update", 1.05),
+            Case("ttl", "the first, with state that expires", "ttl", 0.95),
             Case("agent", "async generator with a table", "agent", 0.6),
             Case("untyped", "untyped JSON (dict)", "untyped", 0.5),
         ),

@@ -308,7 +308,7 @@ def run(console: Console) -> int:
     """
     batches = messages()
     with tempfile.TemporaryDirectory(prefix="kstream-bench-") as folder:
-        engines = {kind: Engine(kind, Path(folder)) for kind in services.KINDS}
+        engines = {kind: Engine(kind, Path(folder) / kind) for kind in services.KINDS}
         by_hand = {"by hand, update": ByHand(per_record=True), "by hand, commit": ByHand(per_record=False)}
         plain = measure({**by_hand, **engines}, batches)
         wrong = [kind for kind, engine in engines.items() if engine.records != PASSES * RECORDS]
@@ -316,7 +316,7 @@ def run(console: Console) -> int:
             engine.close()
         stages = Stages()
         for kind in services.KINDS:
-            engine = Engine(kind, Path(folder) / "stages")
+            engine = Engine(kind, Path(folder) / "stages" / kind)
             title = f"{kind}, with a commit of {KEYS:,} keys after {RECORDS:,} records"
             console.print(stage_table(title, by_stages(engine, stages, batches)))
             engine.close()

@@ -25,17 +25,22 @@ def add(total: Total, bid: Bid) -> Total:
     return total
 
 
-def dsl(name: str, source: str, emit: Any) -> kstream.App:
+def dsl(name: str, source: str, emit: Any, ttl: kstream.TTL | None = None) -> kstream.App:
     """Typed values, an aggregation of the DSL."""
     app = kstream.App(name)
     bids = app.topic(source, key=int, value=Bid)
     totals = app.topic(f"{name}-out", key=int, value=Total)
-    app.stream(bids).group_by_key().aggregate(new_total, add, name="totals", emit=emit).to(totals)
+    app.stream(bids).group_by_key().aggregate(new_total, add, name="totals", emit=emit, ttl=ttl).to(totals)
     return app
 
 
 def update(name: str, source: str) -> kstream.App:
     return dsl(name, source, "update")
+
+
+def ttl(name: str, source: str) -> kstream.App:
+    """The first, with totals that expire."""
+    return dsl(name, source, "update", kstream.TTL(hours=1))
 
 
 def commit(name: str, source: str) -> kstream.App:
@@ -81,7 +86,7 @@ def untyped(name: str, source: str) -> kstream.App:
     return app
 
 
-KINDS = {"update": update, "commit": commit, "agent": agent, "untyped": untyped}
+KINDS = {"update": update, "ttl": ttl, "commit": commit, "agent": agent, "untyped": untyped}
 
 
 def as_environment(kind: str, name: str, source: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import add
 from typing import Any, Final, TypeVar, cast
 
 from kstream.codecs import SAMPLE
@@ -196,8 +197,11 @@ class TimedStore(Store[V]):
 
     def keep(self) -> None:
         super().keep()
-        self._new.update(self._newer)
-        self._newer.clear()
+        if self._new:
+            self._new.update(self._newer)
+            self._newer.clear()
+        else:
+            self._new, self._newer = self._newer, {}
 
     def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
         listed = None if keys is None else list(keys)
@@ -282,7 +286,11 @@ class TimedStore(Store[V]):
         if self._stored is None:
             self.keep()
             changes, stamps, prefixes = self.encode_changes(), self._new, Prefixes()
-            stored = {key: None if raw is None else prefixes[stamps[key]] + raw for key, raw in changes.items()}
+            if None in changes.values():
+                stored = {key: None if raw is None else prefixes[stamps[key]] + raw for key, raw in changes.items()}
+            else:
+                before = map(prefixes.__getitem__, map(stamps.__getitem__, changes))
+                stored = dict(zip(changes, map(add, before, changes.values()), strict=True))
             if self._refreshes:  # those that were only read are stored as they were, under another time
                 refreshed = [key for key in stamps if key not in changes]
                 found = self.backend.multi_get(self.name, refreshed)
@@ -306,9 +314,14 @@ class TimedStore(Store[V]):
             found = self.backend.multi_get(self.name, blind)
             known.update((key, stamp_of(raw)) for key, raw in zip(blind, found, strict=True) if raw is not None)
             self._blind.clear()
-        for key, raw in stored.items():
-            old, now = known.get(key), None if raw is None else new[key]
-            if old is None or now is None or old // width != now // width:
+        if None not in stored.values() and new and (start := min(new.values()) // width) == max(new.values()) // width:
+            start *= width  # all are in the same part of time: those that were there already stay
+            moved = [key for key in stored if not start <= known.get(key, -1) < NEVER]
+        else:
+            moved = list(stored)
+        for key in moved:
+            old, now = known.get(key), None if stored[key] is None else new[key]
+            if old is None or now is None or old == NEVER or old // width != now // width:
                 index.move(key, old, now, moves)
         for entry, stays in index.fixes.items():  # a key that was met by the sweep, and written anew at the same place
             key = entry[STAMP:]
