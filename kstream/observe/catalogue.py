@@ -224,6 +224,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         ),
         _counter("state_cache_hits_total", "keys", "Keys looked up for a batch and found live.", "store"),
         _counter("state_cache_misses_total", "keys", "Keys that had to be fetched from the backend.", "store"),
+        _counter("state_expired_total", "entries", "Removed because they had expired (TTL).", "store"),
         _gauge("state_overlay_bytes", "bytes", "Uncommitted changes, about.", "store"),
         _counter("state_queries_total", "queries", "Queries of state that workers answered, where they are on."),
         _counter("state_query_entries_total", "entries", "Keys looked up and entries read for them."),

@@ -76,6 +76,7 @@ class Store(Generic[V]):
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
         self.hits = 0  # keys of batches that were live
         self.misses = 0  # keys that were fetched from the backend
+        self.expired = 0  # entries that were removed because they had expired
 
     # ---- reading
 

@@ -33,9 +33,6 @@ class TimedStore(Store[V]):
 
     Args:
         time: of the task.
-
-    Attributes:
-        expired: entries that were removed because they had expired, since the store was made.
     """
 
     def __init__(
@@ -52,10 +49,8 @@ class TimedStore(Store[V]):
         assert spec.ttl is not None
         self.ttl: TTL = spec.ttl
         self._time, self._by_event = time, spec.ttl.time == "event"
-        self._refreshes, self._shows = (
-            spec.ttl.update == "read_and_write",
-            spec.ttl.visibility == "return_expired_if_not_cleaned_up",
-        )
+        self._refreshes = spec.ttl.update == "read_and_write"
+        self._shows = spec.ttl.visibility == "return_expired_if_not_cleaned_up"
         self._stamps: dict[bytes, int] = {}
         self._new: dict[bytes, int] = {}
         self._newer: dict[bytes, int] = {}
@@ -63,11 +58,9 @@ class TimedStore(Store[V]):
         self._floor = FOREVER  # no live entry is older
         self._stored: dict[bytes, bytes | None] | None = None  # what the next commit stores, once that is known
         self._scanned = 0  # the time of the entry that a scan has just decoded
-        self._looked = self._counted = (
-            0  # for the incremental clean-up: reads since a commit, keys of batches until then
-        )
+        # for the incremental clean-up: reads since a commit, keys of batches until then
+        self._looked = self._counted = 0
         self._round = b""  # where that goes on
-        self.expired = 0
         self.index = ExpiryIndex(spec.name, spec.ttl.milliseconds) if spec.ttl.sweep else None
         self.families = families_of(spec)
 

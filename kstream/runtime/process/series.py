@@ -287,16 +287,18 @@ def _store_series(worker: StreamWorker, sizes: StoreSizes) -> Iterator[Series]:
         yield Series("rocksdb_memory_bytes", (use,), size)
     measured = sizes.of(worker)
     for name, (part, store) in _stores(worker).items():
-        hits, misses, large, overlay = store.hits, store.misses, store.large, 0
+        hits, misses, large, expired, overlay = store.hits, store.misses, store.large, store.expired, 0
         for task in worker.tasks.values():
             if task.measures is part:
                 hits += task.stores[name].hits
                 misses += task.stores[name].misses
                 large += task.stores[name].large.seen
+                expired += task.stores[name].expired
                 overlay += task.stores[name].overlay_bytes
         yield Series("state_cache_hits_total", (name,), hits)
         yield Series("state_cache_misses_total", (name,), misses)
         yield Series("state_large_entries_total", (name,), large)
+        yield Series("state_expired_total", (name,), expired)
         yield Series("state_overlay_bytes", (name,), overlay)
         yield store.sizes.series("state_entry_bytes", name)
         if name in measured:

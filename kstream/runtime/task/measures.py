@@ -80,6 +80,7 @@ class StoreMeasures:
         self.hitters = SpaceSaving()
         self.hits = self.large = 0
         self.misses = 0
+        self.expired = 0
         self.sizes = Histogram(SIZES)
         self.largest: dict[bytes, int] = {}
 
@@ -140,6 +141,7 @@ class PartMeasures:
             self.stores[name].hits += store.hits
             self.stores[name].misses += store.misses
             self.stores[name].large += store.large.seen
+            self.stores[name].expired += store.expired
 
 
 class TaskTimes:

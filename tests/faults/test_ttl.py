@@ -1,0 +1,77 @@
+"""Workers are killed around the steps of commits with which state expires: each key's counts begin anew after each of
+its pauses, once, and expired entries leave the changelog. Read with plain clients."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from faults.expiring_service import TTL_MS, make_app
+from kstream.config import Settings
+from support.kafka import Reader, write
+from support.running import Instance, prepare, until
+from support.scenario import QUICK
+
+KEYS, BURST, STEP_MS = 10, 40, 10
+"""A key comes so many times in a row, and is away for longer than the TTL then."""
+BEGAN = 1_700_000_000_000
+AT = ["write_changelogs:after", "commit_transaction:before", "commit_transaction:after", "apply_to_state:before"]
+
+
+def key_of(number: int) -> str:
+    return f"k{number // BURST % KEYS}"
+
+
+@pytest.mark.parametrize("at", AT)
+def test_killed_around_a_commit_with_which_state_expires(
+    at: str, bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, fed, bursts = f"expiring-{uuid.uuid4().hex[:8]}", 0, 3 * KEYS
+    monkeypatch.setenv("KSTREAM_TEST_APP", name)
+    monkeypatch.setenv("KSTREAM_TEST_DIR", str(tmp_path))
+    monkeypatch.setenv("KSTREAM_TEST_KILL", f"{at}:6")
+    settings = Settings(bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path / "state"), instance="a", **QUICK)
+    partitions = prepare(make_app(name), settings)
+    changelog = f"{name}-bursts-changelog"
+    output = Reader(bootstrap_servers, [f"{name}.counts", changelog])
+    instance = Instance("faults.expiring_service:app", name, "a", settings, partitions)
+
+    def poll() -> None:
+        instance.poll()
+        output.poll(0.0)
+
+    try:
+        (tmp_path / "armed").touch()
+        while fed < bursts * BURST:
+            numbers = range(fed, fed + BURST // 2)
+            now = round(time.time() * 1000)
+            events = ((key_of(n), json.dumps(BEGAN + n * STEP_MS).encode(), now) for n in numbers)
+            write(bootstrap_servers, f"{name}.events", events)
+            fed += BURST // 2
+            poll()
+        until((tmp_path / "struck").exists, "the fault to strike", each=poll)
+        until(lambda: len(output.rows[f"{name}.counts"]) >= fed, "all counts", each=poll)
+        instance.stop()
+        output.poll(1.0)
+        counts, left = defaultdict(list), {}
+        for row in output.rows[f"{name}.counts"]:
+            counts[row.key].append(json.loads(row.value or b""))
+        assert counts == {f"k{i}".encode(): [*range(1, BURST + 1)] * 3 for i in range(KEYS)}
+        for row in output.rows[changelog]:
+            left[row.key] = row.value
+        tombstones = [row.key for row in output.rows[changelog] if row.value is None]
+        assert len(tombstones) >= KEYS, "what had expired did not leave the changelog"
+        last = BEGAN + (fed - 1) * STEP_MS
+        alive = {key for key, value in left.items() if value is not None}
+        written = {key: int.from_bytes(value[:8], "big") for key, value in left.items() if value is not None}
+        assert key_of(fed - 1).encode() in alive and all(at <= last for at in written.values())
+        assert len(alive) <= TTL_MS // (BURST * STEP_MS) + 4  # of each partition, and what its last commit left over
+        assert instance.restarts == 1
+    finally:
+        output.close()
+        instance.kill()
