@@ -60,14 +60,16 @@ def packed(stamp: int) -> bytes:
     return stamp.to_bytes(STAMP, "big")
 
 
+def plain_value(value: bytes, headers: Headers | None) -> bytes:
+    """The value of a changelog record without the time that it may have."""
+    return value[STAMP:] if headers and form_of(headers) != PLAIN else value
+
+
 def plain_values(values: Sequence[bytes | None], headers: Sequence[Headers | None]) -> Sequence[bytes | None]:
     """The values of changelog records without the times that some have."""
     if not any(headers):
         return values
-    return [
-        value[STAMP:] if value is not None and form_of(one) != PLAIN else value
-        for value, one in zip(values, headers, strict=True)
-    ]
+    return [None if value is None else plain_value(value, one) for value, one in zip(values, headers, strict=True)]
 
 
 class Prefixes(dict[int, bytes]):
