@@ -159,13 +159,17 @@ class Aggregate(Operator):
         if not changed_at:
             return
         changes = self.store.encode_changes()
+        raw_values = [changes[key] for key in changed_at]
+        if None in raw_values:  # removed again: it has expired (TTL)
+            changed_at = {key: at for key, at in changed_at.items() if changes[key] is not None}
+            raw_values = [changes[key] for key in changed_at]
         self.emit(
             Batch(
                 len(changed_at),
                 self.store.key_codec,
                 self.store.value_codec,
                 raw_keys=list(changed_at),
-                raw_values=[changes[key] for key in changed_at],
+                raw_values=raw_values,
                 timestamps=list(changed_at.values()),
             )
         )

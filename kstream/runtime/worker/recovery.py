@@ -306,7 +306,7 @@ class Recovery:
     # ---- restores
 
     def restore(self, task: Task, *, full: bool) -> None:
-        """`full` False: the task goes on as it is if the group's committed offsets are still its own."""
+        """`full` False: the task goes on as it is if its last commit is still the group's."""
         self._tasks.pause(task)
         if task.state is not TaskState.RESTORING:
             task.go(TaskState.RESTORING)
