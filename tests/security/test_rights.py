@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.config.sources import resolve_settings
 from kstream.errors import KStreamError
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.announce import Announcer, quiet
+from kstream.runtime.cluster.records import looking
+from kstream.runtime.cluster.stored_types import check_types, wanted_topics
+from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.types import TopicPartition
 from security.guarded_service import make_app
@@ -203,7 +207,9 @@ CHANGELOG_READ = ("topic", "{app}-seen-changelog", "READ")
 WITHOUT = [
     right
     for right in RUN
-    if not right[1].endswith(("-instances", "-control")) and right[2] != "DELETE" and right != CHANGELOG_READ
+    if not right[1].endswith(("-instances", "-control", "-store-types"))
+    and right[2] != "DELETE"
+    and right != CHANGELOG_READ
 ]
 
 
@@ -237,6 +243,35 @@ def test_without_the_right_to_purge_a_repartition_topic(guarded: Guarded) -> Non
     with pytest.raises(KStreamError, match=f"may not DELETE topic {guarded.name}-by-word-repartition"):
         purged.result(SECONDS)
     admin.close()
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE"])
+def test_without_a_right_to_the_types_of_stores_a_line_says_so_and_the_app_starts(
+    guarded: Guarded, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topology, topic = guarded.app.topology(), f"{guarded.name}-store-types"
+
+    def check(settings: Settings) -> None:
+        clients = looking(settings, "x")
+        admin = clients.admin()
+        try:
+            check_types(topology, clients, admin, SystemClock(), replication=1, go_on=False)
+        finally:
+            admin.close()
+
+    free = Settings(bootstrap_servers=guarded.servers)
+    prepare(guarded.app, free)
+    if operation in ("DESCRIBE_CONFIGS", "READ"):
+        check(free)  # something is kept there
+    elif operation == "WRITE":
+        admin = KafkaClients(guarded.servers).admin()
+        ensure_topics(admin, wanted_topics(topology), auto_create=True, replication=1)
+        admin.close()
+    guarded.allow(*(right for right in RUN if right[1:] != ("{app}-store-types", operation)))
+    caplog.set_level(logging.WARNING, "kstream")
+    check(guarded.settings())
+    assert "the types that stores were written with cannot be compared, or not be kept" in caplog.text
+    assert topic in caplog.text
 
 
 def status(app: str) -> InstanceStatus:
