@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,9 +19,11 @@ from kstream.config.sources import resolve_settings
 from kstream.errors import KStreamError
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.announce import Announcer, quiet
+from kstream.runtime.cluster.control import Answer
 from kstream.runtime.cluster.records import looking
 from kstream.runtime.cluster.stored_types import check_types, wanted_topics
 from kstream.runtime.cluster.topics import ensure_topics
+from kstream.runtime.instance.savepoints import Participant
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.types import TopicPartition
 from security.guarded_service import make_app
@@ -294,3 +297,22 @@ def test_without_a_right_to_the_announcements_a_line_says_which_and_nothing_else
     until(lambda: wanted in caplog.text, "the line")
     announcer.stop()
     assert caplog.text.count("other instances may not see this one") == 1
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE"])
+def test_without_a_right_to_the_control_topic_a_line_says_which_and_nothing_else_fails(
+    guarded: Guarded, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "kstream")
+    guarded.allow(*(right for right in RUN if right[1:] != ("{app}-control", operation)))
+    settings = guarded.settings()
+    clients = KafkaClients(settings.bootstrap_servers, quiet(options_from(settings, "x")))
+    participant = Participant(SimpleNamespace(tell=lambda command: None), clients, guarded.name, "a", -1)
+    participant.start()
+    if operation == "WRITE":  # there is nothing to say before somebody asks
+        worker = SimpleNamespace(report=SimpleNamespace(savepoint=[Answer("1", "w", "refused")]))
+        participant.heard(worker)
+    wanted = f"may not {operation} topic {guarded.name}-control"
+    until(lambda: wanted in caplog.text, "the line")
+    participant.stop()
+    assert caplog.text.count("this instance cannot take part in savepoints") == 1
