@@ -66,6 +66,18 @@ def test_lists_are_of_a_folder_and_what_is_below(storage: Storage) -> None:
     assert list(storage.list("nowhere")) == []
 
 
+def test_names_of_tasks_come_back_as_they_are(storage: Storage) -> None:
+    """Sub-topologies have signs in their names that URLs and file systems know."""
+    names = ["app/snapshots/a%40b+c~d/3/files/x", "app/snapshots/%5Bweird%5D%25/0/files/x", "app/a.b/1/files/x"]
+    for name in names:
+        storage.put(name, [b"."])
+    assert {entry.name for entry in storage.list("app")} == set(names)
+    assert [entry.name for entry in storage.list("app/snapshots/a%40b+c~d/3")] == names[:1]
+    assert all(read(storage, name) == b"." for name in names)
+    storage.delete(names)
+    assert list(storage.list("")) == []
+
+
 def test_what_is_deleted_is_gone_and_what_is_not_there_is_passed_over(storage: Storage) -> None:
     names = [f"d/{number}" for number in range(5)]
     for name in names:
