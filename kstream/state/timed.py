@@ -9,7 +9,7 @@ checkpoint: either way its tombstone goes to the changelog in the transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from operator import add
 from typing import Any, Final, TypeVar, cast
 
@@ -180,7 +180,7 @@ class TimedStore(Store[V]):
         column = cast("Sequence[bytes]", keys)
         if times is None:
             now = self.now
-            self._newer.update(dict.fromkeys(column, now))
+            self._newer.update(zip(column, repeat(now)))  # one pass, not two
             self._floor = min(self._floor, now)
         elif times:
             self._newer.update(zip(column, times, strict=True))
