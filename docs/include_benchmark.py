@@ -1,5 +1,5 @@
 """Copies the tables that benchmarks write into the pages that show them, between markers: RESULTS.md into README.md,
-SCALING.md and ISOLATION.md into docs/scaling.md, REUSE.md into docs/object-reuse.md.
+SCALING.md and ISOLATION.md into docs/scaling.md, REUSE.md into docs/object-reuse.md, RECOVERY.md into docs/recovery.md.
 
 `python docs/include_benchmark.py`.
 """
@@ -55,6 +55,13 @@ PLACES = (
         "REUSE.md",
         "From [benchmarks/REUSE.md](../benchmarks/REUSE.md), made by `python -m benchmarks.reuse`; time for each "
         "record, medians, in brackets the range of the repetitions.",
+    ),
+    Place(
+        "docs/recovery.md",
+        "recovery",
+        "RECOVERY.md",
+        "From [benchmarks/RECOVERY.md](../benchmarks/RECOVERY.md), made by `python -m benchmarks.recovery`; `load` is "
+        "that of the machine, which has two cores, at each measurement.",
     ),
 )
 

@@ -113,7 +113,7 @@ class Committer:
         for task in running:
             task.touched = task.touched or task.ageing.is_due()
         if any(task.touched for task in running):
-            self._commit(running)
+            self._commit(running, last=last)
         self.start_anew()
         self._measures.committed_at = self._clock.time()
 
@@ -132,7 +132,7 @@ class Committer:
             if task.touched and not task.busy:
                 self.commit()
 
-    def _commit(self, running: Sequence[Task]) -> None:
+    def _commit(self, running: Sequence[Task], *, last: bool) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
         told = CheckpointStatus(self._clock.time(), self._name, 0.0, id=f"{self._life}-{next(self._attempts)}")
         try:
@@ -140,7 +140,7 @@ class Committer:
             self._drain(running, self._settings.commit_interval)
             self._sample_keys(running)
             told.records = sum(task.uncommitted for task in running)
-            question = self._inputs.ask_for(task for task in running if task.touched)
+            question = self._inputs.ask_for((task for task in running if task.touched), last=last)
             told.tasks = checkpoint(
                 running,
                 self._tasks.changelog,

@@ -30,6 +30,10 @@ CHECK_SECONDS: Final = 10.0
 CONFIRM_SECONDS: Final = 1.0
 """How long a commit waits for an answer. Brokers that are slower than that, and cannot be asked, do not hold it up."""
 
+CONFIRM_AGAIN: Final = 0.1
+"""Least time between two questions for commits: each takes a millisecond of processor time, and commits may come a
+hundred times a second."""
+
 FRESH_SECONDS: Final = 1.0
 """For how long an answer serves all restores that ask."""
 
@@ -54,7 +58,7 @@ class Inputs:
         self._changelogs = [topology.changelog(store) for part in topology.parts for store in part.stores]
         self._most: dict[str, int] = {}  # partitions of a topic that were seen
         self._question: Future[dict[str, DescribedTopic]] | None = None
-        self._asked = float("-inf")
+        self._asked = self._asked_for = float("-inf")
         self._looked: Future[dict[str, DescribedTopic]] | None = None
         self._searched: Future[dict[str, DescribedTopic]] | None = None
         self._missing: frozenset[str] = frozenset()  # in the answer before
@@ -87,12 +91,17 @@ class Inputs:
         """Whether the partition is newer than the worker: all its records are to be read."""
         return at.partition >= self._counts.get(at.topic, 0)
 
-    def ask_for(self, tasks: Iterable[Task]) -> Future[dict[str, DescribedTopic]] | None:
+    def ask_for(self, tasks: Iterable[Task], *, last: bool) -> Future[dict[str, DescribedTopic]] | None:
         """Before a commit of these tasks, with nothing read after it: the inputs of those that have state. A producer
         that knows of more partitions has put the records of a key where its state is not, and they may have been read
-        already: `confirm` finds that out before they are committed. None where no task has state."""
+        already: `confirm` finds that out before they are committed. None where no task has state, or a commit a moment
+        ago asked; before partitions leave (`last`) there is always a question."""
         topics = {topic: None for task in tasks if task.part.stores for topic in task.part.topics}
-        return self._admin.describe(list(topics)) if topics else None
+        now = self._clock.monotonic()
+        if not topics or (now - self._asked_for < CONFIRM_AGAIN and not last):
+            return None
+        self._asked_for = now
+        return self._admin.describe(list(topics))
 
     def confirm(self, tasks: Iterable[Task], question: Future[dict[str, DescribedTopic]] | None) -> None:
         """With the answer: the offsets are sent meanwhile, so it is there mostly.

@@ -6,6 +6,9 @@ from typing import Final
 
 from kstream.types import Clock
 
+BESIDE_SECONDS: Final = 1.0
+"""How long after their last record tasks still count as having some: the next one is not to wait for a long step."""
+
 MOST_PAUSE: Final = 1.0
 """Seconds that a single step may have to be paid for: a slow disk is no reason to stand still for minutes."""
 
@@ -21,16 +24,18 @@ class Restraint:
     def __init__(self, clock: Clock, share: float, rate: int | None) -> None:
         self._clock, self._share, self._rate = clock, share, rate
         self._until = 0.0
-        self._records = 0
+        self._records, self._changed = 0, float("-inf")
 
     def seconds_left(self) -> float:
         """Until the next step of a replay may be made; 0 where it may be made now."""
         return max(0.0, self._until - self._clock.monotonic())
 
     def beside(self, records: int) -> bool:
-        """Whether tasks have processed records since this was asked before. `records`: so many by now."""
-        before, self._records = self._records, records
-        return records != before
+        """Whether tasks have processed records lately. `records`: so many by now."""
+        now = self._clock.monotonic()
+        if records != self._records:
+            self._records, self._changed = records, now
+        return now - self._changed < BESIDE_SECONDS
 
     def spent(self, seconds: float, size: int, *, beside: bool) -> None:
         """A step took so long, and brought so many bytes.
