@@ -8,16 +8,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Protocol
 
-from kstream.observe.status import (
-    DeadLetters,
-    Graph,
-    Health,
-    InstanceStatus,
-    LetterDetails,
-    Point,
-    SettingStatus,
-    TableEntry,
-)
+from kstream.observe.letters import DeadLetters, LetterDetails
+from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus, TableEntry
 
 
 class Observed(Protocol):

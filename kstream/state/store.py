@@ -394,14 +394,6 @@ class Store(Generic[V]):
         self._older = {}
         self._clean_at_commit = 0
 
-    def remember_default(self, key: bytes, value: V, make: Callable[[], V]) -> None:
-        """A default was handed out for an absent key (only when verifying)."""
-        self.mutations.defaults[key] = value, make
-
-    def verify_reads(self) -> None:
-        """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
-        self.mutations.verify(self)
-
     def stored(self, key: bytes) -> bytes | None:
         """How the value is encoded that the last commit left; None where it left none."""
         return self.backend.multi_get(self.name, [key])[0]

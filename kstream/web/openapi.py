@@ -10,16 +10,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from kstream.observe.letters import DeadLetters, LetterDetails
 from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StateOverview, StatePage
-from kstream.observe.status import (
-    DeadLetters,
-    Graph,
-    InstanceStatus,
-    LetterDetails,
-    Point,
-    SettingStatus,
-    TableEntry,
-)
+from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus, TableEntry
 from kstream.web.state import PARAMETERS, RANGE
 
 TEXT: Final = "text/plain"

@@ -13,10 +13,10 @@ from typing import Any
 
 from kstream.config import Settings, about
 from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.observe.letters import DeadLetters, LetterCount, LetterDetails, LetterStatus
 from kstream.observe.status import (
     AppPoint,
     CheckpointStatus,
-    DeadLetters,
     ErrorStatus,
     Graph,
     GraphEdge,
@@ -24,9 +24,6 @@ from kstream.observe.status import (
     Health,
     InputStatus,
     InstanceStatus,
-    LetterCount,
-    LetterDetails,
-    LetterStatus,
     PartStatus,
     Point,
     RestoreStatus,

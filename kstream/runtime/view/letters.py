@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from kstream.codecs.text import Decoded, decoded
 from kstream.errors import KafkaUnavailable, TopicError, UsageError
-from kstream.observe.status import DeadLetters, LetterCount, LetterDetails, LetterStatus
+from kstream.observe.letters import DeadLetters, LetterCount, LetterDetails, LetterStatus
 from kstream.runtime.cluster.dead_letters import (
     Filter,
     Letter,

@@ -88,7 +88,7 @@ def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], Non
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:
-                    store.verify_reads()
+                    store.mutations.verify(store)
 
 
 def write_changelogs(

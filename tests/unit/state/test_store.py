@@ -367,7 +367,7 @@ def test_verifying_does_not_mind_another_form_of_the_same_value() -> None:
     commit(store, backend)
     store.aborted()
     assert store.get(b"a") == 5.0
-    store.verify_reads()
+    store.mutations.verify(store)
 
 
 @pytest.mark.parametrize("assigned", [False, True])
@@ -377,27 +377,27 @@ def test_verifying_finds_what_was_changed_and_not_assigned(how: str, assigned: b
     store = a_store(backend, verify=True)
     store.put(b"a", Box(1))
     commit(store, backend)
-    store.verify_reads()
+    store.mutations.verify(store)
     if how == "read":
         box = store.get(b"a")
     elif how == "default":
         box = Box()
-        store.remember_default(b"a", box, Box)
+        store.mutations.defaults[b"a"] = box, Box
     elif how == "after assignment":
         box = Box(5)
         store.put(b"a", box)
     else:
         assert store.get(b"b") is None
-        store.verify_reads()
+        store.mutations.verify(store)
         return
     assert box is not None
     box.n += 1
     if assigned:
         store.put(b"a", box)
-        store.verify_reads()
+        store.mutations.verify(store)
     else:
         with pytest.raises(MutatedWithoutAssignment, match=r"'boxes'\['a'\]"):
-            store.verify_reads()
+            store.mutations.verify(store)
 
 
 # ---- what one batch did

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kstream.observe.status import DeadLetters, Graph, InstanceStatus, LetterDetails, Point, SettingStatus, TableEntry
+from kstream.observe.letters import DeadLetters, LetterDetails
+from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus, TableEntry
 from kstream.web import api
 from support.observed import FakeObserved
 from support.running import until
