@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kstream.errors import TopologyError
-from kstream.specs.names import check_derived, metric_name
+from kstream.specs.names import check_derived, metric_name, own_topics
 from kstream.specs.topic import Topic
 from kstream.topology import (
     DEFAULT_GROUP,
@@ -46,6 +46,9 @@ def build(
     for node in nodes:
         if isinstance(node, SinkNode) and node.parent is not None:
             _check_fits(node.parent, node.topic)
+    for topic in _topics(nodes, declared):
+        if topic.name in own_topics(app):
+            raise TopologyError(f"topic {topic.name!r}: the app keeps its own data there: take another name")
     _check_metric_names(
         [topic.name for topic in _topics(nodes, declared)]
         + [changelog_of(app, store) for node in nodes for store in node.stores]
@@ -174,7 +177,7 @@ def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) 
 
 def _check_dead_letters(app: str, parts: Sequence[SubTopology]) -> None:
     """Raises TopologyError where dead letters would go round in a circle, or among the app's own data."""
-    own = {changelog_of(app, store) for part in parts for store in part.stores}
+    own = {changelog_of(app, store) for part in parts for store in part.stores} | own_topics(app)
     own.update(source.topic.name for part in parts for source in part.sources if source.topic.internal)
     own.update(delay.topic for part in parts for delay in part.delays)
     for part in parts:

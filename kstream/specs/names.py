@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from kstream.errors import TopologyError
 
@@ -71,3 +71,17 @@ def cut(name: Any) -> str:
 def metric_name(topic: str) -> str:
     """What Kafka's metrics call a topic. It makes none that they would call as another."""
     return topic.replace(".", "_")
+
+
+Own = Literal["instances", "control", "store-types", "dead-letters-handled"]
+"""What an app keeps topics for, besides changelogs, repartition and delay topics."""
+
+
+def own_topic(app: str, what: Own) -> str:
+    """The topic in which an app keeps this."""
+    return f"{app}-{what}"
+
+
+def own_topics(app: str) -> frozenset[str]:
+    """All of them: nothing else may be in one."""
+    return frozenset(own_topic(app, what) for what in get_args(Own))

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 from kstream.backoff import Pauses
 from kstream.errors import NonRetryable, Retryable, TopologyError
-from kstream.specs.names import check_name
+from kstream.specs.names import check_name, own_topic
 from kstream.specs.schema import schema
 from kstream.specs.topic import Topic
 
@@ -257,7 +257,7 @@ def _covers(other: Policy, one: Policy) -> bool:
 
 def marks_topic(app: str) -> str:
     """Where `kstream dlq` marks which dead letters are handled."""
-    return f"{app}-dead-letters-handled"
+    return own_topic(app, "dead-letters-handled")
 
 
 def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collection[str]) -> dict[str, Topic[Any, Any]]:

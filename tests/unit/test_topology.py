@@ -441,3 +441,15 @@ def test_a_group_that_cannot_be_named_so(name: str) -> None:
     app, bids = app_with_bids()
     with pytest.raises(TopologyError, match="cannot be an isolation group's name"):
         app.stream(bids, group=name)
+
+
+@pytest.mark.parametrize("what", ["instances", "control", "store-types", "dead-letters-handled"])
+def test_a_topic_in_which_the_app_keeps_its_own_data_is_refused(what: str) -> None:
+    app, bids = app_with_bids()
+    app.stream(bids, on_error=[kstream.DeadLetter(f"shop-{what}")]).map(auction)
+    with pytest.raises(TopologyError, match=f"'?shop-{what}'?.*: the app keeps its own data there: take another name"):
+        app.topology()
+    app, bids = app_with_bids()
+    app.stream(bids).to(app.topic(f"shop-{what}", key=str, value=Bid))
+    with pytest.raises(TopologyError, match=f"topic 'shop-{what}': the app keeps its own data there"):
+        app.topology()

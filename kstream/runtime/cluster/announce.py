@@ -24,6 +24,7 @@ from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordR
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.directory import SILENT_AFTER, USUAL_INTERVAL, Announcement, Directory, Heard
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.specs.names import own_topic
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ _STATUS: Final = InstanceStatus.__struct_fields__
 
 def topic_of(app: str) -> str:
     """The topic in which the instances of an app announce themselves."""
-    return f"{app}-instances"
+    return own_topic(app, "instances")
 
 
 def wanted_topic(app: str) -> WantedTopic:

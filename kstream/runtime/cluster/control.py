@@ -17,6 +17,7 @@ import msgspec
 from kstream.errors import ConfigError
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.specs.names import own_topic
 from kstream.types import AdminClient, Clients, Fetch, ProducerClient, TopicMaker, TopicPartition
 
 REQUEST: Final = b"savepoint"
@@ -104,7 +105,7 @@ _note = msgspec.json.Decoder(RestoreNote).decode
 
 
 def topic_of(app: str) -> str:
-    return f"{app}-control"
+    return own_topic(app, "control")
 
 
 def wanted_topic(app: str) -> WantedTopic:

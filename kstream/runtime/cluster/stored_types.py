@@ -20,6 +20,7 @@ from kstream.errors import KStreamError, StoredTypeChanged
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.specs.names import own_topic
 from kstream.specs.store import StoreSpec
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, Clock, TopicPartition
@@ -55,7 +56,7 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def topic_of(app: str) -> str:
-    return f"{app}-store-types"
+    return own_topic(app, "store-types")
 
 
 def wanted_topics(topology: Topology) -> list[WantedTopic]:
