@@ -177,7 +177,7 @@ def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) 
 
 def _check_dead_letters(app: str, parts: Sequence[SubTopology]) -> None:
     """Raises TopologyError where dead letters would go round in a circle, or among the app's own data."""
-    own = {changelog_of(app, store) for part in parts for store in part.stores} | own_topics(app)
+    own = {changelog_of(app, store) for part in parts for store in part.stores}
     own.update(source.topic.name for part in parts for source in part.sources if source.topic.internal)
     own.update(delay.topic for part in parts for delay in part.delays)
     for part in parts:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 from kstream.backoff import Pauses
 from kstream.errors import NonRetryable, Retryable, TopologyError
-from kstream.specs.names import check_name, own_topic
+from kstream.specs.names import check_name, own_topic, own_topics
 from kstream.specs.schema import schema
 from kstream.specs.topic import Topic
 
@@ -264,13 +264,11 @@ def dead_letter_topics(policies: Iterable[Policy], app: str, declared: Collectio
     """The topics of dead letters that are not declared, by name: keys and values are bytes.
 
     Raises:
-        TopologyError: one is that of the marks on those that are handled (`kstream dlq`).
+        TopologyError: the app keeps its own data in one of them.
     """
     names = dict.fromkeys(name for one in policies if (name := one.dead_letters(app)) is not None)
-    if (marks := marks_topic(app)) in names:
-        raise TopologyError(
-            f"DeadLetter({marks!r}): kstream dlq keeps there which letters are handled: take another name"
-        )
+    for name in own_topics(app).intersection(names):
+        raise TopologyError(f"DeadLetter({name!r}): the app keeps its own data there: take another name")
     return {
         name: Topic(name, schema(bytes, name, key=True), schema(bytes, name)) for name in names if name not in declared
     }
