@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import Any, cast
 
 from kstream.operators.aggregate import Aggregate
@@ -23,8 +22,19 @@ class TimedAggregate(Aggregate):
         if self._timed.ttl.time == "wall" or batch.size < 2:
             super().push(batch)
             return
-        for part in self._parts(batch, self._times(batch)):
-            super().push(part)
+        times = self._times(batch)
+        if not self._timed.ttl.expired(times[0], times[-1]):
+            super().push(batch)
+            return
+        keys = batch.encoded_keys(self.store.key_codec)  # the parts have theirs from here
+        try:
+            for start, stop in self._parts(times):
+                self._earlier = keys, start
+                super().push(batch.cut(start, stop))
+        finally:
+            self._earlier = [], 0
+
+    _earlier: tuple[Sequence[bytes | None], int] = [], 0  # keys of a batch that is cut, and where the part starts
 
     @property
     def _timed(self) -> TimedStore[Any]:
@@ -37,17 +47,13 @@ class TimedAggregate(Aggregate):
             return [self._timed.now] * batch.size
         return origin.times if rows is None else [origin.times[row] for row in rows]
 
-    def _parts(self, batch: Batch, times: Sequence[int]) -> Iterator[Batch]:
-        ttl = self._timed.ttl
-        if not ttl.expired(times[0], times[-1]):
-            yield batch
-            return
-        start = 0
+    def _parts(self, times: Sequence[int]) -> Iterator[tuple[int, int]]:
+        ttl, start = self._timed.ttl, 0
         for index, time in enumerate(times):
             if ttl.expired(times[start], time):
-                yield batch.cut(start, index)
+                yield start, index
                 start = index
-        yield batch.cut(start, batch.size)
+        yield start, len(times)
 
     def _times_of(self, batch: Batch) -> Sequence[int] | None:
         return None if self._timed.ttl.time == "wall" else self._times(batch)
@@ -57,18 +63,21 @@ class TimedAggregate(Aggregate):
         store.expire(keys, times)
         encoded, left_out = super()._fold_column(batch, keys)
         if left_out:
-            kept = [index for index in range(batch.size) if index not in set(left_out)]
+            out = set(left_out)
+            kept = [index for index in range(batch.size) if index not in out]
             keys = [keys[index] for index in kept]
             times = None if times is None else [times[index] for index in kept]
         store.written(keys, times)
         return encoded, left_out
 
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
-        """The accumulator was taken back; the next record of its key finds it as it is at its time."""
-        if not super()._goes_on(batch, keys, index, error):
+        """The accumulator was taken back; the next record of its key finds it as it is at its time. Taking back goes as
+        far as the batch: where an earlier part has the key, what it did would be gone too."""
+        key, (earlier, start) = keys[index], self._earlier
+        if key in earlier[:start] or not super()._goes_on(batch, keys, index, error):
             return False
-        key, times = keys[index], self._times_of(batch)
-        later = next((place for place in chain(range(index + 1, len(keys))) if keys[place] == key), None)
+        times = self._times_of(batch)
+        later = next((place for place in range(index + 1, len(keys)) if keys[place] == key), None)
         if later is not None:
             self._timed.expire([key], None if times is None else [times[later]])
         return True

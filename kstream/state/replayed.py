@@ -53,18 +53,6 @@ def _timed(spec: StoreSpec, ttl: TTL, keys: Sequence[bytes], fetch: Fetch, now: 
     return changes
 
 
-def mark_of(backend: Backend, spec: StoreSpec) -> Mark | None:
-    """How far a store has applied its changelog. Its families are flushed one after the other: where a crash came
-    between, the oldest mark says what is missing. None where one has no mark: it has to be made anew."""
-    marks = [backend.mark(family) for family in families_of(spec)]
-    known = [mark for mark in marks if mark is not None]
-    return min(known, key=_offset) if len(known) == len(marks) else None
-
-
-def _offset(mark: Mark) -> int:
-    return mark.offset
-
-
 def reset(backend: Backend, spec: StoreSpec) -> None:
     """Empties a store."""
     for family in families_of(spec):

@@ -253,6 +253,8 @@ class TimedStore(Store[V]):
                 yield key, None if raw is None else stamp_of(raw)
 
     def _go_round(self, count: int) -> None:
+        if not count:  # else it would lose its place
+            return
         looked, key = 0, b""
         expired: list[tuple[bytes, int]] = []
         for key, raw in islice(self.backend.scan(self.name, self._round), count):
@@ -269,7 +271,7 @@ class TimedStore(Store[V]):
         self.live.pop(key, None)
         self._older.pop(key, None)
         self._dirty[key] = None
-        self.expired += 1
+        self.expired += stamp is not None
         if self.index is not None:
             self.index.move(key, stamp, None, self.index.fixes)
 

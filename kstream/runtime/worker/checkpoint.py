@@ -129,31 +129,39 @@ def apply_to_state(tasks: Sequence[Task], changelogs: Callable[[Task, str], Chan
     """Step 5: the local state follows, all stores of a task in one write, with how far their changelogs are in it."""
     now = clock.time()
     for task in tasks:
-        changes: dict[str, Changes] = {}
-        marks: dict[str, Mark] = {}
-        for name, store in task.stores.items():
-            changed, changelog = store.local_changes(), changelogs(task, name)
-            if store.batch_keys:
-                task.measures.stores[name].used(store.batch_keys)
-                store.batch_keys = ()
-            if changed:
-                changes |= changed
-                if stored := store.stored_changes():
-                    task.measures.stores[name].wrote(stored)
-            elif changelog.renewed_to is not None:
-                changelog.next_offset, changelog.renewed_to = changelog.renewed_to, None
-            else:
-                continue
-            if changelog.next_offset is not None:
-                marks |= dict.fromkeys(store.families, Mark(changelog.next_offset, now, changelog.packed))
-        if changes or marks:
-            try:
+        try:
+            changes, marks = _local_changes(task, changelogs, now)
+            if changes or marks:
                 task.backend.write(changes, marks)
-            except StateError as error:
-                raise StateDamaged(task.name, error) from error
+        except StateError as error:
+            raise StateDamaged(task.name, error) from error
         for store in task.stores.values():
             store.committed()
         task.was_committed(now)
+
+
+def _local_changes(
+    task: Task, changelogs: Callable[[Task, str], Changelog], now: float
+) -> tuple[dict[str, Changes], dict[str, Mark]]:
+    """Of all stores of a task. An expiry index is read for it."""
+    changes: dict[str, Changes] = {}
+    marks: dict[str, Mark] = {}
+    for name, store in task.stores.items():
+        changed, changelog = store.local_changes(), changelogs(task, name)
+        if store.batch_keys:
+            task.measures.stores[name].used(store.batch_keys)
+            store.batch_keys = ()
+        if changed:
+            changes |= changed
+            if stored := store.stored_changes():
+                task.measures.stores[name].wrote(stored)
+        elif changelog.renewed_to is not None:
+            changelog.next_offset, changelog.renewed_to = changelog.renewed_to, None
+        else:
+            continue
+        if changelog.next_offset is not None:
+            marks |= dict.fromkeys(store.families, Mark(changelog.next_offset, now, changelog.packed))
+    return changes, marks
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Protocol
 
 from kstream.errors import KStreamError, PartitionUnreadable, StateError
@@ -15,6 +16,7 @@ from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.state.backend import Backend, Mark
 from kstream.state.changelog import Changelog
+from kstream.state.expiry import families_of
 from kstream.state.replayed import marked, replayed
 from kstream.types import Clock, ConsumerClient, Fetch, TopicPartition
 
@@ -210,6 +212,30 @@ class Replay:
                 len(self._tails), self._since, self._bytes_since / 1e6, self.remaining(), size / 1e6, left,
                 extra=PERFORMANCE,
             )  # fmt: skip
+
+
+def fit(
+    marks: Callable[[str], Mark | None], changelog: Changelog, start: int, end: int, now: float, retention: float
+) -> tuple[Mark | None, str | None]:
+    """How far a store has applied its changelog; None, and why, where it has to be rebuilt. Without a reason nothing
+    was written to it yet.
+
+    Each of its families has a mark, and is asked: one may be left from a declaration that the store had before. They are
+    flushed one after the other: where a crash came between, the oldest mark says what is missing.
+
+    Args:
+        marks: by family. For the others see `unfit`.
+    """
+    found = [marks(family) for family in families_of(changelog.spec)]
+    known = [mark for mark in found if mark is not None]
+    for mark in known:
+        if reason := unfit(mark, changelog, start, end, now, retention):
+            return None, reason
+    if found[0] is None:
+        return None, None
+    if len(known) < len(found):
+        return None, "its expiry index is not there, and is made with it (Sweep)"
+    return min(known, key=attrgetter("offset")), None
 
 
 def unfit(mark: Mark, changelog: Changelog, start: int, end: int, now: float, retention: float) -> str | None:

@@ -29,13 +29,13 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
 from kstream.runtime.worker.offsets import CommittedOffsets, Said, decode
 from kstream.runtime.worker.opening import Opening
-from kstream.runtime.worker.replay import Replay, damage_of, unfit
+from kstream.runtime.worker.replay import Replay, damage_of, fit
 from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.snapshots.choosing import Bound, Choice
 from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.changelog import Changelog
-from kstream.state.replayed import mark_of, reset
+from kstream.state.replayed import reset
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -305,14 +305,12 @@ class Restorer:
     def _begin_tail(self, one: _Restoring, store: str, changelog: Changelog, start: int, end: int) -> None:
         """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
         backend = one.task.backend
-        mark = mark_of(backend, changelog.spec)
-        now = self._clock.time()
-        reason = None if mark is None else unfit(mark, changelog, start, end, now, self._delete_retention)
+        mark, reason = fit(backend.mark, changelog, start, end, self._clock.time(), self._delete_retention)
         if reason is not None:
             log.warning(
                 "task %s: the local state of store %s is rebuilt from its changelog: %s", one.task.name, store, reason
             )
-        if mark is None or reason is not None:
+        if mark is None:
             reset(backend, changelog.spec)
             position = start
         else:

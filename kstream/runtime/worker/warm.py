@@ -20,12 +20,12 @@ from kstream.errors import KStreamError, StateError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.worker.inputs import id_in
 from kstream.runtime.worker.opening import Opening
-from kstream.runtime.worker.replay import Replay, unfit
+from kstream.runtime.worker.replay import Replay, fit
 from kstream.runtime.worker.restraint import Restraint
 from kstream.state.backend import Backend
 from kstream.state.changelog import Changelog
 from kstream.state.expiry import families_of
-from kstream.state.replayed import mark_of, reset
+from kstream.state.replayed import reset
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
@@ -254,13 +254,12 @@ class Warm:
                 spec = next(one for one in part.stores if one.name == store)
                 changelog = Changelog(at.topic, partition, spec)
                 changelog.is_of(id_in(topics, at.topic))
-                mark = mark_of(backend, spec)
-                reason = None if mark is None else unfit(
-                    mark, changelog, starts[at], ends[at], self._clock.time(), self._delete_retention
+                mark, _ = fit(
+                    backend.mark, changelog, starts[at], ends[at], self._clock.time(), self._delete_retention
                 )  # fmt: skip
-                if mark is None or reason is not None:
+                if mark is None:
                     reset(backend, spec)
-                self.replay.add(copy, changelog, store, starts[at] if mark is None or reason else mark.offset, ENDLESS)
+                self.replay.add(copy, changelog, store, starts[at] if mark is None else mark.offset, ENDLESS)
         except StateError as error:
             raise StateDamaged(name, error) from error
         log.info("follows task %s, which another instance runs (warm)", name)

@@ -42,6 +42,7 @@ from rocksdict import (
 from kstream.errors import KStreamError, StateDirectoryError, StateError, StateInUse
 from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
+from kstream.state.expiry import store_of
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
@@ -69,7 +70,8 @@ class RocksBackend:
 
     Args:
         directory: is made if it is missing. One open backend at a time, on the whole machine.
-        stores: missing ones are created, others that exist are left alone.
+        stores: missing ones are created, others that exist are left alone; but an expiry index is dropped when its
+            store comes without it: what is done to the store from then on would be missing in it.
         memory: the worker's.
 
     Raises:
@@ -107,6 +109,10 @@ class RocksBackend:
                 there = Rdict.list_cf(str(self._directory), self._options)
                 names += [name for name in there if name not in names]
             self._db = Rdict(str(self._directory), self._options, dict.fromkeys(names, self._options))
+            for name in names:
+                family = name.removeprefix(FAMILY)
+                if family not in self._names and store_of(family) in self._names:
+                    self._db.drop_column_family(name)
             for store in self._names:
                 self._open(store)
             lock.opened(self._directory)

@@ -429,6 +429,37 @@ def test_the_incremental_clean_up_goes_round_and_counts_records_where_told() -> 
     assert len(held.on_disk()) == 0
 
 
+def test_the_incremental_clean_up_keeps_its_place_over_commits_without_accesses() -> None:
+    held = Held(TTL(seconds=10, cleanup=(Incremental(1, every_record=True),)))
+    for key in (b"", b"a", b"b", b"c"):
+        held.put(key)
+    held.commit()
+    held.at(5)
+    held.put(b"")
+    held.put(b"a")
+    held.commit(records=2)  # these are looked at, and stay
+    held.at(11)
+    held.commit()
+    held.commit(records=2)
+    assert set(held.on_disk()) == {b"", b"a"}
+    held.at(16)
+    held.commit()
+    held.commit(records=1)  # the end of the round was not known yet
+    held.commit(records=1)
+    assert set(held.on_disk()) == {b"a"}
+
+
+def test_only_what_was_there_is_counted_as_expired() -> None:
+    held = Held(TTL(seconds=10, cleanup=(FullSnapshot(), Sweep())))
+    held.at(14)
+    replay(held, (b"a", ENTRY, "wall", 3))
+    assert (held.commit(), held.store.expired) == ({b"a": None}, 0)  # the restore had dropped it
+    held.put(b"b")
+    held.commit()
+    held.at(30)
+    assert (held.commit(), held.store.expired) == ({b"b": None}, 1)
+
+
 def test_without_a_clean_up_an_entry_stays_until_it_is_read() -> None:
     held = Held(TTL(seconds=10, cleanup=()))
     held.put(b"a")
@@ -569,3 +600,16 @@ def test_what_lies_on_disk_is_read_without_its_times(tmp_path: Path) -> None:
     assert list(reader.scan("boxes")) == [(b"a", b'{"n":3}')]
     assert reader.multi_get("boxes", [b"a", b"b"]) == [b'{"n":3}', None]
     reader.close()
+
+
+def test_an_index_is_dropped_when_its_store_comes_without_it(tmp_path: Path) -> None:
+    """What is done to the store from then on would be missing in it. Other families are left alone."""
+    index = index_of("boxes")
+    every = ["boxes", index, "other", index_of("other")]
+    found: dict[str, bool] = {}
+    for names in (every, ["boxes"], every):
+        backend = RocksBackend(tmp_path, names, ROCKS)
+        found = {name: backend.mark(name) is not None for name in names}
+        backend.write({name: [(b"k", b"v")] for name in names}, {name: Mark(1, 0.0) for name in names})
+        backend.close()
+    assert found == {"boxes": True, index: False, "other": True, index_of("other"): True}

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kstream
@@ -114,6 +114,16 @@ SKIPPING = Skipping()
 @given(
     st.lists(st.tuples(st.sampled_from("aab"), st.integers(0, 9), st.sampled_from([False, False, True])), max_size=14),
     st.lists(st.integers(1, 6), max_size=8),
+)
+@example(
+    [("b", 0, True), ("b", 1, False), ("b", 1, False), ("b", 1, False)]
+    + [("b", 3, False), ("a", 4, False), ("a", 5, True), ("a", 5, False)],
+    [8],
+)
+@example(
+    [("b", 0, True), ("b", 1, False), ("b", 1, False), ("b", 1, False)]
+    + [("b", 3, False), ("a", 4, False), ("a", 5, True), ("a", 5, False)],
+    [1, 1, 1, 1, 4],
 )
 def test_records_that_are_left_out_move_time_on_however_the_input_is_cut(
     records: list[tuple[str, int, bool]], sizes: list[int]

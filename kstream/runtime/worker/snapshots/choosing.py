@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from kstream.runtime.worker.replay import unfit
+from kstream.runtime.worker.replay import fit, unfit
 from kstream.runtime.worker.snapshots.fetching import NO_BETTER, Fits
 from kstream.state.backend import Mark
 from kstream.state.changelog import Changelog
@@ -29,7 +29,7 @@ class Choice:
     """For one task, as things are.
 
     Args:
-        marks: how far local state is; None for a store that has none.
+        marks: how far local state is, by family; None for one that has none.
         now: seconds since the epoch.
         retention: seconds for which changelogs have tombstones.
 
@@ -44,8 +44,8 @@ class Choice:
         self._bounds, self._now, self._retention = bounds, now, retention
         self.tail, self.lacking = 0, False
         for one in bounds:
-            mark = marks(one.store)
-            if mark is None or self._unfit(one, mark) is not None:
+            mark, _ = fit(marks, one.changelog, one.start, one.end, now, retention)
+            if mark is None:
                 self.lacking = self.lacking or one.end > one.start
                 self.tail += one.end - one.start
             else:

@@ -336,6 +336,23 @@ def test_state_that_cannot_follow_is_damaged_and_named(bench: Callable[..., Benc
     assert (one.sums(), one.offsets()) == ([3], {1: 1}), "it is committed all the same"
 
 
+def test_state_that_cannot_be_read_for_what_follows_is_damaged_and_named(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expiry index is read once more behind the commit."""
+
+    def raises() -> dict[str, Changes]:
+        raise StateError("a block is damaged")
+
+    one = bench()
+    one.process(3, partition=1)
+    monkeypatch.setattr(one.tasks[1].stores["sums"], "local_changes", raises)
+    with pytest.raises(StateDamaged, match="a block is damaged") as caught:
+        one.checkpoint()
+    assert caught.value.task == one.tasks[1].name
+    assert (one.sums(), one.offsets()) == ([3], {1: 1}), "it is committed all the same"
+
+
 def test_state_that_is_too_large_ends_the_worker(bench: Callable[..., Bench]) -> None:
     """It is nothing that a rebuild would mend."""
     one = bench()

@@ -332,6 +332,50 @@ def test_from_the_clock_to_event_time(make: Make) -> None:
     assert counts(fleet, "n") == dict.fromkeys(KEYS[2:], 1) | {"k1": 2}
 
 
+BY_EVENT = kstream.TTL(minutes=1, time="event", cleanup=())
+
+
+@pytest.mark.parametrize("how", ["restart", "restore", "rebalance"])
+@pytest.mark.parametrize("meanwhile", [None, BY_EVENT], ids=["off", "event"])
+def test_ttl_comes_back_after_another_declaration(make: Make, how: str, meanwhile: TTL | None) -> None:
+    """What was written meanwhile has no time of the clock, and the index of before knows nothing of it."""
+    visits = Visits()
+    fleet = make(visits)
+    fleet.start("a")
+    send(fleet, visits)
+    other = Visits(meanwhile)
+    again(fleet, other, how)
+    send(fleet, other, KEYS[:2])
+    back = Visits()
+    again(fleet, back, how)
+    check(fleet)
+    assert counts(fleet, "n") == counts(fleet, "seen") == dict.fromkeys(KEYS, 1) | dict.fromkeys(KEYS[:2], 2)
+    send(fleet, back, KEYS[1:3])
+    assert fleet.outputs(back.out) == {key: list(range(1, 2 + (key in KEYS[:2]) + (key in KEYS[1:3]))) for key in KEYS}
+    idle(fleet, 70)
+    idle(fleet, 10)
+    left = [key for key in KEYS[:2] if key not in KEYS[1:3]]
+    assert counts(fleet, "n") == counts(fleet, "seen") == dict.fromkeys(left, 2)
+    check(fleet)
+
+
+def test_a_sweep_that_is_added_rebuilds_the_store_and_says_why(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    visits = Visits(replace_ttl(cleanup=()))
+    fleet = make(visits, partitions=1)
+    fleet.start("a")
+    send(fleet, visits)
+    fleet.clock.advance(10)
+    again(fleet, Visits(), "restart")
+    said = [record.getMessage() for record in caplog.records if "is rebuilt" in record.getMessage()]
+    on_disk = "rocksdb" in fleet.task("a", 0).backend.kind
+    assert ["its expiry index is not there, and is made with it (Sweep)" in one for one in said] == [True] * (
+        2 * on_disk
+    )
+    check(fleet)
+    idle(fleet, 60)
+    assert fleet.stores("n") == fleet.changelog("n") == {}
+
+
 def replace_ttl(**given: Any) -> TTL:
     return kstream.TTL(minutes=1, **given)
 
