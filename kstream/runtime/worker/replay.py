@@ -220,8 +220,8 @@ def fit(
     """How far a store has applied its changelog; None, and why, where it has to be rebuilt. Without a reason nothing
     was written to it yet.
 
-    Each of its families has a mark, and is asked: one may be left from a declaration that the store had before. They are
-    flushed one after the other: where a crash came between, the oldest mark says what is missing.
+    Each of its families has a mark, and is asked: one may be left from a declaration that the store had before. They
+    are flushed one after the other: where a crash came between, the oldest mark says what is missing.
 
     Args:
         marks: by family. For the others see `unfit`.

@@ -110,19 +110,23 @@ class Skipping:
 
 SKIPPING = Skipping()
 
+LATER_PARTS = [
+    *(("b", at, bad) for at, bad in ((0, True), (1, False), (1, False), (1, False), (3, False))),
+    *(("a", at, bad) for at, bad in ((4, False), (5, True), (5, False))),
+]
+"""The record that fails comes in a later part of its batch than one of its key."""
+
 
 @given(
     st.lists(st.tuples(st.sampled_from("aab"), st.integers(0, 9), st.sampled_from([False, False, True])), max_size=14),
     st.lists(st.integers(1, 6), max_size=8),
 )
 @example(
-    [("b", 0, True), ("b", 1, False), ("b", 1, False), ("b", 1, False)]
-    + [("b", 3, False), ("a", 4, False), ("a", 5, True), ("a", 5, False)],
+    LATER_PARTS,
     [8],
 )
 @example(
-    [("b", 0, True), ("b", 1, False), ("b", 1, False), ("b", 1, False)]
-    + [("b", 3, False), ("a", 4, False), ("a", 5, True), ("a", 5, False)],
+    LATER_PARTS,
     [1, 1, 1, 1, 4],
 )
 def test_records_that_are_left_out_move_time_on_however_the_input_is_cut(
