@@ -94,8 +94,10 @@ class Recovery:
         except TaskFailed as failed:
             self._task_failed(self._tasks.all[failed.task], failed)
         except SnapshotsFailed as failed:  # no record is at fault
-            self._abort(failed, self._tasks.all[failed.task])
-            self._fail(self._tasks.all[failed.task], failed)
+            task = self._tasks.all[failed.task]
+            if task.state is TaskState.RUNNING:
+                self._abort(failed, task)
+                self._fail(task, failed)
         except TopicError as error:
             if not error.topics or self._lacks_all(error.topics):
                 raise
@@ -277,7 +279,7 @@ class Recovery:
         if self._raise_failures:
             raise error
         pause = self._pause_before_retry(task, error)
-        self._restorer.drop(task)
+        self._interrupt(task)
         task.go(TaskState.FAILED)
         self._tasks.pause(task)
         log.error(
@@ -296,6 +298,12 @@ class Recovery:
             raise RestartsExhausted(what) from error
         return pauses.pause
 
+    def _interrupt(self, task: Task) -> None:
+        """It does not run, for the moment."""
+        if self._snapshots is not None:
+            self._snapshots.interrupt(task)
+        self._restorer.drop(task)
+
     def close(self, task: Task) -> None:
         if self._snapshots is not None:
             self._snapshots.forget(task)
@@ -307,6 +315,7 @@ class Recovery:
 
     def restore(self, task: Task, *, full: bool) -> None:
         """`full` False: the task goes on as it is if its last commit is still the group's."""
+        self._interrupt(task)
         self._tasks.pause(task)
         if task.state is not TaskState.RESTORING:
             task.go(TaskState.RESTORING)
@@ -316,7 +325,7 @@ class Recovery:
     def suspend(self) -> None:
         """The partitions are gone for the moment: nothing is restored or run."""
         for task in self._tasks.all.values():
-            self._restorer.drop(task)
+            self._interrupt(task)
             if task.state in (TaskState.RUNNING, TaskState.RESTORING, TaskState.FAILED):
                 task.go(TaskState.SUSPENDED)
 
@@ -331,12 +340,11 @@ class Recovery:
         beside = self._restorer.restraint.beside(self._committer.records)
         batch = self._settings.poll_batch
         try:
-            restored = self._restorer.step(max(1, batch // FINER) if beside else 5 * batch, wait, beside=beside)
+            self._restorer.step(max(1, batch // FINER) if beside else 5 * batch, wait, beside=beside)
+            for task in self._restorer.finish():
+                self._tasks.go_on_at(task.positions)
         except TaskFailed as failed:  # it was not running: nothing of it is in the transaction
             self._fail(self._tasks.all[failed.task], failed.error)
-            return
-        for task in restored:
-            self._tasks.go_on_at(task.positions)
 
     def _retry_failed(self) -> None:
         for task in self._tasks.all.values():

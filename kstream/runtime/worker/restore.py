@@ -14,7 +14,7 @@ them lies before the end that is asked for next. Read committed stops at a pendi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -141,8 +141,8 @@ class Restorer:
         self._opening.forget(task)
         self.replay.drop(task)
 
-    def step(self, max_records: int, timeout: float, *, beside: bool) -> list[Task]:
-        """Moves every restore on as far as it goes without waiting. Returns the tasks that are done.
+    def step(self, max_records: int, timeout: float, *, beside: bool) -> None:
+        """Moves every restore on as far as it goes without waiting. Those that are done wait for `finish`.
 
         Args:
             timeout: how long the reader may wait for records, in seconds.
@@ -162,8 +162,8 @@ class Restorer:
                     self._look_at_fetch(one)
             if one.stage is RestoreStage.ENDS and not (self._fetches and self._fetches.holds(one.task)):
                 with damage_of(one.task):
-                    self._open(one)
-                    self._ask_ends(one)
+                    if self._open(one):
+                        self._ask_ends(one)
         if self.replay and not self.restraint.seconds_left():
             began, size = self._clock.monotonic(), self.replay.bytes
             for task in self.replay.step(max_records, timeout):
@@ -174,10 +174,17 @@ class Restorer:
         for one in self._restoring.values():
             if one.stage is RestoreStage.REPLAY and not self.replay.of(one.task):
                 one.go(RestoreStage.DONE)
-        done = [one for one in self._restoring.values() if one.stage is RestoreStage.DONE]
-        for one in done:
+
+    def finish(self) -> Iterator[Task]:
+        """Each task that is done, running. One at a time: what fails one of them takes nothing from those before.
+
+        Raises:
+            StateDamaged: the state of a task cannot be read.
+            TaskFailed: a task has state and no committed offsets.
+        """
+        for one in [one for one in self._restoring.values() if one.stage is RestoreStage.DONE]:
             self._finish(one)
-        return [one.task for one in done]
+            yield one.task
 
     def close(self) -> None:
         for fetch in self.fetches_running:
@@ -230,10 +237,16 @@ class Restorer:
 
     # ---- (c) ends of the changelogs, and the bounds of the inputs, once the local state is open
 
-    def _open(self, one: _Restoring) -> None:
-        now = self._clock.monotonic()
-        if now >= one.not_before and not self._opening.open(one.task):
-            one.not_before = now + RETRY_SECONDS
+    def _open(self, one: _Restoring) -> bool:
+        """Whether its local state is open."""
+        if self._opening.is_open(one.task):
+            return True
+        if self._clock.monotonic() < one.not_before:
+            return False
+        if self._opening.open(one.task):
+            return True
+        one.not_before = self._clock.monotonic() + RETRY_SECONDS
+        return False
 
     def _doubt(self, one: _Restoring, error: KStreamError) -> None:
         """Raises TaskFailed where a topic or partition has been unknown for too long to be just made."""
@@ -323,7 +336,8 @@ class Restorer:
 
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
-        self._offsets.check_state(one.task, one.committed)
+        with damage_of(one.task):
+            self._offsets.check_state(one.task, one.committed)
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
         one.task.restored_at = None

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from kstream.errors import KStreamError, StateError
+from kstream.errors import KStreamError, StateDirectoryError, StateError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.worker.inputs import id_in
 from kstream.runtime.worker.opening import Opening
@@ -107,7 +107,7 @@ class Warm:
     @property
     def patience(self) -> float:
         """Seconds after which there may be something to do."""
-        return IDLE_SECONDS if self._quiet else max(BUSY_SECONDS, self.restraint.seconds_left())
+        return IDLE_SECONDS if self._quiet or not self.replay else max(BUSY_SECONDS, self.restraint.seconds_left())
 
     @property
     def active(self) -> bool:
@@ -150,10 +150,10 @@ class Warm:
             self._give_up()
             self._begin()
             if max_records and self.replay and not self.restraint.seconds_left():
-                began, size = self._clock.monotonic(), self.replay.bytes
+                began, size, records = self._clock.monotonic(), self.replay.bytes, self.replay.records
                 for copy in self.replay.step(max_records, 0.0):  # a position was no longer in its changelog
                     self._drop(copy.name)
-                    self._quiet = self.replay.bytes == size
+                self._quiet = self.replay.records == records
                 self.restraint.spent(self._clock.monotonic() - began, self.replay.bytes - size, beside=beside)
         except StateDamaged as error:
             log.warning("the warm copy of task %s is made anew: %s", error.task, error.error)
@@ -205,11 +205,13 @@ class Warm:
             question, self._question = self._question, None
             topics, starts, ends = question.topics.result(), question.starts.result(), question.ends.result()
             self._ends.update(ends)
-            for name in question.names:
-                if name in self._wanted and name not in self._given:
-                    self._open(name, question.asked[name], topics, starts, ends)
-            if self.replay:
-                self.replay.assign()
+            try:
+                for name in question.names:
+                    if name in self._wanted and name not in self._given:
+                        self._open(name, question.asked[name], topics, starts, ends)
+            finally:  # of one that fails the others know nothing
+                if self.replay:
+                    self.replay.assign()
 
     def _ask(self, names: list[str]) -> _Question | None:
         asked = {name: self._changelogs_of(name) for name in names}
@@ -243,7 +245,11 @@ class Warm:
     ) -> None:
         part, partition = self._place_of(name)
         families = [family for spec in part.stores for family in families_of(spec)]
-        backend = self._opening.open_warm(part, partition, families)
+        try:
+            backend = self._opening.open_warm(part, partition, families)
+        except OSError as error:
+            line = f"the warm copy of task {name} cannot be opened: {error}"
+            raise TaskFailed(name, StateDirectoryError(line)) from error
         if "rocksdb" not in backend.kind:  # nothing of it would be there when somebody takes the task over
             backend.close()
             self._given.add(name)

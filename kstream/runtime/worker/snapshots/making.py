@@ -109,6 +109,7 @@ class Snapshot:
         error: why it failed.
         manifest: what became of it; None where nothing had changed since the newest snapshot.
         marks: of the stores, where they were written to, as of the links: offset, and what is said of it.
+        abandoned: it is not wanted any more.
         began: when it began (monotonic); started: the same by the wall clock.
     """
 
@@ -139,7 +140,7 @@ class Snapshot:
         self._complete: Callable[[], None] | None = None
         self._lock = threading.Lock()  # between the links and the directory's end
         self._told = threading.Event()  # there are links, or it is not wanted any more
-        self._abandoned = False
+        self.abandoned = False
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"snapshot-{task.name}", daemon=True)
         self._thread.start()
@@ -174,7 +175,7 @@ class Snapshot:
 
     def abandon(self) -> None:
         """It is not wanted any more. Its thread ends by itself, and cleans up."""
-        self._abandoned = True
+        self.abandoned = True
         self._told.set()
 
     def rest(self, seconds: float) -> bool:
@@ -220,7 +221,7 @@ class Snapshot:
             pass
         except (KStreamError, OSError) as error:
             self.error = error
-            ended = SnapshotStage.ABANDONED if self._abandoned else SnapshotStage.FAILED
+            ended = SnapshotStage.ABANDONED if self.abandoned else SnapshotStage.FAILED
         except Exception as error:
             log.exception("snapshot of task %s: %s", self.task.name, error)
             self.error, ended = error, SnapshotStage.FAILED
@@ -248,7 +249,7 @@ class Snapshot:
             log.warning("task %s: old snapshots could not be deleted: %s; trying again later", self.task.name, error)
 
     def _go_on(self) -> None:
-        if self._abandoned:
+        if self.abandoned:
             raise Abandoned
         if self.seconds > self._patience:
             raise SnapshotError(f"it was not complete after {self._patience:g} s (snapshot_timeout)")

@@ -17,6 +17,7 @@ from kstream.observe.status import SnapshotStatus
 from kstream.runtime.cluster.naming import Identity, snapshot_place
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.replay import damage_of
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
 from kstream.runtime.worker.snapshots.making import Earlier, Snapshot, SnapshotStage
 from kstream.specs.listener import Checkpoint
@@ -75,26 +76,33 @@ class Snapshots:
 
         Raises:
             SnapshotsFailed: more of a task failed one after the other than are tolerated.
+            StateDamaged: the local state of a task cannot be read.
         """
         for snapshot in self.running:
             if snapshot.wants_links and snapshot.task.state is TaskState.RUNNING:
                 snapshot.link()
-        over = [snapshot for snapshot in self.running if snapshot.over]
-        if over:
-            self.running = [snapshot for snapshot in self.running if snapshot not in over]
-            failed = [one for one in map(self._ended, over) if one is not None]
-            if failed:
-                raise failed[0]
+        for snapshot in [snapshot for snapshot in self.running if snapshot.over]:
+            self.running.remove(snapshot)
+            if (failed := self._ended(snapshot)) is not None:
+                raise failed  # others that are over are looked at in the next turn
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + min(1.0, self._settings.snapshot_interval / 10)
             self._begin_due(tasks, now)
 
-    def forget(self, task: Task) -> None:
-        """The task leaves: what is under way of it is abandoned."""
+    def interrupt(self, task: Task) -> None:
+        """The task does not run, for the moment: what is under way of it is abandoned. Others may have the task
+        meanwhile, and take snapshots of it."""
         for snapshot in self.running:
             if snapshot.task is task:
                 snapshot.abandon()
+        pace = self._paces.get(task.name)
+        if pace is not None and pace.task is task:
+            pace.earlier = Earlier()
+
+    def forget(self, task: Task) -> None:
+        """The task leaves: what is under way of it is abandoned."""
+        self.interrupt(task)
         pace = self._paces.get(task.name)
         if pace is not None and pace.task is task:
             del self._paces[task.name]
@@ -128,7 +136,8 @@ class Snapshots:
                 return
             if pace.task.state is not TaskState.RUNNING or pace.task in under_way:
                 continue
-            marks = _marks(pace.task)
+            with damage_of(pace.task):
+                marks = _marks(pace.task)
             if marks == pace.marks or not any(
                 marks.values()
             ):  # its newest snapshot has all there is, or there is nothing
@@ -161,6 +170,8 @@ class Snapshots:
         task, manifest, settings = snapshot.task, snapshot.manifest, self._settings
         pace = self._paces.get(task.name)
         if snapshot.stage is SnapshotStage.ABANDONED or pace is None or pace.task is not task:
+            return None
+        if snapshot.abandoned and snapshot.stage is SnapshotStage.FAILED:  # its task had let go of its state, say
             return None
         now = self._clock.monotonic()
         pace.due = max(snapshot.began + settings.snapshot_interval, now + settings.snapshot_min_pause)

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError
+from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, StateError, TopicError
 from kstream.partitioning import partition_of
+from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.loop import DELETE_RETENTION
+from kstream.runtime.task.task import Task
+from kstream.runtime.worker.loop import DELETE_RETENTION, StreamWorker
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
@@ -554,4 +556,68 @@ def test_a_commit_of_another_worker_that_moved_no_offset_is_noticed(tmp_path: Pa
     fleet.settle("a")
     assert (0, b"k1") not in fleet.changelog("n")
     assert fleet.stores("n") == fleet.changelog("n")
+    fleet.close()
+
+
+# ---- one task beside another
+
+
+def test_local_state_that_is_long_in_being_found_open_elsewhere_is_asked_for_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look at it takes longer than the pause until the next one, as on a slow disk."""
+    fleet.leave("a")
+    worker = fleet.start("a")
+    opening, asked = worker.restorer._opening, []
+    really = opening.open
+
+    def slow(task: Task) -> bool:
+        fleet.clock.advance(0.1)
+        asked.append(task.name)
+        return len(asked) > 3 and really(task)
+
+    monkeypatch.setattr(opening, "open", slow)
+    finish(fleet)
+    assert len(asked) == 4
+
+
+def done_together(tmp_path: Path) -> tuple[Fleet, StreamWorker]:
+    """Two tasks whose restores are done and were not handed over."""
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=2)
+    fleet.send(COUNTING.source, KEYS)
+    fleet.start("a")
+    fleet.settle()
+    fleet.crash("a")
+    worker = fleet.start("a")
+    while set(worker.restorer.stages().values()) != {"restored"}:
+        worker._poll()
+        worker.restorer.step(1000, 0.0, beside=False)
+        fleet.clock.advance(0.1)
+    return fleet, worker
+
+
+@pytest.mark.parametrize("error", ["no offsets", "damaged"])
+def test_a_task_that_fails_at_the_end_of_its_restore_takes_nothing_from_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    fleet, worker = done_together(tmp_path)
+    first, second = worker.tasks.values()
+    offsets = worker.restorer._offsets
+    really, failed = offsets.check_state, []
+
+    def check(task: Task, committed: Any) -> None:
+        if task is second and not failed:
+            failed.append(task.name)
+            raise StateError("planned") if error == "damaged" else TaskFailed(task.name, TopicError("planned"))
+        really(task, committed)
+
+    monkeypatch.setattr(offsets, "check_state", check)
+    fleet.step("a")
+    assert failed == [second.name] and first.state is TaskState.RUNNING
+    assert worker.tasks[second.name].state is {"damaged": TaskState.RESTORING, "no offsets": TaskState.FAILED}[error]
+    fleet.send(COUNTING.source, KEYS)
+    fleet.step("a", times=20, seconds=0.3)
+    assert first.positions == {at: fleet.cluster.log(at).end for at in first.inputs}, "it is not fed"
+    fleet.clock.advance(60)
+    finish(fleet)
     fleet.close()

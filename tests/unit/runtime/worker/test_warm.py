@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError
+from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError, StateError
 from kstream.runtime.worker.opening import WARM
-from kstream.runtime.worker.warm import RETRY_SECONDS
+from kstream.runtime.worker.warm import IDLE_SECONDS, RETRY_SECONDS
+from kstream.specs.store import StoreSpec
+from kstream.state.backend import Backend, Mark
+from kstream.state.replayed import mark_of
+from kstream.topology import SubTopology
 from unit.runtime.harness import Counting, Fleet
 
 COUNTING = Counting()
@@ -214,3 +218,74 @@ def test_state_in_memory_is_not_followed(tmp_path: Path) -> None:
     fleet.step(times=20)
     assert not len(fleet.workers["b"].warm)
     fleet.close()
+
+
+def test_it_is_looked_at_again_at_once_while_records_come(fleet: Fleet) -> None:
+    """Else a copy would follow at a batch in each pause of an idle worker."""
+    follow(fleet, "b", TASK)
+    warm = fleet.workers["b"].warm
+    warm.step(10, beside=False)
+    assert warm.patience == IDLE_SECONDS
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle("a")
+    brought = []
+    for _ in range(30):
+        records = warm.replay.records
+        warm.step(10, beside=False)
+        brought.append(warm.replay.records > records)
+        assert (warm.patience < IDLE_SECONDS) is brought[-1]
+    assert any(brought) and not brought[-1]
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle("a")
+    warm.step(10, beside=False)
+    warm.follow([])
+    assert warm.patience == IDLE_SECONDS, "there is nothing to look at"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Fleet]:
+    """Two partitions, and a worker that is to follow both."""
+    made = Fleet(COUNTING.app, tmp_path, partitions=2, backend="rocksdb")
+    made.start("a")
+    made.send(COUNTING.source, KEYS)
+    made.settle()
+    made.start("b")
+    made.settle()
+    yield made
+    made.close()
+
+
+def test_damage_of_a_copy_that_begins_leaves_those_before_it(two: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[object] = []
+
+    def mark(backend: Backend, spec: StoreSpec) -> Mark | None:
+        begun.append(spec)
+        if len(begun) == 3:  # the second copy: each has two stores
+            raise StateError("planned")
+        return mark_of(backend, spec)
+
+    monkeypatch.setattr("kstream.runtime.worker.warm.mark_of", mark)
+    warm = two.workers["b"].warm
+    warm.follow(["in/0", "in/1"])
+    for _ in range(50):
+        warm.step(100, beside=False)
+    assert len(begun) > 4 and len(warm) == 2 and warm.replay.records == 2 * len(KEYS)
+
+
+def test_a_directory_that_cannot_be_made_costs_one_copy(two: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = two.workers["b"]
+    really, refused = worker.warm._opening.open_warm, []
+
+    def opened(part: SubTopology, partition: int, stores: Sequence[str]) -> Backend:
+        if partition == 1 and not refused:
+            refused.append(partition)
+            raise PermissionError(13, "Permission denied")
+        return really(part, partition, stores)
+
+    monkeypatch.setattr(worker.warm._opening, "open_warm", opened)
+    follow(two, "b", "in/0")
+    worker.warm.follow(["in/0", "in/1"])
+    two.step("b", times=10)
+    assert refused and list(worker.warm.copies) == ["in/0"] and not worker.stopping
+    two.clock.advance(RETRY_SECONDS)
+    follow(two, "b", "in/0", "in/1")

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from kstream.errors import StorageError
+from kstream.errors import SnapshotsFailed, StateError, StorageError, TopicError
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.snapshots.making import SNAPSHOT_MOVES, SnapshotStage
 from kstream.runtime.worker.snapshots.taking import SCRATCH, Snapshots
-from kstream.state.backend import Backend
+from kstream.state.backend import Backend, Mark
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend
 from kstream.state.snapshots.storage import DirectoryStorage
 from kstream.state.snapshots.transfer import read_snapshot
 from unit.runtime.harness import ROCKS
-from unit.runtime.worker.snapshots.support import SECONDS, Snapped
+from unit.runtime.worker.snapshots.support import SECONDS, Snapped, rest
 
 Make = Callable[..., Snapped]
 
@@ -278,3 +278,131 @@ def test_what_a_killed_predecessor_left_is_deleted(snapped: Make) -> None:
 
 def test_every_stage_has_its_moves() -> None:
     assert SNAPSHOT_MOVES.keys() == set(SnapshotStage)
+
+
+class Refusing(Slow):
+    """Says that it cannot, once it may."""
+
+    def put(self, name: str, chunks: Iterable[bytes]) -> None:
+        super().put(name, chunks)
+        raise StorageError("the bucket is gone")
+
+
+def begin_storing(one: Snapped, storage: Slow, tasks: int = 1) -> None:
+    """Until snapshots of so many tasks are at their first file."""
+    worker = one.fleet.workers["one"]
+    replace_storage(one, storage)
+    assert worker.snapshots is not None
+    for _ in range(500):
+        one.fleet.step(seconds=0.05)
+        for snapshot in worker.snapshots.running:
+            if snapshot.stage is SnapshotStage.FLUSHING:
+                assert snapshot.rest(SECONDS)
+        stages = [snapshot.stage for snapshot in worker.snapshots.running]
+        if stages == [SnapshotStage.STORING] * tasks and storage.begun.wait(SECONDS):
+            return
+        for snapshot in worker.snapshots.running:
+            if snapshot._told.is_set():  # it has its links
+                with snapshot._moved:
+                    assert snapshot._moved.wait_for(lambda: snapshot.stage is not SnapshotStage.FLUSHED, SECONDS)  # noqa: B023
+    raise AssertionError("no snapshot began")
+
+
+@pytest.mark.parametrize("state", [TaskState.SUSPENDED, TaskState.FAILED])
+def test_one_of_a_task_that_does_not_run_is_abandoned_and_no_failure(snapped: Make, state: TaskState) -> None:
+    one = snapped(partitions=1, snapshot_tolerable_failures=0, restart_initial=1.0)
+    worker = one.fleet.start("one")
+    one.send("a")
+    one.settle()
+    storage = Refusing(one.root)
+    begin_storing(one, storage)
+    assert worker.snapshots is not None
+    (snapshot,) = worker.snapshots.running
+    task = one.fleet.task("one", 0)
+    if state is TaskState.SUSPENDED:
+        worker._recovery.suspend()
+    else:
+        worker._recovery._fail(task, TopicError("planned"))
+    storage.may.set()
+    assert snapshot.join(SECONDS)
+    one.fleet.step("one")
+    assert task.state is state and worker.snapshots.running == []
+    assert sum(worker.snapshot_counts.failures.values()) == 0 and not worker.snapshot_counts.last
+
+
+def test_a_task_that_does_not_run_is_not_failed_by_its_snapshots(snapped: Make) -> None:
+    one = snapped(partitions=1)
+    worker = one.fleet.start("one")
+    one.settle()
+    worker._recovery.suspend()
+
+    def fails() -> None:
+        raise SnapshotsFailed("in/0", "planned")
+
+    worker._recovery.handling(fails)
+    assert one.fleet.task("one", 0).state is TaskState.SUSPENDED
+
+
+def test_of_two_that_fail_in_one_turn_both_are_told(snapped: Make) -> None:
+    one = snapped(
+        partitions=2, snapshot_tolerable_failures=0, snapshot_max_concurrent=2, snapshot_interval=10.0,
+        restart_initial=30.0,
+    )  # fmt: skip
+    worker = one.fleet.start("one")
+    one.send(*"abcdef")
+    one.settle()
+    one.fleet.clock.advance(20)
+    storage = Refusing(one.root)
+    begin_storing(one, storage, tasks=2)
+    assert worker.snapshots is not None
+    storage.may.set()
+    for snapshot in worker.snapshots.running:
+        assert snapshot.join(SECONDS)
+    one.fleet.step("one", times=2)
+    assert {task.state for task in worker.tasks.values()} == {TaskState.FAILED}
+    assert worker.snapshot_counts.failures["storage"] == 2
+
+
+def test_numbers_go_on_after_those_of_another_owner(snapped: Make) -> None:
+    """The task was lost, and came back to a worker that had not closed it."""
+    one = snapped(partitions=1)
+    one.fleet.start("one")
+    one.send("a")
+    one.settle()
+    one.snapshots(1)
+    one.fleet.expire("one")
+    two = one.fleet.start("two")
+    for taken in range(3):
+        one.send("a")
+        one.fleet.settle("two")
+        for _ in range(500):
+            if two.snapshot_counts.taken > taken:
+                break
+            one.fleet.step("two")
+            rest(two)
+    number = one.newest(0).number
+    assert number >= 4
+    one.fleet.leave("two")
+    one.send("a")
+    one.settle()
+    one.snapshots(1)
+    assert one.newest(0).number > number
+    one.check()
+
+
+def test_damage_that_is_found_when_one_is_due_is_the_tasks(snapped: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = snapped(partitions=1)
+    worker = one.fleet.start("one")
+    one.send("a")
+    one.settle()
+    task = one.fleet.task("one", 0)
+
+    def damaged(store: str) -> Mark | None:
+        raise StateError("planned")
+
+    monkeypatch.setattr(task.backend, "mark", damaged)
+    one.step_until(lambda: one.fleet.task("one", 0) is not task, "rebuilt")
+    one.settle()
+    one.snapshots(1)
+    one.check()
+    assert not worker.stopping
