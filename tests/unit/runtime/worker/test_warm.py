@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError, StateError
 from kstream.runtime.worker.opening import WARM
+from kstream.runtime.worker.replay import fit
 from kstream.runtime.worker.warm import IDLE_SECONDS, RETRY_SECONDS
-from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend, Mark
-from kstream.state.replayed import mark_of
+from kstream.state.changelog import Changelog
 from kstream.topology import SubTopology
 from unit.runtime.harness import Counting, Fleet
 
@@ -258,13 +259,13 @@ def two(tmp_path: Path) -> Iterator[Fleet]:
 def test_damage_of_a_copy_that_begins_leaves_those_before_it(two: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[object] = []
 
-    def mark(backend: Backend, spec: StoreSpec) -> Mark | None:
-        begun.append(spec)
+    def fitting(marks: Callable[[str], Mark | None], changelog: Changelog, *rest: Any) -> Any:
+        begun.append(changelog)
         if len(begun) == 3:  # the second copy: each has two stores
             raise StateError("planned")
-        return mark_of(backend, spec)
+        return fit(marks, changelog, *rest)
 
-    monkeypatch.setattr("kstream.runtime.worker.warm.mark_of", mark)
+    monkeypatch.setattr("kstream.runtime.worker.warm.fit", fitting)
     warm = two.workers["b"].warm
     warm.follow(["in/0", "in/1"])
     for _ in range(50):
