@@ -107,6 +107,12 @@ class Settings(SnapshotSettings, RestartSettings):
         kinds.integer(kinds.SHORTEST_NUMBER, most=kinds.LONGEST_NUMBER),
         "Characters of a number in the JSON of an input record at most; a longer one fails.",
     )
+    max_event_time_ahead: float = _setting(
+        86_400.0,
+        kinds.duration(),
+        "How far an event time may be ahead of the clock, where state expires by event times; a record further fails.",
+        _SECONDS,
+    )
     poll_batch: int = _setting(2000, kinds.integer(1), "Records taken by one poll at most.")
     max_task_idle: float = _setting(
         0.0, kinds.duration(), "How long a task with several inputs waits for the empty ones.", _SECONDS

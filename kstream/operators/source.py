@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from kstream.codecs import JsonBounds, decode_column, is_nullable
+from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.specs.topic import Topic
+from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
 from kstream.types import Fetch
 
@@ -49,18 +50,26 @@ class Source(Operator):
             try:
                 times = self._event_times(values, fetch)
                 self.origin = batch.origin = origin = Origin(fetch, times, self._bounds, topic.name)
+            except ColumnError as error:
+                batch.blame(error.index)
+                raise
             except BaseException:
                 batch.blame_last(values)
                 raise
         origin.leave_out = self.leave_out
         if self._time is not None:
-            origin.times = self._time.running(origin.timestamps)
+            try:
+                origin.times = self._time.running(origin.timestamps)
+            except ColumnError as error:
+                batch.blame(error.index)
+                raise
         self.emit(batch)
 
     def passed(self, fetch: Fetch) -> None:
-        """A record is left out: time is moved on by it all the same, as it is where it fails within its batch."""
+        """A record is left out: time is moved on by it all the same, as it is where it fails within its batch. Not by
+        one that has no time, or none that can be."""
         if self._time is not None:
-            with suppress(Exception):  # it is left out, perhaps for that it cannot be read
+            with suppress(Exception):  # it is left out, perhaps for that
                 self._time.running(self.timestamps(fetch))
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
@@ -69,9 +78,19 @@ class Source(Operator):
         return values, self._bounds.json_beyond(check_values(fetch, values, self._bounds.size))
 
     def _event_times(self, values: Iterable[Any], fetch: Fetch) -> list[int]:
-        """Those of the values; a tombstone has that of its record."""
+        """Those of the values; a tombstone has that of its record, and 0 where that has none."""
         time_of: Any = self.topic.timestamp
-        if not is_nullable(self.topic.value.codec):
-            return list(map(time_of, values))
-        pairs = zip(values, fetch.timestamps(), strict=True)
-        return [own if value is None else time_of(value) for value, own in pairs]
+        if is_nullable(self.topic.value.codec):
+            pairs = zip(values, fetch.timestamps(), strict=True)
+            times = [max(own, 0) if value is None else time_of(value) for value, own in pairs]
+        else:
+            times = list(map(time_of, values))
+        if times and not (min(times) >= 0 and max(times) < FOREVER):
+            index = next(index for index, at in enumerate(times) if not 0 <= at < FOREVER)
+            raise ColumnError(
+                f"timestamp= of topic {self.topic.name!r} is {times[index]}: event times are ms since the epoch, "
+                f"from 0 to {FOREVER - 1}",
+                index,
+                reading=True,
+            )
+        return times

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Final
 
+from kstream.codecs import ColumnError
 from kstream.types import Clock
+
+AHEAD_MS: Final = 86_400_000
+"""So far ahead of the clock an event time may be, where nothing else is said."""
 
 
 class TaskTime:
@@ -15,10 +20,14 @@ class TaskTime:
         wall: by the clock, as it was when it was last looked at: once a batch. Where the clock is set back, it stands.
         event: the largest event time among the records processed. An abort takes back what was not committed: those
             records come again, and are to find what they found.
+
+    Args:
+        ahead: ms that an event time may be ahead of the clock. Time never goes back: one that is absurd would have
+            all entries expire, and none that is written later.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, ahead: int = AHEAD_MS) -> None:
+        self._clock, self._ahead = clock, ahead
         self.wall = self.event = 0
         self._kept = self._committed = 0
 
@@ -33,10 +42,31 @@ class TaskTime:
         self.tick()
 
     def running(self, timestamps: Sequence[int]) -> list[int]:
-        """Event time at each of these records, which are processed now."""
+        """Event time at each of these records, which are processed now.
+
+        Raises:
+            ColumnError: one is too far ahead of the clock. Time is as before.
+        """
         times = list(accumulate(timestamps, max, initial=self.event))
+        if times[-1] > self.wall + self._ahead:
+            self._check(timestamps)
         self.event = times[-1]
         return times[1:]
+
+    def _check(self, timestamps: Sequence[int]) -> None:
+        for index, at in enumerate(timestamps):
+            if (ahead := at - self.wall) > self._ahead:
+                raise ColumnError(
+                    f"its event time {at} (ms since the epoch) is {ahead / 1000:,.0f} s ahead of the clock, more than "
+                    f"max_event_time_ahead ({self._ahead / 1000:,.0f} s), and entries with a TTL in event time would "
+                    "expire by it",
+                    index,
+                    reading=True,
+                )
+
+    def ahead(self, at: int) -> float:
+        """Seconds that a time (ms) is ahead of the clock."""
+        return at / 1000 - self._clock.time()
 
     def keep(self) -> None:
         """A batch begins."""

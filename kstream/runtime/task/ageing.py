@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from kstream.plan import TaskPlan
+from kstream.specs.ttl import TimeKind
 from kstream.types import Fetch
+
+log = logging.getLogger(__name__)
+
+AHEAD_SECONDS: Final = 60.0
+"""A committed time that is further ahead of the clock is told of."""
 
 
 class Ageing:
     """Of one task. Where no state has a TTL there is nothing to do."""
 
-    def __init__(self, plan: TaskPlan) -> None:
+    def __init__(self, plan: TaskPlan, task: str) -> None:
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
+        self._task, self._told = task, False
 
     @property
     def times(self) -> tuple[int, int]:
@@ -21,6 +31,20 @@ class Ageing:
         """What the last commit says."""
         if self._time is not None:
             self._time.seed(event, wall)
+            self._tell("wall", wall, "the clock has")
+            self._tell("event", event, "event times have")
+
+    def _tell(self, kind: TimeKind, at: int, what: str) -> None:
+        """Tells once of a committed time that is far ahead."""
+        if self._time is None or self._told or all(store.ttl.time != kind for store in self._stores):
+            return
+        if (ahead := self._time.ahead(at)) > AHEAD_SECONDS:
+            self._told = True
+            log.warning(
+                "task %s: the %s time of its state, as its last commit says, is %.0f s ahead of this machine's clock: "
+                "it stands until %s caught up, and no entry with a TTL expires until then",
+                self._task, kind, ahead, what,
+            )  # fmt: skip
 
     def begin(self) -> None:
         """A batch is pushed next."""

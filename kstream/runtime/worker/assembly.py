@@ -112,7 +112,7 @@ class TaskMaker:
             bounds=Bounds(settings.max_record_bytes, JsonBounds(settings.max_json_depth, settings.max_number_length)),
             verify=self._parts.verify,
             around=None if traces is None else traces.around,
-            time=TaskTime(self._parts.clock),
+            time=TaskTime(self._parts.clock, int(settings.max_event_time_ahead * 1000)),
             large_entry=settings.large_entry,
             on_large_state=self._parts.topology.on_large_state,
         )

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from kstream.errors import KStreamError, PartitionUnreadable, StateError
 from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
-from kstream.state.backend import Backend, Mark
+from kstream.state.backend import Backend, Changes, Mark
 from kstream.state.changelog import Changelog
 from kstream.state.expiry import families_of
 from kstream.state.replayed import marked, replayed
@@ -140,7 +140,7 @@ class Replay:
 
         Raises:
             StateDamaged: the local state of a task cannot be used.
-            TaskFailed: a changelog of a task cannot be read.
+            TaskFailed: a changelog of a task cannot be read, or has a record that cannot be used.
         """
         assert self._reader is not None
         try:
@@ -180,7 +180,12 @@ class Replay:
 
     def _apply(self, tail: _Tail, fetch: Fetch) -> None:
         spec = tail.changelog.spec
-        changes = replayed(spec, _present(fetch), fetch, tail.now)
+        try:
+            changes = _changes_of(tail, fetch)
+        except StateError:
+            raise
+        except KStreamError as error:
+            raise _unusable(tail, fetch, error) from error
         tail.position = fetch.last_offset + 1
         mark = Mark(tail.position, fetch.last_timestamp / 1000, tail.changelog.packed)
         tail.task.backend.write(changes, marked(spec, mark))
@@ -267,12 +272,24 @@ def damage_of(task: Replayed) -> Iterator[None]:
         raise StateDamaged(task.name, error) from error
 
 
-def _present(fetch: Fetch) -> list[bytes]:
-    """The keys of a changelog's records."""
+def _changes_of(tail: _Tail, fetch: Fetch) -> Mapping[str, Changes]:
+    """What records of a changelog become in the backend, by family."""
     keys = fetch.keys()
     if None in keys:
-        raise KStreamError(
-            f"changelog {fetch.at} has a record without a key at offset {fetch.offsets()[keys.index(None)]}: another "
-            "program writes to the changelog; stop it, and reset the app"
-        )
-    return keys  # type: ignore[return-value]
+        raise KStreamError("it has no key, so another program writes to the changelog: stop it, and reset the app")
+    return replayed(tail.changelog.spec, cast("list[bytes]", keys), fetch, tail.now)
+
+
+def _unusable(tail: _Tail, fetch: Fetch, error: KStreamError) -> TaskFailed:
+    """Names the first record that cannot be used."""
+    offset = fetch.first_offset
+    for row in range(len(fetch)):
+        one = fetch.cut(row, row + 1)
+        try:
+            _changes_of(tail, one)
+        except KStreamError as found:
+            offset, error = one.first_offset, found
+            break
+    name = tail.task.name
+    text = f"task {name} stopped: the record of changelog {fetch.at} at offset {offset} cannot be used: {error}"
+    return TaskFailed(name, KStreamError(text))

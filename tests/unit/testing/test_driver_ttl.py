@@ -144,3 +144,68 @@ def test_records_that_are_left_out_move_time_on_however_the_input_is_cut(
             expected.append((key, count + 1))
     assert SKIPPING.run(records, iter(lambda: 1, 0)) == expected
     assert SKIPPING.run(records, itertools.chain(sizes)) == expected
+
+
+# ---- event times that cannot be
+
+HOUR = 3_600_000
+START = 1_700_000_000_000
+"""Where the driver's clock starts."""
+
+
+class Timed:
+    """Counts in event time, which is the value or that of the record."""
+
+    def __init__(
+        self, by_value: bool = True, *, time: Any = "event", policies: tuple[Any, ...] = (kstream.Skip(),)
+    ) -> None:
+        self.app = kstream.App("timed", on_error=list(policies))
+        timestamp = (lambda value: value) if by_value else None
+        config = {"message.timestamp.after.max.ms": str(2**63 - 1)}  # as it is in brokers before 3.6
+        self.source = self.app.topic("in", key=str, value=int, timestamp=timestamp, config=config)
+        self.out = self.app.topic("out", key=str, value=int)
+        counts = self.app.stream(self.source).group_by_key().count(name="n", ttl=kstream.TTL(hours=1, time=time))
+        counts.to(self.out)
+
+    def run(self, times: list[int], *, batch: int, by_value: bool = True, **settings: Any) -> list[tuple[Any, Any]]:
+        """Of keys "a", "b", ...: one for each of these times, in turns."""
+        with TestDriver(self.app, partitions=1, **settings) as d:
+            d.cluster.batch_sizes = iter(lambda: batch, 0)
+            for place, at in enumerate(times):
+                value = b"%d" % at if by_value else b"0"
+                d.cluster.append("in", b"ab"[place % 2 : place % 2 + 1], value, timestamp=None if by_value else at)
+            return [(record.key, record.value) for record in d.records(self.out)]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("by_value", [True, False], ids=["value", "record"])
+def test_an_event_time_far_ahead_of_the_clock_does_not_move_time(by_value: bool, batch: int) -> None:
+    """Microseconds, say: all state would expire by it, and none that is written later."""
+    times = [START, START, START + 1, (START + 1) * 1000, START + 2, START + 3]
+    expected = [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2)]
+    assert Timed(by_value).run(times, batch=batch, by_value=by_value) == expected
+
+
+@pytest.mark.parametrize("at", [START + 24 * HOUR, START + 24 * HOUR + 1], ids=["at the bound", "beyond"])
+def test_the_bound_of_event_times(at: int) -> None:
+    assert len(Timed().run([START, at], batch=1)) == 1 + (at == START + 24 * HOUR)
+    assert len(Timed().run([START, at], batch=1, max_event_time_ahead="2d")) == 2
+    assert len(Timed(time="wall").run([START, at], batch=1)) == 2  # nothing expires by it
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("at", [-1, 2**63 - 1, 2**63, 2**64 + 5])
+@pytest.mark.parametrize("time", ["event", "wall"])
+def test_an_event_time_that_is_none_fails_at_its_record(at: int, time: Any, batch: int) -> None:
+    times = [START, START, at, START + 1]
+    found = Timed(time=time).run(times, batch=batch, max_event_time_ahead="36500d")
+    assert found == [("a", 1), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("at", [-1, START * 1000], ids=["none", "far ahead"])
+def test_a_record_with_such_a_time_stops_its_task_by_name_in_the_phase_decode(at: int) -> None:
+    what = f"timestamp= of topic 'in' is {at}" if at < 0 else f"its event time {at} .* max_event_time_ahead"
+    with pytest.raises(kstream.KStreamError, match=rf"in\[0\] offset 2: ColumnError: {what}"):
+        Timed(policies=()).run([START, START, at, START], batch=8)
+    decode = Timed(policies=(kstream.Skip(phase="decode"),))
+    assert decode.run([START, START, at, START], batch=8) == [("a", 1), ("b", 1), ("b", 2)]

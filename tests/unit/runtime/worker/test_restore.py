@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, StateError, TopicError
+from kstream.errors import AbortRequired, KafkaUnavailable, StateError, TopicError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState
@@ -264,16 +264,23 @@ def test_a_transaction_pending_at_the_end_of_the_changelog_is_waited_for(fleet: 
     finish(fleet)
 
 
-def test_a_foreign_record_in_a_changelog_is_an_error(fleet: Fleet) -> None:
-    fleet.crash("a")
-    shutil.rmtree(local(fleet))
-    fleet.cluster.write(TopicPartition(CHANGELOGS[0], 0), None, b"1", None, None)  # from before it was compacted
+def test_a_foreign_record_in_a_changelog_stops_its_task(tmp_path: Path) -> None:
+    fleet = Fleet(COUNTING.app, tmp_path, partitions=2)
     fleet.start("a")
-    with pytest.raises(
-        KStreamError,
-        match=r"changelog .*\[\d\] has a record without a key at offset \d+: another program writes to the changelog",
-    ):
-        fleet.settle()
+    fleet.send(COUNTING.source, KEYS)
+    fleet.settle()
+    fleet.crash("a")
+    fleet.cluster.write(TopicPartition(CHANGELOGS[0], 0), None, b"1", None, None)  # from before it was compacted
+    offset = fleet.cluster.log(TopicPartition(CHANGELOGS[0], 0)).end - 1
+    fleet.start("a")
+    fleet.step(times=40)
+    failed, runs = fleet.task("a", 0), fleet.task("a", 1)
+    assert (failed.state, runs.state) == (TaskState.FAILED, TaskState.RUNNING)
+    assert (
+        f"task {failed.name} stopped: the record of changelog {CHANGELOGS[0]}[0] at offset {offset} cannot be used: it "
+        "has no key, so another program writes to the changelog"
+    ) in str(failed.error)
+    fleet.close()
 
 
 def test_a_changelog_cut_in_the_middle_of_a_restore(tmp_path: Path) -> None:

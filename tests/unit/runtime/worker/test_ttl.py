@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import kstream
+from kstream.errors import AbortRequired, ProducerLost
+from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.offsets import decode
 from kstream.specs.ttl import TTL
 from kstream.state.expiry import index_of
@@ -194,8 +196,6 @@ def test_a_sweep_is_noticed_by_the_worker_that_had_the_task_before(make: Make) -
 
 
 def test_a_crash_before_the_sweep_is_committed_takes_it_back(make: Make) -> None:
-    from kstream.errors import AbortRequired, ProducerLost
-
     visits = Visits()
     fleet = make(visits)
     fleet.start("a")
@@ -259,6 +259,37 @@ def test_the_wall_clock_that_is_set_back_over_a_restart(make: Make) -> None:
     assert len(counts(fleet, "n")) == len(KEYS)  # time stands until the clock has caught up
     idle(fleet, 800)
     assert counts(fleet, "n") == {}
+
+
+@pytest.mark.parametrize("kind", ["wall", "event"])
+def test_a_committed_time_that_is_far_ahead_is_told_once(
+    make: Make, kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        return [line for line in lines if "ahead of this machine's clock" in line]
+
+    visits = Visits(kstream.TTL(minutes=1, time=kind), event=True)
+    fleet = make(visits, partitions=1)
+    fleet.start("a")
+    fleet.clock.advance(1000)
+    send(fleet, visits, KEYS, int(fleet.clock.time() * 1000))
+    fleet.leave("a")
+    fleet.clock._elapsed -= 50.0
+    fleet.start("a")
+    fleet.settle()
+    assert not said()
+    fleet.leave("a")
+    fleet.clock._elapsed -= 900.0
+    fleet.start("a")
+    fleet.settle()
+    (line,) = said()
+    assert line.startswith(f"task {fleet.task('a', 0).name}: the {kind} time of its state") and " is 9" in line
+    restores = sum(fleet.workers["a"].restorer.durations.counts)
+    fleet.cluster.fail_next("commit", ProducerLost("planned"))
+    send(fleet, visits, KEYS, int(fleet.clock.time() * 1000))
+    assert sum(fleet.workers["a"].restorer.durations.counts) > restores
+    assert len(said()) == 1
 
 
 # ---- TTL on state that is there
@@ -466,11 +497,16 @@ def test_a_changelog_record_says_its_form(make: Make) -> None:
 
 def test_a_form_of_a_later_version_stops_the_task_by_name(make: Make) -> None:
     visits = Visits(None)
-    fleet = make(visits, partitions=1)
+    fleet = make(visits)
+    fleet.cluster.append("visits-n-changelog", b"w", b"1", partition=0)
     fleet.cluster.append("visits-n-changelog", b"x", b"1", partition=0, headers=[(HEADER, b"versioned")])
     fleet.start("a")
-    with pytest.raises(kstream.KStreamError, match="later version"):
-        fleet.step(times=20)
+    fleet.step(times=20)
+    tasks = {task.partition: task for task in fleet.workers["a"].tasks.values()}
+    assert (tasks[0].state, tasks[1].state) == (TaskState.FAILED, TaskState.RUNNING)
+    text = str(tasks[0].error)
+    assert f"task {tasks[0].name} stopped: the record of changelog visits-n-changelog[0] at offset 1" in text
+    assert "later version" in text
 
 
 def test_a_steady_commit_is_numbered(make: Make) -> None:
