@@ -46,6 +46,11 @@ def _arrow() -> Any:
     return pyarrow
 
 
+def check_installed() -> None:
+    """Raises ConfigError where pyarrow is not installed."""
+    _arrow()
+
+
 class _NoType(Exception):
     """Arrow has no type for it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -25,6 +26,12 @@ VERSION: Final = 1
 FILE: Final = "savepoint"
 """What it is called in the savepoint's folder."""
 
+OWNER: Final = "app"
+"""In the folder of an attempt, which is called by the savepoint's id: the name of the app whose it is."""
+
+_OURS: Final = re.compile(r"savepoint|tables/[^/]+/\d+\.parquet|[0-9a-f]{12}/(app|[^/]+/\d+/.+)")
+"""What lies in a savepoint's folder, below it."""
+_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.part$")
 _HEAD: Final = re.compile(rb"kstream-savepoint (\d+) ([0-9a-f]{64})\n")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -196,11 +203,73 @@ def damages_of(storage: Storage, savepoint: Savepoint) -> Iterator[str]:
             yield f"{storage.url}: {name} is damaged: its checksum does not fit"
 
 
+def files_of(storage: Storage, name: str) -> list[str]:
+    """All that lies in a savepoint's folder, what is not whole too.
+
+    Raises:
+        UsageError: something in it is not of a savepoint: the folder is somebody else's.
+        StorageError: it cannot be read.
+    """
+    check_name(name)
+    found = []
+    for entry in (*storage.list(name), *storage.unfinished(name)):
+        if _OURS.fullmatch(_UNFINISHED.sub("", entry.name.removeprefix(f"{name}/"))) is None:
+            raise UsageError(
+                f"{storage.url}: the folder {name} is not a savepoint's, it has the file {entry.name}; nothing is "
+                "deleted"
+            )
+        found.append(entry.name)
+    return found
+
+
 def delete_savepoint(storage: Storage, name: str) -> int:
     """Deletes all that lies in the folder, that file first: what is left of a deletion that was broken off is none.
-    Returns how many files there were. Raises StorageError."""
-    check_name(name)
+    Returns how many files there were.
+
+    Raises:
+        UsageError: there is nothing of a savepoint, or also something else; nothing is deleted then.
+        StorageError: a file cannot be deleted.
+    """
+    names = files_of(storage, name)
+    if not names:
+        raise UsageError(f"there is no savepoint {name} in {storage.url}")
     storage.delete([f"{name}/{FILE}"])
-    names = [entry.name for entry in (*storage.list(name), *storage.unfinished(name))]
     storage.delete(names)
-    return len(names) + 1
+    return len(names)
+
+
+def begin_attempt(storage: Storage, name: str, id: str, app: str) -> None:
+    """The app makes a savepoint in this folder from here on. Raises StorageError."""
+    storage.put(f"{name}/{id}/{OWNER}", [app.encode()])
+
+
+def left_by_attempts(storage: Storage, name: str, app: str, *, but: str) -> list[str]:
+    """Files of earlier attempts of the app, which were broken off.
+
+    Args:
+        but: the id of the attempt whose files are not among them.
+
+    Raises:
+        UsageError: there is a savepoint of this name, another app makes one in this folder, or the folder is somebody
+            else's.
+        StorageError: it cannot be read.
+    """
+    files = files_of(storage, name)
+    if f"{name}/{FILE}" in files:
+        raise UsageError(f"there is a savepoint {name} in {storage.url}: give another name, or delete it first")
+    for file in files:
+        if file.endswith(f"/{OWNER}") and file.count("/") == 2:
+            with suppress(FileMissing):  # deleted meanwhile
+                whose = read(storage, file).decode(errors="replace")
+                if whose != app:
+                    raise UsageError(
+                        f"app {whose} makes a savepoint {name} in {storage.url}, or was broken off: give another name, "
+                        "or delete it first"
+                    )
+    return [file for file in files if not file.startswith(f"{name}/{but}/")]
+
+
+def delete_attempt(storage: Storage, name: str, id: str) -> None:
+    """Deletes the files of one attempt. Raises StorageError."""
+    at = f"{name}/{id}"
+    storage.delete([entry.name for entry in (*storage.list(at), *storage.unfinished(at))])

@@ -14,6 +14,7 @@ from kstream.cli.savepoint.places import place_of
 from kstream.errors import ConfigError
 from kstream.runtime.cluster.canonical import to_canonical
 from kstream.runtime.cluster.saving import Saving
+from kstream.state.parquet import check_installed
 
 FORMATS: Final = ("native", "canonical")
 
@@ -22,11 +23,14 @@ def run(on: Subject, name: str, to: str | None, form: str, *, stop: bool, timeou
     """The command.
 
     Raises:
+        ConfigError: the form is not known, or needs pyarrow, which is not installed; nothing is held then.
         UsageError: it cannot be, and why. SavepointFailed: there is none, and the app goes on.
     """
     assert on.app is not None
     if form not in FORMATS:
         raise ConfigError(f"--format {form}: is neither native nor canonical")
+    if form == "canonical":
+        check_installed()
     topology, storage = on.app.topology(), place_of(on, to)
     out = human.lines()
     clients = clients_of(on)

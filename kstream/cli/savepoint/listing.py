@@ -10,7 +10,7 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.cli.savepoint.places import agreed, place_of
 from kstream.errors import SnapshotError, UsageError
-from kstream.state.savepoint import FILE, Savepoint, damages_of, delete_savepoint, read_savepoint, savepoints_in
+from kstream.state.savepoint import Savepoint, damages_of, delete_savepoint, files_of, read_savepoint, savepoints_in
 
 
 def run(on: Subject, place: str | None, *, as_json: bool) -> int:
@@ -94,7 +94,7 @@ def verify(on: Subject, name: str, place: str | None) -> int:
 
 def delete(on: Subject, name: str, place: str | None, *, yes: bool) -> int:
     storage = place_of(on, place)
-    if not storage.exists(f"{name}/{FILE}") and not any(storage.list(name)):
+    if not files_of(storage, name):
         raise UsageError(f"there is no savepoint {name} in {storage.url}")
     if not yes and not agreed(f"Delete savepoint {name} in {storage.url}?"):
         return 1

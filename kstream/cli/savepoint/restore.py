@@ -13,7 +13,7 @@ from kstream.cli.operate import Subject
 from kstream.cli.savepoint.places import agreed, place_of
 from kstream.errors import ConfigError, SnapshotError
 from kstream.runtime.cluster.restoring import Plan, carry_out, look
-from kstream.state.savepoint import damages_of, delete_savepoint, read_savepoint
+from kstream.state.savepoint import damages_of, delete_savepoint, files_of, read_savepoint
 
 
 def run(
@@ -36,6 +36,8 @@ def run(
     assert on.app is not None
     topology, storage, out = on.app.topology(), place_of(on, place), human.lines()
     savepoint = read_savepoint(storage, name)
+    if claim:
+        files_of(storage, name)  # it could not be deleted in the end where its folder has something else
     clients = clients_of(on)
     with closing(clients.admin()) as admin:
         plan = look(

@@ -12,7 +12,7 @@ import msgspec
 from kstream.state.about import form_in
 from kstream.state.parquet import write_table
 from kstream.state.saved import opened, scan
-from kstream.state.savepoint import SavedTable, SavedTask, Savepoint, write_savepoint
+from kstream.state.savepoint import SavedTable, SavedTask, Savepoint, delete_attempt, write_savepoint
 from kstream.state.snapshots.storage import Storage, chunks_of
 from kstream.state.snapshots.transfer import read_snapshot
 from kstream.topology import Topology
@@ -36,6 +36,7 @@ def to_canonical(storage: Storage, savepoint: Savepoint, topology: Topology) -> 
     for task in savepoint.tasks:
         if task.folder:
             storage.delete([entry.name for entry in storage.list(f"{savepoint.name}/{task.folder}")])
+    delete_attempt(storage, savepoint.name, savepoint.id)
     return made
 
 

@@ -125,21 +125,29 @@ def ensure_topic(admin: TopicMaker, app: str, replication: int) -> None:
 class Control:
     """Writes to the control topic and reads what is new there. One thread at a time.
 
+    Args:
+        after: the `position` of a connection that was lost: it goes on there. None: at the end.
+
+    Attributes:
+        position: the offset of what is read next.
+
     Raises: KStreamError, as its clients do.
     """
 
-    def __init__(self, clients: Clients, admin: AdminClient, app: str) -> None:
+    def __init__(self, clients: Clients, admin: AdminClient, app: str, after: int | None = None) -> None:
         self._topic, self._clients = topic_of(app), clients
         at = TopicPartition(self._topic, 0)
         end = admin.end_offsets([at]).result(TIMEOUT)[at]
+        self.position = end if after is None else min(after, end)  # a topic that was made anew is shorter
         self._reader = clients.reader()
-        self._reader.assign({at: end})
+        self._reader.assign({at: self.position})
         self._producer: ProducerClient | None = None
 
     def read(self, timeout: float) -> Iterator[Request | Answer]:
         """What was written since the last call; waits `timeout` seconds for a first word. What another version wrote
         in another way is passed over."""
         for fetch in self._reader.poll(1000, timeout).fetches:
+            self.position = fetch.last_offset + 1
             yield from _said(fetch)
 
     def write(self, said: Request | Answer | RestoreNote) -> None:

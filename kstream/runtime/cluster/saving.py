@@ -28,8 +28,11 @@ from kstream.state.savepoint import (
     SavedTopic,
     SavedType,
     Savepoint,
+    begin_attempt,
     check_name,
-    delete_savepoint,
+    delete_attempt,
+    left_by_attempts,
+    read_savepoint,
     write_savepoint,
 )
 from kstream.state.snapshots.manifest import stored_manifest
@@ -71,6 +74,7 @@ class Saving:
         self._name, self._timeout, self._stop, self._replication = name, timeout, stop, replication
         self._on_stage = on_stage
         self._id = token_hex(6)
+        self._writing = False
         self._counts = {topic: info.partitions for topic, info in admin.topics(TIMEOUT).items()}
         self._internal = {
             *(source.topic.name for part in topology.parts for source in part.sources if source.topic.internal),
@@ -91,15 +95,33 @@ class Saving:
             try:
                 return self._go_through(coordination, control)
             except BaseException as error:
+                if self._may_be_there():
+                    more = "; instances that were not told to stop go on when the time is over" if self._stop else ""
+                    self._on_stage(f"savepoint {self._name} is there{more}")
+                    raise
                 self._tell_abort(control, getattr(error, "why", str(error)) or type(error).__name__)
                 raise
 
-    def _check_place(self) -> None:
-        if self._storage.exists(f"{self._name}/{FILE}"):
-            raise UsageError(
-                f"there is a savepoint {self._name} in {self._storage.url}: give another name, or delete it first"
-            )
-        delete_savepoint(self._storage, self._name)  # what an attempt left that was broken off
+    def _check_place(self) -> list[str]:
+        """What attempts of this app left that were broken off."""
+        return left_by_attempts(self._storage, self._name, self._topology.app, but=self._id)
+
+    def _take_place(self) -> None:
+        """All workers hold for this attempt, so none stores files of an earlier one. It is said whose the folder is
+        before others are looked for: of two who do so at the same time, one at least sees the other."""
+        begin_attempt(self._storage, self._name, self._id, self._topology.app)
+        self._storage.delete(self._check_place())
+
+    def _may_be_there(self) -> bool:
+        """Whether the savepoint's own file was written; also where nobody knows."""
+        if not self._writing:
+            return False
+        try:
+            return read_savepoint(self._storage, self._name).id == self._id
+        except UsageError:
+            return False
+        except KStreamError:
+            return True
 
     def _check_runs(self) -> None:
         groups = [consumer_group(self._topology.app, isolation) for isolation in self._topology.groups]
@@ -121,7 +143,7 @@ class Saving:
     def _tell_abort(self, control: Control, why: str) -> None:
         try:
             control.write(self._request("abort", why))
-            delete_savepoint(self._storage, self._name)
+            delete_attempt(self._storage, self._name, self._id)
         except KStreamError as error:
             self._on_stage(f"the instances go on when the time is over, they could not be told: {error}")
 
@@ -139,6 +161,7 @@ class Saving:
             if coordination.stage is Stage.ABORTED:
                 raise SavepointFailed(self._name, coordination.why)
             if coordination.stage is Stage.HOLDING and coordination.quiet and not coordination.left_in(self._ends()):
+                self._take_place()
                 coordination.go(Stage.CAPTURING)
                 control.write(self._request("capture"))
                 self._on_stage("local state is copied")
@@ -150,14 +173,25 @@ class Saving:
                 self._on_stage("the copies are stored" if self._stop else "the app goes on, the copies are stored")
             elif coordination.stage is Stage.STORING and coordination.stored:
                 savepoint = self._savepoint(coordination.parts("stored"), topics)
-                write_savepoint(self._storage, savepoint)
+                if self._stop and time.monotonic() > deadline:
+                    coordination.abort(f"it took {self._timeout:g} s (--timeout), and the instances wait no longer")
+                    raise SavepointFailed(self._name, coordination.why)
+                self._write(savepoint)
                 coordination.go(Stage.DONE)
                 if self._stop:
                     control.write(self._request("stop"))
+                    if time.monotonic() > deadline:
+                        self._on_stage("the instances were told to stop late: they may have processed more meanwhile")
                 return savepoint
             elif time.monotonic() > deadline:
                 coordination.abort(f"{coordination.waiting_for()} after {self._timeout:g} s (--timeout)")
                 raise SavepointFailed(self._name, coordination.why)
+
+    def _write(self, savepoint: Savepoint) -> None:
+        if self._storage.exists(f"{self._name}/{FILE}"):
+            raise SavepointFailed(self._name, f"another one of this name was made in {self._storage.url} meanwhile")
+        self._writing = True
+        write_savepoint(self._storage, savepoint)
 
     @property
     def _outside(self) -> list[str]:

@@ -13,13 +13,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import KStreamError
 from kstream.runtime.cluster.announce import quiet
-from kstream.runtime.cluster.control import Answer, Control, Request, ensure_topic
+from kstream.runtime.cluster.control import LONGEST_TIMEOUT, Answer, Control, Request, ensure_topic
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.handle import WorkerProcess
@@ -32,7 +32,20 @@ LISTEN_SECONDS: Final = 0.5
 BUSY_SECONDS: Final = 0.02
 """How long a word is waited for, while nothing is to be said and while a savepoint is made."""
 RETRY_SECONDS: Final = 10.0
+AGAIN_SECONDS: Final = 0.2
+"""The pause before the next attempt to connect; the second, while a savepoint is made."""
 LOG_SECONDS: Final = 60.0
+
+
+@dataclass
+class _Known:
+    """What was asked last for a savepoint, and until when (monotonic) it may be under way."""
+
+    request: Request
+    until: float
+
+    def under_way(self, now: float) -> bool:
+        return self.request.phase not in ("stop", "abort") and now < self.until
 
 
 class Participant:
@@ -42,9 +55,9 @@ class Participant:
         self._supervisor, self._clients, self._app = supervisor, clients, app
         self._instance, self._replication = instance, replication
         self._to_say: deque[Answer] = deque()
-        self._request: Request | None = None
-        """The latest; the savepoint is being made until its last phase."""
-        self._until = 0.0
+        self._known: dict[str, _Known] = {}
+        """By the ids of savepoints. Where somebody asks for another meanwhile, the workers refuse that one."""
+        self._position: int | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="savepoints", daemon=True)
         self._logged = float("-inf")
@@ -65,10 +78,10 @@ class Participant:
 
     def ended(self, worker: WorkerProcess, reason: str) -> None:
         """Its successor holds nothing: there will be no savepoint."""
-        request = self._request
-        if request is not None and request.phase != "stop" and time.monotonic() < self._until:
-            why = f"its process ended ({reason})"
-            self._to_say.append(Answer(request.id, worker.identity.member, "refused", why=why))
+        why, now = f"its process ended ({reason})", time.monotonic()
+        for one in list(self._known.values()):  # the thread may be adding one
+            if one.under_way(now):
+                self._to_say.append(Answer(one.request.id, worker.identity.member, "refused", why=why))
 
     def tick(self) -> None:
         return
@@ -81,9 +94,10 @@ class Participant:
                 with self._connected() as control:
                     while not self._stopping.is_set():
                         self._converse(control)
+                        self._position = control.position
             except Exception as error:  # a thread that only passes on must never be what ends
                 self._note(error)
-                self._stopping.wait(RETRY_SECONDS)
+                self._stopping.wait(AGAIN_SECONDS if self._making else RETRY_SECONDS)
 
     @contextmanager
     def _connected(self) -> Iterator[Control]:
@@ -91,14 +105,18 @@ class Participant:
             admin = self._clients.admin()
             stack.callback(admin.close)
             ensure_topic(admin, self._app, self._replication)
-            control = Control(self._clients, admin, self._app)
+            control = Control(self._clients, admin, self._app, self._position if self._making else None)
             stack.callback(control.close)
             admin.close()
             yield control
 
+    @property
+    def _making(self) -> bool:
+        now = time.monotonic()
+        return any(one.under_way(now) for one in list(self._known.values()))
+
     def _converse(self, control: Control) -> None:
-        making = self._request is not None and time.monotonic() < self._until
-        for said in control.read(BUSY_SECONDS if making else LISTEN_SECONDS):
+        for said in control.read(BUSY_SECONDS if self._making else LISTEN_SECONDS):
             if isinstance(said, Request):
                 self._asked(said)
         while self._to_say:
@@ -106,14 +124,18 @@ class Participant:
             self._to_say.popleft()
 
     def _asked(self, request: Request) -> None:
+        """Each worker passes over what is of another savepoint than it has a part in."""
+        now = time.monotonic()
         if request.phase == "hold":
-            self._until = time.monotonic() + request.timeout
+            self._known = {id: one for id, one in self._known.items() if now < one.until}
+            self._known[request.id] = _Known(request, now + min(request.timeout, LONGEST_TIMEOUT))
             log.info("savepoint %s is asked for, within %.0f s", request.name, request.timeout)
-        elif self._request is None or request.id != self._request.id:
+        elif (known := self._known.get(request.id)) is None:
             return  # of a savepoint that began before this instance listened
-        elif request.phase == "abort":
+        else:
+            known.request = request
+        if request.phase == "abort":
             log.warning("there is no savepoint %s: %s", request.name, request.why)
-        self._request = request
         if request.phase == "stop":
             log.info("savepoint %s is there: this instance stops, as was asked for", request.name)
             self._supervisor.stop()

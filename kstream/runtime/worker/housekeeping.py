@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import StateError
@@ -17,12 +18,16 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.opening import WARM, last_change
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.replay import Replayed
+from kstream.runtime.worker.savepoint import COPIES
 from kstream.runtime.worker.warm import Copy
 from kstream.state.lock import locked
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clock
 
 log = logging.getLogger(__name__)
+
+_NO_TASKS: Final = (WARM, COPIES)
+"""Directories beside those of sub-topologies."""
 
 
 class Housekeeping:
@@ -76,7 +81,7 @@ class Housekeeping:
             self._renewal.ask(running)
         self._purge(running)
         if now - self._started >= self._settings.state_cleanup_delay:
-            self._clean_up(tasks.keys())
+            self._clean_up(tasks.keys(), {copy.name for copy in copies})
 
     def close(self) -> None:
         """Waits for a flush that is under way."""
@@ -95,14 +100,18 @@ class Housekeeping:
         if before:
             self._admin.delete_records(before).add_done_callback(_log_failure)
 
-    def _clean_up(self, open_tasks: Collection[str]) -> None:
+    def _clean_up(self, open_tasks: Collection[str], warm: Collection[str]) -> None:
         """Deletes local state of tasks that have not run here for long: the changelog has all of it. Each worker has a
-        directory of its own, so what other workers use is never looked at."""
+        directory of its own, so what other workers use is never looked at.
+
+        Args:
+            warm: the tasks of which warm copies are open.
+        """
         delay = self._settings.state_cleanup_delay
-        in_use = {(directory_name(part), number) for part, _, number in (task.rpartition("/") for task in open_tasks)}
-        for directory in (*self._directory.glob("*/*/"), *self._directory.glob(f"{WARM}/*/*/")):
-            if directory.parent.name == WARM or (directory.parent.name, directory.name) in in_use:
-                continue
+        left = [one for one in self._directory.glob("*/*/") if one.parent.name not in _NO_TASKS]
+        idle = [one for one in left if _of(one) not in set(map(_directories, open_tasks))]
+        idle += [one for one in self._directory.glob(f"{WARM}/*/*/") if _of(one) not in set(map(_directories, warm))]
+        for directory in idle:
             name = f"{whole_name(directory.parent)}/{directory.name}"
             try:
                 if self._clock.time() - last_change(directory) < delay:
@@ -116,6 +125,15 @@ class Housekeeping:
                         shutil.rmtree(directory)
             except OSError as error:
                 log.warning("the local state of task %s cannot be deleted: %s; trying again later", name, error)
+
+
+def _of(directory: Path) -> tuple[str, str]:
+    return directory.parent.name, directory.name
+
+
+def _directories(task: str) -> tuple[str, str]:
+    part, _, partition = task.rpartition("/")
+    return directory_name(part), partition
 
 
 def flush_all(tasks: Sequence[Replayed]) -> None:

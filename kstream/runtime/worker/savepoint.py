@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
@@ -65,9 +65,10 @@ class SavepointPart:
         self._parts: dict[str, TaskPart] = {}  # as captured
         self._pool: ThreadPoolExecutor | None = None
         self._closed = threading.Event()
+        self._abandoned = threading.Event()  # of the attempt whose copies are being stored
         self._answers: list[Answer] = []  # that were not asked for yet
         self._last: Answer | None = None
-        shutil.rmtree(self._copies, ignore_errors=True)  # of a process that was killed meanwhile
+        self._delete_copies()  # of a process that was killed meanwhile
 
     @property
     def active(self) -> bool:
@@ -93,7 +94,11 @@ class SavepointPart:
         """
         if request.phase == "hold":
             self._asked_to_hold(request, paused)
-        elif self._request is not None and self._request.id == request.id and self.active:
+        elif self._request is not None and self._request.id == request.id:
+            if request.phase == "abort":
+                self._abandon()
+            if not self.active:
+                return
             if request.phase == "capture":
                 self._begin_capture()
             else:
@@ -197,6 +202,7 @@ class SavepointPart:
     def _capture(self, flush: Future[None]) -> None:
         assert self._request is not None
         request, self._flush, copies = self._request, None, {}
+        self._delete_copies()  # else a later copy finds them in its place
         try:
             flush.result()
             for task in self._tasks.running:
@@ -204,12 +210,15 @@ class SavepointPart:
                 if task.stores:
                     copies[task.name] = self._copy(task)
         except (KStreamError, OSError) as error:
+            self._delete_copies()
             self._refuse(f"the local state cannot be copied: {error}")
             return
         self._go(PartState.CAPTURED)
+        self._abandoned = threading.Event()
         self._say(Answer(request.id, self._worker, "captured", self._parts))
         self._storing = {
-            name: self._threads().submit(self._store, request, name, *copy) for name, copy in copies.items()
+            name: self._threads().submit(self._store, self._abandoned, request, name, *copy)
+            for name, copy in copies.items()
         }
         if not copies:
             self._say(Answer(request.id, self._worker, "stored", self._parts))
@@ -232,14 +241,23 @@ class SavepointPart:
         return directory, complete, draft
 
     def _store(
-        self, request: Request, task: str, directory: Path, complete: Callable[[], None], draft: Draft
-    ) -> str:  # fmt: skip
+        self,
+        abandoned: threading.Event,
+        request: Request,
+        task: str,
+        directory: Path,
+        complete: Callable[[], None],
+        draft: Draft,
+    ) -> str:
         """On a thread: the file, in the savepoint's place, that says where the task's files are."""
 
         def go_on() -> None:
             if self._closed.is_set():
                 raise StateError("the worker ends")
+            if abandoned.is_set():
+                raise StateError("the savepoint is given up")
 
+        go_on()
         complete()
         prefix, storage = prefix_of(request, task), open_storage(request.place)
         manifest = write_snapshot(
@@ -252,7 +270,9 @@ class SavepointPart:
         if not all(one.done() for one in self._storing.values()):
             return
         done, self._storing = self._storing, {}
-        shutil.rmtree(self._copies, ignore_errors=True)
+        self._delete_copies()
+        if self._abandoned.is_set():
+            return
         errors = [f"task {name}: {error}" for name, one in done.items() if (error := one.exception()) is not None]
         if errors:
             why = f"its files cannot be stored: {'; '.join(errors)}"
@@ -271,7 +291,33 @@ class SavepointPart:
         assert self._request is not None
         log.warning("savepoint %s is given up: %s", self._request.name, why)
         self._say(Answer(self._request.id, self._worker, "refused", why=why))
+        self._abandon()
         self._release()
+
+    def _abandon(self) -> None:
+        """There will be no savepoint. What is being stored ends, and its files go. Once "stored" was said, the files
+        are the command's: the savepoint may be there."""
+        if not self._storing or self._abandoned.is_set():
+            return
+        assert self._request is not None
+        self._abandoned.set()
+        self._threads().submit(self._remove, self._request, dict(self._storing))
+
+    def _remove(self, request: Request, storing: Mapping[str, Future[str]]) -> None:
+        """On a thread, after those that store."""
+        wait(storing.values())
+        try:
+            storage = open_storage(request.place)
+            for task in storing:
+                prefix = prefix_of(request, task)
+                storage.delete([entry.name for entry in (*storage.list(prefix), *storage.unfinished(prefix))])
+        except KStreamError as error:
+            log.warning(
+                "savepoint %s: its files cannot be deleted, the next one of this name does: %s", request.name, error
+            )
+
+    def _delete_copies(self) -> None:
+        shutil.rmtree(self._copies, ignore_errors=True)
 
     def _release(self) -> None:
         assert self._request is not None
@@ -291,7 +337,7 @@ class SavepointPart:
         self._closed.set()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        shutil.rmtree(self._copies, ignore_errors=True)
+        self._delete_copies()
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:

@@ -26,8 +26,11 @@ from kstream.state.savepoint import (
     SavedTask,
     SavedTopic,
     Savepoint,
+    begin_attempt,
     damages_of,
+    delete_attempt,
     delete_savepoint,
+    left_by_attempts,
     read_savepoint,
     savepoints_in,
     write_savepoint,
@@ -36,6 +39,7 @@ from kstream.state.snapshots.manifest import Draft, StoredStore
 from kstream.state.snapshots.storage import Storage, open_storage
 from kstream.state.snapshots.transfer import write_snapshot
 
+ID = "0123456789ab"
 ROCKS = RocksMemory(8 << 20, 8 << 20)
 SPECS: dict[str, Any] = {
     name: StoreSpec(name, schema(str, "key", key=True), schema(int, "value")) for name in ("plain", "timed")
@@ -61,12 +65,12 @@ def made(tmp_path: Path, kinds: dict[str, str]) -> tuple[Storage, Savepoint]:
         stores={store: StoredStore.of(mark) for store in stores if (mark := backend.mark(store)) is not None},
     )  # fmt: skip
     backend.close()
-    manifest = write_snapshot(storage, "first/1/in/2", tmp_path / "copy", draft, SystemClock(), patience=60.0)
+    manifest = write_snapshot(storage, f"first/{ID}/in/2", tmp_path / "copy", draft, SystemClock(), patience=60.0)
     savepoint = Savepoint(
-        id="1", name="first", app="shop", taken=1.0, program="0.1.0", topics={"in": SavedTopic("x", 3)},
+        id=ID, name="first", app="shop", taken=1.0, program="0.1.0", topics={"in": SavedTopic("x", 3)},
         stores={name: SavedStore("str", "int", "keyed", 3) for name in stores},
         tasks=[
-            SavedTask("in/2", "default", 2, [SavedOffset("in", 2, 7, "{}")], [], "1/in/2", manifest),
+            SavedTask("in/2", "default", 2, [SavedOffset("in", 2, 7, "{}")], [], f"{ID}/in/2", manifest),
             SavedTask("other/0", "default", 0, []),
         ],
     )  # fmt: skip
@@ -191,3 +195,55 @@ def test_fields_that_a_later_version_adds_are_passed_over(tmp_path: Path) -> Non
     more = msgspec.json.decode(msgspec.json.encode(savepoint)) | {"news": 1}
     assert msgspec.json.decode(msgspec.json.encode(more), type=Savepoint) == savepoint
     assert storage.exists(f"first/{FILE}")
+
+
+FOREIGN = ["main.py", "0123456789ab/notes.txt", "tables/seen/about.md", "savepoint.txt", f"deadbeef0123/in/x/{FILE}"]
+
+
+@pytest.mark.parametrize("file", FOREIGN)
+@pytest.mark.parametrize("beside", [True, False], ids=["beside a savepoint", "alone"])
+def test_a_folder_with_files_of_somebody_else_is_not_touched(tmp_path: Path, file: str, beside: bool) -> None:
+    storage = made(tmp_path, {})[0] if beside else open_storage(str(tmp_path / "saved"))
+    path = tmp_path / "saved" / "first" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("somebody's")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="is not a savepoint's"):
+        delete_savepoint(storage, "first")
+    with pytest.raises(UsageError, match="is not a savepoint's"):
+        left_by_attempts(storage, "first", "shop", but=ID)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_not_there_cannot_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "never"):
+        with pytest.raises(UsageError, match="there is no savepoint"):
+            delete_savepoint(open_storage(str(tmp_path)), name)
+    assert (tmp_path / "empty").exists()
+
+
+def test_an_attempt_that_is_given_up_takes_its_own_files_only(tmp_path: Path) -> None:
+    storage, savepoint = made(tmp_path, {})
+    begin_attempt(storage, "first", "aaaaaaaaaaaa", "shop")
+    storage.put("first/aaaaaaaaaaaa/in/2/files/x", [b"x"])
+    (tmp_path / "saved/first/aaaaaaaaaaaa/in/2/files/y.0123456789ab.part").write_bytes(b"y")
+    delete_attempt(storage, "first", "aaaaaaaaaaaa")
+    assert not (tmp_path / "saved/first/aaaaaaaaaaaa").exists()
+    assert not list(damages_of(storage, savepoint))
+
+
+def test_what_is_left_of_earlier_attempts_is_that_of_the_same_app(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    begin_attempt(storage, "first", ID, "shop")
+    begin_attempt(storage, "first", "aaaaaaaaaaaa", "shop")
+    assert left_by_attempts(storage, "first", "shop", but=ID) == ["first/aaaaaaaaaaaa/app"]
+    begin_attempt(storage, "first", "bbbbbbbbbbbb", "other")
+    with pytest.raises(UsageError, match="app other makes a savepoint first"):
+        left_by_attempts(storage, "first", "shop", but=ID)
+
+
+def test_where_there_is_a_savepoint_nothing_is_left_over(tmp_path: Path) -> None:
+    storage, _ = made(tmp_path, {})
+    with pytest.raises(UsageError, match="there is a savepoint first"):
+        left_by_attempts(storage, "first", "shop", but="aaaaaaaaaaaa")

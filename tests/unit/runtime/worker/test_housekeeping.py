@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import kstream
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.worker.housekeeping import Housekeeping
+from kstream.state.memory import MemoryBackend
 from kstream.testing import ManualClock, MemoryCluster
 from kstream.testing.clients import MemoryClients
 from unit.runtime.harness import Counting, Fleet
@@ -41,10 +42,17 @@ class Bench:
             os.utime(made / file, (self.clock.time() - age,) * 2)
         return made
 
-    def clean(self, *open_tasks: str) -> None:
+    def clean(self, *open_tasks: str, warm: Sequence[str] = ()) -> None:
         """What housekeeping does once the worker has run for long enough."""
         self.clock.advance(DELAY)
-        self.housekeeping.step(dict.fromkeys(open_tasks, _RESTING))
+        self.housekeeping.step(dict.fromkeys(open_tasks, _RESTING), [_Warm(name) for name in warm])
+
+
+class _Warm:
+    """A warm copy as far as housekeeping looks at one: it flushes them too."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.backend = name, MemoryBackend([])
 
 
 class _Resting:
@@ -116,6 +124,20 @@ def test_what_is_no_directory_of_a_task_is_left_alone(bench: Bench) -> None:
     bench.clean()
     assert not gone.exists()
     assert (bench.directory / "in" / "notes.txt").exists()
+
+
+def test_copies_of_a_savepoint_are_left_alone_until_they_are_stored(bench: Bench) -> None:
+    """However long that takes: they are hard links, which are as old as what they are links to."""
+    copy, gone = bench.task("@savepoint/in/0", idle=DELAY), bench.task("in/0", idle=DELAY)
+    bench.clean()
+    assert copy.exists() and not gone.exists()
+
+
+def test_warm_copies_that_are_open_are_left_alone(bench: Bench) -> None:
+    """The task of the same name that runs here is not its copy."""
+    used, gone = bench.task("@warm/in/0", idle=DELAY), bench.task("@warm/in/1", idle=DELAY)
+    bench.clean("in/1", warm=["in/0"])
+    assert used.exists() and not gone.exists()
 
 
 def test_a_directory_that_vanishes_meanwhile_ends_nothing(bench: Bench) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +18,7 @@ from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.runtime.worker.states import PART_MOVES, PartState
 from kstream.state.snapshots.manifest import stored_manifest
-from kstream.state.snapshots.storage import open_storage
+from kstream.state.snapshots.storage import DirectoryStorage, open_storage
 from kstream.types import TopicPartition
 from support.running import until
 from unit.runtime.harness import Counting, Fleet
@@ -244,6 +246,98 @@ def test_local_state_that_cannot_be_copied_is_told_of(
     workers.settle()
     counting.check(workers)
     workers.close()
+
+
+@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
+def test_a_copy_that_failed_does_not_stand_in_the_way_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Some tasks were copied before one was not."""
+    counting = Counting()
+    workers = Fleet(counting.app, tmp_path / "state", backend=backend)
+    workers.send(counting.source, KEYS)
+    worker = hold(workers, tmp_path / "saved")
+    last = list(worker.tasks.values())[-1].backend
+
+    def broken(_: Path) -> None:
+        raise StateError("the disk is full")
+
+    with monkeypatch.context() as now:
+        now.setattr(last, "freeze", broken)
+        answers(worker, workers, "holding")
+        worker.savepoint.ask(request("capture", tmp_path / "saved"))
+        assert "the disk is full" in answers(worker, workers, "refused").why
+    assert not list((tmp_path / "state").glob("*/@savepoint/*"))
+    worker.savepoint.ask(request("abort", tmp_path / "saved"))
+    worker.savepoint.ask(request("hold", tmp_path / "saved", id="2"))
+    answers(worker, workers, "holding")
+    leftover = worker.directory / "@savepoint" / "in" / "0"  # of a deletion that failed
+    leftover.mkdir(parents=True)
+    worker.savepoint.ask(request("capture", tmp_path / "saved", id="2"))
+    answers(worker, workers, "captured")
+    worker.savepoint.ask(request("resume", tmp_path / "saved", id="2"))
+    assert len(answers(worker, workers, "stored").tasks) == 4
+    workers.settle()
+    counting.check(workers)
+    workers.close()
+
+
+@pytest.mark.parametrize("ends", ["resume, then abort", "abort", "time"])
+def test_a_savepoint_that_is_given_up_while_it_is_stored_leaves_no_files(
+    fleet: tuple[Fleet, Counting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    workers, counting = fleet
+    workers.send(counting.source, KEYS)
+    saved = tmp_path / "saved"
+    worker = hold(workers, saved)
+    answers(worker, workers, "holding")
+    begun, go_on, put = threading.Event(), threading.Event(), DirectoryStorage.put
+
+    def slow(storage: DirectoryStorage, name: str, chunks: Any) -> None:
+        put(storage, name, chunks)
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(DirectoryStorage, "put", slow)
+    worker.savepoint.ask(request("capture", saved))
+    answers(worker, workers, "captured")
+    assert begun.wait(30)
+    if ends == "time":
+        workers.clock.advance(61)
+        answers(worker, workers, "refused")
+    else:
+        for phase in ends.split(", then "):
+            worker.savepoint.ask(request(phase, saved))
+    assert not worker.savepoint.active
+    go_on.set()
+    until(lambda: workers.step() or not [path for path in saved.rglob("*") if path.is_file()], "the files to go")
+    until(lambda: workers.step() or not list(worker.directory.glob("@savepoint/*")), "the copies to go")
+    assert "stored" not in {one.phase for one in worker.savepoint.answers()}
+    worker.savepoint.ask(request("hold", saved, id="2"))
+    answers(worker, workers, "holding")
+    worker.savepoint.ask(request("capture", saved, id="2"))
+    answers(worker, workers, "captured")
+    worker.savepoint.ask(request("resume", saved, id="2"))
+    assert len(answers(worker, workers, "stored").tasks) == 4
+    workers.settle()
+    counting.check(workers)
+
+
+def test_what_was_told_to_be_stored_is_never_deleted_by_the_worker(
+    fleet: tuple[Fleet, Counting], tmp_path: Path
+) -> None:
+    """The savepoint may be there by then: the word of it comes late."""
+    workers, counting = fleet
+    workers.send(counting.source, KEYS)
+    saved = tmp_path / "saved"
+    worker = hold(workers, saved)
+    answers(worker, workers, "holding")
+    worker.savepoint.ask(request("capture", saved))
+    stored = answers(worker, workers, "stored")
+    workers.clock.advance(61)
+    answers(worker, workers, "refused")
+    worker.savepoint.close()
+    assert all(part.stored and (saved / part.stored).exists() for part in stored.tasks.values())
 
 
 def test_repartition_topics_run_dry_while_the_inputs_are_held(tmp_path: Path) -> None:
