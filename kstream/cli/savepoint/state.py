@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -31,7 +32,7 @@ def export_(on: Subject, names: Sequence[str], to: Path) -> int:
     wanted = [find("table", name, stores, on.app.name) for name in names] or list(stores.values())
     with closing(clients.admin()) as admin:
         for spec in wanted:
-            written = dict(export(topology, spec, clients, admin, to / spec.name))
+            written = dict(export(topology, spec, clients, admin, to / spec.name, time.time()))
             entries = human.plural(sum(written.values()), "row")
             out.print(Text(f"{spec.name}: {entries} in {human.plural(len(written), 'file')} in {to / spec.name}"))
     return 0

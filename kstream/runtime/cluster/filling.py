@@ -4,6 +4,7 @@ warehouse has, where Flink has its State Processor API.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -17,15 +18,15 @@ from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, ensure_topic, unfinished_restore
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
-from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
+from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.restoring import EntryWriter, check_stopped
 from kstream.specs.store import StoreSpec
-from kstream.state.forms import plain_values
+from kstream.state.forms import NEVER, form_of, packed, plain_value, stamp_of
 from kstream.state.parquet import partition_in, read_table, write_table
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
-from kstream.types import AdminClient, Clients, TopicPartition
+from kstream.types import AdminClient, Clients, Headers, TopicPartition
 
 BATCH = 10_000
 
@@ -33,10 +34,13 @@ Place = Literal["earliest", "latest"]
 
 
 def export(
-    topology: Topology, spec: StoreSpec, clients: Clients, admin: AdminClient, directory: Path
+    topology: Topology, spec: StoreSpec, clients: Clients, admin: AdminClient, directory: Path, now: float
 ) -> Iterator[tuple[Path, int]]:
     """Writes what a store's changelog has now, whether the app runs or not: a file for each partition, and how many
     entries it has. What runs on meanwhile may be in one file and not in another: a savepoint is of one moment.
+
+    Args:
+        now: seconds since the epoch. What has expired is left out; in event time, what had at the last commit.
 
     Raises:
         UsageError: the store has no changelog yet. KafkaUnavailable: it cannot be read.
@@ -50,28 +54,67 @@ def export(
         with TemporaryDirectory(prefix="kstream-") as scratch:
             entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
             try:
-                _gather(entries, spec.name, clients, admin, TopicPartition(changelog, partition))
+                _gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
+                by = _time_of(topology, spec, admin, partition, now)
                 path = directory / f"{partition}.parquet"
                 about = {
                     "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
                 }  # fmt: skip
-                yield path, write_table(path, spec, lambda entries=entries: entries.scan(spec.name), about)  # type: ignore[misc]
+                yield (
+                    path,
+                    write_table(path, spec, lambda entries=entries, by=by: _alive(entries, spec, by), about, spec.form),
+                )  # type: ignore[misc]
             finally:
                 entries.close()
 
 
-def _gather(entries: RocksBackend, store: str, clients: Clients, admin: AdminClient, at: TopicPartition) -> None:
+def _gather(entries: RocksBackend, spec: StoreSpec, clients: Clients, admin: AdminClient, at: TopicPartition) -> None:
     starts, ends = bounds(admin, [at])
     with closing(Reading(clients, admin, starts, ends)) as reading:
         batch: list[tuple[bytes, bytes | None]] = []
         for row in to_end(reading):
             if row.key is not None:
-                (value,) = plain_values([row.value], [row.headers])
-                batch.append((row.key, value))
+                batch.append((row.key, _in_form(spec, row)))
             if len(batch) >= BATCH:
-                entries.write({store: batch}, {})
+                entries.write({spec.name: batch}, {})
                 batch = []
-        entries.write({store: batch}, {})
+        entries.write({spec.name: batch}, {})
+
+
+def _in_form(spec: StoreSpec, row: Row) -> bytes | None:
+    """The value as the store has it: as a restore would write it (state/replayed.py)."""
+    if row.value is None or spec.ttl is None:
+        return None if row.value is None else plain_value(row.value, row.headers)
+    if form_of(row.headers) == spec.form:
+        return row.value
+    stamp = max(0, row.timestamp) if spec.ttl.existing == "retroactive" else NEVER
+    return packed(stamp) + plain_value(row.value, row.headers)
+
+
+def _time_of(topology: Topology, spec: StoreSpec, admin: AdminClient, partition: int, now: float) -> int:
+    """The time of a store's TTL in a partition, ms since the epoch. Event time lies beside the committed offsets."""
+    if spec.ttl is None or spec.ttl.time == "wall":
+        return int(now * 1000)
+    part = next(part for part in topology.parts if spec in part.stores)
+    group = consumer_group(topology.app, part.group)
+    at = [TopicPartition(topic, partition) for topic in part.topics]
+    known = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
+    return max((_event_time(one[1]) for one in known.values() if one is not None), default=0)
+
+
+def _event_time(metadata: str) -> int:
+    try:
+        found = json.loads(metadata)["e"]
+    except (ValueError, KeyError, TypeError):  # it says none, or another tool wrote it
+        return 0
+    return found if isinstance(found, int) else 0
+
+
+def _alive(entries: RocksBackend, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:
+    ttl = spec.ttl
+    for key, raw in entries.scan(spec.name):
+        if ttl is None or not ttl.expired(stamp_of(raw), now):
+            yield key, raw
 
 
 class Filling:
@@ -133,8 +176,8 @@ class Filling:
             counts = prepare_topics(self._topology, self._admin, self._settings)
             with closing(self._clients.producer(None)) as producer:
                 writer = EntryWriter(producer, on_progress)
-                for partition, key, value in self._entries(counts[self._changelog]):
-                    writer.write(self._changelog, partition, key, value, None)
+                for partition, key, value, headers in self._entries(counts[self._changelog]):
+                    writer.write(self._changelog, partition, key, value, headers)
                 writer.finish()
             for part in self._topology.parts:
                 if part is self._part:
@@ -142,7 +185,7 @@ class Filling:
             control.forget_restore()
         return writer.written
 
-    def _entries(self, partitions: int) -> Iterable[tuple[int, bytes, bytes]]:
+    def _entries(self, partitions: int) -> Iterable[tuple[int, bytes, bytes, Headers | None]]:
         for path in self._files:
             own = partition_in(path) if self._spec.scope == "partition" else None
             if self._spec.scope == "partition" and own is None:
@@ -150,8 +193,8 @@ class Filling:
                     f"{path.name}: the keys of store {self._spec.name} belong to partitions (scope='partition'), and "
                     "the file does not say to which: export writes it in the metadata kstream.partition"
                 )
-            for key, value, _ in read_table(path, self._spec):
-                yield partition_of(key, partitions) if own is None else own, key, value
+            for key, value, headers in read_table(path, self._spec):
+                yield partition_of(key, partitions) if own is None else own, key, value, headers
 
     def _commit_missing(self, part: SubTopology, counts: dict[str, int]) -> None:
         group = consumer_group(self._topology.app, part.group)
