@@ -80,6 +80,7 @@ class SavedTask(msgspec.Struct, frozen=True):
         own: what lay beside the offsets of the app's own topics, which are empty: how far the task's time was.
         folder: below the savepoint's folder, where the files of its state lie.
         state: which files these are; None where it has no state, or the savepoint is in canonical form.
+        stores: what it has, in whichever form.
     """
 
     name: str
@@ -89,6 +90,7 @@ class SavedTask(msgspec.Struct, frozen=True):
     own: list[SavedOffset] = []
     folder: str = ""
     state: Manifest | None = None
+    stores: list[str] = []
 
 
 class SavedTable(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -60,10 +61,7 @@ def export(
                 about = {
                     "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
                 }  # fmt: skip
-                yield (
-                    path,
-                    write_table(path, spec, lambda entries=entries, by=by: _alive(entries, spec, by), about, spec.form),
-                )  # type: ignore[misc]
+                yield path, write_table(path, spec, partial(_alive, entries, spec, by), about, spec.form)
             finally:
                 entries.close()
 

@@ -29,7 +29,7 @@ from kstream.runtime.cluster.stored_types import StoredType, keep_types, refuse_
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic
 from kstream.specs.store import StoreSpec
 from kstream.state.saved import Entries, entries_of
-from kstream.state.savepoint import SavedTask, Savepoint
+from kstream.state.savepoint import Savepoint
 from kstream.state.snapshots.storage import Storage
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clients, Headers, ProducerClient, TopicPartition
@@ -207,21 +207,40 @@ def _changed_types(topology: Topology, new: str, savepoint: Savepoint, old: str)
 
 
 def _offsets(topology: Topology, savepoint: Savepoint, stores: Mapping[str, str]) -> dict[str, Committed]:
-    """Of each input of the app. A sub-topology that moved to another isolation group is where it was."""
-    saved: dict[tuple[str, TopicPartition], tuple[int, str]] = {
-        (task.group, TopicPartition(one.topic, one.partition)): (one.offset, one.metadata)
-        for task in savepoint.tasks
-        for one in task.offsets
-    }
-    had = {old: _part_of(task) for task in savepoint.tasks if task.state for old in task.state.stores}
+    """Of each input of the app, by consumer group.
+
+    A sub-topology may have moved to another isolation group. State and offsets belong together, so its stores say in
+    which it was. One without state goes on where its own group was, or else where a group was that does not read the
+    topic any more.
+
+    Raises:
+        UsageError: a sub-topology has the state of several that were at different offsets.
+    """
+    saved: dict[str, dict[str, Committed]] = {}  # by topic and isolation group
+    for task in savepoint.tasks:
+        for one in task.offsets:
+            at = TopicPartition(one.topic, one.partition)
+            saved.setdefault(one.topic, {}).setdefault(task.group, {})[at] = one.offset, one.metadata
+    had = {old: task.group for task in savepoint.tasks for old in task.stores}
+    read = {(part.group, source.topic.name) for part in topology.parts for source in part.sources}
     found: dict[str, Committed] = {}
     for part in topology.parts:
-        groups = [part.group]
-        groups += [had[stores[one.name]][1] for one in part.stores if one.name in stores and stores[one.name] in had]
         own = found.setdefault(consumer_group(topology.app, part.group), {})
-        outside = {source.topic.name for source in part.sources if not source.topic.internal}
-        for group in reversed(groups):
-            own.update({at: entry for (one, at), entry in saved.items() if one == group and at.topic in outside})
+        were = dict.fromkeys(had[old] for one in part.stores if (old := stores.get(one.name)) in had)
+        for topic in (source.topic.name for source in part.sources if not source.topic.internal):
+            there = saved.get(topic, {})
+            groups = [one for one in were if one in there]
+            if len({tuple(sorted((at, entry[0]) for at, entry in there[one].items())) for one in groups}) > 1:
+                raise UsageError(
+                    f"sub-topology {part.name} would have state of isolation groups {' and '.join(groups)}, which were "
+                    f"at different offsets of topic {topic}: leave its steps in the isolation groups that they were in"
+                )
+            if not groups:
+                groups = [part.group] if part.group in there else [one for one in there if (one, topic) not in read]
+            for group in groups:
+                for at, entry in there[group].items():
+                    if at not in own or entry[0] < own[at][0]:  # nothing is left out
+                        own[at] = entry
     return found
 
 
@@ -232,10 +251,6 @@ def _beside(topology: Topology, savepoint: Savepoint) -> dict[TopicPartition, st
         for task in savepoint.tasks
         for one in task.own
     }
-
-
-def _part_of(task: SavedTask) -> tuple[str, str]:
-    return task.name.rpartition("/")[0], task.group
 
 
 def _check_inputs(

@@ -248,4 +248,5 @@ class Saving:
         saved = [SavedOffset(one.topic, one.partition, one.committed, one.metadata) for one in told.offsets]
         offsets = [one for one in saved if one.topic not in self._internal]
         own = [one for one in saved if one.topic in self._internal]
-        return SavedTask(name, part.group, partition, offsets, own, folder, state)
+        stores = [store.name for store in part.stores]
+        return SavedTask(name, part.group, partition, offsets, own, folder, state, stores)
