@@ -109,7 +109,7 @@ class Warming:
 
 
 def both(first: Tick, second: Tick) -> Tick:
-    """Calls one after the other; what the first raises keeps the second for the next turn."""
+    """Calls `second`, then `first`. What `second` raises keeps `first` for the next turn."""
 
     def tick(supervisor: Supervisor) -> None:
         second(supervisor)

@@ -13,25 +13,27 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cmp_to_key
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kstream.errors import StateError, StateInUse
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.task.task import Task
-from kstream.state.backend import Backend
+from kstream.state.backend import Backend, Mark
 from kstream.state.lock import alone, locked
+from kstream.state.rocksdb import RocksMemory, RocksReader
 from kstream.state.unopened import Unopened
 from kstream.topology import SubTopology
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
-HANDOVER_SECONDS: Final = 5.0
+HANDOVER_SECONDS: Final = 60.0
 """How long the local state of a task is waited for that its former owner still has open. It closes what it lost at the
-end of a rebalance, a moment after others got it; one that hangs does not."""
+end of a rebalance, one task after the other; one that hangs does not. A replay would take longer."""
 
 WARM: Final = "@warm"
 """Where a worker's warm copies lie, as tasks do in its own directory. No sub-topology's directory is called so."""
@@ -62,6 +64,7 @@ class Opening:
         self._state_dir, self._backends, self._clock = state_dir, backends, clock
         self.directory = state_dir / directory_name(member)
         self.release: Callable[[str], None] = _nothing  # closes the warm copy that this worker has of a task
+        self._applied: dict[tuple[Path, float], Mapping[str, Mark] | None] = {}  # as read when last changed then
         self._since: dict[str, float] = {}  # by task: how long it has waited for another worker to close its state
 
     def open(self, task: Task) -> bool:
@@ -91,6 +94,7 @@ class Opening:
                 return False
             raise
         self._since.pop(task.name, None)
+        self._applied.clear()
         keep_whole_name(directory.parent, task.part.name)
         task.backend = backend
         for store in task.stores.values():
@@ -146,11 +150,15 @@ class Opening:
     # ---- from other workers
 
     def _take_along(self, task: str, directory: Path) -> bool:
-        """Moves the newest local state of the task here, unless it is here. False: somebody still has it open."""
-        own = last_change(directory)
-        for changed, other in sorted(self._elsewhere(directory), reverse=True):
-            if changed <= own:
+        """Moves the local state that has most of the task here, unless it is here. False: somebody has it open still."""
+        others = list(self._elsewhere(directory))
+        if not others:
+            return True
+        own = self._looked_at(directory)
+        for one in sorted(map(self._looked_at, others), key=cmp_to_key(_compared), reverse=True):
+            if _compared(one, own) <= 0:
                 break
+            other = one.directory
             with locked(other) as free:
                 if free:
                     self._move(task, other, directory)
@@ -162,11 +170,21 @@ class Opening:
                 return False
         return True
 
-    def _elsewhere(self, directory: Path) -> Iterator[tuple[float, Path]]:
+    def _looked_at(self, directory: Path) -> _Found:
+        changed = last_change(directory)
+        with locked(directory) as free:  # of what somebody has open the files do not say how far it is
+            if not free or not (directory / "CURRENT").exists():
+                return _Found(directory, changed, None)
+            at = directory, changed
+            if at not in self._applied:
+                self._applied[at] = _marks_in(directory)
+            return _Found(directory, changed, self._applied[at])
+
+    def _elsewhere(self, directory: Path) -> Iterator[Path]:
         for above in ("*", f"*/{WARM}"):
             for other in self._state_dir.glob(f"{above}/{directory.parent.name}/{directory.name}"):
                 if other != directory and (other / "CURRENT").exists():
-                    yield last_change(other), other
+                    yield other
 
     def _waited(self, task: str) -> float:
         """Seconds, since this was asked first."""
@@ -192,15 +210,55 @@ class Opening:
                 shutil.rmtree(replaced, ignore_errors=True)
                 directory.rename(replaced)
             other.rename(directory)
-            (directory / WANTED).unlink(missing_ok=True)
-            log.info("task %s takes its local state along from %s", task, other.relative_to(self._state_dir).parts[0])
         except OSError as error:  # the other is where it was, and the changelog has everything
             log.warning("task %s: its local state in %s cannot be moved: %s", task, other, error)
+            if replaced.exists() and not directory.exists():
+                with suppress(OSError):  # then it is replayed
+                    replaced.rename(directory)
+            return
+        with suppress(OSError):  # a note that is left costs the next copy here one handover
+            (directory / WANTED).unlink(missing_ok=True)
+        log.info("task %s takes its local state along from %s", task, other.relative_to(self._state_dir).parts[0])
         shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _nothing(_: str) -> None:
     return
+
+
+class _Found(NamedTuple):
+    """Local state of a task, when it was written to last, and how far its stores are; None: that cannot be read."""
+
+    directory: Path
+    changed: float
+    applied: Mapping[str, Mark] | None
+
+
+def _compared(one: _Found, other: _Found) -> int:
+    """Above 0 where one has more than the other: more of the same changelogs, as far as that is known of both; else it
+    was written to later. A copy that was just begun is young, and has nothing."""
+    if one.applied is not None and other.applied is not None:
+        mine, others = one.applied, other.applied
+        if all(mine[store].about == others[store].about for store in mine.keys() & others.keys()):
+            ahead = sum(mark.offset for mark in mine.values()) - sum(mark.offset for mark in others.values())
+            if ahead:
+                return ahead
+    return (one.changed > other.changed) - (one.changed < other.changed)
+
+
+def _marks_in(directory: Path) -> Mapping[str, Mark] | None:
+    """Of the stores of a directory that nobody has open."""
+    try:
+        reader = RocksReader(directory, RocksMemory(1 << 20, 1 << 20))
+    except StateError:  # it is damaged: who opens it says so
+        return None
+    try:
+        marks = {store: reader.mark(store) for store in reader.stores}
+    except StateError:
+        return None
+    finally:
+        reader.close()
+    return {store: mark for store, mark in marks.items() if mark is not None}
 
 
 def last_change(directory: Path) -> float:

@@ -12,12 +12,20 @@ import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from kstream.errors import KStreamError, SnapshotError, StateDirectoryError, StateError, StorageError, UsageError
+from kstream.errors import (
+    FileMissing,
+    KStreamError,
+    SnapshotError,
+    StateDirectoryError,
+    StateError,
+    StorageError,
+    UsageError,
+)
 from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.cluster.naming import snapshot_place
 from kstream.runtime.task.states import move
@@ -36,14 +44,16 @@ log = logging.getLogger(__name__)
 class FetchStage(Enum):
     """How far a fetch is.
 
-        LOOKING -> FETCHING -> FETCHED -> OPENING -> DONE
-           ^          |                      |
-           +----------+----------------------+
+        WAITING -> LOOKING -> FETCHING -> FETCHED -> OPENING -> DONE
+                      ^          |                      |
+                      +----------+----------------------+
 
-    FETCHED: it waits for the loop to let go of the local state. A snapshot that turns out to be of no use leads back
-    to LOOKING; DONE may follow on each of them: nothing was found, or the task left.
+    WAITING: for its turn, for a worker fetches few at a time. FETCHED: it waits for the loop to let go of the local
+    state. A snapshot that turns out to be of no use leads back to LOOKING; DONE may follow on each of them: nothing was
+    found, or the task left.
     """
 
+    WAITING = "waiting for other tasks' snapshots"
     LOOKING = "looking for a snapshot"
     FETCHING = "fetching a snapshot"
     FETCHED = "a snapshot is here"
@@ -52,6 +62,7 @@ class FetchStage(Enum):
 
 
 FETCH_MOVES: Final = {
+    FetchStage.WAITING: frozenset({FetchStage.LOOKING, FetchStage.DONE}),
     FetchStage.LOOKING: frozenset({FetchStage.FETCHING, FetchStage.DONE}),
     FetchStage.FETCHING: frozenset({FetchStage.FETCHED, FetchStage.LOOKING, FetchStage.DONE}),
     FetchStage.FETCHED: frozenset({FetchStage.OPENING, FetchStage.DONE}),
@@ -62,6 +73,14 @@ FETCH_MOVES: Final = {
 Fits = Callable[[Manifest], str | None]
 """Why a snapshot is of no use to a task as things are; None where it is of use."""
 
+
+TOGETHER: Final = 3
+"""So many snapshots a worker fetches at the same time, each with some files at once."""
+
+PAUSE: Final = 1.0
+"""Seconds until a storage that failed is asked again, at first; twice as long each time."""
+
+MOST_PAUSE: Final = 15.0
 
 NO_BETTER: Final = "without it no more is to be replayed"
 """Said of a snapshot; those before it are no better either."""
@@ -85,8 +104,9 @@ class Fetch:
         clock: Clock,
         counts: SnapshotCounts,
         patience: float,
+        turns: threading.Semaphore,
     ) -> None:
-        self.task, self.stage = task, FetchStage.LOOKING
+        self.task, self.stage = task, FetchStage.WAITING
         self.manifest: Manifest | None = None
         self.error: UsageError | None = None
         self.size = self.fetched = 0
@@ -96,7 +116,8 @@ class Fetch:
         self._patience, self._moved = patience, clock.monotonic()
         self._lock = threading.Lock()
         self._detached = threading.Event()
-        self._abandoned = False
+        self._abandoned = threading.Event()
+        self._turns, self._has_turn = turns, False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"fetch-{task.name}", daemon=True)
         self._thread.start()
@@ -122,7 +143,8 @@ class Fetch:
     @property
     def stands(self) -> bool:
         """It has not moved for too long: the storage does not answer."""
-        return not self.holds and not self.done and self._clock.monotonic() - self._moved > self._patience
+        waits = self.stage is FetchStage.WAITING
+        return not waits and not self.holds and not self.done and self._clock.monotonic() - self._moved > self._patience
 
     def step(self) -> None:
         """Lets go of the local state where that is wanted."""
@@ -132,22 +154,26 @@ class Fetch:
 
     def abandon(self) -> None:
         """The task left, or goes on without. The thread ends by itself, and cleans up."""
-        self._abandoned = True
+        self._abandoned.set()
+        self._end_turn()  # its thread may hang
 
     def rest(self, seconds: float) -> bool:
-        """Waits until it is done or wants the local state. Returns whether it is, or does."""
+        """Waits until it is done, or waits itself: for its turn or the local state. Returns whether it is, or does."""
         with self._changed:
             return self._changed.wait_for(
-                lambda: self.done or (self.stage is FetchStage.FETCHED and not self._detached.is_set()), seconds
+                lambda: (
+                    self.stage in (FetchStage.DONE, FetchStage.WAITING)
+                    or (self.stage is FetchStage.FETCHED and not self._detached.is_set())
+                ),
+                seconds,
             )
 
     # ---- on its own thread
 
     def _run(self) -> None:
         try:
-            for entry in self._candidates():
-                if self._take(entry):
-                    break
+            self._begin_turn()
+            self._search()
         except Abandoned:
             pass
         except Exception as error:
@@ -156,12 +182,49 @@ class Fetch:
             if self._detached.is_set() and self.manifest is None:
                 self._attach_nothing()
             self._go(FetchStage.DONE)
+            self._end_turn()
 
-    def _candidates(self) -> Iterator[Entry]:
-        try:
-            yield from manifests_of(self._storage, self._place)
-        except StorageError as error:
-            self._without(error)
+    def _begin_turn(self) -> None:
+        while not self._turns.acquire(timeout=LOOKS):
+            self._go_on()
+        with self._lock:
+            self._has_turn = True
+        if self._abandoned.is_set():
+            raise Abandoned
+        self._go(FetchStage.LOOKING)
+
+    def _end_turn(self) -> None:
+        with self._lock:
+            had, self._has_turn = self._has_turn, False
+        if had:
+            self._turns.release()
+
+    def _search(self) -> None:
+        """Tries one snapshot after the other. A storage that fails is asked again, until its time is over."""
+        passed: set[str] = set()
+        pause, until = PAUSE, None
+        while True:
+            try:
+                for entry in manifests_of(self._storage, self._place):
+                    if entry.name not in passed and self._take(entry):
+                        return
+                    passed.add(entry.name)
+                return
+            except StorageError as error:
+                now = self._clock.monotonic()
+                until = now + self._patience if until is None else until
+                if now + pause > until:
+                    self._counts.refused["storage"] += 1
+                    self._without(error)
+                    return
+                log.warning(
+                    "task %s: a snapshot cannot be fetched: %s; trying again in %.0f s", self.task.name, error, pause,
+                    extra={"task": self.task.name},
+                )  # fmt: skip
+            if self.stage is not FetchStage.LOOKING:
+                self._go(FetchStage.LOOKING)
+            self._abandoned.wait(pause)
+            pause = min(2 * pause, MOST_PAUSE)
 
     def _take(self, entry: Entry) -> bool:
         """Whether the search is over."""
@@ -181,13 +244,9 @@ class Fetch:
             self._go(FetchStage.OPENING)
             self._go_on()
             self._backend.attach(directory)
-        except (SnapshotError, StateError) as error:
+        except (SnapshotError, StateError, FileMissing) as error:  # deleted since it was listed, say
             self._go_on()
             return self._refuse(entry, "damaged", error)
-        except StorageError as error:
-            self._counts.refused["storage"] += 1
-            self._without(error)
-            return True
         except StateDirectoryError as error:
             self._counts.refused["disk"] += 1
             self._without(error)
@@ -247,11 +306,11 @@ class Fetch:
         try:
             self._backend.attach(None)
         except KStreamError as error:
-            if not self._abandoned:  # else its task was closed
+            if not self._abandoned.is_set():  # else its task was closed
                 log.warning("task %s: its state cannot be opened anew: %s", self.task.name, error)
 
     def _go_on(self) -> None:
-        if self._abandoned:
+        if self._abandoned.is_set():
             raise Abandoned
 
     def _go(self, to: FetchStage) -> None:
@@ -271,10 +330,19 @@ class Fetches:
         self._app, self._storage, self._scratch = app, storage, directory / SCRATCH
         self._clock, self._counts, self._patience = clock, counts, patience
         self._last: dict[str, Fetch] = {}
+        self._turns = threading.Semaphore(TOGETHER)
 
     def begin(self, task: Task, fits: Fits) -> Fetch:
         made = self._last[task.name] = Fetch(
-            self._app, task, self._storage, self._scratch, fits, self._clock, self._counts, self._patience
+            self._app,
+            task,
+            self._storage,
+            self._scratch,
+            fits,
+            self._clock,
+            self._counts,
+            self._patience,
+            self._turns,
         )
         return made
 

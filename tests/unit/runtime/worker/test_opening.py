@@ -288,3 +288,75 @@ def test_of_two_that_race_one_gets_it_and_the_other_begins_anew(tmp_path: Path) 
     # the second may come after the first has closed it, and take it in turn
     assert sorted(said) in (["[None]\n", "[b'v']\n"], ["[b'v']\n", "[b'v']\n"])
     assert [racer.returncode for racer in racers] == [0, 0]
+
+
+# ---- which of several
+
+
+def begun_late(fleet: Fleet, worker: str) -> Path:
+    """Local state that was written to just now, and has next to nothing."""
+    young = directory(fleet, worker)
+    backend = RocksBackend(young, ["n", "seen"], ROCKS)
+    source = RocksBackend(directory(fleet, "a"), ["n", "seen"], ROCKS)
+    mark = source.mark("n")
+    source.close()
+    assert mark is not None
+    backend.write({}, {"n": mark._replace(offset=1)})
+    backend.close()
+    return young
+
+
+def make_old(there: Path) -> None:
+    for file in there.iterdir():
+        os.utime(file, (1, 1))
+
+
+def test_one_that_has_more_stays_where_a_younger_one_has_less(fleet: Fleet) -> None:
+    fleet.leave("a")
+    young = begun_late(fleet, "c")
+    make_old(directory(fleet, "a"))
+    fleet.start("a")
+    finish(fleet)
+    assert restored(fleet, "a") == 0
+    assert young.exists()
+
+
+def test_of_several_the_one_that_has_most_is_taken(fleet: Fleet) -> None:
+    fleet.leave("a")
+    begun_late(fleet, "c")
+    make_old(directory(fleet, "a"))
+    fleet.start("b")
+    finish(fleet)
+    assert restored(fleet, "b") == 0
+    assert not directory(fleet, "a").exists()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_the_rename_fails_its_own_is_kept(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
+    fleet.leave("a")
+    if own:
+        shutil.copytree(directory(fleet, "a"), directory(fleet, "b"))
+        make_old(directory(fleet, "b"))
+    there, really = directory(fleet, "a"), Path.rename
+
+    def refused(self: Path, to: Path) -> Path:
+        if self == there:
+            raise OSError(18, "Invalid cross-device link")
+        return really(self, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    fleet.start("b")
+    finish(fleet)
+    assert restored(fleet, "b") == (0 if own else 2 * len(KEYS))
+    assert there.exists() and [path.name for path in directory(fleet, "b").parent.iterdir()] == ["0"]
+
+
+def test_a_former_owner_that_closes_late_is_waited_for(fleet: Fleet) -> None:
+    """It closes one task after the other, and flushes each."""
+    fleet.expire("a")
+    fleet.start("b")
+    fleet.step("b", times=40, seconds=1.0)
+    assert fleet.task("b", 0).state is TaskState.RESTORING
+    fleet.crash("a")
+    finish(fleet)
+    assert restored(fleet, "b") == 0

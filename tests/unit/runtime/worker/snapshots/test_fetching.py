@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from kstream.errors import FileMissing, StorageError
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import DELETE_RETENTION
+from kstream.runtime.worker.snapshots.counts import SnapshotCounts
 from kstream.runtime.worker.snapshots.fetching import FETCH_MOVES, FetchStage
 from kstream.runtime.worker.snapshots.taking import SCRATCH
 from kstream.state.snapshots.manifest import packed
@@ -271,3 +273,88 @@ def test_a_rebalance_in_between_begins_anew(snapped: Make) -> None:
 
 def test_every_stage_has_its_moves() -> None:
     assert FETCH_MOVES.keys() == set(FetchStage)
+
+
+class Faulty(DirectoryStorage):
+    """Raises what it was told to, in turn, instead of giving files of this kind."""
+
+    def __init__(self, root: Path, kind: str, errors: list[StorageError]) -> None:
+        super().__init__(root)
+        self.kind, self.errors = kind, errors
+
+    def get(self, name: str) -> Iterator[bytes]:
+        if self.kind in name and self.errors:
+            raise self.errors.pop()
+        yield from super().get(name)
+
+
+def start_on(one: Snapped, storage: DirectoryStorage) -> SnapshotCounts:
+    worker = one.fleet.start("one")
+    assert worker.restorer._fetches is not None
+    worker.restorer._fetches._storage = storage
+    return worker.snapshot_counts
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kstream.runtime.worker.snapshots.fetching.PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("kind", ["/manifests/", "/files/"])
+def test_a_storage_that_fails_for_a_moment_is_asked_again(snapped: Make, kind: str) -> None:
+    one = filled(slowly(snapped, partitions=1))
+    storage = Faulty(one.root, kind, [StorageError("the connection was reset") for _ in range(2)])
+    counts = start_on(one, storage)
+    one.settle()
+    one.counting.check(one.fleet)
+    assert not storage.errors and counts.restored == 1 and counts.refused["storage"] == 0
+    assert one.fleet.workers["one"].restorer.replay.records == 8
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_storage_that_fails_for_long_is_given_up(snapped: Make, caplog: pytest.LogCaptureFixture) -> None:
+    one = filled(slowly(snapped, partitions=1, snapshot_timeout=10.0))
+    storage = Faulty(one.root, "/manifests/", [StorageError("access denied") for _ in range(10_000)])
+    counts = start_on(one, storage)
+    worker = one.fleet.workers["one"]
+    while not worker.restorer.fetches_running:
+        one.fleet.step("one", seconds=0.05)
+    (fetch,) = worker.restorer.fetches_running
+    while not fetch.done:
+        fetch.rest(0.01)
+        one.fleet.clock.advance(1.0)
+    one.settle()
+    assert counts.refused["storage"] == 1
+    one.counting.check(one.fleet)
+    assert counts.restored == 0 and one.fleet.workers["one"].restorer.replay.records == 88
+    assert any("restored without" in record.message for record in caplog.records)
+
+
+def test_one_that_was_deleted_since_it_was_listed_is_passed_over(snapped: Make) -> None:
+    one = filled(slowly(snapped, partitions=1), snapshots=2)
+    counts = start_on(one, Faulty(one.root, "/manifests/", [FileMissing("it is gone")]))
+    one.settle()
+    one.counting.check(one.fleet)
+    assert (counts.restored, counts.refused["damaged"]) == (1, 1)
+    assert one.fleet.workers["one"].restorer.replay.records == 88
+
+
+def test_few_are_fetched_at_a_time_and_the_others_wait(snapped: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long: only the one whose turn it is may be told to stand."""
+    monkeypatch.setattr("kstream.runtime.worker.snapshots.fetching.TOGETHER", 1)
+    one = filled(slowly(snapped, partitions=2, snapshot_timeout=60.0))
+    waiting = begin_waiting(one)
+    worker = one.fleet.workers["one"]
+    one.fleet.step(times=20)
+    assert sorted(worker.restorer.stages().values()) == [
+        "fetching a snapshot: 0 of 0 MB", "waiting for other tasks' snapshots",
+    ]  # fmt: skip
+    waiting.asked.clear()
+    one.fleet.clock.advance(61)
+    one.fleet.step()
+    assert waiting.asked.wait(SECONDS), "the next has its turn, though a thread hangs"
+    waiting.may.set()
+    one.settle()
+    one.counting.check(one.fleet)
+    assert worker.snapshot_counts.restored == 1
