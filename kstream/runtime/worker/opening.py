@@ -150,7 +150,7 @@ class Opening:
     # ---- from other workers
 
     def _take_along(self, task: str, directory: Path) -> bool:
-        """Moves the local state that has most of the task here, unless it is here. False: somebody has it open still."""
+        """Moves the local state that has most of the task here, unless it is here. False: somebody has it open."""
         others = list(self._elsewhere(directory))
         if not others:
             return True

@@ -301,7 +301,7 @@ def begun_late(fleet: Fleet, worker: str) -> Path:
     mark = source.mark("n")
     source.close()
     assert mark is not None
-    backend.write({}, {"n": mark._replace(offset=1)})
+    backend.write({}, {"n": mark._replace(offset=0)})
     backend.close()
     return young
 
