@@ -390,6 +390,37 @@ def test_ttl_comes_back_after_another_declaration(make: Make, how: str, meanwhil
     check(fleet)
 
 
+@pytest.mark.parametrize("flushed", [True, False], ids=["flushed", "not flushed"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 10, 20])
+def test_ttl_comes_back_after_a_crash_on_the_way_off(tmp_path: Path, steps: int, flushed: bool) -> None:
+    """Its index is dropped, its store is rebuilt or not, records were counted or not."""
+    visits = Visits()
+    fleet = Fleet(visits.app, tmp_path, partitions=1, backend="rocksdb")
+    fleet.start("a")
+    send(fleet, visits)
+    other = Visits(None)
+    declared_anew(fleet, other)
+    fleet.send(other.source, KEYS[:2], 1)
+    fleet.start("a")
+    fleet.step(times=steps)
+    for task in fleet.workers["a"].tasks.values():
+        if flushed and task.state is TaskState.RUNNING:
+            task.backend.flush()
+    fleet.crash("a")
+    back = Visits()
+    declared_anew(fleet, back)
+    fleet.start("a")
+    fleet.settle()
+    check(fleet)
+    assert fleet.outputs(back.out) == {key: [1, 2] if key in KEYS[:2] else [1] for key in KEYS}
+    send(fleet, back, KEYS[1:])
+    idle(fleet, 70)
+    idle(fleet, 10)
+    assert set(counts(fleet, "n")) <= {"k0"}
+    check(fleet)
+    fleet.close()
+
+
 def test_a_sweep_that_is_added_rebuilds_the_store_and_says_why(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     visits = Visits(replace_ttl(cleanup=()))
     fleet = make(visits, partitions=1)
