@@ -28,8 +28,8 @@ from kstream.config import Settings
 from kstream.config.sources import resolve_settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker
 from kstream.errors import KStreamError, UsageError
-from kstream.runtime.cluster.announce import topic_of
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.specs.names import own_topics
 from services.flights import audit
 from services.flights.app import app
 from services.flights.board import View
@@ -146,7 +146,7 @@ def _topics(settings: Settings, *, delete: bool) -> Iterator[None]:
         UsageError: topics of these names are there.
     """
     topology = app.topology()
-    names = {topic.name for topic in topology.declared} | {topic_of(app.name)}
+    names = {topic.name for topic in topology.declared} | own_topics(app.name)
     for part in topology.parts:
         names |= {*part.topics, *(topic.name for topic in part.sinks), *map(topology.changelog, part.stores)}
     admin = KafkaClients(settings.bootstrap_servers, options_from(settings, app.name)).admin()

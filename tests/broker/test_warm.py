@@ -48,7 +48,7 @@ def test_whoever_is_warm_replays_nothing_that_it_has_heard_of(service: Services,
             "the second to follow what the first runs",
             SECONDS,
         )
-        assert first.status().restore.warm == 8 - theirs
+        until(lambda: first.status().restore.warm == 8 - theirs, "the first to follow what the second runs", SECONDS)
         assert second.metrics()("kstream_warm_copies") == theirs
     before = second.metrics()("kstream_restored_records_total")
     gone(first)

@@ -292,9 +292,9 @@ def test_tasks_are_filtered_and_sorted(page: Page, server: WebServer, observed: 
     page.page.locator("#tasks select").first.select_option("all states")
     page.page.locator("#tasks input[type=search]").fill("weather flights-1")
     expect(rows).to_have_count(3)
-    page.page.get_by_role("button", name="Task", exact=True).click()
+    page.page.locator("#tasks").get_by_role("button", name="Task", exact=True).click()
     assert page.texts("#tasks tbody td:first-child") == ["weather/1", "weather/4", "weather/7"]
-    page.page.get_by_role("button", name="Task", exact=True).click()
+    page.page.locator("#tasks").get_by_role("button", name="Task", exact=True).click()
     assert page.texts("#tasks tbody td:first-child") == ["weather/7", "weather/4", "weather/1"]
     page.page.locator("#tasks input[type=search]").fill("")
     page.page.locator(".square").first.click()

@@ -202,7 +202,7 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     left = restorer.replay.seconds_left()
     if left is not None:
         yield Series("restore_remaining_seconds", (), left)
-    size = restorer.replay.remaining_bytes()
+    size = restorer.replay.remaining_bytes() if restorer.replay else 0
     if size is not None:
         yield Series("restore_remaining_bytes", (), size)
     yield Series("restored_records_total", (), restorer.replay.records)
