@@ -56,7 +56,7 @@ class _Gathering:
 
     def __init__(self) -> None:
         self.keys: list[bytes] | None = None
-        self.asked: asyncio.Future[dict[bytes, bytes]] | None = None
+        self.asked: asyncio.Future[dict[bytes, bytes | UsageError]] | None = None
         self.under_way = asyncio.Semaphore(UNDER_WAY)
 
 
@@ -108,9 +108,11 @@ class AsyncQuery:
         spec = self._spec(table)
         encoded = _encoded(spec, key)
         raw = (await self._gathered(spec, encoded)).get(encoded)
+        if isinstance(raw, UsageError):
+            raise UsageError(str(raw))
         return default if raw is None else decode_value(spec.value.codec, raw)
 
-    async def _gathered(self, spec: StoreSpec, key: bytes) -> dict[bytes, bytes]:
+    async def _gathered(self, spec: StoreSpec, key: bytes) -> dict[bytes, bytes | UsageError]:
         """With the keys of the same store that are asked for until a request is under way, a few at a time."""
         gathering = self._gathering.setdefault(spec.name, _Gathering())
         if gathering.keys is None:
@@ -119,14 +121,25 @@ class AsyncQuery:
         assert gathering.asked is not None
         return await asyncio.shield(gathering.asked)
 
-    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> dict[bytes, bytes]:
+    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> dict[bytes, bytes | UsageError]:
         async with gathering.under_way:
             keys, gathering.keys = gathering.keys or [], None
             until = time.monotonic() + self._timeout
-            found: dict[bytes, bytes] = {}
+            found: dict[bytes, bytes | UsageError] = {}
             for at in range(0, len(keys), KEYS):
-                found.update(await self._entries(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
+                found.update(await self._each(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
             return found
+
+    async def _each(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> dict[bytes, bytes | UsageError]:
+        """Keys that several asked for: one that nobody answers (its value is too large) is found by halves, and is
+        nobody else's failure."""
+        try:
+            return dict(await self._entries(spec, keys, until))
+        except UsageError as error:
+            if len(keys) == 1:
+                return {keys[0]: error}
+            half = len(keys) // 2
+            return await self._each(spec, keys[:half], until) | await self._each(spec, keys[half:], until)
 
     @overload
     async def get_many(self, table: Readable[K, V], keys: Iterable[K]) -> dict[K, V]: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 import kstream
 from kstream.config import Settings
+from kstream.errors import UsageError
 from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.naming import Identity
@@ -23,6 +25,7 @@ from kstream.runtime.process.states import ProcessState
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.queries import Queries
 from kstream.testing import TestDriver
+from kstream.web.client import AsyncQuery
 from kstream.web.server import WebServer
 from kstream.web.state import State
 from support.observed import FakeObserved
@@ -142,6 +145,22 @@ def test_a_key_is_found_in_any_form(served: Client, path: str, key: Any, value: 
     answer = served.ask(f"/state/{path}")
     assert (answer.status, answer.json["key"], answer.json["value"]) == (200, key, value)
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_value_that_is_too_large_fails_for_those_only_who_ask_for_it(served: Client) -> None:
+    """Keys that are asked for at the same time go in one request."""
+    stores = {one.name: one for part in app.topology().parts for one in part.stores}
+    keys = [f"k{n:02}" for n in range(20)]
+
+    async def asked() -> list[Any]:
+        async with AsyncQuery(stores, lambda: [served.server.url], TOKEN, 5.0) as query:
+            all_of_them = [*keys[:7], "large", *keys[7:], "large"]
+            return await asyncio.gather(*(query.get("of-words", key) for key in all_of_them), return_exceptions=True)
+
+    found = asyncio.run(asked())
+    for failed in (found.pop(7), found.pop()):
+        assert isinstance(failed, UsageError) and "more than 4,194,304 bytes" in str(failed)
+    assert found == [f"word {n}" for n in range(20)]
 
 
 def pages(served: Client, path: str, limit: int) -> tuple[list[Any], int]:
