@@ -367,6 +367,7 @@ def test_of_two_that_fail_in_one_turn_both_are_told(snapped: Make) -> None:
     assert worker.snapshot_counts.failures["storage"] == 2
 
 
+@pytest.mark.slow  # as above
 def test_numbers_go_on_after_those_of_another_owner(snapped: Make) -> None:
     """The task was lost, and came back to a worker that had not closed it."""
     one = snapped(partitions=1)
