@@ -30,14 +30,14 @@ class Snapped:
     def send(self, *keys: str) -> None:
         self.fleet.send(self.counting.source, keys)
 
-    def step_until(self, done: Callable[[], bool], what: str) -> None:
-        """Steps all workers; where threads have something to do, it waits for them."""
+    def step_until(self, done: Callable[[], bool], what: str, *names: str) -> None:
+        """Steps these workers (all, when none is named); where threads have something to do, it waits for them."""
         for _ in range(2000):
             if done():
                 return
-            self.fleet.step(seconds=0.05)
-            for worker in self.fleet.workers.values():
-                rest(worker)
+            self.fleet.step(*names, seconds=0.05)
+            for name in names or self.fleet.workers:
+                rest(self.fleet.workers[name])
         raise AssertionError(f"never: {what}")
 
     def settle(self) -> None:

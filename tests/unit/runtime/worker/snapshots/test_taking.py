@@ -20,7 +20,7 @@ from kstream.state.rocksdb import RocksBackend
 from kstream.state.snapshots.storage import DirectoryStorage
 from kstream.state.snapshots.transfer import read_snapshot
 from unit.runtime.harness import ROCKS
-from unit.runtime.worker.snapshots.support import SECONDS, Snapped, rest
+from unit.runtime.worker.snapshots.support import SECONDS, Snapped
 
 Make = Callable[..., Snapped]
 
@@ -163,7 +163,6 @@ def test_failures_are_counted_and_told_until_there_are_too_many(
     one.check()
 
 
-@pytest.mark.slow  # begin_slow does not always see a snapshot begin: to be mended
 def test_a_success_between_failures_starts_the_count_anew(snapped: Make) -> None:
     one = snapped(partitions=1, snapshot_tolerable_failures=1)
     worker = one.fleet.start("one")
@@ -200,12 +199,11 @@ def begin_slow(one: Snapped) -> Slow:
         for snapshot in one.fleet.workers["one"].snapshots.running:  # type: ignore[union-attr]
             if snapshot.stage is SnapshotStage.FLUSHING:
                 assert snapshot.rest(SECONDS)
-            elif snapshot.stage is SnapshotStage.STORING and slow.begun.wait(SECONDS):
+            elif not snapshot.wants_links and slow.begun.wait(SECONDS):  # it has them: its thread is on its way
                 return slow
     raise AssertionError("no snapshot began")
 
 
-@pytest.mark.slow  # begin_slow does not always see a snapshot begin: to be mended
 def test_one_that_takes_too_long_is_given_up(snapped: Make) -> None:
     one = snapped(partitions=1, snapshot_timeout=10.0, snapshot_interval=5.0)
     worker = one.fleet.start("one")
@@ -220,7 +218,6 @@ def test_one_that_takes_too_long_is_given_up(snapped: Make) -> None:
     one.check()
 
 
-@pytest.mark.slow  # begin_slow does not always see a snapshot begin: to be mended
 def test_tasks_go_on_while_one_is_stored(snapped: Make) -> None:
     one = snapped(partitions=1)
     one.fleet.start("one")
@@ -235,7 +232,6 @@ def test_tasks_go_on_while_one_is_stored(snapped: Make) -> None:
     one.check()
 
 
-@pytest.mark.slow  # begin_slow does not always see a snapshot begin: to be mended
 def test_a_stop_abandons_what_is_under_way(snapped: Make) -> None:
     one = snapped(partitions=1)
     worker = one.fleet.start("one")
@@ -367,7 +363,6 @@ def test_of_two_that_fail_in_one_turn_both_are_told(snapped: Make) -> None:
     assert worker.snapshot_counts.failures["storage"] == 2
 
 
-@pytest.mark.slow  # as above
 def test_numbers_go_on_after_those_of_another_owner(snapped: Make) -> None:
     """The task was lost, and came back to a worker that had not closed it."""
     one = snapped(partitions=1)
@@ -379,12 +374,8 @@ def test_numbers_go_on_after_those_of_another_owner(snapped: Make) -> None:
     two = one.fleet.start("two")
     for taken in range(3):
         one.send("a")
-        one.fleet.settle("two")
-        for _ in range(500):
-            if two.snapshot_counts.taken > taken:
-                break
-            one.fleet.step("two")
-            rest(two)
+        one.step_until(lambda: one.fleet.settled("two"), "everything processed", "two")
+        one.step_until(lambda taken=taken: two.snapshot_counts.taken > taken, "a snapshot", "two")
     number = one.newest(0).number
     assert number >= 4
     one.fleet.leave("two")
