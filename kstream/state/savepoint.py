@@ -17,6 +17,7 @@ import msgspec
 from kstream.codecs.shapes import Shape
 from kstream.errors import FileMissing, SnapshotError, UsageError
 from kstream.state.snapshots.manifest import Manifest
+from kstream.state.snapshots.sealed import Seal
 from kstream.state.snapshots.storage import Storage, read
 from kstream.state.snapshots.transfer import check_files
 
@@ -32,7 +33,7 @@ OWNER: Final = "app"
 _OURS: Final = re.compile(r"savepoint|tables/[^/]+/\d+\.parquet|[0-9a-f]{12}/(app|[^/]+/\d+/.+)")
 """What lies in a savepoint's folder, below it."""
 _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.part$")
-_HEAD: Final = re.compile(rb"kstream-savepoint (\d+) ([0-9a-f]{64})\n")
+_SEAL: Final = Seal("savepoint", "a savepoint's", VERSION)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Format = Literal["native", "canonical"]
@@ -146,9 +147,7 @@ def check_name(name: str) -> None:
 
 def write_savepoint(storage: Storage, savepoint: Savepoint) -> None:
     """From here on it exists. Raises StorageError."""
-    body = _encode(savepoint)
-    head = b"kstream-savepoint %d %s\n" % (VERSION, sha256(body).hexdigest().encode())
-    storage.put(f"{savepoint.name}/{FILE}", [head + body])
+    storage.put(f"{savepoint.name}/{FILE}", [_SEAL.sealed(_encode(savepoint))])
 
 
 def read_savepoint(storage: Storage, name: str) -> Savepoint:
@@ -163,16 +162,7 @@ def read_savepoint(storage: Storage, name: str) -> Savepoint:
         data = read(storage, f"{name}/{FILE}")
     except FileMissing:
         raise UsageError(f"there is no savepoint {name} in {storage.url}") from None
-    head = _HEAD.match(data)
-    if head is None:
-        raise SnapshotError(f"{where} is not a savepoint's, or its beginning is damaged")
-    if int(head[1]) > VERSION:
-        raise SnapshotError(
-            f"{where}: a later version of kstream wrote it (form {int(head[1])}, this one reads up to {VERSION})"
-        )
-    body = data[head.end() :]
-    if sha256(body).hexdigest().encode() != head[2]:
-        raise SnapshotError(f"{where} is damaged or cut off: its checksum does not fit")
+    body = _SEAL.opened(data, where)
     try:
         found = _decode(body)
     except msgspec.MsgspecError as error:

@@ -25,9 +25,10 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.offsets import metadata_of
 from kstream.runtime.worker.rebalance import Membership
+from kstream.runtime.worker.snapshots.drafting import draft_of
 from kstream.runtime.worker.states import PART_MOVES, MembershipState, PartState
 from kstream.runtime.worker.tasks import Tasks
-from kstream.state.snapshots.manifest import Draft, StoredInput, StoredStore
+from kstream.state.snapshots.manifest import Draft
 from kstream.state.snapshots.storage import open_storage
 from kstream.state.snapshots.transfer import write_snapshot
 from kstream.types import Clock, TopicPartition
@@ -227,18 +228,7 @@ class SavepointPart:
         directory = self._copies / directory_name(task.part.name) / str(task.partition)
         directory.parent.mkdir(parents=True, exist_ok=True)
         complete = task.backend.freeze(directory)
-        marks = {store: task.backend.mark(store) for store in task.stores}
-        draft = Draft(
-            app=self._app,
-            part=task.part.name,
-            partition=task.partition,
-            number=1,
-            taken=self._clock.time(),
-            backend=task.backend.kind,
-            stores={store: StoredStore.of(mark) for store, mark in marks.items() if mark is not None},
-            inputs=[StoredInput(at.topic, at.partition, offset) for at, offset in task.committed.items()],
-        )
-        return directory, complete, draft
+        return directory, complete, draft_of(self._app, task, 1, self._clock.time())
 
     def _store(
         self,

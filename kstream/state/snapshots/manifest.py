@@ -1,19 +1,18 @@
 """What a snapshot is: one file that says which task's state it holds, as of when, and in which files.
 
-It is written when all of its files are there, so a snapshot exists once its manifest does. It lies as a line with its
-form and its checksum, and JSON behind it.
+It is written when all of its files are there, so a snapshot exists once its manifest does.
 """
 
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from typing import Final, Literal
 
 import msgspec
 
 from kstream.errors import SnapshotError
 from kstream.state.backend import Mark
+from kstream.state.snapshots.sealed import Seal
 from kstream.state.snapshots.storage import Entry, Storage, read
 
 VERSION: Final = 1
@@ -26,7 +25,7 @@ UPLOADS: Final = "uploads"
 
 NONE_SAID: Final = msgspec.Raw(b"null")
 
-_HEAD: Final = re.compile(rb"kstream-snapshot (\d+) ([0-9a-f]{64})\n")
+_SEAL: Final = Seal("snapshot", "the manifest of a snapshot", VERSION)
 _NAME: Final = re.compile(r"(\d{10})-([0-9a-f]{12})")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _AT: Final = re.compile(r"[A-Za-z0-9-]{1,80}/[0-9a-f]{64}")
@@ -141,8 +140,7 @@ _decode = msgspec.json.Decoder(Manifest).decode
 
 def packed(manifest: Manifest) -> bytes:
     """As it lies in a storage."""
-    body = _encode(manifest)
-    return b"kstream-snapshot %d %s\n" % (VERSION, sha256(body).hexdigest().encode()) + body
+    return _SEAL.sealed(_encode(manifest))
 
 
 def unpacked(data: bytes, where: str) -> Manifest:
@@ -154,16 +152,7 @@ def unpacked(data: bytes, where: str) -> Manifest:
     Raises:
         SnapshotError: it is damaged, no manifest, or of a later version.
     """
-    head = _HEAD.match(data)
-    if head is None:
-        raise SnapshotError(f"{where} is not the manifest of a snapshot, or its beginning is damaged")
-    if later_version(data):
-        raise SnapshotError(
-            f"{where}: a later version of kstream wrote it (form {int(head[1])}, this one reads up to {VERSION})"
-        )
-    body = data[head.end() :]
-    if sha256(body).hexdigest().encode() != head[2]:
-        raise SnapshotError(f"{where} is damaged or cut off: its checksum does not fit")
+    body = _SEAL.opened(data, where)
     try:
         manifest = _decode(body)
     except msgspec.MsgspecError as error:
@@ -176,8 +165,7 @@ def unpacked(data: bytes, where: str) -> Manifest:
 
 def later_version(data: bytes) -> bool:
     """Whether a later version of kstream wrote this manifest: what it names is not known then."""
-    head = _HEAD.match(data)
-    return head is not None and int(head[1]) > VERSION
+    return _SEAL.is_later(data)
 
 
 def stored_manifest(storage: Storage, name: str) -> Manifest:

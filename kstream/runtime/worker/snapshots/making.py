@@ -21,11 +21,11 @@ import msgspec
 from kstream.errors import KStreamError, SnapshotError
 from kstream.runtime.task.states import move
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.snapshots.drafting import draft_of
 from kstream.state.snapshots.collector import collect
 from kstream.state.snapshots.manifest import (
     Draft,
     Manifest,
-    StoredInput,
     StoredStore,
     manifests_of,
     stored_manifest,
@@ -108,7 +108,6 @@ class Snapshot:
         stage: how far it is.
         error: why it failed.
         manifest: what became of it; None where nothing had changed since the newest snapshot.
-        marks: of the stores, where they were written to, as of the links: offset, and what is said of it.
         abandoned: it is not wanted any more.
         began: when it began (monotonic); started: the same by the wall clock.
     """
@@ -136,7 +135,6 @@ class Snapshot:
         self._clock, self._patience, self._retained, self._incremental = clock, patience, retained, incremental
         self.began, self.started = clock.monotonic(), clock.time()
         self._draft: Draft | None = None
-        self.marks: dict[str, tuple[int, bytes] | None] | None = None
         self._complete: Callable[[], None] | None = None
         self._lock = threading.Lock()  # between the links and the directory's end
         self._told = threading.Event()  # there are links, or it is not wanted any more
@@ -156,6 +154,11 @@ class Snapshot:
         return self.stage is SnapshotStage.FLUSHED and not self._told.is_set()
 
     @property
+    def stores(self) -> Mapping[str, StoredStore] | None:
+        """The marks of the stores as of the links; None before there are any."""
+        return None if self._draft is None else self._draft.stores
+
+    @property
     def seconds(self) -> float:
         """Since it began."""
         return self._clock.monotonic() - self.began
@@ -168,7 +171,7 @@ class Snapshot:
             try:
                 self._directory.parent.mkdir(parents=True, exist_ok=True)
                 self._complete = self._backend.freeze(self._directory)
-                self._draft = self._as_of_now()
+                self._draft = draft_of(self._app, self.task, 0, self._clock.time())
             except (KStreamError, OSError) as error:
                 self.error = error
         self._told.set()
@@ -187,21 +190,6 @@ class Snapshot:
         """Waits for the end of its thread. Returns whether it came."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
-
-    def _as_of_now(self) -> Draft:
-        task = self.task
-        marks = {name: self._backend.mark(name) for name in task.stores}
-        self.marks = {name: None if mark is None else (mark.offset, mark.about) for name, mark in marks.items()}
-        return Draft(
-            app=self._app,
-            part=task.part.name,
-            partition=task.partition,
-            number=0,
-            taken=self._clock.time(),
-            backend=self._backend.kind,
-            stores={name: StoredStore.of(mark) for name, mark in marks.items() if mark is not None},
-            inputs=[StoredInput(at.topic, at.partition, offset) for at, offset in task.committed.items()],
-        )
 
     # ---- on its own thread
 

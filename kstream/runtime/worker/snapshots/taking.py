@@ -19,8 +19,10 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.replay import damage_of
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
-from kstream.runtime.worker.snapshots.making import Earlier, Snapshot, SnapshotStage
+from kstream.runtime.worker.snapshots.drafting import stores_of
+from kstream.runtime.worker.snapshots.making import Earlier, Snapshot, SnapshotStage, same
 from kstream.specs.listener import Checkpoint
+from kstream.state.snapshots.manifest import StoredStore
 from kstream.state.snapshots.storage import Storage
 from kstream.types import Clock
 
@@ -42,7 +44,7 @@ class _Pace:
     due: float
     earlier: Earlier = field(default_factory=Earlier)
     failures: int = 0  # one after the other
-    marks: dict[str, tuple[int, bytes] | None] | None = None  # of the stores, when the newest snapshot was taken
+    stores: Mapping[str, StoredStore] | None = None  # their marks when the newest snapshot was taken
 
 
 class Snapshots:
@@ -137,10 +139,8 @@ class Snapshots:
             if pace.task.state is not TaskState.RUNNING or pace.task in under_way:
                 continue
             with damage_of(pace.task):
-                marks = _marks(pace.task)
-            if marks == pace.marks or not any(
-                marks.values()
-            ):  # its newest snapshot has all there is, or there is nothing
+                stores = stores_of(pace.task)
+            if not stores or (pace.stores is not None and same(stores, pace.stores)):  # nothing, or it has all there is
                 pace.due = now + interval
                 self._unchanged(pace.task)
             else:
@@ -179,7 +179,7 @@ class Snapshots:
         if snapshot.stage is SnapshotStage.FAILED:
             assert snapshot.error is not None
             return self._failed(pace, told, snapshot.error)
-        pace.marks, pace.failures = snapshot.marks, 0
+        pace.stores, pace.failures = snapshot.stores, 0
         if manifest is None:
             self._unchanged(task)
             return None
@@ -224,8 +224,3 @@ class Snapshots:
                 error=told.error,
             )
         )  # fmt: skip
-
-
-def _marks(task: Task) -> dict[str, tuple[int, bytes] | None]:
-    found = {name: task.backend.mark(name) for name in task.stores}
-    return {name: None if mark is None else (mark.offset, mark.about) for name, mark in found.items()}
