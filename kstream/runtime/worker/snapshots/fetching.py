@@ -45,16 +45,19 @@ class FetchStage(Enum):
     """How far a fetch is.
 
         WAITING -> LOOKING -> FETCHING -> FETCHED -> OPENING -> DONE
-                      ^          |                      |
-                      +----------+----------------------+
+                    ^ ^          |                      |
+                    | +----------+----------------------+
+                    v            |                      |
+                  PAUSING <------+----------------------+
 
     WAITING: for its turn, for a worker fetches few at a time. FETCHED: it waits for the loop to let go of the local
-    state. A snapshot that turns out to be of no use leads back to LOOKING; DONE may follow on each of them: nothing was
-    found, or the task left.
+    state. A snapshot that turns out to be of no use leads back to LOOKING, a storage that fails to PAUSING; DONE may
+    follow on each of them: nothing was found, or the task left.
     """
 
     WAITING = "waiting for other tasks' snapshots"
     LOOKING = "looking for a snapshot"
+    PAUSING = "waiting for the storage of snapshots"
     FETCHING = "fetching a snapshot"
     FETCHED = "a snapshot is here"
     OPENING = "opening a snapshot"
@@ -63,10 +66,11 @@ class FetchStage(Enum):
 
 FETCH_MOVES: Final = {
     FetchStage.WAITING: frozenset({FetchStage.LOOKING, FetchStage.DONE}),
-    FetchStage.LOOKING: frozenset({FetchStage.FETCHING, FetchStage.DONE}),
-    FetchStage.FETCHING: frozenset({FetchStage.FETCHED, FetchStage.LOOKING, FetchStage.DONE}),
+    FetchStage.LOOKING: frozenset({FetchStage.FETCHING, FetchStage.PAUSING, FetchStage.DONE}),
+    FetchStage.PAUSING: frozenset({FetchStage.LOOKING, FetchStage.DONE}),
+    FetchStage.FETCHING: frozenset({FetchStage.FETCHED, FetchStage.LOOKING, FetchStage.PAUSING, FetchStage.DONE}),
     FetchStage.FETCHED: frozenset({FetchStage.OPENING, FetchStage.DONE}),
-    FetchStage.OPENING: frozenset({FetchStage.LOOKING, FetchStage.DONE}),
+    FetchStage.OPENING: frozenset({FetchStage.LOOKING, FetchStage.PAUSING, FetchStage.DONE}),
     FetchStage.DONE: frozenset(),
 }
 
@@ -116,6 +120,7 @@ class Fetch:
         self._patience, self._moved = patience, clock.monotonic()
         self._lock = threading.Lock()
         self._detached = threading.Event()
+        self._again, self._due = 0.0, threading.Event()  # when a storage that failed is asked again
         self._abandoned = threading.Event()
         self._turns, self._has_turn = turns, False
         self._changed = threading.Condition()
@@ -147,7 +152,9 @@ class Fetch:
         return not waits and not self.holds and not self.done and self._clock.monotonic() - self._moved > self._patience
 
     def step(self) -> None:
-        """Lets go of the local state where that is wanted."""
+        """Lets go of the local state where that is wanted, and ends a pause."""
+        if self.stage is FetchStage.PAUSING and self._clock.monotonic() >= self._again:
+            self._due.set()
         if self.stage is FetchStage.FETCHED and not self._detached.is_set():
             self._backend.detach()
             self._detached.set()
@@ -158,11 +165,12 @@ class Fetch:
         self._end_turn()  # its thread may hang
 
     def rest(self, seconds: float) -> bool:
-        """Waits until it is done, or waits itself: for its turn or the local state. Returns whether it is, or does."""
+        """Waits until it is done, or waits itself: for its turn, the clock, or the local state. Returns whether."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: (
                     self.stage in (FetchStage.DONE, FetchStage.WAITING)
+                    or (self.stage is FetchStage.PAUSING and not self._due.is_set())
                     or (self.stage is FetchStage.FETCHED and not self._detached.is_set())
                 ),
                 seconds,
@@ -221,10 +229,17 @@ class Fetch:
                     "task %s: a snapshot cannot be fetched: %s; trying again in %.0f s", self.task.name, error, pause,
                     extra={"task": self.task.name},
                 )  # fmt: skip
-            if self.stage is not FetchStage.LOOKING:
-                self._go(FetchStage.LOOKING)
-            self._abandoned.wait(pause)
+            self._pause(pause)
             pause = min(2 * pause, MOST_PAUSE)
+
+    def _pause(self, seconds: float) -> None:
+        """By the worker's clock: its loop says when they are over."""
+        self._again = self._clock.monotonic() + seconds
+        self._due.clear()
+        self._go(FetchStage.PAUSING)
+        while not self._due.wait(LOOKS):
+            self._go_on()
+        self._go(FetchStage.LOOKING)
 
     def _take(self, entry: Entry) -> bool:
         """Whether the search is over."""

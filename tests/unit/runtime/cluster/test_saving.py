@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class Bench(MemoryClients):
                 self.heard.append(said.phase)
                 self.on.get(said.phase, lambda: None)()
                 self.worker.savepoint.ask(said)
-        self.fleet.step(seconds=0.0001)  # files are stored on threads, by no clock of ours
+        wait(self.worker.savepoint._storing.values(), 0.05)  # on threads, which starve beside a loop that never rests
+        self.fleet.step(seconds=0.0001)  # and by no clock of ours
         for answer in self.worker.savepoint.answers():
             self.on.get(answer.phase, lambda: None)()
             self.control.write(answer)

@@ -295,12 +295,6 @@ def start_on(one: Snapped, storage: DirectoryStorage) -> SnapshotCounts:
     return worker.snapshot_counts
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kstream.runtime.worker.snapshots.fetching.PAUSE", 0.01)
-
-
-@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("kind", ["/manifests/", "/files/"])
 def test_a_storage_that_fails_for_a_moment_is_asked_again(snapped: Make, kind: str) -> None:
     one = filled(slowly(snapped, partitions=1))
@@ -312,18 +306,10 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(snapped: Make, kind: s
     assert one.fleet.workers["one"].restorer.replay.records == 8
 
 
-@pytest.mark.usefixtures("soon")
 def test_a_storage_that_fails_for_long_is_given_up(snapped: Make, caplog: pytest.LogCaptureFixture) -> None:
     one = filled(slowly(snapped, partitions=1, snapshot_timeout=10.0))
     storage = Faulty(one.root, "/manifests/", [StorageError("access denied") for _ in range(10_000)])
     counts = start_on(one, storage)
-    worker = one.fleet.workers["one"]
-    while not worker.restorer.fetches_running:
-        one.fleet.step("one", seconds=0.05)
-    (fetch,) = worker.restorer.fetches_running
-    while not fetch.done:
-        fetch.rest(0.01)
-        one.fleet.clock.advance(1.0)
     one.settle()
     assert counts.refused["storage"] == 1
     one.counting.check(one.fleet)
