@@ -8,12 +8,14 @@ import sys
 
 import pytest
 
+from kstream.runtime.process import allocator
+
 CODE = """
 import ctypes, threading
 from kstream.runtime.process import allocator
 
 print(allocator.bound())
-barrier = threading.Barrier(8)
+barrier = threading.Barrier(16)
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 at = []
@@ -22,7 +24,7 @@ def allocate():
     at.append(libc.malloc(4096) >> 26)  # arenas of threads lie at multiples of 64 MiB
     barrier.wait(60)
 
-threads = [threading.Thread(target=allocate) for _ in range(8)]
+threads = [threading.Thread(target=allocate) for _ in range(16)]
 for one in threads:
     one.start()
 for one in threads:
@@ -42,10 +44,10 @@ def run(**environment: str) -> list[str]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
 def test_threads_share_an_arena() -> None:
     done, arenas = run()
-    assert done == "True" and int(arenas) <= 2
+    assert done == "True" and int(arenas) <= allocator.ARENAS
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
 def test_who_has_decided_otherwise_is_left_alone() -> None:
-    done, arenas = run(MALLOC_ARENA_MAX="8")
-    assert done == "False" and int(arenas) > 2
+    done, arenas = run(MALLOC_ARENA_MAX="16")
+    assert done == "False" and int(arenas) > allocator.ARENAS
