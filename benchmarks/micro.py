@@ -29,7 +29,7 @@ from benchmarks import services
 from benchmarks.child import Result
 from benchmarks.profiling import stage_table
 from benchmarks.records import Bid, Total
-from benchmarks.stages import Stages
+from benchmarks.stages import WATCHING, Stages
 from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.partitioning import partition_of
@@ -318,7 +318,10 @@ def run(console: Console) -> int:
         for kind in services.KINDS:
             engine = Engine(kind, Path(folder) / "stages" / kind)
             title = f"{kind}, with a commit of {KEYS:,} keys after {RECORDS:,} records"
-            console.print(stage_table(title, by_stages(engine, stages, batches)))
+            result = by_stages(engine, stages, batches)
+            console.print(stage_table(title, result))
+            watching = sum(cpu for name, _, _, cpu in result.stages if name.startswith(WATCHING))
+            console.print(f"{kind}: watching state takes {watching / result.seconds:.2%} of it")
             engine.close()
     table = Table("path", "ns/record", "by hand / this", "ns/key in commits", title="no broker, batches of 2000")
     for name, (figure, commit) in plain.items():

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+WATCHING = "watching state: "
+"""What the names of those stages begin with that are there for a look at state only."""
 STAGES = [
     # (module, what in it, name shown)
     ("kstream.runtime.worker.loop", "StreamWorker.step", "worker: rest of step"),
@@ -26,7 +28,9 @@ STAGES = [
     ("kstream.runtime.worker.committer", "Committer.commit", "commit: rest"),
     ("kstream.runtime.process.reporting", "Reporter.report", "observing: reports"),
     ("kstream.runtime.process.reporting", "Reporter._write", "observing: reports, written"),
-    ("kstream.runtime.task.measures", "StoreMeasures.wrote", "observing: sizes of entries"),
+    ("kstream.runtime.task.measures", "StoreMeasures.wrote", "watching state: sizes of entries"),
+    ("kstream.runtime.task.measures", "StoreMeasures.used", "watching state: keys used most"),
+    ("kstream.state.large", "Large.look", "watching state: large entries"),
     ("kstream.runtime.task.measures", "PartMeasures.processed", "observing: batches"),
     ("kstream.runtime.task.measures", "Runs.add", "observing: batches"),
     ("kstream.runtime.task.measures", "Runs.committed", "observing: latencies"),

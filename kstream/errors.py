@@ -12,6 +12,7 @@ KStreamError
 │   ├── StateDirectoryError     the state folder belongs to another app, is in use or cannot be written
 │   │   └── StateInUse          another process has the local state of a task open
 │   ├── StateTooLarge           the memory backend is over its limit
+│   ├── ValueTooLarge           a value of state has more bytes than a query answers
 │   ├── MetricsError            a metric of the user's is declared or counted wrongly
 │   └── BrokerError             the development broker cannot start
 ├── RestartsExhausted           a worker or a task failed more often than its restart strategy allows
@@ -44,7 +45,8 @@ Retryable and NonRetryable are no errors of kstream's: they are bases for except
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 class KStreamError(Exception):
@@ -258,6 +260,19 @@ class SnapshotsFailed(KStreamError):
 
     def __init__(self, task: str, text: str) -> None:
         self.task = task
+        super().__init__(text)
+
+
+class ValueTooLarge(UsageError):
+    """A value of state has more bytes than a query answers (4 MiB).
+
+    Attributes:
+        keys: whose values these are; as the store has them.
+        found: what else was asked for and is there, by key.
+    """
+
+    def __init__(self, text: str, keys: Sequence[Any] = (), found: Mapping[Any, Any] | None = None) -> None:
+        self.keys, self.found = list(keys), dict(found or {})
         super().__init__(text)
 
 

@@ -337,6 +337,11 @@ class Settings(SnapshotSettings, RestartSettings):
         return tuple(name for name in self.groups.split(",") if name)
 
     @property
+    def savepoint_place(self) -> str:
+        """Where savepoints lie, unless a command is told another place."""
+        return self.savepoints or f"{self.state_dir}/savepoints"
+
+    @property
     def leaves_on_stop(self) -> bool:
         """Whether workers that stop with their instance leave their groups at once."""
         return self.on_stop == "leave" or (self.on_stop == "auto" and self.instance is None)

@@ -9,7 +9,15 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from kstream.observe.letters import DeadLetters, LetterDetails
-from kstream.observe.status import Graph, Health, InstanceStatus, Point, SettingStatus, TableEntry
+from kstream.observe.status import (
+    Graph,
+    Health,
+    InstanceStatus,
+    Point,
+    SavepointStatus,
+    SettingStatus,
+    TableEntry,
+)
 
 
 class Observed(Protocol):
@@ -58,6 +66,18 @@ class Observed(Protocol):
         ...
 
     def resume(self) -> None: ...
+    def make_savepoint(self, name: str | None, timeout: float) -> SavepointStatus:
+        """Begins to make a savepoint of the whole app; `status().savepoints` says what comes of it.
+
+        Args:
+            name: None: one that says when.
+            timeout: seconds for which inputs are held at most.
+
+        Raises:
+            UsageError: there cannot be one of this name. SavepointFailed: another one is being made here.
+        """
+        ...
+
     def set_log_level(self, level: str, logger: str | None) -> None:
         """In the supervisor and its workers. Raises ConfigError when there is no such level."""
         ...

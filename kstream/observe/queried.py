@@ -44,20 +44,29 @@ class StateEntry(msgspec.Struct, omit_defaults=True):
         key: as it stands in a URL: as JSON, bytes in the encoding that was asked for.
         value: as JSON.
         undecodable: why the value could not be decoded; then `value` is its bytes as text.
+        too_large: bytes of a value that has more than are answered (4 MiB); then `value` is null.
     """
 
     key: Any
     value: Any
     partition: int
     undecodable: str | None = None
+    too_large: int | None = None
 
 
-class StateEntries(msgspec.Struct):
-    """Entries that were asked for by key: those that are there. `partitions` are those that were looked at."""
+class StateEntries(msgspec.Struct, omit_defaults=True):
+    """Entries that were asked for by key: those that are there.
+
+    Attributes:
+        partitions: those that were looked at.
+        left: keys for which the answer had no room, as they were sent: ask for them again. What is neither in
+            `entries` nor here is not there.
+    """
 
     store: str
     entries: list[StateEntry]
     partitions: list[int]
+    left: list[Any] = []
 
 
 class StatePage(msgspec.Struct):

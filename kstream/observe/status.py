@@ -165,6 +165,21 @@ class SnapshotStatus(msgspec.Struct):
     error: str | None = None
 
 
+class SavepointStatus(msgspec.Struct):
+    """A savepoint that was asked for on this instance's page. `steps` is what was done so far, `seconds` how long that
+    took; `tasks` and `size` (bytes) are those of one that is there; `error` says why there is none."""
+
+    name: str
+    place: str
+    at: float
+    state: Literal["making", "made", "failed"] = "making"
+    steps: list[str] = []
+    seconds: float = 0.0
+    tasks: int = 0
+    size: int = 0
+    error: str | None = None
+
+
 class ErrorStatus(msgspec.Struct):
     """A line logged at ERROR, or a worker's end. `trace` is the traceback, when there is one."""
 
@@ -235,7 +250,8 @@ class Totals(msgspec.Struct):
 
 
 class InstanceStatus(msgspec.Struct):
-    """An instance. What it announces through Kafka has no `checkpoints`, `snapshots`, `stores`, `errors` and `edges`.
+    """An instance. What it announces through Kafka has no `checkpoints`, `snapshots`, `savepoints`, `stores`, `errors`
+    and `edges`.
 
     Attributes:
         at: when this was put together.
@@ -266,6 +282,7 @@ class InstanceStatus(msgspec.Struct):
     stores: list[StoreStatus] = []
     checkpoints: list[CheckpointStatus] = []
     snapshots: list[SnapshotStatus] = []
+    savepoints: list[SavepointStatus] = []
     errors: list[ErrorStatus] = []
     edges: dict[str, float] = {}
     failing: dict[str, int] = {}

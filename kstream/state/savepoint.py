@@ -34,7 +34,9 @@ _OURS: Final = re.compile(r"savepoint|tables/[^/]+/\d+\.parquet|[0-9a-f]{12}/(ap
 """What lies in a savepoint's folder, below it."""
 _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.part$")
 _SEAL: Final = Seal("savepoint", "a savepoint's", VERSION)
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME: Final = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""What a savepoint may be called."""
+_NAME: Final = re.compile(NAME)
 
 Format = Literal["native", "canonical"]
 
@@ -150,6 +152,11 @@ def write_savepoint(storage: Storage, savepoint: Savepoint) -> None:
     storage.put(f"{savepoint.name}/{FILE}", [_SEAL.sealed(_encode(savepoint))])
 
 
+def create_savepoint(storage: Storage, savepoint: Savepoint) -> bool:
+    """As `write_savepoint`, unless there is one of this name; returns whether there was none. Raises StorageError."""
+    return storage.create(f"{savepoint.name}/{FILE}", _SEAL.sealed(_encode(savepoint)))
+
+
 def read_savepoint(storage: Storage, name: str) -> Savepoint:
     """Raises:
     UsageError: there is none of this name.
@@ -259,6 +266,26 @@ def left_by_attempts(storage: Storage, name: str, app: str, *, but: str) -> list
                         "or delete it first"
                     )
     return [file for file in files if not file.startswith(f"{name}/{but}/")]
+
+
+def taken_apart(storage: Storage, savepoint: Savepoint) -> str | None:
+    """Why a savepoint whose file was just written is not safe: another attempt in its folder, which looked before that
+    file was there, takes its files for what is left of one that was broken off. None: no attempt does, or will.
+
+    Raises:
+        UsageError: the folder is somebody else's. StorageError: it cannot be read.
+    """
+    own = f"{savepoint.name}/{savepoint.id}/"
+    # in this order: an attempt deletes what it found first, and the note of whose it is last
+    notes = [file for file in files_of(storage, savepoint.name) if file.endswith(f"/{OWNER}") and file.count("/") == 2]
+    if any(not note.startswith(own) for note in notes):
+        return f"another one of this name is made in {storage.url} at the same time"
+    there = set(files_of(storage, savepoint.name))
+    for task in savepoint.tasks:
+        for file in task.state.files if task.state is not None else ():
+            if (name := f"{savepoint.name}/{task.folder}/{file.at}") not in there:
+                return f"{storage.url}: {name} was deleted meanwhile"
+    return None
 
 
 def delete_attempt(storage: Storage, name: str, id: str) -> None:

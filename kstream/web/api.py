@@ -18,11 +18,13 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.errors import ConfigError, KafkaUnavailable, SavepointFailed, UsageError
 from kstream.observe.exposition import CONTENT_TYPE
 from kstream.observe.logs import LEVELS
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
+from kstream.runtime.cluster.control import LONGEST_TIMEOUT
+from kstream.state.savepoint import NAME
 from kstream.web.answers import Json, failure
 from kstream.web.feed import Feed
 from kstream.web.guard import Guard
@@ -45,6 +47,14 @@ class LogLevel(msgspec.Struct, forbid_unknown_fields=True):
 
     level: Annotated[str, msgspec.Meta(max_length=20, extra_json_schema={"enum": list(LEVELS)})]
     logger: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
+class SavepointWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """What `/api/savepoints` is sent. Without `name` it is called by the moment; `timeout`: seconds for which inputs
+    are held at most."""
+
+    name: Annotated[str, msgspec.Meta(max_length=100, extra_json_schema={"pattern": NAME})] | None = None
+    timeout: Annotated[float, msgspec.Meta(ge=1, le=LONGEST_TIMEOUT)] = 60.0
 
 
 def make_app(
@@ -110,7 +120,7 @@ def _data_routes(observed: Observed, feed: Feed) -> list[BaseRoute]:
     async def openapi(_: Request) -> Response:
         from kstream.web.openapi import description
 
-        return Json(description(LogLevel))
+        return Json(description(LogLevel, SavepointWanted))
 
     return [
         Route("/api/openapi.json", openapi),
@@ -146,7 +156,19 @@ def _action_routes(observed: Observed) -> list[BaseRoute]:
         LOGGER.warning("log level set to %s by request", wanted.level, extra={"of": wanted.logger or "all"})
         return Json(wanted)
 
+    async def savepoint(request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await request.body() or b"{}", type=SavepointWanted)
+            return Json(observed.make_savepoint(wanted.name or None, wanted.timeout), 202)
+        except msgspec.DecodeError as error:
+            return failure(400, f'{error}; send {{"name": "before-upgrade"}}, or nothing')
+        except UsageError as error:
+            return failure(400, str(error))
+        except SavepointFailed as error:
+            return failure(409, error.why)
+
     return [
+        Route("/api/savepoints", savepoint, methods=["POST"]),
         Route("/api/pause", pause, methods=["POST"]),
         Route("/api/resume", resume, methods=["POST"]),
         Route("/api/log-level", log_level, methods=["POST"]),

@@ -13,16 +13,17 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, overload
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from kstream.codecs import decode_value, encode_value
 from kstream.codecs.keys import after_prefix, check_ordered
-from kstream.errors import StateUnavailable, UsageError
-from kstream.observe.queried import QueriedStore, StateEntries, StateEntry, StateOverview, StatePage
+from kstream.errors import StateUnavailable, UsageError, ValueTooLarge
+from kstream.observe.queried import QueriedStore, StateEntries, StateOverview, StatePage
 from kstream.partitioning import partition_of
+from kstream.runtime.process.questions import VALUE_BYTES
 from kstream.specs.store import StoreSpec
 from kstream.web.asking import Asking, Response
 
@@ -51,12 +52,23 @@ class Readable(Protocol[K_contra, V_co]):
     def __getitem__(self, key: K_contra, /) -> V_co: ...
 
 
+class _Found(NamedTuple):
+    """Encoded values by key, and bytes of those values that are too large to be answered."""
+
+    values: dict[bytes, bytes]
+    too_large: dict[bytes, int]
+
+    def add(self, other: _Found) -> None:
+        self.values.update(other.values)
+        self.too_large.update(other.too_large)
+
+
 class _Gathering:
     """Keys of a store that are asked for together, as soon as one of a few requests is through."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] | None = None
-        self.asked: asyncio.Future[dict[bytes, bytes | UsageError]] | None = None
+        self.asked: asyncio.Future[_Found] | None = None
         self.under_way = asyncio.Semaphore(UNDER_WAY)
 
 
@@ -104,15 +116,17 @@ class AsyncQuery:
         Raises:
             StateUnavailable: nobody could answer within the timeout.
             UsageError: there is no such store, or the key is not of its type.
+            ValueTooLarge: the value has more bytes than are answered.
         """
         spec = self._spec(table)
         encoded = _encoded(spec, key)
-        raw = (await self._gathered(spec, encoded)).get(encoded)
-        if isinstance(raw, UsageError):
-            raise UsageError(str(raw))
+        found = await self._gathered(spec, encoded)
+        if encoded in found.too_large:
+            raise _too_large(spec, [key], found.too_large[encoded])
+        raw = found.values.get(encoded)
         return default if raw is None else decode_value(spec.value.codec, raw)
 
-    async def _gathered(self, spec: StoreSpec, key: bytes) -> dict[bytes, bytes | UsageError]:
+    async def _gathered(self, spec: StoreSpec, key: bytes) -> _Found:
         """With the keys of the same store that are asked for until a request is under way, a few at a time."""
         gathering = self._gathering.setdefault(spec.name, _Gathering())
         if gathering.keys is None:
@@ -121,25 +135,14 @@ class AsyncQuery:
         assert gathering.asked is not None
         return await asyncio.shield(gathering.asked)
 
-    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> dict[bytes, bytes | UsageError]:
+    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> _Found:
         async with gathering.under_way:
             keys, gathering.keys = gathering.keys or [], None
             until = time.monotonic() + self._timeout
-            found: dict[bytes, bytes | UsageError] = {}
+            found = _Found({}, {})
             for at in range(0, len(keys), KEYS):
-                found.update(await self._each(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
+                found.add(await self._entries(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
             return found
-
-    async def _each(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> dict[bytes, bytes | UsageError]:
-        """Keys that several asked for: one that nobody answers (its value is too large) is found by halves, and is
-        nobody else's failure."""
-        try:
-            return dict(await self._entries(spec, keys, until))
-        except UsageError as error:
-            if len(keys) == 1:
-                return {keys[0]: error}
-            half = len(keys) // 2
-            return await self._each(spec, keys[:half], until) | await self._each(spec, keys[half:], until)
 
     @overload
     async def get_many(self, table: Readable[K, V], keys: Iterable[K]) -> dict[K, V]: ...
@@ -147,15 +150,21 @@ class AsyncQuery:
     async def get_many(self, table: str, keys: Iterable[Any]) -> dict[Any, Any]: ...
     async def get_many(self, table: Any, keys: Iterable[Any]) -> dict[Any, Any]:
         """The committed values of those of the keys that are there. Each value is committed; they need not be of one
-        commit. Raises as `get`."""
+        commit. Raises as `get`; a ValueTooLarge has what was found of the other keys."""
         spec = self._spec(table)
         encoded = {key: _encoded(spec, key) for key in keys}
         raw = list(dict.fromkeys(encoded.values()))
         until = time.monotonic() + self._timeout
         asked = [self._entries(spec, raw[at : at + KEYS], until) for at in range(0, len(raw), KEYS)]
-        values = {key: value for found in await asyncio.gather(*asked) for key, value in found.items()}
-        decode = spec.value.codec
-        return {key: decode_value(decode, values[data]) for key, data in encoded.items() if data in values}
+        told = _Found({}, {})
+        for one in await asyncio.gather(*asked):
+            told.add(one)
+        values, decode = told.values, spec.value.codec
+        found = {key: decode_value(decode, values[data]) for key, data in encoded.items() if data in values}
+        if told.too_large:
+            large = [key for key, data in encoded.items() if data in told.too_large]
+            raise _too_large(spec, large, max(told.too_large.values()), found)
+        return found
 
     @overload
     def items(
@@ -186,8 +195,11 @@ class AsyncQuery:
         while True:
             until = time.monotonic() + self._timeout
             page = await self._ask(spec, None, urlencode(given), None, StatePage, until)
-            for key, value in _read(page.entries).items():
-                yield spec.key.codec.decode(key), decode_value(spec.value.codec, value)
+            for entry in page.entries:
+                key = spec.key.codec.decode(_binary(entry.key))
+                if entry.too_large is not None:
+                    raise _too_large(spec, [key], entry.too_large)
+                yield key, decode_value(spec.value.codec, _binary(entry.value))
             if page.cursor is None:
                 return
             given["cursor"] = page.cursor
@@ -200,24 +212,39 @@ class AsyncQuery:
             raise UsageError(f"there is no store {name!r}; there are: {', '.join(self._stores) or 'none'}")
         return self._stores[name]
 
-    async def _entries(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> dict[bytes, bytes]:
+    async def _entries(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> _Found:
+        """What an answer has no room for is asked for again."""
+        found = _Found({}, {})
+        while keys:
+            answers = await self._asked(spec, keys, until)
+            left: list[bytes] = []
+            for entries in answers:
+                for one in entries.entries:
+                    if one.too_large is None:
+                        found.values[_binary(one.key)] = _binary(one.value)
+                    else:
+                        found.too_large[_binary(one.key)] = one.too_large
+                left += map(_binary, entries.left)
+            if len(left) >= len(keys):
+                raise UsageError(f"store {spec.name}: an instance answers none of {len(keys)} keys and leaves them all")
+            keys = left
+        return found
+
+    async def _asked(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> list[StateEntries]:
         """Keys of one home are asked of the instance that has it; it finds the others itself."""
+        homes: dict[str | None, list[bytes]] = {}
         if len(keys) != 1 and spec.name in self._known:
-            homes: dict[str | None, list[bytes]] = {}
             for key in keys:
                 homes.setdefault(self._owner(spec, key), []).append(key)
         else:
-            homes = {self._owner(spec, keys[0]): list(keys)} if keys else {}
-        found: dict[bytes, bytes] = {}
+            homes[self._owner(spec, keys[0])] = list(keys)
         asked = [
             self._ask(
                 spec, url, "form=raw", msgspec.json.encode({"keys": list(map(_text, of_it))}), StateEntries, until
             )
             for url, of_it in homes.items()
         ]
-        for entries in await asyncio.gather(*asked):
-            found.update(_read(entries.entries))
-        return found
+        return await asyncio.gather(*asked)
 
     def _owner(self, spec: StoreSpec, key: bytes) -> str | None:
         """The URL of the instance that has a key, as far as is known."""
@@ -356,8 +383,12 @@ def _encoded(spec: StoreSpec, key: Any) -> bytes:
     return found
 
 
-def _read(entries: Sequence[StateEntry]) -> dict[bytes, bytes]:
-    return {_binary(one.key): _binary(one.value) for one in entries}
+def _too_large(
+    spec: StoreSpec, keys: Sequence[Any], size: int, found: Mapping[Any, Any] | None = None
+) -> ValueTooLarge:
+    whose = f"the value of {keys[0]!r}" if len(keys) == 1 else f"{len(keys)} values, among them that of {keys[0]!r},"
+    most = f"more than the {VALUE_BYTES:,} bytes that are answered"
+    return ValueTooLarge(f"store {spec.name}: {whose} of up to {size:,} bytes, {most}", keys, found)
 
 
 def _binary(text: str) -> bytes:

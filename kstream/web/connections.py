@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kstream.observe.throttle import Throttle
 
@@ -32,8 +32,17 @@ ENDLESS: Final = "/api/events"
 """The one answer that has no end. It needs the token, and has a limit of its own."""
 
 
-class Connection(H11Protocol):
-    """One connection, as uvicorn has it, with limits."""
+class Limits(asyncio.Protocol):
+    """What the connections of both parsers add to uvicorn's.
+
+    Attributes: those of uvicorn's two protocols.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    connections: set[Any]
+    cycle: Any
+    scope: Any
 
     _timer: asyncio.TimerHandle | None = None
     _answering: object = None  # the request that is answered
@@ -57,14 +66,13 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         # the last of the answer may still be on its way to a slow client
         self._expect_header(REQUEST_SECONDS if self.transport.get_write_buffer_size() else HEADER_SECONDS)
-        super().on_response_complete()  # which may begin with the next request
+        super().on_response_complete()  # type: ignore[misc]  # uvicorn's, which may begin with the next request
         if self._in_cycle():
             self._expect_end()
 
     def _in_cycle(self) -> bool:
         """Whether a request is answered now."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_header(self, within: float | None = None) -> None:
         self._answering, self._idle_since = None, self.loop.time()
@@ -92,10 +100,23 @@ class Connection(H11Protocol):
         self.connections.discard(self)
 
     def _make_room(self) -> None:
-        idle = [one for one in self.connections if isinstance(one, Connection) and one._idle_since is not None]
+        idle = [one for one in self.connections if isinstance(one, Limits) and one._idle_since is not None]
         oldest = min((one for one in idle if one is not self), key=lambda one: one._idle_since or 0.0, default=self)
         log.warning("%d connections to the web server are open: one without a request is closed", CONNECTIONS)
         oldest._cut()
+
+
+class Connection(Limits, H11Protocol):
+    """One connection, parsed by h11: in pure Python everywhere, and fast enough for one page and one scraper."""
+
+
+def connection() -> type[Limits]:
+    """What parses requests: llhttp, in C, where httptools is installed (the extra `queries`), else h11."""
+    try:
+        from kstream.web.quick import QuickConnection
+    except ImportError:
+        return Connection
+    return QuickConnection
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

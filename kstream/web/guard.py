@@ -13,11 +13,12 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,6 +45,12 @@ HEADERS: Final = {
 }
 
 
+_ALL: Final = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_PAGES: Final = [*_ALL, (b"cache-control", b"no-cache")]
+"""The page's files carry an ETag, so asking each time costs little and a new version shows at once."""
+_DATAS: Final = [*_ALL, (b"cache-control", b"no-store")]
+
+
 class Guard:
     """ASGI middleware around the whole application.
 
@@ -68,11 +75,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                # the page's files carry an ETag, so asking each time costs little and a new version shows at once
-                headers["cache-control"] = "no-cache" if self.is_page(path) else "no-store"
+                message["headers"] = [*message.get("headers", ()), *(_PAGES if self.is_page(path) else _DATAS)]
             await send(message)
 
         headers = Headers(scope=scope)
@@ -161,6 +164,7 @@ def host_name(host: str) -> str:
     return host.partition(":")[0].lower().rstrip(".")
 
 
+@lru_cache(maxsize=64)
 def is_address(name: str) -> bool:
     try:
         ip_address(name)

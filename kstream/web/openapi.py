@@ -12,7 +12,7 @@ import msgspec
 
 from kstream.observe.letters import DeadLetters, LetterDetails
 from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StateOverview, StatePage
-from kstream.observe.status import Graph, InstanceStatus, Point, SettingStatus, TableEntry
+from kstream.observe.status import Graph, InstanceStatus, Point, SavepointStatus, SettingStatus, TableEntry
 from kstream.web.state import PARAMETERS, RANGE
 
 TEXT: Final = "text/plain"
@@ -71,8 +71,8 @@ _REFUSALS: Final = {
 }
 
 
-def operations(log_level: Any) -> list[Operation]:
-    """All of them. `log_level` is the type that /api/log-level takes."""
+def operations(log_level: Any, savepoint: Any) -> list[Operation]:
+    """All of them. `log_level` and `savepoint` are the types that /api/log-level and /api/savepoints take."""
     probe = {200: Probe, 503: Probe}
     reading = {503: Failure, 504: Failure}
     return [
@@ -102,6 +102,13 @@ def operations(log_level: Any) -> list[Operation]:
             numbers=frozenset({"partition", "offset"}),
         ),
         *_state_operations(),
+        Operation(
+            "/api/savepoints",
+            "Begins to make a savepoint of the app; /api/status says what comes of it.",
+            {202: SavepointStatus, 400: Failure, 409: Failure, 413: Failure},
+            "post",
+            body=savepoint,
+        ),
         Operation("/api/pause", "Stops processing in this instance.", {200: Paused}, "post"),
         Operation("/api/resume", "Goes on.", {200: Paused}, "post"),
         Operation(
@@ -148,9 +155,9 @@ def _state_operations() -> list[Operation]:
 
 
 @cache
-def description(log_level: Any) -> dict[str, Any]:
+def description(log_level: Any, savepoint: Any) -> dict[str, Any]:
     """The document. Costs some ms, once."""
-    found = operations(log_level)
+    found = operations(log_level, savepoint)
     named = [one for each in found for kind in (*each.answers.values(), each.body) for one in _each(kind)]
     types = [one for one in named if not isinstance(one, str | None)]
     template = "#/components/schemas/{name}"

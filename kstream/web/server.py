@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from kstream.errors import ConfigError
 from kstream.observe.observed import Observed
 from kstream.web.api import make_app
-from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, HEADER_SECONDS, Connection, on_loop_error
+from kstream.web.connections import ACCEPTED_AT_ONCE, HEADER_BYTES, HEADER_SECONDS, connection, on_loop_error
 from kstream.web.feed import Feed
 from kstream.web.state import State
 
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=Connection,  # h11: in pure Python everywhere, and fast enough for one page and one scraper
+                http=connection(),
                 h11_max_incomplete_event_size=HEADER_BYTES,
                 backlog=ACCEPTED_AT_ONCE,
                 ws="none",
@@ -157,9 +157,9 @@ class _Server(uvicorn.Server):
         deadline = asyncio.get_running_loop().time() + GRACE
         while self.server_state.tasks and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait(self.server_state.tasks, timeout=GRACE)
-        for connection in list(self.server_state.connections):
-            if self.server_state.tasks and connection.transport is not None:
-                connection.transport.abort()
+        for one in list(self.server_state.connections):
+            if self.server_state.tasks and one.transport is not None:
+                one.transport.abort()
         await super().shutdown(sockets)
 
 

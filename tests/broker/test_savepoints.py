@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from kstream.cli import main
+from support.objects import s3_server
 from support.running import kill, until
 from support.saving import BOTH, Place, places
 
@@ -87,6 +90,85 @@ def test_copied_elsewhere_restored_as_another_app_in_canonical_form_too(place: P
     rows = [row for file in folder.glob("seen/*.parquet") for row in pyarrow.parquet.read_table(file).to_pylist()]
     assert {row["key"]: row["value"] for row in rows} == dict(sinces["readable"])
     assert not [path for path in folder.parent.rglob("*.sst")]
+
+
+def test_without_pyarrow_the_canonical_form_is_refused_before_anything_changes(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.run("one")
+    place.send(60)
+    place.all_done()
+    assert place.save("readable", "--format", "canonical") == 0, place.said
+    place.stop()
+    with monkeypatch.context() as without:
+        for module in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+            without.setitem(sys.modules, module, None)
+        assert place.save("again", "--format", "canonical") == 2
+        assert "pip install 'kstream[parquet]'" in capsys.readouterr().err
+        assert place.restore("readable") == 2
+        assert "pip install 'kstream[parquet]'" in capsys.readouterr().err
+    assert [path.name for path in (place.directory / "saved").iterdir()] == ["readable"]
+    place.run("one")  # it starts: nothing is half restored
+    place.send(30)
+    place.all_done()
+    place.stop()
+
+
+def test_in_a_bucket_and_stores_that_are_given_up(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two instances store their files in a bucket; the app comes back without one of its stores."""
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        bucket = f"s3://{server.bucket()}/kept"
+        place.start_two()
+        place.send(300)
+        place.all_done()
+        assert place.kstream("savepoint", "create", place.target, "it", "--to", bucket) == 0, place.said
+        assert place.kstream("savepoint", "create", place.target, "it", "--to", bucket) == 2
+        assert (
+            place.kstream("savepoint", "create", place.target, "readable", "--to", bucket, "--format", "canonical") == 0
+        )
+        since = place.words
+        place.go_on()
+        capsys.readouterr()
+        assert main(["savepoint", "list", "--in", bucket, "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)
+        assert {(one["name"], one["format"], tuple(sorted(one["stores"]))) for one in listed} == {
+            ("it", "native", ("per-word", "seen")), ("readable", "canonical", ("per-word", "seen")),
+        }  # fmt: skip
+        for name in ("it", "readable"):
+            assert main(["savepoint", "verify", name, "--in", bucket]) == 0
+        query = 'select sum(value) as total from "per-word"'
+        for name in ("it", "readable"):
+            capsys.readouterr()
+            assert main(["state", "sql", place.target, query, "--savepoint", name, "--place", bucket, "--json"]) == 0
+            assert json.loads(capsys.readouterr().out) == {"total": 300}
+
+        place.write(count="of-words")
+        for name in ("readable", "it"):
+            restore = ("savepoint", "restore", place.target, name, "--in", bucket, "--yes")
+            capsys.readouterr()
+            assert place.kstream(*restore) == 2
+            assert "has state of per-word, which app" in capsys.readouterr().err
+            assert place.kstream(*restore, "--allow-dropped") == 0
+            assert "state of per-word is given up" in capsys.readouterr().out
+        place.run("one")
+        total = {key: count - since[key] for key, count in place.words.items()}
+        seen = {key: list(range(since[key] + 1, count + 1)) for key, count in place.words.items()}
+
+        def again() -> bool:
+            found = {which: place.outputs(which) for which in BOTH}
+            return {
+                which: {key: values[place.outputs_before[key] :] for key, values in found[which].items()}
+                for which in BOTH
+            } == {"counts": {key: list(range(1, n + 1)) for key, n in total.items()}, "seen": seen}
+
+        until(again, "what was given up to begin anew, and the rest to go on")
+        place.stop()
+        assert main(["savepoint", "delete", "it", "--in", bucket, "--yes"]) == 0
+        assert main(["savepoint", "verify", "it", "--in", bucket]) == 2
 
 
 def test_stores_that_came_are_gone_or_have_another_name(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from kstream.partitioning import partition_of
+from kstream.state.savepoint import damages_of, read_savepoint
+from kstream.state.snapshots.storage import open_storage
 from support.observing import Service, Services, running, services
 from support.running import Command, until
 from support.serving import Served
@@ -130,3 +132,31 @@ def test_snapshots_and_savepoints_are_asked_in_sql(service: Services, tmp_path: 
     where = ["--savepoint", "one", "--place", str(tmp_path / "saved")]
     assert asked("sql", TARGET, query, *where)[:2] == want
     assert asked("sql", TARGET, query, "--savepoint", "two", "--place", str(tmp_path / "saved"))[0] != 0
+    status, _, said = asked("sql", TARGET, query, "--state-dir", str(tmp_path / "a"))
+    assert status == 2 and "instance 'a' runs on" in said and "--snapshots" in said and "--url" not in said
+
+
+def test_a_savepoint_that_the_page_asks_for(service: Services, tmp_path: Path) -> None:
+    """Of two instances, asked of one of them; it has all of the app, and is what the command's would be."""
+    app = service(2)
+    a, b = (app.start(name, **ON, savepoints=str(tmp_path / "saved")) for name in "ab")
+    running(a, b)
+    app.feed(97)
+    app.all_done(a, b)
+    status, body = a.ask("/api/savepoints", {"name": "from-the-page"})
+    assert status == 202 and json.loads(body)["state"] == "making"
+    assert b.ask("/api/savepoints", {}, token=False)[0] == 401
+    until(lambda: a.status().savepoints[-1].state != "making", "its end", 90)
+    (told,) = a.status().savepoints
+    assert (told.state, told.error, told.name) == ("made", None, "from-the-page"), told
+    assert any("go on" in step or "goes on" in step for step in told.steps)
+    app.feed(97)
+    app.all_done(a, b)
+    a.stop(), b.stop()
+    storage = open_storage(str(tmp_path / "saved"))
+    saved = read_savepoint(storage, "from-the-page")
+    assert not list(damages_of(storage, saved)) and told.size == saved.size and told.tasks == len(saved.tasks)
+    asked = Asked(app, tmp_path / "commands")
+    query = "select count(*) as many, sum(value) as sum, count(distinct partition) as parts from counts"
+    where = ["--savepoint", "from-the-page", "--place", str(tmp_path / "saved")]
+    assert asked("sql", TARGET, query, *where)[:2] == (0, [{"many": 97, "sum": 97, "parts": 2}])

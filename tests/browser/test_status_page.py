@@ -552,3 +552,48 @@ def test_snapshots_are_listed_with_size_age_and_duration(page: Page, server: Web
     ]  # fmt: skip
     assert "503 Slow Down" in page.page.locator("#snapshots tr.failed").inner_text()
     assert page.errors == []
+
+
+def test_a_savepoint_is_asked_for_and_shown_until_its_end(
+    page: Page, server: WebServer, observed: FakeObserved
+) -> None:
+    observed.freeze()
+    page.open(server.url, TOKEN)
+    expect(page.section("savepoints")).to_be_hidden()
+    page.section("savepoint").click()
+    dialog = page.page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Make a savepoint of flights?")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert observed.calls == []
+    page.section("savepoint").click()
+    dialog.get_by_label("Name").fill("../up")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("a name has letters")
+    dialog.get_by_label("Name").fill("before-upgrade")
+    dialog.get_by_label("Seconds").fill("30")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(page.section("toast")).to_have_text("Savepoint before-upgrade is being made.")
+    row = page.page.locator("#savepoints tbody tr")
+    expect(row).to_contain_text("the inputs are held")
+    expect(row.locator(".badge")).to_have_text("making")
+    assert observed.calls == [("savepoint", "before-upgrade", 30.0)]
+
+    page.section("savepoint").click()  # one at a time
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.get_by_role("alert")).to_have_text("savepoint before-upgrade is being made")
+    dialog.get_by_role("button", name="Cancel").click()
+
+    observed.freeze(observed.now() + 4)
+    expect(page.section("toast")).to_have_text("Savepoint before-upgrade is there.")
+    expect(row.locator(".badge")).to_have_text("made")
+    expect(row).to_contain_text("11.8 MiB")
+    page.section("savepoint").click()
+    dialog.get_by_label("Name").fill("bad")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(row).to_have_count(2)
+    observed.freeze(observed.now() + 4)
+    failed = page.page.locator("#savepoints tr.failed")
+    expect(failed).to_contain_text(f"worker 1 refuses: {EVIL}")
+    expect(page.section("toast")).to_have_text(f"There is no savepoint bad: worker 1 refuses: {EVIL}")
+    assert [error for error in page.errors if "400" not in error and "409" not in error] == []
+    assert page.page.evaluate("window.hacked") is None

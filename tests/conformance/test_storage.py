@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_what_is_put_is_got(storage: Storage) -> None:
     assert not storage.exists("a/b")
     storage.put("a/b/c", [b"anew"])
     assert read(storage, "a/b/c") == b"anew"
+
+
+def test_of_several_who_create_a_file_one_does(storage: Storage) -> None:
+    assert storage.create("a/b", b"one")
+    assert not storage.create("a/b", b"two")
+    assert read(storage, "a/b") == b"one"
+    with ThreadPoolExecutor(8) as pool:
+        did = list(pool.map(lambda n: storage.create("a/c", b"%d" % n), range(8)))
+    assert did.count(True) == 1 and read(storage, "a/c") == b"%d" % did.index(True)
+    assert [entry.name for entry in storage.unfinished("")] == []
 
 
 def test_a_large_file_travels_in_pieces(storage: Storage) -> None:

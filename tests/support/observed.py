@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kstream.config import Settings, about
-from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.errors import ConfigError, KafkaUnavailable, SavepointFailed, UsageError
 from kstream.observe.letters import DeadLetters, LetterCount, LetterDetails, LetterStatus
 from kstream.observe.status import (
     AppPoint,
@@ -27,6 +27,7 @@ from kstream.observe.status import (
     PartStatus,
     Point,
     RestoreStatus,
+    SavepointStatus,
     ScalingStatus,
     SettingStatus,
     SnapshotStatus,
@@ -36,6 +37,7 @@ from kstream.observe.status import (
     Totals,
     WorkerStatus,
 )
+from kstream.state.savepoint import check_name
 
 APP = "flights"
 LETTERS = "flights-dead-letters"
@@ -104,6 +106,7 @@ class FakeObserved:
     letters: int = 2
     failures: dict[str, int] = field(default_factory=dict)
     unreachable: bool = False
+    made: list[tuple[str, float]] = field(default_factory=list)
 
     def now(self) -> float:
         return time.time() if self.frozen is None else self.frozen
@@ -120,6 +123,7 @@ class FakeObserved:
         now = self.now()
         status.checkpoints = self._checkpoints(now)
         status.snapshots = self._snapshots(now)
+        status.savepoints = self._savepoints(now)
         status.stores = self._stores(now)
         status.errors = self._errors(now)
         status.edges = self._edges(status.totals.rate_in)
@@ -235,6 +239,15 @@ class FakeObserved:
     def resume(self) -> None:
         self.calls.append(("resume",))
         self.paused = False
+
+    def make_savepoint(self, name: str | None, timeout: float) -> SavepointStatus:
+        """It takes three seconds; there is none that is called "bad"."""
+        check_name(name := name or "20270115-080000")
+        if any(one.state == "making" for one in self._savepoints(self.now())):
+            raise SavepointFailed(name, f"savepoint {self.made[-1][0]} is being made")
+        self.calls.append(("savepoint", name, timeout))
+        self.made.append((name, self.now()))
+        return self._savepoints(self.now())[-1]
 
     def set_log_level(self, level: str, logger: str | None) -> None:
         if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
@@ -435,6 +448,19 @@ class FakeObserved:
             one = CheckpointStatus(at, str(n % self.worker_count), seconds, 6, int(self._rate(at) * 0.2))
             if self.failing and n in (40, 41, 77):
                 one.error, one.records = "AbortRequired: the group rebalances (ILLEGAL_GENERATION)", 0
+            found.append(one)
+        return found
+
+    def _savepoints(self, now: float) -> list[SavepointStatus]:
+        found = []
+        for name, at in self.made:
+            one = SavepointStatus(name, "s3://flights/savepoints", at, steps=["the inputs are held"], seconds=now - at)
+            if now - at >= 3:
+                one.seconds = 3.0
+                if name == "bad":
+                    one.state, one.error = "failed", f"worker 1 refuses: {EVIL}"
+                else:
+                    one.state, one.tasks, one.size = "made", 12, 12_345_678
             found.append(one)
         return found
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from kstream.cli.operate import Subject
-from kstream.config import Settings
 from kstream.errors import ConfigError
 from kstream.state.snapshots.storage import Storage, open_storage
 
 
 def place_of(on: Subject, given: str | None) -> Storage:
     """Raises ConfigError where it is no place."""
-    return open_storage(given or default_place(on.settings))
-
-
-def default_place(settings: Settings) -> str:
-    return settings.savepoints or str(Path(settings.state_dir) / "savepoints")
+    return open_storage(given or on.settings.savepoint_place)
 
 
 def agreed(question: str) -> bool:

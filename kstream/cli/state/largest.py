@@ -52,7 +52,7 @@ def top(
             Top(name, told[name].largest[:count], told[name].hottest[:count]) for name in specs if name in told
         ]  # fmt: skip
     else:
-        with stopped(directory_of(on, state_dir), on.app.name) as local:
+        with stopped(directory_of(on, state_dir), on.app.name, "ask it, with --url URL") as local:
             for name, spec in specs.items():
                 if name not in local.stores and store is None:
                     continue

@@ -54,7 +54,7 @@ def directory_of(on: Subject, state_dir: str | None) -> Path:
 def _on_disk(on: Subject, state_dir: str | None) -> list[Row]:
     assert on.app is not None
     topology, rows = on.app.topology(), []
-    with stopped(directory_of(on, state_dir), on.app.name) as found:
+    with stopped(directory_of(on, state_dir), on.app.name, "ask it, with --url URL") as found:
         for part in topology.parts:
             for store in part.stores:
                 local = found.parts_of(store.name) if store.name in found.stores else []

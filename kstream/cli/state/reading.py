@@ -17,7 +17,8 @@ from kstream.cli.state.listing import directory_of
 from kstream.cli.state.stopped import stopped
 from kstream.codecs.keys import after_prefix, binary, check_ordered
 from kstream.codecs.text import decoded, from_text
-from kstream.observe.queried import StateEntries, StatePage
+from kstream.errors import UsageError
+from kstream.observe.queried import StateEntries, StateEntry, StatePage
 from kstream.specs.store import StoreSpec
 
 
@@ -86,7 +87,8 @@ def _on_disk(
 ) -> Found:
     assert on.app is not None
     start, stop = _bounds(given)
-    with stopped(directory_of(on, state_dir), on.app.name) as found:
+    otherwise = "ask it, with --url URL (and state_queries=true)"
+    with stopped(directory_of(on, state_dir), on.app.name, otherwise) as found:
         for local in found.parts_of(spec.name):
             if only is not None:
                 (value,) = local.reader.multi_get(spec.name, [only])
@@ -122,15 +124,27 @@ def _of_instance(
     path = f"/state/{quote(spec.name, safe='')}"
     if only is not None:
         answer = ask(url, f"{path}?form=raw", token, StateEntries, ca=ca, body={"keys": [_text(only)]})
-        yield from ((_binary(one.key), _binary(one.value), one.partition) for one in answer.entries)
+        for one in answer.entries:
+            if one.too_large is not None:
+                raise UsageError(_too_large(one, "stop the instance and look at its state directory"))
+            yield _binary(one.key), _binary(one.value), one.partition
         return
     asked = {"form": "raw", **{name: _text(key) for name, key in given.items()}}
     while True:
         page = ask(url, f"{path}?{urlencode({**asked, 'limit': str(min(limit, 500))})}", token, StatePage, ca=ca)
-        yield from ((_binary(one.key), _binary(one.value), one.partition) for one in page.entries)
+        for one in page.entries:
+            if one.too_large is None:
+                yield _binary(one.key), _binary(one.value), one.partition
+            else:
+                shown = decoded(spec.key.codec, _binary(one.key), key=True).text
+                human.complain(f"{shown}: {_too_large(one, 'it is left out')}")
         if page.cursor is None:
             return
         asked["cursor"] = page.cursor
+
+
+def _too_large(entry: StateEntry, what: str) -> str:
+    return f"the value has {entry.too_large:,} bytes, more than a running instance answers: {what}"
 
 
 def _text(data: bytes) -> str:

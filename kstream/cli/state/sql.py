@@ -67,7 +67,8 @@ def sql(
 
 def _on_disk(on: Subject, state_dir: str | None, stores: Collection[str]) -> Iterator[Part]:
     assert on.app is not None
-    with stopped(directory_of(on, state_dir), on.app.name) as found:
+    otherwise = "ask its snapshots (--snapshots) or a savepoint (--savepoint NAME)"
+    with stopped(directory_of(on, state_dir), on.app.name, otherwise) as found:
         for store in stores:
             for local in found.parts_of(store) if store in found.stores else ():
                 yield store, local.partition, local.reader.scan(store)

@@ -33,8 +33,11 @@ class Local:
 
 
 @contextmanager
-def stopped(state_dir: Path, app: str) -> Iterator[Stopped]:
+def stopped(state_dir: Path, app: str, otherwise: str) -> Iterator[Stopped]:
     """The state that lies there.
+
+    Args:
+        otherwise: what to do where an instance runs on it, besides stopping it.
 
     Raises:
         StateDirectoryError: there is no such directory, or it is another app's.
@@ -50,7 +53,7 @@ def stopped(state_dir: Path, app: str) -> Iterator[Stopped]:
         raise StateDirectoryError(f"state directory {state_dir} belongs to app {whose!r}, this is {app!r}")
     with ExitStack() as held:
         for lock in sorted((state_dir / "instances").glob("*.lock")):
-            _claim(lock, held)
+            _claim(lock, held, otherwise)
         memory = RocksMemory(_CACHE, _CACHE)
         readers: list[tuple[str, int, str, RocksReader]] = []
         for current in sorted(state_dir.glob("*/*/*/CURRENT")):
@@ -64,15 +67,14 @@ def stopped(state_dir: Path, app: str) -> Iterator[Stopped]:
         yield Stopped(state_dir, readers)
 
 
-def _claim(lock: Path, held: ExitStack) -> None:
+def _claim(lock: Path, held: ExitStack, otherwise: str) -> None:
     descriptor = open_own(lock, os.O_WRONLY)
     held.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise IdentityInUse(
-            f"instance {lock.stem!r} runs on {lock.parent.parent}: ask it, with --url URL (and state_queries=true), or "
-            "stop it first"
+            f"instance {lock.stem!r} runs on {lock.parent.parent}: {otherwise}, or stop it first"
         ) from None
 
 

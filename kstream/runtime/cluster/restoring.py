@@ -28,6 +28,7 @@ from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.stored_types import StoredType, keep_types, refuse_misfits
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic
 from kstream.specs.store import StoreSpec
+from kstream.state.parquet import check_installed
 from kstream.state.saved import Entries, entries_of
 from kstream.state.savepoint import Savepoint
 from kstream.state.snapshots.storage import Storage
@@ -84,8 +85,11 @@ def look(
 
     Raises:
         UsageError: it cannot be, and what to do.
+        ConfigError: the savepoint is in canonical form, and pyarrow is not installed.
         KafkaUnavailable: the cluster does not answer.
     """
+    if savepoint.format == "canonical":
+        check_installed()
     there = {name: info.partitions for name, info in admin.topics(TIMEOUT).items()}
     _check_app(topology, savepoint, as_app)
     groups = [consumer_group(topology.app, isolation) for isolation in topology.groups]

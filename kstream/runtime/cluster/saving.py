@@ -30,10 +30,11 @@ from kstream.state.savepoint import (
     Savepoint,
     begin_attempt,
     check_name,
+    create_savepoint,
     delete_attempt,
     left_by_attempts,
     read_savepoint,
-    write_savepoint,
+    taken_apart,
 )
 from kstream.state.snapshots.manifest import stored_manifest
 from kstream.state.snapshots.storage import Storage
@@ -188,10 +189,13 @@ class Saving:
                 raise SavepointFailed(self._name, coordination.why)
 
     def _write(self, savepoint: Savepoint) -> None:
-        if self._storage.exists(f"{self._name}/{FILE}"):
-            raise SavepointFailed(self._name, f"another one of this name was made in {self._storage.url} meanwhile")
         self._writing = True
-        write_savepoint(self._storage, savepoint)
+        if not create_savepoint(self._storage, savepoint):
+            self._writing = False
+            raise SavepointFailed(self._name, f"another one of this name was made in {self._storage.url} meanwhile")
+        if (why := taken_apart(self._storage, savepoint)) is not None:
+            self._storage.delete([f"{self._name}/{FILE}"])
+            raise SavepointFailed(self._name, why)
 
     @property
     def _outside(self) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Final, cast
 import msgspec
 
 from kstream.errors import StateUnavailable
-from kstream.runtime.process.queries import Frames, Query, Result, frame
+from kstream.runtime.process.questions import Frames, Query, Result, frame
 
 log = logging.getLogger(__name__)
 

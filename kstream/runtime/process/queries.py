@@ -1,8 +1,9 @@
-"""Queries of committed state: what an instance asks its workers over a socket, and how a worker answers.
+"""Queries of committed state: how a worker answers them (the messages are in questions.py).
 
 A worker answers on a thread of its own: whoever asks never waits for its loop, and the loop never for whoever asks. The
 thread reads the backends only, so it sees what is committed, and it works for a tenth of the time at most, however much
-is asked: what comes meanwhile is looked up together.
+is asked: what comes meanwhile is looked up together. What it holds in memory for an answer is bounded, whatever lies
+in the store: keys are looked up by groups, smaller ones where values are large.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from struct import Struct
-from typing import Any, Final, Generic, TypeVar
+from itertools import chain, islice
+from typing import Final, TypeVar
 
 import msgspec
 
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Series
 from kstream.observe.throttle import Throttle
+from kstream.runtime.process.questions import ANSWER_BYTES, PAGE_BYTES, Frames, Query, Result, frame
 from kstream.runtime.process.report import one_line
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
-from kstream.state.backend import Page
 
 log = logging.getLogger(__name__)
 log.addFilter(Throttle())
@@ -38,85 +39,25 @@ REST: Final = 0.002
 interrupted less often."""
 TURN: Final = 500
 """Entries looked up, or read of a range, until answers are sent and the share is looked at."""
-PAGE_BYTES: Final = 1 << 20
-"""Bytes of a range in one answer; a single entry may have more."""
-VALUE_BYTES: Final = 4 << 20
-"""The largest value that is answered."""
-
-TOO_LARGE: Final = "too large"
-"""`Result.error` of a query whose value has more than VALUE_BYTES."""
+FIRST: Final = 16
+"""Keys of a store that are looked up together at first, before anything is known of the size of its values."""
+LOOKED_AT: Final = 5000
+"""Entries of a range that are read for one answer at most, where all of them have expired."""
 
 
-class Query(msgspec.Struct, array_like=True):
-    """A question for committed entries of a store.
+class Groups:
+    """How many keys of each store are looked up together: as many as have ANSWER_BYTES, going by those before."""
 
-    Attributes:
-        number: its result has the same.
-        partitions: in which it is looked; none: in all that the worker runs.
-        keys: to be looked up, encoded; None: it asks for a range, of the one partition.
-        start, stop, limit: of the range; `stop` itself is not in it.
-    """
+    def __init__(self) -> None:
+        self._keys: dict[str, int] = {}
 
-    number: int
-    store: str
-    partitions: list[int]
-    keys: list[bytes] | None = None
-    start: bytes = b""
-    stop: bytes | None = None
-    limit: int = 0
+    def of(self, store: str) -> int:
+        return self._keys.get(store, FIRST)
 
-
-class Result(msgspec.Struct, array_like=True):
-    """The answer.
-
-    Attributes:
-        partitions: those that were looked at; one that is not among them does not run here, or its state is damaged.
-        keys: of the entries that were found; `values` and `found_in` (partitions) go with them.
-        more: the range has others.
-        error: why there is no answer.
-    """
-
-    number: int
-    partitions: list[int] = []
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    found_in: list[int] = []
-    more: bool = False
-    error: str | None = None
-
-
-_LENGTH: Final = Struct(">I")
-
-
-class Frames(Generic[T]):
-    """Structs over a stream of bytes, each with its length before it."""
-
-    def __init__(self, kind: type[T]) -> None:
-        self._decode: Callable[[Any], T] = msgspec.msgpack.Decoder(kind).decode
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[T]:
-        """What is complete by now. Raises msgspec.MsgspecError for what is none of it."""
-        buffer = self._buffer
-        buffer += data
-        at = 0
-        try:
-            while len(buffer) - at >= _LENGTH.size:
-                end = at + _LENGTH.size + _LENGTH.unpack_from(buffer, at)[0]
-                if len(buffer) < end:
-                    return
-                begin, at = at + _LENGTH.size, end
-                yield self._decode(bytes(buffer[begin:end]))
-        finally:
-            del buffer[:at]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def frame(struct: Query | Result) -> bytes:
-    data = _encode(struct)
-    return _LENGTH.pack(len(data)) + data
+    def found(self, store: str, keys: int, size: int) -> None:
+        """So many keys that were looked up have values of `size` bytes together."""
+        fitting = ANSWER_BYTES * keys // max(1, size)
+        self._keys[store] = max(1, min(TURN, fitting, 4 * self.of(store)))
 
 
 class QueryServer:
@@ -136,6 +77,7 @@ class QueryServer:
         self._socket.setblocking(True)
         self._tasks = tasks
         self.answered, self.keys, self.busy = 0, 0, 0.0
+        self._groups = Groups()
         self._thread = threading.Thread(target=self._run, name="queries", daemon=True)
 
     def start(self) -> None:
@@ -155,7 +97,7 @@ class QueryServer:
                 while data := self._socket.recv(1 << 18):
                     began = time.thread_time()
                     for queries in _turns(frames.feed(data)):
-                        self._socket.sendall(b"".join(map(frame, self.answer(queries))))
+                        self._send(self.answer(queries))
                         self.answered += len(queries)
                         self.keys += _entries(queries)
                         took = time.thread_time() - began
@@ -165,19 +107,28 @@ class QueryServer:
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("queries of state are not answered by this worker any more: %s", error)
 
-    def answer(self, queries: Sequence[Query]) -> list[Result]:
+    def _send(self, results: Iterable[Result]) -> None:
+        """Together, as long as they are small."""
+        unsent = bytearray()
+        for result in results:
+            unsent += frame(result)
+            if len(unsent) > PAGE_BYTES:
+                self._socket.sendall(unsent)
+                unsent = bytearray()
+        self._socket.sendall(unsent)
+
+    def answer(self, queries: Sequence[Query]) -> Iterator[Result]:
         """Look-ups in the same store are made together. Nothing that goes wrong with one query is another's."""
         tasks = [task for task in list(self._tasks()) if task.state is TaskState.RUNNING]
-        results: list[Result] = []
         together: dict[tuple[str, tuple[int, ...]], list[Query]] = {}
         for query in queries:
             if query.keys is None:
-                results += _safely([query], partial(_ranges, tasks, [query]))
+                yield from _safely([query], partial(_range, tasks, query))
             else:
                 together.setdefault((query.store, tuple(query.partitions)), []).append(query)
-        for same in together.values():
-            results += _safely(same, partial(_look_up, tasks, same))
-        return results
+        for (store, partitions), same in together.items():
+            looking = _Looking(list(_of(tasks, store, partitions)), store, self._groups)
+            yield from _safely(same, partial(looking.up, same))
 
 
 def _turns(queries: Iterable[Query]) -> Iterator[list[Query]]:
@@ -204,64 +155,81 @@ def _of(tasks: Iterable[Task], store: str, partitions: Sequence[int]) -> Iterato
             yield task
 
 
-def _look_up(tasks: Sequence[Task], queries: Sequence[Query]) -> list[Result]:
-    """Queries of one store and the same partitions, with one multi-get a task."""
-    store, wanted = queries[0].store, queries[0].partitions
-    keys = list(dict.fromkeys(key for query in queries for key in query.keys or ()))
-    looked: list[int] = []
-    found: dict[bytes, tuple[bytes, int]] = {}
-    for task in _of(tasks, store, wanted):
-        values = _read(task, partial(task.backend.multi_get, store, keys))
-        if values is None:
-            continue
-        looked.append(task.partition)
-        seen = task.stores[store].seen
-        for key, raw in zip(keys, values, strict=True):
-            if raw is not None and (value := seen(raw)) is not None:
-                found[key] = value, task.partition
-    results = []
-    for query in queries:
-        result = Result(query.number, looked)
-        for key in query.keys or ():
-            if (entry := found.get(key)) is not None:
-                if len(entry[0]) > VALUE_BYTES:
-                    result = Result(query.number, error=TOO_LARGE)
+class _Looking:
+    """Looks for the keys of queries of one store in tasks that run, with one multi-get a task and group of keys."""
+
+    def __init__(self, tasks: list[Task], store: str, groups: Groups) -> None:
+        self._tasks, self._store, self._groups = tasks, store, groups
+        self._read: set[bytes] = set()  # the group of keys that is known
+        self._found: dict[bytes, tuple[bytes, int]] = {}  # of these
+
+    def up(self, queries: Sequence[Query]) -> Iterator[Result]:
+        """Answers as soon as a query's keys are known, and holds no more than its answer and a group of keys."""
+        for at, query in enumerate(queries):
+            keys, size = list(dict.fromkeys(query.keys or ())), 0
+            result = Result(query.number)
+            for number, key in enumerate(keys):
+                if key not in self._read:
+                    behind = (other for each in queries[at + 1 :] for other in each.keys or ())
+                    self._look(list(islice(_distinct(keys[number:], behind), self._groups.of(self._store))))
+                if (entry := self._found.get(key)) is None:
+                    continue
+                size += len(entry[0])
+                if size > query.most and result.keys:
+                    result.left = keys[number:]
                     break
-                result.keys.append(key)
-                result.values.append(entry[0])
-                result.found_in.append(entry[1])
-        results.append(result)
-    return results
+                result.add(key, *entry)
+            result.partitions = [task.partition for task in self._tasks]
+            yield result
+
+    def _look(self, keys: list[bytes]) -> None:
+        self._read, self._found = set(keys), {}
+        for task in list(self._tasks):
+            values = _read(task, partial(task.backend.multi_get, self._store, keys))
+            if values is None:
+                self._tasks.remove(task)
+                continue
+            seen = task.stores[self._store].seen
+            for key, raw in zip(keys, values, strict=True):
+                if raw is not None and (value := seen(raw)) is not None:
+                    self._found[key] = value, task.partition
+        self._groups.found(self._store, len(keys), sum(len(value) for value, _ in self._found.values()))
 
 
-def _ranges(tasks: Sequence[Task], queries: Sequence[Query]) -> list[Result]:
-    return [_range(tasks, query) for query in queries]
+def _distinct(first: Sequence[bytes], behind: Iterable[bytes]) -> Iterator[bytes]:
+    seen: set[bytes] = set()
+    for key in chain(first, behind):
+        if key not in seen:
+            seen.add(key)
+            yield key
 
 
-def _range(tasks: Sequence[Task], query: Query) -> Result:
-    limit = max(1, query.limit)
-    for task in _of(tasks, query.store, query.partitions):
-        page = _page(task, query, limit)
-        if page is None:
-            break
-        keys, values = [key for key, _ in page.entries], [value for _, value in page.entries]
-        if any(len(value) > VALUE_BYTES for value in values):
-            return Result(query.number, error=TOO_LARGE)
-        return Result(query.number, [task.partition], keys, values, [task.partition] * len(keys), page.more)
-    return Result(query.number)
+def _range(tasks: Sequence[Task], query: Query) -> Iterator[Result]:
+    task = next(_of(tasks, query.store, query.partitions), None)
+    found = None if task is None else _page(task, query)
+    yield Result(query.number) if found is None else found
 
 
-def _page(task: Task, query: Query, limit: int) -> Page | None:
-    """The first entries of the range that are to be seen: what has expired is not."""
-    read, seen, start = task.backend.page, task.stores[query.store].seen, query.start
+def _page(task: Task, query: Query) -> Result | None:
+    """The first entries of the range that are to be seen: what has expired is not. Where all that was looked at has,
+    the page is empty and says where to go on. None: the task's state cannot be read."""
+    limit = many = max(1, query.limit)
+    seen, start, looked = task.stores[query.store].seen, query.start, 0
     while True:
-        page = _read(task, partial(read, query.store, start, query.stop, limit, PAGE_BYTES))
+        page = _read(task, partial(task.backend.page, query.store, start, query.stop, many, PAGE_BYTES))
         if page is None:
             return None
+        looked += len(page.entries)
         shown = [(key, value) for key, raw in page.entries if (value := seen(raw)) is not None]
-        if shown or not page.more:
-            return Page(shown, page.more)
-        start = page.entries[-1][0] + b"\0"
+        if shown or not page.more or looked >= LOOKED_AT:
+            break
+        start, many = page.entries[-1][0] + b"\0", TURN
+    result = Result(query.number, [task.partition], more=page.more or len(shown) > limit)
+    for key, value in shown[:limit]:
+        result.add(key, value, task.partition)
+    if result.more:
+        result.after = shown[limit - 1][0] if len(shown) > limit else page.entries[-1][0]
+    return result
 
 
 def _read(task: Task, read: Callable[[], T]) -> T | None:
@@ -274,9 +242,13 @@ def _read(task: Task, read: Callable[[], T]) -> T | None:
         return None
 
 
-def _safely(queries: Sequence[Query], answer: Callable[[], list[Result]]) -> list[Result]:
+def _safely(queries: Sequence[Query], answer: Callable[[], Iterator[Result]]) -> Iterator[Result]:
+    answered = 0
     try:
-        return answer()
+        for result in answer():
+            yield result
+            answered += 1
     except Exception as error:
         log.error("queries of store %s failed: %s", queries[0].store, one_line(error), exc_info=error)
-        return [Result(query.number, error=f"{type(error).__name__}: {one_line(error)}") for query in queries]
+        why = f"{type(error).__name__}: {one_line(error)}"
+        yield from (Result(query.number, error=why) for query in queries[answered:])

@@ -49,6 +49,7 @@ from kstream.runtime.view.history import History
 from kstream.runtime.view.letters import LetterView
 from kstream.runtime.view.lookups import Lookups
 from kstream.runtime.view.picture import Picture, state_of
+from kstream.runtime.view.savepoints import Savepoints
 from kstream.runtime.view.system import Processes
 from kstream.runtime.view.watched import Scalings, Watched
 from kstream.topology import Topology
@@ -112,6 +113,8 @@ class Observer:
         self.look_up = self._lookups.ask
         self._letters = LetterView(topology, self._clients)
         self.dead_letters, self.dead_letter = self._letters.latest, self._letters.one
+        self._savepoints = Savepoints(topology, settings, self._clients)
+        self.make_savepoint = self._savepoints.make
         watched.watchers.append(self)
 
     def _clients(self) -> KafkaClients:
@@ -199,6 +202,7 @@ class Observer:
             status.stores = self._picture.stores(self._largest, self._hottest)
             status.checkpoints = list(self._checkpoints)
             status.snapshots = list(self._snapshots)
+            status.savepoints = self._savepoints.latest()
             status.errors = list(self._errors)
             status.edges = self._drawing.rates(self._history.rates("operator_records_total"))
             return status

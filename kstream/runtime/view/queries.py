@@ -19,7 +19,7 @@ from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.partitioning import partition_of
 from kstream.runtime.process.channel import Channel
 from kstream.runtime.process.handle import Process, WorkerProcess
-from kstream.runtime.process.queries import TOO_LARGE, VALUE_BYTES, Query, Result
+from kstream.runtime.process.questions import ANSWER_BYTES, Query, Result
 from kstream.runtime.process.report import Report
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.watched import Watched
@@ -32,10 +32,6 @@ OTHERS_SECONDS: Final = 0.5
 """For which what the others said is not looked at anew."""
 
 RUNNING: Final = TaskState.RUNNING.value
-
-
-class ValueTooLarge(UsageError):
-    """A value has more bytes than are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +58,23 @@ class Served:
 
 @dataclass(slots=True)
 class Answered:
-    """What was found, by key: value and partition; and the partitions that were looked at."""
+    """What was found, by key: value and partition; and the partitions that were looked at.
+
+    Attributes:
+        too_large: bytes of the values that have too many to be answered, by key; in `found` they are empty.
+        left: keys for which the answer had no room: they are to be asked for again.
+    """
 
     found: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     looked: set[int] = field(default_factory=set)
+    too_large: dict[bytes, int] = field(default_factory=dict)
+    left: set[bytes] = field(default_factory=set)
+
+    def add(self, other: Answered) -> None:
+        self.found.update(other.found)
+        self.looked |= other.looked
+        self.too_large.update(other.too_large)
+        self.left |= other.left
 
 
 class Queries:
@@ -167,11 +176,16 @@ class Queries:
 
     # ---- asking the workers
 
-    async def look_up(self, store: Served, keys: Sequence[bytes], partitions: Sequence[int]) -> Answered:
+    async def look_up(
+        self, store: Served, keys: Sequence[bytes], partitions: Sequence[int], most: int = ANSWER_BYTES
+    ) -> Answered:
         """Looks for keys in those of the partitions that this instance runs; which these were, the answer says.
 
+        Args:
+            most: bytes of the values that each worker answers; one value may have more.
+
         Raises:
-            StateUnavailable: a worker does not answer. ValueTooLarge.
+            StateUnavailable: a worker does not answer.
         """
         workers: dict[str, tuple[WorkerProcess, list[int]]] = {}
         for partition in partitions:
@@ -179,19 +193,22 @@ class Queries:
                 workers.setdefault(worker.name, (worker, []))[1].append(partition)
         answered = Answered()
         asked = [
-            self._ask(worker, Query(0, store.spec.name, wanted, list(keys))) for worker, wanted in workers.values()
+            self._ask(worker, Query(0, store.spec.name, wanted, list(keys), most=most))
+            for worker, wanted in workers.values()
         ]
         for result in [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked):
             answered.looked.update(result.partitions)
             for key, value, partition in zip(result.keys, result.values, result.found_in, strict=True):
                 answered.found[key] = value, partition
+            answered.too_large.update(result.too_large)
+            answered.left.update(result.left)
         return answered
 
     async def page(self, store: Served, partition: int, start: bytes, stop: bytes | None, limit: int) -> Result | None:
         """Entries of a partition that this instance runs; None where it does not.
 
         Raises:
-            StateUnavailable: its worker does not answer. ValueTooLarge.
+            StateUnavailable: its worker does not answer.
         """
         worker = self.worker_of(store.task(partition))
         if worker is None:
@@ -205,10 +222,6 @@ class Queries:
             result = await channel.ask(query, ANSWER_SECONDS)
         except StateUnavailable as error:
             raise StateUnavailable(f"store {query.store} cannot be asked now: {error}; try again") from None
-        if result.error == TOO_LARGE:
-            raise ValueTooLarge(
-                f"a value of store {query.store} has more than {VALUE_BYTES:,} bytes, which is more than is answered"
-            )
         if result.error is not None:
             raise StateUnavailable(f"store {query.store} cannot be asked now: {result.error}")
         return result

@@ -80,6 +80,18 @@ class ObjectStorage:
                 raise self._failed("written", name, error) from error
             raise
 
+    def create(self, name: str, data: bytes) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            self._obstore.put(self._store, name, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            # an attempt whose answer was lost is repeated, and finds what it has stored
+            return b"".join(self.get(name)) == data
+        except self._errors as error:
+            raise self._failed("written", name, error) from error
+        return True
+
     def get(self, name: str) -> Iterator[bytes]:
         pieces = self._call("read", name, lambda: iter(self._obstore.get(self._store, name).stream(CHUNK)))
         while (piece := self._call("read", name, lambda: next(pieces, None))) is not None:

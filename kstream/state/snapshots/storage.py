@@ -6,6 +6,7 @@ that is what a manifest that is written last rests on.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,9 @@ from kstream.errors import ConfigError, FileMissing, StorageError
 
 CHUNK: Final = 1 << 20
 """Bytes that are read and written at a time."""
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+"""What file systems without hard links say (some of networks): there two who try at the same time may both succeed."""
 
 _UNFINISHED: Final = ".part"
 """What the names of files end with that are not whole yet. No name of ours does."""
@@ -45,6 +49,11 @@ class Storage(Protocol):
     def put(self, name: str, chunks: Iterable[bytes]) -> None:
         """Stores a file, in one atomic step; one of the same name is replaced. What `chunks` raises comes out, and
         then nothing was stored."""
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Stores a small file unless there is one of this name, in one atomic step. Returns whether it did: of several
+        who try at the same time, one only did."""
         ...
 
     def get(self, name: str) -> Iterator[bytes]:
@@ -130,6 +139,28 @@ class DirectoryStorage:
             if isinstance(error, OSError):
                 raise self._failed("written", name, error) from error
             raise
+
+    def create(self, name: str, data: bytes) -> bool:
+        path = self._at(name)
+        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(6)}{_UNFINISHED}")
+        try:
+            self._write(unfinished, [data])
+            try:
+                os.link(unfinished, path)  # a rename would replace what is there
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if path.exists():
+                    return False
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+            _flush_directory(path.parent)
+        except OSError as error:
+            raise self._failed("written", name, error) from error
+        return True
 
     def _write(self, path: Path, chunks: Iterable[bytes]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

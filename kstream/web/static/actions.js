@@ -1,4 +1,4 @@
-// Pause, resume, log level: each asks first, and says what came of it.
+// Pause, resume, log level, savepoint: each asks first, and says what came of it.
 
 import { h, text } from "./dom.js";
 
@@ -9,7 +9,8 @@ export class Actions {
     Object.assign(this, { api, say });
     this.pause = h("button", { type: "button", id: "pause", onclick: () => this.askPause() }, "Pause");
     this.level = h("button", { type: "button", id: "log-level", onclick: () => this.askLevel() }, "Log level");
-    this.buttons = [this.pause, this.level];
+    this.savepoint = h("button", { type: "button", id: "savepoint", onclick: () => this.askSavepoint() }, "Savepoint");
+    this.buttons = [this.pause, this.level, this.savepoint];
     this.status = null;
   }
 
@@ -52,6 +53,24 @@ export class Actions {
       async () => {
         await this.api.post("/api/log-level", { level: level.value, logger: logger.value.trim() || null });
         return `Log level of ${logger.value.trim() || "all"} is ${level.value}.`;
+      },
+    );
+  }
+
+  askSavepoint() {
+    const name = h("input", { name: "name", placeholder: "the time", maxlength: 100, autocomplete: "off", spellcheck: "false" });
+    const timeout = h("input", { name: "timeout", type: "number", min: 1, max: 3600, step: 1, value: 60, required: true });
+    this.ask(
+      `Make a savepoint of ${this.status.app}?`,
+      [
+        h("p", {}, "All instances hold their inputs until what is under way is finished and their state is copied: some seconds in which nothing new is processed. It is kept until somebody deletes it."),
+        h("label", {}, "Name (empty: the time)", name),
+        h("label", {}, "Seconds after which the app goes on without it", timeout),
+      ],
+      "Make it",
+      async () => {
+        const made = await this.api.post("/api/savepoints", { name: name.value.trim() || null, timeout: timeout.valueAsNumber });
+        return `Savepoint ${made.name} is being made.`;
       },
     );
   }

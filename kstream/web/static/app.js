@@ -7,7 +7,7 @@ import { attribute, text } from "./dom.js";
 import { bytes, clock, count, duration, percent, rate } from "./format.js";
 import { DeadLetters } from "./letters.js";
 import { Heading, Reasons, Tiles } from "./overview.js";
-import { Checkpoints, Errors, Instances, Restore, Settings, Snapshots, Stores, Workers } from "./sections.js";
+import { Checkpoints, Errors, Instances, Restore, Savepoints, Settings, Snapshots, Stores, Workers } from "./sections.js";
 import { Tasks } from "./tasks.js";
 import { themeButton } from "./theme.js";
 import { Topology } from "./topology.js";
@@ -53,6 +53,7 @@ const charts = [
 const tasks = new Tasks(body("tasks"));
 const checkpoints = new Checkpoints(body("checkpoints"));
 const snapshots = new Snapshots(find("snapshots"));
+const savepoints = new Savepoints(find("savepoints"), say);
 const workers = new Workers(body("workers"));
 const stores = new Stores(body("stores"));
 const restore = new Restore(find("restoring"));
@@ -76,7 +77,7 @@ function showStatus() {
   tiles.update(status, all);
   topology.update(status);
   tasks.update(all, status.instance);
-  for (const section of [checkpoints, snapshots, workers, stores, restore, errors]) section.update(status);
+  for (const section of [checkpoints, snapshots, savepoints, workers, stores, restore, errors]) section.update(status);
   instances.update(all, status.instance);
 }
 

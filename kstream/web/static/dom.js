@@ -93,5 +93,5 @@ export function badge(node, word, tone) {
 
 export const TONES = {
   running: "good", starting: "warn", restoring: "warn", restarting: "bad", degraded: "bad", paused: "warn",
-  stopping: "warn", stopped: "bad", silent: "bad", failed: "bad", suspended: "warn", created: "calm", closed: "calm",
+  stopping: "warn", stopped: "bad", silent: "bad", failed: "bad", suspended: "warn", making: "warn", made: "good", created: "calm", closed: "calm",
 };

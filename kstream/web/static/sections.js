@@ -66,6 +66,42 @@ export class Snapshots {
   }
 }
 
+/** Those that were asked for on this page, or on another of this instance. `say` is told how each ends. */
+export class Savepoints {
+  constructor(section, say) {
+    Object.assign(this, { section, say, making: new Set() });
+    const result = (row) => row.error ?? (row.state === "made" ? "complete" : (row.steps.at(-1) ?? "it is asked for"));
+    this.table = new Table({
+      label: "Savepoints",
+      key: (row) => `${row.at} ${row.name}`,
+      sort: ["at", true],
+      empty: "None was asked for here.",
+      mark: (row) => (row.state === "failed" ? "failed" : ""),
+      columns: [
+        { id: "at", label: "Begun", value: (row) => row.at, show: (cell, row) => text(cell, dateTime(row.at).slice(11)) },
+        { id: "name", label: "Savepoint", class: "name", value: (row) => row.name, show: (cell, row) => name(cell, row.name) },
+        state((row) => row.state),
+        numeric("seconds", "Duration", duration, (row) => row.seconds),
+        numeric("tasks", "Tasks", exact, (row) => (row.state === "made" ? row.tasks : null)),
+        numeric("size", "Size", bytes, (row) => (row.state === "made" ? row.size : null)),
+        { id: "place", label: "In", class: "owner", value: (row) => row.place, show: (cell, row) => name(cell, row.place) },
+        { id: "step", label: "Step, result", class: "why", value: result },
+      ],
+    });
+    section.querySelector(".body").append(this.table.element);
+  }
+
+  update(status) {
+    this.section.hidden = status.savepoints.length === 0;
+    this.table.update(status.savepoints);
+    for (const one of status.savepoints) {
+      const id = `${one.at} ${one.name}`;
+      if (one.state === "making") this.making.add(id);
+      else if (this.making.delete(id)) this.say(one.error ? `There is no savepoint ${one.name}: ${one.error}` : `Savepoint ${one.name} is there.`);
+    }
+  }
+}
+
 /** Where the number of workers follows the load: how many, of how many, and why. */
 function scaling(one) {
   const load = one.share === null ? "not judged yet" : `${percent(one.share)} busy or backpressured`;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,7 +29,7 @@ DATA = [
     "/api/dead-letters",
     "/api/dead-letters/flights-dead-letters/1/0",
 ]
-ACTIONS = ["/api/pause", "/api/resume", "/api/log-level"]
+ACTIONS = ["/api/pause", "/api/resume", "/api/log-level", "/api/savepoints"]
 STATIC = sorted(path.name for path in (Path(api.__file__).parent / "static").iterdir())
 
 
@@ -117,6 +118,29 @@ def test_pause_and_resume(client: Client, observed: FakeObserved) -> None:
     answer = client.ask("/api/resume", "POST")
     assert (answer.status, answer.json, observed.paused) == (200, {"paused": False}, False)
     assert observed.calls == [("pause",), ("resume",)]
+
+
+def test_a_savepoint(client: Client, observed: FakeObserved) -> None:
+    answer = client.ask("/api/savepoints", "POST", {"name": "before-upgrade", "timeout": 5})
+    assert (answer.status, answer.json["name"], answer.json["state"]) == (202, "before-upgrade", "making")
+    answer = client.ask("/api/savepoints", "POST")
+    assert (answer.status, answer.json) == (409, {"error": "savepoint before-upgrade is being made"})
+    assert client.ask("/api/status").json["savepoints"][0]["state"] == "making"
+    observed.freeze(1_800_000_004.0)
+    assert client.ask("/api/status").json["savepoints"][0]["state"] == "made"
+    assert client.ask("/api/savepoints", "POST").status == 202
+    assert observed.calls == [("savepoint", "before-upgrade", 5.0), ("savepoint", "20270115-080000", 60.0)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"name": "../up"}, {"name": "x" * 101}, {"timeout": 0}, {"timeout": 1e9}, {"timeout": "long"}, {"nmae": "x"}, []],
+    ids=["path", "long", "no time", "too much time", "no number", "unknown", "list"],
+)
+def test_a_savepoint_that_cannot_be(client: Client, observed: FakeObserved, body: Any) -> None:
+    answer = client.ask("/api/savepoints", "POST", body)
+    assert answer.status == 400 and "\n" not in answer.json["error"]
+    assert observed.calls == []
 
 
 def test_the_log_level_of_all_and_of_one_logger(client: Client, observed: FakeObserved) -> None:

@@ -6,19 +6,33 @@ import asyncio
 import errno
 import logging
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from kstream.web import connections, guard
-from kstream.web.connections import on_loop_error
+from kstream.observe.throttle import Throttle
+from kstream.web import connections, guard, server
+from kstream.web.connections import Connection, connection, on_loop_error
 from kstream.web.guard import Guard, host_name
+from kstream.web.quick import QuickConnection
 from support.observed import FakeObserved
 from support.running import until
 from support.web import TOKEN, Client
+
+
+@pytest.fixture(params=[Connection, QuickConnection], ids=["h11", "httptools"])
+def client(request: pytest.FixtureRequest, observed: FakeObserved, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """With each of the two that parse requests."""
+    monkeypatch.setattr(server, "connection", lambda: request.param)
+    made = server.WebServer(observed, TOKEN, "127.0.0.1", 0)
+    made.start()
+    yield Client(made)
+    made.stop()
 
 
 def opened(client: Client, said: bytes = b"GET /live HTTP/1.1\r\nHo") -> socket.socket:
@@ -95,8 +109,9 @@ class TestConnections:
                 seen += data
 
     def test_a_thousand_that_say_nothing_do_not_keep_a_probe_away(
-        self, client: Client, caplog: pytest.LogCaptureFixture
+        self, client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(connections.log, "filters", [Throttle()])  # what was said in another test does not count
         server = client.server._server.server_state
         with ExitStack() as stack, caplog.at_level(logging.WARNING):
             for _ in range(400):
@@ -138,6 +153,43 @@ class TestConnections:
     def test_a_header_without_end_is_refused(self, client: Client) -> None:
         with opened(client, b"GET /live HTTP/1.1\r\nX: " + b"x" * 40_000) as long:
             assert long.recv(1 << 16).startswith(b"HTTP/1.1 400")
+
+    def test_a_second_header_without_end_is_refused(self, client: Client) -> None:
+        with opened(client, b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n") as long:
+            said = b""
+            while not said.endswith(b'"reasons":[]}'):
+                said += long.recv(1 << 16)
+            long.sendall(b"GET /" + b"x" * 40_000)
+            assert long.recv(1 << 16).startswith(b"HTTP/1.1 400")
+
+    def test_the_body_is_no_header(self, client: Client, observed: FakeObserved) -> None:
+        head = f"POST /api/log-level HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        with opened(client, head.encode() + b"Content-Length: 8000\r\n\r\n") as slow:
+            for _ in range(8):
+                slow.sendall(b" " * 500)
+                time.sleep(0.01)
+            slow.sendall(b'{"level": "DEBUG"}'.ljust(4000))
+            assert slow.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            b"GARBAGE\r\n\r\n", b"GET /live HTTP/1.1\r\nHost : localhost\r\n\r\n", b"GET /l\xc3\xa4 HTTP/1.1\r\n\r\n",
+            b"GET /live HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"GET /live HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0",
+            b"GET /live HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        ],
+        ids=["garbage", "space", "no ascii", "two lengths", "length and chunks", "version"],
+    )  # fmt: skip
+    def test_what_is_no_http_ends_its_connection_only(self, client: Client, said: bytes) -> None:
+        with opened(client, said) as bad:
+            assert ended(bad)
+        assert client.ask("/live", token=None).status == 200
+
+    def test_the_faster_one_is_taken_where_it_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert connection() is QuickConnection
+        monkeypatch.setitem(sys.modules, "kstream.web.quick", None)
+        assert connection() is Connection
 
     def test_that_none_can_be_accepted_is_a_line_now_and_then(self, caplog: pytest.LogCaptureFixture) -> None:
         loop = asyncio.new_event_loop()

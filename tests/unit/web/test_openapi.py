@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.routing import Mount, Route
 
-from kstream.web.api import LogLevel, make_app
+from kstream.web.api import LogLevel, SavepointWanted, make_app
 from kstream.web.openapi import description
 from kstream.web.server import WebServer
 from support.observed import LETTERS, FakeObserved
@@ -35,17 +35,21 @@ def test_it_lists_exactly_the_routes_there_are(observed: FakeObserved) -> None:
         if method != "HEAD" and route.path not in NOT_DESCRIBED
     }
     assert [route.path for route in routes if isinstance(route, Mount)] == ["/static"]
-    described = {(path, method) for path, methods in description(LogLevel)["paths"].items() for method in methods}
+    described = {
+        (path, method)
+        for path, methods in description(LogLevel, SavepointWanted)["paths"].items()
+        for method in methods
+    }
     assert described == served
 
 
 def test_it_is_served_to_who_has_the_token(client: Client) -> None:
-    assert client.ask("/api/openapi.json").json == description(LogLevel)
+    assert client.ask("/api/openapi.json").json == description(LogLevel, SavepointWanted)
     assert client.ask("/api/openapi.json", token=None).status == 401
 
 
 def test_what_needs_no_token_is_said(client: Client) -> None:
-    for path, methods in description(LogLevel)["paths"].items():
+    for path, methods in description(LogLevel, SavepointWanted)["paths"].items():
         for method, operation in methods.items():
             status = client.ask(re.sub(r"{\w+}", "1", path), method.upper(), token=None).status
             assert (status == 401) == bool(operation["security"]), path
@@ -70,7 +74,9 @@ def api() -> Iterator[Any]:
     server.stop()
 
 
-DESCRIBED = [(path, method) for path, methods in description(LogLevel)["paths"].items() for method in methods]
+DESCRIBED = [
+    (path, method) for path, methods in description(LogLevel, SavepointWanted)["paths"].items() for method in methods
+]
 DATA = {"/api/tables/{name}": [positive_data_acceptance]}
 """Whether there is such a table and whether the key is of its type hangs on the app."""
 ENDLESS = "/api/events"

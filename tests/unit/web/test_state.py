@@ -14,12 +14,13 @@ import pytest
 
 import kstream
 from kstream.config import Settings
-from kstream.errors import UsageError
+from kstream.errors import ValueTooLarge
 from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.handle import WorkerProcess, pauses_from
-from kstream.runtime.process.queries import VALUE_BYTES, QueryServer
+from kstream.runtime.process.queries import QueryServer
+from kstream.runtime.process.questions import ANSWER_BYTES, VALUE_BYTES
 from kstream.runtime.process.report import Report
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.task.states import TaskState
@@ -33,6 +34,8 @@ from support.running import until
 from support.web import TOKEN, Client
 
 PARTITIONS = 4
+WIDE = 16
+"""Values of 700 kB: more than one answer has room for."""
 SEAT = '{"row":7,"letter":"a"}'
 
 
@@ -110,6 +113,10 @@ def instance() -> Iterator[Instance]:
         for task in d.worker.tasks.values():  # more than Kafka takes by default
             if "of-words" in task.stores and task.partition == partition_of(b"large", PARTITIONS):
                 task.backend.write({"of-words": [(b"large", bytes(VALUE_BYTES + 1))]}, {})
+            for n in range(WIDE):
+                key = b"wide %02d" % n
+                if "of-words" in task.stores and task.partition == partition_of(key, PARTITIONS):
+                    task.backend.write({"of-words": [(key, b"x" * 700_000)]}, {})
         yield Instance(d)
 
 
@@ -149,18 +156,58 @@ def test_a_key_is_found_in_any_form(served: Client, path: str, key: Any, value: 
 
 def test_a_value_that_is_too_large_fails_for_those_only_who_ask_for_it(served: Client) -> None:
     """Keys that are asked for at the same time go in one request."""
-    stores = {one.name: one for part in app.topology().parts for one in part.stores}
     keys = [f"k{n:02}" for n in range(20)]
 
     async def asked() -> list[Any]:
-        async with AsyncQuery(stores, lambda: [served.server.url], TOKEN, 5.0) as query:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
             all_of_them = [*keys[:7], "large", *keys[7:], "large"]
             return await asyncio.gather(*(query.get("of-words", key) for key in all_of_them), return_exceptions=True)
 
     found = asyncio.run(asked())
     for failed in (found.pop(7), found.pop()):
-        assert isinstance(failed, UsageError) and "more than 4,194,304 bytes" in str(failed)
+        assert isinstance(failed, ValueTooLarge) and "more than the 4,194,304 bytes" in str(failed)
+        assert failed.keys == ["large"]
     assert found == [f"word {n}" for n in range(20)]
+
+
+def stores_of_app() -> dict[str, Any]:
+    return {one.name: one for part in app.topology().parts for one in part.stores}
+
+
+def test_many_keys_with_one_that_is_too_large(served: Client) -> None:
+    answer = served.ask("/state/of-words", "POST", {"keys": ["k01", "large", "k02"]})
+    found = {entry["key"]: (entry["value"], entry.get("too_large")) for entry in answer.json["entries"]}
+    assert found == {"k01": ("word 1", None), "large": (None, VALUE_BYTES + 1), "k02": ("word 2", None)}
+    keys, _ = pages(served, "of-words", 7)
+    assert sorted(keys) == [*(f"k{n:02}" for n in range(50)), "large", *(f"wide {n:02}" for n in range(WIDE))]
+
+    async def asked() -> None:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
+            with pytest.raises(ValueTooLarge, match="the value of 'large' of up to 4,194,305 bytes") as caught:
+                await query.get_many("of-words", ["k01", "large", "k02", "nobody"])
+            assert caught.value.keys == ["large"] and caught.value.found == {"k01": "word 1", "k02": "word 2"}
+            with pytest.raises(ValueTooLarge, match="large"):
+                _ = [entry async for entry in query.items("of-words", prefix="l")]
+
+    asyncio.run(asked())
+
+
+def test_what_an_answer_has_no_room_for_is_left_and_asked_for_again(served: Client) -> None:
+    keys = [f"wide {n:02}" for n in range(WIDE)]
+    left, found, rounds = [*keys, "nobody"], list[str](), 0
+    while left:
+        answer = served.ask("/state/of-words", "POST", {"keys": left})
+        assert answer.status == 200 and len(answer.body) < 2 * ANSWER_BYTES
+        assert answer.json["entries"]
+        found += [entry["key"] for entry in answer.json["entries"]]
+        left, rounds = answer.json.get("left", []), rounds + 1
+    assert sorted(found) == keys and rounds > 2
+
+    async def asked() -> dict[str, str]:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
+            return await query.get_many("of-words", [*keys, "nobody"])
+
+    assert {key: len(value) for key, value in asyncio.run(asked()).items()} == dict.fromkeys(keys, 700_000)
 
 
 def pages(served: Client, path: str, limit: int) -> tuple[list[Any], int]:
@@ -217,7 +264,7 @@ def test_a_table_of_partitions_is_asked_for_one_of_them(served: Client) -> None:
     [
         ("GET", "nothing/k01", None, 404, "there is no store 'nothing'; there are: "),
         ("GET", "of-words/nobody", None, 404, "has no such key"),
-        ("GET", "of-words/large", None, 413, "more than 4,194,304 bytes"),
+        ("GET", "of-words/large", None, 413, "more than the 4,194,304 bytes"),
         ("GET", "of-numbers/seven", None, 400, "the key is not JSON"),
         ("GET", "of-numbers?from=1", None, 400, "keys of type int, which do not lie in their order"),
         ("GET", "of-seats?prefix=x", None, 400, "do not lie in their order"),

@@ -139,6 +139,59 @@ def test_the_same_app_twice_leaves_the_first_alone(bench: Bench) -> None:
     assert not list(damages_of(bench.storage, made))
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_two_at_the_same_time_none_is_made_of_files_that_the_other_deletes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """All of the first is stored, and its file is not written yet: the workers have a part in a second one by then,
+    which takes what it finds in the folder for what is left of one that was broken off."""
+    create = saving.create_savepoint
+    there: list[Any] = []
+
+    def second(storage: Any, savepoint: Any) -> bool:
+        monkeypatch.setattr(saving, "create_savepoint", create)
+        if when == "after":
+            assert create(storage, savepoint)
+            with pytest.raises(UsageError, match="there is a savepoint first"):
+                bench.saving().make()
+            return True
+        there.append(bench.saving().make())
+        return create(storage, savepoint)
+
+    monkeypatch.setattr(saving, "create_savepoint", second)
+    if when == "before":
+        with pytest.raises(SavepointFailed, match="another one of this name was made"):
+            bench.saving().make()
+    else:
+        there.append(bench.saving().make())
+    assert read_savepoint(bench.storage, "first") == there[0]
+    assert not list(damages_of(bench.storage, there[0]))
+    bench.on.clear()
+    bench.fleet.settle()
+    bench.counting.check(bench.fleet)
+
+
+def test_a_second_attempt_that_looked_before_the_file_was_there_ends_the_first(bench: Bench) -> None:
+    """Its note lies in the folder, and what it deletes is not known yet."""
+    bench.on["stored"] = lambda: begin_attempt(bench.storage, "first", "aaaaaaaaaaaa", "counting")
+    with pytest.raises(SavepointFailed, match=r"another one of this name is made .* at the same time"):
+        bench.saving().make()
+    assert bench.files() == ["aaaaaaaaaaaa/app"]
+    bench.on.clear()
+    made = bench.saving().make()  # the note is of one that was broken off, now
+    assert not list(damages_of(bench.storage, made))
+
+
+def test_a_file_that_went_meanwhile_ends_it(bench: Bench) -> None:
+    def delete() -> None:
+        next(bench.folder.rglob("files/*")).unlink()
+
+    bench.on["stored"] = delete
+    with pytest.raises(SavepointFailed, match="was deleted meanwhile"):
+        bench.saving().make()
+    assert FILE not in bench.files()
+
+
 def test_interrupted_after_it_was_written_it_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Control.write
 
