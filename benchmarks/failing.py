@@ -1,8 +1,9 @@
 """`python -m benchmarks.failing`: what records that fail cost; writes a report beside itself.
 
 A fold over bids, one worker in this process, on a real broker: without failures, and with one record in a hundred that
-the fold refuses, skipped or written as a dead letter. Each case comes once in every repetition; the median of the
-repetitions' own ratios counts. Exit status 1 when an output is wrong.
+the fold refuses, skipped or written as a dead letter; and an agent whose results go out, without failures and with one
+in a hundred that Kafka refuses (no key for a compacted topic). Each case comes once in every repetition; the median
+of the repetitions' own ratios counts. Exit status 1 when an output is wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +36,18 @@ from kstream.runtime.process.making import make_worker
 
 RESULTS = Path(__file__).parent / "FAILING.md"
 KEYS: Final = 20_000
-CASES: Final = {"none": None, "skip": kstream.Skip(), "dead letter": kstream.DeadLetter()}
+CASES: Final = {
+    "none": None,
+    "skip": kstream.Skip(),
+    "dead letter": kstream.DeadLetter(),
+    "none, an agent": None,
+    "refused by Kafka": kstream.DeadLetter(),
+}
+BASE: Final = {"none, an agent": "none, an agent", "refused by Kafka": "none, an agent"}
+"""What a case is compared with, where that is not `none`."""
+
+
+COMPACTED: Final = {"cleanup.policy": "compact"}
 
 
 class Figures(NamedTuple):
@@ -51,6 +63,15 @@ def app_of(name: str, data: Data, case: str) -> kstream.App:
     policy = CASES[case]
     app = kstream.App(name, on_error=[policy] if policy else [])
     bids = app.topic(data.topic, key=int, value=Bid)
+    if case in BASE:
+        prices = app.topic(f"{name}-out", key=int, value=int, partitions=data.partitions, config=COMPACTED)
+
+        @app.agent(bids, to=prices)
+        def price(bid: Bid, ctx: kstream.Context[int]) -> kstream.Record[int, int]:
+            refused = policy is not None and bid.price % 100 == 0
+            return kstream.Record(None if refused else ctx.key, bid.price)  # type: ignore[arg-type]
+
+        return app
     totals = app.topic(f"{name}-out", key=int, value=Total, partitions=data.partitions)
     grouped = app.stream(bids).group_by_key()
     grouped.aggregate(new_total, add if policy is None else add_strictly, name="totals", value=Total).to(totals)
@@ -116,7 +137,7 @@ def main() -> int:
                     figures = run(broker.bootstrap_servers, data, case, folder)
                     found[case].append(figures)
                     console.print(f"{case}: {figures}")
-                    if case != "none" and figures.failed < wanted:
+                    if CASES[case] is not None and figures.failed < wanted:
                         console.print(f"{case}: {figures.failed} of {wanted} records that fail were left out")
                         return 1
         finally:
@@ -128,7 +149,8 @@ def main() -> int:
 
 def _page(data: Data, wanted: int, found: dict[str, list[Figures]], facts: dict[str, str]) -> str:
     def ratios(case: str, of: Callable[[Figures], float]) -> str:
-        pairs = [(of(one), of(base)) for one, base in zip(found[case], found["none"], strict=True)]
+        bases = found[BASE.get(case, "none")]
+        pairs = [(of(one), of(base)) for one, base in zip(found[case], bases, strict=True)]
         each = [one / base for one, base in pairs]
         return f"{median(each):.2f} ({', '.join(f'{ratio:.2f}' for ratio in each)})"
 
@@ -143,8 +165,9 @@ def _page(data: Data, wanted: int, found: dict[str, list[Figures]], facts: dict[
     columns = ("records that fail", "records/s", "of that without", "µs of processor", "of that without", "aborts")
     told = (
         f"Made by `python -m benchmarks.failing`. {data.records:,} bids over {data.keys:,} keys, {data.partitions} "
-        f"partitions, one worker, a commit a second; {wanted:,} of them fail in a fold. Medians of "
-        f"{len(found['none'])} repetitions, each repetition in brackets."
+        f"partitions, one worker, a commit a second; {wanted:,} of them fail in a fold, or Kafka refuses what an agent "
+        f"makes of them (compared with the agent without). Medians of {len(found['none'])} repetitions, each "
+        "repetition in brackets."
     )
     lines = ["# Records that fail", "", told, "", *table(columns, rows, "lrrrrr"), "", "## The machine", ""]
     return "\n".join([*lines, *table(("", ""), list(facts.items()), "ll"), ""])

@@ -167,14 +167,33 @@ class RecordRefused(KStreamError):
         topic, partition: where to; partition -1 is the one that the key chooses.
         key: as it was to be written.
         size: bytes of key and value.
+        timestamp: in ms since the epoch; 0 where it is not known.
+        asked, told: when the client got it, and when it was known that Kafka refuses it (s since the epoch); 0 where
+            that is not known.
+        known: Kafka was not asked, for it refused a record like this a short while ago.
     """
 
-    def __init__(self, code: str, topic: str, partition: int, key: bytes | None, size: int, why: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        size: int,
+        why: str = "",
+        *,
+        timestamp: int = 0,
+        asked: float = 0.0,
+        told: float = 0.0,
+        known: bool = False,
+    ) -> None:
         self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
+        self.timestamp, self.asked, self.told, self.known = timestamp, asked, told, known
         where = topic if partition == -1 else f"{topic}[{partition}]"
-        why = _REFUSALS.get(code, why)
+        why = _REFUSALS[code].format(topic=topic) if code in _REFUSALS else why
         super().__init__(
             f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes without headers: {why} ({code})"
+            f"{', as it refused another less than a minute ago' if known else ''}"
         )
 
 
@@ -185,7 +204,7 @@ _REFUSALS = {
         "it, or the batch it was sent in (kafka.batch.size), is larger than the topic's max.message.bytes, or it is "
         "larger than the producer's message.max.bytes"
     ),
-    "TOPIC_AUTHORIZATION_FAILED": "this user may not write to the topic",
+    "TOPIC_AUTHORIZATION_FAILED": "this user may not WRITE topic {topic}: give it that right",
     "UNKNOWN_TOPIC_OR_PART": "the topic does not exist",
     "_UNKNOWN_PARTITION": "the topic has no such partition",
     "_UNKNOWN_TOPIC": "the topic does not exist",

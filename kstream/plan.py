@@ -15,6 +15,7 @@ from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
+from kstream.operators.refusals import Refusals
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
@@ -99,6 +100,7 @@ def plan_task(
     time: TaskTime | None = None,
     large_entry: int = sys.maxsize,
     on_large_state: Callable[[Any, Any], Any] | None = None,
+    refusals: Refusals | None = None,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -110,6 +112,7 @@ def plan_task(
         time: what time it is for stores with a TTL.
         large_entry: bytes from which an entry of state is large; `on_large_state` is the app's function for those of
             stores that have none.
+        refusals: what Kafka is known to refuse.
         around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
@@ -122,7 +125,7 @@ def plan_task(
     if all(spec.ttl is None for spec in part.stores):
         time = None
     by_event = time if any(spec.form == EVENT for spec in part.stores) else None
-    writer = _writer(part, outlet)
+    writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time)
     built: dict[Node, Operator] = {}
@@ -148,10 +151,11 @@ def plan_task(
     return plan
 
 
-def _writer(part: SubTopology, outlet: Outlet) -> Writer:
+def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Writer:
     if part.merges_outputs:
-        return OrderedWriter(outlet)
-    return DirectWriter(outlet, holds=any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes))
+        return OrderedWriter(outlet, refusals)
+    holds = any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes)
+    return DirectWriter(outlet, refusals, holds=holds)
 
 
 def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:

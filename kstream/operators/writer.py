@@ -2,7 +2,8 @@
 
 What an async agent waits for may take long. Nothing of its task may be in the transaction meanwhile, so that the other
 tasks can commit without it: what a batch causes is held until all agents are through with it. So it is while a batch
-may have to be taken back by itself (runtime/task/care.py).
+may have to be taken back by itself (runtime/task/care.py). What is held is compared with what Kafka is known to refuse
+(refusals.py).
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
 of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
@@ -11,12 +12,14 @@ record that caused it (docs/exactly-once.md: batching is invisible).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from kstream.errors import RecordRefused
 from kstream.operators.base import Outlet, send_all, send_one
 from kstream.operators.batch import Batch
+from kstream.operators.refusals import Refusals
 from kstream.types import Headers
 
 AFTER_ALL = 1 << 62
@@ -26,10 +29,12 @@ AFTER_ALL = 1 << 62
 class Writer(Protocol):
     """Takes the outputs of a task's operators to its outlet; `holds` them until `release` where that is set.
 
-    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output.
+    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output. `refused` is
+    what Kafka is known to refuse of that which is held, the first of it, and its row.
     """
 
     holds: bool
+    refused: tuple[int, RecordRefused] | None
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -56,21 +61,47 @@ class Writer(Protocol):
         ...
 
 
-class DirectWriter:
+class _Heeding:
+    """Finds what Kafka is known to refuse. A record may cause several outputs: the first record counts."""
+
+    def __init__(self, outlet: Outlet, refusals: Refusals | None) -> None:
+        self._outlet, self._refusals = outlet, refusals
+        self._known: Mapping[str, object] = {} if refusals is None else refusals.known
+        self.refused: tuple[int, RecordRefused] | None = None
+
+    def _heed(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        rows: Sequence[int],
+    ) -> None:
+        found = None if self._refusals is None else self._refusals.first(topic, values, keys, timestamps)
+        if found is not None:
+            row = rows[found[0]]
+            if self.refused is None or row < self.refused[0]:
+                self.refused = row, found[1]
+
+
+class DirectWriter(_Heeding):
     """For sub-topologies in which every topic has one writer.
 
     Attributes:
         holds: what a batch causes goes out when it is through, not at once.
     """
 
-    def __init__(self, outlet: Outlet, *, holds: bool = False) -> None:
-        self._outlet, self.holds = outlet, holds
+    def __init__(self, outlet: Outlet, refusals: Refusals | None = None, *, holds: bool = False) -> None:
+        super().__init__(outlet, refusals)
+        self.holds = holds
         self._held: list[Callable[[], None]] = []
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
         if self.holds:
+            if topic in self._known:
+                self._heed(topic, values, keys, batch.timestamps, _rows(batch))
             self._held.append(partial(send_all, self._outlet, topic, values, keys, batch.timestamps))
         else:
             send_all(self._outlet, topic, values, keys, batch.timestamps)
@@ -87,6 +118,8 @@ class DirectWriter:
         partition: int,
     ) -> None:
         if self.holds:
+            if topic in self._known:
+                self._heed(topic, (value,), (key,), (timestamp,), (row,))
             self._held.append(partial(self._send, topic, value, key, timestamp, headers, partition))
         else:
             self._send(topic, value, key, timestamp, headers, partition)
@@ -104,6 +137,7 @@ class DirectWriter:
         self._outlet.produced[topic] += 1
 
     def release(self) -> None:
+        self.refused = None
         if not self._held:
             return
         held, self._held = self._held, []
@@ -112,26 +146,33 @@ class DirectWriter:
 
     def reset(self) -> None:
         self._held.clear()
+        self.refused = None
+
+
+def _rows(batch: Batch) -> Sequence[int]:
+    """The input record of each, `AFTER_ALL` where no input caused it."""
+    if batch.origin is None:
+        return [AFTER_ALL] * batch.size
+    return range(batch.size) if batch.rows is None else batch.rows
 
 
 _Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int]
 
 
-class OrderedWriter:
+class OrderedWriter(_Heeding):
     """Stages outputs and sorts them, stably, by input record and then by node. It holds them always."""
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._outlet = outlet
+    def __init__(self, outlet: Outlet, refusals: Refusals | None = None) -> None:
+        super().__init__(outlet, refusals)
         self.holds = True
         self._staged: list[_Staged] = []
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
-        if batch.origin is None:
-            rows = [AFTER_ALL] * batch.size
-        else:
-            rows = list(range(batch.size)) if batch.rows is None else list(batch.rows)
+        rows = _rows(batch)
+        if topic in self._known:
+            self._heed(topic, values, keys, batch.timestamps, rows)
         self._staged.extend(
             (row, order, topic, value, key, timestamp, None, -1)
             for row, value, key, timestamp in zip(rows, values, keys, batch.timestamps, strict=True)
@@ -148,10 +189,12 @@ class OrderedWriter:
         headers: Headers | None,
         partition: int,
     ) -> None:
+        if topic in self._known:
+            self._heed(topic, (value,), (key,), (timestamp,), (row,))
         self._staged.append((row, order, topic, value, key, timestamp, headers, partition))
 
     def release(self) -> None:
-        staged, self._staged = self._staged, []
+        staged, self._staged, self.refused = self._staged, [], None
         staged.sort(key=lambda item: item[:2])
         for _, _, topic, value, key, timestamp, headers, partition in staged:
             send_one(self._outlet, topic, value, key, timestamp, headers, partition)
@@ -159,3 +202,4 @@ class OrderedWriter:
 
     def reset(self) -> None:
         self._staged.clear()
+        self.refused = None

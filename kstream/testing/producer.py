@@ -116,7 +116,8 @@ class MemoryProducer:
                     record = self._cluster.write(at, key, value, stamp, headers, transaction)
                     batch.records.append(record)
                     return batch, record
-                batch.refused = RecordRefused(code, *at, key, size)
+                now = self._cluster.clock.time()
+                batch.refused = RecordRefused(code, *at, key, size, timestamp=timestamp, asked=now, told=now)
                 self._cluster.log(at).withdraw(batch.records)
             return batch, None
 

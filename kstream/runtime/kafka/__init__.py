@@ -5,6 +5,6 @@ turns librdkafka's errors into ours.
 """
 
 from kstream.runtime.kafka.clients import KafkaClients, librdkafka_version
-from kstream.runtime.kafka.options import KafkaOptions, options_from
+from kstream.runtime.kafka.options import KafkaOptions, largest_sent, options_from
 
-__all__ = ["KafkaClients", "KafkaOptions", "librdkafka_version", "options_from"]
+__all__ = ["KafkaClients", "KafkaOptions", "largest_sent", "librdkafka_version", "options_from"]

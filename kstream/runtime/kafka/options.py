@@ -139,8 +139,7 @@ class KafkaOptions:
             "transaction.timeout.ms": round(self.transaction_timeout * 1000),
         }
         common = self.common(servers, "producer")
-        given = str(common.get("message.max.bytes", ""))
-        largest = int(given) if given.isdigit() else LARGEST_SENT
+        largest = largest_sent(self.raw)
         return {
             "linger.ms": self.linger * 1000,
             # A topic that does not exist fails its record, and not the commit that waits for it.
@@ -165,6 +164,12 @@ class KafkaOptions:
 
 _tokens = cache(tokens_of)
 """All clients of a process ask one and the same."""
+
+
+def largest_sent(raw: Mapping[str, str]) -> int:
+    """Bytes of a record that a producer with these settings takes."""
+    given = str(raw.get("producer.message.max.bytes", raw.get("message.max.bytes", "")))
+    return int(given) if given.isdigit() else LARGEST_SENT
 
 
 def options_from(settings: Settings, client_id: str) -> KafkaOptions:

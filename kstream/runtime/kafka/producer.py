@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, NoReturn
 
 import confluent_kafka
@@ -103,7 +103,7 @@ class KafkaProducer:
         Raises:
             BufferError, RecordRefused, AbortRequired, ProducerLost, InstanceFenced.
         """
-        failures = self._failures
+        failures, asked = self._failures, time.time()
 
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -112,7 +112,8 @@ class KafkaProducer:
                 return
             failures.setdefault(error, message)
             if error.code() in REFUSED:
-                delivered(None, RecordRefused(error.name(), topic, partition, key, size_of(value, key), error.str()))
+                more = partial(RecordRefused, timestamp=timestamp, asked=asked, told=time.time())
+                delivered(None, more(error.name(), topic, partition, key, size_of(value, key), error.str()))
 
         arguments = (topic, value, key, partition, report, None, timestamp)
         producer = self._use()

@@ -10,9 +10,10 @@ from typing import Final
 
 from msgspec import structs
 
-from kstream.errors import ProcessingError, text_of
+from kstream.errors import ProcessingError, RecordRefused, text_of
 from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
+from kstream.operators.refusals import Refusals
 from kstream.plan import TaskPlan
 from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
@@ -69,12 +70,20 @@ class Deciding:
     """Decides for the tasks of one sub-topology.
 
     Args:
+        refusals: what Kafka refuses of a record that is left out is made known there.
         max_error_rate: the share of records failing at a step from which on none is left out; None is no limit.
     """
 
     def __init__(
-        self, app: str, part: SubTopology, clock: Clock, measures: Measures, max_error_rate: float | None
+        self,
+        app: str,
+        part: SubTopology,
+        clock: Clock,
+        measures: Measures,
+        refusals: Refusals,
+        max_error_rate: float | None,
     ) -> None:
+        self._refusals = refusals
         self._app, self._part, self._clock, self._measures = app, part, clock, measures
         self._most, self._names = max_error_rate, part.operator_names
         self._delays = {(one.source, one.seconds): one.topic for one in part.delays}
@@ -130,6 +139,8 @@ class Deciding:
             if isinstance(policy, Fail) or self._too_many(error, found.node, records):
                 return None
             reason = self._measures.named(raised)
+            if isinstance(raised, RecordRefused):
+                self._refusals.learn(raised)
             if isinstance(policy, RetryLater):
                 seconds = policy.delays[where.moved]
                 self._tell(

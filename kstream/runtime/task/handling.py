@@ -74,6 +74,19 @@ class Handling:
         self._decided = found.offset, goes_on
         return False
 
+    def heed(self, fetch: Fetch) -> None:
+        """Before anything of the fetch goes out. A record that is tried again is Kafka's to refuse, and is alone.
+
+        Raises:
+            RecordRefused: Kafka is known to refuse something of it.
+        """
+        if (refused := self._plan.writer.refused) is None or isinstance(self.on(fetch), Again):
+            return
+        row, error = refused
+        if (origin := self._plan.sources[fetch.at.topic].origin) is not None:
+            origin.at_fault = row if row < len(fetch) else None
+        raise error
+
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""
         for verdict, record in self.left_out:

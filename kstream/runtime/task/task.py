@@ -263,6 +263,7 @@ class Task:
                     operator.flush()
                 if any([agent.busy for agent in self.plan.agents]):
                     return False
+            self.handling.heed(fetch)
             self._released = self._sent = True
             self.handling.finish()
             self.plan.writer.release()
@@ -271,8 +272,7 @@ class Task:
         except BaseException as error:
             self._failed(fetch, error)
             return True
-        self._working = None
-        self._emitting = False
+        self._working, self._emitting = None, False
         self.pace.finished(self._waited)
         self._context.works_on(None)
         self.reading.processed(fetch)

@@ -14,10 +14,12 @@ from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
 from kstream.operators.base import Cursor
 from kstream.operators.bounds import Bounds
+from kstream.operators.refusals import Refusals
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
 from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.kafka import largest_sent
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.measures import Measures
@@ -86,10 +88,14 @@ class TaskMaker:
     ) -> None:
         self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
         self._measures = measures
+        settings = parts.settings
+        self._refusals = Refusals(parts.clock, largest_sent(settings.kafka))
         self._deciding = {
-            part.name: Deciding(parts.identity.app, part, parts.clock, measures, parts.settings.max_error_rate)
+            part.name: Deciding(
+                parts.identity.app, part, parts.clock, measures, self._refusals, settings.max_error_rate
+            )
             for part in parts.topology.parts
-        }
+        }  # fmt: skip
         self._tracing = _tracing(parts)
 
     def make(self, part: SubTopology, partition: int, sharing: int) -> Task:
@@ -115,6 +121,7 @@ class TaskMaker:
             time=TaskTime(self._parts.clock, int(settings.max_event_time_ahead * 1000)),
             large_entry=settings.large_entry,
             on_large_state=self._parts.topology.on_large_state,
+            refusals=self._refusals,
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(

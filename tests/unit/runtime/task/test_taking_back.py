@@ -250,6 +250,31 @@ def results_that_cannot_be_written(app: kstream.App) -> Case:
 
 
 @case
+def results_that_kafka_refuses(app: kstream.App) -> Case:
+    """No key for a compacted topic, or larger than the client takes: found by the transaction's failure at first."""
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    copy = app.topic("copy", key=str, value=int, config={"cleanup.policy": "compact"})
+    app.stream(source).group_by_key().count(name="n", emit="commit")
+    app.stream(source).map(lambda n: n * 10, value=int).to(out)
+    seen = app.table("seen", key=str, value=list[int], default=list)
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> kstream.Record[str, int]:
+        seen[ctx.key] = appended(seen[ctx.key], n)
+        return kstream.Record(None if n in BAD["first"] else ctx.key, len(seen[ctx.key]))  # type: ignore[arg-type]
+
+    @app.agent(source)
+    async def waits(values: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> None:
+        async for n in values:
+            if n % 2:
+                await asyncio.sleep(0)
+            ctx.send(copy, n, key=None if n in BAD["second"] else ctx.key)
+
+    return Case(app, [source], [out, copy], partitions=2, null_keys=False)
+
+
+@case
 def in_a_row(app: kstream.App) -> Case:
     """Where a batch can go on without what fails."""
     source, second = app.topic("in", key=str, value=int), app.topic("in2", key=str, value=int)

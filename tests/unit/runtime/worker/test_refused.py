@@ -274,3 +274,98 @@ def test_a_changelog_that_takes_nothing_is_no_records_fault(tmp_path: Path, how:
         fleet.step(times=400, seconds=0.1)
         assert fleet.stores("notes") == fleet.changelog("notes")
     fleet.close()
+
+
+def _keyless(app: kstream.App, source: Any, sink: Any) -> None:
+    @app.agent(source, to=sink)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        return kstream.Record(None if n < 0 else ctx.key, abs(n))
+
+
+def _ahead(app: kstream.App, source: Any, sink: Any) -> None:
+    """Each further than the one before it."""
+
+    @app.agent(source, to=sink)
+    async def agent(stream: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> AsyncIterator[Any]:
+        async for n in stream:
+            ahead = 9000 * DAY + 60_000 * abs(n)
+            yield kstream.Record(ctx.key, abs(n), timestamp=ctx.timestamp + (ahead if n < 0 else 0))
+
+
+def _behind(app: kstream.App, source: Any, sink: Any) -> None:
+    @app.agent(source, to=sink)
+    def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        return kstream.Record(ctx.key, abs(n), timestamp=ctx.timestamp - (9 * DAY + 60_000 * abs(n) if n < 0 else 0))
+
+
+def _large(app: kstream.App, source: Any, sink: Any) -> None:
+    @app.agent(source)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        ctx.send(sink, abs(n), headers=[("note", b"-" * 10)])
+        if n < 0:
+            ctx.send(sink, 0, headers=[("note", b"-")], key="x" * 1_100_000)
+
+
+OFTEN = {"no key": _keyless, "a time ahead": _ahead, "a time behind": _behind, "larger than the client takes": _large}
+
+
+@pytest.mark.parametrize("case", OFTEN)
+def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: str) -> None:
+    app = kstream.App("svc", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    config = {"cleanup.policy": "compact", "message.timestamp.before.max.ms": str(DAY)}
+    sink = app.topic("sink", key=str, value=int, config=config)
+    seen = app.table("seen", key=str, value=int, default=int)
+    OFTEN[case](app, source, sink)
+
+    @app.agent(source)
+    def counts(n: int, ctx: kstream.Context[str]) -> None:
+        seen[ctx.key] += 1
+
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+
+    def feed(first: int) -> None:
+        for n in range(first, first + 500):
+            fleet.send(source, ["k"], -n if n % 10 == 3 else n)
+        fleet.settle()
+
+    feed(1)
+    first = worker.aborts
+    assert 0 < first <= 16
+    feed(501)
+    assert worker.aborts - first <= 2, "as with what fails in user code"
+    fleet.step(seconds=61)
+    again = worker.aborts
+    feed(1001)
+    assert 0 < worker.aborts - again <= 16, "Kafka is asked again"
+    good = [n for n in range(1, 1501) if n % 10 != 3]
+    assert [n for n in fleet.outputs(sink)["k"] if n] == good
+    letters = fleet.cluster.records("svc-dead-letters")
+    assert [-int(one.value or b"") for one in letters] == [n for n in range(1, 1501) if n % 10 == 3]
+    assert fleet.stores("seen") == fleet.changelog("seen") == {(0, b"k"): b"%d" % len(good)}
+    fleet.close()
+
+
+def test_what_is_tried_again_is_kafkas_to_refuse(tmp_path: Path) -> None:
+    """A topic that was mended meanwhile takes it, though it refused another a moment ago."""
+    app = kstream.App("svc", on_error=[kstream.Retry(3, base=5.0, jitter=0.0), kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    sink = app.topic("sink", key=str, value=int, config={"cleanup.policy": "compact"})
+    _keyless(app, source, sink)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    fleet.start("a")
+    fleet.send(source, ["k"], -1)
+    for _ in range(200):
+        fleet.step(seconds=0.3)
+        if fleet.cluster.topics().get("svc-dead-letters") and fleet.cluster.records("svc-dead-letters"):
+            break
+    assert len(fleet.cluster.records("svc-dead-letters")) == 1
+    fleet.send(source, ["k"], -2)
+    fleet.step(times=4, seconds=0.3)
+    fleet.cluster.configure("sink", {"cleanup.policy": "delete"})
+    fleet.step(times=60, seconds=0.3)
+    assert len(fleet.cluster.records("svc-dead-letters")) == 1
+    assert fleet.outputs(sink) == {None: [2]}
+    fleet.close()

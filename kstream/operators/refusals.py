@@ -1,0 +1,93 @@
+"""What Kafka is known to refuse, from what it refused a short while ago.
+
+A broker refuses a batch, and with it the transaction: the record at fault is found by replay, which takes some aborts
+(runtime/task/failures.py). Where an output is like one that was refused, its record fails before anything of it goes
+out, and costs no more than one that fails in user code. Only what is certain is refused so: no key for a topic that
+takes none without, a time at least as far out of bounds, a record that is larger than the client takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from kstream.errors import RecordRefused
+from kstream.types import Clock
+
+SECONDS: Final = 60.0
+"""After which Kafka is asked again: a topic's settings may have been changed."""
+
+
+class _Known:
+    """Of one topic. `until` is monotonic, the bounds are in ms from the wall clock; None: nothing is known."""
+
+    __slots__ = ("ahead", "behind", "keyless", "too_large", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.keyless = self.too_large = False
+        self.ahead: int | None = None
+        self.behind: int | None = None
+
+
+class Refusals:
+    """Of one worker: what one task has learned, all know.
+
+    Args:
+        largest: bytes of a record that the client takes.
+
+    Attributes:
+        known: by topic. Empty while nothing is: then nobody asks.
+    """
+
+    def __init__(self, clock: Clock, largest: int) -> None:
+        self._clock, self._largest = clock, largest
+        self.known: dict[str, _Known] = {}
+
+    def learn(self, refused: RecordRefused) -> None:
+        """Kafka refused this one: it alone was in the transaction, or the client did not take it."""
+        if refused.known:
+            return
+        found = self.known.get(refused.topic) or _Known(self._clock.monotonic() + SECONDS)
+        ahead, behind = refused.timestamp - int(refused.asked * 1000), int(refused.told * 1000) - refused.timestamp
+        if refused.code == "INVALID_RECORD" and refused.key is None:
+            found.keyless = True
+        elif refused.code == "INVALID_TIMESTAMP" and refused.asked and ahead > 0:
+            found.ahead = ahead if found.ahead is None else min(ahead, found.ahead)
+        elif refused.code == "INVALID_TIMESTAMP" and refused.asked and refused.timestamp and behind > 0:
+            found.behind = behind if found.behind is None else min(behind, found.behind)
+        elif refused.code == "MSG_SIZE_TOO_LARGE" and refused.size > self._largest:
+            found.too_large = True
+        else:
+            return
+        self.known[refused.topic] = found
+
+    def first(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        timestamps: Sequence[int],
+    ) -> tuple[int, RecordRefused] | None:
+        """The first of these records that is refused, and why."""
+        known = self.known.get(topic)
+        if known is None:
+            return None
+        if self._clock.monotonic() >= known.until:
+            del self.known[topic]
+            return None
+        wall = int(self._clock.time() * 1000)
+        early = None if known.behind is None else wall - known.behind
+        late = None if known.ahead is None else wall + known.ahead
+        for index, (value, key, timestamp) in enumerate(zip(values, keys, timestamps, strict=True)):
+            size = len(value or b"") + len(key or b"")
+            if known.keyless and key is None:
+                code = "INVALID_RECORD"
+            elif (late is not None and timestamp >= late) or (early is not None and timestamp <= early):
+                code = "INVALID_TIMESTAMP"
+            elif known.too_large and size > self._largest:
+                code = "MSG_SIZE_TOO_LARGE"
+            else:
+                continue
+            return index, RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=True)
+        return None

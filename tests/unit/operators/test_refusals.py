@@ -1,0 +1,148 @@
+"""What Kafka refused lately is refused without it; what is not certain is left to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from kstream.codecs import resolve
+from kstream.errors import RecordRefused
+from kstream.operators.batch import Batch
+from kstream.operators.refusals import SECONDS, Refusals
+from kstream.operators.writer import DirectWriter, OrderedWriter
+from kstream.testing import ManualClock
+
+BYTES = resolve(bytes, what="bytes")
+HOUR = 3_600_000
+LARGEST = 1000
+
+
+class Known:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.refusals = Refusals(self.clock, LARGEST)
+
+    @property
+    def now(self) -> int:
+        return int(self.clock.time() * 1000)
+
+    def learn(
+        self, code: str, *, key: bytes | None = b"k", size: int = 2, at: int = 0, known: bool = False, ago: float = 0.5
+    ) -> None:
+        """`ago` is when the client got it."""
+        now = self.clock.time()
+        self.refusals.learn(
+            RecordRefused(code, "t", -1, key, size, timestamp=at, asked=now - ago, told=now, known=known)
+        )  # fmt: skip
+
+    def refuses(self, *, value: bytes | None = b"v", key: bytes | None = b"k", at: int | None = None) -> str | None:
+        found = self.refusals.first("t", [b"", value], [b"k", key], [self.now, self.now if at is None else at])
+        if found is None:
+            return None
+        assert found[0] == 1
+        return found[1].code
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
+
+
+def test_no_key(known: Known) -> None:
+    assert known.refuses(key=None) is None
+    known.learn("INVALID_RECORD", key=None)
+    assert known.refuses(key=None) == "INVALID_RECORD"
+    assert known.refuses(key=b"") is None
+    assert known.refusals.first("other", [b""], [None], [known.now]) is None
+
+
+def test_times_at_least_as_far_out_of_bounds(known: Known) -> None:
+    known.learn("INVALID_TIMESTAMP", at=known.now - 5 * HOUR)
+    known.learn("INVALID_TIMESTAMP", at=known.now + 5 * HOUR)
+    known.learn("INVALID_TIMESTAMP", at=known.now + 7 * HOUR)
+    known.learn("INVALID_TIMESTAMP", at=known.now - 7 * HOUR)
+    assert known.refuses(at=known.now - 5 * HOUR) == "INVALID_TIMESTAMP"
+    assert known.refuses(at=known.now - 5 * HOUR + 1) is None
+    assert known.refuses(at=known.now + 5 * HOUR + 500) == "INVALID_TIMESTAMP"
+    assert known.refuses(at=known.now + 5 * HOUR + 499) is None, "it was refused some time ago"
+    assert known.refuses() is None
+
+
+def test_time_goes_on(known: Known) -> None:
+    """What was too far ahead is less so, what lay too far behind is more so."""
+    ahead, behind = known.now + 5 * HOUR + 500, known.now - 5 * HOUR
+    known.learn("INVALID_TIMESTAMP", at=known.now + 5 * HOUR)
+    known.learn("INVALID_TIMESTAMP", at=behind)
+    known.clock.advance(10.0)
+    assert known.refuses(at=ahead) is None
+    assert known.refuses(at=behind + 10_000) == "INVALID_TIMESTAMP"
+
+
+def test_larger_than_the_client_takes(known: Known) -> None:
+    known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST)
+    assert known.refuses(value=b"v" * 2 * LARGEST) is None, "the topic's limit counts compressed bytes"
+    known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST + 1)
+    assert known.refuses(value=b"v" * LARGEST) == "MSG_SIZE_TOO_LARGE"
+    assert known.refuses(value=b"v" * (LARGEST - 1)) is None, "headers and the like are the client's to count"
+
+
+@pytest.mark.parametrize("code", ["TOPIC_AUTHORIZATION_FAILED", "INVALID_RECORD", "INVALID_TIMESTAMP", "TypeError"])
+def test_what_says_nothing_about_others_is_not_kept(known: Known, code: str) -> None:
+    known.learn(code)
+    assert not known.refusals.known
+    assert known.refuses(key=None) is None
+
+
+def test_kafka_is_asked_again_after_a_while_however_many_come(known: Known) -> None:
+    known.learn("INVALID_RECORD", key=None)
+    known.clock.advance(SECONDS - 1)
+    assert known.refuses(key=None) == "INVALID_RECORD"
+    known.learn("INVALID_RECORD", key=None, known=True)
+    known.clock.advance(1.0)
+    assert known.refuses(key=None) is None
+    assert not known.refusals.known
+
+
+def test_it_says_that_kafka_was_not_asked(known: Known) -> None:
+    known.learn("INVALID_RECORD", key=None)
+    found = known.refusals.first("t", [b"v"], [None], [1])
+    assert found is not None
+    assert str(found[1]).endswith("(INVALID_RECORD), as it refused another less than a minute ago")
+
+
+class Outlet:
+    def __init__(self) -> None:
+        self.produced: Counter[str] = Counter()
+        self.records: list[Any] = []
+
+    def produce(self, topic: str, value: bytes | None, key: bytes | None, *_: Any) -> None:
+        self.records.append((key, value))
+
+
+def row_of(writer: DirectWriter | OrderedWriter) -> int | None:
+    return None if writer.refused is None else writer.refused[0]
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_writers_tell_the_first_record_of_a_batch(known: Known, ordered: bool) -> None:
+    known.learn("INVALID_RECORD", key=None)
+    outlet: Any = Outlet()
+    writer = OrderedWriter(outlet, known.refusals) if ordered else DirectWriter(outlet, known.refusals, holds=True)
+    values: list[bytes | None] = [b"a", b"b", b"c"]
+    batch = Batch(3, BYTES, BYTES, origin=object(), rows=[2, 7, 9], timestamps=[1, 1, 1])  # type: ignore[arg-type]
+    writer.column(0, batch, "t", values, [b"k", None, None])
+    assert row_of(writer) == 7
+    writer.one(1, 5, "t", b"v", None, 1, None, -1)
+    assert row_of(writer) == 5
+    writer.one(1, 4, "t", b"v", b"k", 1, None, -1)
+    writer.one(1, 3, "other", b"v", None, 1, None, -1)
+    assert row_of(writer) == 5
+    writer.reset()
+    assert row_of(writer) is None
+    writer.release()
+    assert not outlet.records
+    writer.one(1, 5, "t", b"v", None, 1, None, -1)  # Kafka is asked all the same
+    writer.release()
+    assert row_of(writer) is None and outlet.records == [(None, b"v")]
