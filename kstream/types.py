@@ -266,6 +266,11 @@ class AdminClient(TopicMaker, Protocol):
     """Cluster operations. Those used while tasks run are futures: they never block the loop."""
 
     def delete_topics(self, names: Sequence[str], timeout: float) -> None: ...
+    def add_partitions(self, counts: Mapping[str, int], timeout: float) -> None:
+        """Topics have so many from now on, those that have as many already too, and metadata shows it. Raises
+        TopicError, KafkaUnavailable."""
+        ...
+
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:

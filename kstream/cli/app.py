@@ -9,7 +9,7 @@ import typer
 
 from kstream.cli.dlq.app import dlq
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
-from kstream.cli.savepoint.app import savepoint
+from kstream.cli.savepoint.app import rescale, savepoint
 from kstream.cli.snapshots.app import snapshots
 from kstream.cli.state.app import state
 
@@ -23,6 +23,7 @@ commands.add_typer(dlq)
 commands.add_typer(snapshots)
 commands.add_typer(state)
 commands.add_typer(savepoint)
+commands.command()(rescale)
 
 
 def _version(wanted: bool) -> None:

@@ -42,6 +42,12 @@ class MemoryAdmin:
                 if name in self._cluster.topics():
                     self._cluster.delete_topic(name)
 
+    def add_partitions(self, counts: Mapping[str, int], timeout: float) -> None:
+        with self._around("admin.add_partitions"):
+            for name, count in counts.items():
+                if self._cluster.topic(name).partitions != count:
+                    self._cluster.add_partitions(name, count)
+
     def committed(
         self, group: str, partitions: Sequence[TopicPartition]
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:

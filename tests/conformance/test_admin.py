@@ -7,6 +7,7 @@ import time
 import pytest
 
 from kstream.errors import KafkaUnavailable, TopicError
+from kstream.runtime.cluster.regroup import answer
 from kstream.testing.topics import DEFAULTS
 from kstream.types import END, AdminClient, Clients, NewTopic, ProducerClient, TopicPartition
 from support.clusters import SECONDS, fill, make_topic, name, wait
@@ -29,6 +30,21 @@ def test_topics_are_made_told_and_deleted(admin: AdminClient) -> None:
         admin.topic_configs(names[:1], 1)  # it is asked for as long as that
     with pytest.raises(TopicError, match="cannot be created"):
         admin.create_topics([NewTopic(name("bad"), 1, 99)], SECONDS)
+
+
+def test_partitions_are_added_and_never_taken_away(admin: AdminClient) -> None:
+    topic, other = name("grows"), name("stays")
+    admin.create_topics([NewTopic(topic, 2), NewTopic(other, 3)], SECONDS)
+    for _ in range(2):
+        admin.add_partitions({topic: 5, other: 3}, SECONDS)
+        found = admin.topics(SECONDS)
+        assert (found[topic].partitions, found[other].partitions) == (5, 3)
+    assert answer(lambda: admin.end_offsets([TopicPartition(topic, 4)]), "the end") == {TopicPartition(topic, 4): 0}
+    admin.add_partitions({}, SECONDS)
+    with pytest.raises(TopicError, match=topic):
+        admin.add_partitions({topic: 4}, SECONDS)
+    with pytest.raises(TopicError):
+        admin.add_partitions({name("missing"): 4}, SECONDS)
 
 
 def test_nothing_asked_is_answered_at_once(admin: AdminClient) -> None:

@@ -1,4 +1,5 @@
-"""The `kstream` command, killed with SIGKILL by its own hand around a step of making or restoring a savepoint.
+"""The `kstream` command, killed with SIGKILL by its own hand around a step of making or restoring a savepoint,
+or of moving an app to another number of partitions.
 
     python -m faults.savepoint_killed STEP:before|after:N ARGUMENTS...
 
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kstream.cli import main
-from kstream.runtime.cluster import restoring, saving
+from kstream.runtime.cluster import gathering, replacing, saving
 from kstream.runtime.cluster.control import Control
-from kstream.runtime.cluster.restoring import EntryWriter
+from kstream.runtime.cluster.replacing import EntryWriter
 from kstream.runtime.cluster.saving import Saving
 from kstream.runtime.kafka.admin import KafkaAdmin
 
@@ -25,14 +26,16 @@ PLACES: dict[str, tuple[Any, str]] = {
     "say": (Control, "_write"),  # hold, capture, resume; of a restore: its note, the end of it
     "check": (Saving, "_check_moment"),
     "stored": (Saving, "_savepoint"),
-    "write": (saving, "write_savepoint"),
+    "write": (saving, "create_savepoint"),
+    "gathered": (gathering, "create_savepoint"),
+    "grow": (KafkaAdmin, "add_partitions"),
     "group": (KafkaAdmin, "_delete_group"),
     "delete": (KafkaAdmin, "delete_topics"),
-    "make": (restoring, "prepare_topics"),
+    "make": (replacing, "prepare_topics"),
     "entry": (EntryWriter, "write"),
     "entries": (EntryWriter, "finish"),
-    "types": (restoring, "keep_types"),
-    "offsets": (restoring, "_commit_offsets"),
+    "types": (replacing, "keep_types"),
+    "offsets": (replacing, "_commit_offsets"),
 }
 
 

@@ -29,10 +29,10 @@ from pathlib import Path
 
 import kstream
 
-app = kstream.App({name!r}, default_partitions=3)
-words = app.topic("{source}", key=str, value=str, partitions=3)
-counts = app.topic("{name}.counts", key=str, value=int, partitions=3)
-seen = app.topic("{name}.seen", key=str, value=int, partitions=3)
+app = kstream.App({name!r}, default_partitions={partitions})
+words = app.topic("{source}", key=str, value=str)
+counts = app.topic("{name}.counts", key=str, value=int)
+seen = app.topic("{name}.seen", key=str, value=int)
 table = app.table("seen", key=str, value=int, default=0)
 
 app.stream(words).group_by(lambda word: word, key=str, name="by-word").count(name={count!r}).to(counts)
@@ -52,8 +52,8 @@ async def number(stream):
 class Place:
     """A service in a directory of its own, its brokers, and what it wrote."""
 
-    def __init__(self, servers: str, directory: Path) -> None:
-        self.servers, self.directory = servers, directory
+    def __init__(self, servers: str, directory: Path, partitions: int = 3, words: int = 7) -> None:
+        self.servers, self.directory, self.partitions, self.kinds = servers, directory, partitions, words
         self.name = f"save-{uuid.uuid4().hex[:8]}"
         self.source = f"{self.name}.words"
         self.module = self.name.replace("-", "_")
@@ -68,7 +68,9 @@ class Place:
         """Returns the module's name."""
         name = name or self.name
         module = name.replace("-", "_")
-        text = SERVICE.format(name=name, source=self.source, count=count, more=more)
+        text = SERVICE.format(
+            name=name, source=self.source, count=count, more=more, partitions=self.partitions
+        )  # fmt: skip
         (self.directory / f"{module}.py").write_text(text)
         sys.modules.pop(module, None)
         return module
@@ -91,7 +93,7 @@ class Place:
         """Words that number themselves: what comes of each is known."""
         producer = looking(self.settings, "test").producer(None)
         for i in range(self.sent, self.sent + count):
-            word = f"w{i % 7}"
+            word = f"w{i % self.kinds}"
             producer.produce(self.source, word.encode(), word.encode())
         producer.flush(60)
         producer.close()
@@ -100,7 +102,8 @@ class Place:
     def records(self, topic: str) -> list[Row]:
         clients = looking(self.settings, "test")
         admin = clients.admin()
-        starts, ends = bounds(admin, [TopicPartition(topic, number) for number in range(3)])
+        count = admin.topics(60)[topic].partitions
+        starts, ends = bounds(admin, [TopicPartition(topic, number) for number in range(count)])
         reading = Reading(clients, admin, starts, ends, waits=True)
         rows = list(to_end(reading))
         reading.close()
@@ -119,13 +122,13 @@ class Place:
         """How often each word lies before the offsets of a savepoint: what it must have counted."""
         found = read_savepoint(open_storage(str(self.directory / directory)), savepoint)
         at = {(one.topic, one.partition): one.offset for task in found.tasks for one in task.offsets}
-        assert len(at) == 3
+        assert len(at) == self.partitions
         rows = self.records(self.source)
         return Counter(row.key.decode() for row in rows if row.key and row.offset < at[row.at.topic, row.at.partition])
 
     @property
     def words(self) -> Counter[str]:
-        return Counter(f"w{i % 7}" for i in range(self.sent))
+        return Counter(f"w{i % self.kinds}" for i in range(self.sent))
 
     def settle(self, counts: Mapping[str, Counter[str]], name: str | None = None) -> None:
         """Until the outputs are these many of each key."""
@@ -173,7 +176,16 @@ class Place:
         for one in (self.run("one"), self.run("two")):
             until(lambda one=one: "assigned" in one.err.read_text(), "both to have partitions")
         both = [one.err for one in self.running]
-        until(lambda: any("assigned 2 part" in err.read_text() for err in both), "the tasks to be shared")
+        counts = self.counts()
+        shared = counts[self.source] // 2 + counts[f"{self.name}-by-word-repartition"] // 2
+        until(lambda: any(f"assigned {shared} part" in err.read_text() for err in both), "the tasks to be shared")
+
+    def counts(self) -> dict[str, int]:
+        """The partitions of its topics."""
+        admin = looking(self.settings, "test").admin()
+        found = {name: info.partitions for name, info in admin.topics(60).items() if name.startswith(self.name)}
+        admin.close()
+        return found
 
     @contextmanager
     def sending(self) -> Iterator[None]:
@@ -209,6 +221,17 @@ class Place:
     def kstream(self, *arguments: object) -> int:
         return main([*map(str, arguments), "--bootstrap-servers", self.servers])
 
+    def exact(self) -> None:
+        """All that was sent is counted, each record once: of each key the numbers from 1 on, in their order."""
+        self.all_done()
+        expected = {key: list(range(1, count + 1)) for key, count in self.words.items()}
+        for which in BOTH:
+            assert self.outputs(which) == expected, which
+
+    def rescale(self, count: int, *options: object) -> int:
+        place = ("--in", self.directory / "saved", "--yes")
+        return self.kstream("rescale", self.target, "--partitions", count, *place, *options)
+
     def verify(self, name: str) -> int:
         return main(["savepoint", "verify", name, "--in", str(self.directory / "saved")])
 
@@ -220,11 +243,13 @@ class Place:
         return self.kstream("savepoint", "restore", target or self.target, name, *place, "--yes", *options)
 
 
-def places(servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def places(
+    servers: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *, partitions: int = 3, words: int = 7
+) -> Iterator[Place]:
     """For a fixture."""
     monkeypatch.chdir(directory)
     monkeypatch.setattr(sys, "path", [str(directory), *sys.path])
-    made = Place(servers, directory)
+    made = Place(servers, directory, partitions, words)
     assert made.kstream("topics", made.target, "--create") == 0
     yield made
     for one in (*made.running, *made.commands):

@@ -142,6 +142,45 @@ def restore(
     )
 
 
+def rescale(
+    target: Target,
+    partitions: Annotated[int, typer.Option("--partitions", min=1, metavar="N", help="That its state will have.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only what has this store or input. May be repeated."),
+    ] = None,
+    grow_inputs: Annotated[
+        bool, typer.Option("--grow-inputs", help="Add partitions to inputs that are not the app's own, too.")
+    ] = False,
+    inputs: Annotated[
+        str | None,
+        typer.Option("--inputs", metavar="earliest|latest", help="Where inputs begin that the app has never read."),
+    ] = None,
+    place: Annotated[
+        str | None,
+        typer.Option("--in", metavar="URL", help="Where the savepoint goes: a path, s3://... (setting savepoints)."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, max=3600, metavar="SECONDS", help="Of the savepoint; then it goes on.")
+    ] = 60.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Yes = False,
+    bootstrap_servers: Servers = None,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Move an app with its state to another number of partitions: stop it with a savepoint, and put each entry into the
+    partition of its key."""
+    from kstream.cli.operate import subject
+    from kstream.cli.savepoint import rescale as command
+
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    wanted = command.Wanted(
+        partitions, only or [], grow_inputs, command.place_named(inputs), place, timeout, dry_run, yes
+    )  # fmt: skip
+    return command.run(on, wanted)
+
+
 @state.command("export")
 def export(
     target: Target,

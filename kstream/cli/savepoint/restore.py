@@ -12,7 +12,8 @@ from kstream.cli.data.reading import clients_of
 from kstream.cli.operate import Subject
 from kstream.cli.savepoint.places import agreed, place_of
 from kstream.errors import ConfigError, SnapshotError
-from kstream.runtime.cluster.restoring import Plan, carry_out, look
+from kstream.runtime.cluster.replacing import Plan, carry_out
+from kstream.runtime.cluster.restoring import look
 from kstream.state.savepoint import damages_of, delete_savepoint, files_of, read_savepoint
 
 

@@ -84,18 +84,36 @@ class Answer(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+class Rescaling(msgspec.Struct, frozen=True):
+    """What goes on when `kstream rescale` is run again.
+
+    Attributes:
+        savepoint, place: with which one.
+        partitions, parts: how many, and of which sub-topologies.
+        changing: the app's topics are being made anew. Until then it is only kept from starting.
+    """
+
+    savepoint: str
+    place: str
+    partitions: int
+    parts: list[str]
+    changing: bool = False
+
+
 class RestoreNote(msgspec.Struct, frozen=True):
     """The state of the app is being replaced, since `at` (seconds since the epoch), and that is not complete.
 
     Attributes:
         by: which command does it, without its arguments.
         what: of what: a savepoint and its place, or files; `stores` that are replaced, where these are not all.
+        rescaling: where the number of partitions changes.
     """
 
     by: str
     what: str
     at: float
     stores: list[str] = []
+    rescaling: Rescaling | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -208,6 +226,11 @@ def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> Restor
 def refuse_unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> None:
     """Raises ConfigError where the app has the state of a restore that is not complete."""
     note = unfinished_restore(clients, admin, app)
+    if note is not None and note.rescaling is not None and not note.rescaling.changing:
+        raise ConfigError(
+            f"app {app} is about to be given the state of {note.what}: it starts when that is done; if {note.by} was "
+            "broken off, run it again"
+        )
     if note is not None:
         raise ConfigError(
             f"app {app} is being given the state of {note.what}, and that is not complete: what it has is neither the "

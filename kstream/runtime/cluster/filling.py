@@ -21,7 +21,8 @@ from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
-from kstream.runtime.cluster.restoring import EntryWriter, check_stopped
+from kstream.runtime.cluster.replacing import EntryWriter
+from kstream.runtime.cluster.restoring import check_stopped
 from kstream.specs.store import StoreSpec
 from kstream.state.forms import NEVER, form_of, packed, plain_value, stamp_of
 from kstream.state.parquet import partition_in, read_table, write_table
@@ -55,7 +56,7 @@ def export(
         with TemporaryDirectory(prefix="kstream-") as scratch:
             entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
             try:
-                _gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
+                gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
                 by = _time_of(topology, spec, admin, partition, now)
                 path = directory / f"{partition}.parquet"
                 about = {
@@ -66,17 +67,38 @@ def export(
                 entries.close()
 
 
-def _gather(entries: RocksBackend, spec: StoreSpec, clients: Clients, admin: AdminClient, at: TopicPartition) -> None:
+def gather(
+    entries: RocksBackend,
+    spec: StoreSpec,
+    clients: Clients,
+    admin: AdminClient,
+    at: TopicPartition,
+    *,
+    waits: bool = False,
+    on_entries: Callable[[int], None] = lambda records: None,
+) -> int:
+    """Brings what a partition of a store's changelog has into a backend. Returns the end to which it was read.
+
+    Args:
+        waits: a transaction that is open ends first.
+        on_entries: told of each batch how many records it had.
+
+    Raises:
+        KafkaUnavailable: it cannot be read.
+    """
     starts, ends = bounds(admin, [at])
-    with closing(Reading(clients, admin, starts, ends)) as reading:
+    with closing(Reading(clients, admin, starts, ends, waits=waits)) as reading:
         batch: list[tuple[bytes, bytes | None]] = []
         for row in to_end(reading):
             if row.key is not None:
                 batch.append((row.key, _in_form(spec, row)))
             if len(batch) >= BATCH:
                 entries.write({spec.name: batch}, {})
+                on_entries(len(batch))
                 batch = []
         entries.write({spec.name: batch}, {})
+        on_entries(len(batch))
+    return ends[at]
 
 
 def _in_form(spec: StoreSpec, row: Row) -> bytes | None:

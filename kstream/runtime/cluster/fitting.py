@@ -25,6 +25,8 @@ def misfit(topology: Topology, part: SubTopology, counts: Mapping[str, int]) -> 
     kept = min(state.values())
     wrong = [name for name, count in inputs.items() if count != kept]
     advice = f"copy {' and '.join(wrong)} into a topic with {kept} partitions and read that, or " if wrong else ""
+    if len(set(inputs.values())) == 1:
+        advice = f"move the state to as many: kstream rescale --partitions {max(inputs.values())}; or {advice}"
     return (
         f"sub-topology {part.name} reads {_shown(inputs)}, its state has {_shown(state)}: the records of a key are in "
         f"another partition than its state; {advice}build the state anew: kstream reset"

@@ -21,11 +21,22 @@ from kstream.types import AdminClient, TopicInfo, TopicMaker
 log = logging.getLogger(__name__)
 
 
-def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0) -> dict[str, int]:
+def prepare_topics(
+    topology: Topology,
+    admin: TopicMaker,
+    settings: Settings,
+    timeout: float = 15.0,
+    *,
+    own: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Creates or checks every topic. Returns the partition count of each.
 
     A sub-topology whose inputs have other partition counts than its state does not keep the rest from running: the
     workers refuse its tasks (see `fitting`).
+
+    Args:
+        own: partitions with which repartition topics are made, where nobody declares them and they are not to have as
+            many as what writes them.
 
     Raises:
         TopicError: a topic is missing or does not fit, or nothing is left to run.
@@ -33,10 +44,12 @@ def prepare_topics(topology: Topology, admin: TopicMaker, settings: Settings, ti
         KafkaUnavailable: the cluster does not answer.
     """
 
+    wished = own or {}
+
     def ensure(wanted: Sequence[WantedTopic]) -> dict[str, int]:
         return ensure_topics(
             admin,
-            [_as_set(topic, settings) for topic in wanted],
+            [_as_set(replace(topic, made_with=wished.get(topic.name, topic.made_with)), settings) for topic in wanted],
             auto_create=settings.auto_create_topics,
             replication=settings.replication_factor,
             default_partitions=settings.default_partitions,

@@ -55,6 +55,7 @@ class Saving:
         stop: whether the instances stop when it is there.
         replication: of the control topic, where it is made.
         on_stage: told of each step.
+        before_stop: called when the savepoint is there, and the instances were not told to stop yet.
     """
 
     def __init__(
@@ -69,11 +70,12 @@ class Saving:
         stop: bool,
         replication: int = -1,
         on_stage: Callable[[str], None] = lambda text: None,
+        before_stop: Callable[[], None] = lambda: None,
     ) -> None:
         check_name(name)
         self._topology, self._clients, self._admin, self._storage = topology, clients, admin, storage
         self._name, self._timeout, self._stop, self._replication = name, timeout, stop, replication
-        self._on_stage = on_stage
+        self._on_stage, self._before_stop = on_stage, before_stop
         self._id = token_hex(6)
         self._writing = False
         self._counts = {topic: info.partitions for topic, info in admin.topics(TIMEOUT).items()}
@@ -180,6 +182,7 @@ class Saving:
                 self._write(savepoint)
                 coordination.go(Stage.DONE)
                 if self._stop:
+                    self._before_stop()
                     control.write(self._request("stop"))
                     if time.monotonic() > deadline:
                         self._on_stage("the instances were told to stop late: they may have processed more meanwhile")

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are exported, in a way mypy does not see
     AdminClient,
     ConfigResource,
+    NewPartitions,
     OffsetSpec,
     ResourceType,
 )
@@ -155,6 +156,28 @@ class KafkaAdmin:
                 if inner.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise meaning(inner, f"deletion of topic {name}", self._servers, f"DELETE topic {name}") from error
         self._until(deadline, lambda found: not any(name in found for name in names), f"{sorted(names)}")
+
+    def add_partitions(self, counts: Mapping[str, int], timeout: float) -> None:
+        """Topics have so many from now on, with leaders. Raises as `create_topics`; TopicError where one has more."""
+        deadline, had = time.monotonic() + timeout, self.topics(timeout)
+        there = {name for name, count in counts.items() if name in had and had[name].partitions == count}
+        wanted = [NewPartitions(name, count) for name, count in counts.items() if name not in there]
+        asked = self._asked.client.create_partitions(wanted, request_timeout=timeout) if wanted else {}
+        for name, future in asked.items():
+            try:
+                future.result()
+            except KafkaException as error:
+                inner = of(error)
+                if inner.code() == KafkaError.INVALID_PARTITIONS:
+                    raise TopicError(
+                        f"topic {name} cannot have {counts[name]} partitions: {describe(inner)}"
+                    ) from error
+                raise meaning(inner, f"partitions of topic {name}", self._servers, f"ALTER topic {name}") from error
+
+        def seen(name: str, one: Any) -> bool:
+            return one is not None and len(one.partitions) == counts[name] and _ready(one)
+
+        self._until(deadline, lambda found: all(seen(name, found.get(name)) for name in counts), f"{sorted(counts)}")
 
     def _until(self, deadline: float, holds: Callable[[dict[str, Any]], bool], what: str) -> None:
         while not holds(self._metadata(max(deadline - time.monotonic(), 1.0))):

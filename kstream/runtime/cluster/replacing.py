@@ -1,0 +1,198 @@
+"""A stopped app is given the state of a savepoint: its committed offsets, its changelogs, and so its state.
+
+In this order, so that a restore that is broken off can be run again, and the app never starts in between: a note in
+the control topic, which keeps it from starting; then the groups' offsets go, and the changelogs, repartition and delay
+topics; these are made anew; the savepoint's entries are written to the changelogs; the offsets are committed; the note
+goes. Each run does all of it: what the one before had done is deleted first. Local state is not touched: it is of the
+changelogs that are gone (state/about.py), so each task rebuilds its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from kstream.config import Settings
+from kstream.errors import KafkaUnavailable
+from kstream.partitioning import partition_of
+from kstream.runtime.cluster.control import Control, RestoreNote, ensure_topic
+from kstream.runtime.cluster.naming import consumer_group
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.records import TIMEOUT
+from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.stored_types import StoredType, keep_types
+from kstream.specs.store import StoreSpec
+from kstream.state.saved import Entries, entries_of
+from kstream.state.savepoint import Savepoint
+from kstream.state.snapshots.storage import Storage
+from kstream.topology import Topology
+from kstream.types import AdminClient, Clients, Headers, ProducerClient, TopicPartition
+
+FLUSH_SECONDS: Final = 120.0
+
+Committed = dict[TopicPartition, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore would do.
+
+    Attributes:
+        stores: of the app, and what each is called in the savepoint.
+        new: stores of the app that begin empty; dropped: stores of the savepoint that the app does not have.
+        offsets: by consumer group, what is committed of its inputs.
+        groups: the consumer groups whose offsets go.
+        topics: that are deleted; those that the app needs are made anew.
+        beside: what lay beside the offsets of the app's own topics, as these are called now.
+        types: that the entries of the app's stores may have.
+        partitions: of the app's repartition topics, where nobody declares them.
+        moved: stores of the app that have another number of partitions than in the savepoint: each entry goes to the
+            partition of its key.
+        notes: what the user should know.
+    """
+
+    savepoint: Savepoint
+    stores: Mapping[str, str]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+    offsets: Mapping[str, Committed]
+    groups: tuple[str, ...]
+    topics: tuple[str, ...]
+    beside: Mapping[TopicPartition, str]
+    types: tuple[StoredType, ...]
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    moved: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
+
+
+def carry_out(
+    plan: Plan,
+    topology: Topology,
+    clients: Clients,
+    admin: AdminClient,
+    settings: Settings,
+    storage: Storage,
+    on_progress: Callable[[int], None] = lambda entries: None,
+    *,
+    note: RestoreNote | None = None,
+) -> int:
+    """Does what `look` has found. Returns the number of entries that were written.
+
+    Args:
+        note: that the app has the state of neither before nor after, while this goes on; None: a restore's.
+
+    Raises:
+        SnapshotError: the savepoint is damaged. StorageError: it cannot be read.
+        KafkaUnavailable, TopicError: Kafka does not answer, or refuses. Run it again.
+    """
+    ensure_topic(admin, topology.app, settings.replication_factor)
+    with closing(Control(clients, admin, topology.app)) as control:
+        what = f"savepoint {plan.savepoint.name} ({storage.url})"
+        control.write(note or RestoreNote("kstream savepoint restore", what, time.time()))
+        for group in plan.groups:
+            admin.delete_group(group).result(TIMEOUT)
+        before = admin.describe(list(plan.topics)).result(TIMEOUT)
+        admin.delete_topics(plan.topics, TIMEOUT)
+        counts = prepare_topics(topology, admin, settings, own=plan.partitions)
+        after = admin.describe([name for name in plan.topics if name in admin.topics(TIMEOUT)]).result(TIMEOUT)
+        if still := [name for name, one in after.items() if one.id is not None and one.id == before[name].id]:
+            raise KafkaUnavailable(f"topics {', '.join(still)} are being deleted still: run it again")
+        written = _write_entries(plan, topology, clients, storage, counts, on_progress)
+        keep_types(topology, clients, admin, plan.types, int(time.time() * 1000))
+        _commit_offsets(plan, topology, admin)
+        control.forget_restore()
+    return written
+
+
+def _write_entries(
+    plan: Plan,
+    topology: Topology,
+    clients: Clients,
+    storage: Storage,
+    counts: Mapping[str, int],
+    on_progress: Callable[[int], None],
+) -> int:
+    changelogs = {
+        plan.stores[store.name]: topology.changelog(store)
+        for part in topology.parts
+        for store in part.stores
+        if store.name in plan.stores
+    }
+    moved = {plan.stores[name]: counts[changelogs[plan.stores[name]]] for name in plan.moved}
+    with closing(clients.producer(None)) as producer, TemporaryDirectory(prefix="kstream-") as scratch:
+        writer = EntryWriter(producer, on_progress)
+        specs = specs_of(plan, topology)
+        found: Entries = entries_of(storage, plan.savepoint, frozenset(changelogs), specs, Path(scratch))
+        for store, partition, entries in found:
+            changelog, count = changelogs[store], moved.get(store)
+            for key, value, headers in entries:
+                to = partition if count is None else partition_of(key, count)
+                writer.write(changelog, to, key, value, headers)
+        writer.finish()
+    return writer.written
+
+
+class EntryWriter:
+    """Writes entries to changelogs, outside any transaction: the app does not run."""
+
+    def __init__(self, producer: ProducerClient, on_progress: Callable[[int], None]) -> None:
+        self._producer, self._on_progress = producer, on_progress
+        self.written = 0
+
+    def write(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers | None) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, None, None, 0, headers)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self.written += 1
+        if self.written % 10_000 == 0:
+            self._producer.poll(0.0)
+            self._on_progress(self.written)
+
+    def finish(self) -> None:
+        """All of them are there when this returns. Raises ProducerLost where one is not."""
+        self._producer.flush(FLUSH_SECONDS)
+        self._on_progress(self.written)
+
+
+def specs_of(plan: Plan, topology: Topology) -> dict[str, StoreSpec]:
+    """The app's stores, as they are called in the savepoint."""
+    specs = {store.name: store for part in topology.parts for store in part.stores}
+    return {old: specs[new] for new, old in plan.stores.items()}
+
+
+def _commit_offsets(plan: Plan, topology: Topology, admin: AdminClient) -> None:
+    """Those of the savepoint; of the app's own topics, which are new, the start: state without offsets would be taken
+    for lost offsets."""
+    counts = {name: info.partitions for name, info in admin.topics(TIMEOUT).items()}
+    for isolation in topology.groups:
+        group = consumer_group(topology.app, isolation)
+        offsets = dict(plan.offsets.get(group, {}))
+        parts = topology.of_group(isolation).parts
+        own = {source.topic.name for part in parts for source in part.sources if source.topic.internal}
+        own |= {delay.topic for part in parts for delay in part.delays}
+        ids = admin.describe(list(own)).result(TIMEOUT)
+        for topic in own:
+            topic_id = ids[topic].id if topic in ids else None
+            for number in range(counts[topic]):
+                at = TopicPartition(topic, number)
+                offsets[at] = 0, _metadata(plan.beside.get(at, ""), topic_id)
+        if offsets:
+            answer(lambda group=group, offsets=offsets: admin.set_committed(group, offsets), f"the offsets of {group}")  # type: ignore[misc]
+
+
+def _metadata(said: str, topic_id: str | None) -> str:
+    """What lay beside an offset (runtime/worker/offsets.py), of a topic with another id."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        found = {"v": 1}
+    return json.dumps({**found, "id": topic_id} if topic_id is not None else found, separators=(",", ":"))

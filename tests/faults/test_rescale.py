@@ -1,0 +1,76 @@
+"""`kstream rescale`, killed around each of its steps, and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.test_savepoints import killed
+from support.running import until
+from support.saving import Place, places
+
+STEPS = [
+    "say:after:1", "gathered:before:1", "gathered:after:1", "grow:before:1", "grow:after:1", "say:before:1",
+    "say:after:1", "group:after:1", "delete:before:1", "delete:after:1", "make:after:1", "entry:after:1",
+    "entry:after:30", "entries:after:1", "types:after:1", "offsets:after:1",
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    yield from places(bootstrap_servers, tmp_path, monkeypatch, partitions=2, words=40)
+
+
+def test_killed_at_each_step_it_is_run_again(place: Place) -> None:
+    """4 partitions from 2, of a stopped app, which does not start meanwhile."""
+    place.run("one")
+    place.send(200)
+    place.exact()
+    place.stop()
+    command = (
+        "rescale", place.target, "--partitions", 4, "--grow-inputs", "--in", place.directory / "saved", "--yes"
+    )  # fmt: skip
+    killed(place, "say:before:1", *command)
+    place.run("one")
+    place.send(40)
+    place.exact()
+    place.stop()
+    for order in STEPS:
+        killed(place, order, *command)
+        refused = place.run("one")
+        assert refused.wait() == 2, order
+        said = refused.err.read_text()
+        assert "in 4 partitions" in said and "kstream rescale" in said, (order, said)
+        place.running.clear()
+    killed(place, "say:before:2", *command)
+    assert place.rescale(4) == 0
+    place.start_two()
+    place.send(200)
+    place.exact()
+    place.stop()
+
+
+@pytest.mark.parametrize("order", ["check:after:1", "write:after:1", "say:after:3", "say:after:4", "say:after:5"])
+def test_killed_while_the_app_is_stopped(place: Place, order: str) -> None:
+    """The app runs on when the time is over, or is stopped and does not start; then it is moved."""
+    place.run("one")
+    place.send(200)
+    place.exact()
+    where = ("--in", place.directory / "saved", "--yes", "--timeout", "5")
+    killed(place, order, "rescale", place.target, "--partitions", 6, "--only", "per-word", *where)
+    place.send(100)
+    if order in ("say:after:4", "say:after:5"):  # told to stop, or its topics are about to be made anew
+        assert place.running[0].wait() == 0
+        refused = place.run("two")
+        assert refused.wait() == 2 and "kstream rescale" in refused.err.read_text()
+        place.running.clear()
+    until(lambda: place.rescale(6, "--only", "per-word") == 0, "the state to be moved")  # it may hold its inputs still
+    for one in place.running:
+        assert one.wait() == 0, place.said
+    place.running.clear()
+    place.run("one")
+    place.send(100)
+    place.exact()
+    place.stop()

@@ -1,0 +1,349 @@
+"""`kstream rescale` of an app that is stopped, on a Kafka in memory: each record counts once, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.cli.operate import Subject
+from kstream.cli.savepoint import rescale as command
+from kstream.cli.savepoint.rescale import Rescale, Wanted
+from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.partitioning import partition_of
+from kstream.runtime.cluster.control import refuse_unfinished_restore, unfinished_restore
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.restoring import look
+from kstream.state.forms import stamp_of
+from kstream.state.savepoint import read_savepoint, savepoints_in
+from kstream.state.snapshots.storage import open_storage
+from kstream.testing.clients import MemoryAdmin, MemoryClients
+from kstream.types import TopicPartition
+from unit.runtime.harness import Fleet
+
+KEYS = [f"k{number}" for number in range(40)]
+GROUPED = "words-by-word-repartition"
+
+
+class Bench:
+    """An app that numbers the records of each key: behind a `group_by` (store n), and as they come from the input
+    (store seen)."""
+
+    def __init__(
+        self, directory: Path, *, partitions: int = 4, parallelism: int | None = None, scope: Any = "keyed",
+        ttl: kstream.TTL | None = None, raw: bool = False, **settings: Any,
+    ) -> None:  # fmt: skip
+        self.directory = directory
+        self.app = kstream.App("words")
+        self.source = self.app.topic("in", key=str, value=int)
+        self.grouped, self.direct = (self.app.topic(name, key=str, value=int) for name in ("grouped", "direct"))
+        table = self.app.table("seen", key=bytes if raw else str, value=int, default=0, scope=scope, ttl=ttl)
+
+        def key_of(value: int, ctx: kstream.Context[str]) -> str:
+            return ctx.key
+
+        by_word = self.app.stream(self.source).group_by(key_of, name="by-word", parallelism=parallelism)
+        by_word.count(name="n").to(self.grouped)
+
+        @self.app.agent(self.source, to=self.direct)
+        def number(value: int, ctx: kstream.Context[str]) -> int:
+            key: Any = ctx.key.encode() if raw else ctx.key
+            table[key] += 1
+            return table[key]
+
+        self.fleet = Fleet(self.app, directory / "state", partitions=partitions, **settings)
+        self.cluster = self.fleet.cluster
+        self.sent: Counter[str] = Counter()
+        self.storage = open_storage(str(directory / "saved"))
+        self.clients = MemoryClients(self.cluster)
+
+    def run(self, keys: list[str], *, began_before: bool = False) -> None:
+        """The app runs until it has processed these, and is stopped.
+
+        Args:
+            began_before: it looked whether it may start before it might not.
+        """
+        self.send(keys)
+        self.start(began_before=began_before)
+        self.fleet.settle()
+        self.fleet.leave("a")
+
+    def send(self, keys: list[str]) -> None:
+        self.sent.update(keys)
+        self.fleet.send(self.source, keys)
+
+    def start(self, *, began_before: bool = False) -> None:
+        admin = self.clients.admin()
+        if not began_before:
+            refuse_unfinished_restore(self.clients, admin, "words")
+        self.fleet.partitions = prepare_topics(self.fleet.topology, admin, self.fleet.settings)
+        self.fleet.start("a")
+
+    def rescale(
+        self, partitions: int, *only: str, grow: bool = False, inputs: Any = None, dry: bool = False
+    ) -> int:  # fmt: skip
+        wanted = Wanted(
+            partitions, only, grow, inputs, str(self.directory / "saved"), timeout=0.3, dry_run=dry, yes=True
+        )  # fmt: skip
+        subject = Subject(self.app, self.fleet.settings, {})
+        return Rescale(subject, self.fleet.topology, self.clients, self.clients.admin(), wanted).run()
+
+    def counts(self) -> dict[str, int]:
+        names = (GROUPED, "words-n-changelog", "words-seen-changelog", "in")
+        return {name: self.cluster.topic(name).partitions for name in names}
+
+    def check(self) -> None:
+        """Each record was counted once, and what a key has lies where its records do."""
+        expected = {key: list(range(1, count + 1)) for key, count in self.sent.items()}
+        for topic in (self.grouped, self.direct):
+            assert self.fleet.outputs(topic) == expected, topic.name
+        for store, topic in (("n", GROUPED), ("seen", "in")):
+            count = self.cluster.topic(topic).partitions
+            homes = {(partition_of(key.encode(), count), key.encode()): number for key, number in self.sent.items()}
+            assert {at: int(value) for at, value in self.fleet.changelog(store).items()} == homes, store
+
+    def everything(self) -> dict[str, object]:
+        """All that is in the cluster, but the control topic."""
+        names = [name for name in self.cluster.topics() if not name.endswith("-control")]
+        topics = {name: (self.cluster.topic_id(name), len(self.cluster.records(name))) for name in names}
+        return {"offsets": dict(self.cluster.group("words").offsets), "topics": topics}
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.fleet.close()
+
+
+def test_more_partitions_and_fewer_again(bench: Bench) -> None:
+    bench.run(KEYS * 2)
+    for count in (12, 6, 1, 5):
+        assert bench.rescale(count, "n") == 0
+        assert bench.counts() == {GROUPED: count, "words-n-changelog": count, "words-seen-changelog": 4, "in": 4}
+        bench.run([*KEYS[::2], "new", f"of-{count}"])
+        bench.check()
+    assert bench.rescale(5, "n") == 0  # there is nothing to do
+    assert savepoints_in(bench.storage) == ["rescale-1", "rescale-2", "rescale-3", "rescale-4"]
+
+
+def test_an_input_is_given_more_partitions(bench: Bench) -> None:
+    bench.run(KEYS * 2)
+    assert bench.rescale(12, grow=True) == 0
+    assert set(bench.counts().values()) == {12}
+    bench.run([*KEYS, "new"])
+    bench.check()
+
+
+def test_an_input_that_was_given_more_partitions(bench: Bench) -> None:
+    bench.run(KEYS * 2)
+    bench.cluster.add_partitions("in", 6)
+    bench.send([*KEYS, "new"])  # they go where six partitions put them
+    wrong = sum(1 for record in bench.cluster.records("in") if record.partition > 3)
+    assert wrong > 10
+    assert bench.rescale(6) == 0
+    bench.run([*KEYS, "newer"])
+    bench.check()
+
+
+def test_what_was_not_read_and_lies_where_fewer_partitions_put_it(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(KEYS)
+    bench.send(KEYS)
+    before = bench.everything()
+    wrong = sum(partition_of(key.encode(), 4) != partition_of(key.encode(), 12) for key in KEYS)
+    with pytest.raises(UsageError, match=rf"{wrong} records of topic in that the app has not read yet.* kstream lag"):
+        bench.rescale(12, grow=True)
+    assert bench.everything() == before
+    assert bench.rescale(12, "n") == 0  # does not concern what reads that topic
+    bench.run([])
+    bench.check()
+    bench.send(KEYS)
+    bench.cluster.add_partitions("in", 12)
+    before = bench.everything()
+    with pytest.raises(UsageError, match=rf"{wrong} records .* cannot be moved there; copy .* --inputs earliest"):
+        bench.rescale(12)
+    assert bench.everything() == before
+
+
+def test_what_cannot_have_so_many(bench: Bench) -> None:
+    bench.run(KEYS)
+    before = bench.everything()
+    with pytest.raises(UsageError, match=r"reads topic in, which has 4 partitions and is not the app's own: .* --grow"):
+        bench.rescale(12)
+    with pytest.raises(UsageError, match=r"Kafka takes none away: copy it into a topic with 2"):
+        bench.rescale(2, grow=True)
+    with pytest.raises(UsageError, match=r"--only other: app words has no store and no input"):
+        bench.rescale(2, "other")
+    assert bench.everything() == before
+    bench.start()
+    bench.fleet.settle()
+    with pytest.raises(Exception, match=r"no savepoint rescale-1, .* no worker has answered"):
+        bench.rescale(2, "n")  # nobody steps the worker meanwhile
+    assert bench.everything() == before
+
+
+def test_an_app_that_was_never_started_has_nothing_to_move(bench: Bench) -> None:
+    for name in (GROUPED, "words-n-changelog", "words-seen-changelog"):
+        bench.cluster.delete_topic(name)
+    with pytest.raises(UsageError, match="has no state yet"):
+        bench.rescale(2)
+
+
+def test_keys_that_belong_to_partitions(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, scope="partition")
+    bench.run(KEYS)
+    with pytest.raises(UsageError, match=r"keys of store seen belong to partitions \(scope='partition'\)"):
+        bench.rescale(12, grow=True)
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    assert bench.fleet.outputs(bench.grouped) == {key: [1, 2] for key in KEYS}
+
+
+def test_keys_that_another_partitioner_has_put_elsewhere(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, check_keys="off")
+    for key in KEYS:
+        bench.cluster.append("in", key.encode(), b"1", partition=len(key) % 4)
+    bench.run([])
+    before = bench.everything()
+    with pytest.raises(UsageError, match=r"store seen: the key 'k\d+' lies in partition .* so nobody knows where"):
+        bench.rescale(8, grow=True)
+    assert bench.everything() == before
+
+
+def test_a_single_partition_says_nothing_of_keys_of_another_type(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, partitions=1, raw=True)
+    bench.run(KEYS)
+    with pytest.raises(UsageError, match=r"store seen has keys of type bytes, its input str"):
+        bench.rescale(4, grow=True)
+
+
+def test_what_waits_in_the_apps_own_topics_is_processed_first(bench: Bench) -> None:
+    bench.run(KEYS)
+    bench.cluster.append(GROUPED, b"k1", b"1")
+    before = bench.everything()
+    with pytest.raises(UsageError, match=rf"topic {GROUPED} has 1 record that the app has not processed yet: start"):
+        bench.rescale(12, "n")
+    assert bench.everything() == before
+
+
+def test_a_dry_run_changes_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.run(KEYS)
+    before = bench.everything()
+    assert bench.rescale(12, grow=True, dry=True) == 0
+    said = capsys.readouterr().out
+    assert GROUPED in said and "more partitions" in said and "made anew" in said
+    assert bench.everything() == before and not savepoints_in(bench.storage)
+
+
+def test_parallelism_that_is_declared_is_what_its_topic_gets(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, parallelism=3)
+    bench.run(KEYS)
+    assert bench.rescale(12, grow=True) == 0
+    assert bench.counts() == {GROUPED: 3, "words-n-changelog": 3, "words-seen-changelog": 12, "in": 12}
+    bench.run(KEYS)
+    bench.check()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["delete_group", "delete_topics", "prepare_topics", "write", "keep_types", "offsets"])
+def test_broken_off_it_is_run_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, after: bool) -> None:
+    from kstream.runtime.cluster import replacing
+
+    owners: dict[str, tuple[Any, str]] = {
+        "delete_group": (MemoryAdmin, "delete_group"), "delete_topics": (MemoryAdmin, "delete_topics"),
+        "prepare_topics": (replacing, "prepare_topics"), "write": (replacing.EntryWriter, "write"),
+        "keep_types": (replacing, "keep_types"), "offsets": (replacing, "_commit_offsets"),
+    }  # fmt: skip
+    bench.run(KEYS)
+    owner, name = owners[step]
+    real = getattr(owner, name)
+
+    def broken(*arguments: Any, **named: Any) -> Any:
+        if after:
+            real(*arguments, **named)
+        raise KafkaUnavailable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, broken)
+        with pytest.raises(KafkaUnavailable):
+            bench.rescale(12, grow=True)
+    with pytest.raises(
+        ConfigError, match=r"savepoint rescale-1 .* in 12 partitions, and that is not complete.*rescale"
+    ):
+        bench.start()
+    with pytest.raises(UsageError, match=r"being moved to 12 partitions, and that is not complete"):
+        bench.rescale(6)
+    assert bench.rescale(12) == 0
+    assert savepoints_in(bench.storage) == ["rescale-1"]
+    bench.run([*KEYS, "new"])
+    bench.check()
+
+
+def test_an_app_that_went_on_after_its_savepoint_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(KEYS)
+    real = command.weigh
+
+    def meanwhile(*arguments: Any) -> Any:
+        bench.run(KEYS, began_before=True)
+        return real(*arguments)
+
+    monkeypatch.setattr(command, "weigh", meanwhile)
+    with pytest.raises(UsageError, match=r"the app went on after it was stopped \(.* was committed at"):
+        bench.rescale(12, "n")
+    assert unfinished_restore(bench.clients, bench.clients.admin(), "words") is None
+    monkeypatch.undo()
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_times_of_entries_stay_and_the_time_of_their_state_does_not_go_back(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ttl=kstream.TTL(hours=1, time="event"))
+    bench.run(KEYS)
+    bench.fleet.clock.advance(600)
+    bench.run([key for key in KEYS if partition_of(key.encode(), 4) == 1])
+    before = {key: stamp_of(value) for (_, key), value in bench.fleet.changelog("seen").items()}
+    times = _event_times(bench)
+    assert len(set(before.values())) > 1 and times[1] > max(times[n] for n in (0, 2, 3))
+    assert bench.rescale(6, grow=True) == 0
+    assert {key: stamp_of(value) for (_, key), value in bench.fleet.changelog("seen").items()} == before
+    late, early = times[1], max(times[0], times[2])
+    assert _event_times(bench) == {number: late if number % 2 else early for number in range(6)}
+    bench.run([])
+    assert len(bench.fleet.changelog("seen")) == len(KEYS)
+
+
+def _event_times(bench: Bench) -> dict[int, int]:
+    offsets = bench.cluster.group("words").offsets
+    return {at.partition: json.loads(text).get("e", 0) for at, (_, text) in sorted(offsets.items()) if at.topic == "in"}
+
+
+def test_a_savepoint_of_an_app_that_was_rescaled_is_restored_with_its_partitions(bench: Bench) -> None:
+    bench.run(KEYS)
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    assert bench.rescale(6, "n") == 0  # with a savepoint of twelve partitions
+    plan = look(
+        bench.fleet.topology, bench.clients.admin(), bench.fleet.settings, read_savepoint(bench.storage, "rescale-2"),
+        rename={}, as_app=None, allow_dropped=False,
+    )  # fmt: skip
+    assert plan.partitions[GROUPED] == 12
+
+
+def test_each_partition_has_an_offset_and_new_ones_their_start(bench: Bench) -> None:
+    bench.run(KEYS)
+    done = bench.fleet.committed("in")
+    bench.cluster.add_partitions("in", 6)
+    bench.send(["k1", "k2", "k3"])
+    assert bench.rescale(6) == 0
+    offsets = bench.cluster.group("words").offsets
+    assert {at.partition: offsets[at][0] for at in sorted(offsets) if at.topic == "in"} == {**done, 4: 0, 5: 0}
+    assert all(offsets[TopicPartition(GROUPED, number)][0] == 0 for number in range(6))
+    assert TopicPartition(GROUPED, 6) not in offsets
