@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
@@ -19,17 +18,16 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from benchmarks import machine
 from benchmarks.data import delete_topics
+from benchmarks.recovery_instance import ROOT, SESSION, Instance, Outputs, until
 from benchmarks.recovery_service import PARTITIONS, make_app
 from benchmarks.report import table
 from kstream.config import Settings
@@ -39,124 +37,17 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.types import TopicPartition as Place
 
-ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "RECOVERY.md"
-SECONDS = 900.0
-SESSION = 6.0
 RATE = 200
 """Records a second of the partition whose latency is watched."""
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not come within {seconds:.0f} s")
-        time.sleep(0.02)
-    return found
-
-
-class Instance:
-    """`kstream run` of the service, in a process of its own."""
-
-    def __init__(self, folder: Path, app: str, name: str, bootstrap: str, **settings: object) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.disk, self.log = folder / f"state-{name}", folder / f"{name}-{uuid.uuid4().hex[:4]}.log"
-        given = {
-            "instance": name, "bootstrap_servers": bootstrap, "state_dir": self.disk, "workers": 1, "web_port": 0,
-            "log_format": "json", "session_timeout": SESSION, "announce_interval": 0.5, "on_stop": "stay", **settings,
-        }  # fmt: skip
-        environment = {f"KSTREAM_{setting.upper()}": str(value) for setting, value in given.items()}
-        self.began = time.monotonic()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kstream.cli", "run", "benchmarks.recovery_service:app"],
-                cwd=ROOT, env={**os.environ, "KSTREAM_BENCH_RECOVERY": app, **environment},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def workers(self) -> list[int]:
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
-
-    def lines(self, words: str) -> list[str]:
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [str(line["message"]) for line in found if words in str(line.get("message"))]
-
-    def restored(self, times: int = 1) -> float:
-        """Seconds that the latest restore took, from being assigned to being fed, once there were so many."""
-        line = until(lambda: (found := self.lines("restored ")) and len(found) >= times and found[-1], "a restore")
-        return float(re.findall(r"([\d.]+) s", line)[-1])
-
-    def cpu(self) -> float:
-        """Seconds of processor time of its worker, its start included."""
-        fields = Path(f"/proc/{self.workers[0]}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def metric(self, name: str) -> float:
-        url = self.lines("status page: ")[0].split()[2].rstrip("/")
-        try:
-            text = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
-        except OSError:
-            return float("nan")
-        return sum(float(line.split()[-1]) for line in text.splitlines() if re.match(rf"kstream_{name}[ {{]", line))
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(SECONDS):
-            raise RuntimeError(f"it ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            for pid in (self.process.pid, *self.workers):
-                os.kill(pid, signal.SIGKILL)
-            self.process.wait()
-
-
-class Outputs:
-    """What is committed of the output, on a thread: by partition, when each record came (monotonic) and its latency."""
-
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self.came: list[tuple[float, int, float]] = []
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "watch", "isolation.level": "read_committed"}
-        )
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-        self._ending = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ending:
-            for message in self._consumer.consume(500, 0.01):
-                if message.error() is None:
-                    partition = message.partition()
-                    assert partition is not None
-                    sent = float(message.value() or b"0")
-                    self.came.append((time.monotonic(), partition, time.time() - sent))
-
-    def close(self) -> None:
-        self._ending = True
-        self._thread.join()
-        self._consumer.close()
-
-    def first(self, partition: int, since: float) -> float:
-        """When the first output of a partition came, after a moment."""
-        return float(
-            until(lambda: next((at for at, where, _ in self.came if where == partition and at > since), None), "output")
-        )
-
-    def latencies(self, partition: int, since: float, to: float) -> list[float]:
-        return [late for at, where, late in self.came if where == partition and since <= at <= to]
 
 
 class Run:
     """All that is measured, on one changelog."""
 
-    def __init__(self, bootstrap: str, folder: Path, records: int) -> None:
-        self.bootstrap, self.folder, self.records = bootstrap, folder, records
+    def __init__(self, bootstrap: str, folder: Path, records: int, rounds: int) -> None:
+        self.bootstrap, self.folder, self.records, self.rounds = bootstrap, folder, records, rounds
+        self.replay = 0.0  # seconds of a restore from the changelog
         self.app = f"bench-recovery-{uuid.uuid4().hex[:6]}"
         self.changelog = f"{self.app}-state-changelog"
         self.keys = {partition_of(key.encode(), PARTITIONS): key for key in ("a", "b", "c", "d", "e")}
@@ -224,7 +115,7 @@ class Run:
 
     # ---- the measurements
 
-    def restore(self) -> Instance:
+    def by_hand(self) -> dict[str, float]:
         command = ["restore", "--bootstrap", self.bootstrap, "--records", str(self.records), self.changelog]
         told = subprocess.run(
             [sys.executable, "-m", "benchmarks.yardstick", *command],
@@ -233,18 +124,60 @@ class Run:
             stdout=subprocess.PIPE,
             text=True,
         )
-        by_hand = json.loads(told.stdout.splitlines()[-1])
-        theirs = self.records / by_hand["seconds"]
-        instance = self.start()
-        mine = self.records / instance.restored()
-        cpu = instance.cpu() / self.records * 1e6
-        theirs_cpu = by_hand["cpu"] / self.records * 1e6
+        found: dict[str, float] = json.loads(told.stdout.splitlines()[-1])
+        return found
+
+    def anew(self, **settings: object) -> Instance:
+        """An instance on a new machine."""
+        shutil.rmtree(self.folder / "state-a", ignore_errors=True)
+        return self.start(**settings)
+
+    def restore(self) -> Instance:
+        """By hand and by an instance in turn, so that both have the same load; medians."""
+        theirs, their_cpu, mine, my_cpu = [], [], [], []
+        instance = None
+        for _ in range(self.rounds):
+            by_hand = self.by_hand()
+            theirs.append(by_hand["seconds"])
+            their_cpu.append(by_hand["cpu"])
+            if instance is not None:
+                instance.stop()
+            instance = self.anew()
+            mine.append(instance.restored())
+            my_cpu.append(instance.cpu())
+            print(f"by hand {theirs[-1]:.2f} s ({their_cpu[-1]:.2f} s of processor), "
+                  f"restored {mine[-1]:.2f} s ({my_cpu[-1]:.2f} s)", flush=True)  # fmt: skip
+        assert instance is not None
+        self.replay, hand = statistics.median(mine), statistics.median(theirs)
         self.tell(
-            "from the changelog, records/s", f"{mine:,.0f}", f"{theirs:,.0f} by hand, x {mine / theirs:.2f}", "x 1.2"
-        )
+            "from the changelog, records/s", f"{self.records / self.replay:,.0f}",
+            f"{self.records / hand:,.0f} by hand, x {hand / self.replay:.2f}", "x 1.2",
+        )  # fmt: skip
+        cpu, hand_cpu = (statistics.median(each) / self.records * 1e6 for each in (my_cpu, their_cpu))
         self.tell(
-            "the same, processor time a record", f"{cpu:.1f} us",
-            f"{theirs_cpu:.1f} us by hand, x {theirs_cpu / cpu:.2f}", "x 1.2",
+            "the same, processor time a record", f"{cpu:.1f} us", f"{hand_cpu:.1f} us by hand, x {hand_cpu / cpu:.2f}",
+            "",
+        )  # fmt: skip
+        return instance
+
+    def snapshot(self, instance: Instance) -> Instance:
+        """From a snapshot in a directory on the same disk."""
+        instance.stop()
+        place = self.folder / "snapshots"
+        instance = self.start(snapshots=place, snapshot_interval=2.0, snapshot_min_pause=0.0)
+        instance.restored()
+        until(lambda: instance.metric("snapshots_total") >= 1, "a snapshot")
+        found = []
+        for _ in range(self.rounds):
+            instance.stop()
+            instance = self.anew(snapshots=place)
+            found.append(instance.restored())
+            if not instance.metric("snapshots_restored_total"):
+                raise RuntimeError("no snapshot was used")
+        seconds = statistics.median(found)
+        self.tell(
+            "from a snapshot in a directory", f"{seconds:.2f} s",
+            f"{self.replay:.2f} s from the changelog, x {self.replay / seconds:.1f}", "x 10",
         )  # fmt: skip
         return instance
 
@@ -354,23 +287,35 @@ A takeover: SIGKILL of an instance, its disk deleted, another has both partition
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--records", type=int, default=5_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of restores; medians count")
+    parser.add_argument("--only", default="", help="names of measurements")
     parser.add_argument("--output", type=Path, default=None)
     parser.add_argument("--keep", action="store_true", help="keep logs and state")
     given = parser.parse_args()
+
+    def wanted(name: str) -> bool:
+        return not given.only or name in given.only.split(",")
+
     folder = Path(tempfile.mkdtemp(prefix="kstream-recovery-"))
     with DevBroker() as broker:
         facts = machine.facts(machine.development_broker())
-        run = Run(broker.bootstrap_servers, folder, given.records)
+        run = Run(broker.bootstrap_servers, folder, given.records, given.rounds)
         outputs = None
         try:
             run.prepare()
             outputs = Outputs(run.bootstrap, f"{run.app}-out")
             instance = run.restore()
-            instance = run.restart(instance, outputs)
-            run.crash(instance, outputs)
-            instance = run.latency(instance, outputs)
-            run.takeover(instance, outputs, 1)
-            run.takeover(instance, outputs, 0)
+            if wanted("snapshot"):
+                instance = run.snapshot(instance)
+            if wanted("restart"):
+                instance = run.restart(instance, outputs)
+            if wanted("crash"):
+                run.crash(instance, outputs)
+            if wanted("latency"):
+                instance = run.latency(instance, outputs)
+            if wanted("takeover"):
+                run.takeover(instance, outputs, 1)
+                run.takeover(instance, outputs, 0)
         finally:
             if outputs is not None:
                 outputs.close()

@@ -265,12 +265,12 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge(
             "snapshot_last_success_timestamp_seconds",
             "seconds since the epoch",
-            "As of when a task's newest snapshot has all that was committed; at first, when the task came here.",
+            "As of when a task's newest snapshot has all that was committed; 0 where it has had none here.",
             "task",
             merge="max",
         ),
         _gauge("snapshot_size_bytes", "bytes", "Size of a task's newest snapshot.", "task", merge="max"),
-        _counter("snapshots_restored_total", "snapshots", "Snapshots that tasks were restored from."),
+        _counter("snapshots_restored_total", "snapshots", "Snapshots that tasks or warm copies began with."),
         _counter("snapshot_fetched_bytes_total", "bytes", "Fetched for restores."),
         _counter(
             "snapshots_refused_total",

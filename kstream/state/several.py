@@ -64,6 +64,9 @@ class SeveralBackends:
                     {store: mark for store, mark in marks.items() if store in mine},
                 )
 
+    def bulk(self, store: str, *, on: bool) -> None:
+        self._of[store].bulk(store, on=on)
+
     def mark(self, store: str) -> Mark | None:
         return self._of[store].mark(store)
 

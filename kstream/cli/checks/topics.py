@@ -14,10 +14,11 @@ from kstream.runtime.cluster.announce import topic_of, wanted_topic
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.prepare import prepare_topics, short_retention, small_topics
 from kstream.runtime.cluster.retention import mending
+from kstream.runtime.cluster.stored_types import misfits_of
 from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.kafka.inspection import ClusterInspector
 from kstream.topology import Topology
-from kstream.types import NewTopic, TopicInfo, TopicMaker
+from kstream.types import AdminClient, NewTopic, TopicInfo, TopicMaker
 
 TIMEOUT: Final = 15.0
 _WHOLE: Final = frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"})
@@ -62,6 +63,8 @@ class Topics:
             there = [name for name in self._counts if name not in pretending.would_make]
             yield self._kept(admin, there)
             yield self._large(admin, there)
+            if any(part.stores for part in self._topology.parts):
+                yield attempt("stored types", lambda: self._types(admin), "")
             yield from self._each(there, admin.topic_configs(there, TIMEOUT))
         except KStreamError as error:
             yield Check("topics", "unknown", " ".join(str(error).split()))
@@ -111,6 +114,15 @@ class Topics:
         if found:
             return Check("internal record size", "warning", "; ".join(one.text for one in found), found[0].advice)
         return Check("internal record size", "ok", "changelogs and repartition topics take what we may send")
+
+    def _types(self, admin: AdminClient) -> Check:
+        """Whether the app's types read what its stores were written with: the start refuses others."""
+        lines = misfits_of(self._topology, self._on.clients, admin)
+        if not lines:
+            return Check("stored types", "ok", "what stores hold can be read")
+        if self._on.settings.changed_types == "continue":
+            return Check("stored types", "warning", "; ".join(lines), "the app starts (changed_types=continue)")
+        return Check("stored types", "error", "; ".join(lines), "the app will not start before this is mended")
 
     def _each(self, names: Sequence[str], configs: Mapping[str, Mapping[str, str]]) -> Iterator[Check]:
         """Replication of each topic and our rights, in one check each: only what is wrong is named."""

@@ -115,6 +115,21 @@ def refuse_misfits(topology: Topology, admin: AdminClient, had: Sequence[StoredT
         raise StoredTypeChanged("; ".join(misfits.values()))
 
 
+def misfits_of(topology: Topology, clients: Clients, admin: AdminClient) -> list[str]:
+    """What a start would refuse, one line for each store. Nothing is written.
+
+    Raises:
+        KafkaUnavailable, TopicError.
+    """
+    stores = _stores_of(topology)
+    had = types_of(topology, clients, admin)
+    misfits = dict(_misfits(stores, _types_now(topology, admin, stores, 0), {one.name: one for one in had}))
+    if misfits:
+        empty = _without_entries(admin, {store.name: topology.changelog(store) for store in stores})
+        return [line for store, line in misfits.items() if store not in empty]
+    return []
+
+
 def keep_types(topology: Topology, clients: Clients, admin: AdminClient, had: Sequence[StoredType], at: int) -> None:
     """Stores whose changelogs were made anew have entries of these types.
 

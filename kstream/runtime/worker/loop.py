@@ -82,6 +82,7 @@ class StreamWorker:
         self.registry = Tasks(parts, maker, opening, self._consumer, self._admin, self.measures, self.worker.metrics)
         self.inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
         self.snapshot_counts = SnapshotCounts()
+        of_tasks, of_copies = self._fetches()
         self.restorer = Restorer(
             identity.group,
             self._admin,
@@ -94,11 +95,7 @@ class StreamWorker:
                 identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
             ),
             Restraint(clock, settings.restore_share, settings.restore_rate),
-            None
-            if parts.storage is None
-            else Fetches(
-                identity.app, parts.storage, self.directory, clock, self.snapshot_counts, settings.snapshot_timeout
-            ),
+            of_tasks,
             delete_retention=DELETE_RETENTION,
         )
         self._listening = Listening(parts.listeners, inline=parts.commits_wait)
@@ -123,7 +120,8 @@ class StreamWorker:
         )  # fmt: skip
         self.warm = Warm(
             parts.topology, opening, parts.clients.reader, self._admin, clock,
-            Restraint(clock, settings.restore_share, settings.restore_rate), delete_retention=DELETE_RETENTION,
+            Restraint(clock, settings.restore_share, settings.restore_rate), of_copies,
+            delete_retention=DELETE_RETENTION,
         )  # fmt: skip
         self._unreadable = Unreadable(self.registry, self.committer)
         renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
@@ -131,6 +129,17 @@ class StreamWorker:
         self.savepoint = SavepointPart(
             identity, self.directory, self.registry, self._membership, self.committer, clock
         )  # fmt: skip
+
+    def _fetches(self) -> tuple[Fetches | None, Fetches | None]:
+        """Of snapshots, for tasks and for warm copies: these wait for each other, and tasks never for them."""
+        storage = self.parts.storage
+        if storage is None:
+            return None, None
+        begun = partial(
+            Fetches, self.parts.identity.app, storage, self.directory, self._clock, self.snapshot_counts,
+            self._settings.snapshot_timeout,
+        )  # fmt: skip
+        return begun(), begun(together=1, whose="the warm copy of task")
 
     # ---- the loop
 

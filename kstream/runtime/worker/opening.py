@@ -66,6 +66,18 @@ class Opening:
         self.release: Callable[[str], None] = _nothing  # closes the warm copy that this worker has of a task
         self._applied: dict[tuple[Path, float], Mapping[str, Mark] | None] = {}  # as read when last changed then
         self._since: dict[str, float] = {}  # by task: how long it has waited for another worker to close its state
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Ends what a predecessor of this worker was killed in: directories whose places newer ones were to take."""
+        for pattern in (f"*/*{REPLACED}", f"{WARM}/*/*{REPLACED}"):
+            for replaced in self.directory.glob(pattern):
+                place = replaced.with_name(replaced.name.removesuffix(REPLACED))
+                with suppress(OSError):  # it is deleted where its place is taken the next time
+                    if place.exists():
+                        shutil.rmtree(replaced)
+                    else:
+                        replaced.rename(place)
 
     def open(self, task: Task) -> bool:
         """Opens the local state of a task, if it is not open. False: another worker has not closed it yet, ask again.

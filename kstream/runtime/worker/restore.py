@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Final
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
@@ -35,6 +36,7 @@ from kstream.runtime.worker.snapshots.choosing import Bound, Choice
 from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.changelog import Changelog
+from kstream.state.expiry import families_of
 from kstream.state.replayed import reset
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
@@ -49,6 +51,10 @@ FAILED_SECONDS = 1.0
 
 MISSING_SECONDS = 5.0
 """For so long a topic or partition may be unknown to the brokers: one that was just made is, for a moment."""
+
+
+MUCH: Final = 100_000
+"""Changelog records from which a replay is a bulk load."""
 
 
 @dataclass(slots=True)
@@ -329,6 +335,9 @@ class Restorer:
         else:
             position = mark.offset
         changelog.next_offset = position
+        if end - position >= MUCH:
+            for family in families_of(changelog.spec):
+                backend.bulk(family, on=True)
         if position < end:
             self.replay.add(one.task, changelog, store, position, end, one.task.stores[store].now)
 
@@ -338,6 +347,9 @@ class Restorer:
         del self._restoring[one.task.name]
         with damage_of(one.task):
             self._offsets.check_state(one.task, one.committed)
+            for store in one.task.stores.values():
+                for family in store.families:
+                    one.task.backend.bulk(family, on=False)
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
         one.task.restored_at = None

@@ -5,6 +5,8 @@ The supervisor says which tasks a worker follows (`runtime/instance/warming.py`)
 directory, below `@warm`; it is opened as a task's local state is, by renaming (`opening.py`), and is given up first: to
 this worker at once, to another one of this host when that leaves a note in it. It never answers for a task.
 
+A copy that has nothing, or much less than there is, begins with the task's newest snapshot, where there are such.
+
 What goes wrong with a copy costs the copy, never the worker.
 """
 
@@ -16,12 +18,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from kstream.errors import KStreamError, StateDirectoryError, StateError
+from kstream.errors import KStreamError, StateDirectoryError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.worker.inputs import id_in
 from kstream.runtime.worker.opening import Opening
-from kstream.runtime.worker.replay import Replay, fit
+from kstream.runtime.worker.replay import Replay, damage_of, fit
 from kstream.runtime.worker.restraint import Restraint
+from kstream.runtime.worker.snapshots.choosing import Bound, Choice
+from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.state.backend import Backend
 from kstream.state.changelog import Changelog
 from kstream.state.expiry import families_of
@@ -46,12 +50,25 @@ ENDLESS: Final = 1 << 62
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """A warm copy of a task's state. Implements `replay.Replayed`."""
+    """A warm copy of a task's state. Implements `fetching.Fetching`.
+
+    Attributes:
+        fetch: of the snapshot that it begins with; it is tried once.
+        behind: changelog records that it lacks while it waits for that; 0 once it is followed.
+        followed: its changelogs are.
+    """
 
     name: str
     part: SubTopology
     partition: int
     backend: Backend
+    fetch: Fetch | None = None
+    behind: int = 0
+    followed: bool = False
+
+    @property
+    def fetching(self) -> bool:
+        return self.fetch is not None and not self.fetch.over
 
 
 @dataclass(slots=True)
@@ -85,9 +102,11 @@ class Warm:
         admin: AdminClient,
         clock: Clock,
         restraint: Restraint,
+        fetches: Fetches | None = None,
         *,
         delete_retention: float,
     ) -> None:
+        self._fetches = fetches
         self._topology, self._opening, self._admin, self._clock = topology, opening, admin, clock
         self._delete_retention = delete_retention
         self.restraint = restraint
@@ -116,7 +135,13 @@ class Warm:
 
     def behind(self) -> int:
         """Changelog records that its copies have not applied yet, as far as the ends were heard of."""
-        return self.replay.behind(self._ends)
+        waiting = sum(copy.behind for copy in self.copies.values() if not copy.followed)
+        return self.replay.behind(self._ends) + waiting
+
+    @property
+    def fetches_running(self) -> list[Fetch]:
+        """Of snapshots."""
+        return [copy.fetch for copy in self.copies.values() if copy.fetch is not None and copy.fetching]
 
     def follow(self, names: Collection[str]) -> None:
         """These tasks are to be followed, by name; what is not among them is given up, and stays on disk."""
@@ -134,6 +159,8 @@ class Warm:
         if copy is None:
             return
         self.replay.drop(copy)
+        if copy.fetch is not None:
+            copy.fetch.abandon()
         try:
             copy.backend.close()
         except KStreamError as error:  # what was not flushed is replayed
@@ -148,6 +175,7 @@ class Warm:
         """
         try:
             self._give_up()
+            self._fetch()
             self._begin()
             if max_records and self.replay and not self.restraint.seconds_left():
                 began, size, records = self._clock.monotonic(), self.replay.bytes, self.replay.records
@@ -196,9 +224,25 @@ class Warm:
 
     # ---- beginning
 
+    def _fetch(self) -> None:
+        """Goes on with snapshots that copies begin with."""
+        for copy in list(self.copies.values()):
+            if copy.fetch is None or not copy.fetching:
+                continue
+            with damage_of(copy):
+                copy.fetch.step()
+            if copy.fetch.stands:
+                log.warning(
+                    "the warm copy of task %s: the storage of its snapshots does not answer; it begins without",
+                    copy.name,
+                )  # fmt: skip
+                copy.fetch.abandon()
+            elif copy.fetch.error is not None:
+                raise TaskFailed(copy.name, copy.fetch.error)
+
     def _begin(self) -> None:
         if self._question is None:
-            missing = [name for name in self._wanted if name not in self.copies and name not in self._given]
+            missing = [name for name in self._wanted if name not in self._given and self._begins(name)]
             if missing and self._clock.monotonic() >= self._not_before:
                 self._question = self._ask(missing)
         elif self._question.done:
@@ -208,10 +252,15 @@ class Warm:
             try:
                 for name in question.names:
                     if name in self._wanted and name not in self._given:
-                        self._open(name, question.asked[name], topics, starts, ends)
+                        self._follow(name, question.asked[name], topics, starts, ends)
             finally:  # of one that fails the others know nothing
                 if self.replay:
                     self.replay.assign()
+
+    def _begins(self, name: str) -> bool:
+        """Whether a copy waits for the bounds of its changelogs: it is not open yet, or its snapshot is here."""
+        copy = self.copies.get(name)
+        return copy is None or not (copy.followed or copy.fetching)
 
     def _ask(self, names: list[str]) -> _Question | None:
         asked = {name: self._changelogs_of(name) for name in names}
@@ -235,7 +284,7 @@ class Warm:
         of, _, partition = name.rpartition("/")
         return next(part for part in self._topology.parts if part.name == of), int(partition)
 
-    def _open(
+    def _follow(
         self,
         name: str,
         changelogs: dict[TopicPartition, str],
@@ -243,6 +292,20 @@ class Warm:
         starts: dict[TopicPartition, int],
         ends: dict[TopicPartition, int],
     ) -> None:
+        copy = self.copies.get(name) or self._open(name)
+        if copy is None or copy.fetching:
+            return
+        specs = {spec.name: spec for spec in copy.part.stores}
+        bounds = []
+        for at, store in changelogs.items():
+            changelog = Changelog(at.topic, copy.partition, specs[store])
+            changelog.is_of(id_in(topics, at.topic))
+            bounds.append(Bound(store, changelog, starts[at], ends[at]))
+        with damage_of(copy):
+            if not self._wants_snapshot(copy, bounds):
+                self._begin_tails(copy, bounds)
+
+    def _open(self, name: str) -> Copy | None:
         part, partition = self._place_of(name)
         families = [family for spec in part.stores for family in families_of(spec)]
         try:
@@ -253,19 +316,27 @@ class Warm:
         if "rocksdb" not in backend.kind:  # nothing of it would be there when somebody takes the task over
             backend.close()
             self._given.add(name)
-            return
+            return None
         copy = self.copies[name] = Copy(name, part, partition, backend)
-        try:
-            for at, store in changelogs.items():
-                spec = next(one for one in part.stores if one.name == store)
-                changelog = Changelog(at.topic, partition, spec)
-                changelog.is_of(id_in(topics, at.topic))
-                mark, _ = fit(
-                    backend.mark, changelog, starts[at], ends[at], self._clock.time(), self._delete_retention
-                )  # fmt: skip
-                if mark is None:
-                    reset(backend, spec)
-                self.replay.add(copy, changelog, store, starts[at] if mark is None else mark.offset, ENDLESS)
-        except StateError as error:
-            raise StateDamaged(name, error) from error
-        log.info("follows task %s, which another instance runs (warm)", name)
+        return copy
+
+    def _wants_snapshot(self, copy: Copy, bounds: list[Bound]) -> bool:
+        """Whether it begins with a snapshot, which is being fetched then."""
+        if self._fetches is None or copy.fetch is not None or not copy.backend.snapshotted:
+            return False
+        choice = Choice(bounds, copy.backend.mark, self._clock.time(), self._delete_retention)
+        if not choice.wants_snapshot:
+            return False
+        copy.behind = choice.tail
+        copy.fetch = self._fetches.begin(copy, choice.fits)
+        return True
+
+    def _begin_tails(self, copy: Copy, bounds: list[Bound]) -> None:
+        for store, changelog, start, end in bounds:
+            now = self._clock.time()
+            mark, _ = fit(copy.backend.mark, changelog, start, end, now, self._delete_retention)
+            if mark is None:
+                reset(copy.backend, changelog.spec)
+            self.replay.add(copy, changelog, store, start if mark is None else mark.offset, ENDLESS)
+        copy.followed = True
+        log.info("follows task %s, which another instance runs (warm)", copy.name)

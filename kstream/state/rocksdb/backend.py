@@ -39,11 +39,13 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kstream.errors import KStreamError, StateDirectoryError, StateError, StateInUse
+from kstream.errors import KStreamError, StateError
 from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.expiry import store_of
+from kstream.state.rocksdb.bulk import BulkLoads
 from kstream.state.rocksdb.memory import RocksMemory
+from kstream.state.rocksdb.problems import meaning
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
 _MARK = struct.Struct(">qd")  # offset, wall time in seconds; what is said about the store follows
@@ -51,16 +53,6 @@ FAMILY = "store."  # families are named so: RocksDB has one called "default", an
 _key_of = itemgetter(0)
 _IN_MEMORY = ("num-entries-active-mem-table", "num-entries-imm-mem-tables")
 _DELETES_IN_MEMORY = ("num-deletes-active-mem-table", "num-deletes-imm-mem-tables")
-
-#: What RocksDB says when the fault lies with the machine and not with the data. Nothing is rebuilt for these.
-_ENVIRONMENT = {
-    "No space left": "the disk is full",
-    "Permission denied": "permission denied",
-    "Read-only file system": "the file system is read-only",
-    "Too many open files": "too many open files: raise `ulimit -n`",
-    "Not a directory": "it is not a directory",
-    "Disk quota exceeded": "the disk quota is exceeded",
-}
 
 
 class RocksBackend:
@@ -84,6 +76,7 @@ class RocksBackend:
         self._options = memory.options()
         self._lock = threading.Lock()  # held by flush, reset, checkpoint, attach and close: they must not overlap
         self.queried = threading.Lock()
+        self._bulk = BulkLoads(memory)
         self._scans: weakref.WeakSet[Scan] = weakref.WeakSet()
         self._stores: dict[str, tuple[Rdict, ColumnFamily]] = {}
         self._write_options = WriteOptions()
@@ -108,7 +101,10 @@ class RocksBackend:
             if (self._directory / "CURRENT").exists():
                 there = Rdict.list_cf(str(self._directory), self._options)
                 names += [name for name in there if name not in names]
-            self._db = Rdict(str(self._directory), self._options, dict.fromkeys(names, self._options))
+            loading = self._bulk.options() if self._bulk.loaded else self._options
+            loaded = {FAMILY + store for store in self._bulk.loaded}
+            families = {name: loading if name in loaded else self._options for name in names}
+            self._db = Rdict(str(self._directory), loading, families)
             for name in names:
                 family = name.removeprefix(FAMILY)
                 if family not in self._names and store_of(family) in self._names:
@@ -189,6 +185,20 @@ class RocksBackend:
         except Exception as error:
             raise self._mapped(error, "write") from error
 
+    def bulk(self, store: str, *, on: bool) -> None:
+        """Much is written to it and nothing read, until it is told otherwise (bulk.py). The database is opened anew for
+        that. Raises StateError where somebody took its files meanwhile, and as `write`."""
+        self._check(store)
+        if (store in self._bulk.loaded) is on:
+            return
+        before = {name: self.mark(name) for name in self._names}
+        with self._lock:
+            self._free()
+            (self._bulk.loaded.add if on else self._bulk.loaded.discard)(store)
+            self._open_all()
+        if {name: self.mark(name) for name in self._names} != before:
+            raise StateError(f"the state in {self._directory} is another than a moment ago")
+
     def mark(self, store: str) -> Mark | None:
         """None for a store that was never written. Raises StateError when it cannot be read."""
         self._check(store)
@@ -206,6 +216,7 @@ class RocksBackend:
             self._check(store)
             self._end_scans(store)
             assert self._db is not None
+            self._bulk.loaded.discard(store)
             del self._stores[store]  # an open handle would keep the dropped family's files
             try:
                 self._db.drop_column_family(FAMILY + store)
@@ -325,6 +336,7 @@ class RocksBackend:
         for store in list(self._stores):
             try:
                 self._stores[store][0].flush()
+                self._bulk.look(store, self._stores[store][0])
             except Exception as error:
                 raise self._mapped(error, f"flush of store {store!r}") from error
 
@@ -332,6 +344,7 @@ class RocksBackend:
         assert self._db is not None
         name = FAMILY + store
         self._stores[store] = (self._db.get_column_family(name), self._db.get_column_family_handle(name))
+        self._bulk.opened(store, self._stores[store][0])
 
     def _check(self, store: str) -> None:
         if self._db is None:
@@ -348,23 +361,9 @@ class RocksBackend:
         return StateError(f"the state in {self._directory} is closed")
 
     def _mapped(self, error: Exception, doing: str) -> Exception:
-        """What an error of rocksdict means. They all come as plain `Exception`, only the text tells them apart."""
-        if isinstance(error, KStreamError):
-            return error
-        if self._db is None and doing not in ("open", "move of files"):
+        if self._db is None and doing not in ("open", "move of files") and not isinstance(error, KStreamError):
             return self._closed()
-        text = str(error)
-        if "lock hold by current process" in text or "While lock file" in text:
-            return StateInUse(
-                f"the state directory {self._directory} is in use by another process: stop that one, or give this"
-                " instance a name or a state directory of its own"
-            )
-        for sign, meaning in _ENVIRONMENT.items():
-            if sign in text:
-                return StateDirectoryError(f"the state directory {self._directory} cannot be used ({doing}): {meaning}")
-        if isinstance(error, OSError):
-            return StateDirectoryError(f"the state directory {self._directory} cannot be used ({doing}): {error}")
-        return StateError(f"the state in {self._directory} is damaged ({doing}): {text}")
+        return meaning(error, self._directory, doing)
 
 
 def _nothing() -> None:

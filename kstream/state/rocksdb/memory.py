@@ -44,6 +44,9 @@ class RocksMemory:
             database that nothing would flush.
         preset: how RocksDB is set up; raw: its own options over that, both as `kstream.config.rocksdb` has them.
 
+    Attributes:
+        chosen: what preset and raw options are together.
+
     Raises:
         ValueError: an option does not exist, or takes something else.
     """
@@ -53,7 +56,7 @@ class RocksMemory:
     ) -> None:
         self._cache = Cache.new_hyper_clock_cache(block_cache_bytes, 0)
         self._buffers = WriteBufferManager(write_buffer_bytes, False)
-        self._chosen = chosen(preset, raw)
+        self.chosen = chosen(preset, raw)
         # Small memtables: they fit the CPU's cache (an insert costs half of what it does at 64 MiB).
         self._memtable_bytes = max(min(16 << 20, write_buffer_bytes // 4), 64 << 10)
 
@@ -93,6 +96,6 @@ class RocksMemory:
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         options.set_stats_dump_period_sec(0)
-        apply(self._chosen, options, table)
+        apply(self.chosen, options, table)
         options.set_block_based_table_factory(table)
         return options

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from kstream.errors import ConfigError, FileMissing, StorageError
@@ -96,6 +97,9 @@ class ObjectStorage:
         pieces = self._call("read", name, lambda: iter(self._obstore.get(self._store, name).stream(CHUNK)))
         while (piece := self._call("read", name, lambda: next(pieces, None))) is not None:
             yield bytes(piece)
+
+    def link(self, name: str, path: Path) -> bool:
+        return False
 
     def list(self, prefix: str) -> Iterator[Entry]:
         pages = self._call("listed", prefix, lambda: iter(self._obstore.list(self._store, prefix or None)))

@@ -60,6 +60,11 @@ class Storage(Protocol):
         """The content of a file, piece by piece. Raises FileMissing, from the first piece on."""
         ...
 
+    def link(self, name: str, path: Path) -> bool:
+        """Makes `path` another name of a file, where it lies on the same file system as the storage: nothing is
+        copied, and what is written into one is in the other. False: it cannot be done. Raises FileMissing."""
+        ...
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """The files below `prefix`, in any order; none where there is no such folder."""
         ...
@@ -182,6 +187,15 @@ class DirectoryStorage:
             raise FileMissing(f"{self.url}: there is no file {name}") from error
         except OSError as error:
             raise self._failed("read", name, error) from error
+
+    def link(self, name: str, path: Path) -> bool:
+        try:
+            os.link(self._at(name), path)
+        except FileNotFoundError as error:
+            raise FileMissing(f"{self.url}: there is no file {name}") from error
+        except OSError:  # another file system, one without links, or another user's file
+            return False
+        return True
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return self._below(prefix, finished=True)

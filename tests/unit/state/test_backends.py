@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,20 @@ def test_reset_empties_one_store_and_forgets_its_mark(backend: Backend) -> None:
     assert list(backend.scan("default")) == [(b"a", b"1")]
     backend.write({"counts": [(b"b", b"2")]}, {"counts": Mark(1, 2.0)})
     assert list(backend.scan("counts")) == [(b"b", b"2")]
+
+
+def test_a_store_that_is_loaded_is_what_it_always_is(backend: Backend) -> None:
+    for number in range(4):
+        backend.bulk("counts", on=number % 2 == 0)
+        backend.bulk("counts", on=number % 2 == 0)
+        backend.write({"counts": [(b"a", b"%d" % number), (b"b", None)]}, {"counts": Mark(number, 1.0)})
+        assert backend.multi_get("counts", [b"a", b"b"]) == [b"%d" % number, None]
+        assert backend.mark("counts") == Mark(number, 1.0)
+    backend.bulk("counts", on=True)
+    backend.reset("counts")
+    assert list(backend.scan("counts")) == [] and backend.mark("counts") is None
+    with pytest.raises(KeyError):
+        backend.bulk("missing", on=True)
 
 
 def test_size_grows_with_the_data(backend: Backend) -> None:
@@ -412,6 +427,107 @@ def test_memory_is_shared_and_told(tmp_path: Path) -> None:
         backend.close()
 
 
+def level0(backend: RocksBackend) -> int:
+    return int(backend._stores["counts"][0].property_value("rocksdb.num-files-at-level0") or 0)
+
+
+def option(directory: Path, name: str) -> str:
+    """As RocksDB has it in force for the store, by its own notes."""
+    newest = max(directory.glob("OPTIONS-*"), key=lambda path: path.name)
+    _, _, family = newest.read_text().partition('[CFOptions "store.counts"]')
+    return next(line.partition("=")[2] for line in family.splitlines() if line.strip().startswith(f"{name}="))
+
+
+def load(backend: RocksBackend, files: int) -> None:
+    backend.bulk("counts", on=True)
+    for number in range(files):
+        backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
+        backend.flush()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_files_gather_while_a_store_is_loaded_and_are_merged_afterwards(tmp_path: Path) -> None:
+    backend = rocks(tmp_path)
+    usual = option(tmp_path, "level0_stop_writes_trigger")
+    load(backend, 40)
+    assert level0(backend) == 40, "none was merged, and more than RocksDB usually takes"
+    backend.bulk("counts", on=False)
+    assert option(tmp_path, "level0_stop_writes_trigger") != usual
+    until(lambda: level0(backend) < 4)
+    backend.flush()
+    assert option(tmp_path, "level0_stop_writes_trigger") == usual
+    assert backend.multi_get("counts", [b"7"]) == [b"39"]
+    backend.close()
+
+
+@pytest.mark.parametrize("files", [3, 40])
+def test_the_users_own_options_are_back_afterwards(tmp_path: Path, files: int) -> None:
+    raw = {"level0_slowdown_writes_trigger": "31", "level0_stop_writes_trigger": "41"}
+    backend = RocksBackend(tmp_path, STORES, RocksMemory(8 << 20, 8 << 20, raw=raw))
+    load(backend, files)
+    backend.bulk("counts", on=False)
+    until(lambda: level0(backend) < 31)
+    backend.flush()
+    assert option(tmp_path, "level0_slowdown_writes_trigger") == "31"
+    assert option(tmp_path, "level0_stop_writes_trigger") == "41"
+    backend.close()
+
+
+def test_files_that_somebody_takes_in_between_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what follows would be written into an empty store, with a mark that says that it is whole."""
+    backend = rocks(tmp_path / "task")
+    load(backend, 3)
+    really = backend._let_go
+
+    def taken() -> None:
+        really()
+        (tmp_path / "task").rename(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(backend, "_let_go", taken)
+    with pytest.raises(StateError, match="is another than a moment ago"):
+        backend.bulk("counts", on=False)
+    monkeypatch.undo()
+    backend.close()
+
+
+def test_a_store_whose_load_was_broken_off_does_not_stand_still(tmp_path: Path) -> None:
+    """Opened with more files than RocksDB lets anybody write beside."""
+    code = LOADED.replace("FILES", "60")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
+    backend = rocks(tmp_path)
+    mark = backend.mark("counts")
+    assert mark is not None and backend.multi_get("counts", [b"7"]) == [b"%d" % mark.offset]
+    began = time.monotonic()
+    for number in range(100, 110):
+        backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
+    assert time.monotonic() - began < 5
+    until(lambda: level0(backend) < 20)
+    backend.flush()
+    assert option(tmp_path, "level0_stop_writes_trigger") == "36"
+    assert backend.multi_get("counts", [b"7"]) == [b"109"]
+    backend.close()
+
+
+LOADED = """
+import os, sys
+from pathlib import Path
+from kstream.state.backend import Mark
+from kstream.state.rocksdb import RocksBackend, RocksMemory
+backend = RocksBackend(Path(sys.argv[1]), ["counts", "default"], RocksMemory(8 << 20, 8 << 20))
+backend.bulk("counts", on=True)
+for number in range(FILES):
+    backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
+    backend.flush()
+os._exit(9)
+"""
+
+
 # A store's changes and mark i: key k has the value i for every k. Whatever survives must agree with the mark.
 CRASH = """
 import sys
@@ -419,6 +535,8 @@ from pathlib import Path
 from kstream.state.backend import Mark
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 backend = RocksBackend(Path(sys.argv[1]), ["a", "b", "c"], RocksMemory(1 << 20, 256 << 10))  # memtables of 64 KiB
+if sys.argv[2] == "bulk":
+    for s in "abc": backend.bulk(s, on=True)
 print("open", flush=True)
 i = 0
 while True:
@@ -428,12 +546,14 @@ while True:
     if sys.argv[2] == "flush" and i % 7 == 0:
         backend.flush()
         print(i, flush=True)
-    elif sys.argv[2] == "memtables" and i % 50 == 0:
+    elif sys.argv[2] != "flush" and i % 50 == 0:
+        if sys.argv[2] == "bulk" and i % 450 == 0:
+            backend.bulk("b", on=i % 900 == 0)
         print(i, flush=True)
 """
 
 
-@pytest.mark.parametrize("mode", ["flush", "memtables"])
+@pytest.mark.parametrize("mode", ["flush", "memtables", "bulk"])
 @pytest.mark.parametrize("lines", [1, 9, 30])
 def test_after_a_kill_every_store_agrees_with_its_mark(tmp_path: Path, mode: str, lines: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", CRASH, str(tmp_path), mode], stdout=subprocess.PIPE)

@@ -25,8 +25,8 @@ REFUSED: Final = ("damaged", "misfit", "storage", "disk")
 
 
 class SnapshotCounts:
-    """`last_success` is by task, in seconds since the epoch: when its newest snapshot held all that was committed.
-    `sizes` are those of the newest snapshots."""
+    """`last_success` is by task, in seconds since the epoch: when its newest snapshot held all that was committed; 0
+    for a task that has had none since it came here. `sizes` are those of the newest snapshots."""
 
     def __init__(self) -> None:
         self.taken = self.unchanged = 0

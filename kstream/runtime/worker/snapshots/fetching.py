@@ -1,4 +1,5 @@
-"""A task that has no state of its own that it can use gets that of a snapshot: the newest that is whole and fits.
+"""A task that has no state of its own that it can use gets that of a snapshot: the newest that is whole and fits. So
+does a warm copy of a task.
 
 Everything is done on a thread of the fetch's own: finding, fetching, checking, opening. The loop has two parts in it:
 it begins the fetch, and it lets go of the local state when the files are there. A snapshot that is damaged,
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from kstream.errors import (
     FileMissing,
@@ -29,13 +30,14 @@ from kstream.errors import (
 from kstream.observe.logs import PERFORMANCE
 from kstream.runtime.cluster.naming import snapshot_place
 from kstream.runtime.task.states import move
-from kstream.runtime.task.task import Task
+from kstream.runtime.worker.replay import Replayed
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
 from kstream.runtime.worker.snapshots.making import LOOKS, Abandoned
 from kstream.runtime.worker.snapshots.taking import SCRATCH
 from kstream.state.snapshots.manifest import Manifest, manifests_of, stored_manifest
 from kstream.state.snapshots.storage import Entry, Storage
 from kstream.state.snapshots.transfer import read_snapshot
+from kstream.topology import SubTopology
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,13 @@ NO_BETTER: Final = "without it no more is to be replayed"
 """Said of a snapshot; those before it are no better either."""
 
 
+class Fetching(Replayed, Protocol):
+    """Whose state is fetched: a task, or a warm copy of one."""
+
+    @property
+    def part(self) -> SubTopology: ...
+
+
 class Fetch:
     """One of them.
 
@@ -101,7 +110,8 @@ class Fetch:
     def __init__(
         self,
         app: str,
-        task: Task,
+        task: Fetching,
+        who: str,
         storage: Storage,
         scratch: Path,
         fits: Fits,
@@ -111,6 +121,7 @@ class Fetch:
         turns: threading.Semaphore,
     ) -> None:
         self.task, self.stage = task, FetchStage.WAITING
+        self._who = who  # in the log
         self.manifest: Manifest | None = None
         self.error: UsageError | None = None
         self.size = self.fetched = 0
@@ -151,6 +162,11 @@ class Fetch:
         waits = self.stage is FetchStage.WAITING
         return not waits and not self.holds and not self.done and self._clock.monotonic() - self._moved > self._patience
 
+    @property
+    def over(self) -> bool:
+        """It has nothing to do with the local state any more."""
+        return self.done or (self._abandoned.is_set() and not self.holds)
+
     def step(self) -> None:
         """Lets go of the local state where that is wanted, and ends a pause."""
         if self.stage is FetchStage.PAUSING and self._clock.monotonic() >= self._again:
@@ -185,7 +201,7 @@ class Fetch:
         except Abandoned:
             pass
         except Exception as error:
-            log.exception("task %s: its snapshots cannot be used: %s", self.task.name, error)
+            log.exception("%s: its snapshots cannot be used: %s", self._who, error)
         finally:
             if self._detached.is_set() and self.manifest is None:
                 self._attach_nothing()
@@ -226,7 +242,7 @@ class Fetch:
                     self._without(error)
                     return
                 log.warning(
-                    "task %s: a snapshot cannot be fetched: %s; trying again in %.0f s", self.task.name, error, pause,
+                    "%s: a snapshot cannot be fetched: %s; trying again in %.0f s", self._who, error, pause,
                     extra={"task": self.task.name},
                 )  # fmt: skip
             self._pause(pause)
@@ -278,7 +294,7 @@ class Fetch:
         self.manifest = manifest
         self._counts.restored += 1
         log.info(
-            "task %s: its state is that of snapshot %d, %.0f s old, %.1f MB", self.task.name, manifest.number,
+            "%s: its state is that of snapshot %d, %.0f s old, %.1f MB", self._who, manifest.number,
             self._clock.time() - manifest.taken, manifest.size / 1e6, extra=PERFORMANCE | {"task": self.task.name},
         )  # fmt: skip
         return True
@@ -296,7 +312,9 @@ class Fetch:
         if self.stage is FetchStage.OPENING:
             self._go(FetchStage.LOOKING)
         self._go(FetchStage.FETCHING)
-        read_snapshot(self._storage, self._place, manifest, directory, go_on=self._go_on, fetched=self._count)
+        read_snapshot(
+            self._storage, self._place, manifest, directory, link=True, go_on=self._go_on, fetched=self._count
+        )
 
     def _count(self, size: int) -> None:
         with self._lock:
@@ -307,7 +325,7 @@ class Fetch:
     def _refuse(self, entry: Entry, kind: str, reason: object) -> bool:
         self._counts.refused[kind] += 1
         log.warning(
-            "task %s: snapshot %s is not used: %s", self.task.name, entry.name.rpartition("/")[2], reason,
+            "%s: snapshot %s is not used: %s", self._who, entry.name.rpartition("/")[2], reason,
             extra={"task": self.task.name},
         )  # fmt: skip
         if self.stage is not FetchStage.LOOKING:
@@ -315,14 +333,14 @@ class Fetch:
         return False
 
     def _without(self, error: KStreamError) -> None:
-        log.warning("task %s is restored without a snapshot: %s", self.task.name, error, extra={"task": self.task.name})
+        log.warning("%s is restored without a snapshot: %s", self._who, error, extra={"task": self.task.name})
 
     def _attach_nothing(self) -> None:
         try:
             self._backend.attach(None)
         except KStreamError as error:
             if not self._abandoned.is_set():  # else its task was closed
-                log.warning("task %s: its state cannot be opened anew: %s", self.task.name, error)
+                log.warning("%s: its state cannot be opened anew: %s", self._who, error)
 
     def _go_on(self) -> None:
         if self._abandoned.is_set():
@@ -337,20 +355,36 @@ class Fetch:
 
 
 class Fetches:
-    """Begins them, for the tasks of one worker."""
+    """Begins them, for the tasks of one worker or for its warm copies.
+
+    Args:
+        together: so many are fetched at the same time; None: TOGETHER.
+        whose: what comes before a task's name in the log.
+    """
 
     def __init__(
-        self, app: str, storage: Storage, directory: Path, clock: Clock, counts: SnapshotCounts, patience: float
+        self,
+        app: str,
+        storage: Storage,
+        directory: Path,
+        clock: Clock,
+        counts: SnapshotCounts,
+        patience: float,
+        *,
+        together: int | None = None,
+        whose: str = "task",
     ) -> None:
         self._app, self._storage, self._scratch = app, storage, directory / SCRATCH
         self._clock, self._counts, self._patience = clock, counts, patience
         self._last: dict[str, Fetch] = {}
-        self._turns = threading.Semaphore(TOGETHER)
+        self._turns = threading.Semaphore(TOGETHER if together is None else together)
+        self._whose = whose
 
-    def begin(self, task: Task, fits: Fits) -> Fetch:
+    def begin(self, task: Fetching, fits: Fits) -> Fetch:
         made = self._last[task.name] = Fetch(
             self._app,
             task,
+            f"{self._whose} {task.name}",
             self._storage,
             self._scratch,
             fits,
@@ -361,7 +395,7 @@ class Fetches:
         )
         return made
 
-    def holds(self, task: Task) -> bool:
+    def holds(self, task: Fetching) -> bool:
         """Whether a fetch that was abandoned still has the local state of the task: for a moment only."""
         last = self._last.get(task.name)
         return last is not None and last.task is task and last.holds

@@ -130,7 +130,7 @@ class Snapshots:
                 # tasks that begin together take turns
                 due = now + interval * (crc32(task.name.encode()) % 1000) / 1000
                 self._paces[task.name] = _Pace(task, due)
-                self.counts.last_success[task.name] = self._clock.time()
+                self.counts.last_success[task.name] = 0.0
         due_now = sorted((pace for pace in self._paces.values() if pace.due <= now), key=lambda pace: pace.due)
         under_way = [snapshot.task for snapshot in self.running]
         for pace in due_now:

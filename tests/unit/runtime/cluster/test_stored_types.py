@@ -13,9 +13,10 @@ from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.errors import KafkaUnavailable, StoredTypeChanged
 from kstream.runtime.cluster.prepare import prepare_topics
-from kstream.runtime.cluster.stored_types import check_types, read_types, topic_of
+from kstream.runtime.cluster.stored_types import check_types, misfits_of, read_types, topic_of
 from kstream.testing import ManualClock, MemoryCluster
 from kstream.testing.clients import MemoryClients
+from kstream.topology import Topology
 
 
 class Bid(msgspec.Struct):
@@ -34,8 +35,7 @@ class Kafka:
         self.cluster = MemoryCluster(ManualClock())
         self.clients = MemoryClients(self.cluster)
 
-    def start(self, value: Any, key: Any = str, *, go_on: bool = False, entries: bool = True) -> None:
-        """A start with this type; from the first on, there is an entry in the changelog."""
+    def topology(self, value: Any, key: Any = str) -> Topology:
         app = kstream.App("shop")
         bids = app.topic("bids", key=str, value=bytes)
         table = app.table("last", key=key, value=value)
@@ -44,8 +44,15 @@ class Kafka:
         def keep(bid: bytes) -> None:
             return
 
+        return app.topology()
+
+    def misfits(self, value: Any) -> list[str]:
+        return misfits_of(self.topology(value), self.clients, self.clients.admin())
+
+    def start(self, value: Any, key: Any = str, *, go_on: bool = False, entries: bool = True) -> None:
+        """A start with this type; from the first on, there is an entry in the changelog."""
         admin, settings = self.clients.admin(), Settings(default_partitions=2)
-        topology = app.topology()
+        topology = self.topology(value, key)
         prepare_topics(topology, admin, settings)
         check_types(topology, self.clients, admin, SystemClock(), replication=1, go_on=go_on)
         if entries:
@@ -89,6 +96,16 @@ def test_an_incompatible_change_names_the_store_both_types_and_the_field(kafka: 
     assert "field price was int, and is str now" in said and "changed_types=continue" in said
     assert kafka.types() == before, "what was refused is not kept"
     assert refused.value.exit_status == 2
+
+
+def test_what_a_start_would_refuse_can_be_asked_for(kafka: Kafka) -> None:
+    assert kafka.misfits(Bid) == [], "nothing is kept yet"
+    kafka.start(Bid)
+    before = kafka.types()
+    assert kafka.misfits(Noted) == []
+    (line,) = kafka.misfits(Text)
+    assert "store 'last' holds values of the type Bid(price: int), and it is Bid(price: str) now" in line
+    assert kafka.types() == before, "nothing is written"
 
 
 def test_a_required_field_is_refused(kafka: Kafka) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kstream.errors import StateInUse
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.opening import HANDOVER_SECONDS
+from kstream.runtime.worker.opening import HANDOVER_SECONDS, REPLACED, WARM
 from kstream.state.lock import locked
 from kstream.state.rocksdb import RocksBackend
 from unit.runtime.harness import ROCKS, Counting, Fleet
@@ -273,6 +273,19 @@ def test_killed_between_the_two_renames_the_next_takes_it(tmp_path: Path) -> Non
     assert not old.exists() and (tmp_path / "a" / "in" / "0").exists()
     assert program(ADOPT, tmp_path, "b", "never").communicate("\n")[0] == "ready\n[b'v']\n"
     assert [path.name for path in old.parent.iterdir()] == ["0"]
+
+
+def test_what_was_replaced_when_a_predecessor_was_killed_is_no_longer_there(fleet: Fleet) -> None:
+    """Deleted where a newer one has its place, and back in it where there is none."""
+    fleet.leave("a")
+    own, warm = directory(fleet, "a"), directory(fleet, "a").parents[1] / WARM / "in" / "1"
+    shutil.copytree(own, own.with_name("0" + REPLACED))
+    shutil.copytree(own, warm.with_name("1" + REPLACED))
+    fleet.start("a")
+    assert [path.name for path in own.parent.iterdir()] == ["0"]
+    assert [path.name for path in warm.parent.iterdir()] == ["1"]
+    finish(fleet)
+    assert restored(fleet, "a") == 0
 
 
 def test_of_two_that_race_one_gets_it_and_the_other_begins_anew(tmp_path: Path) -> None:

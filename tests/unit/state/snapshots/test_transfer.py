@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,6 +131,29 @@ def test_an_upload_that_fails_leaves_no_snapshot(storage: Recording, checkpoint:
     assert list(check_files(storage, PLACE, write(storage, checkpoint, 2))) == []
 
 
+def test_a_directory_on_the_same_file_system_shares_files_that_do_not_change(
+    storage: Recording, checkpoint: Path, tmp_path: Path
+) -> None:
+    manifest, came = write(storage, checkpoint), []
+    read_snapshot(storage, PLACE, manifest, tmp_path / "back", link=True, fetched=came.append)
+    assert content(tmp_path / "back") == content(checkpoint) and sum(came) == manifest.size
+    for file in manifest.files:
+        there, here = Path(storage.url, PLACE, file.at), tmp_path / "back" / file.name
+        assert (there.stat().st_ino == here.stat().st_ino) is file.name.endswith(".sst"), file.name
+
+
+def test_where_no_link_can_be_made_files_are_copied(
+    storage: Recording, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    manifest = write(storage, checkpoint)
+    monkeypatch.setattr("kstream.state.snapshots.storage.os.link", refuse)
+    read_snapshot(storage, PLACE, manifest, tmp_path / "back", link=True)
+    assert content(tmp_path / "back") == content(checkpoint)
+
+
 def test_both_ways_are_stopped_from_outside(storage: Recording, checkpoint: Path, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
@@ -159,13 +183,14 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_noticed(storage: Recording, checkpoint: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("link", [True, False], ids=["shared", "copied"])
+def test_damage_is_noticed(storage: Recording, checkpoint: Path, tmp_path: Path, kind: str, link: bool) -> None:
     damage, said = DAMAGE[kind]
     manifest = write(storage, checkpoint)
     file = next(file for file in manifest.files if file.name == "000002.sst")
     damage(Path(storage.url, PLACE, file.at))  # type: ignore[operator]
     with pytest.raises(SnapshotError, match=said):
-        read_snapshot(storage, PLACE, manifest, tmp_path / "back")
+        read_snapshot(storage, PLACE, manifest, tmp_path / "back", link=link)
     (problem,) = check_files(storage, PLACE, manifest)
     assert file.at in problem
 

@@ -91,5 +91,5 @@ def rest(worker: StreamWorker) -> None:
     if worker.snapshots is not None:
         for snapshot in worker.snapshots.running:
             assert snapshot.rest(SECONDS)
-    for one in worker.restorer.fetches_running:
+    for one in (*worker.restorer.fetches_running, *worker.warm.fetches_running):
         assert one.rest(SECONDS)

@@ -81,6 +81,17 @@ def test_what_did_not_change_is_not_stored_again(snapped: Make) -> None:
     one.check()
 
 
+def test_a_task_that_has_had_none_does_not_look_fresh(snapped: Make) -> None:
+    one = snapped(partitions=1, snapshot_interval=10.0)
+    counts = one.fleet.start("one").snapshot_counts
+    one.send("a", "b")
+    one.settle()
+    one.fleet.step()
+    assert counts.last_success == {"in/0": 0.0}
+    one.snapshots(1)
+    assert one.fleet.clock.time() - counts.last_success["in/0"] < 10
+
+
 def test_the_newest_are_retained(snapped: Make) -> None:
     one = snapped(partitions=1, snapshots_retained=2)
     one.fleet.start("one")
