@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kstream.errors import ConfigError, KafkaUnavailable, SavepointFailed, UsageError
 from kstream.observe.exposition import CONTENT_TYPE
@@ -28,7 +29,7 @@ from kstream.state.savepoint import NAME
 from kstream.web.answers import Json, failure
 from kstream.web.feed import Feed
 from kstream.web.guard import Guard
-from kstream.web.state import State
+from kstream.web.state import FOLDER, State
 
 LOGGER = logging.getLogger(__name__)
 LOOKUP_SECONDS: Final = 5.0
@@ -64,9 +65,12 @@ def make_app(
 
     `names` are the host names it may be asked under, besides localhost and addresses.
     """
-    return Starlette(
+    state, names = state or State(None, token), list(names)
+    return _App(
+        state,
+        Guard(state.answer, token, names),
         routes=[
-            *(state or State(None, token)).routes(),
+            *state.routes(),
             *_open_routes(observed),
             *_data_routes(observed, feed or Feed(observed)),
             *_action_routes(observed),
@@ -74,6 +78,20 @@ def make_app(
         middleware=[Middleware(Guard, token=token, names=names)],
         exception_handlers={HTTPException: _refused, ConfigError: _not_accepted, Exception: _failed},
     )
+
+
+class _App(Starlette):
+    """Requests for keys of state go past Starlette's layers: they cost more than all else that an answer takes."""
+
+    def __init__(self, state: State, quick: ASGIApp, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._keys, self._quick = state, quick
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(FOLDER) and self._keys.answers(scope):
+            await self._quick(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _open_routes(observed: Observed) -> list[BaseRoute]:

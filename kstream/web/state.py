@@ -15,6 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from kstream.codecs.base import BuiltIn, Codec
 from kstream.codecs.keys import ENCODINGS, FORMS, after_prefix, check_ordered, key_bytes, shown_key
@@ -33,6 +34,8 @@ LIMIT: Final = 100
 MOST: Final = 1000
 """Entries of a page, and keys that are looked up together, at most."""
 RETRY: Final = {"retry-after": "1"}
+
+FOLDER: Final = "/state/"
 
 PARAMETERS: Final[Mapping[str, str]] = {
     "form": "json (as people read it), or raw: keys and values are their bytes, as base64url.",
@@ -83,14 +86,41 @@ class State:
     def __init__(self, queries: Queries | None, token: str, tls: ssl.SSLContext | None = None) -> None:
         self._queries = queries
         self._finding = None if queries is None else Finding(queries, Asking(token, tls))
+        self._one = self._guarded(self._of_store(self._entry))
+        self._many = self._guarded(self._of_store(self._entries))
 
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/state", self._guarded(self._overview)),
             Route("/state/{store}", self._guarded(self._of_store(self._page, {**PARAMETERS, **RANGE}))),
-            Route("/state/{store}", self._guarded(self._of_store(self._entries)), methods=["POST"]),
-            Route("/state/{store}/{key:path}", self._guarded(self._of_store(self._entry))),
+            Route("/state/{store}", self._many, methods=["POST"]),
+            Route("/state/{store}/{key:path}", self._one),
         ]
+
+    def answers(self, scope: Scope) -> bool:
+        """Whether it is a request for keys, which `answer` answers: most of all requests, where there are any."""
+        return self._endpoint(scope) is not None
+
+    def _endpoint(self, scope: Scope) -> tuple[Endpoint, dict[str, str]] | None:
+        store, slash, key = scope["path"].removeprefix(FOLDER).partition("/")
+        if store and slash and scope["method"] == "GET":
+            return self._one, {"store": store, "key": key}
+        if store and not slash and scope["method"] == "POST":
+            return self._many, {"store": store}
+        return None
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the routes would do, without Starlette's search and its layers. Raises as they do, after a 500."""
+        found = self._endpoint(scope)
+        assert found is not None
+        endpoint, scope["path_params"] = found
+        try:
+            response = await endpoint(Request(scope, receive))
+        except Exception as error:
+            words = f"{scope['path']} failed with {type(error).__name__}; the log has the trace"
+            await failure(500, words)(scope, receive, send)
+            raise
+        await response(scope, receive, send)
 
     def _guarded(self, answer: Endpoint) -> Endpoint:
         @wraps(answer)
