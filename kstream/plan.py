@@ -22,11 +22,10 @@ from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, State
 from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
-from kstream.state.forms import EVENT
 from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
-from kstream.state.timed import TimedStore, make_store
+from kstream.state.timed import EXPIRING, Expiring, make_store
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -80,9 +79,9 @@ class TaskPlan:
     """Of its state, where some of it has a TTL."""
 
     @property
-    def timed(self) -> list[TimedStore[Any]]:
+    def timed(self) -> list[Expiring]:
         """The stores that have one."""
-        return [store for store in self.stores.values() if isinstance(store, TimedStore)]
+        return [store for store in self.stores.values() if isinstance(store, EXPIRING)]
 
 
 def plan_task(
@@ -124,7 +123,7 @@ def plan_task(
         store.large = Large(large_entry, store.spec.on_large or on_large_state)
     if all(spec.ttl is None for spec in part.stores):
         time = None
-    by_event = time if any(spec.form == EVENT for spec in part.stores) else None
+    by_event = time if any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores) else None
     writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time)

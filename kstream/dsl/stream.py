@@ -339,6 +339,11 @@ class Grouped(Hinted, Generic[K, V]):
         made = self._graph.child_name(source, step) if name is None else name
         value = schema(kind, f"the result of {step} {made!r}")
         check_backend(backend, f"{step} {made!r}")
+        if ttl is not None and getattr(ttl, "per", "key") != "key":
+            raise TopologyError(
+                f"{step} {made!r}: ttl= with per='entry' is for tables: what a function of an aggregation does to the "
+                "entries of its result is not seen"
+            )
         spec = StoreSpec(made, source.key, value, backend=backend, ttl=ttl)
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(

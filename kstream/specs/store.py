@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
@@ -42,11 +42,18 @@ class StoreSpec:
             from kstream.specs.ttl import check_ttl
 
             check_ttl(self.ttl, f"table {self.name!r}")
+            if self.ttl.per == "entry" and (get_origin(self.value.kind) or self.value.kind) not in (dict, list):
+                raise TopologyError(
+                    f"table {self.name!r}: ttl= with per='entry' is for values that are dict[...] or list[...], not "
+                    f"{self.value}"
+                )
 
     @property
     def form(self) -> str:
         """Of its entries: see state/forms.py."""
-        return "plain" if self.ttl is None else self.ttl.time
+        if self.ttl is None:
+            return "plain"
+        return f"{self.ttl.time}-entries" if self.ttl.per == "entry" else self.ttl.time
 
 
 def check_backend(backend: object, what: str) -> None:

@@ -17,6 +17,7 @@ Update = Literal["create_and_write", "read_and_write"]
 Visibility = Literal["never_return_expired", "return_expired_if_not_cleaned_up"]
 TimeKind = Literal["wall", "event"]
 Existing = Literal["from_next_write", "retroactive"]
+Per = Literal["key", "entry"]
 
 FOREVER: Final = (1 << 63) - 1
 """The latest time there is (ms since the epoch). What would expire later expires then, which is never."""
@@ -58,7 +59,8 @@ class Sweep:
     entries expire is gone through in order, with each commit, and also where no records come.
 
     Args:
-        most: entries looked at in one commit, for each store of a task.
+        most: entries looked at in one commit, for each store of a task; where a commit writes more than half as many,
+            twice what it writes, so that no turnover of keys is too fast for it.
 
     Raises:
         TopologyError: `most` is no whole number above 0.
@@ -68,6 +70,10 @@ class Sweep:
 
     def __post_init__(self) -> None:
         _check_count(self.most, "Sweep(most=")
+
+    def looks_at(self, written: int) -> int:
+        """Entries looked at in a commit that writes so many."""
+        return max(self.most, 2 * written)
 
 
 Cleanup = FullSnapshot | Incremental | Sweep
@@ -80,6 +86,7 @@ _CHOICES: Final = {
     "visibility": ("never_return_expired", "return_expired_if_not_cleaned_up"),
     "time": ("wall", "event"),
     "existing": ("from_next_write", "retroactive"),
+    "per": ("key", "entry"),
 }
 
 
@@ -98,6 +105,8 @@ class TTL:
             them they stay until they are read.
         existing: what of entries that were written before the state had this TTL. "from_next_write": they do not
             expire until they are written again. "retroactive": their time is that of their changelog record.
+        per: "key": each key of a table has one time. "entry": the value is a list or dict, each of whose elements or
+            entries has its own, as in Flink's TtlListState and TtlMapState; the key goes with the last of them.
 
     Raises:
         TopologyError: this can be no TTL.
@@ -109,6 +118,7 @@ class TTL:
     time: TimeKind
     cleanup: tuple[Cleanup, ...]
     existing: Existing
+    per: Per
 
     def __init__(
         self,
@@ -123,11 +133,17 @@ class TTL:
         time: TimeKind = "wall",
         cleanup: tuple[Cleanup, ...] = BY_DEFAULT,
         existing: Existing = "from_next_write",
+        per: Per = "key",
     ) -> None:
-        given = {"update": update, "visibility": visibility, "time": time, "existing": existing}
+        given = {"update": update, "visibility": visibility, "time": time, "existing": existing, "per": per}
         for name, value in given.items():
             if value not in _CHOICES[name]:
                 raise TopologyError(f"TTL({name}={value!r}): it is one of {', '.join(map(repr, _CHOICES[name]))}")
+        if per == "entry" and (update, visibility) != ("create_and_write", "never_return_expired"):
+            raise TopologyError(
+                "TTL(per='entry'): it goes with update='create_and_write' and visibility='never_return_expired' only: "
+                "a table's value is read as a whole, so each reading would refresh, or return, every entry"
+            )
         put: Any = object.__setattr__
         put(self, "milliseconds", _length(length, (86_400, days), (3600, hours), (60, minutes), (1, seconds)))
         put(self, "cleanup", _cleanups(cleanup))
@@ -135,7 +151,8 @@ class TTL:
             put(self, name, value)
 
     def __str__(self) -> str:
-        return f"{self.milliseconds / 1000:g} s of {self.time} time, {self.update}"
+        each = ", each entry of a value by itself" if self.per == "entry" else ""
+        return f"{self.milliseconds / 1000:g} s of {self.time} time, {self.update}{each}"
 
     @property
     def sweep(self) -> Sweep | None:

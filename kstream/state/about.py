@@ -7,13 +7,19 @@ from typing import Final
 
 import msgspec
 
-from kstream.state.forms import EVENT, PLAIN, WALL
+from kstream.state.forms import EVENT, EVENT_ENTRIES, PLAIN, WALL, WALL_ENTRIES
 
 VERSION: Final = 2
 """Of the form of this, and of what a reader has to know to read the entries. Version 1 knows plain entries only, and is
 still written for these."""
 
-_TIMES: Final = {PLAIN: "no times", WALL: "times of the clock", EVENT: "times of events"}
+_TIMES: Final = {
+    PLAIN: "no times",
+    WALL: "times of the clock",
+    EVENT: "times of events",
+    WALL_ENTRIES: "times of the clock for what is in them",
+    EVENT_ENTRIES: "times of events for what is in them",
+}
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": "v"}):

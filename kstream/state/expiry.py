@@ -20,6 +20,9 @@ from kstream.state.forms import NEVER, STAMP
 PARTS: Final = 64
 """Places within a TTL. An entry is swept one such part after it expired, at the latest."""
 
+LOOKED_AT: Final = 10_000
+"""Entries that an incremental clean-up looks at in one commit, at most."""
+
 _INDEX: Final = "#expiry"
 
 

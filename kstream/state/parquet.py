@@ -25,7 +25,7 @@ from kstream.codecs.text import from_json
 from kstream.errors import ConfigError, SnapshotError, UsageError
 from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
-from kstream.state.forms import EVENT, NEVER, PLAIN, STAMP, WALL, headers_of, packed, stamp_of
+from kstream.state.forms import EVENT, NEVER, PLAIN, WALL, clock_of, headers_of, newest_in, packed, plain_in
 from kstream.types import Headers
 
 if TYPE_CHECKING:
@@ -181,18 +181,18 @@ def _write(
         for name, column, side in (("key", key, spec.key), ("value", value, spec.value))
     ]
     if timed:
-        fields.append(arrow.field("time", arrow.timestamp("ms", "UTC"), metadata={FORM: form}))
+        fields.append(arrow.field("time", arrow.timestamp("ms", "UTC"), metadata={FORM: clock_of(form)}))
     schema = arrow.schema(fields, metadata=about)
     count, rows = 0, iter(entries)
     with arrow.parquet.ParquetWriter(path, schema, compression="zstd") as out:
         while batch := list(islice(rows, ROWS)):
-            data = [raw[STAMP:] for _, raw in batch] if timed else [raw for _, raw in batch]
+            data = [plain_in(form, raw) for _, raw in batch] if timed else [raw for _, raw in batch]
             arrays = [
                 _array(arrow, "key", key, spec.key, [raw for raw, _ in batch]),
                 _array(arrow, "value", value, spec.value, data),
             ]
             if timed:
-                times = [None if (at := stamp_of(raw)) == NEVER else at for _, raw in batch]
+                times = [None if (at := newest_in(form, raw)) == NEVER else at for _, raw in batch]
                 arrays.append(arrow.array(times, type=arrow.int64()).cast(arrow.timestamp("ms", "UTC")))
             out.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             count += len(batch)

@@ -8,7 +8,7 @@ from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL
 from kstream.state.backend import Backend, Changes, Mark
 from kstream.state.expiry import ExpiryIndex, families_of
-from kstream.state.forms import NEVER, PLAIN, STAMP, form_of, packed, plain_values, stamp_of
+from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_values, stamp_of, timed_in
 from kstream.types import Fetch
 
 
@@ -39,12 +39,14 @@ def _timed(spec: StoreSpec, ttl: TTL, keys: Sequence[bytes], fetch: Fetch, now: 
             entries[key] = None
             continue
         form = form_of(headers[row])
-        if form == own:
-            stamp = stamp_of(value)
-        else:
-            stamp = max(0, timestamps[row]) if retroactive else NEVER
-            value = packed(stamp) + (value if form == PLAIN else value[STAMP:])
-        entries[key] = None if drops and ttl.expired(stamp, now) else value
+        if form != own:
+            if clock_of(form) == clock_of(own):
+                stamp = newest_in(form, value)
+            else:
+                stamp = max(0, timestamps[row]) if retroactive else NEVER
+            value = timed_in(own, stamp, plain_in(form, value))
+        stamp = stamp_of(value)
+        entries[key] = None if drops and ttl.expired(newest_in(own, value), now) else value
         if index is not None and stamp != NEVER:
             places[index.entry(stamp, key)] = b""
     changes: dict[str, Changes] = {spec.name: entries.items()}

@@ -9,7 +9,7 @@ checkpoint: either way its tombstone goes to the changelog in the transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from operator import add
 from typing import Any, Final, TypeVar, cast
 
@@ -17,15 +17,13 @@ from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER, TTL
 from kstream.state.backend import Backend, Changes
-from kstream.state.expiry import ExpiryIndex, families_of
-from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of
+from kstream.state.entries import EntriesStore
+from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
+from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")
-
-LOOKED_AT: Final = 10_000
-"""Entries that an incremental clean-up looks at in one commit, at most."""
 
 
 class TimedStore(Store[V]):
@@ -55,7 +53,9 @@ class TimedStore(Store[V]):
         self._new: dict[bytes, int] = {}
         self._newer: dict[bytes, int] = {}
         self._blind: set[bytes] = set()  # written without a look at what was there
-        self._floor = FOREVER  # no live entry is older
+        self._floor = self._first = FOREVER  # no committed entry in the cache is older, none written since a commit
+        self._asked = 0  # keys whose times were looked at because of what `_floor` said
+        self._loaded: tuple[Iterable[bytes | None], set[bytes | None]] = (), set()
         self._stored: dict[bytes, bytes | None] | None = None  # what the next commit stores, once that is known
         self._scanned = 0  # the time of the entry that a scan has just decoded
         # for the incremental clean-up: reads since a commit, keys of batches until then
@@ -71,12 +71,21 @@ class TimedStore(Store[V]):
 
     def _stamp(self, key: bytes) -> int | None:
         """The time of a live entry."""
-        for stamps in (self._newer, self._new, self._stamps):
-            if key in stamps:
-                return stamps[key]
-        return None
+        stamp = self._newer.get(key)
+        if stamp is None:
+            stamp = self._new.get(key)
+        return self._stamps.get(key) if stamp is None else stamp
 
     # ---- reading
+
+    def load(self, keys: Iterable[bytes | None]) -> set[bytes | None]:
+        self._loaded = keys, set(keys)
+        return super().load(self._loaded[1])
+
+    def _distinct(self, keys: Sequence[bytes | None]) -> set[bytes | None]:
+        """Each of the keys once. Those of a batch were loaded just now."""
+        loaded, distinct = self._loaded
+        return distinct if loaded is keys else set(keys)
 
     def get(self, key: bytes) -> V | None:
         self._looked += key in self.live  # if not, it is counted as a miss
@@ -110,19 +119,21 @@ class TimedStore(Store[V]):
         if found.count(None) == len(found):
             self.live.update(dict.fromkeys(keys))
             return
-        decode, live, stamps = self.value_codec.decode, self.live, self._stamps
+        decode, live, stamps, oldest = self.value_codec.decode, self.live, self._stamps, self._floor
         for key, raw in zip(keys, found, strict=True):
             if raw is None:
                 live[key] = None
                 continue
-            stamps[key] = stamp_of(raw)
+            (stamp,) = unpack(raw)
+            stamps[key] = stamp
+            if stamp < oldest:
+                oldest = stamp
             try:
                 live[key] = decode(raw[STAMP:])
             except Exception:
                 self._decoded(key, raw)
                 raise
-        oldest = min(stamps[key] for key, raw in zip(keys, found, strict=True) if raw is not None)
-        self._floor = min(self._floor, oldest)
+        self._floor = oldest
 
     def stored(self, key: bytes) -> bytes | None:
         raw = super().stored(key)
@@ -138,7 +149,8 @@ class TimedStore(Store[V]):
         self._look_away(key)
         super().put(key, value)
         now = self._newer[key] = self.now
-        self._floor = min(self._floor, now)
+        if now < self._first:
+            self._first = now
 
     def delete(self, key: bytes) -> None:
         self._look_away(key)
@@ -162,29 +174,36 @@ class TimedStore(Store[V]):
         Args:
             times: at each of the keys, in event time; they rise. Within the TTL of a key only its first one decides.
         """
-        ttl, live = self.ttl, self.live
-        if not keys:
+        if not keys or self._shows:
             return
         last = self.now if times is None else times[-1]
-        if self._shows or not ttl.expired(self._floor, last):
+        limit = last - self.ttl.milliseconds  # what is later has not expired by then
+        if min(self._floor, self._first) > limit:
             return
-        first = dict.fromkeys(keys, last) if times is None else dict(zip(reversed(keys), reversed(times), strict=True))
-        for key, now in cast("dict[bytes, int]", first).items():
-            if live[key] is not None:
-                stamp = self._stamp(key)
-                if stamp is not None and ttl.expired(stamp, now):
-                    self._remove(key)
+        asked = cast("set[bytes]", self._distinct(keys))
+        self._asked += len(asked)
+        if self._first > limit:  # then only what is committed can have expired
+            at = self._stamps.get
+            asked = {key for key in asked if at(key, FOREVER) <= limit}
+        if not asked:
+            return
+        first = None if times is None else dict(zip(reversed(keys), reversed(times), strict=True))
+        for key in sorted(asked):
+            stamp = None if self.live[key] is None else self._stamp(key)
+            if stamp is not None and self.ttl.expired(stamp, last if first is None else first[key]):
+                self._remove(key)
 
     def written(self, keys: Sequence[bytes | None], times: Sequence[int] | None) -> None:
         """These keys of `live` were written, at these times."""
-        column = cast("Sequence[bytes]", keys)
+        if not keys:
+            return
         if times is None:
             now = self.now
-            self._newer.update(zip(column, repeat(now)))  # one pass, not two
-            self._floor = min(self._floor, now)
-        elif times:
-            self._newer.update(zip(column, times, strict=True))
-            self._floor = min(self._floor, times[0])
+            self._newer.update(cast("dict[bytes, int]", dict.fromkeys(self._distinct(keys), now)))
+        else:
+            now = times[0]
+            self._newer.update(zip(cast("Sequence[bytes]", keys), times, strict=True))
+        self._first = min(self._first, now)
 
     # ---- what one batch did
 
@@ -217,7 +236,7 @@ class TimedStore(Store[V]):
             records: that the task has processed since the last commit.
         """
         if self.index is not None and self.ttl.sweep is not None and self.is_due():
-            self._sweep(self.index, self.ttl.sweep.most)
+            self._sweep(self.index, self.ttl.sweep.looks_at(len(self._dirty)))
         if (how := self.ttl.incremental) is not None:
             accesses = self._looked + self.hits + self.misses - self._counted
             self._go_round(min(LOOKED_AT, how.n * (accesses + (records if how.every_record else 0))))
@@ -281,11 +300,11 @@ class TimedStore(Store[V]):
         if self._stored is None:
             self.keep()
             changes, stamps, prefixes = self.encode_changes(), self._new, Prefixes()
-            if None in changes.values():
-                stored = {key: None if raw is None else prefixes[stamps[key]] + raw for key, raw in changes.items()}
-            else:
+            if all(changes.values()):
                 before = map(prefixes.__getitem__, map(stamps.__getitem__, changes))
                 stored = dict(zip(changes, map(add, before, changes.values()), strict=True))
+            else:
+                stored = {key: None if raw is None else prefixes[stamps[key]] + raw for key, raw in changes.items()}
             if self._refreshes:  # those that were only read are stored as they were, under another time
                 refreshed = [key for key in stamps if key not in changes]
                 found = self.backend.multi_get(self.name, refreshed)
@@ -309,8 +328,8 @@ class TimedStore(Store[V]):
             found = self.backend.multi_get(self.name, blind)
             known.update((key, stamp_of(raw)) for key, raw in zip(blind, found, strict=True) if raw is not None)
             self._blind.clear()
-        if None not in stored.values() and new and (start := min(new.values()) // width) == max(new.values()) // width:
-            start *= width  # all are in the same part of time: those that were there already stay
+        if (start := self._first // width) == self.now // width and all(stored.values()):
+            start *= width  # all were written in the same part of time: those that were there already stay
             moved = [key for key in stored if not start <= known.get(key, -1) < NEVER]
         else:
             moved = list(stored)
@@ -327,10 +346,10 @@ class TimedStore(Store[V]):
     def committed(self) -> None:
         self.keep()
         self._stamps.update(self._new)
-        if None in self._dirty.values():
+        if not all(self._dirty.values()):
             for key in [key for key, raw in self._dirty.items() if raw is None]:
                 self._stamps.pop(key, None)
-        self._new, self._stored = {}, None
+        self._new, self._stored, self._loaded = {}, None, ((), set())
         self._blind.clear()
         if self.index is not None:
             self.index.committed()
@@ -338,16 +357,22 @@ class TimedStore(Store[V]):
         super().committed()
         if self._older is not older:  # the cache turned over
             self._stamps = {key: stamp for key, stamp in self._stamps.items() if key in self._older}
-        if self.ttl.expired(self._floor, self.now):
-            self._floor = min(self._stamps.values(), default=FOREVER)
+        self._floor, self._first = min(self._floor, self._first), FOREVER
+        if self._asked > len(self._stamps):  # so often that it pays to look how old the oldest is
+            self._floor, self._asked = min(self._stamps.values(), default=FOREVER), 0
 
     def aborted(self) -> None:
         super().aborted()
         self._stamps, self._new, self._newer, self._stored = {}, {}, {}, None
         self._blind.clear()
-        self._floor = FOREVER
+        self._floor = self._first = FOREVER
         if self.index is not None:
             self.index.aborted()
+
+
+Expiring = TimedStore[Any] | EntriesStore[Any]
+EXPIRING: Final = (TimedStore, EntriesStore)
+"""The kinds of stores with a TTL."""
 
 
 def make_store(
@@ -357,4 +382,5 @@ def make_store(
     if spec.ttl is None:
         return Store(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None
-    return TimedStore(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+    kind = EntriesStore if spec.ttl.per == "entry" else TimedStore
+    return kind(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)

@@ -14,7 +14,7 @@ from kstream.cli.snapshots.finding import places, snapshots, storage_of
 from kstream.errors import SnapshotError, UsageError
 from kstream.state.about import form_in
 from kstream.state.backend import Backend
-from kstream.state.forms import HEADER, PLAIN, STAMP
+from kstream.state.forms import plain_in, plain_value
 from kstream.state.saved import entries_of, opened
 from kstream.state.savepoint import SavedTask, read_savepoint
 from kstream.state.snapshots.transfer import read_snapshot
@@ -70,17 +70,17 @@ def of_savepoint(on: Subject, name: str, place: str | None, stores: Collection[s
             yield (
                 store,
                 partition,
-                (
-                    (key, value[STAMP:] if any(one == HEADER for one, _ in headers or ()) else value)
-                    for key, value, headers in entries
-                ),
+                ((key, plain_value(value, headers)) for key, value, headers in entries),
             )
+
+
+def _plain(form: str, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    return ((key, plain_in(form, raw)) for key, raw in entries)
 
 
 def _parts(backends: list[Backend], partition: int, stores: Collection[str]) -> Iterator[Part]:
     for store in stores:
         for backend in backends:
             if (mark := backend.mark(store)) is not None:
-                skipped = 0 if form_in(mark.about) == PLAIN else STAMP
-                yield store, partition, ((key, raw[skipped:]) for key, raw in backend.scan(store))
+                yield store, partition, _plain(form_in(mark.about), backend.scan(store))
                 break

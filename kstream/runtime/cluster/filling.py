@@ -24,7 +24,7 @@ from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import EntryWriter
 from kstream.runtime.cluster.restoring import check_stopped
 from kstream.specs.store import StoreSpec
-from kstream.state.forms import NEVER, form_of, packed, plain_value, stamp_of
+from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
 from kstream.state.parquet import partition_in, read_table, write_table
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
@@ -107,8 +107,12 @@ def _in_form(spec: StoreSpec, row: Row) -> bytes | None:
         return None if row.value is None else plain_value(row.value, row.headers)
     if form_of(row.headers) == spec.form:
         return row.value
-    stamp = max(0, row.timestamp) if spec.ttl.existing == "retroactive" else NEVER
-    return packed(stamp) + plain_value(row.value, row.headers)
+    form = form_of(row.headers)
+    if clock_of(form) == clock_of(spec.form):
+        stamp = newest_in(form, row.value)
+    else:
+        stamp = max(0, row.timestamp) if spec.ttl.existing == "retroactive" else NEVER
+    return timed_in(spec.form, stamp, plain_in(form, row.value))
 
 
 def _time_of(topology: Topology, spec: StoreSpec, admin: AdminClient, partition: int, now: float) -> int:
@@ -133,7 +137,7 @@ def _event_time(metadata: str) -> int:
 def _alive(entries: RocksBackend, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:
     ttl = spec.ttl
     for key, raw in entries.scan(spec.name):
-        if ttl is None or not ttl.expired(stamp_of(raw), now):
+        if ttl is None or not ttl.expired(newest_in(spec.form, raw), now):
             yield key, raw
 
 

@@ -15,7 +15,7 @@ from kstream.errors import StateError
 from kstream.state.about import form_in
 from kstream.state.backend import Mark
 from kstream.state.expiry import store_of
-from kstream.state.forms import PLAIN, STAMP
+from kstream.state.forms import PLAIN, plain_in
 from kstream.state.rocksdb.backend import FAMILY, unpacked_mark
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
@@ -58,18 +58,18 @@ class RocksReader:
             found: list[bytes | None] = list(self._families[store].get(list(keys)))  # type: ignore[arg-type]
         except Exception as error:
             raise self._mapped(error, f"read of store {store!r}") from None
-        skipped = self._skipped(store)
-        return [None if raw is None else raw[skipped:] for raw in found] if skipped else found
+        form = self._form(store)
+        return found if form == PLAIN else [None if raw is None else plain_in(form, raw) for raw in found]
 
     def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Entries in the order of their keys."""
-        scan, skipped = Scan(store, self._families[store].snapshot(), self._mapped, start), self._skipped(store)
-        return ((key, raw[skipped:]) for key, raw in scan) if skipped else scan
+        scan, form = Scan(store, self._families[store].snapshot(), self._mapped, start), self._form(store)
+        return scan if form == PLAIN else ((key, plain_in(form, raw)) for key, raw in scan)
 
-    def _skipped(self, store: str) -> int:
-        """Bytes before each value."""
+    def _form(self, store: str) -> str:
+        """Of its entries."""
         mark = self.mark(store)
-        return 0 if mark is None else STAMP if form_in(mark.about) != PLAIN else 0
+        return PLAIN if mark is None else form_in(mark.about)
 
     def entries(self, store: str) -> int:
         """About how many."""

@@ -57,6 +57,9 @@ def test_what_is_not_said_is_as_in_flink() -> None:
         {"hours": 1, "visibility": "always"},
         {"hours": 1, "time": "processing"},
         {"hours": 1, "existing": None},
+        {"hours": 1, "per": "element"},
+        {"hours": 1, "per": "entry", "update": "read_and_write"},
+        {"hours": 1, "per": "entry", "visibility": "return_expired_if_not_cleaned_up"},
         {"hours": 1, "cleanup": "sweep"},
         {"hours": 1, "cleanup": kstream.Sweep},
         {"hours": 1, "cleanup": (kstream.Sweep(), kstream.Sweep(5))},
@@ -85,6 +88,15 @@ def test_a_table_and_an_aggregation_take_nothing_else() -> None:
     source = app.topic("in", key=str, value=int)
     with pytest.raises(TopologyError, match=r"ttl='1h' is no kstream\.TTL"):
         app.stream(source).group_by_key().count(ttl="1h")  # type: ignore[arg-type]
+
+
+def test_an_aggregation_has_no_ttl_per_entry() -> None:
+    app = kstream.App("a")
+    source = app.topic("in", key=str, value=int)
+    with pytest.raises(TopologyError, match="aggregate 'n': ttl= with per='entry' is for tables"):
+        app.stream(source).group_by_key().aggregate(
+            dict[str, int], lambda all, _: all, name="n", ttl=kstream.TTL(hours=1, per="entry")
+        )
 
 
 def test_a_topology_tells_of_it() -> None:

@@ -415,6 +415,53 @@ def test_a_clean_up_does_no_more_than_it_may_in_one_commit(cleanup: tuple[Cleanu
     assert gone == ([3, 3, 2, 0, 0] if isinstance(cleanup[0], Sweep) else [2, 2, 2, 2, 0])
 
 
+@pytest.mark.parametrize("written", [3, 40])
+def test_a_sweep_keeps_up_with_any_turnover_of_keys(written: int) -> None:
+    held = Held(TTL(seconds=64, cleanup=(Sweep(most=4),)))
+    for second in range(300):
+        held.at(second)
+        for n in range(written):
+            held.put(b"%d" % (second * written + n))
+        held.commit()
+        assert len(held.on_disk()) == len(held.indexed()) <= 67 * written
+
+
+def test_a_key_is_asked_for_its_own_time_whatever_the_oldest_in_the_cache_is() -> None:
+    """That the oldest in the cache has expired says so of nothing else."""
+    held = Held(TTL(seconds=10, cleanup=()))
+    for second, key in enumerate([b"old", b"a", b"b"]):
+        held.at(5 * second)
+        held.put(key)
+        held.commit()
+    for second, column, left in [
+        (14.999, [b"a", b"b", b"a"], {b"a", b"b"}),
+        (15, [b"b", b"a", b"b"], {b"b"}),
+        (16, [b"a", b"b"], {b"b"}),
+        (19.999, [b"b"], {b"b"}),
+        (20, [b"b", b"old"], set()),
+    ]:
+        held.at(second)
+        held.store.load(column)
+        held.store.expire(column, None)
+        assert {key for key in column if held.store.live[key] is not None} == left
+        held.commit()
+
+
+def test_what_was_written_since_the_commit_expires_too() -> None:
+    held = Held(TTL(seconds=10, cleanup=()))
+    column: list[bytes | None] = [b"a"]
+    held.store.load(column)
+    held.store.live[b"a"] = Box(1)
+    held.store.written(column, None)
+    held.store.changed(column)
+    held.at(9.999)
+    held.store.expire(column, None)
+    assert held.store.live[b"a"] is not None
+    held.at(10)
+    held.store.expire(column, None)
+    assert held.store.live[b"a"] is None
+
+
 def test_the_incremental_clean_up_goes_round_and_counts_records_where_told() -> None:
     held = Held(TTL(seconds=10, cleanup=(Incremental(1, every_record=True),)))
     held.put(b"a")

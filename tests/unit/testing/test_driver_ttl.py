@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.errors import KStreamError
 from kstream.testing import TestDriver
 
 
@@ -40,6 +41,60 @@ def test_the_drivers_clock_is_that_of_the_state(backend: str) -> None:
         assert d.values(out) == [["tea"], ["tea", "milk"], ["salt"]]
         d.advance(hours=2)
         assert d.cluster.records("carts-carts-changelog")[-1].value is None
+
+
+@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
+def test_entries_of_a_value_expire_each_by_itself(backend: str) -> None:
+    app = kstream.App("carts")
+    orders, out = app.topic("orders", key=str, value=str), app.topic("out", key=str, value=list[str])
+    ttl = kstream.TTL(hours=1, per="entry")
+    carts = app.table("carts", key=str, value=dict[str, int], default=dict, ttl=ttl)
+    last = app.table("last", key=str, value=list[str], default=list, ttl=ttl)
+
+    @app.agent(orders, to=out)
+    def fill(item: str, ctx: kstream.Context[str]) -> list[str]:
+        cart, items = carts[ctx.key], last[ctx.key]
+        cart[item] = cart.get(item, 0) + 1
+        items.append(item)
+        carts[ctx.key], last[ctx.key] = cart, items
+        return [f"{name} {count}" for name, count in cart.items()]
+
+    with TestDriver(app, backend=backend) as d:
+        d.send(orders, "tea", key="ann")
+        d.advance(minutes=30)
+        d.send(orders, "milk", key="ann")
+        d.send(orders, "milk", key="ann")
+        d.crash()
+        d.advance(minutes=29)
+        assert d.table(carts)["ann"] == {"tea": 1, "milk": 2}
+        d.advance(minutes=1)
+        assert d.table(carts)["ann"] == {"milk": 2} and d.table(last)["ann"] == ["milk", "milk"]
+        d.send(orders, "tea", key="ann")
+        d.advance(minutes=30)
+        assert d.table(carts)["ann"] == {"tea": 1} and d.table(last)["ann"] == ["tea"]
+        d.advance(hours=2)
+        assert "ann" not in d.table(carts)
+        assert all(d.cluster.records(f"carts-{name}-changelog")[-1].value is None for name in ("carts", "last"))
+        assert d.values(out) == [["tea 1"], ["tea 1", "milk 1"], ["tea 1", "milk 2"], ["milk 2", "tea 1"]]
+
+
+def test_a_change_of_a_value_that_is_not_assigned_is_found_where_entries_expire() -> None:
+    app = kstream.App("carts")
+    orders = app.topic("orders", key=str, value=str)
+    carts = app.table("carts", key=str, value=dict[str, int], ttl=kstream.TTL(hours=1, per="entry"))
+
+    @app.agent(orders)
+    def fill(item: str, ctx: kstream.Context[str]) -> None:
+        cart = carts.get(ctx.key, {})
+        cart[item] = 1
+        if item != "tea":
+            carts[ctx.key] = cart
+
+    with TestDriver(app) as d:
+        d.send(orders, "milk", key="ann")
+        d.send(orders, "tea", key="ann")
+        with pytest.raises(KStreamError, match="was changed in place and not assigned"):
+            d.commit()
 
 
 def test_reading_keeps_an_entry_where_that_is_wanted() -> None:

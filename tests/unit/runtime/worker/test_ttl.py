@@ -210,6 +210,82 @@ def test_a_crash_before_the_sweep_is_committed_takes_it_back(make: Make) -> None
     check(fleet)
 
 
+class Carts:
+    """What each key was seen with, in a dict and in a list; with this TTL."""
+
+    def __init__(self, ttl: TTL | None) -> None:
+        self.app = kstream.App("visits")
+        self.source = self.app.topic("in", key=str, value=int)
+        self.out = self.app.topic("out", key=str, value=int)
+        each = self.app.table("each", key=str, value=dict[str, int], default=dict, ttl=ttl)
+        last = self.app.table("last", key=str, value=list[int], default=list, ttl=ttl)
+
+        @self.app.agent(self.source)
+        def see(value: int, ctx: kstream.Context[str]) -> None:
+            all, values = each[ctx.key], last[ctx.key]
+            all[f"v{value}"] = all.get(f"v{value}", 0) + 1
+            values.append(value)
+            each[ctx.key], last[ctx.key] = all, values
+
+
+EACH = kstream.TTL(minutes=1, per="entry")
+
+
+@pytest.mark.parametrize("end", ["leave", "crash"])
+@pytest.mark.parametrize("disk", [True, False], ids=["disk", "no disk"])
+def test_times_of_entries_live_through_a_restart(make: Make, end: str, disk: bool) -> None:
+    visits: Any = Carts(EACH)
+    fleet = make(visits)
+    fleet.start("a")
+    send(fleet, visits, KEYS, 1)
+    fleet.clock.advance(40)
+    send(fleet, visits, KEYS[:4], 2)
+    getattr(fleet, end)("a")
+    if not disk:
+        without_disk(fleet)
+    fleet.clock.advance(10)
+    fleet.start("a")
+    fleet.settle()
+    assert counts(fleet, "each") == {key: {"v1": 1, "v2": 1} if key in KEYS[:4] else {"v1": 1} for key in KEYS}
+    fleet.clock.advance(10)
+    fleet.cluster.fail_next("commit", AbortRequired("planned"))
+    send(fleet, visits, KEYS[:1], 2)
+    assert counts(fleet, "each") == {key: {"v2": 1 + (key == KEYS[0])} for key in KEYS[:4]}
+    assert counts(fleet, "last") == {key: [2] * (1 + (key == KEYS[0])) for key in KEYS[:4]}
+    idle(fleet, 5)
+    assert fleet.changelog("each").keys() == {raw for raw in fleet.changelog("each") if raw[1].decode() in KEYS[:4]}
+    assert len(fleet.changelog("each")) == len(fleet.changelog("last")) == 4
+    idle(fleet, 100)
+    assert fleet.changelog("each") == fleet.changelog("last") == fleet.stores("each") == fleet.stores("last") == {}
+
+
+def test_a_ttl_per_entry_is_put_on_and_taken_off_state_that_is_there(make: Make) -> None:
+    visits: Any = Carts(None)
+    fleet = make(visits)
+    fleet.start("a")
+    send(fleet, visits, ["k"], 1)
+    fleet.clock.advance(1000)
+    declared_anew(fleet, again := Carts(EACH))  # type: ignore[arg-type]
+    fleet.start("a")
+    send(fleet, again, ["k"], 2)  # type: ignore[arg-type]
+    idle(fleet, 70)
+    assert counts(fleet, "each") == {"k": {"v1": 1}} and counts(fleet, "last") == {"k": [1]}
+    send(fleet, again, ["k"], 3)  # type: ignore[arg-type]
+    declared_anew(fleet, again := Carts(MINUTE))  # type: ignore[arg-type]
+    fleet.start("a")
+    fleet.settle()
+    assert counts(fleet, "each") == {"k": {"v1": 1, "v3": 1}}
+    declared_anew(fleet, again := Carts(EACH))  # type: ignore[arg-type]
+    fleet.start("a")
+    fleet.settle()
+    assert counts(fleet, "last") == {"k": [1, 3]}
+    declared_anew(fleet, again := Carts(None))  # type: ignore[arg-type]
+    fleet.start("a")
+    send(fleet, again, ["k"], 3)  # type: ignore[arg-type]
+    idle(fleet, 1000)
+    assert counts(fleet, "each") == {"k": {"v1": 1, "v3": 2}} and counts(fleet, "last") == {"k": [1, 3, 3]}
+
+
 def test_event_time_is_that_of_the_commit_after_a_restart(make: Make) -> None:
     """A record that only moves time on writes nothing: without the time in the commit, what had expired by it would be
     there again after a restart."""
