@@ -106,7 +106,7 @@ class TTL:
         existing: what of entries that were written before the state had this TTL. "from_next_write": they do not
             expire until they are written again. "retroactive": their time is that of their changelog record.
         per: "key": each key of a table has one time. "entry": the value is a list or dict, each of whose elements or
-            entries has its own, as in Flink's TtlListState and TtlMapState; the key goes with the last of them.
+            entries has its own, as in Flink's list and map state; the key goes with the last of them.
 
     Raises:
         TopologyError: this can be no TTL.
