@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -192,6 +196,14 @@ def of_a_stranger(secured: Secured, settings: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if "password" not in name} | files
 
 
+def of_the_past(secured: Secured, settings: dict[str, str]) -> dict[str, str]:
+    files = {
+        "kafka.ssl.certificate.location": str(secured.files.expired),
+        "kafka.ssl.key.location": str(secured.files.expired_key),
+    }
+    return {name: value for name, value in settings.items() if "password" not in name} | files
+
+
 CERTIFICATE = ("kafka.ssl.certificate.location", "kafka.ssl.key.location", "kafka.ssl.key.password")
 NOT_LET_IN = {
     "PLAIN, wrong password": ("PLAIN", with_(kafka__sasl__password=WRONG), "does not let this user in"),
@@ -224,6 +236,7 @@ NOT_LET_IN = {
     "TLS, unknown authority": ("TLS", without("kafka.ssl.ca.location"), "certificate that is not trusted"),
     "TLS, no such file": ("TLS", with_(kafka__ssl__ca__location="/nowhere/ca.pem"), "ssl.ca.location failed"),
     "mTLS, no certificate": ("mTLS", without(*CERTIFICATE), "does not take this client's certificate"),
+    "mTLS, an expired one": ("mTLS", of_the_past, "does not take this client's certificate"),
     "mTLS, a stranger's": ("mTLS", of_a_stranger, "does not take this client's certificate"),
     "mTLS, wrong password of the key": ("mTLS", with_(kafka__ssl__key__password=WRONG), "ssl.key.location failed"),
 }
@@ -240,6 +253,42 @@ def test_a_function_that_gives_no_token_is_named(secured: Secured, run: Runs) ->
     line = error_line(run(settings, KSTREAM_TEST_TOKEN_USER="nobody"))
     assert "security.guarded_service:token gives no token: " in line
     assert "PermissionError: the identity provider says no" in line
+
+
+@pytest.fixture
+def stale(secured: Secured) -> Iterator[str]:
+    """The address of a server whose certificate has expired."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(secured.files.stale)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):
+                    context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_brokers_certificate_that_has_expired(secured: Secured, run: Runs, stale: str) -> None:
+    line = error_line(run(settings_for(secured, "TLS") | {"bootstrap_servers": stale}))
+    assert "has a certificate that is not trusted" in line and "expired" in line
+
+
+def test_a_login_that_nobody_answers(secured: Secured, run: Runs) -> None:
+    """The connection is made, and that is all: a line says so in bounded time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = f"127.0.0.1:{server.getsockname()[1]}"
+        line = error_line(run(settings_for(secured, "SCRAM-SHA-256") | {"bootstrap_servers": silent}))
+    assert f"no Kafka broker answers at {silent}" in line
 
 
 @pytest.mark.parametrize("listener", [listener for listener in LISTENERS if listener != "PLAINTEXT"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import trustme
@@ -49,7 +50,8 @@ SCRAM = {"SCRAM-SHA-256": ScramMechanism.SCRAM_SHA_256, "SCRAM-SHA-512": ScramMe
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files. `client` is alice's, `stranger` is signed by an authority that the broker does not know."""
+    """Files. `client` is alice's, `expired` was hers, `stranger` is signed by an authority that the broker does not
+    know; `stale` is a server's that has expired, with its key."""
 
     ca: Path
     server: Path
@@ -59,11 +61,17 @@ class Certificates:
     keystore: Path
     stranger: Path
     stranger_key: Path
+    expired: Path
+    expired_key: Path
+    stale: Path
 
 
 def certificates(directory: Path) -> Certificates:
     ours, other = trustme.CA(), trustme.CA()
     server = ours.issue_cert("127.0.0.1", "localhost")
+    past = datetime.now() - timedelta(days=1)
+    stale = ours.issue_cert("127.0.0.1", not_after=past)
+    expired = ours.issue_cert("client@example.com", common_name=USER, not_after=past)
     client, stranger = ours.issue_cert("client@example.com", common_name=USER), other.issue_cert("x@example.com")
 
     def file(name: str, *parts: bytes) -> Path:
@@ -101,6 +109,9 @@ def certificates(directory: Path) -> Certificates:
         keystore=file("client.p12", store),
         stranger=file("stranger.pem", *chain(stranger)),
         stranger_key=file("stranger.key", key(stranger)),
+        expired=file("expired.pem", *chain(expired)),
+        expired_key=file("expired.key", key(expired)),
+        stale=file("stale.pem", key(stale), *chain(stale)),
     )
 
 
@@ -116,9 +127,13 @@ class Secured:
     def add_users(self) -> None:
         """What is kept in the cluster, and not in the broker's settings: SCRAM's passwords."""
         for user in (USER, LIMITED):
-            for mechanism in SCRAM.values():
-                wanted = UserScramCredentialUpsertion(user, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
-                self.admin.alter_user_scram_credentials([wanted])[user].result(SECONDS)
+            self.set_password(user, PASSWORD)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Of SCRAM. Connections that stand are not ended by it."""
+        for mechanism in SCRAM.values():
+            wanted = UserScramCredentialUpsertion(user, ScramCredentialInfo(mechanism, 4096), password.encode())
+            self.admin.alter_user_scram_credentials([wanted])[user].result(SECONDS)
 
     # ---- rights
 

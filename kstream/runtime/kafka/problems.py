@@ -22,7 +22,7 @@ from kstream.errors import (
     TopicError,
 )
 from kstream.observe.throttle import Throttle
-from kstream.runtime.kafka.entry import Tokens
+from kstream.runtime.kafka.entry import Tokens, is_refusal
 from kstream.runtime.kafka.options import logger
 
 T = TypeVar("T")
@@ -188,10 +188,14 @@ class Trouble:
         self._who, self._level, self._alone = who, level, alone
         self.last: KafkaError | None = None
         """The first fatal error, or the latest that says that access is denied."""
+        self.refusal: KafkaError | None = None
+        """The latest of a broker that does not let this client in, or that it does not trust."""
 
     def __call__(self, error: KafkaError) -> None:
         if self._alone and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return
+        if is_refusal(error):
+            self.refusal = error
         if is_fatal(error) or error.code() in DENIED:
             if self.last is None or not is_fatal(self.last):
                 self.last = error

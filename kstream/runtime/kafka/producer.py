@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Final, NoReturn
@@ -21,6 +19,7 @@ from kstream.errors import (
     ProducerLost,
     RecordRefused,
 )
+from kstream.runtime.kafka.entry import refused
 from kstream.runtime.kafka.options import KafkaOptions, logger
 from kstream.runtime.kafka.positions import client_positions
 from kstream.runtime.kafka.problems import (
@@ -35,11 +34,15 @@ from kstream.runtime.kafka.problems import (
     of,
     refused_topics,
 )
+from kstream.runtime.kafka.timely import in_time
 from kstream.types import Delivered, Headers, Produce, TopicPartition
 
 _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 RETRY_SECONDS: Final = 0.05
+
+HEAR_SECONDS: Final = 1.0
+"""How long the first call of a producer goes on before it is asked whether it is let in."""
 
 GRACE_SECONDS: Final = 3.0
 """How long after its time-out a call that does not keep it is given up."""
@@ -217,9 +220,20 @@ class KafkaProducer:
 
         Raises:
             InstanceFenced, ProducerLost.
-            KafkaUnavailable: the brokers deny access.
+            KafkaUnavailable: the brokers deny access, or do not let this client in.
         """
-        self._call("init_transactions", self._use().init_transactions, timeout)
+        producer = self._use()
+
+        def begin(left: float) -> None:
+            try:
+                producer.init_transactions(min(left, HEAR_SECONDS))
+            except KafkaException:
+                producer.poll(0)  # librdkafka goes on trying, and says why elsewhere
+                if (refusal := self._trouble.refusal) is not None:
+                    raise refused(refusal, self._servers) from None
+                raise
+
+        self._call("init_transactions", begin, timeout)
 
     def begin(self) -> None:
         """Opens a transaction. No I/O."""
@@ -316,7 +330,7 @@ class KafkaProducer:
         topic = self._refused_topic(error)
         lacking = may_not(error, self._right(error, topic), self._servers, name)
         text = lacking or f"{name}: {describe(error)}"
-        if error.txn_requires_abort() and not is_fatal(error):
+        if error.txn_requires_abort() and not is_fatal(error) and error.code() not in DENIED:
             # _INCONSISTENT: some were not delivered, whatever the reason
             refused = error.code() in REFUSED or error.code() == KafkaError._INCONSISTENT
             return AbortRequired(text, refused=refused, topic=topic)
@@ -368,31 +382,6 @@ class KafkaProducer:
 
 def size_of(value: bytes | None, key: bytes | None) -> int:
     return sum(len(each) for each in (value, key) if isinstance(each, bytes | str))
-
-
-def in_time(call: Callable[[], object], seconds: float) -> None:
-    """Makes a call of librdkafka that may hang whatever time-out it is given: `send_offsets_to_transaction`, when the
-    group's coordinator is gone (librdkafka #5456, open; seen when a broker was killed). It is made on a thread of its
-    own (60 microseconds), which is left to itself when it takes too long, and the producer with it.
-
-    Raises:
-        ProducerLost: it took too long. Whatever the call raises.
-    """
-    done: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    threading.Thread(target=run, name="send-offsets", daemon=True).start()
-    try:
-        done.result(seconds)
-    except TimeoutError:
-        raise ProducerLost(f"send_offsets did not return within {seconds:.0f} s") from None
 
 
 def _closed(*_: object) -> None:

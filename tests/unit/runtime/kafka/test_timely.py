@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from kstream.errors import ProducerLost
-from kstream.runtime.kafka.producer import in_time
+from kstream.runtime.kafka.timely import in_time
 
 
 def test_a_call_that_hangs_is_given_up_and_the_producer_with_it() -> None:

@@ -1,0 +1,195 @@
+"""Rights, passwords and certificates that go while an app runs: a line names what is missing, the page and `/ready` say
+so, it is tried again at the pace of the restart strategy, nothing is lost, and no secret is told. Given back, all is as
+it would have been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from security.test_rights import RUN, Guarded, Right, guarded
+from support.kafka import Reader
+from support.running import until
+from support.secured import KEY_PASSWORD, LIMITED, PASSWORD, settings_for
+from support.serving import Served
+
+__all__ = ["guarded"]
+
+WATCHED = 4.0
+"""Seconds in which it is counted how often something is tried again."""
+
+WITHDRAWN: dict[str, list[Right]] = {
+    "read of the input": [("topic", "{app}.words", "READ")],
+    "write to the output": [("topic", "{app}.counts", "WRITE")],
+    "read of the repartition topic": [("topic", "{app}-by-word-repartition", "READ")],
+    "write to the repartition topic": [("topic", "{app}-by-word-repartition", "WRITE")],
+    "write to the changelog": [("topic", "{app}-seen-changelog", "WRITE")],
+    "the group": [("group", "{app}", "READ")],
+    "the transactional id": [("transactional_id", "{app}-*", "WRITE")],
+}
+
+
+class Watched:
+    """An instance of the guarded service, and what it has counted."""
+
+    def __init__(self, guarded: Guarded, monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
+        monkeypatch.setenv("KSTREAM_TEST_APP", guarded.name)
+        settings = guarded.settings(
+            workers="1", web_port="0", announce_interval="0", restart_initial="1s", restart_max="1s",
+            restart_jitter="0", session_timeout="6s", log_format="json", **more,
+        )  # fmt: skip
+        self.guarded = guarded
+        self.served = Served(guarded.app, "security.guarded_service:app", settings)
+        (self.worker,) = self.served.supervisor.workers
+        self._reader: Reader | None = None
+        self.sent = 0
+
+    def send(self, words: int) -> None:
+        self.guarded.write(*["a"] * words)
+        self.sent += words
+
+    def counted(self) -> None:
+        """All that was sent is, each once."""
+        topic = f"{self.guarded.name}.counts"
+        self._reader = self._reader or Reader(self.guarded.servers, [topic])
+        rows = self._reader.rows[topic]
+        until(lambda: len(rows) >= self.sent, f"{self.sent} counts, not {len(rows)}", 90, each=self._reader.poll)
+        assert [int(row.value or b"") for row in rows] == list(range(1, self.sent + 1))
+
+    def red(self, wanted: str) -> None:
+        """Readiness turns red, with a reason that has these words."""
+        seen: dict[str, None] = {}
+
+        def found() -> bool:
+            ready, reasons = self.served.probe("ready")
+            seen.update(dict.fromkeys(reasons))
+            return not ready and any(wanted in reason for reason in reasons)
+
+        began = time.monotonic()
+        while not found():
+            assert time.monotonic() - began < 60, f"{wanted!r} is not in {list(seen)}"
+            time.sleep(0.05)
+
+    def ready(self) -> None:
+        until(lambda: self.served.probe("ready")[0], "readiness")
+
+    def tries(self) -> float:
+        return self.worker.restarts + self.served.metrics()("kstream_task_retries_total")
+
+    def said(self) -> str:
+        """The API, the metrics, the page's reasons."""
+        asked = [self.served.ask(path)[1].decode() for path in ("/api/status", "/metrics", "/ready", "/api/settings")]
+        return "\n".join(asked)
+
+    def stop(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self.served.stop()
+
+
+@pytest.fixture
+def watched(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    guarded.allow(*RUN)
+    made = Watched(guarded, monkeypatch)
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("what", WITHDRAWN)
+def test_a_right_that_is_withdrawn_is_named_and_all_goes_on_when_it_is_back(
+    watched: Watched, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    guarded = watched.guarded
+    watched.send(2)
+    watched.counted()
+    right = WITHDRAWN[what]
+    guarded.secured.withdraw(*guarded.rights(*right))
+    watched.send(3)
+    kind, name, operation = guarded.rights(*right)[0]
+    wanted = f"may not {operation} {kind.replace('_', ' ')} {name.rstrip('*')}"
+    watched.red(wanted)
+    before = watched.tries()
+    time.sleep(WATCHED)
+    assert watched.tries() - before <= WATCHED + 1
+    aborts = watched.served.metrics()("kstream_transaction_aborts_total")
+    assert aborts <= 4 + watched.tries(), "no more than the search for a record at fault, and one for each try"
+    said = watched.said()
+    guarded.allow(*right)
+    watched.counted()
+    watched.ready()
+    out, err = capfd.readouterr()
+    secrets_are_kept(said, out, err)
+
+
+def secrets_are_kept(*texts: str) -> None:
+    for text in texts:
+        assert PASSWORD not in text and json.dumps(PASSWORD)[1:-1] not in text
+        assert KEY_PASSWORD not in text
+
+
+def test_a_password_that_is_changed(
+    guarded: Guarded,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    guarded.allow(*RUN)
+    watched = Watched(guarded, monkeypatch, **settings_for(guarded.secured, "SCRAM-SHA-256", LIMITED))
+    try:
+        watched.send(2)
+        watched.counted()
+        guarded.secured.set_password(LIMITED, "an0ther one")
+        goes_wrong(watched, "does not let this user in")
+    finally:
+        guarded.secured.set_password(LIMITED, PASSWORD)
+    watched.counted()
+    watched.ready()
+    said = watched.said()
+    watched.stop()
+    secrets_are_kept(said, *capfd.readouterr())
+
+
+def test_a_certificate_that_is_replaced(
+    guarded: Guarded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """By one that the broker does not take, then by the right one."""
+    files = guarded.secured.files
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    certificate.write_bytes(files.client.read_bytes())
+    key.write_bytes(files.client_key.read_bytes())
+    mine = {"kafka.ssl.certificate.location": str(certificate), "kafka.ssl.key.location": str(key)}
+    watched = Watched(guarded, monkeypatch, **{**settings_for(guarded.secured, "mTLS"), **mine})
+    watched.send(2)
+    watched.counted()
+    for bad, bad_key in ((files.expired, files.expired_key), (files.stranger, files.stranger_key)):
+        certificate.write_bytes(bad.read_bytes())
+        key.write_bytes(bad_key.read_bytes())
+        goes_wrong(watched, "does not take this client's certificate")
+    certificate.write_bytes(files.client.read_bytes())
+    key.write_bytes(files.client_key.read_bytes())
+    watched.counted()
+    watched.ready()
+    said = watched.said()
+    watched.stop()
+    secrets_are_kept(said, *capfd.readouterr())
+
+
+def goes_wrong(watched: Watched, wanted: str) -> None:
+    """What stands is not ended; a worker that is started anew is not let in, and says so."""
+    if watched.worker.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(watched.worker.pid, signal.SIGKILL)
+    watched.send(3)
+    watched.red(wanted)
+    before = watched.tries()
+    time.sleep(WATCHED)
+    assert watched.tries() - before <= WATCHED + 1
