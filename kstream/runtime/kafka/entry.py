@@ -140,7 +140,7 @@ def refused(error: KafkaError, servers: str) -> KStreamError:
         )
     return KafkaUnavailable(
         f"Kafka at {servers} has a certificate that is not trusted, or TLS fails otherwise: check "
-        f"kafka.ssl.ca.location and the broker's name ({text})"
+        f"kafka.ssl.ca.location, the broker's name, and whether its certificate has expired ({text})"
     )
 
 
