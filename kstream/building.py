@@ -44,8 +44,8 @@ def build(
     _check_unique("sink", [node.name for node in nodes if isinstance(node, OutsideNode)])
     _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])
     for node in nodes:
-        if isinstance(node, SinkNode) and node.parent is not None:
-            _check_fits(node.parent, node.topic)
+        if isinstance(node, SinkNode):
+            _check_fits(node.parents[0], node.topic)
     for topic in _topics(nodes, declared):
         if topic.name in own_topics(app):
             raise TopologyError(f"topic {topic.name!r}: the app keeps its own data there: take another name")
@@ -111,8 +111,8 @@ def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
 
     users: dict[str, Node] = {}
     for node in nodes:
-        if node.parent is not None:
-            join(node.parent, node)
+        for parent in node.parents:
+            join(parent, node)
         for store in node.stores:
             join(users.setdefault(store.name, node), node)
     order = {node: index for index, node in enumerate(nodes)}
@@ -165,11 +165,14 @@ def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) 
     """Gives each node its policies: its own, else those of what it reads, behind a repartition too, else the app's."""
     writers = {node.topic.name: node for part in parts for node in part.nodes if isinstance(node, SinkNode)}
 
-    def policies_of(node: Node | None) -> tuple[Policy, ...]:
-        while node is not None and node.on_error is None:
-            internal = isinstance(node, SourceNode) and node.topic.internal
-            node = writers.get(node.topic.name) if internal else node.parent  # type: ignore[attr-defined]
-        return default if node is None or node.on_error is None else node.on_error
+    def policies_of(node: Node) -> tuple[Policy, ...]:
+        if node.on_error is not None:
+            return node.on_error
+        before = node.parents
+        if isinstance(node, SourceNode) and node.topic.internal:
+            before = tuple(one for one in (writers.get(node.topic.name),) if one is not None)
+        found = {policies_of(one) for one in before}
+        return found.pop() if len(found) == 1 else default
 
     for part in parts:
         part.policies = [policies_of(node) for node in part.nodes]
@@ -218,7 +221,7 @@ def _delays_behind(source: SourceNode, part: SubTopology) -> set[float]:
     below: set[Node] = {source}
     found: set[float] = set()
     for node, policies in zip(part.nodes, part.policies, strict=True):  # parents come before their children
-        if node is source or node.parent in below:
+        if node is source or not below.isdisjoint(node.parents):
             below.add(node)
             found.update(seconds for policy in policies for seconds in getattr(policy, "delays", ()))
     return found

@@ -15,7 +15,11 @@ from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
+from kstream.operators.branch import Branch, Pass
+from kstream.operators.looking import Debug, Sample, Watched
+from kstream.operators.merge import Merge
 from kstream.operators.refusals import Refusals
+from kstream.operators.route import Route
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
@@ -30,13 +34,20 @@ from kstream.topology import (
     AgentKind,
     AgentNode,
     AggregateNode,
+    BranchNode,
+    DebugNode,
+    MergeNode,
     Node,
     OutsideNode,
+    RouteNode,
+    SampleNode,
     SinkNode,
     SourceNode,
     StatelessNode,
     Step,
     SubTopology,
+    WayNode,
+    with_all_before,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +64,9 @@ _STATELESS: dict[Step, type[Stateless]] = {
 
 _LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
 """Of each aggregation: its tasks log together."""
+
+_WATCHED: WeakKeyDictionary[Node, Watched] = WeakKeyDictionary()
+"""Of each `debug`: the same."""
 
 ASYNC = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
 
@@ -95,7 +109,7 @@ def plan_task(
     check_every: int = SAMPLE,
     bounds: Bounds = NONE,
     verify: bool = False,
-    around: Callable[[Node, Operator], Push] | None = None,
+    around: Callable[[Node, Operator, Push], Push] | None = None,
     time: TaskTime | None = None,
     large_entry: int = sys.maxsize,
     on_large_state: Callable[[Any, Any], Any] | None = None,
@@ -112,7 +126,7 @@ def plan_task(
         large_entry: bytes from which an entry of state is large; `on_large_state` is the app's function for those of
             stores that have none.
         refusals: what Kafka is known to refuse.
-        around: gives what is called instead of an operator's push (traces); None: nothing is put in between.
+        around: gives what is called instead of a push of an operator (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
     stores: dict[str, Store[Any]] = {
@@ -136,11 +150,17 @@ def plan_task(
         operator = built[node] = _build(
             node, order, stores, writer, cursor, contexts, loop, check_every, bounds, by_event
         )
-        if node.parent is not None:
-            built[node.parent].children.append(operator.push if around is None else around(node, operator))
+        for place, parent in enumerate(node.parents):
+            push = operator.input(place)
+            built[parent].children.append(push if around is None else around(node, operator, push))
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
+        if isinstance(node, MergeNode) and node.meets:
+            assert isinstance(operator, Merge)
+            for before in with_all_before(node):
+                if isinstance(source := built[before], Source):
+                    source.merges.append(operator)
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         plan.operators.append(operator)
@@ -162,9 +182,9 @@ def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     value alone, on a way without a branch."""
     if not isinstance(node, StatelessNode | AggregateNode) or node.wants_context:
         return False
-    parent = node.parent
+    (parent,) = node.parents
     while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:
-        parent = parent.parent
+        (parent,) = parent.parents
     return isinstance(parent, SourceNode) and len(built[parent].children) == 1
 
 
@@ -174,7 +194,7 @@ def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
     input was cut."""
     below = {node}
     for other in part.nodes:  # parents come before their children
-        if other.parent in below:
+        if not below.isdisjoint(other.parents):
             below.add(other)
             if other.stores or isinstance(other, OutsideNode):
                 return True
@@ -205,6 +225,19 @@ def _build(
             return kind(
                 node.function, cursor() if node.wants_context else None, node.key.codec, node.value.codec
             )  # fmt: skip
+        case BranchNode():
+            return Branch([(function, cursor() if context else None) for function, context in node.predicates])
+        case WayNode():
+            return Pass()
+        case MergeNode():
+            return Merge(meets=node.meets)
+        case DebugNode():
+            return Debug(_WATCHED.setdefault(node, Watched(node.name)))
+        case SampleNode():
+            return Sample(node.name, node.rate)
+        case RouteNode():
+            chooser = cursor() if node.wants_context else None
+            return Route(node.function, chooser, node.key, node.value, writer, order, check_every)
         case AggregateNode():
             aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate
             return aggregate(

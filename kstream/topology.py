@@ -32,11 +32,12 @@ DEFAULT_GROUP = "default"
 
 @dataclass(eq=False, kw_only=True)
 class Node:
-    """One step. `key` and `value` are the schemas of what it emits; `stores` are those its functions use; `group` is
-    the isolation group it was declared with, `on_error` the policies: None has those of what it reads."""
+    """One step. `parents` are the nodes whose output it takes, in the order of its inputs: a source has none, most
+    have one. `key` and `value` are the schemas of what it emits; `stores` are those its functions use; `group` is the
+    isolation group it was declared with, `on_error` the policies: None has those of what it reads."""
 
     name: str
-    parent: Node | None
+    parents: tuple[Node, ...]
     key: Schema
     value: Schema
     stores: tuple[StoreSpec, ...] = ()
@@ -44,11 +45,26 @@ class Node:
     on_error: tuple[Policy, ...] | None = None
 
     @property
+    def may_send(self) -> bool:
+        """Whether a function of it is given a context, by which it may send anywhere."""
+        return bool(getattr(self, "wants_context", False))
+
+    @property
     def kind(self) -> str:
         return type(self).__name__.removesuffix("Node").lower()
 
     def describe(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+def with_all_before(node: Node) -> set[Node]:
+    """A node, and all whose output comes to it within its sub-topology."""
+    found, open_ends = {node}, [node]
+    while open_ends:
+        new = set(open_ends.pop().parents) - found
+        found |= new
+        open_ends.extend(new)
+    return found
 
 
 @dataclass(eq=False, kw_only=True)
@@ -79,6 +95,48 @@ class StatelessNode(Node):
     @property
     def kind(self) -> str:
         return self.step.value
+
+
+@dataclass(eq=False, kw_only=True)
+class BranchNode(Node):
+    """Asks predicates, each with whether it wants the context; its children are as many `WayNode`s and one more."""
+
+    predicates: tuple[tuple[Callable[..., Any], bool], ...]
+
+    @property
+    def may_send(self) -> bool:
+        return any(context for _, context in self.predicates)
+
+
+@dataclass(eq=False, kw_only=True)
+class WayNode(Node):
+    """One way out of a branch."""
+
+
+@dataclass(eq=False, kw_only=True)
+class MergeNode(Node):
+    @property
+    def meets(self) -> bool:
+        """Whether records of one source come to it by several ways."""
+        seen: set[Node] = set()
+        for parent in self.parents:
+            sources = {node for node in with_all_before(parent) if isinstance(node, SourceNode)}
+            if not seen.isdisjoint(sources):
+                return True
+            seen |= sources
+        return False
+
+
+@dataclass(eq=False, kw_only=True)
+class DebugNode(Node):
+    """Its records are counted and shown in the log."""
+
+
+@dataclass(eq=False, kw_only=True)
+class SampleNode(Node):
+    """Passes on a share of the records: `rate`, from 0 to 1."""
+
+    rate: float
 
 
 @dataclass(eq=False, kw_only=True)
@@ -127,6 +185,17 @@ class SinkNode(Node):
     def describe(self) -> str:
         internal = " (internal)" if self.topic.internal else ""
         return f"to {self.topic.name}{internal}  key={self.topic.key} value={self.topic.value}"
+
+
+@dataclass(eq=False, kw_only=True)
+class RouteNode(Node):
+    """Each record goes to the topic that a function chooses."""
+
+    function: Callable[..., Any]
+    wants_context: bool
+
+    def describe(self) -> str:
+        return f"to {self.name}  key={self.key} value={self.value}"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -205,10 +274,11 @@ class SubTopology:
     def merges_outputs(self) -> bool:
         """Whether two nodes may write to one topic: then their outputs are put in the order of the inputs.
 
-        A function with a context may send anywhere, so it counts against every other writer.
+        A function with a context may send anywhere, as one that chooses a topic, so it counts against every other
+        writer.
         """
         writers: list[str] = [topic.name for topic in self.sinks]
-        free = sum(1 for node in self.nodes if getattr(node, "wants_context", False))
+        free = sum(1 for node in self.nodes if isinstance(node, RouteNode) or node.may_send)
         return len(writers) != len(set(writers)) or (free > 0 and free + len(writers) > 1)
 
 
@@ -280,13 +350,19 @@ class Topology:
                     f"    store {store.name}  {store.scope}, key={store.key} value={store.value}, "
                     f"changelog {self.changelog(store)}" + ("" if store.ttl is None else f", kept {store.ttl}")
                 )
-            children: dict[Node | None, list[Node]] = defaultdict(list)
+            children: dict[Node, list[Node]] = defaultdict(list)
             for node in part.nodes:
-                children[node.parent].append(node)
+                for parent in node.parents:
+                    children[parent].append(node)
+            told: set[Node] = set()
 
-            def walk(node: Node, depth: int, children: dict[Node | None, list[Node]] = children) -> None:
-                lines.append("    " + "  " * depth + ("-> " if depth else "") + node.describe())
-                for child in children[node]:
+            def walk(
+                node: Node, depth: int, children: dict[Node, list[Node]] = children, told: set[Node] = told
+            ) -> None:
+                again = node in told and bool(children[node])
+                lines.append("    " + "  " * depth + ("-> " if depth else "") + node.describe() + " (above)" * again)
+                told.add(node)
+                for child in () if again else children[node]:
                     walk(child, depth + 1)
 
             for source in part.sources:

@@ -116,7 +116,7 @@ def declare(
     out = schema(UNKNOWN, agent_name)
     node = AgentNode(
         name=agent_name,
-        parent=parent,
+        parents=(parent,),
         key=parent.key,
         value=out,
         stores=tuple(used),

@@ -27,6 +27,7 @@ from kstream.topology import (
     StatelessNode,
     Step,
     changelog_of,
+    with_all_before,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Graph:
             group = DEFAULT_GROUP
         node = self._sources.get((topic.name, group))
         if node is None:
-            node = SourceNode(name=topic.name, parent=None, key=topic.key, value=topic.value, topic=topic, group=group)
+            node = SourceNode(name=topic.name, parents=(), key=topic.key, value=topic.value, topic=topic, group=group)
             self._sources[topic.name, group] = node
             self.add(node)
         if on_error is not None:
@@ -104,7 +105,7 @@ class Graph:
         """A stateless step; keys and values have the parent's types where none are given."""
         node = StatelessNode(
             name=self.child_name(parent, step.value),
-            parent=parent,
+            parents=(parent,),
             key=key or parent.key,
             value=value or parent.value,
             stores=tuple(table.spec for table in tables_used(function)),
@@ -119,7 +120,7 @@ class Graph:
         check_topic(topic, "to")
         self.add(
             SinkNode(
-                name=topic.name, parent=parent, key=parent.key, value=parent.value, topic=topic, stores=()
+                name=topic.name, parents=(parent,), key=parent.key, value=parent.value, topic=topic, stores=()
             )
         )  # fmt: skip
 
@@ -134,16 +135,14 @@ class Graph:
         check_sink(sink)
         made = self.child_name(parent, "sink") if name is None else name
         check_name(made, "sink", math.inf)
-        before: Node | None = parent
-        while sink.needs_offsets and before is not None:
+        for before in with_all_before(parent) if sink.needs_offsets else ():
             if isinstance(before, AggregateNode) and before.emit == "commit":
                 raise TopologyError(
                     f"sink {made!r} needs the offset of each record, and the changes of {before.name!r} have none: "
                     "declare it emit='update', or write by key"
                 )
-            before = before.parent
         sink.app, sink.name = self.app, made
-        self.add(OutsideNode(name=made, parent=parent, key=parent.key, value=parent.value, sink=sink))
+        self.add(OutsideNode(name=made, parents=(parent,), key=parent.key, value=parent.value, sink=sink))
 
     def store(self, spec: StoreSpec, what: str, advice: str) -> None:
         """Takes the name of a store, and of its changelog.

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, NoReturn
 
-STEPS = ("map", "filter", "flat_map", "peek", "rekey", "group_by", "group_by_key", "sink")
+STEPS = (
+    "map", "filter", "flat_map", "peek", "rekey", "group_by", "group_by_key", "branch", "merge", "repartition",
+    "through", "debug", "sample", "sink",
+)  # fmt: skip
 """The methods of a stream that others are asked for."""
 
 FOLDS = ("count", "sum", "min", "max", "reduce", "aggregate")

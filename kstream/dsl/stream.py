@@ -14,6 +14,7 @@ from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
+from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
@@ -35,7 +36,7 @@ N = TypeVar("N", int, float)
 S = TypeVar("S", bound=folds.Summable)
 
 
-class Stream(Hinted, Generic[K, V]):
+class Stream(Hinted, Ways[K, V]):
     """Records of one type of key and value. Every method declares a step; nothing runs until the app does.
 
     Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken
@@ -46,10 +47,6 @@ class Stream(Hinted, Generic[K, V]):
     """
 
     INSTEAD = dict.fromkeys(FOLDS, "group first, with group_by_key() or group_by(function)")
-
-    def __init__(self, graph: Graph, node: Node, *, rekeyed: bool = False) -> None:
-        self.node = node
-        self._graph, self._rekeyed = graph, rekeyed
 
     def __repr__(self) -> str:
         return f"Stream({self.node.name!r}, key={self.node.key}, value={self.node.value})"
@@ -142,10 +139,6 @@ class Stream(Hinted, Generic[K, V]):
         if self._rekeyed or group is not None:
             return Grouped(self._graph, self.node, name, parallelism, group)
         return Grouped(self._graph, self.node, None, None)
-
-    def to(self, topic: Topic[K, V]) -> None:
-        """Writes the records to a topic, in the task's transaction, with their keys and timestamps."""
-        self._graph.sink(self.node, topic)
 
     def sink(self, sink: BatchingSink, *, name: str | None = None) -> None:
         """Writes the records into something outside Kafka, in batches, as a part of the checkpoint.
@@ -348,7 +341,7 @@ class Grouped(Hinted, Generic[K, V]):
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,
-            parent=source,
+            parents=(source,),
             key=source.key,
             value=value,
             stores=(spec, *(table.spec for table in tables_used(*users))),

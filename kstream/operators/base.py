@@ -60,6 +60,10 @@ class Operator:
     def push(self, batch: Batch) -> None:
         raise NotImplementedError
 
+    def input(self, place: int) -> Push:
+        """What takes the output of the node's parent at this place."""
+        return self.push
+
     def emit(self, batch: Batch) -> None:
         if not batch.size:
             return

@@ -318,6 +318,27 @@ class Batch:
             raw_keys=pick(self._raw_keys), timestamps=pick(self._timestamps),
         )  # fmt: skip
 
+    @staticmethod
+    def merged(batches: Sequence[Batch]) -> Batch:
+        """The records of batches of one origin, in the order of their rows; those of one row in that of the batches."""
+        first = batches[0]
+        places = [(batch.row(index), at, index) for at, batch in enumerate(batches) for index in range(batch.size)]
+        places.sort()
+
+        def joined(columns: Sequence[Sequence[Any]]) -> list[Any]:
+            return [columns[at][index] for _, at, index in places]
+
+        encoded_keys = all(batch.key_codec is first.key_codec for batch in batches)
+        encoded = all(batch._raw_values is not None and batch.value_codec is first.value_codec for batch in batches)
+        return Batch(
+            len(places), first.key_codec, first.value_codec, origin=first.origin, rows=[row for row, _, _ in places],
+            keys=None if encoded_keys else joined([batch.keys for batch in batches]),
+            raw_keys=joined([batch.encoded_keys(first.key_codec) for batch in batches]) if encoded_keys else None,
+            values=None if encoded else joined([batch.values for batch in batches]),
+            raw_values=joined([batch._raw_values or () for batch in batches]) if encoded else None,
+            json=next((batch.json for batch in batches if batch.json is not None), None),
+        )  # fmt: skip
+
     def repeat(self, counts: Sequence[int], values: list[Any], codec: Codec[Any]) -> Batch:
         """Each record as many times as `counts` says, with these values (flat_map)."""
 

@@ -10,6 +10,7 @@ from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
+from kstream.operators.merge import Merge
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
@@ -22,6 +23,7 @@ class Source(Operator):
     def __init__(self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None) -> None:
         super().__init__()
         self.topic, self._bounds, self._time = topic, bounds, time
+        self.merges: list[Merge] = []  # where what it gives meets again, parents first
         self.origin: Origin | None = None  # of the fetch that was pushed last
         self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
@@ -64,6 +66,8 @@ class Source(Operator):
                 batch.blame(error.index)
                 raise
         self.emit(batch)
+        for merge in self.merges:
+            merge.release()
 
     def passed(self, fetch: Fetch) -> None:
         """A record is left out: time is moved on by it all the same, as it is where it fails within its batch. Not by

@@ -71,6 +71,12 @@ reveal_type(stream.map(lambda bid, ctx: (ctx.key, bid.price)))  # T: kstream.dsl
 reveal_type(stream.filter(lambda bid: bid.price > 1))  # T: kstream.dsl.stream.Stream[str, api.Bid]
 reveal_type(stream.flat_map(lambda bid: [bid.price]))  # T: kstream.dsl.stream.Stream[str, int]
 reveal_type(stream.peek(print))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+ways = stream.branch(dear=lambda bid: bid.price > 9, other=lambda bid, ctx: bid.price > ctx.offset)
+reveal_type(ways["dear"])  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.merge(stream, stream.sample(0.1)).debug("seen"))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.through(bids).repartition(parallelism=3))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+reveal_type(stream.to(lambda bid: bids))  # T: None
+reveal_type(stream.to(lambda bid, ctx: [bids][ctx.offset]))  # T: None
 reveal_type(stream.rekey(auction))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 
 grouped = stream.group_by(auction, name="by-auction")
@@ -148,7 +154,7 @@ app.table("no-type", key=str, value=3)  # E: No overload variant of "table" of "
 
 aggregated.to(totals)
 aggregated.to(counts)  # E: Argument 1 to "to" of "AggregateTable" has incompatible type "Topic[int, int]"
-stream.to(alerts)  # E: Argument 1 to "to" of "Stream" has incompatible type "Topic[str, Alert]"
+stream.to(alerts)  # E: Argument 1 to "to" of "Ways" has incompatible type "Topic[str, Alert]"
 stream.map(lambda bid: Alert(bid.bidder)).to(alerts)
 stream.map(lambda bid: bid.nothing)  # E: "Bid" has no attribute "nothing"
 grouped.aggregate(int, add)  # E: Cannot infer value of type parameter "A" of "aggregate"

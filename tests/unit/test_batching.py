@@ -139,6 +139,33 @@ def reductions_that_mutate_what_others_see(app: kstream.App) -> Case:
 
 
 @case
+def branches_that_meet_again(app: kstream.App) -> Case:
+    """What the ways give of a record comes in one order, however many records are taken at once."""
+    source = app.topic("in", key=str, value=int)
+    out, totals = app.topic("out", key=str, value=int), app.topic("totals", key=str, value=Total)
+    few, many = app.topic("few", key=str, value=int), app.topic("many", key=str, value=int)
+    ways = app.stream(source).branch(odd=lambda n: n % 2, three=lambda n, ctx: (n + ctx.offset) % 3 == 0)
+    odd = ways["odd"].flat_map(lambda n: [n, -n][: n % 3])
+    met = odd.merge(ways["three"].map(triple), ways["rest"].sample(0.5))
+    met.to(out)
+    met.group_by_key().aggregate(Total, fold, name="met").to(totals)
+    met.merge(ways["three"]).to(lambda n: few if n % 4 else many)
+    return Case(app, [source], [out, totals, few, many], null_keys=True)
+
+
+@case
+def merge_with_itself(app: kstream.App) -> Case:
+    """Values are not shared between the ways: what one aggregation does to them does not show in another."""
+    source = app.topic("in", key=str, value=int)
+    named = app.stream(source).map(lambda n: Named("x", n), value=Named)
+    twice = named.merge(named, named.filter(lambda named: named.n % 3))
+    outs = [app.topic(f"out{i}", key=str, value=Named) for i in range(2)]
+    twice.group_by_key().reduce(merge_into_the_old, name="a").to(outs[0])
+    twice.debug("seen").to(outs[1])
+    return Case(app, [source], outs)
+
+
+@case
 def chain_with_a_repartition(app: kstream.App) -> Case:
     source = app.topic("in", key=str, value=int, partitions=1)
     out, counts = app.topic("out", key=int, value=int), app.topic("counts", key=int, value=int)

@@ -214,16 +214,15 @@ class TaskTraces:
 
     # ---- operators
 
-    def around(self, node: Node, operator: Operator) -> Push:
-        """The operator's push, in a span of its own while the current record is traced."""
+    def around(self, node: Node, operator: Operator, push: Push) -> Push:
+        """This push of the operator, in a span of its own while the current record is traced."""
         if isinstance(operator, Sink):  # what it sends has a span
-            return operator.push
+            return push
         start = self._starter(self._names[node])
         if isinstance(operator, AsyncAgent):
             spans = _AgentSpans(operator, start)
             self._agents.append(spans)
             return spans.push
-        push = operator.push
 
         def traced(batch: Batch) -> None:
             span = start()

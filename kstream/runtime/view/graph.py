@@ -47,10 +47,9 @@ class Drawing:
                 self.graph.nodes.append(GraphNode(ids[node], node.kind, node.name, part.name, False, stores))
             self._nodes[part.name, names[node]] = ids[node]
         for node in part.nodes:
-            if isinstance(node, SinkNode) and node.parent is not None:
-                self._add_edge(ids[node.parent], ids[node], (part.name, names[node]))
-            elif node.parent is not None:
-                self._add_edge(ids[node.parent], ids[node], (part.name, names[node.parent]))
+            for parent in node.parents:
+                carries = node if isinstance(node, SinkNode) else parent
+                self._add_edge(ids[parent], ids[node], (part.name, names[carries]))
             if isinstance(node, AgentNode) and node.to is not None:
                 self._add_edge(ids[node], self._add_topic(node.to), (part.name, names[node]))
 

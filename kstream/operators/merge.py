@@ -1,0 +1,50 @@
+"""merge: the records of several streams become one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kstream.operators.base import Operator, Push
+from kstream.operators.batch import Batch
+
+
+class Merge(Operator):
+    """Passes on what its inputs give.
+
+    Args:
+        meets: records of one source come by several ways. Then what the ways give of a batch is held until `release`,
+            and put in the order of the records that it was made of: that it was a batch does not show.
+    """
+
+    def __init__(self, *, meets: bool) -> None:
+        super().__init__()
+        self._meets = meets
+        self._held: dict[int, list[Batch]] = {}
+
+    def push(self, batch: Batch) -> None:
+        self._take(0, batch)
+
+    def input(self, place: int) -> Push:
+        return partial(self._take, place)
+
+    def _take(self, place: int, batch: Batch) -> None:
+        if self._meets and batch.origin is not None:
+            self._held.setdefault(place, []).append(batch)
+        else:
+            self.emit(batch)
+
+    def release(self) -> None:
+        """The source's batch is through all ways."""
+        if not self._held:
+            return
+        held = [batch for _, batches in sorted(self._held.items()) for batch in batches]
+        self._held = {}
+        self.emit(held[0] if len(held) == 1 else Batch.merged(held))
+
+    def take_back(self) -> bool:
+        self._held = {}
+        return super().take_back()
+
+    def reset(self) -> None:
+        self._held = {}
+        super().reset()
