@@ -37,6 +37,9 @@ SEEK_SECONDS: Final = 5.0
 WAKE_SECONDS: Final = 0.1
 """How often `poll` wakes librdkafka's main thread, which sends the heartbeats and sleeps 0.5 s at a time otherwise."""
 
+FILL_SECONDS: Final = 0.01
+"""How long a reader waits for a batch to fill, where it may wait: a replay by small batches takes twice the time."""
+
 COMMIT_SECONDS: Final = 30.0
 
 
@@ -96,7 +99,8 @@ class KafkaConsumer:
     # ---- reading
 
     def poll(self, max_records: int, timeout: float) -> Polled:
-        """Waits `timeout` seconds for a first record, then takes what is there, `max_records` at most.
+        """Waits `timeout` seconds for a first record, then takes what is there, `max_records` at most. A reader waits a
+        moment longer for more.
 
         What comes in the same call as a rebalance is dropped: it belongs to the assignment before (the new one is
         paused), and the listener has been told that it is gone.
@@ -119,7 +123,8 @@ class KafkaConsumer:
             if first is None:
                 messages = []
             else:
-                messages = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+                more = 0 if self._group is not None else min(timeout, FILL_SECONDS)
+                messages = self._consumer.consume(max_records - 1, more) if max_records > 1 else []
                 messages.insert(0, first)
         self._pulse.beat()
         self._check()
