@@ -137,7 +137,7 @@ class App:
         """
         check_name(name, "topic")
         check_partitions(partitions, f"topic {name!r}: partitions")
-        check_config(config or {}, f"topic {name!r}: config")
+        copied = check_config(config, f"topic {name!r}: config")
         if callable(timestamp):
             called(timestamp, f"topic {name!r}: timestamp")
         values = schema(Any if value is None else value, f"the value of topic {name!r}")
@@ -147,7 +147,7 @@ class App:
             values,
             partitions,
             None if timestamp is None else event_time(timestamp, name, values.kind),
-            dict(config or {}),
+            copied,
         )
         self._graph.topic(topic)
         return topic
@@ -205,8 +205,7 @@ class App:
         if scope not in ("keyed", "partition"):
             raise TopologyError(f"table {name!r}: scope={scope!r} is neither 'keyed' nor 'partition'")
         keys = schema(key, f"the key of table {name!r}", key=True)
-        config = dict(changelog or {})
-        check_changelog(config, f"table {name!r}: changelog")
+        config = check_changelog(changelog, f"table {name!r}: changelog")
         check_backend(backend, f"table {name!r}")
         large = check_large(on_large_state, f"table {name!r}")
         spec = StoreSpec(name, keys, schema(value, f"table {name!r}"), scope, config, backend, ttl, large)

@@ -5,6 +5,7 @@ Importing this imports nothing else: worker processes come through here when the
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(given: list[str]) -> int:
-    """Runs it; errors of kstream become a line."""
+    """Runs it; errors of kstream become a line, and so does what the machine refuses: a full disk, a path."""
     from kstream.errors import KStreamError
 
     debug = "--debug" in given
@@ -37,6 +38,19 @@ def _told(given: list[str]) -> int:
 
             traceback.print_exception(error)
         return _say(str(error), error.exit_status)
+    except OSError as error:
+        if debug or error.errno is None:
+            raise
+        return _say(_refused(error), 1)
+
+
+def _refused(error: OSError) -> str:
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    import tempfile
+
+    full = f" (work is done in {tempfile.gettempdir()}; TMPDIR names another place)"
+    return f"{error.strerror}{full if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else ''}"
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from kstream.codecs import copier, encode_value, sure_classes
+from kstream.codecs.checking import check
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.hints import Hinted
 from kstream.errors import TableError, TopologyError
@@ -161,7 +162,7 @@ def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:
     """`default=` as a factory: a class or function is called, a value is copied each time.
 
     Raises:
-        TopologyError: the function cannot be called without arguments.
+        TopologyError: the function cannot be called without arguments, or the value is none of the table's.
     """
     if default is None:
         return None
@@ -169,5 +170,10 @@ def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:
         called(default, f"table {spec.name!r}: default")
         check_takes(default, 0)
         return default  # type: ignore[no-any-return]
-    copy = copier(spec.value.codec)
+    codec = spec.value.codec
+    try:
+        check(codec, default, encode_value(codec, default) or b"")
+    except Exception as error:  # whatever the codec says
+        raise TopologyError(f"table {spec.name!r}: default={default!r} is no {spec.value}: {error}") from error
+    copy = copier(codec)
     return lambda: copy(default)

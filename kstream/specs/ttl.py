@@ -51,6 +51,8 @@ class Incremental:
 
     def __post_init__(self) -> None:
         _check_count(self.n, "Incremental(n=")
+        if not isinstance(self.every_record, bool):
+            raise TopologyError(f"Incremental(every_record={self.every_record!r}): it is True or False")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ brings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -184,7 +185,7 @@ def _write(
         fields.append(arrow.field("time", arrow.timestamp("ms", "UTC"), metadata={FORM: clock_of(form)}))
     schema = arrow.schema(fields, metadata=about)
     count, rows = 0, iter(entries)
-    with arrow.parquet.ParquetWriter(path, schema, compression="zstd") as out:
+    with arrow.parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
         while batch := list(islice(rows, ROWS)):
             data = [plain_in(form, raw) for _, raw in batch] if timed else [raw for _, raw in batch]
             arrays = [
@@ -232,11 +233,7 @@ def read_table(path: Path, spec: StoreSpec, digest: str | None = None) -> Iterat
                 found.update(chunk)
         if found.hexdigest() != digest:
             raise SnapshotError(f"the Parquet file of store {spec.name} is damaged: its checksum does not fit")
-    try:
-        file = arrow.parquet.ParquetFile(path)
-    except (arrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path.name} cannot be read as Parquet: {error}") from error
-    with file:
+    with _reading(path), arrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
         missing = [name for name in ("key", "value") if name not in file.schema_arrow.names]
         if missing:
             raise UsageError(f"{path.name} has no column {missing[0]}: a store's entries are the columns key and value")
@@ -248,7 +245,7 @@ def read_table(path: Path, spec: StoreSpec, digest: str | None = None) -> Iterat
         headers = headers_of(form)
         for batch in file.iter_batches(ROWS, columns=["key", "value", *(() if headers is None else ("time",))]):
             keys, values = (batch.column(name).to_pylist() for name in ("key", "value"))
-            times = [None] * len(keys) if headers is None else batch.column("time").cast(arrow.int64()).to_pylist()
+            times = [None] * len(keys) if headers is None else _times(batch.column("time"), path)
             for key, value, at in zip(keys, values, times, strict=True):
                 as_key, as_value = sides[0](key), sides[1](value)
                 if as_key is None or as_value is None:
@@ -265,6 +262,9 @@ def _form_of_times(schema: Any, path: Path) -> str:
     if "time" not in schema.names:
         return PLAIN
     form = str((schema.field("time").metadata or {}).get(FORM, PLAIN.encode()).decode())
+    kind = schema.field("time").type
+    if form != PLAIN and not (_arrow().types.is_timestamp(kind) or _arrow().types.is_int64(kind)):
+        raise UsageError(f"{path.name}: its column time is {kind}, and the times of kstream are timestamp[ms]")
     if form not in (PLAIN, WALL, EVENT):
         raise UsageError(
             f"{path.name}: its times are of the form {form!r}, which this version of kstream does not know"
@@ -272,13 +272,29 @@ def _form_of_times(schema: Any, path: Path) -> str:
     return form
 
 
+def _times(column: Any, path: Path) -> list[int | None]:
+    arrow = _arrow()
+    if not arrow.types.is_int64(column.type):
+        column = column.cast(arrow.timestamp("ms", column.type.tz), safe=False).cast(arrow.int64())
+    times: list[int | None] = column.to_pylist()
+    if any(at is not None and at < 0 for at in times):
+        raise UsageError(f"{path.name}: a time is before 1970, which no entry of kstream's was written at")
+    return times
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What Arrow says of a file that is damaged, or none of its, becomes a line; it may say so late."""
+    try:
+        yield
+    except (_arrow().ArrowException, OSError) as error:
+        raise UsageError(f"{path.name} cannot be read as Parquet: {error}") from error
+
+
 def partition_in(path: Path) -> int | None:
     """The partition that a file says its entries are of (`kstream.partition`); None where it does not."""
-    arrow = _arrow()
-    try:
-        said = (arrow.parquet.read_schema(path).metadata or {}).get(b"kstream.partition", b"").decode()
-    except (arrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path.name} cannot be read as Parquet: {error}") from error
+    with _reading(path):
+        said = (_arrow().parquet.read_schema(path).metadata or {}).get(b"kstream.partition", b"").decode()
     return int(said) if said.isascii() and said.isdigit() else None
 
 
@@ -303,6 +319,6 @@ def _reader(field: Any, side: Schema, what: str) -> Callable[[Any], bytes | None
         except UsageError:
             raise
         except Exception as error:  # of a file that anybody wrote
-            raise UsageError(f"{what} is not {side}: {error}") from error
+            raise UsageError(f"{what} is not {side}: the column is {field.type}") from error
 
     return read

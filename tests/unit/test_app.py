@@ -129,3 +129,16 @@ def test_tables_of_two_apps_under_one_name_cannot_meet_in_one() -> None:
     one.agent(one.topic("in"), tables=tables, name="a")(print)
     with pytest.raises(TopologyError, match="two declarations of the store 't'"):
         one.topology()
+
+
+@pytest.mark.parametrize("default", ["x", 5.5, True], ids=["text", "float", "bool"])
+def test_a_default_that_is_no_value_of_the_table_is_refused(default: object) -> None:
+    with pytest.raises(TopologyError, match=r"table 'counts': default=.* is no int: "):
+        kstream.App("shop").table("counts", key=str, value=int, default=default)
+
+
+def test_topic_settings_that_are_no_mapping_are_refused() -> None:
+    with pytest.raises(TopologyError, match="table 'counts': changelog=5: Kafka's settings and their values are text"):
+        kstream.App("shop").table("counts", key=str, value=int, changelog=5)  # type: ignore[call-overload]
+    with pytest.raises(TopologyError, match="topic 'in': config=5: Kafka's settings and their values are text"):
+        kstream.App("shop").topic("in", config=5)  # type: ignore[call-overload]

@@ -62,7 +62,8 @@ def show(on: Subject, name: str, place: str | None, *, as_json: bool) -> int:
     taken = human.moment(found.taken, time.time())
     out.print(Text(f"savepoint {name} of {found.app}, taken {taken} by kstream {found.program}", style="bold"))
     out.print(Text(f"{found.format}, {human.size(found.size)}, id {found.id}, in {storage.url}"))
-    stores = human.table("STORE", "KEY", "VALUE", ">PARTITIONS", ">SIZE")
+    size = ">SIZE" if found.format == "canonical" else ">SIZE OF ITS TASKS"
+    stores = human.table("STORE", "KEY", "VALUE", ">PARTITIONS", size)
     for store, one in found.stores.items():
         stores.add_row(store, one.key, one.value, str(one.partitions), human.size(_size(found, store)))
     out.print(Text(), stores)

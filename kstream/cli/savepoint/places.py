@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.errors import ConfigError
 from kstream.state.snapshots.storage import Storage, open_storage
@@ -19,3 +22,16 @@ def agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError("nobody is there to say whether this is meant: --yes says it")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def told_when_broken_off(app: str, command: str) -> Iterator[Callable[[], None]]:
+    """What replaces an app's state calls what this gives when it begins; if it does not come to its end then, it is
+    said what that means."""
+    begun: list[bool] = []
+    try:
+        yield lambda: begun.append(True)
+    except BaseException:
+        if begun:
+            human.complain(f"broken off: until {command} is run again, to its end, app {app} does not start")
+        raise

@@ -10,7 +10,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, place_of
+from kstream.cli.savepoint.places import agreed, place_of, told_when_broken_off
 from kstream.errors import ConfigError, SnapshotError
 from kstream.runtime.cluster.replacing import Plan, carry_out
 from kstream.runtime.cluster.restoring import look
@@ -52,7 +52,8 @@ def run(
             return 1
         if (damaged := next(damages_of(storage, savepoint), None)) is not None:
             raise SnapshotError(f"savepoint {name} is damaged, nothing was changed: {damaged}")
-        entries = carry_out(plan, topology, clients, admin, on.settings, storage)
+        with told_when_broken_off(topology.app, "this restore") as begun:
+            entries = carry_out(plan, topology, clients, admin, on.settings, storage, on_begun=begun)
     out.print(Text(f"restored: {human.plural(entries, 'entry') if entries == 1 else f'{entries:,} entries'}", "green"))
     if claim:
         delete_savepoint(storage, name)

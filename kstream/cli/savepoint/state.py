@@ -13,7 +13,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of, find, stores_of
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed
+from kstream.cli.savepoint.places import agreed, told_when_broken_off
 from kstream.errors import ConfigError, UsageError
 from kstream.runtime.cluster.filling import Filling, Place, export
 
@@ -60,6 +60,7 @@ def import_(on: Subject, name: str, given: Sequence[Path], *, replace: bool, inp
         shown = human.plural(len(files), "file")
         if not yes and not agreed(f"Fill store {name} of app {topology.app} on {on.servers} from {shown}?"):
             return 1
-        entries = filling.fill()
+        with told_when_broken_off(topology.app, "this import") as begun:
+            entries = filling.fill(on_begun=begun)
     human.lines().print(Text(f"store {name} has the {entries:,} entries of {shown}", style="green"))
     return 0

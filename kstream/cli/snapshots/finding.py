@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from kstream.cli.operate import Subject
 from kstream.errors import ConfigError, FileMissing, SnapshotError
@@ -46,7 +47,11 @@ def places(storage: Storage, app: str, task: str | None) -> list[str]:
         part, slash, number = task.rpartition("/")
         if not slash:
             raise ConfigError(f"--task {task}: a task is called SUB-TOPOLOGY/PARTITION")
-        found &= {f"{folder}/{directory_name(part)}/{number}"}
+        one = f"{folder}/{directory_name(part)}/{number}"
+        if found and one not in found:
+            tasks = ", ".join(unquote("/".join(place.split("/")[2:])) for place in sorted(found, key=_by_number))
+            raise ConfigError(f"--task {task}: there are no snapshots of it in {storage.url}; there are of {tasks}")
+        found &= {one}
     return sorted(found, key=_by_number)
 
 

@@ -54,6 +54,8 @@ def get(
             cannot be read.
     """
     assert on.app is not None
+    if key is not None and wanted:
+        raise UsageError(f"one key ({key!r}), or --{next(iter(wanted))}: not both")
     spec: StoreSpec = find("store", store, stores_of(on.app.topology()), on.app.name)
     encoded = {name: from_text(spec.key.codec, text, f"--{name}") or b"" for name, text in wanted.items()}
     if encoded:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import msgspec
 from rich.text import Text
@@ -96,20 +96,45 @@ def asked(
             for store, partition, entries in parts:
                 _write(out[store], specs[store], partition, entries)
         for name, file in files.items():
-            quoted = '"' + name.replace('"', '""') + '"'
-            if file.stat().st_size:
-                read = "read_json(?, format='newline_delimited', sample_size=-1, maximum_object_size=268435456)"
-                connection.execute(f"create table {quoted} as select * from {read}", [str(file)])
-            else:
-                connection.execute(f"create table {quoted} (key varchar, value varchar, partition integer)")
+            try:
+                _make_table(connection, specs[name], file)
+            except duckdb.Error as error:
+                why = " ".join(str(error).split())
+                raise UsageError(f"store {name} cannot be a table: {why}") from None
         connection.execute("set enable_external_access=false")  # the query is for these tables
         try:
             answer = connection.execute(query)
+            if answer is None:
+                raise UsageError("there is no query")
             return [column[0] for column in answer.description or ()], answer.fetchall()
         except duckdb.Error as error:
             there = ", ".join(specs) or "none"
             why = " ".join(str(error).split())
             raise UsageError(f"the query fails: {why}; the tables are: {there} (key, value, partition)") from None
+
+
+_READ: Final = "read_json(?, format='newline_delimited', sample_size=-1, maximum_object_size=268435456"
+
+
+def _make_table(connection: Any, spec: StoreSpec, file: Path) -> None:
+    """Types are found by DuckDB; but what is declared as text is text, also where it looks like a date. Where there is no
+    such type, as for fields whose names differ by their capitals only, it is JSON."""
+    import duckdb
+
+    quoted = '"' + spec.name.replace('"', '""') + '"'
+    if not file.stat().st_size:
+        connection.execute(f"create table {quoted} (key varchar, value varchar, partition integer)")
+        return
+    try:
+        found = connection.execute(f"describe select * from {_READ})", [str(file)]).fetchall()
+        kinds = {name: kind for name, kind, *_ in found}
+    except duckdb.NotImplementedException:
+        kinds = {"key": "JSON", "value": "JSON", "partition": "INTEGER"}
+    for name, side in (("key", spec.key), ("value", spec.value)):
+        if side.codec.encode is str.encode:
+            kinds[name] = "VARCHAR"
+    columns = ", ".join(f"{name}: '{kind.replace(chr(39), chr(39) * 2)}'" for name, kind in kinds.items())
+    connection.execute(f"create table {quoted} as select * from {_READ}, columns={{{columns}}})", [str(file)])
 
 
 def _write(out: IO[bytes], spec: StoreSpec, partition: int, entries: Iterable[tuple[bytes, bytes]]) -> None:

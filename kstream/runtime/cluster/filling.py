@@ -58,11 +58,13 @@ def export(
             try:
                 gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
                 by = _time_of(topology, spec, admin, partition, now)
-                path = directory / f"{partition}.parquet"
+                path, unfinished = directory / f"{partition}.parquet", directory / f".{partition}.parquet.part"
                 about = {
                     "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
                 }  # fmt: skip
-                yield path, write_table(path, spec, partial(_alive, entries, spec, by), about, spec.form)
+                count = write_table(unfinished, spec, partial(_alive, entries, spec, by), about, spec.form)
+                unfinished.replace(path)  # killed before, it leaves none of this name that is not whole
+                yield path, count
             finally:
                 entries.close()
 
@@ -179,7 +181,11 @@ class Filling:
         starts, ends = bounds(self._admin, at)
         return any(starts[each] < ends[each] for each in at)
 
-    def fill(self, on_progress: Callable[[int], None] = lambda entries: None) -> int:
+    def fill(
+        self,
+        on_progress: Callable[[int], None] = lambda entries: None,
+        on_begun: Callable[[], None] = lambda: None,
+    ) -> int:
         """Deletes the changelog and makes it anew, and writes the entries. Returns how many. Killed in between, the app
         does not start until it is run again.
 
@@ -188,6 +194,7 @@ class Filling:
             TopicError, KafkaUnavailable: Kafka refuses or does not answer. Run it again.
         """
         app, spec = self._topology.app, self._spec.name
+        self._check_partitions()
         for _ in self._entries(1):  # every entry is looked at before anything is changed
             pass
         ensure_topic(self._admin, app, self._settings.replication_factor)
@@ -195,6 +202,7 @@ class Filling:
             files = ", ".join(path.name for path in self._files)
             note = RestoreNote("kstream state import", f"{spec} in {files}", time.time(), [spec])
             control.write(note)
+            on_begun()
             if self._changelog in self._admin.topics(TIMEOUT):
                 self._admin.delete_topics([self._changelog], TIMEOUT)
             counts = prepare_topics(self._topology, self._admin, self._settings)
@@ -208,6 +216,19 @@ class Filling:
                     self._commit_missing(part, counts)
             control.forget_restore()
         return writer.written
+
+    def _check_partitions(self) -> None:
+        """Raises UsageError where a file is of a partition that the store does not have."""
+        if self._spec.scope != "partition":
+            return
+        there = self._admin.topics(TIMEOUT)
+        counts = [there[topic].partitions for topic in (*self._part.topics, self._changelog) if topic in there]
+        for path in self._files:
+            own = partition_in(path)
+            if own is not None and counts and own >= min(counts):
+                raise UsageError(
+                    f"{path.name} is of partition {own}, and store {self._spec.name} has {min(counts)} partitions"
+                )
 
     def _entries(self, partitions: int) -> Iterable[tuple[int, bytes, bytes, Headers | None]]:
         for path in self._files:

@@ -81,11 +81,13 @@ def carry_out(
     on_progress: Callable[[int], None] = lambda entries: None,
     *,
     note: RestoreNote | None = None,
+    on_begun: Callable[[], None] = lambda: None,
 ) -> int:
     """Does what `look` has found. Returns the number of entries that were written.
 
     Args:
         note: that the app has the state of neither before nor after, while this goes on; None: a restore's.
+        on_begun: called when the app's state begins to be replaced.
 
     Raises:
         SnapshotError: the savepoint is damaged. StorageError: it cannot be read.
@@ -95,6 +97,7 @@ def carry_out(
     with closing(Control(clients, admin, topology.app)) as control:
         what = f"savepoint {plan.savepoint.name} ({storage.url})"
         control.write(note or RestoreNote("kstream savepoint restore", what, time.time()))
+        on_begun()
         for group in plan.groups:
             admin.delete_group(group).result(TIMEOUT)
         before = admin.describe(list(plan.topics)).result(TIMEOUT)

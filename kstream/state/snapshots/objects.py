@@ -27,6 +27,9 @@ DELETED_AT_ONCE: Final = 500
 ATTEMPTS: Final = 4
 """At a request for deletions."""
 
+METADATA: Final = "169.254.169.254"
+"""Where the machines of clouds are told their roles."""
+
 CLIENT: Final[dict[str, Any]] = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRY: Final[dict[str, Any]] = {
     "max_retries": 4,
@@ -184,4 +187,8 @@ def _with_first(first: bytes, others: Iterator[bytes], raised: list[BaseExceptio
 def _short(error: BaseException, longest: int = 300) -> str:
     """What obstore says, which may be pages with the server's answer in them, as one line."""
     text = " ".join(str(error).partition("Debug source:")[0].split())
-    return text if len(text) <= longest else f"{text[:longest]} ..."
+    text = text if len(text) <= longest else f"{text[:longest]} ..."
+    if METADATA in text:
+        text += "; there are no credentials in the environment (AWS_..., GOOGLE_..., AZURE_...), so it asked for the "
+        text += "machine's role"
+    return text

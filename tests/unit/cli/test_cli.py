@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import types
@@ -178,6 +179,26 @@ def test_what_nobody_expected_keeps_its_traceback(runs: Any, monkeypatch: pytest
     monkeypatch.setattr(App, "run", run)
     with pytest.raises(ZeroDivisionError):
         main(["run", "mine.good:application"])
+
+
+@pytest.mark.parametrize(
+    "error,message",
+    [
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/etc/passwd/x"), "/etc/passwd/x: Not a directory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device (work is done in "),
+    ],
+    ids=["path", "full"],
+)
+def test_what_the_machine_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], runs: Any, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def run(*_: Any, **__: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(App, "run", run)
+    assert message in fails(capsys, "run", "mine.good:application", status=1)
+    with pytest.raises(OSError):
+        main(["run", "mine.good:application", "--debug"])
 
 
 def test_interrupt(runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:

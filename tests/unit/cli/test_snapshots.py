@@ -108,6 +108,8 @@ def test_what_is_not_there_is_said(kept: Kept, tmp_path: Path, capsys: pytest.Ca
         listing.show(kept.on, "", as_json=False)
     with pytest.raises(ConfigError, match="a task is called SUB-TOPOLOGY/PARTITION"):
         listing.run(kept.on, "orders", as_json=False)
+    with pytest.raises(ConfigError, match=r"--task orders/77: .* there are of a/b/10, orders/2"):
+        listing.run(kept.on, "orders/77", as_json=False)
     with pytest.raises(ConfigError, match="the app keeps none"):
         listing.run(Subject(kept.on.app, Settings(), {}), None, as_json=False)
     assert listing.run(Subject(kept.on.app, Settings(snapshots=str(tmp_path / "no")), {}), None, as_json=False) == 0

@@ -66,3 +66,34 @@ def test_each_store_is_a_table() -> None:
 def test_what_cannot_be_answered_is_one_error(query: str) -> None:
     with pytest.raises(UsageError, match=r"the query fails: .*the tables are: counts, or-ders, empty"):
         run(query)
+
+
+@dataclass
+class Both:
+    a: int
+    A: int
+
+
+def test_text_is_text_whatever_it_looks_like() -> None:
+    dates = {"dates": spec("dates", str, str)}
+    parts = [("dates", 0, iter([(b"2020-01-01", b"12:00"), (b"2021-01-01", b"13:00")]))]
+    found = asked(dates, ["dates"], parts, "select key, value from dates where key like '2020%'")
+    assert found[1] == [("2020-01-01", "12:00")]
+
+
+def test_fields_whose_names_differ_by_capitals_only_are_json() -> None:
+    pairs = {"pairs": spec("pairs", str, Both)}
+    parts = [("pairs", 0, iter([(b"k", b'{"a":1,"A":2}')]))]
+    assert asked(pairs, ["pairs"], parts, "select key, value from pairs")[1] == [("k", '{"a":1,"A":2}')]
+
+
+def test_stores_whose_names_differ_by_capitals_only_are_told_of() -> None:
+    two = {"Order": spec("Order", str, int), "order": spec("order", str, int)}
+    parts = [(name, 0, iter([(b"k", b"1")])) for name in two]
+    with pytest.raises(UsageError, match="store order cannot be a table: .*already exists"):
+        asked(two, ["Order", "order"], parts, "select 1")
+
+
+def test_no_query() -> None:
+    with pytest.raises(UsageError, match="there is no query"):
+        asked(SPECS, [], [], "")

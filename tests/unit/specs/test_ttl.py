@@ -60,6 +60,7 @@ def test_what_is_not_said_is_as_in_flink() -> None:
         {"hours": 1, "per": "element"},
         {"hours": 1, "per": "entry", "update": "read_and_write"},
         {"hours": 1, "per": "entry", "visibility": "return_expired_if_not_cleaned_up"},
+        {"hours": 1, "cleanup": (kstream.Sweep,)},
         {"hours": 1, "cleanup": "sweep"},
         {"hours": 1, "cleanup": kstream.Sweep},
         {"hours": 1, "cleanup": (kstream.Sweep(), kstream.Sweep(5))},
@@ -116,3 +117,8 @@ def test_expired_as_flink_has_it(stamp: int, length: int, now: int) -> None:
 def test_at_the_instant_it_has_expired_and_before_not() -> None:
     ttl = TTL(seconds=1)
     assert [ttl.expired(500, now) for now in (500, 1499, 1500, 1501)] == [False, False, True, True]
+
+
+def test_every_record_is_a_truth() -> None:
+    with pytest.raises(TopologyError, match=r"Incremental\(every_record='no'\): it is True or False"):
+        kstream.Incremental(every_record="no")  # type: ignore[arg-type]

@@ -181,6 +181,50 @@ def test_damage_is_found(tmp_path: Path) -> None:
         partition_in(path)
 
 
+def test_damage_anywhere_in_a_file_is_one_line(tmp_path: Path) -> None:
+    entries = spec(str, Point)
+    path = tmp_path / "0.parquet"
+    rows = [(f"key{n}".encode(), b'{"x":%d,"y":0.5}' % (n * n)) for n in range(200)]
+    write_table(path, entries, lambda: rows, {})
+    data = path.read_bytes()
+    for at in range(4, len(data), 7):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        try:
+            found = list(read_table(path, entries))
+        except UsageError as error:
+            assert "0.parquet" in str(error)
+        else:  # in what describes the file, not in what it holds
+            assert [(key, value) for key, value, _ in found] == rows
+
+
+@pytest.mark.parametrize(
+    "times,message",
+    [
+        (pyarrow.array(["x"]), "its column time is string"),
+        (pyarrow.array([1.5]), "its column time is double"),
+        (pyarrow.array([-5]), "before 1970"),
+    ],
+    ids=["text", "fraction", "negative"],
+)
+def test_times_that_can_be_none(tmp_path: Path, times: Any, message: str) -> None:
+    fields = [("key", pyarrow.int64()), ("value", pyarrow.int64())]
+    columns = [*(pyarrow.field(*one) for one in fields), pyarrow.field("time", times.type, metadata={FORM: WALL})]
+    table = pyarrow.table([pyarrow.array([1]), pyarrow.array([1]), times], schema=pyarrow.schema(columns))
+    pyarrow.parquet.write_table(table, tmp_path / "0.parquet")
+    with pytest.raises(UsageError, match=message):
+        list(read_table(tmp_path / "0.parquet", spec(int, int)))
+
+
+def test_times_of_another_unit(tmp_path: Path) -> None:
+    times = pyarrow.array([1_700_000_000_123_456_789], type=pyarrow.timestamp("ns", "UTC"))
+    fields = [("key", pyarrow.int64()), ("value", pyarrow.int64())]
+    columns = [*(pyarrow.field(*one) for one in fields), pyarrow.field("time", times.type, metadata={FORM: WALL})]
+    table = pyarrow.table([pyarrow.array([1]), pyarrow.array([7]), times], schema=pyarrow.schema(columns))
+    pyarrow.parquet.write_table(table, tmp_path / "0.parquet")
+    ((_, value, _),) = read_table(tmp_path / "0.parquet", spec(int, int))
+    assert value == packed(1_700_000_000_123) + b"7"
+
+
 @dataclass
 class WithDefault:
     a: int

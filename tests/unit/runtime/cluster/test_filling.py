@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+import pyarrow.parquet
 import pytest
 
 import kstream
+from kstream.errors import UsageError
+from kstream.runtime.cluster import filling
 from kstream.runtime.cluster.filling import Filling, export
 from kstream.state.forms import headers_of, stamp_of
 from kstream.testing.clients import MemoryClients
@@ -20,11 +25,11 @@ OLD, NEW = [f"old{n}" for n in range(8)], [f"new{n}" for n in range(8)]
 class Bench:
     """An app with a table whose entries live for an hour, OLD ones written 40 minutes before NEW ones."""
 
-    def __init__(self, directory: Path, time: str) -> None:
+    def __init__(self, directory: Path, time: str, scope: Literal["keyed", "partition"] = "keyed") -> None:
         self.app = kstream.App("shop")
         self.source = self.app.topic("in", key=str, value=int)
         ttl = kstream.TTL(hours=1, time=time)  # type: ignore[arg-type]
-        self.table = table = self.app.table("seen", key=str, value=int, default=0, ttl=ttl)
+        self.table = table = self.app.table("seen", key=str, value=int, default=0, scope=scope, ttl=ttl)
 
         @self.app.agent(self.source)
         def count(value: int, ctx: kstream.Context[str]) -> None:
@@ -86,4 +91,38 @@ def test_event_time_stands_still_where_no_records_come(tmp_path: Path) -> None:
     bench.fleet.send(bench.source, [f"more{n}" for n in range(20)])
     bench.fleet.settle()
     assert bench.export(0.0) == len(NEW) + 20
+    bench.fleet.close()
+
+
+def test_a_file_of_a_partition_that_is_not_there_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "wall", scope="partition")
+    bench.export(0.0)
+    (bench.out / "1.parquet").unlink()
+    table = pyarrow.parquet.read_table(bench.out / "0.parquet")
+    said = {**(table.schema.metadata or {}), b"kstream.partition": b"2"}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(said), bench.out / "0.parquet")
+    bench.fleet.leave("a")
+    before = bench.fleet.cluster.records("shop-seen-changelog")
+    with pytest.raises(UsageError, match="is of partition 2, and store seen has 2 partitions"):
+        bench.fill()
+    assert bench.fleet.cluster.records("shop-seen-changelog") == before
+    bench.fleet.close()
+
+
+def test_an_export_that_fails_leaves_the_file_of_an_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, "wall")
+    bench.export(0.0)
+    whole = (bench.out / "0.parquet").read_bytes()
+
+    def full(path: Path, *_: object) -> int:
+        path.write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filling, "write_table", full)
+    with pytest.raises(OSError, match="No space"):
+        bench.export(0.0)
+    assert (bench.out / "0.parquet").read_bytes() == whole
+    assert [path.name for path in sorted(bench.out.glob("*.parquet"))] == ["0.parquet", "1.parquet"]
     bench.fleet.close()
