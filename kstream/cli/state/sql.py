@@ -117,8 +117,8 @@ _READ: Final = "read_json(?, format='newline_delimited', sample_size=-1, maximum
 
 
 def _make_table(connection: Any, spec: StoreSpec, file: Path) -> None:
-    """Types are found by DuckDB; but what is declared as text is text, also where it looks like a date. Where there is no
-    such type, as for fields whose names differ by their capitals only, it is JSON."""
+    """Types are found by DuckDB; but what is declared as text is text, also where it looks like a date. Where there is
+    no such type, as for fields whose names differ by their capitals only, it is JSON."""
     import duckdb
 
     quoted = '"' + spec.name.replace('"', '""') + '"'

@@ -90,7 +90,7 @@ def test_fields_whose_names_differ_by_capitals_only_are_json() -> None:
 def test_stores_whose_names_differ_by_capitals_only_are_told_of() -> None:
     two = {"Order": spec("Order", str, int), "order": spec("order", str, int)}
     parts = [(name, 0, iter([(b"k", b"1")])) for name in two]
-    with pytest.raises(UsageError, match="store order cannot be a table: .*already exists"):
+    with pytest.raises(UsageError, match=r"store order cannot be a table: .*already exists"):
         asked(two, ["Order", "order"], parts, "select 1")
 
 
