@@ -27,7 +27,6 @@ from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.instance.warming import Warming, both
 from kstream.runtime.kafka import KafkaClients, options_from
-from kstream.runtime.process.making import fenced, make_worker
 from kstream.runtime.process.program import Program
 from kstream.state.choosing import check_durable
 from kstream.topology import Topology
@@ -80,6 +79,8 @@ def run_here(app: Any, topology: Topology, settings: Settings) -> int:
         ConfigError: the app has several groups, and none is chosen.
         ProcessingError: a record failed.
     """
+    from kstream.runtime.process.making import fenced, make_worker  # half a second, which supervisors do without
+
     groups = groups_of(settings, topology)
     if len(groups) > 1:
         there = ", ".join(groups)
