@@ -178,7 +178,7 @@ def _wrong_partitions(topic: WantedTopic, actual: int) -> str:
     if topic.kind in INTERNAL:
         return (
             f"topic {topic} has {actual} partitions and needs {topic.partitions}: declare the {actual} that it has, or"
-            " stop the app and delete the topic"
+            f" move the app's state: kstream rescale --partitions {topic.partitions}"
         )
     return f"topic {topic} has {actual} partitions, but {topic.partitions} are declared: change the declaration"
 

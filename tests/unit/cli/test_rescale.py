@@ -14,7 +14,7 @@ import kstream
 from kstream.cli.operate import Subject
 from kstream.cli.savepoint import rescale as command
 from kstream.cli.savepoint.rescale import Rescale, Wanted
-from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.errors import ConfigError, KafkaUnavailable, TopicError, UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import refuse_unfinished_restore, unfinished_restore
 from kstream.runtime.cluster.prepare import prepare_topics
@@ -240,6 +240,17 @@ def test_a_dry_run_changes_nothing(bench: Bench, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().out
     assert GROUPED in said and "more partitions" in said and "made anew" in said
     assert bench.everything() == before and not savepoints_in(bench.storage)
+
+
+def test_parallelism_that_is_declared_otherwise_from_now_on(bench: Bench, tmp_path: Path) -> None:
+    bench.run(KEYS)
+    bench.fleet.topology = Bench(tmp_path / "later", parallelism=6).fleet.topology
+    with pytest.raises(TopicError, match=r"has 4 partitions and needs 6: .* kstream rescale --partitions 6"):
+        bench.start()
+    assert bench.rescale(6, "n") == 0
+    bench.run(KEYS)
+    bench.check()
+    assert bench.counts() == {GROUPED: 6, "words-n-changelog": 6, "words-seen-changelog": 4, "in": 4}
 
 
 def test_parallelism_that_is_declared_is_what_its_topic_gets(tmp_path: Path) -> None:
