@@ -102,7 +102,12 @@ def watched(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch
     made.stop()
 
 
-@pytest.mark.parametrize("what", WITHDRAWN)
+EACH_TIME = {"write to the output", "the group"}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=() if what in EACH_TIME else pytest.mark.slow) for what in WITHDRAWN]
+)
 def test_a_right_that_is_withdrawn_is_named_and_all_goes_on_when_it_is_back(
     watched: Watched, what: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +160,7 @@ def test_a_password_that_is_changed(
     secrets_are_kept(said, *capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_a_certificate_that_is_replaced(
     guarded: Guarded,
     tmp_path: Path,
