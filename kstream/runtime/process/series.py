@@ -145,7 +145,7 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     if task.state is TaskState.RESTORING:
         return worker.restorer.stages().get(task.name)
     if task.state is TaskState.SUSPENDED:
-        return "its partitions are being assigned"
+        return "its worker has no place in its group: partitions are being assigned, or Kafka does not answer"
     if task.state is not TaskState.RUNNING:
         return None
     if worker.paused:
