@@ -179,3 +179,14 @@ def test_a_store_that_refuses_is_named_with_its_reason(
         storage.put("file", [b"."])
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_told_in_the_words_of_the_server(
+    server: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_bucket(server, monkeypatch)
+    missing = open_storage("s3://no-such-bucket/prefix")
+    for call in (lambda: list(missing.list("a")), lambda: missing.put("a/b", [b"x"]), lambda: read(missing, "a/b")):
+        with pytest.raises(StorageError, match="NoSuchBucket: The specified bucket does not exist$") as caught:
+            call()
+        assert not isinstance(caught.value, FileMissing)

@@ -7,6 +7,7 @@ for one, begin with AWS_), or from the machine's role.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ ATTEMPTS: Final = 4
 
 METADATA: Final = "169.254.169.254"
 """Where the machines of clouds are told their roles."""
+
+_ANSWER: Final = re.compile(r"<Code>([^<]+)</Code>.*?<Message>([^<]+)</Message>")
 
 CLIENT: Final[dict[str, Any]] = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
 RETRY: Final[dict[str, Any]] = {
@@ -151,7 +154,7 @@ class ObjectStorage:
             raise self._failed(done, name, error) from error
 
     def _failed(self, done: str, name: str, error: BaseException) -> StorageError:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and done != "written" and "NoSuchBucket" not in str(error):
             return FileMissing(f"{self.url}: there is no file {name}")
         return StorageError(f"{self.url}: {name} cannot be {done}: {_short(error)}")
 
@@ -187,6 +190,9 @@ def _with_first(first: bytes, others: Iterator[bytes], raised: list[BaseExceptio
 def _short(error: BaseException, longest: int = 300) -> str:
     """What obstore says, which may be pages with the server's answer in them, as one line."""
     text = " ".join(str(error).partition("Debug source:")[0].split())
+    said = _ANSWER.search(text)
+    if said is not None:  # what the server says itself, such as "NoSuchBucket: The specified bucket does not exist"
+        text = f"{said[1]}: {said[2]}"
     text = text if len(text) <= longest else f"{text[:longest]} ..."
     if METADATA in text:
         text += "; there are no credentials in the environment (AWS_..., GOOGLE_..., AZURE_...), so it asked for the "
