@@ -187,6 +187,6 @@ def test_a_bucket_that_is_not_there_is_told_in_the_words_of_the_server(
     in_bucket(server, monkeypatch)
     missing = open_storage("s3://no-such-bucket/prefix")
     for call in (lambda: list(missing.list("a")), lambda: missing.put("a/b", [b"x"]), lambda: read(missing, "a/b")):
-        with pytest.raises(StorageError, match="NoSuchBucket: The specified bucket does not exist$") as caught:
+        with pytest.raises(StorageError, match=r"NoSuchBucket: The specified bucket does not exist$") as caught:
             call()
         assert not isinstance(caught.value, FileMissing)
