@@ -84,7 +84,8 @@ class Stopped:
 
     @property
     def stores(self) -> list[str]:
-        return sorted({store for *_, reader in self._readers for store in reader.stores if reader.mark(store) is not None})
+        readers = [reader for *_, reader in self._readers]
+        return sorted({store for one in readers for store in one.stores if one.mark(store) is not None})
 
     def parts_of(self, store: str) -> list[Local]:
         """By partition; each from the worker that had it last.

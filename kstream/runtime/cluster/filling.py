@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Final, Literal
 
 from kstream.config import Settings
 from kstream.errors import UsageError
@@ -23,6 +23,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_en
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import EntryWriter
 from kstream.runtime.cluster.restoring import check_stopped
+from kstream.runtime.cluster.sizes import sent
 from kstream.specs.store import StoreSpec
 from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
 from kstream.state.parquet import partition_in, read_table, write_table
@@ -31,6 +32,9 @@ from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clients, Headers, TopicPartition
 
 BATCH = 10_000
+
+OVERHEAD: Final = 512
+"""Bytes that a record has besides key and value, at most."""
 
 Place = Literal["earliest", "latest"]
 
@@ -195,8 +199,13 @@ class Filling:
         """
         app, spec = self._topology.app, self._spec.name
         self._check_partitions()
-        for _ in self._entries(1):  # every entry is looked at before anything is changed
-            pass
+        longest = sent(self._settings.kafka) - OVERHEAD
+        for _, key, value, _ in self._entries(1):  # every entry is looked at before anything is changed
+            if len(key) + len(value) > longest:
+                raise UsageError(
+                    f"an entry of {spec} has {len(key) + len(value):,} bytes, and kafka.message.max.bytes lets us send "
+                    f"{sent(self._settings.kafka):,}: raise it, or leave the entry out; its key begins with {key[:40]!r}"
+                )
         ensure_topic(self._admin, app, self._settings.replication_factor)
         with closing(Control(self._clients, self._admin, app)) as control:
             files = ", ".join(path.name for path in self._files)

@@ -126,3 +126,18 @@ def test_an_export_that_fails_leaves_the_file_of_an_earlier_one(
     assert (bench.out / "0.parquet").read_bytes() == whole
     assert [path.name for path in sorted(bench.out.glob("*.parquet"))] == ["0.parquet", "1.parquet"]
     bench.fleet.close()
+
+
+def test_an_entry_that_kafka_would_refuse_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "wall")
+    bench.fleet.leave("a")
+    before = bench.fleet.cluster.records("shop-seen-changelog")
+    bench.out.mkdir()
+    large = pyarrow.table({"key": ["small", "x" * 1_100_000], "value": [1, 2]})
+    pyarrow.parquet.write_table(large, bench.out / "0.parquet")
+    with pytest.raises(
+        UsageError, match=r"an entry of seen has 1,100,\d+ bytes, and kafka.message.max.bytes lets us send"
+    ):
+        bench.fill()
+    assert bench.fleet.cluster.records("shop-seen-changelog") == before
+    bench.fleet.close()
