@@ -204,7 +204,7 @@ class Filling:
             if len(key) + len(value) > longest:
                 raise UsageError(
                     f"an entry of {spec} has {len(key) + len(value):,} bytes, and kafka.message.max.bytes lets us send "
-                    f"{sent(self._settings.kafka):,}: raise it, or leave the entry out; its key begins with {key[:40]!r}"
+                    f"{sent(self._settings.kafka):,}: raise it, or leave it out: its key is {key[:40]!r}"
                 )
         ensure_topic(self._admin, app, self._settings.replication_factor)
         with closing(Control(self._clients, self._admin, app)) as control:
