@@ -171,8 +171,14 @@ def _assign_policies(parts: Sequence[SubTopology], default: tuple[Policy, ...]) 
         before = node.parents
         if isinstance(node, SourceNode) and node.topic.internal:
             before = tuple(one for one in (writers.get(node.topic.name),) if one is not None)
-        found = {policies_of(one) for one in before}
-        return found.pop() if len(found) == 1 else default
+        found = {policies_of(one): one for one in before}
+        if len(found) > 1:
+            said = " and ".join(f"{one.describe()} ({policies or 'none'})" for policies, one in found.items())
+            raise TopologyError(
+                f"{node.describe()}: what it takes has different on_error=, {said}, and a record that fails behind it "
+                "can have only one: give the app on_error=, or both streams the same"
+            )
+        return next(iter(found), default)
 
     for part in parts:
         part.policies = [policies_of(node) for node in part.nodes]

@@ -237,7 +237,7 @@ def _build(
             return Sample(node.name, node.rate)
         case RouteNode():
             chooser = cursor() if node.wants_context else None
-            return Route(node.function, chooser, node.key, node.value, writer, order, check_every)
+            return Route(node, chooser, writer, order, check_every)
         case AggregateNode():
             aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate
             return aggregate(

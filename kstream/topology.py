@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
@@ -189,9 +189,10 @@ class SinkNode(Node):
 
 @dataclass(eq=False, kw_only=True)
 class RouteNode(Node):
-    """Each record goes to the topic that a function chooses."""
+    """Each record goes to the topic that a function chooses, one of the app's `topics`, which are by name."""
 
     function: Callable[..., Any]
+    topics: Mapping[str, Topic[Any, Any]]
     wants_context: bool
 
     def describe(self) -> str:

@@ -69,6 +69,8 @@ class Ways(Generic[K, V]):
         for other in others:
             if not isinstance(other, Ways):
                 raise TopologyError(f"merge takes streams, not {other!r}: a table's changes are table.stream()")
+            if other._graph is not self._graph:
+                raise TopologyError(f"merge: {other.node.describe()} is of another app ({other._graph.app})")
         nodes = (self.node, *(other.node for other in others))
         key, value = _common(nodes, "key"), _common(nodes, "value")
         made = self._add(MergeNode, "merge", parents=nodes, key=key, value=value)
@@ -112,7 +114,14 @@ class Ways(Generic[K, V]):
             self._graph.sink(self.node, topic)
             return
         called(topic, "to")
-        self._add(RouteNode, "to", stores=_stores(topic), function=topic, wants_context=wants_context(topic))
+        self._add(
+            RouteNode,
+            "to",
+            stores=_stores(topic),
+            function=topic,
+            wants_context=wants_context(topic),
+            topics=self._graph.topics,
+        )
 
     def debug(self, name: str | None = None) -> Self:
         """Logs a line about what comes by, at most every 10 s (INFO): how many records, how many a second, and the

@@ -6,6 +6,7 @@ the context belong to it; between records there is none.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from time import monotonic
@@ -103,6 +104,8 @@ class AgentStream(Generic[K, V]):
             await self._refuse()
         self._values, self._cursor.index = [], -1
         self._drained()
+        if self._values:  # there was another one
+            return
         self._wake = self._loop.create_future()
         try:
             await self._wake
@@ -187,7 +190,8 @@ class AsyncAgent(Operator):
     """An async generator (or coroutine) over a stream: one asyncio task, suspended only when its batch is through.
 
     `push` gives it the batch and turns the event loop once. An agent that awaits nothing has then taken the whole
-    batch; one that waits for something outside is `busy`, and the worker goes on turning the loop.
+    batch; one that waits for something outside is `busy`, and the worker goes on turning the loop. What is pushed
+    meanwhile it gets afterwards: a step before it may emit several batches of one that it was given.
     """
 
     def __init__(
@@ -216,6 +220,7 @@ class AsyncAgent(Operator):
         self.when_drained: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._batch: Batch | None = None
+        self._waiting: deque[Batch] = deque()  # behind that one
         self._stream: AgentStream[Any, Any]
 
     @property
@@ -290,11 +295,17 @@ class AsyncAgent(Operator):
     def push(self, batch: Batch) -> None:
         prefetch(self.stores, batch)
         self.start()
+        if self._batch is not None:
+            self._waiting.append(batch)
+            return
+        self._feed(batch)
+        turn(self._loop)
+        _ = self.busy
+
+    def _feed(self, batch: Batch) -> None:
         self._batch = batch
         self.cursor.stores = self._tables
         self._stream.feed(batch)
-        turn(self._loop)
-        _ = self.busy
 
     def take_back(self) -> bool:
         self.reset()
@@ -308,6 +319,7 @@ class AsyncAgent(Operator):
 
     def close(self) -> None:
         task, self._task, self._batch = self._task, None, None
+        self._waiting.clear()
         if task is None:
             return
         self._stream.close()
@@ -350,7 +362,9 @@ class AsyncAgent(Operator):
             self.cursor.batch, self.cursor.stores = None, _BETWEEN_RECORDS  # until the next batch
             self.results.release(batch)
             self.emitted = self.results.emitted
-            if self.when_drained is not None:
+            if self._waiting:
+                self._feed(self._waiting.popleft())
+            elif self.when_drained is not None:
                 self.when_drained()
 
 

@@ -318,25 +318,40 @@ class Batch:
             raw_keys=pick(self._raw_keys), timestamps=pick(self._timestamps),
         )  # fmt: skip
 
+    def alone(self, index: int) -> Batch:
+        """This record by itself. What is made of it shows in no other batch, and blames nothing."""
+        alone = self.cut(index, index + 1)
+        if alone.origin is not None:
+            alone._timestamps = alone.timestamps
+            alone._raw_keys = alone._raw_keys if alone._keys is not None else alone._raw_key_column()
+            alone.origin = alone.rows = None
+        return alone
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What columns it has, of which codecs: batches of one form can be joined without a trace."""
+        return (
+            self.key_codec, self._keys is not None and self._raw_keys is None,
+            self.value_codec, self._raw_values is None, self.json,
+        )  # fmt: skip
+
     @staticmethod
-    def merged(batches: Sequence[Batch]) -> Batch:
-        """The records of batches of one origin, in the order of their rows; those of one row in that of the batches."""
-        first = batches[0]
-        places = [(batch.row(index), at, index) for at, batch in enumerate(batches) for index in range(batch.size)]
-        places.sort()
-
-        def joined(columns: Sequence[Sequence[Any]]) -> list[Any]:
-            return [columns[at][index] for _, at, index in places]
-
-        encoded_keys = all(batch.key_codec is first.key_codec for batch in batches)
-        encoded = all(batch._raw_values is not None and batch.value_codec is first.value_codec for batch in batches)
+    def joined(places: Sequence[tuple[Batch, int]]) -> Batch:
+        """A batch of these elements of batches, which are of one origin and form."""
+        first = places[0][0]
+        _, decoded_keys, _, decoded_values, _ = first.form
+        columns: dict[int, tuple[Any, Any]] = {}
+        for batch, _ in places:
+            if id(batch) not in columns:
+                keys = batch._keys if decoded_keys else batch.encoded_keys(batch.key_codec)
+                columns[id(batch)] = keys, batch._values if decoded_values else batch._raw_values
+        keys = [columns[id(batch)][0][index] for batch, index in places]
+        values = [columns[id(batch)][1][index] for batch, index in places]
         return Batch(
-            len(places), first.key_codec, first.value_codec, origin=first.origin, rows=[row for row, _, _ in places],
-            keys=None if encoded_keys else joined([batch.keys for batch in batches]),
-            raw_keys=joined([batch.encoded_keys(first.key_codec) for batch in batches]) if encoded_keys else None,
-            values=None if encoded else joined([batch.values for batch in batches]),
-            raw_values=joined([batch._raw_values or () for batch in batches]) if encoded else None,
-            json=next((batch.json for batch in batches if batch.json is not None), None),
+            len(places), first.key_codec, first.value_codec, origin=first.origin,
+            rows=[batch.row(index) for batch, index in places], json=first.json,
+            keys=keys if decoded_keys else None, raw_keys=None if decoded_keys else keys,
+            values=values if decoded_values else None, raw_values=None if decoded_values else values,
         )  # fmt: skip
 
     def repeat(self, counts: Sequence[int], values: list[Any], codec: Codec[Any]) -> Batch:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
+from hashlib import blake2b
 from typing import Final
 
 from kstream.operators.base import Operator
@@ -43,8 +45,11 @@ class Watched:
 
 
 def _shown(batch: Batch) -> str:
-    last = batch.at([batch.size - 1])
-    text = f"{last.keys[0]!r}: {batch.values[-1]!r} at {last.timestamps[0]}"
+    """The last record. What only looks never fails a record: one that cannot be read, or shown, is not."""
+    text = "one that cannot be shown"
+    with suppress(Exception):
+        last = batch.alone(batch.size - 1)
+        text = f"{last.keys[0]!r}: {last.values[0]!r} at {last.timestamps[0]}"
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
@@ -64,7 +69,7 @@ class Sample(Operator):
 
     def __init__(self, name: str, rate: float) -> None:
         super().__init__()
-        self._salt = _mixed(int.from_bytes(name.encode()[-8:], "big"))
+        self._salt = _hash(name.encode())
         self._limit = int(rate * (1 << 64))
 
     def push(self, batch: Batch) -> None:
@@ -75,9 +80,13 @@ class Sample(Operator):
         origin = batch.origin
         if origin is None:
             pairs = zip(batch.timestamps, batch.encoded_keys(batch.key_codec), strict=True)
-            return [at ^ int.from_bytes((key or b"")[-8:], "big") for at, key in pairs]
+            return [at ^ _hash(key or b"") for at, key in pairs]
         offsets, partition = origin.offsets, _mixed(origin.fetch.at.partition)
         return [offsets[batch.row(index)] ^ partition for index in range(batch.size)]
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def _mixed(number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 
 from kstream.operators.base import Operator, Push
 from kstream.operators.batch import Batch
@@ -39,7 +40,16 @@ class Merge(Operator):
             return
         held = [batch for _, batches in sorted(self._held.items()) for batch in batches]
         self._held = {}
-        self.emit(held[0] if len(held) == 1 else Batch.merged(held))
+        if len(held) == 1:
+            self.emit(held[0])
+            return
+        places = sorted(
+            ((batch.row(index), at, index) for at, batch in enumerate(held) for index in range(batch.size))
+        )  # fmt: skip
+        forms = [batch.form for batch in held]
+        # What is encoded stays so, and what is not is not: a record goes on as it would alone.
+        for _, run in groupby(places, lambda place: forms[place[1]]):
+            self.emit(Batch.joined([(held[at], index) for _, at, index in run]))
 
     def take_back(self) -> bool:
         self._held = {}

@@ -154,6 +154,22 @@ def branches_that_meet_again(app: kstream.App) -> Case:
 
 
 @case
+def agent_behind_merged_changes_at_commit(app: kstream.App) -> Case:
+    """It gets several batches while it is at one."""
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    group = app.stream(source).group_by_key()
+    counts, sums = (group.count(name="n", emit="commit"), group.sum(triple, name="s", emit="commit"))
+
+    @app.agent(counts.stream().map(lambda n: n, value=int).merge(sums.stream().map(lambda n: -n, value=int)), to=out)
+    async def slow(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        async for n in stream:
+            await asyncio.sleep(0)
+            yield n
+
+    return Case(app, [source], [], coalesced=[out])
+
+
+@case
 def merge_with_itself(app: kstream.App) -> Case:
     """Values are not shared between the ways: what one aggregation does to them does not show in another."""
     source = app.topic("in", key=str, value=int)

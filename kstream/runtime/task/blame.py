@@ -12,7 +12,7 @@ from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.specs.policy import Phase
 from kstream.state.store import Store
-from kstream.topology import AgentNode, Node, SinkNode, SubTopology
+from kstream.topology import AgentNode, Node, RouteNode, SinkNode, SubTopology
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
     if node is None:  # it was caught within the step that is at work still
         node = _at_work(plan)
     if isinstance(raised, RecordRefused):
-        node = next((n for n, one in enumerate(part.nodes) if _writes(one, raised.topic)), node)
+        node = _writer(part, raised.topic, node)
     if node is None:
         node = plan.operators.index(plan.sources[topic])
     return Blame(node, _phase(raised))
@@ -83,7 +83,18 @@ def _at_work(plan: TaskPlan) -> int | None:
     return None
 
 
+def _writer(part: SubTopology, topic: str, at_work: int | None) -> int | None:
+    """The step that writes to this topic: the one that is at work, or is declared to, or chooses its topics."""
+    writers = [n for n, one in enumerate(part.nodes) if _writes(one, topic)]
+    if at_work in writers:
+        return at_work
+    declared = [n for n in writers if not isinstance(part.nodes[n], RouteNode)]
+    return next(iter([*declared, *writers]), at_work)
+
+
 def _writes(node: Node, topic: str) -> bool:
     if isinstance(node, SinkNode):
         return node.topic.name == topic
+    if isinstance(node, RouteNode):
+        return True
     return isinstance(node, AgentNode) and node.to is not None and node.to.name == topic

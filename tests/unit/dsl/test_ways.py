@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 import kstream
@@ -173,3 +176,86 @@ def test_the_description_shows_a_merged_step_once_with_all_behind_it() -> None:
     stream.merge(stream.map(lambda n: n)).filter(bool).to(out)
     said = app.topology().describe()
     assert said.count("to out") == 1 and said.count("merge in-merge (above)") == 1
+
+
+class Noted(msgspec.Struct):
+    n: int
+
+
+def test_what_is_passed_on_as_it_came_is_so_in_company_too() -> None:
+    """A field that the type does not have, and the form of the JSON, stay: alone and beside others of its batch."""
+    app = kstream.App("ways")
+    source, out = app.topic("in", key=str, value=Noted), app.topic("out", key=str, value=Noted)
+    ways = app.stream(source).branch(odd=lambda noted: noted.n % 2)
+    ways["odd"].map(lambda noted: Noted(-noted.n), value=Noted).merge(ways["rest"]).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(4):
+            driver.cluster.append("in", b"k", b'{"n": %d, "note": "x"}' % n)
+        driver.process()
+        driver.commit()
+        written = [record.value for record in driver.cluster.records("out")]
+    assert written == [b'{"n": 0, "note": "x"}', b'{"n":-1}', b'{"n": 2, "note": "x"}', b'{"n":-3}']
+
+
+def test_an_agent_that_waits_gets_all_that_comes_meanwhile() -> None:
+    app, source, (out,) = app_with("out")
+    group = app.stream(source).group_by_key()
+    counts, sums = group.count(name="n", emit="commit"), group.sum(int, name="s", emit="commit")
+
+    @app.agent(counts.stream().merge(sums.stream()), to=out)
+    async def slow(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        async for n in stream:
+            await asyncio.sleep(0)
+            yield n
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(40):
+            driver.cluster.append("in", str(n).encode(), b"7")
+        driver.process()
+        driver.commit()
+        assert sorted(driver.values(out)) == [1] * 40 + [7] * 40
+
+
+def test_samples_of_samples_and_of_names_with_a_common_end() -> None:
+    app, source, (out, one, other) = app_with("out", "one", "other")
+    stream = app.stream(source)
+    stream.sample(0.5).sample(0.5).to(out)
+    stream.sample(0.5, "orders-by-country").to(one)
+    stream.sample(0.5, "clicks-by-country").to(other)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(2000):
+            driver.cluster.append("in", b"k", str(n).encode())
+        driver.process()
+        assert 400 < len(driver.values(out)) < 600
+        assert 300 < len(set(driver.values(one)) & set(driver.values(other))) < 700
+
+
+def test_debug_fails_no_record(caplog: pytest.LogCaptureFixture) -> None:
+    app, source, (out,) = app_with("out")
+    app.stream(source).debug().to(out)
+    with caplog.at_level(logging.INFO, looking.__name__), TestDriver(app, partitions=1) as driver:
+        driver.send_raw(source, b"no number", key=b"k")
+        driver.commit()
+        assert [record.value for record in driver.cluster.records("out")] == [b"no number"]
+    assert "one that cannot be shown" in caplog.text
+
+
+def test_streams_with_different_policies_are_not_merged() -> None:
+    app, source, (other, out) = app_with("other", "out")
+    merged = app.stream(source, on_error=[kstream.Skip()]).merge(app.stream(other))
+    merged.map(lambda n: n + 1).to(out)
+    with pytest.raises(TopologyError, match="different on_error="):
+        app.topology()
+
+
+def test_streams_and_topics_of_another_app() -> None:
+    app, source, (out,) = app_with("out")
+    another = kstream.App("another")
+    elsewhere = another.topic("elsewhere", key=str, value=int)
+    with pytest.raises(TopologyError, match="of another app"):
+        app.stream(source).merge(another.stream(elsewhere))
+    app.stream(source, on_error=[kstream.Skip()]).to(lambda n: elsewhere if n else out)
+    with TestDriver(app) as driver:
+        driver.send(source, 1, key="k")
+        driver.send(source, 0, key="k")
+        assert driver.values(out) == [0]
