@@ -16,6 +16,7 @@ from kstream.operators.batch import Batch
 from kstream.operators.writer import Writer
 from kstream.specs.record import Record, checked_headers, checked_timestamp
 from kstream.specs.topic import Topic
+from kstream.state.containers import TIMED
 
 if TYPE_CHECKING:  # declaring an app does without it
     from kstream.state.store import Store
@@ -53,6 +54,8 @@ class Results:
             self._records.append((index, self._encoded(result)))
         elif result.__class__ is not self._class and self._to is not None:
             try:
+                if isinstance(result, TIMED):
+                    result = result.plain()
                 data = encode_value(self._to.value.codec, result)  # raises when it would not come back as it is
             except CodecError as error:
                 raise CodecError(f"topic {self._to.name!r}: {error}{_instead_of(result)}") from error
@@ -163,6 +166,9 @@ def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str
         timestamp = None if record.timestamp is None else checked_timestamp(record.timestamp)
         headers = None if record.headers is None else checked_headers(record.headers)
     except CodecError as error:
+        if isinstance(record.value, TIMED):
+            plain = Record(record.key, record.value.plain(), record.timestamp, record.headers)
+            return encode_record(to, plain, who, exact=True)
         raise CodecError(f"topic {to.name!r}: {error}") from error
     return Record(key, value, timestamp, headers)
 

@@ -5,10 +5,16 @@ They are dicts and lists to all who use them. Copies of them (`copy`, `deepcopy`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, SupportsIndex
+from collections.abc import Callable, Iterable
+from operator import is_not
+from typing import Any, Final, SupportsIndex
 
 from kstream.state.forms import NEVER
+
+PAST: Final = (
+    "it was written to past its times (heapq does that): work on a copy, list(x) or dict(x), and assign the copy"
+)
+"""C code may write into a list or dict without a call of its methods."""
 
 
 class TimedDict(dict[Any, Any]):
@@ -35,12 +41,22 @@ class TimedDict(dict[Any, Any]):
         return dict(self)
 
     def stamps(self) -> list[int]:
-        """The times of the entries, in their order."""
-        return [self.times[key] for key in self]
+        """The times of the entries, in their order.
+
+        Raises:
+            ValueError: something wrote into it that did not note the time.
+        """
+        try:
+            found = [self.times[key] for key in self]
+        except KeyError:
+            raise ValueError(PAST) from None
+        if len(found) != len(self.times):
+            raise ValueError(PAST)
+        return found
 
     def prune(self, limit: int) -> int:
         """Removes the entries that are not later than `limit`, and returns how many those were."""
-        gone = [key for key, at in self.times.items() if at <= limit]
+        gone = [key for key, at in zip(self, self.stamps(), strict=True) if at <= limit]
         for key in gone:
             del self[key]
         self.oldest = min(self.times.values(), default=NEVER)
@@ -114,10 +130,12 @@ class TimedList(list[Any]):
         return list(self)
 
     def stamps(self) -> list[int]:
+        if len(self.times) != len(self):
+            raise ValueError(PAST)
         return self.times
 
     def prune(self, limit: int) -> int:
-        kept = [index for index, at in enumerate(self.times) if at > limit]
+        kept = [index for index, at in enumerate(self.stamps()) if at > limit]
         gone = len(self) - len(kept)
         if gone:
             self._take(kept)
@@ -125,7 +143,7 @@ class TimedList(list[Any]):
         return gone
 
     def without(self, limit: int) -> TimedList:
-        rest = TimedList(self, self.times, self.now)
+        rest = TimedList(self, self.stamps(), self.now)
         rest.prune(limit)
         return rest
 
@@ -195,10 +213,14 @@ class TimedList(list[Any]):
         self._take(list(reversed(range(len(self)))))
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        values: Iterator[Any] | TimedList = self if key is None else map(key, self)
-        by = list(values)
-        self._take(sorted(range(len(by)), key=by.__getitem__, reverse=reverse))
+        elements = list(self)
+        by = elements if key is None else list(map(key, elements))
+        order = sorted(range(len(by)), key=by.__getitem__, reverse=reverse)
+        if len(self) != len(elements) or any(map(is_not, self, elements)):
+            raise ValueError("list modified during sort")
+        self._take(order)
 
 
 Timed = TimedDict | TimedList
+TIMED: Final = (TimedDict, TimedList)
 KINDS: dict[type, type[TimedDict] | type[TimedList]] = {dict: TimedDict, list: TimedList}

@@ -15,7 +15,7 @@ from kstream.codecs import SAMPLE, Codec, ColumnError, check_entries, encode_val
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL
 from kstream.state.backend import Backend, Changes
-from kstream.state.containers import KINDS, Timed
+from kstream.state.containers import KINDS, PAST, Timed
 from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
 from kstream.state.forms import NEVER, STAMP, entries_packed, plain_in, stamp_of, stamps_in
 from kstream.state.store import UNENCODED, Store
@@ -38,11 +38,17 @@ class EntriesCodec(Generic[V]):
 
     def timed(self, given: object) -> Any:
         """A plain dict or list, or one of another table, as one with times: it is written now. Anything else as it
-        is."""
+        is.
+
+        Raises:
+            ValueError: something wrote into it that did not note the time.
+        """
         value: Any = given
         kind: Any = given.__class__
         if kind is self._kind and value.now is not self._now:
             value, kind = value.plain(), self._plain
+        elif kind is self._kind and len(value.times) != len(value):
+            raise ValueError(PAST)
         return self._kind(value, [self._now()] * len(value), self._now) if kind is self._plain else value
 
     def plain(self, value: Any) -> V:
@@ -101,7 +107,11 @@ class EntriesStore(Store[V]):
         found = super().get(key)
         if found is None or (value := cast("Timed", found)).oldest > self._limit:
             return found
-        if gone := value.prune(self._limit):
+        try:
+            gone = value.prune(self._limit)
+        except ValueError as error:
+            self._refuse(key, value, error)
+        if gone:
             self._pruned(key, value, gone)
         return found if value else None
 
@@ -113,7 +123,9 @@ class EntriesStore(Store[V]):
         self.mutations.forget(key)
         if value:
             self.live[key] = cast("V", value)
-            self._dirty[key] = self._timed.encode(cast("V", value))
+            self._dirty[key] = raw = self._timed.encode(cast("V", value))
+            if self.verify:
+                self.mutations.assigned[key] = raw
         else:
             self.live[key] = self._dirty[key] = None
 
@@ -136,17 +148,25 @@ class EntriesStore(Store[V]):
 
     def put(self, key: bytes, value: V) -> None:
         """Assigns. As in Flink, an empty list or dict is no entry."""
-        value = self._timed.timed(value)
-        super().put(key, value)
-        if isinstance(value, Timed) and not value:
+        try:
+            timed = self._timed.timed(value)
+        except ValueError as error:
+            self._refuse(key, value, error)
+        super().put(key, timed)
+        if self.verify:
+            self.mutations.copied(key, value, timed)
+        if isinstance(timed, Timed) and not timed:
             self.delete(key)
+
+    def _taken(self, value: V) -> V:
+        return value
 
     def encode_exactly(self, value: V, key: bytes | None = None) -> bytes:
         try:
             encode_value(self._timed.inner, self._timed.plain(value))
+            return self._timed.encode(value)
         except Exception as error:
             self._refuse(key, value, error)
-        return self._timed.encode(value)
 
     def encode_changes(self) -> dict[bytes, bytes | None]:
         if self._encoded:

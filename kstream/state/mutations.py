@@ -18,39 +18,55 @@ class Mutations(Generic[V]):
     """What is remembered of one store since its last commit.
 
     Attributes:
-        assigned: how values were encoded when they were assigned.
+        assigned: how values were encoded when they were assigned, or when expired entries were removed from them.
+        given: what was assigned where a copy of it is kept (a TTL per entry).
         defaults: those that were handed out for absent keys, and how they are made.
         read: keys that were read.
     """
 
     def __init__(self) -> None:
         self.assigned: dict[bytes, bytes] = {}
+        self.given: dict[bytes, V] = {}
         self.defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self.read: set[bytes] = set()
 
     def forget(self, key: bytes) -> None:
         self.read.discard(key)
-        self.assigned.pop(key, None)
+        self.unassigned(key)
         self.defaults.pop(key, None)
+
+    def unassigned(self, key: bytes) -> None:
+        self.assigned.pop(key, None)
+        self.given.pop(key, None)
+
+    def copied(self, key: bytes, given: V, kept: V) -> None:
+        """One was assigned, and the other is kept: a change of the first is lost. They may be the same."""
+        if given is kept:
+            self.given.pop(key, None)
+        else:
+            self.given[key] = given
 
     def trimmed(self, key: bytes, raw: bytes) -> None:
         """The value of a key was replaced by the one that is encoded so."""
         if key in self.assigned:
             self.assigned[key] = raw
+            self.given.pop(key, None)
 
     def clear(self) -> None:
         self.read.clear()
         self.assigned.clear()
+        self.given.clear()
         self.defaults.clear()
 
     def verify(self, store: Store[V]) -> None:
         """Raises MutatedWithoutAssignment when a value was changed after it was read, or after it was assigned."""
         live, encode, changed = store.live, store.encode, store.changed_keys
         for key, then in self.assigned.items():
-            assigned = live.get(key)
-            if assigned is not None and _differs(store, encode(assigned), then):
-                _refuse(store, key)
+            for assigned in (live.get(key), self.given.get(key)):
+                if assigned is not None and _differs(store, encode(assigned), then):
+                    _refuse(store, key)
         self.assigned.clear()
+        self.given.clear()
         for key, (value, make) in self.defaults.items():
             if key not in changed and _differs(store, encode(value), encode(make())):
                 _refuse(store, key)

@@ -19,6 +19,7 @@ from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entri
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend, Changes
+from kstream.state.containers import TIMED
 from kstream.state.large import Large
 from kstream.state.mutations import Mutations
 
@@ -181,6 +182,7 @@ class Store(Generic[V]):
         if self.check_each:
             self._check_home(key)
         if value.__class__ not in self._classes:
+            value = self._taken(value)
             self._check_first(key, value)
         if self._before is not None:
             self.load((key,))
@@ -188,7 +190,13 @@ class Store(Generic[V]):
         self._dirty[key] = UNENCODED
         self._encoded = False
 
+    def _taken(self, value: V) -> V:
+        """What is kept of a value: of one of a table with a TTL per entry a plain copy, for it loses entries there."""
+        return cast("V", value.plain()) if isinstance(value, TIMED) else value
+
     def _check_first(self, key: bytes, value: V) -> None:
+        if value.__class__ in self._classes:
+            return
         raw = self.encode_exactly(value, key)
         if self._check_every > 1:
             self._classes.add(value.__class__)
@@ -209,7 +217,7 @@ class Store(Generic[V]):
     def delete(self, key: bytes) -> None:
         if self.check_each:
             self._check_home(key)
-        self.mutations.assigned.pop(key, None)
+        self.mutations.unassigned(key)
         if self._before is not None:
             self.load((key,))
         self.live[key] = None

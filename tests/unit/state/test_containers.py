@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import heapq
 import pickle
 from typing import Any
 
@@ -163,3 +164,28 @@ def test_copies_are_plain() -> None:
     assert (timed | {}).__class__ is dict and other[:].__class__ is list and (other + other).__class__ is list
     assert TimedDict.fromkeys("ab", 1) == {"a": 1, "b": 1}
     assert msgspec.json.encode(timed.plain()) == b'{"a":[1]}'
+
+
+def test_a_key_function_that_writes_into_its_list_is_told_as_by_a_plain_one() -> None:
+    timed, _ = a_list([2, 1], [10, 20])
+
+    def grow(value: int) -> int:
+        timed.append(0)
+        return value
+
+    with pytest.raises(ValueError, match="list modified during sort"):
+        timed.sort(key=grow)
+    assert (timed, timed.times) == ([2, 1, 0, 0], [10, 20, 100, 100])
+
+
+def test_what_is_written_past_the_times_is_told() -> None:
+    timed, _ = a_list([1, 2], [10, 20])
+    heapq.heappush(timed, 3)
+    other = TimedDict({"a": 1, "b": 2}, [10, 20], Now())
+    dict.__delitem__(other, "a")
+    third = TimedDict({"a": 1}, [10], Now())
+    dict.__setitem__(third, "b", 2)
+    for one in (timed, other, third):
+        for read in (one.stamps, lambda one=one: one.prune(15), lambda one=one: one.without(15)):
+            with pytest.raises(ValueError, match=r"heapq does that\): work on a copy"):
+                read()

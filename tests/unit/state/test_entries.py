@@ -3,6 +3,7 @@ of whole values, sweeps, commits, aborts, restores, in any order; and that the e
 
 from __future__ import annotations
 
+import heapq
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kstream.errors import CodecError, EntryUnreadable, TopologyError
+from kstream.errors import CodecError, EntryUnreadable, MutatedWithoutAssignment, TopologyError
 from kstream.specs.schema import schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL, Cleanup, FullSnapshot, Incremental, Sweep
@@ -27,6 +28,7 @@ from kstream.state.replayed import replayed
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.state.store import ENTRY_OVERHEAD
 from kstream.state.time import TaskTime
+from kstream.state.timed import make_store
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.log import MemoryRecord
 
@@ -551,3 +553,124 @@ def test_times_that_do_not_fit_their_value_are_named() -> None:
 def test_only_dicts_and_lists_have_entries(kind: Any) -> None:
     with pytest.raises(TopologyError, match="table 'carts': ttl= with per='entry' is for values that are dict"):
         StoreSpec("carts", schema(str, "key"), schema(kind, "value"), ttl=a_ttl())
+
+
+# ---- what user code does with values
+
+
+@pytest.mark.parametrize("before", [[], [5, 6]], ids=["one time", "several times"])
+@pytest.mark.parametrize("late", [False, True], ids=["before it is assigned", "after it is assigned"])
+def test_what_heapq_did_to_a_list_is_refused_and_not_lost(before: list[int], late: bool) -> None:
+    held = Held(list[int])
+    held.store.put(b"a", [4])
+    held.at(5)
+    for one in before:
+        value = held.store.get(b"a")
+        value.append(one)
+        held.store.put(b"a", value)
+    held.commit()
+    value = held.store.get(b"a")
+    if late:
+        held.store.put(b"a", value)
+    heapq.heappush(value, 7)
+    with pytest.raises(CodecError, match=r"table 'carts'\['a'\].*heapq does that\): work on a copy"):
+        held.commit() if late else held.store.put(b"a", value)
+    held.store.aborted()
+    copied = list(held.store.get(b"a"))
+    heapq.heappush(copied, 7)
+    held.store.put(b"a", copied)
+    held.commit()
+    held.anew()
+    held.at(12)
+    assert sorted(held.store.get(b"a")) == [4, *before, 7]
+
+
+def test_what_heapq_did_to_a_list_that_has_expired_is_told_when_it_is_read() -> None:
+    held = Held(list[int])
+    held.store.put(b"a", [4])
+    held.commit()
+    heapq.heappush(held.store.get(b"a"), 7)
+    held.at(11)
+    with pytest.raises(CodecError, match=r"table 'carts'\['a'\].*heapq"):
+        held.store.get(b"a")
+
+
+@pytest.mark.parametrize("ttl", [None, TTL(seconds=LENGTH)], ids=["no ttl", "per key"])
+@pytest.mark.parametrize("kind", [dict[str, int], list[int]], ids=["dict", "list"])
+def test_another_table_keeps_a_plain_copy(ttl: TTL | None, kind: Any) -> None:
+    held = Held(kind)
+    held.store.put(b"a", {"x": 1} if kind == dict[str, int] else [1])
+    spec = StoreSpec("others", schema(str, "key"), schema(kind, "value"), ttl=ttl)
+    backend = MemoryBackend(families_of(spec))
+    other: Any = make_store(spec, backend, held.time, cache_bytes=1 << 20, check_every=256, verify=False)
+    for key in (b"a", b"b"):
+        other.put(key, held.store.get(b"a"))
+        assert other.get(key).__class__ in (dict, list) and other.get(key) == held.store.get(b"a")
+    held.store.get(b"a").clear()
+    assert len(other.get(b"a")) == len(other.get(b"b")) == 1
+    assert all(other.encode_changes().values())
+
+
+def verified(kind: Any = list[int]) -> Held:
+    """As the TestDriver has it: what it is to find is looked for at each commit."""
+    held = Held(kind)
+    held.store = EntriesStore(held.spec, held.backend, held.time, cache_bytes=1 << 20, verify=True)
+    return held
+
+
+def looked_at(held: Held) -> None:
+    held.store.encode_changes()
+    held.store.mutations.verify(held.store)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "beside another key"])
+@pytest.mark.parametrize("how", ["changed", "assigned", "read"])
+def test_verifying_finds_a_change_of_what_lost_entries_when_it_was_read(how: str, other: bool) -> None:
+    held = verified()
+    held.store.put(b"a", [1])
+    held.at(5)
+    value = held.store.get(b"a")
+    value.append(2)
+    held.store.put(b"a", value)
+    looked_at(held)
+    held.commit()
+    held.at(11)
+    value = held.store.get(b"a")
+    assert value == [2]
+    if how != "read":
+        value.append(3)
+    if how == "assigned":
+        held.store.put(b"a", value)
+    if other:
+        held.store.put(b"b", [1])
+    if how == "changed":
+        with pytest.raises(MutatedWithoutAssignment, match=r"'carts'\['a'\]"):
+            looked_at(held)
+    else:
+        looked_at(held)
+        held.commit()
+        assert held.on_disk()[b"a"] == ([2] if how == "read" else [2, 3])
+
+
+@pytest.mark.parametrize("again", [None, "plain", "timed", "deleted"])
+def test_verifying_finds_a_change_after_a_plain_value_was_assigned(again: str | None) -> None:
+    """The table keeps a copy: the change would be lost."""
+    held = verified()
+    given = [1]
+    held.store.put(b"a", given)
+    looked_at(held)
+    held.store.put(b"a", given)
+    given.append(2)
+    if again is None:
+        with pytest.raises(MutatedWithoutAssignment, match=r"'carts'\['a'\]"):
+            looked_at(held)
+        return
+    if again == "plain":
+        held.store.put(b"a", given)
+    elif again == "timed":
+        held.store.put(b"a", held.store.get(b"a"))
+    else:
+        held.store.delete(b"a")
+    looked_at(held)
+    held.commit()
+    assert held.on_disk() == ({b"a": [1, 2]} if again == "plain" else {b"a": [1]} if again == "timed" else {})

@@ -264,3 +264,34 @@ def test_a_record_with_such_a_time_stops_its_task_by_name_in_the_phase_decode(at
         Timed(policies=()).run([START, START, at, START], batch=8)
     decode = Timed(policies=(kstream.Skip(phase="decode"),))
     assert decode.run([START, START, at, START], batch=8) == [("a", 1), ("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("how", ["returned", "in a record", "sent"])
+def test_a_value_of_a_table_whose_entries_expire_is_sent_and_kept_elsewhere_as_a_plain_one(how: str) -> None:
+    app = kstream.App("carts")
+    orders, out = app.topic("orders", key=str, value=str), app.topic("out", key=str, value=list[str])
+    carts = app.table("carts", key=str, value=list[str], default=list, ttl=kstream.TTL(hours=1, per="entry"))
+    kept = app.table("kept", key=str, value=list[str])
+
+    @app.agent(orders, to=None if how == "sent" else out)
+    def fill(item: str, ctx: kstream.Context[str]) -> Any:
+        cart = carts[ctx.key]
+        cart.append(item)
+        carts[ctx.key] = cart
+        kept[ctx.key] = cart
+        if how == "sent":
+            ctx.send(out, cart, key=ctx.key)
+            return None
+        return cart if how == "returned" else kstream.Record(ctx.key, cart)
+
+    with TestDriver(app) as d:
+        d.send(orders, "tea", key="ann")
+        d.advance(minutes=59)
+        d.send(orders, "milk", key="ann")
+        d.send(orders, "salt", key="bob")
+        d.advance(minutes=2)
+        assert d.table(carts)["ann"] == ["milk"]
+        assert d.table(kept) == {"ann": ["tea", "milk"], "bob": ["salt"]}
+        assert d.values(out) == [["tea"], ["tea", "milk"], ["salt"]]
+        d.send(orders, "rice", key="ann")
+        assert d.values(out)[-1] == ["milk", "rice"]
