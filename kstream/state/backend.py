@@ -71,9 +71,9 @@ class Backend(Protocol):
         """Applies changes and marks of all stores in one atomic step."""
         ...
 
-    def bulk(self, store: str, *, on: bool) -> None:
-        """From now on much is written to a store and nothing read, or no more. Costs nothing where it is so already.
-        May raise StateError: then the state is to be opened or restored anew."""
+    def bulk(self, stores: Sequence[str], *, on: bool) -> None:
+        """From now on much is written to these stores and nothing read, or no more. Costs nothing where it is so
+        already. May raise StateError: then the state is to be opened or restored anew."""
         ...
 
     def mark(self, store: str) -> Mark | None:

@@ -114,9 +114,10 @@ class MemoryBackend:
         self._held += size
         self._limit.add(size)
 
-    def bulk(self, store: str, *, on: bool) -> None:
+    def bulk(self, stores: Sequence[str], *, on: bool) -> None:
         """Nothing to do."""
-        self._store(store)
+        for store in stores:
+            self._store(store)
 
     def mark(self, store: str) -> Mark | None:
         """None for a store that was never written."""

@@ -64,8 +64,10 @@ class SeveralBackends:
                     {store: mark for store, mark in marks.items() if store in mine},
                 )
 
-    def bulk(self, store: str, *, on: bool) -> None:
-        self._of[store].bulk(store, on=on)
+    def bulk(self, stores: Sequence[str], *, on: bool) -> None:
+        owners = {store: self._of[store] for store in stores}
+        for backend in self.parts:
+            backend.bulk([store for store, owner in owners.items() if owner is backend], on=on)
 
     def mark(self, store: str) -> Mark | None:
         return self._of[store].mark(store)

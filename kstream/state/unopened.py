@@ -38,8 +38,8 @@ class Unopened:
     def write(self, changes: Mapping[str, Changes], marks: Mapping[str, Mark]) -> None:
         self._refuse(", ".join(changes))
 
-    def bulk(self, store: str, *, on: bool) -> None:
-        self._refuse(store)
+    def bulk(self, stores: Sequence[str], *, on: bool) -> None:
+        self._refuse(", ".join(stores))
 
     def mark(self, store: str) -> Mark | None:
         self._refuse(store)

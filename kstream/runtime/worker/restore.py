@@ -14,7 +14,7 @@ them lies before the end that is asked for next. Read committed stops at a pendi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -36,7 +36,6 @@ from kstream.runtime.worker.snapshots.choosing import Bound, Choice
 from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.changelog import Changelog
-from kstream.state.expiry import families_of
 from kstream.state.replayed import reset
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
@@ -105,6 +104,7 @@ class Restorer:
         self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._opening, self._offsets = inputs, opening, offsets
         self._restoring: dict[str, _Restoring] = {}
+        self._beside = False  # as it was said last
         self.replay = Replay(reader, clock)
         self.durations = Histogram(LATENCIES)
         self._finished: list[float] = []  # seconds of each restore since the last line that told of some
@@ -160,6 +160,7 @@ class Restorer:
                 other partitions than its state; a topic or partition of it is missing; or one has no committed offset
                 and `auto_offset_reset` is "error".
         """
+        self._beside = beside
         for one in self._restoring.values():
             if one.stage is RestoreStage.OFFSETS:
                 self._ask_offsets(one)
@@ -295,8 +296,11 @@ class Restorer:
                 return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         one.task.restored_at = one.positions
+        much = []
         for at, (store, changelog) in one.changelogs.items():
-            self._begin_tail(one, store, changelog, starts[at], ends[at])
+            if self._begin_tail(one, store, changelog, starts[at], ends[at]) >= MUCH:
+                much.append(store)
+        self._bulk(one.task, much, on=True)
         one.go(RestoreStage.REPLAY)
         if self.replay.of(one.task):
             self.replay.assign()
@@ -321,8 +325,9 @@ class Restorer:
             return start
         return self._offsets.position(one.task, at, committed, start, end)
 
-    def _begin_tail(self, one: _Restoring, store: str, changelog: Changelog, start: int, end: int) -> None:
-        """Decides where replay begins: at what the local store has applied, or at the changelog's start."""
+    def _begin_tail(self, one: _Restoring, store: str, changelog: Changelog, start: int, end: int) -> int:
+        """Decides where replay begins: at what the local store has applied, or at the changelog's start. Returns how
+        many records are to be replayed, at most."""
         backend = one.task.backend
         mark, reason = fit(backend.mark, changelog, start, end, self._clock.time(), self._delete_retention)
         if reason is not None:
@@ -335,11 +340,17 @@ class Restorer:
         else:
             position = mark.offset
         changelog.next_offset = position
-        if end - position >= MUCH:
-            for family in families_of(changelog.spec):
-                backend.bulk(family, on=True)
         if position < end:
             self.replay.add(one.task, changelog, store, position, end, one.task.stores[store].now)
+        return end - position
+
+    def _bulk(self, task: Task, stores: Iterable[str], *, on: bool) -> None:
+        """Begins or ends the bulk load of these stores. It takes the loop's time: a database is opened anew."""
+        families = [family for store in stores for family in task.stores[store].families]
+        if families:
+            began = self._clock.monotonic()
+            task.backend.bulk(families, on=on)
+            self.restraint.spent(self._clock.monotonic() - began, 0, beside=self._beside)
 
     # ---- (e)
 
@@ -347,9 +358,7 @@ class Restorer:
         del self._restoring[one.task.name]
         with damage_of(one.task):
             self._offsets.check_state(one.task, one.committed)
-            for store in one.task.stores.values():
-                for family in store.families:
-                    one.task.backend.bulk(family, on=False)
+            self._bulk(one.task, one.task.stores, on=False)
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)
         one.task.restored_at = None

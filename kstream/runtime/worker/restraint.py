@@ -46,4 +46,4 @@ class Restraint:
         pause = seconds * (1 / self._share - 1) if beside else 0.0
         if self._rate is not None:
             pause = max(pause, size / self._rate - seconds)
-        self._until = self._clock.monotonic() + min(pause, MOST_PAUSE)
+        self._until = max(self._until, self._clock.monotonic() + min(pause, MOST_PAUSE))

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from kstream.errors import KStreamError, StateDirectoryError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
@@ -117,6 +117,10 @@ class Warm:
         self._question: _Question | None = None
         self._ends: dict[TopicPartition, int] = {}
         self._quiet = True  # the last look brought nothing
+        self._pauses: dict[str, float] = {}  # of copies that met an error: until when
+        self._singly: set[str] = (
+            set()
+        )  # asked about one at a time: a question about several failed, and one is at fault
         self._looked = self._not_before = float("-inf")
         opening.release = self.release
 
@@ -187,8 +191,7 @@ class Warm:
             log.warning("the warm copy of task %s is made anew: %s", error.task, error.error)
             self._drop(error.task, wipe=True)
         except TaskFailed as error:
-            self._trouble(error.error)
-            self._drop(error.task)
+            self._lose(error.task, error.error)
         except KStreamError as error:
             self._trouble(error)
             for name in list(self.copies):
@@ -203,6 +206,12 @@ class Warm:
     def _trouble(self, error: KStreamError) -> None:
         self._not_before = self._clock.monotonic() + RETRY_SECONDS
         log.warning("warm copies are not followed for %.0f s: %s", RETRY_SECONDS, error)
+
+    def _lose(self, name: str, error: KStreamError) -> None:
+        """One copy met an error, and is left alone for a while."""
+        self._drop(name)
+        self._pauses[name] = self._clock.monotonic() + RETRY_SECONDS
+        log.warning("the warm copy of task %s is not followed for %.0f s: %s", name, RETRY_SECONDS, error)
 
     def _drop(self, name: str, *, wipe: bool = False) -> None:
         copy = self.copies.get(name)
@@ -242,20 +251,50 @@ class Warm:
 
     def _begin(self) -> None:
         if self._question is None:
-            missing = [name for name in self._wanted if name not in self._given and self._begins(name)]
-            if missing and self._clock.monotonic() >= self._not_before:
+            if missing := self._missing():
                 self._question = self._ask(missing)
         elif self._question.done:
             question, self._question = self._question, None
-            topics, starts, ends = question.topics.result(), question.starts.result(), question.ends.result()
+            try:
+                topics, starts, ends = question.topics.result(), question.starts.result(), question.ends.result()
+            except KStreamError as error:  # those that are followed stay
+                self._not_answered(question.names, error)
+                return
+            self._singly.difference_update(question.names)
             self._ends.update(ends)
             try:
                 for name in question.names:
                     if name in self._wanted and name not in self._given:
-                        self._follow(name, question.asked[name], topics, starts, ends)
+                        self._try_to_follow(name, question.asked[name], topics, starts, ends)
             finally:  # of one that fails the others know nothing
                 if self.replay:
                     self.replay.assign()
+
+    def _missing(self) -> list[str]:
+        """Those that are asked about now."""
+        now = self._clock.monotonic()
+        if now < self._not_before:
+            return []
+        for name in [name for name, until in self._pauses.items() if now >= until]:
+            del self._pauses[name]
+        missing = [one for one in self._wanted if one not in self._given | self._pauses.keys() and self._begins(one)]
+        return [name for name in missing if name not in self._singly] or missing[:1]
+
+    def _not_answered(self, names: list[str], error: KStreamError) -> None:
+        if len(names) == 1:
+            self._lose(names[0], error)
+        else:
+            self._trouble(error)
+            self._singly.update(names)
+
+    def _try_to_follow(self, name: str, *bounds: Any) -> None:
+        """Raises StateDamaged. Any other error costs this copy, and none of those that are begun with it."""
+        try:
+            self._follow(name, *bounds)
+        except TaskFailed as error:
+            self._lose(name, error.error)
+        except KStreamError as error:
+            self._lose(name, error)
 
     def _begins(self, name: str) -> bool:
         """Whether a copy waits for the bounds of its changelogs: it is not open yet, or its snapshot is here."""

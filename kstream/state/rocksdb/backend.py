@@ -39,7 +39,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from kstream.errors import KStreamError, StateError
+from kstream.errors import KStreamError, StateError, StateInUse
 from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.expiry import store_of
@@ -117,6 +117,13 @@ class RocksBackend:
             self._db = None
             raise self._mapped(error, "open") from error
 
+    def _open_again(self) -> None:
+        """Whoever has it open now has taken it, while it was not open here."""
+        try:
+            self._open_all()
+        except StateInUse as error:
+            raise self._taken() from error
+
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The committed values of these keys, in their order. Raises StateError when the data are damaged."""
         listed = keys if isinstance(keys, list) else list(keys)
@@ -185,17 +192,19 @@ class RocksBackend:
         except Exception as error:
             raise self._mapped(error, "write") from error
 
-    def bulk(self, store: str, *, on: bool) -> None:
-        """Much is written to it and nothing read, until it is told otherwise (bulk.py). The database is opened anew for
-        that. Raises StateError where somebody took its files meanwhile, and as `write`."""
-        self._check(store)
-        if (store in self._bulk.loaded) is on:
+    def bulk(self, stores: Sequence[str], *, on: bool) -> None:
+        """Much is written to them and nothing read, until it is told otherwise (bulk.py). The database is opened anew
+        for that, once. Raises StateError where somebody took its files meanwhile, and as `write`."""
+        for store in stores:
+            self._check(store)
+        changed = {store for store in stores if (store in self._bulk.loaded) is not on}
+        if not changed:
             return
         before = {name: self.mark(name) for name in self._names}
         with self._lock:
             self._free()
-            (self._bulk.loaded.add if on else self._bulk.loaded.discard)(store)
-            self._open_all()
+            (self._bulk.loaded.update if on else self._bulk.loaded.difference_update)(changed)
+            self._open_again()
         if {name: self.mark(name) for name in self._names} != before:
             raise StateError(f"the state in {self._directory} is another than a moment ago")
 
@@ -262,19 +271,23 @@ class RocksBackend:
         none at all where that is None. After `detach`; on any thread.
 
         Raises:
-            StateError: they are damaged, or the backend was closed. It may be attached to others.
+            StateError: they are damaged, somebody else has the directory, or the backend was closed. It may be attached
+                to others.
             StateDirectoryError: the directory cannot be written.
         """
         with self._lock:
             if self._ended or self._db is not None:
                 raise self._closed()
             try:
-                shutil.rmtree(self._directory, ignore_errors=True)
-                if directory is not None:
-                    directory.rename(self._directory)
+                with lock.locked(self._directory) as free:  # it is not to be moved in between
+                    if not free and self._directory.exists():
+                        raise self._taken()
+                    shutil.rmtree(self._directory, ignore_errors=True)
+                    if directory is not None:
+                        directory.rename(self._directory)
             except OSError as error:
                 raise self._mapped(error, "move of files") from error
-            self._open_all()
+            self._open_again()
 
     def count(self, store: str, most: int) -> int | None:
         """Exactly how many entries, a microsecond each; None when they are more than `most`."""
@@ -349,13 +362,16 @@ class RocksBackend:
     def _check(self, store: str) -> None:
         if self._db is None:
             raise self._closed()
-        if store not in self._stores:
-            raise KeyError(store)
+        if store not in self._stores:  # while it is opened again, a query may come in between
+            raise self._closed() if store in self._names else KeyError(store)
 
     def _end_scans(self, store: str | None) -> None:
         for scan in list(self._scans):
             if store is None or scan.store == store:
                 scan.end()
+
+    def _taken(self) -> StateError:
+        return StateError(f"the state in {self._directory} was taken by somebody else while it was opened again")
 
     def _closed(self) -> StateError:
         return StateError(f"the state in {self._directory} is closed")

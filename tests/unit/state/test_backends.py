@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from kstream.errors import StateDirectoryError, StateError
 from kstream.state.backend import Backend, Mark
 from kstream.state.choosing import backends
+from kstream.state.lock import locked
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import MARK_KEY, RocksBackend, RocksMemory
 
@@ -117,16 +119,16 @@ def test_reset_empties_one_store_and_forgets_its_mark(backend: Backend) -> None:
 
 def test_a_store_that_is_loaded_is_what_it_always_is(backend: Backend) -> None:
     for number in range(4):
-        backend.bulk("counts", on=number % 2 == 0)
-        backend.bulk("counts", on=number % 2 == 0)
+        backend.bulk(["counts"], on=number % 2 == 0)
+        backend.bulk(["counts"], on=number % 2 == 0)
         backend.write({"counts": [(b"a", b"%d" % number), (b"b", None)]}, {"counts": Mark(number, 1.0)})
         assert backend.multi_get("counts", [b"a", b"b"]) == [b"%d" % number, None]
         assert backend.mark("counts") == Mark(number, 1.0)
-    backend.bulk("counts", on=True)
+    backend.bulk(["counts"], on=True)
     backend.reset("counts")
     assert list(backend.scan("counts")) == [] and backend.mark("counts") is None
     with pytest.raises(KeyError):
-        backend.bulk("missing", on=True)
+        backend.bulk(["missing"], on=True)
 
 
 def test_size_grows_with_the_data(backend: Backend) -> None:
@@ -439,7 +441,7 @@ def option(directory: Path, name: str) -> str:
 
 
 def load(backend: RocksBackend, files: int) -> None:
-    backend.bulk("counts", on=True)
+    backend.bulk(["counts"], on=True)
     for number in range(files):
         backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
         backend.flush()
@@ -457,7 +459,7 @@ def test_files_gather_while_a_store_is_loaded_and_are_merged_afterwards(tmp_path
     usual = option(tmp_path, "level0_stop_writes_trigger")
     load(backend, 40)
     assert level0(backend) == 40, "none was merged, and more than RocksDB usually takes"
-    backend.bulk("counts", on=False)
+    backend.bulk(["counts"], on=False)
     assert option(tmp_path, "level0_stop_writes_trigger") != usual
     until(lambda: level0(backend) < 4)
     backend.flush()
@@ -471,7 +473,7 @@ def test_the_users_own_options_are_back_afterwards(tmp_path: Path, files: int) -
     raw = {"level0_slowdown_writes_trigger": "31", "level0_stop_writes_trigger": "41"}
     backend = RocksBackend(tmp_path, STORES, RocksMemory(8 << 20, 8 << 20, raw=raw))
     load(backend, files)
-    backend.bulk("counts", on=False)
+    backend.bulk(["counts"], on=False)
     until(lambda: level0(backend) < 31)
     backend.flush()
     assert option(tmp_path, "level0_slowdown_writes_trigger") == "31"
@@ -491,7 +493,7 @@ def test_files_that_somebody_takes_in_between_are_noticed(tmp_path: Path, monkey
 
     monkeypatch.setattr(backend, "_let_go", taken)
     with pytest.raises(StateError, match="is another than a moment ago"):
-        backend.bulk("counts", on=False)
+        backend.bulk(["counts"], on=False)
     monkeypatch.undo()
     backend.close()
 
@@ -520,7 +522,7 @@ from pathlib import Path
 from kstream.state.backend import Mark
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 backend = RocksBackend(Path(sys.argv[1]), ["counts", "default"], RocksMemory(8 << 20, 8 << 20))
-backend.bulk("counts", on=True)
+backend.bulk(["counts"], on=True)
 for number in range(FILES):
     backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
     backend.flush()
@@ -536,7 +538,7 @@ from kstream.state.backend import Mark
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 backend = RocksBackend(Path(sys.argv[1]), ["a", "b", "c"], RocksMemory(1 << 20, 256 << 10))  # memtables of 64 KiB
 if sys.argv[2] == "bulk":
-    for s in "abc": backend.bulk(s, on=True)
+    backend.bulk(["a", "b", "c"], on=True)
 print("open", flush=True)
 i = 0
 while True:
@@ -548,7 +550,7 @@ while True:
         print(i, flush=True)
     elif sys.argv[2] != "flush" and i % 50 == 0:
         if sys.argv[2] == "bulk" and i % 450 == 0:
-            backend.bulk("b", on=i % 900 == 0)
+            backend.bulk(["b"], on=i % 900 == 0)
         print(i, flush=True)
 """
 
@@ -664,3 +666,85 @@ def test_a_backend_that_is_read_by_others_is_not_closed_under_them(backend: Back
         thread.join(30)
     ending.set()
     assert not wrong and not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_lock_that_somebody_holds_in_between_is_damage_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool
+) -> None:
+    """Not the end of the worker: another one is just taking the files."""
+    backend = rocks(tmp_path / "task")
+    backend.bulk(["counts"], on=not on)
+    really, holding = backend._let_go, ExitStack()
+
+    def taken() -> None:
+        really()
+        assert holding.enter_context(locked(tmp_path / "task"))
+
+    monkeypatch.setattr(backend, "_let_go", taken)
+    with holding, pytest.raises(StateError, match="was taken by somebody else"):
+        backend.bulk(["counts"], on=on)
+    backend.close()
+
+
+def test_stores_are_loaded_together_with_one_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = rocks(tmp_path)
+    really, opened = backend._open_all, []
+
+    def counted() -> None:
+        opened.append(1)
+        really()
+
+    monkeypatch.setattr(backend, "_open_all", counted)
+    backend.bulk(STORES, on=True)
+    backend.bulk(STORES[:1], on=True)
+    backend.bulk(STORES, on=False)
+    backend.bulk([], on=False)
+    assert len(opened) == 2
+    backend.close()
+
+
+@pytest.mark.parametrize("how", ["bulk", "attach"])
+def test_a_query_while_it_is_opened_again_finds_it_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It was told that there is no such store."""
+    backend = rocks(tmp_path / "task")
+    backend.checkpoint(tmp_path / "copy")
+    really, found = backend._open, []
+
+    def opened(store: str) -> None:
+        for one in STORES[len(found) :]:
+            with pytest.raises(StateError, match="is closed"):
+                backend.multi_get(one, [b"a"])
+        found.append(store)
+        really(store)
+
+    monkeypatch.setattr(backend, "_open", opened)
+    if how == "bulk":
+        backend.bulk(["counts"], on=True)
+    else:
+        backend.detach()
+        backend.attach(tmp_path / "copy")
+    assert found == list(STORES)
+    with pytest.raises(KeyError):
+        backend.multi_get("missing", [b"a"])
+    backend.close()
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_files_are_not_put_into_a_directory_that_somebody_is_moving(tmp_path: Path, files: bool) -> None:
+    """What was attached would have gone with it, while it was open."""
+    backend = rocks(tmp_path / "task")
+    backend.write({"counts": [(b"a", b"1")]}, {})
+    backend.checkpoint(tmp_path / "copy")
+    backend.detach()
+    with locked(tmp_path / "task") as free:
+        assert free
+        with pytest.raises(StateError, match="was taken by somebody else"):
+            backend.attach(tmp_path / "copy" if files else None)
+        assert (tmp_path / "task" / "CURRENT").exists()
+        (tmp_path / "task").rename(tmp_path / "elsewhere")
+    backend.attach(tmp_path / "copy")
+    assert backend.multi_get("counts", [b"a"]) == [b"1"]
+    backend.close()

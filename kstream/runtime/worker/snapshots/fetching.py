@@ -309,8 +309,6 @@ class Fetch:
 
     def _fetch(self, manifest: Manifest, directory: Path) -> None:
         self.size, self.fetched = manifest.size, 0
-        if self.stage is FetchStage.OPENING:
-            self._go(FetchStage.LOOKING)
         self._go(FetchStage.FETCHING)
         read_snapshot(
             self._storage, self._place, manifest, directory, link=True, go_on=self._go_on, fetched=self._count

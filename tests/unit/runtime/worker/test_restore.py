@@ -18,6 +18,8 @@ from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.loop import DELETE_RETENTION, StreamWorker
+from kstream.runtime.worker.restraint import Restraint
+from kstream.state.rocksdb import RocksBackend
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
@@ -627,4 +629,33 @@ def test_a_task_that_fails_at_the_end_of_its_restore_takes_nothing_from_the_one_
     assert first.positions == {at: fleet.cluster.log(at).end for at in first.inputs}, "it is not fed"
     fleet.clock.advance(60)
     finish(fleet)
+    fleet.close()
+
+
+def test_a_bulk_load_opens_the_database_of_a_task_once_and_takes_its_share_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all of its stores: it was opened for each family."""
+    counting = Counting()
+    fleet = Fleet(counting.app, tmp_path, partitions=1, backend="rocksdb")
+    fleet.start("a")
+    fleet.send(counting.source, [f"k{n}" for n in range(30)])
+    fleet.settle()
+    fleet.crash("a")
+    fleet.expire("a")
+    really, opened, spent = RocksBackend._open_all, [], []
+
+    def counted(backend: RocksBackend) -> None:
+        opened.append(sorted(backend._bulk.loaded))
+        really(backend)
+
+    monkeypatch.setattr(RocksBackend, "_open_all", counted)
+    monkeypatch.setattr("kstream.runtime.worker.restore.MUCH", 1)
+    monkeypatch.setattr(Restraint, "spent", lambda _, seconds, size, *, beside: spent.append(size))
+    shutil.rmtree(Path(fleet.settings.state_dir))
+    fleet.start("b")
+    fleet.settle()
+    counting.check(fleet)
+    assert opened == [[], ["n", "seen"], []]
+    assert spent.count(0) >= 2
     fleet.close()

@@ -47,3 +47,10 @@ def test_tasks_run_beside_it_where_records_were_processed_lately() -> None:
     clock.advance(BESIDE_SECONDS / 2)
     assert not restraint.beside(7)
     assert restraint.beside(9)
+
+
+def test_a_short_step_does_not_end_the_pause_of_a_long_one() -> None:
+    restraint = Restraint(ManualClock(), 0.5, None)
+    restraint.spent(0.3, 0, beside=True)
+    restraint.spent(0.0, 0, beside=True)
+    assert restraint.seconds_left() == pytest.approx(0.3)

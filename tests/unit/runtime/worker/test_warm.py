@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError, StateError
+from kstream.errors import AbortRequired, KafkaUnavailable, StateDirectoryError, StateError, TopicError
 from kstream.runtime.worker.opening import WARM
 from kstream.runtime.worker.replay import fit
 from kstream.runtime.worker.warm import IDLE_SECONDS, RETRY_SECONDS
 from kstream.state.backend import Backend, Mark
 from kstream.state.changelog import Changelog
 from kstream.topology import SubTopology
+from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
 
 COUNTING = Counting()
@@ -290,3 +292,59 @@ def test_a_directory_that_cannot_be_made_costs_one_copy(two: Fleet, monkeypatch:
     assert refused and list(worker.warm.copies) == ["in/0"] and not worker.stopping
     two.clock.advance(RETRY_SECONDS)
     follow(two, "b", "in/0", "in/1")
+
+
+def test_a_changelog_that_cannot_be_looked_up_costs_its_own_copy(two: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question about all of them failed each time, and no task of the worker had a copy any more."""
+    worker = two.workers["b"]
+    follow(two, "b", "in/0")
+    admin = worker.warm._admin
+    really, asked, broken = admin.end_offsets, [], [True]
+
+    def end_offsets(partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        asked.append({at.partition for at in partitions})
+        if broken and any(at.partition == 1 for at in partitions):
+            failed: Future[dict[TopicPartition, int]] = Future()
+            failed.set_exception(TopicError("it is not there"))
+            return failed
+        return really(partitions)
+
+    monkeypatch.setattr(admin, "end_offsets", end_offsets)
+    warm = worker.warm
+    warm.follow(["in/0", "in/1"])
+    for _ in range(20):
+        warm.step(100, beside=False)
+    assert list(warm.copies) == ["in/0"], "the one that was followed stays"
+    assert asked == [{1}]
+    warm.follow([])
+    warm.follow(["in/0", "in/1"])
+    two.clock.advance(RETRY_SECONDS)
+    for _ in range(20):
+        warm.step(100, beside=False)
+    assert asked[1:] == [{0, 1}] and not warm.copies
+    two.clock.advance(RETRY_SECONDS)
+    for _ in range(20):
+        warm.step(100, beside=False)
+    assert sorted(map(tuple, asked[2:])) == [(0,), (1,)] and list(warm.copies) == ["in/0"]
+    broken.clear()
+    two.clock.advance(RETRY_SECONDS)
+    follow(two, "b", "in/0", "in/1")
+    assert not worker.stopping
+
+
+def test_a_copy_that_cannot_be_followed_costs_none_of_those_begun_with_it(
+    two: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = two.workers["b"].warm
+    really = warm._opening.open_warm
+
+    def opened(part: SubTopology, partition: int, stores: Sequence[str]) -> Backend:
+        if partition == 0:
+            raise StateDirectoryError("the disk is full")
+        return really(part, partition, stores)
+
+    monkeypatch.setattr(warm._opening, "open_warm", opened)
+    warm.follow(["in/0", "in/1"])
+    for _ in range(20):
+        warm.step(100, beside=False)
+    assert list(warm.copies) == ["in/1"] and warm.replay.records
