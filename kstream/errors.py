@@ -297,7 +297,16 @@ class ValueTooLarge(UsageError):
 
 class StateUnavailable(KStreamError):
     """A query of state that nobody can answer now: its partition moves, is restored, or its instance does not answer.
-    Try again."""
+    Try again.
+
+    Attributes:
+        keys: those that could not be looked up, where keys were asked for; as the store has them.
+        found: what else was asked for and is there, by key.
+    """
+
+    def __init__(self, text: str, keys: Sequence[Any] = (), found: Mapping[Any, Any] | None = None) -> None:
+        self.keys, self.found = list(keys), dict(found or {})
+        super().__init__(text)
 
 
 class SavepointFailed(KStreamError):

@@ -54,19 +54,29 @@ class StateEntry(msgspec.Struct, omit_defaults=True):
     too_large: int | None = None
 
 
+class StateUnanswered(msgspec.Struct):
+    """A key of which nobody can say now whether it is there: its partition moves, is restored, or its worker or
+    instance does not answer. `why` is one line."""
+
+    key: Any
+    why: str
+
+
 class StateEntries(msgspec.Struct, omit_defaults=True):
     """Entries that were asked for by key: those that are there.
 
     Attributes:
         partitions: those that were looked at.
-        left: keys for which the answer had no room, as they were sent: ask for them again. What is neither in
-            `entries` nor here is not there.
+        left: keys for which the answer had no room, as they were sent: ask for them again.
+        unavailable: keys of which nobody can say anything now: ask for them again. What is in none of the three is not
+            there.
     """
 
     store: str
     entries: list[StateEntry]
     partitions: list[int]
     left: list[Any] = []
+    unavailable: list[StateUnanswered] = []
 
 
 class StatePage(msgspec.Struct):

@@ -1,7 +1,7 @@
 """`app.query()`: the committed state of a running app, asked over HTTP from any process that has its declarations.
 
-It finds the app's instances through Kafka, as they find each other, asks the one that has a key, and tries again while
-a partition moves. The token is never sent (signing.py).
+It asks the instance that has a key (instances.py), and tries again while a partition moves: for the keys of that
+partition only. The token is never sent (signing.py).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, overload
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
 from kstream.codecs import decode_value, encode_value
 from kstream.codecs.keys import after_prefix, check_ordered
 from kstream.errors import StateUnavailable, UsageError, ValueTooLarge
-from kstream.observe.queried import QueriedStore, StateEntries, StateOverview, StatePage
-from kstream.partitioning import partition_of
+from kstream.observe.queried import StateEntries, StatePage
 from kstream.runtime.process.questions import VALUE_BYTES
 from kstream.specs.store import StoreSpec
-from kstream.web.asking import Asking, Response
+from kstream.web.asking import Asking
+from kstream.web.instances import LEAST_SECONDS, Instances
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,7 +39,7 @@ PAGE: Final = 500
 KEYS: Final = 500
 """Keys that are looked up at a time."""
 UNDER_WAY: Final = 4
-"""Requests for single keys of a store at a time; keys that come meanwhile share the next."""
+"""Requests for single keys of a store at a time to an instance; keys that come meanwhile share the next."""
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two attempts."""
 
@@ -53,22 +53,54 @@ class Readable(Protocol[K_contra, V_co]):
 
 
 class _Found(NamedTuple):
-    """Encoded values by key, and bytes of those values that are too large to be answered."""
+    """What was said of keys.
+
+    Attributes:
+        values: encoded, of those that are there.
+        too_large: bytes of those values that are too large to be answered.
+        unavailable: why nobody can say anything now.
+    """
 
     values: dict[bytes, bytes]
     too_large: dict[bytes, int]
+    unavailable: dict[bytes, str]
 
     def add(self, other: _Found) -> None:
+        """All but what is unavailable: that is asked for again."""
         self.values.update(other.values)
         self.too_large.update(other.too_large)
 
 
+class _Tries:
+    """The attempts at one question. `why`: what the last said that failed."""
+
+    def __init__(self, seconds: float) -> None:
+        self.until = time.monotonic() + seconds
+        self.first, self._pause = True, 0.05
+        self.why = f"there was no answer within {seconds:g} s"
+
+    async def another(self) -> bool:
+        """Pauses before another attempt; False where there is no time for one."""
+        if time.monotonic() + self._pause + LEAST_SECONDS >= self.until:
+            return False
+        await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
+        self._pause, self.first = min(2 * self._pause, LONGEST_PAUSE), False
+        return True
+
+
 class _Gathering:
-    """Keys of a store that are asked for together, as soon as one of a few requests is through."""
+    """Keys of a store that are asked of an instance together, as soon as one of a few requests is through.
+
+    Attributes:
+        keys: those of the next request; `until`: when nobody waits for its answer any more.
+        requests: that are under way or wait for it.
+    """
 
     def __init__(self) -> None:
         self.keys: list[bytes] | None = None
+        self.until = 0.0
         self.asked: asyncio.Future[_Found] | None = None
+        self.requests = 0
         self.under_way = asyncio.Semaphore(UNDER_WAY)
 
 
@@ -77,7 +109,7 @@ class AsyncQuery:
 
     Args:
         stores: those of the app, by name.
-        find: the URLs of the app's instances; called on a thread of its own, when none is known that answers.
+        find: the URLs of the app's instances; called on a thread when none is known that answers, for all who ask.
         timeout: seconds for which a question is tried again.
     """
 
@@ -89,11 +121,10 @@ class AsyncQuery:
         timeout: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._stores, self._find, self._timeout = stores, find, timeout
+        self._stores, self._timeout = stores, timeout
         self._asking = Asking(token, tls)
-        self._urls: list[str] = []
-        self._gathering: dict[str, _Gathering] = {}
-        self._known: dict[str, QueriedStore] = {}
+        self._instances = Instances(find, self._asking)
+        self._gathering: dict[tuple[str, str | None], _Gathering] = {}
 
     async def __aenter__(self) -> AsyncQuery:
         return self
@@ -102,6 +133,7 @@ class AsyncQuery:
         await self.close()
 
     async def close(self) -> None:
+        await self._instances.close()
         self._asking.close()
 
     @overload
@@ -118,31 +150,51 @@ class AsyncQuery:
             UsageError: there is no such store, or the key is not of its type.
             ValueTooLarge: the value has more bytes than are answered.
         """
-        spec = self._spec(table)
+        spec, tries = self._spec(table), _Tries(self._timeout)
         encoded = _encoded(spec, key)
-        found = await self._gathered(spec, encoded)
+        while encoded in (found := await self._gathered(spec, encoded, tries)).unavailable:
+            tries.why = found.unavailable[encoded]
+            if not await tries.another():
+                raise StateUnavailable(f"store {spec.name}: {tries.why}", [key])
         if encoded in found.too_large:
             raise _too_large(spec, [key], found.too_large[encoded])
         raw = found.values.get(encoded)
         return default if raw is None else decode_value(spec.value.codec, raw)
 
-    async def _gathered(self, spec: StoreSpec, key: bytes) -> _Found:
-        """With the keys of the same store that are asked for until a request is under way, a few at a time."""
-        gathering = self._gathering.setdefault(spec.name, _Gathering())
-        if gathering.keys is None:
-            gathering.keys, gathering.asked = [], asyncio.ensure_future(self._ask_gathered(spec, gathering))
-        gathering.keys.append(key)
-        assert gathering.asked is not None
-        return await asyncio.shield(gathering.asked)
+    async def _gathered(self, spec: StoreSpec, key: bytes, tries: _Tries) -> _Found:
+        """With the keys of the same store and instance that are asked for until a request is under way, a few at a
+        time. A key that could not be looked up travels with others of its kind: the rest is not to wait for it."""
+        try:
+            async with asyncio.timeout(tries.until - time.monotonic()):
+                await self._instances.found()
+                at = spec.name, self._instances.owner(spec.name, key) if tries.first else None
+                gathering = self._gathering.setdefault(at, _Gathering())
+                if gathering.keys is None:
+                    gathering.keys, gathering.requests = [], gathering.requests + 1
+                    gathering.asked = asyncio.ensure_future(self._ask_gathered(spec, at, gathering))
+                gathering.keys.append(key)
+                gathering.until = max(gathering.until, tries.until)
+                assert gathering.asked is not None
+                return await asyncio.shield(gathering.asked)
+        except TimeoutError:
+            return _Found({}, {}, {key: tries.why})
+        except StateUnavailable as error:
+            return _Found({}, {}, {key: str(error)})
 
-    async def _ask_gathered(self, spec: StoreSpec, gathering: _Gathering) -> _Found:
-        async with gathering.under_way:
-            keys, gathering.keys = gathering.keys or [], None
-            until = time.monotonic() + self._timeout
-            found = _Found({}, {})
-            for at in range(0, len(keys), KEYS):
-                found.add(await self._entries(spec, list(dict.fromkeys(keys[at : at + KEYS])), until))
+    async def _ask_gathered(self, spec: StoreSpec, at: tuple[str, str | None], gathering: _Gathering) -> _Found:
+        found = _Found({}, {}, {})
+        try:
+            async with gathering.under_way:
+                keys, gathering.keys = list(dict.fromkeys(gathering.keys or ())), None
+                for first in range(0, len(keys), KEYS):
+                    one = await self._entries(spec, at[1], keys[first : first + KEYS], gathering.until)
+                    found.add(one)
+                    found.unavailable.update(one.unavailable)
             return found
+        finally:
+            gathering.requests -= 1
+            if not gathering.requests:
+                del self._gathering[at]
 
     @overload
     async def get_many(self, table: Readable[K, V], keys: Iterable[K]) -> dict[K, V]: ...
@@ -150,21 +202,38 @@ class AsyncQuery:
     async def get_many(self, table: str, keys: Iterable[Any]) -> dict[Any, Any]: ...
     async def get_many(self, table: Any, keys: Iterable[Any]) -> dict[Any, Any]:
         """The committed values of those of the keys that are there. Each value is committed; they need not be of one
-        commit. Raises as `get`; a ValueTooLarge has what was found of the other keys."""
-        spec = self._spec(table)
+        commit. Raises as `get`; a ValueTooLarge or StateUnavailable has what was found of the other keys."""
+        spec, tries = self._spec(table), _Tries(self._timeout)
         encoded = {key: _encoded(spec, key) for key in keys}
-        raw = list(dict.fromkeys(encoded.values()))
-        until = time.monotonic() + self._timeout
-        asked = [self._entries(spec, raw[at : at + KEYS], until) for at in range(0, len(raw), KEYS)]
-        told = _Found({}, {})
-        for one in await asyncio.gather(*asked):
-            told.add(one)
+        told, left = _Found({}, {}, {}), list(dict.fromkeys(encoded.values()))
+        lost: dict[bytes, str] = {}
+        while left:
+            lost = {}
+            for one in await asyncio.gather(*self._each_home(spec, left, tries)):
+                told.add(one)
+                lost |= one.unavailable
+            left = list(lost) if lost and await tries.another() else []
         values, decode = told.values, spec.value.codec
         found = {key: decode_value(decode, values[data]) for key, data in encoded.items() if data in values}
+        if lost:
+            of_them = [key for key, data in encoded.items() if data in lost]
+            why = f"store {spec.name}: {len(of_them)} of {len(encoded)} keys: {next(iter(lost.values()))}"
+            raise StateUnavailable(why, of_them, found)
         if told.too_large:
             large = [key for key, data in encoded.items() if data in told.too_large]
             raise _too_large(spec, large, max(told.too_large.values()), found)
         return found
+
+    def _each_home(
+        self, spec: StoreSpec, keys: Sequence[bytes], tries: _Tries
+    ) -> Iterator[Coroutine[Any, Any, _Found]]:
+        """Keys of one home are asked of the instance that has it, those that it could not look up of any."""
+        homes: dict[str | None, list[bytes]] = {}
+        for key in keys:
+            homes.setdefault(self._instances.owner(spec.name, key) if tries.first else None, []).append(key)
+        for url, of_it in homes.items():
+            for first in range(0, len(of_it), KEYS):
+                yield self._entries(spec, url, of_it[first : first + KEYS], tries.until)
 
     @overload
     def items(
@@ -193,8 +262,7 @@ class AsyncQuery:
             behind = end if behind is None else behind if end is None else min(behind, end)
         given |= {name: _text(at) for name, at in (("from", first), ("to", behind)) if at is not None}
         while True:
-            until = time.monotonic() + self._timeout
-            page = await self._ask(spec, None, urlencode(given), None, StatePage, until)
+            page = await self._page(spec, given)
             for entry in page.entries:
                 key = spec.key.codec.decode(_binary(entry.key))
                 if entry.too_large is not None:
@@ -204,93 +272,43 @@ class AsyncQuery:
                 return
             given["cursor"] = page.cursor
 
-    # ---- whom it asks
-
     def _spec(self, table: Any) -> StoreSpec:
         name = table if isinstance(table, str) else table.spec.name
         if name not in self._stores:
             raise UsageError(f"there is no store {name!r}; there are: {', '.join(self._stores) or 'none'}")
         return self._stores[name]
 
-    async def _entries(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> _Found:
-        """What an answer has no room for is asked for again."""
-        found = _Found({}, {})
-        while keys:
-            answers = await self._asked(spec, keys, until)
-            left: list[bytes] = []
-            for entries in answers:
-                for one in entries.entries:
-                    if one.too_large is None:
-                        found.values[_binary(one.key)] = _binary(one.value)
-                    else:
-                        found.too_large[_binary(one.key)] = one.too_large
-                left += map(_binary, entries.left)
-            if len(left) >= len(keys):
-                raise UsageError(f"store {spec.name}: an instance answers none of {len(keys)} keys and leaves them all")
-            keys = left
-        return found
-
-    async def _asked(self, spec: StoreSpec, keys: Sequence[bytes], until: float) -> list[StateEntries]:
-        """Keys of one home are asked of the instance that has it; it finds the others itself."""
-        homes: dict[str | None, list[bytes]] = {}
-        if len(keys) != 1 and spec.name in self._known:
-            for key in keys:
-                homes.setdefault(self._owner(spec, key), []).append(key)
-        else:
-            homes[self._owner(spec, keys[0])] = list(keys)
-        asked = [
-            self._ask(
-                spec, url, "form=raw", msgspec.json.encode({"keys": list(map(_text, of_it))}), StateEntries, until
-            )
-            for url, of_it in homes.items()
-        ]
-        return await asyncio.gather(*asked)
-
-    def _owner(self, spec: StoreSpec, key: bytes) -> str | None:
-        """The URL of the instance that has a key, as far as is known."""
-        known = self._known.get(spec.name)
-        if known is None or not known.partitions:
-            return None
-        home = partition_of(key, known.partitions)
-        return next((owner.url for owner in known.owners if owner.partition == home), None)
-
-    async def _ask(
-        self, spec: StoreSpec, url: str | None, query: str, body: bytes | None, kind: type[T], until: float
-    ) -> T:
-        """What is answered by the instance at `url`, or by any; again and again until then."""
-        target, pause = f"/state/{quote(spec.name, safe='')}?{query}", 0.05
+    async def _page(self, spec: StoreSpec, given: Mapping[str, str]) -> StatePage:
+        tries = _Tries(self._timeout)
         while True:
             try:
-                await self._look(until)
-                asked = url if url in self._urls else random.choice(self._urls)
-                left = max(0.1, until - time.monotonic())
-                return _decoded(asked, await self._asking.ask(asked, target, body, seconds=left), kind)
+                return await self._instances.ask(None, spec.name, urlencode(given), None, StatePage, tries.until)
             except StateUnavailable as error:
-                self._urls, self._known, url = [], {}, None
-                if time.monotonic() + pause >= until:
+                if not await tries.another():
                     raise StateUnavailable(f"store {spec.name}: {error}") from None
-                await asyncio.sleep(pause * (0.5 + random.random() / 2))
-                pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _look(self, until: float) -> None:
-        """Finds instances that answer, where none is known."""
-        if self._urls:
-            return
-        found = list(await asyncio.to_thread(self._find))
-        random.shuffle(found)
-        why: StateUnavailable | None = None
-        for url in found:
-            left = min(5.0, max(0.1, until - time.monotonic()))
+    async def _entries(self, spec: StoreSpec, url: str | None, keys: Sequence[bytes], until: float) -> _Found:
+        """One attempt; what an answer has no room for is asked for again. Keys that others have are found too."""
+        found = _Found({}, {}, {})
+        while keys:
+            body = msgspec.json.encode({"keys": list(map(_text, keys))})
             try:
-                overview = _decoded(url, await self._asking.ask(url, "/state", seconds=left), StateOverview)
+                told = await self._instances.ask(url, spec.name, "form=raw", body, StateEntries, until)
             except StateUnavailable as error:
-                why = error
-                continue
-            self._known = {store.name: store for store in overview.stores}
-            owners = {owner.url for store in overview.stores for owner in store.owners if owner.url is not None}
-            self._urls = list({url, *owners})
-            return
-        raise why or StateUnavailable("no instance of the app is heard of (web and announce_interval must be on)")
+                found.unavailable.update(dict.fromkeys(keys, str(error)))
+                break
+            for one in told.entries:
+                if one.too_large is None:
+                    found.values[_binary(one.key)] = _binary(one.value)
+                else:
+                    found.too_large[_binary(one.key)] = one.too_large
+            found.unavailable.update((_binary(lost.key), lost.why) for lost in told.unavailable)
+            if told.unavailable:
+                self._instances.moved()
+            if len(told.left) >= len(keys):
+                raise UsageError(f"store {spec.name}: an instance answers none of {len(keys)} keys and leaves them all")
+            keys = list(map(_binary, told.left))
+        return found
 
 
 class Query:
@@ -353,24 +371,6 @@ class Query:
 
 async def _next(entries: AsyncIterator[Any], end: object) -> Any:
     return await anext(entries, end)
-
-
-def _decoded(url: str, answer: Response, kind: type[T]) -> T:
-    """Raises StateUnavailable where another may answer, or the same one later; UsageError where nobody will."""
-    if answer.status == 200:
-        try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except msgspec.MsgspecError as error:
-            raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
-    try:
-        why = str(msgspec.json.decode(answer.body, type=dict)["error"])
-    except (msgspec.MsgspecError, KeyError):
-        why = f"it answers {answer.status}"
-    if answer.status == 401:
-        raise UsageError(f"{url} has another token, or another time: set web_token as the instances have it")
-    if answer.status in (400, 404, 413, 421):
-        raise UsageError(f"{url}: {why}")
-    raise StateUnavailable(f"{url}: {why}")
 
 
 def _encoded(spec: StoreSpec, key: Any) -> bytes:

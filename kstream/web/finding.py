@@ -43,18 +43,21 @@ class Finding:
         self._queries, self._asking = queries, asking
 
     async def find(self, store: Served, keys: Sequence[bytes], partition: int | None, *, here: bool) -> Answered:
-        """Looks for keys. Where it lies in a partition that nobody can be asked for, a key is not simply missing.
+        """Looks for keys. Where it lies in a partition that nobody can be asked for, a key is not simply missing: it is
+        `unavailable`, and no other is because of it.
 
         Args:
             partition: only this one; `here`: only what this instance has.
 
         Raises:
-            StateUnavailable: a key was not found, and not all of where it may be could be looked at.
             UsageError: the store may have a key in each of its partitions, and none is said.
         """
         queries, answered = self._queries, Answered()
         if here:
-            return await queries.look_up(store, keys, range(store.partitions) if partition is None else [partition])
+            answered = await queries.look_up(store, keys, range(store.partitions) if partition is None else [partition])
+            for why in answered.unasked.values():
+                answered.unavailable.update(dict.fromkeys(answered.missing(keys), why))
+            return answered
         if partition is None and store.spec.scope == "partition":
             raise UsageError(
                 f"store {store.spec.name} may have a key in each of its {store.partitions} partitions: say which, "
@@ -70,17 +73,13 @@ class Finding:
             most = ANSWER_BYTES // max(1, len(homes))
             for found in await asyncio.gather(*(self._look_at(store, *home, most) for home in homes.items())):
                 answered.add(found)
-        missing = [key for key in keys if key not in answered.found and key not in answered.left]
-        if not missing:
-            return answered
-        may_be: Iterable[int] = homes
-        if partition is None and not store.exact:
-            await self._look_everywhere(store, missing, answered)
-            lost = any(key not in answered.found and key not in answered.left for key in missing)
-            may_be = range(store.partitions) if lost else ()
-        for at in may_be:
-            if at not in answered.looked:
-                raise queries.nobody(store, at)
+        if missing := answered.missing(keys):
+            if partition is None and not store.exact:
+                await self._look_everywhere(store, missing, answered)
+                homes = dict.fromkeys(range(store.partitions), missing)
+            for at in [at for at in homes if at not in answered.looked]:
+                why = answered.unasked.get(at) or str(queries.nobody(store, at))
+                answered.unavailable.update(dict.fromkeys(answered.missing(homes[at]), why))
         return answered
 
     async def _look_at(self, store: Served, partition: int, keys: Sequence[bytes], most: int) -> Answered:
@@ -89,22 +88,22 @@ class Finding:
         if self._queries.worker_of(task) is not None:
             return await self._queries.look_up(store, keys, [partition], most)
         if (other := self._queries.elsewhere(task)) is not None and other[1].state == "running":
-            return await self._ask_other(other[0], store, keys, partition)
+            return await self._ask_other(other[0], [partition], store, keys)
         return Answered()
 
     async def _look_everywhere(self, store: Served, keys: Sequence[bytes], into: Answered) -> None:
         """All partitions that are not looked at yet, an instance at a time asked once."""
         rest = [partition for partition in range(store.partitions) if partition not in into.looked]
-        others: dict[str, InstanceStatus] = {}
+        others: dict[str, tuple[InstanceStatus, list[int]]] = {}
         here = []
         for partition in rest:
             task = store.task(partition)
             if self._queries.worker_of(task) is not None:
                 here.append(partition)
             elif (other := self._queries.elsewhere(task)) is not None:
-                others[other[0].instance] = other[0]
+                others.setdefault(other[0].instance, (other[0], []))[1].append(partition)
         asked: list[Awaitable[Answered]] = [self._queries.look_up(store, keys, here)] if here else []
-        asked += [self._ask_other(other, store, keys, None) for other in others.values()]
+        asked += [self._ask_other(*other, store, keys) for other in others.values()]
         for found in await asyncio.gather(*asked):
             into.add(found)
         into.left -= into.found.keys()  # one had no room for it, another has it
@@ -128,14 +127,22 @@ class Finding:
         return Part(list(entries), [value for value, _ in entries.values()], too_large, after)
 
     async def _ask_other(
-        self, other: InstanceStatus, store: Served, keys: Sequence[bytes], partition: int | None
+        self, other: InstanceStatus, partitions: Sequence[int], store: Served, keys: Sequence[bytes]
     ) -> Answered:
-        given = {} if partition is None else {"partition": str(partition)}
+        """What another instance found; it is asked for one of its partitions, or for all."""
+        given = {"partition": str(partitions[0])} if len(partitions) == 1 else {}
         body = msgspec.json.encode({"keys": list(map(text, keys))})
-        told: StateEntries = await self._other(other, store, given, body, StateEntries)
+        try:
+            told: StateEntries = await self._other(other, store, given, body, StateEntries)
+        except StateUnavailable as error:
+            return Answered(unasked=dict.fromkeys(partitions, str(error)))
         found, too_large = _read(told.entries)
         left = {binary(key, "base64url", "a key") for key in told.left}
-        return Answered(found, set(told.partitions), too_large, left)
+        answered = Answered(found, set(told.partitions), too_large, left)
+        for one in told.unavailable:
+            why = f"instance {other.instance} was asked: {one.why}"
+            answered.unasked.update((at, why) for at in partitions if at not in answered.looked)
+        return answered
 
     async def _other(
         self, other: InstanceStatus, store: Served, given: Mapping[str, str], body: bytes | None, kind: Any

@@ -1,6 +1,7 @@
 """Queries of committed state at /state: single keys, many keys, and ranges, page by page.
 
-Who is asked for what: finding.py. While a partition moves or is restored, the answer is 503 with Retry-After.
+Who is asked for what: finding.py. While a partition moves or is restored, the answer is 503 with Retry-After; of many
+keys those that are not of it are answered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kstream.codecs.base import BuiltIn, Codec
 from kstream.codecs.keys import ENCODINGS, FORMS, after_prefix, check_ordered, key_bytes, shown_key
 from kstream.codecs.text import decoded, from_json
 from kstream.errors import StateUnavailable, UsageError, ValueTooLarge
-from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StatePage
+from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StatePage, StateUnanswered
 from kstream.runtime.process.questions import ANSWER_BYTES, PAGE_BYTES, VALUE_BYTES
 from kstream.runtime.view.queries import Queries, Served
 from kstream.web.answers import Json, failure
@@ -160,6 +161,8 @@ class State:
     async def _entry(self, finding: Finding, asked: _Asked, request: Request) -> Response:
         key = asked.key(request.path_params["key"])
         answered = await finding.find(asked.store, [key], asked.partition, here=asked.here)
+        if (why := answered.unavailable.get(key)) is not None:
+            raise StateUnavailable(why)
         if key not in answered.found:
             return failure(404, f"store {asked.store.spec.name} has no such key")
         if (size := answered.too_large.get(key)) is not None:
@@ -187,7 +190,9 @@ class State:
                 left.append(asked.shown(key))
             elif key in answered.found:
                 entries.append(asked.entry(key, value, partition, answered.too_large.get(key)))
-        return Json(StateEntries(asked.store.spec.name, entries, sorted(answered.looked), left))
+        unavailable = [StateUnanswered(asked.shown(key), why) for key, why in answered.unavailable.items()]
+        told = StateEntries(asked.store.spec.name, entries, sorted(answered.looked), left, unavailable)
+        return Json(told, headers=RETRY if unavailable else None)
 
     async def _page(self, finding: Finding, asked: _Asked, _: Request) -> Response:
         store, limit = asked.store, _number(asked.given.get("limit"), "limit", LIMIT, 1, MOST)

@@ -130,6 +130,8 @@ def _of_instance(
             if one.too_large is not None:
                 raise UsageError(_too_large(one, "stop the instance and look at its state directory"))
             yield _binary(one.key), _binary(one.value), one.partition
+        for lost in answer.unavailable:
+            raise UsageError(lost.why)
         return
     asked = {"form": "raw", **{name: _text(key) for name, key in given.items()}}
     while True:

@@ -63,18 +63,27 @@ class Answered:
     Attributes:
         too_large: bytes of the values that have too many to be answered, by key; in `found` they are empty.
         left: keys for which the answer had no room: they are to be asked for again.
+        unasked: why partitions could not be looked at, where somebody was asked who should have them.
+        unavailable: keys that were not found, and may lie where nobody could look; each with the reason.
     """
 
     found: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     looked: set[int] = field(default_factory=set)
     too_large: dict[bytes, int] = field(default_factory=dict)
     left: set[bytes] = field(default_factory=set)
+    unasked: dict[int, str] = field(default_factory=dict)
+    unavailable: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, other: Answered) -> None:
         self.found.update(other.found)
         self.looked |= other.looked
         self.too_large.update(other.too_large)
         self.left |= other.left
+        self.unasked.update(other.unasked)
+
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that were not found where it was looked."""
+        return [key for key in keys if key not in self.found and key not in self.left]
 
 
 class Queries:
@@ -145,7 +154,7 @@ class Queries:
         return self._elsewhere.get(task)
 
     def nobody(self, store: Served, partition: int) -> StateUnavailable:
-        """Why nobody answers for a partition now."""
+        """Why nobody can be asked for a partition now."""
         name, other = store.task(partition), self.elsewhere(store.task(partition))
         state = next((s for w in self._watched.workers if w.runs and (s := self._reported(w).get(name))), None)
         if state is not None:
@@ -179,23 +188,26 @@ class Queries:
     async def look_up(
         self, store: Served, keys: Sequence[bytes], partitions: Sequence[int], most: int = ANSWER_BYTES
     ) -> Answered:
-        """Looks for keys in those of the partitions that this instance runs; which these were, the answer says.
+        """Looks for keys in those of the partitions that this instance runs; which these were, the answer says. Those
+        of a worker that does not answer are `unasked`.
 
         Args:
             most: bytes of the values that each worker answers; one value may have more.
-
-        Raises:
-            StateUnavailable: a worker does not answer.
         """
         workers: dict[str, tuple[WorkerProcess, list[int]]] = {}
         for partition in partitions:
             if (worker := self.worker_of(store.task(partition))) is not None:
                 workers.setdefault(worker.name, (worker, []))[1].append(partition)
         answered = Answered()
-        asked = [
-            self._ask(worker, Query(0, store.spec.name, wanted, list(keys), most=most))
-            for worker, wanted in workers.values()
-        ]
+
+        async def ask(worker: WorkerProcess, wanted: list[int]) -> Result:
+            try:
+                return await self._ask(worker, Query(0, store.spec.name, wanted, list(keys), most=most))
+            except StateUnavailable as error:
+                answered.unasked.update(dict.fromkeys(wanted, str(error)))
+                return Result(0)
+
+        asked = [ask(*one) for one in workers.values()]
         for result in [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked):
             answered.looked.update(result.partitions)
             for key, value, partition in zip(result.keys, result.values, result.found_in, strict=True):

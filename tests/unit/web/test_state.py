@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 import kstream
-from kstream.config import Settings
 from kstream.errors import ValueTooLarge
 from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.partitioning import partition_of
-from kstream.runtime.cluster.naming import Identity
-from kstream.runtime.process.handle import WorkerProcess, pauses_from
-from kstream.runtime.process.queries import QueryServer
 from kstream.runtime.process.questions import ANSWER_BYTES, VALUE_BYTES
 from kstream.runtime.process.report import Report
-from kstream.runtime.process.states import ProcessState
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.queries import Queries
 from kstream.testing import TestDriver
@@ -30,6 +24,7 @@ from kstream.web.client import AsyncQuery
 from kstream.web.server import WebServer
 from kstream.web.state import State
 from support.observed import FakeObserved
+from support.queried import Instance
 from support.running import until
 from support.web import TOKEN, Client
 
@@ -60,45 +55,6 @@ app.stream(seats).group_by_key().count(name="of-seats")
 @app.agent(words)
 def keep(word: str, ctx: kstream.Context[str]) -> None:
     local["last"] = word
-
-
-@dataclass
-class Asked:
-    """What answers for a worker's process."""
-
-    driver: TestDriver
-    taken: bool = False
-
-    def take_queries(self) -> socket.socket | None:
-        if self.taken:
-            return None
-        self.taken = True
-        ours, theirs = socket.socketpair()
-        QueryServer(theirs.detach(), self.driver.worker.tasks.values).start()
-        return ours
-
-
-@dataclass
-class Instance:
-    """A `Watched` with one worker, that of the TestDriver."""
-
-    driver: TestDriver
-    watcher: Any = None
-    stopping: bool = False
-    others: list[InstanceStatus] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        worker = WorkerProcess(Identity("shop", "a", 0), pauses_from(Settings()), state=ProcessState.RUNNING)
-        worker.process = Asked(self.driver)  # type: ignore[assignment]
-        self.workers = [worker]
-        self.report()
-
-    def report(self) -> None:
-        tasks = [TaskStatus(task.name, "0", task.state.value) for task in self.driver.worker.tasks.values()]
-        self.workers[0].report = Report(tasks=tasks)
-
-    def tell(self, _: Any) -> None:
-        raise AssertionError("nothing is told")
 
 
 @pytest.fixture(scope="module")

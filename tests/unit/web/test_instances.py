@@ -1,0 +1,171 @@
+"""How the instances of an app are found, and when one is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+
+from kstream.errors import StateUnavailable, UsageError
+from kstream.observe.queried import Owner, QueriedStore, StateEntries, StateOverview
+from kstream.web.asking import Response
+from kstream.web.instances import Instances
+
+ENTRIES = StateEntries("counts", [], [0])
+
+
+@dataclass
+class Answers:
+    """Instances by their URLs; what each answers for a store, None where it cannot be reached."""
+
+    of: dict[str, Response | None]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    async def ask(self, url: str, target: str, body: bytes | None = None, *, seconds: float) -> Response:
+        self.asked.append((url, target.partition("?")[0]))
+        await asyncio.sleep(0)
+        if (answer := self.of[url]) is None:
+            raise StateUnavailable(f"{url} cannot be asked")
+        if target != "/state":
+            return answer
+        owners = [Owner(at, url, url, "running") for at, url in enumerate(self.of)]
+        return ok(StateOverview("shop", "a", [QueriedStore("counts", "str", "int", "keyed", len(owners), owners)]))
+
+
+def ok(told: object) -> Response:
+    return Response(200, {}, msgspec.json.encode(told))
+
+
+def refusing(status: int, body: bytes = b'{"error":"partition 0 cannot be asked now"}') -> Response:
+    return Response(status, {}, body)
+
+
+@dataclass
+class Found:
+    """Counts how often instances are looked for, and how many do so at a time."""
+
+    urls: Sequence[str]
+    seconds: float = 0.02
+    count: int = 0
+    most: int = 0
+    now: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> Sequence[str]:
+        with self.lock:
+            self.count, self.now = self.count + 1, self.now + 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.seconds)  # the time that Kafka takes
+        with self.lock:
+            self.now -= 1
+        return self.urls
+
+
+async def entries(instances: Instances, url: str | None = None, seconds: float = 5.0) -> StateEntries:
+    return await instances.ask(url, "counts", "form=raw", b"{}", StateEntries, time.monotonic() + seconds)
+
+
+def test_they_are_looked_for_once_for_all_who_ask() -> None:
+    find = Found(["a"])
+
+    async def asked() -> None:
+        instances = Instances(find, Answers({"a": ok(ENTRIES)}))  # type: ignore[arg-type]
+        assert await asyncio.gather(*(entries(instances) for _ in range(50))) == [ENTRIES] * 50
+
+    asyncio.run(asked())
+    assert find.count == 1
+
+
+def test_nobody_waits_longer_than_it_wants() -> None:
+    find = Found(["a"], seconds=0.5)
+
+    async def asked() -> None:
+        instances = Instances(find, Answers({"a": ok(ENTRIES)}))  # type: ignore[arg-type]
+        began = time.monotonic()
+        patient = asyncio.ensure_future(entries(instances))
+        with pytest.raises(StateUnavailable, match="no instance of the app was found in time"):
+            await entries(instances, seconds=0.05)
+        assert time.monotonic() - began < 0.4
+        assert await patient == ENTRIES  # and what was looked for meanwhile is not lost
+
+    asyncio.run(asked())
+    assert find.count == 1
+
+
+@pytest.mark.parametrize("status", [503, 500])
+def test_an_instance_that_answers_is_not_forgotten(status: int) -> None:
+    find, answers = Found(["a"]), Answers({"a": refusing(status)})
+
+    async def asked() -> None:
+        instances = Instances(find, answers)  # type: ignore[arg-type]
+        for _ in range(10):
+            with pytest.raises(StateUnavailable, match="partition 0 cannot be asked now"):
+                await entries(instances)
+        await instances.close()
+
+    asyncio.run(asked())
+    assert find.count == 1
+
+
+def test_when_partitions_move_those_that_are_known_are_asked_who_has_them_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    find, answers = Found(["a"]), Answers({"a": refusing(503)})
+
+    async def asked() -> None:
+        instances = Instances(find, answers)  # type: ignore[arg-type]
+        monkeypatch.setattr("kstream.web.instances.AGAIN_SECONDS", 0.0)
+        await instances.found()
+        answers.of["b"] = ok(ENTRIES)  # has joined
+        with pytest.raises(StateUnavailable):
+            await entries(instances, "a")
+        while {instances.owner("counts", b"%d" % n) for n in range(9)} != {"a", "b"}:
+            await asyncio.sleep(0)
+        assert await entries(instances, "b") == ENTRIES
+
+    asyncio.run(asked())
+    assert find.count == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [None, refusing(502, b"<html>"), refusing(503, b"busy")], ids=["none", "502", "503"]
+)
+def test_one_that_cannot_be_reached_is_forgotten_and_the_others_are_not(failure: Response | None) -> None:
+    find, answers = Found(["a"]), Answers({"a": ok(ENTRIES), "b": ok(ENTRIES)})
+
+    async def asked() -> None:
+        instances = Instances(find, answers)  # type: ignore[arg-type]
+        await instances.found()
+        answers.of["b"] = failure
+        with pytest.raises(StateUnavailable):
+            await entries(instances, "b")
+        assert await entries(instances, "b") == ENTRIES  # of another
+        del answers.of["b"]
+        answers.of["a"] = None
+        with pytest.raises(StateUnavailable):
+            await entries(instances)
+        answers.of = {"c": ok(ENTRIES)}
+        find.urls = ["c"]
+        assert await asyncio.gather(*(entries(instances, "a") for _ in range(20))) == [ENTRIES] * 20
+
+    asyncio.run(asked())
+    assert (find.count, find.most) == (2, 1)
+
+
+def test_what_is_wrong_everywhere_is_said_and_looked_for_again() -> None:
+    find, answers = Found([]), Answers({"a": refusing(401)})
+
+    async def asked() -> None:
+        instances = Instances(find, answers)  # type: ignore[arg-type]
+        with pytest.raises(StateUnavailable, match="no instance of the app is heard of"):
+            await entries(instances)
+        find.urls = ["a"]
+        await instances.found()
+        with pytest.raises(UsageError, match="another token"):
+            await entries(instances)
+
+    asyncio.run(asked())
+    assert find.count == 2
