@@ -24,7 +24,7 @@ from kstream.runtime.process.report import Report
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.watched import Watched
 from kstream.specs.store import StoreSpec
-from kstream.topology import SubTopology, Topology
+from kstream.topology import AggregateNode, SubTopology, Topology
 
 ANSWER_SECONDS: Final = 5.0
 """For an answer of a worker. Its loop is not waited for, only its processor and its disk."""
@@ -40,8 +40,9 @@ class Served:
 
     Attributes:
         partitions: how many there are.
-        exact: a key lies in the partition that its hash says. Not so where producers that are not ours choose the
-            partition of the input, and may do so by another hash; nor in a store of scope "partition".
+        exact: a key lies in the partition that its hash says: it is an aggregation's, behind a repartition topic. Not
+            so where producers that are not ours choose the partition of the input, and may do so by another hash; nor
+            where an agent writes by any key (whether `check_keys` refuses that may have changed since).
     """
 
     spec: StoreSpec
@@ -106,9 +107,10 @@ class Queries:
         self.stores: dict[str, Served] = {}
         for part in topology.parts:
             ours = all(source.topic.internal for source in part.sources)
+            aggregated = {node.stores[0].name for node in part.nodes if isinstance(node, AggregateNode)}
             for spec in part.stores:
                 count = partitions[part.topics[0]]
-                self.stores[spec.name] = Served(spec, part, count, ours and spec.scope == "keyed")
+                self.stores[spec.name] = Served(spec, part, count, ours and spec.name in aggregated)
         self._channels: dict[str, tuple[Process, asyncio.Task[Channel] | None]] = {}
         self._states: dict[str, tuple[Report, dict[str, str]]] = {}
         self._elsewhere: dict[str, tuple[InstanceStatus, TaskStatus]] = {}

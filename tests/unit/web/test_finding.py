@@ -208,3 +208,13 @@ def test_a_key_is_answered_as_soon_as_its_partition_is_back(served: Served) -> N
             assert await one == 1 and await many == dict.fromkeys(KEYS, 1)
 
     asyncio.run(asked())
+
+
+def test_a_key_that_an_agent_keeps_away_from_its_home_is_found(served: Served) -> None:
+    """With check_keys "off" or "sample" nobody refused it."""
+    word = "word-k07"
+    assert partition_of(word.encode(), PARTITIONS) != partition_of(b"k07", PARTITIONS)
+    answer = served.client.ask(f"/state/by-word/{word}")
+    assert (answer.status, answer.json["partition"]) == (200, partition_of(b"k07", PARTITIONS))
+    exact = {name for name, store in served.queries.stores.items() if store.exact}
+    assert exact == {"of-spread"}  # only an aggregation behind a repartition topic
