@@ -173,10 +173,11 @@ def rescale(
     partition of its key."""
     from kstream.cli.operate import subject
     from kstream.cli.savepoint import rescale as command
+    from kstream.cli.savepoint.places import place_named
 
     on = subject(target, bootstrap_servers, set_ or [], config)
     wanted = command.Wanted(
-        partitions, only or [], grow_inputs, command.place_named(inputs), place, timeout, dry_run, yes
+        partitions, only or [], grow_inputs, place_named(inputs), place, timeout, dry_run, yes
     )  # fmt: skip
     return command.run(on, wanted)
 

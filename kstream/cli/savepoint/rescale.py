@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rich.text import Text
@@ -14,14 +14,15 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, place_of
+from kstream.cli.savepoint.places import agreed, place_of, told_when_broken_off
 from kstream.cli.table import progress
 from kstream.clock import SystemClock
-from kstream.errors import ConfigError, KafkaUnavailable, KStreamError, UsageError
+from kstream.errors import KafkaUnavailable, KStreamError, UsageError
 from kstream.runtime.cluster.control import (
     Control,
     Rescaling,
     RestoreNote,
+    check_own,
     ensure_topic,
     refuse_unfinished_restore,
     unfinished_restore,
@@ -40,14 +41,14 @@ from kstream.runtime.cluster.rescalable import (
     grow_inputs,
     weigh,
 )
-from kstream.runtime.cluster.rescaling import Move, Place, counts_now, counts_saved, moves_of, plan_of
+from kstream.runtime.cluster.rescaling import Move, counts_now, counts_saved, moves_of, plan_of
+from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.saving import Saving
 from kstream.state.savepoint import Savepoint, read_savepoint, savepoints_in
 from kstream.state.snapshots.storage import Storage, open_storage
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, TopicPartition
 
-PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
 STOP_SECONDS: Final = 60.0
 """For which instances that were told to stop are waited for, besides the session time-out of those that are killed."""
 _OURS: Final = re.compile(r"rescale-(\d+)")
@@ -80,19 +81,13 @@ def run(on: Subject, wanted: Wanted) -> int:
         return Rescale(on, on.app.topology(), clients, admin, wanted).run()
 
 
-def place_named(given: str | None) -> Place | None:
-    """Raises ConfigError for what is none."""
-    if given is not None and given not in PLACES:
-        raise ConfigError(f"--inputs {given}: is neither earliest nor latest")
-    return None if given is None else PLACES[given]
-
-
 class Rescale:
     """One run of the command."""
 
     def __init__(self, on: Subject, topology: Topology, clients: Clients, admin: AdminClient, wanted: Wanted) -> None:
         self._on, self._topology, self._clients, self._admin, self._wanted = on, topology, clients, admin, wanted
         self._out = human.lines()
+        self._growing: dict[str, int] = {}  # inputs that were given more partitions, or were about to be
 
     def run(self) -> int:
         note = unfinished_restore(self._clients, self._admin, self._topology.app)
@@ -112,7 +107,10 @@ class Rescale:
         for move in moves:
             offsets = committed_now(self._topology, self._admin, move.part, topics)
             self._check_unread(move, topics, offsets)
-        self._show(moves, topics, runs=runs)
+        how = (
+            "The app is stopped with a savepoint." if runs else "The app does not run; its changelogs make a savepoint."
+        )
+        self._show(moves, topics, how)
         if wanted.dry_run:
             return 0
         if not wanted.yes and not agreed("Move the state?"):
@@ -121,7 +119,7 @@ class Rescale:
         name = _free_name(storage)
         note = self._note(name, storage, moves, changing=False)
         savepoint = self._stop(storage, name, note) if runs else self._gather(storage, name, note)
-        return self._finish(savepoint, storage, moves)
+        return self._finish(savepoint, storage, moves, note)
 
     def _go_on(self, note: RestoreNote) -> int:
         """With the savepoint of a run that was broken off; where nothing was changed and something else is wanted now,
@@ -139,20 +137,41 @@ class Rescale:
         if self._wanted.dry_run:
             return 0
         storage = place_of(self._on, self._wanted.place) if self._wanted.place else open_storage(begun.place)
-        if not begun.changing and (
-            begun.partitions != self._wanted.partitions
-            or begun.savepoint not in savepoints_in(storage)
-            or self._went_on(read_savepoint(storage, begun.savepoint))
-        ):
+        if not begun.changing and not self._is_wanted_still(begun, storage):
             self._out.print(Text("that begins anew"))
-            self._forget()
+            self._forget(note)
             return self.run()
         savepoint = read_savepoint(storage, begun.savepoint)
-        counts, topics = counts_saved(self._topology, savepoint), self._topics()
-        moves = moves_of(
-            self._topology, begun.partitions, counts, topics, parts=begun.parts, grow=self._wanted.grow
-        )  # fmt: skip
-        return self._finish(savepoint, storage, moves, changing=begun.changing)
+        topics, only = self._topics(), self._wanted.only
+        moves = self._moves_begun(begun, savepoint, parts=begun.parts)
+        if only and self._moves_begun(begun, savepoint, only=only) != moves:
+            raise UsageError(
+                f"app {self._topology.app} is being moved, and that is not complete: {', '.join(begun.parts)}, which "
+                f"is not what --only {' --only '.join(only)} means: run it again without --only first"
+            )
+        if not begun.changing:
+            self._show(moves, topics, f"The app does not run; it goes on with savepoint {begun.savepoint}.")
+            if not self._wanted.yes and not agreed("Move the state?"):
+                self._forget(note)
+                return 1
+        return self._finish(savepoint, storage, moves, note, changing=begun.changing)
+
+    def _is_wanted_still(self, begun: Rescaling, storage: Storage) -> bool:
+        """Whether what was begun is what is asked for now, and there is a savepoint to go on with."""
+        if begun.partitions != self._wanted.partitions or begun.savepoint not in savepoints_in(storage):
+            return False
+        savepoint = read_savepoint(storage, begun.savepoint)
+        try:
+            moves = self._moves_begun(begun, savepoint, only=self._wanted.only)
+            if moves != self._moves_begun(begun, savepoint, parts=begun.parts):
+                return False
+        except UsageError:  # the new beginning says it
+            return False
+        return not self._went_on(savepoint)
+
+    def _moves_begun(self, begun: Rescaling, savepoint: Savepoint, **which: Sequence[str]) -> list[Move]:
+        counts = counts_saved(self._topology, savepoint)
+        return moves_of(self._topology, begun.partitions, counts, self._topics(), grow=self._wanted.grow, **which)
 
     def _went_on(self, savepoint: Savepoint) -> bool:
         """Whether an app that was to stop did not."""
@@ -180,9 +199,24 @@ class Rescale:
         with closing(Control(self._clients, self._admin, self._topology.app)) as control:
             control.write(note)
 
-    def _forget(self) -> None:
-        with closing(Control(self._clients, self._admin, self._topology.app)) as control:
-            control.forget_restore()
+    def _forget(self, note: RestoreNote) -> None:
+        """Another run's note stays."""
+        found = unfinished_restore(self._clients, self._admin, self._topology.app)
+        if found is not None and found.token == note.token:
+            with closing(Control(self._clients, self._admin, self._topology.app)) as control:
+                control.forget_restore()
+
+    @contextmanager
+    def _holding(self, note: RestoreNote) -> Iterator[None]:
+        """What fails in here has not begun to change the app's state: the app may start again, with Ctrl-C too."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self._forget(note)
+            except KStreamError as error:
+                human.complain(f"app {self._topology.app} does not start until this is run again, to its end: {error}")
+            raise
 
     # ---- the app, and what it has
 
@@ -213,14 +247,14 @@ class Rescale:
             before_stop=lambda: self._write(note),
         )  # fmt: skip
         self._out.print(Text(f"savepoint {name} of {self._topology.app}, to {storage.url}"))
-        savepoint = saving.make()
-        self._out.print(Text("  the instances stop"))
-        if not self._wait(STOP_SECONDS + settings.session_timeout):
-            self._forget()
-            raise UsageError(
-                f"app {self._topology.app} still has members: stop all of its instances, and run this again; nothing "
-                "was changed"
-            )
+        with self._holding(note):
+            savepoint = saving.make()
+            self._out.print(Text("  the instances stop"))
+            if not self._wait(STOP_SECONDS + settings.session_timeout):
+                raise UsageError(
+                    f"app {self._topology.app} still has members: stop all of its instances, and run this again; "
+                    "nothing was changed"
+                )
         return savepoint
 
     def _wait(self, seconds: float) -> bool:
@@ -233,43 +267,46 @@ class Rescale:
         return True
 
     def _gather(self, storage: Storage, name: str, note: RestoreNote) -> Savepoint:
-        self._write(note)
-        self._out.print(Text(f"savepoint {name} of {self._topology.app} from its changelogs, to {storage.url}"))
-        try:
+        with self._holding(note):
+            self._write(note)
+            self._out.print(Text(f"savepoint {name} of {self._topology.app} from its changelogs, to {storage.url}"))
             with progress("entries of changelogs") as told:
                 return Gathering(
                     self._topology, self._clients, self._admin, storage, name, SystemClock(),
                     on_entries=lambda entries: told(entries, 0),
                 ).make()  # fmt: skip
-        except KStreamError:
-            self._forget()
-            raise
 
     # ---- from the savepoint on
 
-    def _finish(self, savepoint: Savepoint, storage: Storage, moves: Sequence[Move], *, changing: bool = False) -> int:
+    def _finish(
+        self,
+        savepoint: Savepoint,
+        storage: Storage,
+        moves: Sequence[Move],
+        held: RestoreNote,
+        *,
+        changing: bool = False,
+    ) -> int:
         """
         Args:
+            held: the note that keeps the app from starting.
             changing: an earlier run has begun to change the app's topics.
         """
-        settings = self._on.settings
-        try:
-            plan, weighed = self._looked(savepoint, storage, moves)
-            if not changing:
-                check_unmoved(self._topology, self._admin, savepoint)
-        except KStreamError:
-            if not changing:
-                self._forget()
-                self._out.print(
-                    Text(f"the app is stopped, and as it was; savepoint {savepoint.name} is in {storage.url}")
-                )
-            raise
+        settings, app = self._on.settings, self._topology.app
+        with nullcontext() if changing else self._holding(held):
+            try:
+                plan, weighed = self._looked(savepoint, storage, moves, changing=changing)
+                check_own(self._clients, self._admin, app, held)
+            except BaseException:
+                if not changing:
+                    self._out.print(Text(f"{self._left_as()}; savepoint {savepoint.name} is in {storage.url}"))
+                raise
         note = self._note(savepoint.name, storage, moves, changing=True)
         total = sum(store.entries for store in weighed.values())
-        with progress("entries written") as told:
+        with told_when_broken_off(app, "this rescale") as begun, progress("entries written") as told:
             entries = carry_out(
                 plan, self._topology, self._clients, self._admin, settings, storage,
-                lambda done: told(done, total), note=note,
+                lambda done: told(done, total), note=note, on_begun=begun,
             )  # fmt: skip
         self._show_moved(plan, savepoint, weighed)
         self._out.print(
@@ -282,8 +319,8 @@ class Rescale:
         return 0
 
     def _looked(
-        self, savepoint: Savepoint, storage: Storage, moves: Sequence[Move]
-    ) -> tuple[Plan, dict[str, Weighed]]:  # fmt: skip
+        self, savepoint: Savepoint, storage: Storage, moves: Sequence[Move], *, changing: bool
+    ) -> tuple[Plan, dict[str, Weighed]]:
         """All that keeps the app from being moved is found here; but for its inputs, nothing is changed."""
         topics = self._topics()
         plan = plan_of(
@@ -292,11 +329,27 @@ class Rescale:
         with progress("entries looked at") as told:
             weighed = weigh(plan, self._topology, storage, moves, lambda entries: told(entries, 0))
         self._check_all_unread(plan, moves, topics)
-        if grown := grow_inputs(self._admin, moves):
-            for topic, count in grown.items():
+        if not changing:
+            check_unmoved(self._topology, self._admin, savepoint)
+        if growing := {topic: move.after for move in moves for topic in move.grow}:
+            self._growing = growing
+            grow_inputs(self._admin, growing)
+            for topic, count in growing.items():
                 self._out.print(Text(f"  topic {topic} has {count} partitions"))
-            self._check_all_unread(plan, moves, {**topics, **grown})
+            # what a producer has written until then: it cannot be told to be read first any more
+            self._check_all_unread(plan, [replace(move, grow=()) for move in moves], {**topics, **growing})
+            if not changing:
+                check_unmoved(self._topology, self._admin, savepoint)
         return plan, weighed
+
+    def _left_as(self) -> str:
+        if not self._growing:
+            return "the app is stopped, and as it was"
+        grown = ", ".join(f"{topic} ({count} partitions)" for topic, count in self._growing.items())
+        return (
+            f"the app is stopped, and its state as it was, but topics have grown, and Kafka takes no partitions away: "
+            f"{grown}; what keeps state of them does not run until its state has moved, too"
+        )
 
     def _show_moved(self, plan: Plan, savepoint: Savepoint, weighed: Mapping[str, Weighed]) -> None:
         table = human.table("STORE", ">PARTITIONS BEFORE", ">AFTER", ">ENTRIES", ">SIZE")
@@ -312,7 +365,7 @@ class Rescale:
             group = consumer_group(self._topology.app, move.part.group)
             self._check_unread(move, topics, plan.offsets.get(group, {}))
 
-    def _show(self, moves: Sequence[Move], topics: Mapping[str, int], *, runs: bool) -> None:
+    def _show(self, moves: Sequence[Move], topics: Mapping[str, int], how: str) -> None:
         """What would be done; of each topic its records, which are more than the entries before it is compacted."""
         app, servers = self._topology.app, self._on.servers
         self._out.print(Text(f"rescale of {app} on {servers} to {self._wanted.partitions} partitions", style="bold"))
@@ -327,9 +380,6 @@ class Rescale:
                     what,
                 )  # fmt: skip
         human.console().print(table)
-        how = (
-            "The app is stopped with a savepoint." if runs else "The app does not run; its changelogs make a savepoint."
-        )
         self._out.print(Text(f"{how} All of its changelogs, repartition and delay topics are made anew."))
 
     def _records(self, name: str, topics: Mapping[str, int]) -> int:
@@ -339,6 +389,8 @@ class Rescale:
 
 
 def _free_name(storage: Storage) -> str:
-    """Each has its own: that of the one before is the way back."""
-    numbers = [int(found[1]) for name in savepoints_in(storage) if (found := _OURS.fullmatch(name)) is not None]
+    """Each has its own: that of the one before is the way back. Folders of attempts that were broken off count, those
+    of other apps among them."""
+    folders = {entry.name.split("/")[0] for entry in storage.list("")}
+    numbers = [int(found[1]) for name in folders if (found := _OURS.fullmatch(name)) is not None]
     return f"rescale-{max(numbers, default=0) + 1}"

@@ -6,18 +6,15 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of, find, stores_of
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, told_when_broken_off
-from kstream.errors import ConfigError, UsageError
-from kstream.runtime.cluster.filling import Filling, Place, export
-
-PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
+from kstream.cli.savepoint.places import agreed, place_named, told_when_broken_off
+from kstream.errors import UsageError
+from kstream.runtime.cluster.filling import Filling, export
 
 
 def export_(on: Subject, names: Sequence[str], to: Path) -> int:
@@ -45,9 +42,7 @@ def import_(on: Subject, name: str, given: Sequence[Path], *, replace: bool, inp
         UsageError: it cannot be, and why. KafkaUnavailable: no answer in time.
     """
     assert on.app is not None
-    where = inputs or ("latest" if on.settings.auto_offset_reset == "latest" else "earliest")
-    if where not in PLACES:
-        raise ConfigError(f"--inputs {where}: is neither earliest nor latest")
+    where = place_named(inputs) or ("latest" if on.settings.auto_offset_reset == "latest" else "earliest")
     files = [file for path in given for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
     if missing := [path for path in files if not path.is_file()] or ([] if files else list(given)):
         raise UsageError(f"there is no Parquet file {missing[0]}")
@@ -55,7 +50,7 @@ def import_(on: Subject, name: str, given: Sequence[Path], *, replace: bool, inp
     spec = find("table", name, stores_of(topology), on.app.name)
     with closing(clients.admin()) as admin:
         filling = Filling(
-            topology, spec, clients, admin, on.settings, files, replace=replace, inputs=PLACES[where]
+            topology, spec, clients, admin, on.settings, files, replace=replace, inputs=where
         )  # fmt: skip
         shown = human.plural(len(files), "file")
         if not yes and not agreed(f"Fill store {name} of app {topology.app} on {on.servers} from {shown}?"):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from secrets import token_hex
 from typing import Final, Literal
 
 import msgspec
 
-from kstream.errors import ConfigError
+from kstream.errors import ConfigError, UsageError
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.specs.names import own_topic
@@ -107,6 +108,7 @@ class RestoreNote(msgspec.Struct, frozen=True):
         by: which command does it, without its arguments.
         what: of what: a savepoint and its place, or files; `stores` that are replaced, where these are not all.
         rescaling: where the number of partitions changes.
+        token: of one run of the command: nobody else's note has it.
     """
 
     by: str
@@ -114,6 +116,7 @@ class RestoreNote(msgspec.Struct, frozen=True):
     at: float
     stores: list[str] = []
     rescaling: Rescaling | None = None
+    token: str = msgspec.field(default_factory=lambda: token_hex(8))
 
 
 _encode = msgspec.json.Encoder().encode
@@ -221,6 +224,18 @@ def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> Restor
         return None if found is None else _note(found)
     except msgspec.MsgspecError:
         return RestoreNote("kstream", "what another version has", 0.0)
+
+
+def check_own(clients: Clients, admin: AdminClient, app: str, note: RestoreNote) -> None:
+    """Raises UsageError where the note is not this run's any more: what another run does now must not be told as
+    complete, and the app must not start on it."""
+    found = unfinished_restore(clients, admin, app)
+    if found is None or found.token != note.token:
+        other = "another command has ended it" if found is None else f"{found.by} replaces it by that of {found.what}"
+        raise UsageError(
+            f"the state of app {app} is not this command's any more: {other}, at the same time; this one stops here. "
+            "Wait until the other is through, and run it again if it was broken off"
+        )
 
 
 def refuse_unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> None:

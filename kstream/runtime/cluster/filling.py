@@ -11,18 +11,18 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
-from kstream.runtime.cluster.control import Control, RestoreNote, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
-from kstream.runtime.cluster.replacing import EntryWriter
-from kstream.runtime.cluster.restoring import check_stopped
+from kstream.runtime.cluster.replacing import EntryWriter, check_stopped
+from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.sizes import sent
 from kstream.specs.store import StoreSpec
 from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
@@ -35,8 +35,6 @@ BATCH = 10_000
 
 OVERHEAD: Final = 512
 """Bytes that a record has besides key and value, at most."""
-
-Place = Literal["earliest", "latest"]
 
 
 def export(
@@ -220,9 +218,9 @@ class Filling:
                 for partition, key, value, headers in self._entries(counts[self._changelog]):
                     writer.write(self._changelog, partition, key, value, headers)
                 writer.finish()
-            for part in self._topology.parts:
-                if part is self._part:
-                    self._commit_missing(part, counts)
+            check_own(self._clients, self._admin, app, note)
+            self._commit_missing(self._part, counts)
+            check_own(self._clients, self._admin, app, note)
             control.forget_restore()
         return writer.written
 

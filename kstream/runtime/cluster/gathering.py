@@ -20,7 +20,7 @@ from kstream.runtime.cluster.filling import gather
 from kstream.runtime.cluster.naming import consumer_group, directory_name
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
-from kstream.runtime.cluster.restoring import check_stopped
+from kstream.runtime.cluster.replacing import check_stopped
 from kstream.runtime.cluster.stored_types import types_of
 from kstream.specs.store import StoreSpec
 from kstream.state.about import About

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from kstream.config import Settings
-from kstream.errors import KafkaUnavailable
+from kstream.errors import KafkaUnavailable, KStreamError, UsageError
 from kstream.partitioning import partition_of
-from kstream.runtime.cluster.control import Control, RestoreNote, ensure_topic
+from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
-from kstream.runtime.cluster.records import TIMEOUT
+from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.stored_types import StoredType, keep_types
 from kstream.specs.store import StoreSpec
@@ -91,12 +91,23 @@ def carry_out(
 
     Raises:
         SnapshotError: the savepoint is damaged. StorageError: it cannot be read.
+        UsageError: the app was started meanwhile, or another command replaces its state at the same time.
         KafkaUnavailable, TopicError: Kafka does not answer, or refuses. Run it again.
     """
-    ensure_topic(admin, topology.app, settings.replication_factor)
-    with closing(Control(clients, admin, topology.app)) as control:
-        what = f"savepoint {plan.savepoint.name} ({storage.url})"
-        control.write(note or RestoreNote("kstream savepoint restore", what, time.time()))
+    app, what = topology.app, f"savepoint {plan.savepoint.name} ({storage.url})"
+    note = note or RestoreNote("kstream savepoint restore", what, time.time())
+    ensure_topic(admin, app, settings.replication_factor)
+    with closing(Control(clients, admin, app)) as control:
+        other = unfinished_restore(clients, admin, app)
+        control.write(note)
+        try:  # who looked for the note before it was there is a member by now, or looks once more when it is
+            check_stopped(topology, admin, plan.groups)
+        except KStreamError:
+            if other is not None:
+                control.write(other)
+            else:
+                control.forget_restore()
+            raise
         on_begun()
         for group in plan.groups:
             admin.delete_group(group).result(TIMEOUT)
@@ -106,11 +117,25 @@ def carry_out(
         after = admin.describe([name for name in plan.topics if name in admin.topics(TIMEOUT)]).result(TIMEOUT)
         if still := [name for name, one in after.items() if one.id is not None and one.id == before[name].id]:
             raise KafkaUnavailable(f"topics {', '.join(still)} are being deleted still: run it again")
+        check_own(clients, admin, app, note)
         written = _write_entries(plan, topology, clients, storage, counts, on_progress)
+        check_own(clients, admin, app, note)
+        _check_written(plan, topology, admin, counts, written)
         keep_types(topology, clients, admin, plan.types, int(time.time() * 1000))
         _commit_offsets(plan, topology, admin)
+        check_own(clients, admin, app, note)
         control.forget_restore()
     return written
+
+
+def check_stopped(topology: Topology, admin: AdminClient, groups: Sequence[str]) -> None:
+    """Raises UsageError where one of these consumer groups has members."""
+    for group in groups:
+        if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
+            raise UsageError(
+                f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
+                f"{topology.app} first (one that was killed is a member until its session_timeout is over)"
+            )
 
 
 def _write_entries(
@@ -139,6 +164,19 @@ def _write_entries(
                 writer.write(changelog, to, key, value, headers)
         writer.finish()
     return writer.written
+
+
+def _check_written(plan: Plan, topology: Topology, admin: AdminClient, counts: Mapping[str, int], written: int) -> None:
+    """Raises UsageError where the changelogs, which were made anew, have other records than ours: those of a run that
+    was overtaken."""
+    logs = [topology.changelog(store) for part in topology.parts for store in part.stores if store.name in plan.stores]
+    at = [TopicPartition(name, number) for name in logs for number in range(counts[name])]
+    found = sum(bounds(admin, at)[1].values()) if at else 0
+    if found != written:
+        raise UsageError(
+            f"{written:,} entries were written to the changelogs of app {topology.app}, and they have {found:,} "
+            "records: another command writes to them at the same time; when it is through, run this again"
+        )
 
 
 class EntryWriter:

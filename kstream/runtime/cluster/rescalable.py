@@ -165,21 +165,18 @@ def check_unmoved(topology: Topology, admin: AdminClient, savepoint: Savepoint) 
 def _went_on(why: str) -> str:
     return (
         f"the app went on after it was stopped ({why}): something starts its instances again; scale it to 0, or stop "
-        "what starts them, and run this again; nothing was changed"
+        "what starts them, and run this again"
     )
 
 
-def grow_inputs(admin: AdminClient, moves: Sequence[Move]) -> dict[str, int]:
-    """Adds the partitions that inputs lack. Returns how many they have then.
+def grow_inputs(admin: AdminClient, wanted: Mapping[str, int]) -> None:
+    """Gives inputs so many partitions.
 
     Raises:
         TopicError: the cluster refuses. KafkaUnavailable: it does not answer.
     """
-    wanted = {topic: move.after for move in moves for topic in move.grow}
-    if wanted:
-        admin.add_partitions(wanted, TIMEOUT)
-        at = [TopicPartition(topic, number) for topic, count in wanted.items() for number in range(count)]
-        # a broker that leads a new partition may not know it yet
-        for ask in (admin.start_offsets, admin.end_offsets):
-            answer(lambda ask=ask: ask(at), f"the offsets of {', '.join(wanted)}")  # type: ignore[misc]
-    return wanted
+    admin.add_partitions(wanted, TIMEOUT)
+    at = [TopicPartition(topic, number) for topic, count in wanted.items() for number in range(count)]
+    # a broker that leads a new partition may not know it yet
+    for ask in (admin.start_offsets, admin.end_offsets):
+        answer(lambda ask=ask: ask(at), f"the offsets of {', '.join(wanted)}")  # type: ignore[misc]

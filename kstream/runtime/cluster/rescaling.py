@@ -14,13 +14,14 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import Final, Literal
+from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.replacing import Committed, Plan
+from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.restoring import look
 from kstream.state.savepoint import SavedTask, Savepoint
 from kstream.topology import SubTopology, Topology
@@ -28,8 +29,6 @@ from kstream.types import AdminClient, TopicPartition
 
 METADATA: Final = 1
 """The version of what lies beside offsets (runtime/worker/offsets.py) that is understood here."""
-
-Place = Literal["earliest", "latest"]
 
 
 @dataclass(frozen=True, slots=True)

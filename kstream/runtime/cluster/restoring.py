@@ -10,8 +10,7 @@ from kstream.errors import UsageError
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import go_through
 from kstream.runtime.cluster.records import TIMEOUT, bounds
-from kstream.runtime.cluster.regroup import answer
-from kstream.runtime.cluster.replacing import Committed, Plan
+from kstream.runtime.cluster.replacing import Committed, Plan, check_stopped
 from kstream.runtime.cluster.stored_types import StoredType, refuse_misfits
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic
 from kstream.state.parquet import check_installed
@@ -115,15 +114,6 @@ def _check_app(topology: Topology, savepoint: Savepoint, as_app: str | None) -> 
         raise UsageError(
             f"the savepoint is of app {savepoint.app}, this one is {topology.app}: --as {topology.app} if that is meant"
         )
-
-
-def check_stopped(topology: Topology, admin: AdminClient, groups: list[str]) -> None:
-    for group in groups:
-        if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
-            raise UsageError(
-                f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
-                f"{topology.app} first (one that was killed is a member until its session_timeout is over)"
-            )
 
 
 def _stores(own: Mapping[str, SubTopology], savepoint: Savepoint, rename: Mapping[str, str]) -> dict[str, str]:

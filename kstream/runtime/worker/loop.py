@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kstream.errors import InstanceFenced, LifespanFailed, PartitionUnreadable, TransactionError
 from kstream.observe import traces
+from kstream.runtime.cluster.control import refuse_unfinished_restore
 from kstream.runtime.task.context import Worker
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.measures import Measures
@@ -75,7 +76,9 @@ class StreamWorker:
         )
         self._admin = parts.clients.admin()
         self._consumer = parts.clients.consumer(identity.group, identity.member)
-        self._membership = Membership(self._consumer)
+        self._membership = Membership(
+            self._consumer, partial(refuse_unfinished_restore, parts.clients, self._admin, identity.app)
+        )
         maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
         opening = Opening(Path(settings.state_dir), identity.member, parts.backends, clock)
         self.directory = opening.directory
@@ -190,6 +193,8 @@ class StreamWorker:
 
     def _one_turn(self) -> None:
         self._poll()
+        if not self._membership.may_begin():
+            return
         self.inputs.check(self.registry.running)
         self._recovery.step()
         if self.warm.active:

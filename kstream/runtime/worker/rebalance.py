@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from kstream.errors import AbortRequired, InstanceFenced, TransactionError
+from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, TransactionError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState, move
@@ -20,12 +20,17 @@ log = logging.getLogger(__name__)
 
 
 class Membership:
-    """The group as the checkpoint sees it: the metadata of the assignment under which the current work is done."""
+    """The group as the checkpoint sees it: the metadata of the assignment under which the current work is done.
 
-    def __init__(self, consumer: ConsumerClient) -> None:
-        self._consumer = consumer
+    Args:
+        look: raises ConfigError where the app's state is being replaced, KafkaUnavailable where that cannot be seen.
+    """
+
+    def __init__(self, consumer: ConsumerClient, look: Callable[[], None]) -> None:
+        self._consumer, self._look = consumer, look
         self._metadata: object = None
         self.state = MembershipState.OUT
+        self.begins = True  # this worker was no member of the group before, or not any more
 
     def go(self, to: MembershipState) -> None:
         move("membership", self.state, to, MEMBERSHIP_MOVES)
@@ -37,6 +42,23 @@ class Membership:
             return False
         self._metadata = self._consumer.group_metadata()
         self.go(MembershipState.MEMBER)
+        return True
+
+    def may_begin(self) -> bool:
+        """While this worker was no member, the group may have been deleted, and the app given another state. Who
+        replaces it says so first, and Kafka deletes no group with members: so it is looked for once more, as a member.
+
+        Raises:
+            ConfigError: the app's state is being replaced.
+        """
+        if not self.begins or self.state is not MembershipState.MEMBER:
+            return True
+        try:
+            self._look()
+        except KafkaUnavailable as error:
+            log.warning("whether the app's state is being replaced cannot be seen, and is asked again: %s", error)
+            return False
+        self.begins = False
         return True
 
     def metadata(self) -> object:
@@ -111,6 +133,7 @@ class Rebalance:
             "session_timeout or did not poll within max_poll_interval",
             len(partitions),
         )
+        self._membership.begins = True
         self._measures.rebalance_began(self._clock.monotonic())
         self._recovery.take_back(AbortRequired("the partitions were lost"))
         in_doubt = self._membership.state is MembershipState.DOUBTFUL

@@ -16,11 +16,13 @@ from kstream.cli.savepoint import rescale as command
 from kstream.cli.savepoint.rescale import Rescale, Wanted
 from kstream.errors import ConfigError, KafkaUnavailable, TopicError, UsageError
 from kstream.partitioning import partition_of
+from kstream.runtime.cluster import replacing
 from kstream.runtime.cluster.control import refuse_unfinished_restore, unfinished_restore
+from kstream.runtime.cluster.gathering import Gathering
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.restoring import look
 from kstream.state.forms import stamp_of
-from kstream.state.savepoint import read_savepoint, savepoints_in
+from kstream.state.savepoint import begin_attempt, read_savepoint, savepoints_in
 from kstream.state.snapshots.storage import open_storage
 from kstream.testing.clients import MemoryAdmin, MemoryClients
 from kstream.types import TopicPartition
@@ -85,10 +87,11 @@ class Bench:
         self.fleet.start("a")
 
     def rescale(
-        self, partitions: int, *only: str, grow: bool = False, inputs: Any = None, dry: bool = False
+        self, partitions: int, *only: str, grow: bool = False, inputs: Any = None, dry: bool = False,
+        yes: bool = True,
     ) -> int:  # fmt: skip
         wanted = Wanted(
-            partitions, only, grow, inputs, str(self.directory / "saved"), timeout=0.3, dry_run=dry, yes=True
+            partitions, only, grow, inputs, str(self.directory / "saved"), timeout=0.3, dry_run=dry, yes=yes
         )  # fmt: skip
         subject = Subject(self.app, self.fleet.settings, {})
         return Rescale(subject, self.fleet.topology, self.clients, self.clients.admin(), wanted).run()
@@ -112,6 +115,10 @@ class Bench:
         names = [name for name in self.cluster.topics() if not name.endswith("-control")]
         topics = {name: (self.cluster.topic_id(name), len(self.cluster.records(name))) for name in names}
         return {"offsets": dict(self.cluster.group("words").offsets), "topics": topics}
+
+
+def no_answer(*arguments: Any, **named: Any) -> Any:
+    raise KafkaUnavailable("no answer")
 
 
 @pytest.fixture
@@ -265,8 +272,6 @@ def test_parallelism_that_is_declared_is_what_its_topic_gets(tmp_path: Path) -> 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", ["delete_group", "delete_topics", "prepare_topics", "write", "keep_types", "offsets"])
 def test_broken_off_it_is_run_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, after: bool) -> None:
-    from kstream.runtime.cluster import replacing
-
     owners: dict[str, tuple[Any, str]] = {
         "delete_group": (MemoryAdmin, "delete_group"), "delete_topics": (MemoryAdmin, "delete_topics"),
         "prepare_topics": (replacing, "prepare_topics"), "write": (replacing.EntryWriter, "write"),
@@ -299,20 +304,247 @@ def test_broken_off_it_is_run_again(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 def test_an_app_that_went_on_after_its_savepoint_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run(KEYS)
-    real = command.weigh
+    real = Gathering.make
 
-    def meanwhile(*arguments: Any) -> Any:
-        bench.run(KEYS, began_before=True)
-        return real(*arguments)
+    def ran_on(made: Gathering) -> Any:
+        """As an instance does that was a member until now, and learns of its end when it has committed."""
+        saved = real(made)
+        bench.cluster.group("words").commit({TopicPartition("in", 0): bench.fleet.committed("in")[0] + 1}, {})
+        return saved
 
-    monkeypatch.setattr(command, "weigh", meanwhile)
+    before = bench.fleet.committed("in")[0]
+    monkeypatch.setattr(Gathering, "make", ran_on)
     with pytest.raises(UsageError, match=r"the app went on after it was stopped \(.* was committed at"):
         bench.rescale(12, "n")
+    bench.cluster.group("words").commit({TopicPartition("in", 0): before}, {})
     assert unfinished_restore(bench.clients, bench.clients.admin(), "words") is None
     monkeypatch.undo()
     assert bench.rescale(12, "n") == 0
     bench.run(KEYS)
     bench.check()
+
+
+def test_an_instance_that_looked_before_the_note_was_there_processes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It joins when the group is deleted: it would find no offsets, and count from the start."""
+    bench.run(KEYS)
+    real = replacing.prepare_topics
+
+    def joins(*arguments: Any, **named: Any) -> Any:
+        counts = real(*arguments, **named)
+        with pytest.raises(ConfigError, match="that is not complete"):
+            bench.run(KEYS, began_before=True)
+        bench.fleet.crash("a")
+        bench.fleet.expire("a")
+        return counts
+
+    monkeypatch.setattr(replacing, "prepare_topics", joins)
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_an_instance_that_was_no_member_for_a_while_looks_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine stood still while the app was moved."""
+    bench.run(KEYS)
+    bench.send(KEYS)
+    bench.start()
+    bench.fleet.settle()
+    bench.fleet.expire("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing, "_commit_offsets", no_answer)
+        with pytest.raises(KafkaUnavailable):
+            bench.rescale(12, "n")
+    with pytest.raises(ConfigError, match="that is not complete"):
+        bench.fleet.step("a", times=20)
+    bench.fleet.crash("a")
+    bench.fleet.expire("a")
+    assert bench.rescale(12, "n") == 0
+    bench.run([])
+    bench.check()
+
+
+def test_an_instance_that_has_joined_meanwhile_is_seen_before_anything_is_changed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(KEYS)
+    before, real = bench.everything(), command.carry_out
+
+    def joined(*arguments: Any, **named: Any) -> int:
+        bench.start(began_before=True)
+        with pytest.raises(ConfigError):  # it sees the note, and is a member until its session ends
+            bench.fleet.step()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(command, "carry_out", joined)
+    with pytest.raises(UsageError, match="group words has 1 member"):
+        bench.rescale(12, "n")
+    assert bench.everything() == before
+
+
+@pytest.mark.parametrize("step", ["_write_entries", "keep_types", "_commit_offsets"])
+def test_of_two_at_once_the_first_to_end_does_not_end_the_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The second takes the first for one that was broken off, begins, and is broken off where the first goes on."""
+    bench.run(KEYS)
+    real, real_entry = getattr(replacing, step), replacing.EntryWriter.write
+
+    def overtaken(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(replacing, step, real)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(replacing.EntryWriter, "write", no_answer)
+            with pytest.raises(KafkaUnavailable):
+                bench.rescale(12)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(replacing, step, overtaken)
+    with pytest.raises(UsageError, match=r"is not this command's any more: kstream rescale replaces it"):
+        bench.rescale(12, grow=True)
+    assert replacing.EntryWriter.write is real_entry
+    with pytest.raises(ConfigError, match="that is not complete"):
+        bench.start()
+    assert bench.rescale(12) == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_entries_of_a_run_that_was_overtaken_are_not_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(KEYS)
+    real = replacing.EntryWriter.finish
+
+    def strays(writer: Any) -> None:
+        bench.cluster.append("words-n-changelog", b"k1", b"9", partition=3)
+        real(writer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing.EntryWriter, "finish", strays)
+        with pytest.raises(UsageError, match=r"80 entries were written .* and they have 81 records"):
+            bench.rescale(12, "n")
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_run_again_with_another_choice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything was changed it begins anew with what is asked for now; after that it is refused."""
+    bench.run(KEYS)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments: Any, **named: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "weigh", killed)
+        patch.setattr(command.Rescale, "_forget", lambda *_: None)
+        with pytest.raises(Killed):
+            bench.rescale(12, grow=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing, "_commit_offsets", killed)
+        with pytest.raises(Killed):
+            bench.rescale(12, "n")
+    assert bench.counts() == {GROUPED: 12, "words-n-changelog": 12, "words-seen-changelog": 4, "in": 4}
+    with pytest.raises(UsageError, match=r"not what --only seen means: run it again without --only"):
+        bench.rescale(12, "seen", grow=True)
+    assert bench.rescale(12, "n") == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_what_was_begun_and_changed_nothing_asks_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(KEYS)
+    before = bench.everything()
+
+    def killed(*arguments: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "weigh", killed)
+        patch.setattr(command.Rescale, "_forget", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            bench.rescale(12, "n")
+    monkeypatch.setattr(command, "agreed", lambda question: False)
+    assert bench.rescale(12, "n", yes=False) == 1
+    assert bench.everything() == before
+    bench.run(KEYS)
+    bench.check()
+
+
+@pytest.mark.parametrize("step", ["make", "weigh"])
+def test_with_control_c_before_anything_was_changed_the_app_starts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bench.run(KEYS)
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gathering if step == "make" else command, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.rescale(12, "n")
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_broken_off_it_says_that_the_app_does_not_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(KEYS)
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing, "_commit_offsets", no_answer)
+        with pytest.raises(KafkaUnavailable):
+            bench.rescale(12, "n")
+    assert "until this rescale is run again, to its end, app words does not start" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_inputs_grow_after_all_else_was_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(KEYS)
+    real = Gathering.make
+
+    def went_on(made: Gathering) -> Any:
+        saved = real(made)
+        bench.cluster.group("words").commit({TopicPartition("in", 0): 0}, {})
+        return saved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Gathering, "make", went_on)
+        with pytest.raises(UsageError, match="the app went on after it was stopped"):
+            bench.rescale(12, grow=True)
+    assert bench.counts()["in"] == 4
+    assert "and as it was" in capsys.readouterr().out
+
+
+def test_what_came_while_an_input_grew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A producer that did not know yet: it cannot be said that nothing was changed, or that reading it first helps."""
+    bench.run(KEYS)
+    real = command.grow_inputs
+
+    def meanwhile(*arguments: Any) -> Any:
+        bench.send(KEYS)
+        return real(*arguments)
+
+    monkeypatch.setattr(command, "grow_inputs", meanwhile)
+    with pytest.raises(UsageError, match=r"records of topic in .* cannot be moved there; copy"):
+        bench.rescale(12, grow=True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "and as it was" not in said and "topics have grown" in said and "in (12 partitions)" in said
+
+
+def test_a_folder_that_another_app_has_begun_does_not_stand_in_the_way(bench: Bench) -> None:
+    bench.run(KEYS)
+    begin_attempt(bench.storage, "rescale-1", "0123456789ab", "other")
+    assert bench.rescale(12, "n") == 0
+    assert savepoints_in(bench.storage) == ["rescale-2"]
 
 
 def test_times_of_entries_stay_and_the_time_of_their_state_does_not_go_back(tmp_path: Path) -> None:
