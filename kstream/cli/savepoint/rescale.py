@@ -273,6 +273,7 @@ class Rescale:
             with progress("entries of changelogs") as told:
                 return Gathering(
                     self._topology, self._clients, self._admin, storage, name, SystemClock(),
+                    settings=self._on.settings, begins=self._wanted.inputs is not None,
                     on_entries=lambda entries: told(entries, 0),
                 ).make()  # fmt: skip
 

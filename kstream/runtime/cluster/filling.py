@@ -4,7 +4,6 @@ warehouse has, where Flink has its State Processor API.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
@@ -127,15 +127,7 @@ def _time_of(topology: Topology, spec: StoreSpec, admin: AdminClient, partition:
     group = consumer_group(topology.app, part.group)
     at = [TopicPartition(topic, partition) for topic in part.topics]
     known = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
-    return max((_event_time(one[1]) for one in known.values() if one is not None), default=0)
-
-
-def _event_time(metadata: str) -> int:
-    try:
-        found = json.loads(metadata)["e"]
-    except (ValueError, KeyError, TypeError):  # it says none, or another tool wrote it
-        return 0
-    return found if isinstance(found, int) else 0
+    return max((decode(one[1], each).event_time for each, one in known.items() if one is not None), default=0)
 
 
 def _alive(entries: RocksBackend, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:

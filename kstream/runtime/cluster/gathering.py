@@ -15,8 +15,10 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from kstream.errors import UsageError
+from kstream.config import Settings
+from kstream.errors import TopicError, UsageError
 from kstream.runtime.cluster.filling import gather
+from kstream.runtime.cluster.metadata import SET_OR_RESET, decode, made_anew, state_without_offsets
 from kstream.runtime.cluster.naming import consumer_group, directory_name
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
@@ -56,6 +58,8 @@ class Gathering:
     Args:
         clients: that tell ends at once (`records.looking`).
         storage: where it goes, under this name.
+        settings: of the app: whether it would go on without offsets that are lost.
+        begins: the user says where inputs begin that have no committed offsets.
         on_entries: told how many entries were gathered so far.
     """
 
@@ -67,20 +71,26 @@ class Gathering:
         storage: Storage,
         name: str,
         clock: Clock,
+        *,
+        settings: Settings,
+        begins: bool = False,
         on_entries: Callable[[int], None] = lambda entries: None,
     ) -> None:
         check_name(name)
         self._topology, self._clients, self._admin, self._clock = topology, clients, admin, clock
         self._storage, self._name, self._on_entries = storage, name, on_entries
+        self._stops, self._begins = settings.lost_offsets == "stop", begins
+        self._guards = self._stops and settings.processing_guarantee == "exactly_once"
         self._id, self._entries = token_hex(6), 0
         self._counts = {topic: info.partitions for topic, info in admin.topics(TIMEOUT).items()}
-        self._ids = {
-            name: one.id for name, one in admin.describe([*self._inputs(), *self._changelogs()]).result(TIMEOUT).items()
-        }
+        read = [name for part in topology.parts for name in part.topics if name in self._counts]
+        described = admin.describe(list(dict.fromkeys([*read, *self._changelogs()]))).result(TIMEOUT)
+        self._ids = {name: one.id for name, one in described.items()}
 
     def make(self) -> Savepoint:
         """Raises:
-        UsageError: the app runs, records wait in its own topics, or there is a savepoint of this name.
+        UsageError: the app runs, records wait in its own topics, offsets are gone or of another topic, which would
+            stop the app's tasks (`lost_offsets`), or there is a savepoint of this name.
         StorageError, KafkaUnavailable: on account of the place or of Kafka.
         """
         groups = {isolation: consumer_group(self._topology.app, isolation) for isolation in self._topology.groups}
@@ -88,12 +98,13 @@ class Gathering:
         left = left_by_attempts(self._storage, self._name, self._topology.app, but=self._id)
         begin_attempt(self._storage, self._name, self._id, self._topology.app)
         self._storage.delete(left)
-        offsets = {part.name: self._committed(part) for part in self._topology.parts}
+        committed = {part.name: self._committed(part) for part in self._topology.parts}
+        offsets = {name: self._trusted(found) for name, found in committed.items()}
         for part in self._topology.parts:
             self._check_empty(part, offsets[part.name])
         tasks = [self._task(part, number, offsets[part.name]) for part, number in self._tasks()]
         check_stopped(self._topology, self._admin, list(groups.values()))
-        if any(self._committed(part) != offsets[part.name] for part in self._topology.parts):
+        if any(self._committed(part) != committed[part.name] for part in self._topology.parts):
             raise UsageError("the app ran meanwhile: stop all of its instances, and run this again")
         made = Savepoint(
             id=self._id, name=self._name, app=self._topology.app, taken=time.time(), program=version("kstream"),
@@ -139,6 +150,35 @@ class Gathering:
         at = [TopicPartition(name, number) for name in part.topics for number in range(self._counts.get(name, 0))]
         return answer(lambda: self._admin.committed(group, at), f"the committed offsets of group {group}")
 
+    def _trusted(self, offsets: Offsets) -> Offsets:
+        """Without those of topics that were deleted and created again since, where the app goes on without them, too.
+
+        Raises TopicError where it would not.
+        """
+        found = dict(offsets)
+        for at, entry in offsets.items():
+            was, now = None if entry is None else decode(entry[1], at).topic_id, self._ids.get(at.topic)
+            if was is not None and now is not None and was != now:
+                if self._stops:
+                    raise made_anew(at, was, now)
+                found[at] = None
+        return found
+
+    def _check_offsets(
+        self, part: SubTopology, number: int, backend: RocksBackend, stores: Sequence[StoreSpec], offsets: Offsets
+    ) -> None:
+        """Raises TopicError where the app's task would stop, because it has state without offsets: it must not get
+        offsets by being moved."""
+        at = [each for each in offsets if each.partition == number]
+        outside = any(not source.topic.internal for source in part.sources)
+        if not self._guards or (self._begins and outside) or any(offsets[each] is not None for each in at):
+            return
+        if kept := [one.name for one in stores if next(iter(backend.scan(one.name)), None) is not None]:
+            group = consumer_group(self._topology.app, part.group)
+            problem = state_without_offsets(f"{part.name}/{number}", kept, group, at)
+            more = "; of a topic that the app did not read before, --inputs says where it begins" if outside else ""
+            raise TopicError(f"{problem}: {SET_OR_RESET}{more}")
+
     def _check_empty(self, part: SubTopology, offsets: Offsets) -> None:
         """Raises UsageError where the app's own topics have records that it did not read."""
         own = {source.topic.name for source in part.sources if source.topic.internal}
@@ -175,17 +215,20 @@ class Gathering:
         stores = [store for store in part.stores if number < self._counts.get(self._topology.changelog(store), 0)]
         name = f"{part.name}/{number}"
         folder = f"{self._id}/{directory_name(part.name)}/{number}" if stores else ""
-        state = self._state(part, number, stores, folder) if stores else None
+        state = self._state(part, number, stores, folder, offsets) if stores else None
         outside, inner = [one for one in saved if one.topic in own], [one for one in saved if one.topic not in own]
         return SavedTask(name, part.group, number, outside, inner, folder, state, [one.name for one in stores])
 
-    def _state(self, part: SubTopology, number: int, stores: Sequence[StoreSpec], folder: str) -> Manifest:
+    def _state(
+        self, part: SubTopology, number: int, stores: Sequence[StoreSpec], folder: str, offsets: Offsets
+    ) -> Manifest:
         with TemporaryDirectory(prefix="kstream-") as scratch:
             backend = RocksBackend(
                 Path(scratch) / "entries", [store.name for store in stores], RocksMemory(64 << 20, 16 << 20)
             )  # fmt: skip
             try:
                 marks = {store.name: self._gather(backend, store, number) for store in stores}
+                self._check_offsets(part, number, backend, stores, offsets)
                 backend.write({}, marks)
                 backend.flush()
                 backend.checkpoint(Path(scratch) / "copy")

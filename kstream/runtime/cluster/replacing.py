@@ -9,7 +9,6 @@ changelogs that are gone (state/about.py), so each task rebuilds its own.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +21,7 @@ from kstream.config import Settings
 from kstream.errors import KafkaUnavailable, KStreamError, UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.metadata import decode, encode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, bounds
@@ -225,15 +225,6 @@ def _commit_offsets(plan: Plan, topology: Topology, admin: AdminClient) -> None:
             topic_id = ids[topic].id if topic in ids else None
             for number in range(counts[topic]):
                 at = TopicPartition(topic, number)
-                offsets[at] = 0, _metadata(plan.beside.get(at, ""), topic_id)
+                offsets[at] = 0, encode(decode(plan.beside.get(at, ""), at)._replace(topic_id=topic_id))
         if offsets:
             answer(lambda group=group, offsets=offsets: admin.set_committed(group, offsets), f"the offsets of {group}")  # type: ignore[misc]
-
-
-def _metadata(said: str, topic_id: str | None) -> str:
-    """What lay beside an offset (runtime/worker/offsets.py), of a topic with another id."""
-    try:
-        found = json.loads(said)
-    except ValueError:
-        found = {"v": 1}
-    return json.dumps({**found, "id": topic_id} if topic_id is not None else found, separators=(",", ":"))

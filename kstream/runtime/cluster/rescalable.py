@@ -16,11 +16,12 @@ from tempfile import TemporaryDirectory
 
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
+from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import Committed, Plan, specs_of
-from kstream.runtime.cluster.rescaling import Move, numbers_in
+from kstream.runtime.cluster.rescaling import Move
 from kstream.specs.store import StoreSpec
 from kstream.state.saved import entries_of
 from kstream.state.savepoint import Savepoint
@@ -156,9 +157,7 @@ def check_unmoved(topology: Topology, admin: AdminClient, savepoint: Savepoint) 
             entry = now[at]
             if entry is None:
                 continue
-            if entry[0] != one.offset or numbers_in(entry[1], str(at)).get("n") != numbers_in(
-                one.metadata, str(at)
-            ).get("n"):
+            if entry[0] != one.offset or decode(entry[1], at).commit != decode(one.metadata, at).commit:
                 raise UsageError(_went_on(f"{at} was committed at {one.offset} and is at {entry[0]} now"))
 
 

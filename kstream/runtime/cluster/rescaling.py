@@ -10,14 +10,13 @@ What is looked at besides is in rescalable.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import UsageError
+from kstream.runtime.cluster.metadata import Said, decode, encode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.replacing import Committed, Plan
@@ -26,9 +25,6 @@ from kstream.runtime.cluster.restoring import look
 from kstream.state.savepoint import SavedTask, Savepoint
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, TopicPartition
-
-METADATA: Final = 1
-"""The version of what lies beside offsets (runtime/worker/offsets.py) that is understood here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +244,8 @@ def _add_offsets(
         known = any(each in own for each in at)
         if not known and inputs is None:
             raise UsageError(
-                f"topic {topic} was never read by the app: --inputs earliest or latest says where that begins"
+                f"topic {topic} has no committed offsets: the app has never read it, or they are gone; --inputs "
+                "earliest or latest says where that begins"
             )
         there = [each for each in at if each not in own and each.partition < topics[topic]]
         starts, ends = bounds(admin, there) if there else ({}, {})
@@ -256,7 +253,7 @@ def _add_offsets(
         topic_id = ids[topic].id if topic in ids else None
         for each in at:
             offset = own[each][0] if each in own else begin.get(each, 0)
-            own[each] = offset, _with_id(said[each.partition], topic_id)
+            own[each] = offset, encode(decode(said[each.partition], each)._replace(topic_id=topic_id))
 
 
 def _said(move: Move, savepoint: Savepoint) -> list[str]:
@@ -276,30 +273,10 @@ def _said(move: Move, savepoint: Savepoint) -> list[str]:
 
 
 def _latest(tasks: Iterable[SavedTask]) -> str:
-    found: dict[str, int] = {}
-    for task in tasks:
-        for one in (*task.offsets, *task.own):
-            for name, value in numbers_in(one.metadata, f"{one.topic}[{one.partition}]").items():
-                found[name] = max(found.get(name, 0), value)
-    return json.dumps({"v": METADATA, **found}, separators=(",", ":"))
-
-
-def numbers_in(metadata: str, at: str) -> dict[str, int]:
-    """The number of the commit (n), and the times of the state (e, w), of what lies beside an offset.
-
-    Raises:
-        UsageError: a later version wrote it.
-    """
-    try:
-        said = json.loads(metadata)
-    except ValueError:  # another tool set the offset
-        return {}
-    if not isinstance(said, dict):
-        return {}
-    if isinstance(version := said.get("v"), int) and version > METADATA:
-        raise UsageError(f"{at}: its offset was committed by a later version of kstream: run that one")
-    return {name: value for name in ("n", "e", "w") if isinstance(value := said.get(name), int)}
-
-
-def _with_id(said: str, topic_id: str | None) -> str:
-    return said if topic_id is None else json.dumps({**json.loads(said), "id": topic_id}, separators=(",", ":"))
+    found = [
+        decode(one.metadata, TopicPartition(one.topic, one.partition))
+        for task in tasks
+        for one in (*task.offsets, *task.own)
+    ]
+    latest = (max(column, default=0) for column in zip(*(each[1:] for each in found), strict=True))
+    return encode(Said(None, *latest))

@@ -16,9 +16,9 @@ from typing import Final
 
 from kstream.errors import KStreamError, TopicError
 from kstream.runtime.cluster.fitting import misfit
+from kstream.runtime.cluster.metadata import made_anew
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.offsets import made_anew
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clock, DescribedTopic, TopicPartition
 

@@ -1,92 +1,24 @@
-"""What is committed with an offset, and offsets that cannot be trusted.
-
-An offset belongs to one topic, known by its id: a topic that was deleted and created again has other records at the
-same offsets. The id is committed with each offset, in its metadata. State is committed with offsets in one transaction:
-where there is state and there are no offsets, they were deleted or have expired, and reading from the start would count
-everything twice.
-
-A commit may move no offset, and change state all the same: so each one has a number. Equal offsets alone do not say
-that nobody else had the task meanwhile.
-"""
+"""Offsets that cannot be trusted, and what is committed with them (runtime/cluster/metadata.py)."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Literal
 
 from kstream.errors import TopicError
+from kstream.runtime.cluster.metadata import SET_OR_RESET, Said, decode, encode, made_anew, state_without_offsets
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.types import DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
-"""Of the form of the metadata. It has 4096 bytes at most, by the brokers' default."""
-
-
-class Said(NamedTuple):
-    """What is committed with an offset.
-
-    Attributes:
-        topic_id: None where the broker gives topics no id, and where another tool set the offset.
-        commit: the number of the task's commit.
-        event_time, wall_time: the time of the task's state (ms since the epoch), 0 where it keeps none.
-    """
-
-    topic_id: str | None = None
-    commit: int = 0
-    event_time: int = 0
-    wall_time: int = 0
-
-
-_NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w"}
-
-
-def encode(said: Said) -> str:
-    found = {_NAMES[name]: value for name, value in said._asdict().items() if value}
-    return json.dumps({"v": VERSION, **found}, separators=(",", ":"))
-
-
-def decode(text: str, at: TopicPartition) -> Said:
-    """The metadata of a committed offset; of what another tool wrote, nothing.
-
-    Raises:
-        TopicError: a later version of kstream wrote it.
-    """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return Said()
-    if not isinstance(found, dict) or not isinstance(found.get("v"), int):
-        return Said()
-    if found["v"] > VERSION:
-        raise TopicError(
-            f"{at}: its offset was committed by a later version of kstream (metadata version {found['v']}, this "
-            f"version reads up to {VERSION}): run the later version"
-        )
-    topic_id, *numbers = (found.get(name) for name in _NAMES.values())
-    return Said(
-        topic_id if isinstance(topic_id, str) else None,
-        *(one if isinstance(one, int) else 0 for one in numbers),
-    )
-
 
 def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
     times = task.ageing.times
     return {at: encode(Said(task.topic_ids.get(at), commit, *times)) for at in task.positions}
-
-
-def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
-    """What is said when a topic is not the one that the offset was committed for."""
-    return TopicError(
-        f"topic {at.topic} was deleted and created again (its id was {was}, now it is {now}): the offset committed for "
-        f"{at} belongs to the deleted topic; set lost_offsets to continue, to read the new topic from its start with "
-        "the state as it is, or reset the app"
-    )
 
 
 class CommittedOffsets:
@@ -173,18 +105,8 @@ class CommittedOffsets:
         kept = [name for name in task.stores if next(iter(task.backend.scan(name)), None) is not None]
         if not kept:
             return
-        problem = (
-            f"state without offsets: task {task.name} has entries in {', '.join(kept)}, but group "
-            f"{self._group} has no committed offsets for {', '.join(map(str, task.inputs))} "
-            "(deleted, as they are with the topic, or expired)"
-        )
+        problem = state_without_offsets(task.name, kept, self._group, task.inputs)
         if not self._stop or not self._exactly_once:
             log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)
             return
-        raise TaskFailed(
-            task.name,
-            TopicError(
-                f"{problem}: set the group's offsets, or reset the app; with lost_offsets=continue reading starts "
-                "where auto_offset_reset says, and records may count twice"
-            ),
-        )
+        raise TaskFailed(task.name, TopicError(f"{problem}: {SET_OR_RESET}"))

@@ -24,11 +24,12 @@ from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.cluster.metadata import Said, decode
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.inputs import Inputs, id_in
-from kstream.runtime.worker.offsets import CommittedOffsets, Said, decode
+from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.replay import Replay, damage_of, fit
 from kstream.runtime.worker.restraint import Restraint

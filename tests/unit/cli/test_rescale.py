@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -545,6 +546,50 @@ def test_a_folder_that_another_app_has_begun_does_not_stand_in_the_way(bench: Be
     begin_attempt(bench.storage, "rescale-1", "0123456789ab", "other")
     assert bench.rescale(12, "n") == 0
     assert savepoints_in(bench.storage) == ["rescale-2"]
+
+
+def test_state_without_offsets_does_not_get_offsets_by_being_moved(bench: Bench) -> None:
+    """They have expired: the start stops these tasks, and moved they would have counted everything twice."""
+    bench.run(KEYS)
+    bench.cluster.group("words").offsets.clear()
+    for number in range(4):  # as workers do in time
+        bench.cluster.truncate(GROUPED, number, bench.cluster.log(TopicPartition(GROUPED, number)).stable_end)
+    before = bench.everything()
+    with pytest.raises(TopicError, match=r"state without offsets: task in/0 has entries in seen, but group words"):
+        bench.rescale(12, "n")
+    assert bench.everything() == before
+    assert unfinished_restore(bench.clients, bench.clients.admin(), "words") is None
+    with pytest.raises(TopicError, match=rf"state without offsets: task {GROUPED}/0 has entries in n,"):
+        bench.rescale(12, "n", inputs="latest")  # says nothing of the app's own topics
+
+
+def test_an_input_that_the_app_did_not_read_before_begins_where_it_is_said(bench: Bench) -> None:
+    """As a copy of the one before does; only the user can tell it from one whose offsets are gone."""
+    bench.run(KEYS)
+    offsets = bench.cluster.group("words").offsets
+    for at in [at for at in offsets if at.topic == "in"]:
+        del offsets[at]
+    bench.cluster.delete_topic("in")
+    bench.cluster.create_topic("in", 12)
+    with pytest.raises(TopicError, match=r"task in/0 has entries in seen, .* --inputs says where it begins"):
+        bench.rescale(12, "seen")
+    assert bench.rescale(12, "seen", inputs="latest") == 0
+    bench.run(KEYS)
+    bench.check()
+
+
+def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_its_own(bench: Bench) -> None:
+    bench.run(KEYS)
+    bench.cluster.delete_topic("in")
+    bench.cluster.create_topic("in", 12)
+    with pytest.raises(TopicError, match=r"topic in was deleted and created again .* set lost_offsets to continue"):
+        bench.rescale(12)
+    bench.fleet.settings = replace(bench.fleet.settings, lost_offsets="continue")
+    with pytest.raises(UsageError, match="topic in has no committed offsets: the app has never read it, or they are"):
+        bench.rescale(12)
+    assert bench.rescale(12, inputs="earliest") == 0
+    bench.run(KEYS)  # all that there is now
+    bench.check()
 
 
 def test_times_of_entries_stay_and_the_time_of_their_state_does_not_go_back(tmp_path: Path) -> None:

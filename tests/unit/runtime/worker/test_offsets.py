@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kstream.errors import TopicError
+from kstream.runtime.cluster.metadata import VERSION, Said, decode, encode
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.offsets import VERSION, Said, decode, encode
 from kstream.types import TopicPartition
 
 from ..harness import Counting, Fleet

@@ -11,8 +11,8 @@ import pytest
 
 import kstream
 from kstream.errors import AbortRequired, ProducerLost
+from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.offsets import decode
 from kstream.specs.ttl import TTL
 from kstream.state.expiry import index_of
 from kstream.state.forms import HEADER, NEVER, PLAIN, STAMP, form_of, stamp_of
