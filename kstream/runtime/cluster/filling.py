@@ -16,9 +16,10 @@ from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.fitting import misfit
 from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.cluster.naming import consumer_group
-from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.cluster.prepare import check_user_topics, prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import EntryWriter, check_stopped
@@ -189,6 +190,7 @@ class Filling:
         """
         app, spec = self._topology.app, self._spec.name
         self._check_partitions()
+        self._check_topics()
         longest = sent(self._settings.kafka) - OVERHEAD
         for _, key, value, _ in self._entries(1):  # every entry is looked at before anything is changed
             if len(key) + len(value) > longest:
@@ -228,6 +230,13 @@ class Filling:
                 raise UsageError(
                     f"{path.name} is of partition {own}, and store {self._spec.name} has {min(counts)} partitions"
                 )
+
+    def _check_topics(self) -> None:
+        """Raises UsageError where the topics could not be made when the store's changelog is gone."""
+        there = {name: info.partitions for name, info in self._admin.topics(TIMEOUT).items() if name != self._changelog}
+        if (line := misfit(self._topology, self._part, there)) is not None:
+            raise UsageError(f"{line}; nothing was changed")
+        check_user_topics(self._topology, self._admin, self._settings)
 
     def _entries(self, partitions: int) -> Iterable[tuple[int, bytes, bytes, Headers | None]]:
         for path in self._files:

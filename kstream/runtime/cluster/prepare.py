@@ -14,7 +14,7 @@ from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.forgotten import forgotten
 from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
-from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, ensure_topics
+from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, check_topics, ensure_topics
 from kstream.topology import SinkNode, SubTopology, Topology
 from kstream.types import AdminClient, TopicInfo, TopicMaker
 
@@ -64,6 +64,21 @@ def prepare_topics(
     if made := [f"{name} ({count})" for name, count in counts.items() if name not in there]:
         log.info("created topics, with partitions: %s", ", ".join(made))
     return counts
+
+
+def check_user_topics(
+    topology: Topology, admin: TopicMaker, settings: Settings, timeout: float = 15.0, *, but: Collection[str] = ()
+) -> None:
+    """Makes nothing.
+
+    Args:
+        but: topics that are left out: they will have other partitions.
+
+    Raises:
+        TopicError: a topic that is not the app's own is missing or does not fit, so that `prepare_topics` would fail.
+    """
+    wanted = [topic for topic in _user_topics(topology) if topic.name not in but]
+    check_topics(admin, wanted, admin.topics(timeout), auto_create=settings.auto_create_topics, timeout=timeout)
 
 
 def _as_set(topic: WantedTopic, settings: Settings) -> WantedTopic:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.runtime.cluster.naming import consumer_group
-from kstream.runtime.cluster.prepare import go_through
+from kstream.runtime.cluster.prepare import check_user_topics, go_through
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.replacing import Committed, Plan, check_stopped
 from kstream.runtime.cluster.stored_types import StoredType, refuse_misfits
@@ -39,7 +39,7 @@ def look(
             (rescaling.py). Their inputs that are not the app's own count as if they had them.
 
     Raises:
-        UsageError: it cannot be, and what to do.
+        UsageError: it cannot be, and what to do. TopicError: a topic is missing or does not fit.
         ConfigError: the savepoint is in canonical form, and pyarrow is not installed.
         KafkaUnavailable: the cluster does not answer.
     """
@@ -53,6 +53,8 @@ def look(
         groups += [consumer_group(topology.app, task.group) for task in savepoint.tasks]
     groups = list(dict.fromkeys(groups))
     check_stopped(topology, admin, groups)
+    growing = [source.topic.name for part in topology.parts if part.name in rescaled for source in part.sources]
+    check_user_topics(topology, admin, settings, but=growing)
     own = {store.name: part for part in topology.parts for store in part.stores}
     stores = _stores(own, savepoint, rename)
     dropped = tuple(old for old in savepoint.stores if old not in stores.values())

@@ -98,11 +98,8 @@ def ensure_topics(
         return max(deadline - time.monotonic(), 1.0)
 
     existing = admin.topics(left())
+    check_topics(admin, wanted, existing, auto_create=auto_create, timeout=left())
     missing = [topic for topic in wanted if topic.name not in existing]
-    if not auto_create:
-        _refuse([topic for topic in missing if topic.kind not in INTERNAL])
-    present = [topic for topic in wanted if topic.name in existing]
-    _check(admin, present, existing, left())
     if missing:
         deadline = time.monotonic() + creation_timeout
         admin.create_topics([_new(topic, replication, default_partitions) for topic in missing], left())
@@ -110,6 +107,20 @@ def ensure_topics(
         # Another instance may have been faster, with another version of the app.
         _check(admin, missing, existing, left())
     return {topic.name: existing[topic.name].partitions for topic in wanted}
+
+
+def check_topics(
+    admin: TopicMaker,
+    wanted: Sequence[WantedTopic],
+    existing: Mapping[str, TopicInfo],
+    *,
+    auto_create: bool,
+    timeout: float,
+) -> None:
+    """Raises TopicError where `ensure_topics` would, for what is there and what may not be made."""
+    if not auto_create:
+        _refuse([topic for topic in wanted if topic.name not in existing and topic.kind not in INTERNAL])
+    _check(admin, [topic for topic in wanted if topic.name in existing], existing, timeout)
 
 
 def _once_known(admin: TopicMaker, names: Sequence[str], deadline: float) -> dict[str, TopicInfo]:

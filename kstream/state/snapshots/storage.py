@@ -152,8 +152,8 @@ class DirectoryStorage:
             self._write(unfinished, [data])
             try:
                 os.link(unfinished, path)  # a rename would replace what is there
-            except FileExistsError:
-                return False
+            except FileExistsError:  # NFS may tell it of our own link, where the answer to the first attempt was lost
+                return path.read_bytes() == data
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise

@@ -592,6 +592,17 @@ def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_its_own(bench: 
     bench.check()
 
 
+def test_a_topic_that_nobody_may_make_is_missed_before_anything_is_changed(bench: Bench) -> None:
+    bench.run(KEYS)
+    bench.cluster.delete_topic("grouped")
+    bench.fleet.settings = replace(bench.fleet.settings, auto_create_topics=False)
+    before = bench.everything()
+    with pytest.raises(TopicError, match=r"topics are missing: grouped"):
+        bench.rescale(12, grow=True)
+    assert bench.everything() == before
+    assert unfinished_restore(bench.clients, bench.clients.admin(), "words") is None
+
+
 def test_times_of_entries_stay_and_the_time_of_their_state_does_not_go_back(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ttl=kstream.TTL(hours=1, time="event"))
     bench.run(KEYS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ import pytest
 import kstream
 from kstream.errors import UsageError
 from kstream.runtime.cluster import filling
+from kstream.runtime.cluster.control import Control, RestoreNote, unfinished_restore
 from kstream.runtime.cluster.filling import Filling, export
 from kstream.state.forms import headers_of, stamp_of
 from kstream.testing.clients import MemoryClients
@@ -25,15 +27,21 @@ OLD, NEW = [f"old{n}" for n in range(8)], [f"new{n}" for n in range(8)]
 class Bench:
     """An app with a table whose entries live for an hour, OLD ones written 40 minutes before NEW ones."""
 
-    def __init__(self, directory: Path, time: str, scope: Literal["keyed", "partition"] = "keyed") -> None:
+    def __init__(
+        self, directory: Path, time: str, scope: Literal["keyed", "partition"] = "keyed", *, second: bool = False
+    ) -> None:
         self.app = kstream.App("shop")
         self.source = self.app.topic("in", key=str, value=int)
         ttl = kstream.TTL(hours=1, time=time)  # type: ignore[arg-type]
         self.table = table = self.app.table("seen", key=str, value=int, default=0, scope=scope, ttl=ttl)
 
+        other = self.app.table("other", key=str, value=int, default=0) if second else None
+
         @self.app.agent(self.source)
         def count(value: int, ctx: kstream.Context[str]) -> None:
             table[ctx.key] += value
+            if other is not None:
+                other[ctx.key] += value
 
         self.fleet = Fleet(self.app, directory / "state", partitions=2)
         self.out = directory / "out"
@@ -140,4 +148,42 @@ def test_an_entry_that_kafka_would_refuse_is_refused_before_anything_is_changed(
     ):
         bench.fill()
     assert bench.fleet.cluster.records("shop-seen-changelog") == before
+    bench.fleet.close()
+
+
+def test_an_import_whose_topics_cannot_be_made_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    """The input was given more partitions, and a second store has its state in as many as before."""
+    bench = Bench(tmp_path, "wall", second=True)
+    bench.export(0.0)
+    bench.fleet.leave("a")
+    cluster = bench.fleet.cluster
+    cluster.add_partitions("in", 6)
+    before = cluster.records("shop-seen-changelog")
+    with pytest.raises(UsageError, match=r"reads in \(6 partitions\), its state has shop-other-changelog .* nothing"):
+        bench.fill()
+    assert cluster.records("shop-seen-changelog") == before
+    clients = MemoryClients(cluster)
+    assert unfinished_restore(clients, clients.admin(), "shop") is None
+    bench.fleet.close()
+
+
+def test_of_two_at_once_the_first_to_end_does_not_end_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, "wall")
+    bench.export(0.0)
+    bench.fleet.leave("a")
+    clients, real = MemoryClients(bench.fleet.cluster), Filling._commit_missing
+
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.undo()
+        with closing(Control(clients, clients.admin(), "shop")) as control:
+            control.write(RestoreNote("kstream state import", "seen in more.parquet", 1.0, ["seen"]))
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Filling, "_commit_missing", overtaken)
+    with pytest.raises(UsageError, match="any more: kstream state import replaces it by that of seen"):
+        bench.fill()
+    assert unfinished_restore(clients, clients.admin(), "shop") is not None
+    assert bench.fill() == len(OLD + NEW)
     bench.fleet.close()

@@ -131,3 +131,20 @@ def test_a_listing_passes_over_what_is_deleted_meanwhile(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "walk", deleting)
     assert [entry.name for entry in storage.list("")] == ["b"]
     assert read(storage, "b") == b"."
+
+
+def test_a_file_that_was_created_is_so_where_the_answer_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client asks again, and is told that the file exists: it is its own."""
+    storage, link = DirectoryStorage(tmp_path), os.link
+
+    def asked_again(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(17, "File exists")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", asked_again)
+        assert storage.create("a/b", b"one")
+    assert not storage.create("a/b", b"two")
+    assert read(storage, "a/b") == b"one"
