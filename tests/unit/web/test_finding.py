@@ -76,7 +76,8 @@ class Served:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(view, "ANSWER_SECONDS", 0.2)
     with TestDriver(app, partitions=PARTITIONS, check_keys="off") as d:
         for key in KEYS:
             d.send(words, f"word-{key}", key=key)
@@ -142,10 +143,7 @@ ways = pytest.mark.parametrize(
 
 
 @ways
-def test_a_partition_that_cannot_be_asked_is_told_for_its_own_keys(
-    served: Served, monkeypatch: pytest.MonkeyPatch, way: Any, why: str
-) -> None:
-    monkeypatch.setattr(view, "ANSWER_SECONDS", 0.2)
+def test_a_partition_that_cannot_be_asked_is_told_for_its_own_keys(served: Served, way: Any, why: str) -> None:
     way(served)
     answer = served.client.ask("/state/of-words", "POST", {"keys": [*KEYS, "nobody"]})
     assert (answer.status, answer.headers["retry-after"]) == (200, "1")
@@ -164,11 +162,8 @@ def test_an_answer_without_failures_says_nothing_of_them(served: Served) -> None
 
 
 @ways
-def test_the_client_answers_what_it_can_at_once(
-    served: Served, monkeypatch: pytest.MonkeyPatch, way: Any, why: str
-) -> None:
+def test_the_client_answers_what_it_can_at_once(served: Served, way: Any, why: str) -> None:
     """Keys that are asked for at the same time share requests, and stuck ones take none from others."""
-    monkeypatch.setattr(view, "ANSWER_SECONDS", 0.2)
     way(served)
 
     async def asked() -> None:
