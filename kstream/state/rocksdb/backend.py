@@ -21,14 +21,11 @@ opens again. Hence no local variables for them where something may raise.
 from __future__ import annotations
 
 import shutil
-import struct
 import threading
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 
 from rocksdict import (
@@ -43,14 +40,13 @@ from kstream.errors import KStreamError, StateError, StateInUse
 from kstream.state import lock
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.expiry import store_of
+from kstream.state.rocksdb.batch import fill, unpacked_mark
 from kstream.state.rocksdb.bulk import BulkLoads
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.problems import meaning
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 
-_MARK = struct.Struct(">qd")  # offset, wall time in seconds; what is said about the store follows
 FAMILY = "store."  # families are named so: RocksDB has one called "default", and a user's table may be called that too
-_key_of = itemgetter(0)
 _IN_MEMORY = ("num-entries-active-mem-table", "num-entries-imm-mem-tables")
 _DELETES_IN_MEMORY = ("num-deletes-active-mem-table", "num-deletes-imm-mem-tables")
 
@@ -183,7 +179,7 @@ class RocksBackend:
         try:
             for store in {**changes, **marks}:
                 batch.set_default_column_family(self._stores[store][1])
-                _fill(batch, store, changes.get(store, ()), marks.get(store))
+                fill(batch, store, changes.get(store, ()), marks.get(store))
         finally:
             batch.set_default_column_family(None)  # it would keep the family alive
         assert self._db is not None
@@ -384,23 +380,3 @@ class RocksBackend:
 
 def _nothing() -> None:
     return
-
-
-def unpacked_mark(packed: bytes) -> Mark:
-    offset, wall_time = _MARK.unpack_from(packed)
-    return Mark(offset, wall_time, packed[_MARK.size :])
-
-
-def _fill(batch: WriteBatch, store: str, changes: Changes, mark: Mark | None) -> None:
-    # Sorted by key alone and stably: values do not compare, and the last of equal keys must stay last.
-    ordered = sorted(changes, key=_key_of)
-    at = bisect_left(ordered, MARK_KEY, key=_key_of)
-    if at < len(ordered) and ordered[at][0] == MARK_KEY:
-        raise ValueError(f"store {store!r}: the key {MARK_KEY.hex()} (hex) is reserved by kstream")
-    for key, value in ordered:
-        if value is None:
-            del batch[key]
-        else:
-            batch[key] = value
-    if mark is not None:
-        batch[MARK_KEY] = _MARK.pack(mark.offset, mark.wall_time) + mark.about

@@ -16,7 +16,8 @@ from kstream.state.about import form_in
 from kstream.state.backend import Mark
 from kstream.state.expiry import store_of
 from kstream.state.forms import PLAIN, plain_in
-from kstream.state.rocksdb.backend import FAMILY, unpacked_mark
+from kstream.state.rocksdb.backend import FAMILY
+from kstream.state.rocksdb.batch import unpacked_mark
 from kstream.state.rocksdb.memory import RocksMemory
 from kstream.state.rocksdb.scan import MARK_KEY, Scan
 

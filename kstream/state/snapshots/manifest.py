@@ -6,6 +6,7 @@ It is written when all of its files are there, so a snapshot exists once its man
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -48,15 +49,24 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 class StoredStore(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A store in a snapshot: its mark (`kstream.state.backend.Mark`), as JSON has it."""
+    """A store in a snapshot: its mark (`kstream.state.backend.Mark`), as JSON has it.
+
+    Attributes:
+        families: what the backend keeps of it, by name: its expiry index may be missing. None: not known.
+    """
 
     offset: int
     wall_time: float
     about: msgspec.Raw = NONE_SAID
+    families: list[str] | None = None
 
     @classmethod
-    def of(cls, mark: Mark) -> StoredStore:
-        return cls(mark.offset, mark.wall_time, msgspec.Raw(mark.about) if mark.about else NONE_SAID)
+    def of(cls, mark: Mark, families: list[str] | None = None) -> StoredStore:
+        return cls(mark.offset, mark.wall_time, msgspec.Raw(mark.about) if mark.about else NONE_SAID, families)
+
+    def has(self, families: Iterable[str]) -> bool:
+        """Whether these are in the snapshot, as far as that is known."""
+        return self.families is None or set(families) <= set(self.families)
 
     @property
     def mark(self) -> Mark:

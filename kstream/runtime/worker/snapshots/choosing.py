@@ -10,6 +10,7 @@ from kstream.runtime.worker.replay import fit, unfit
 from kstream.runtime.worker.snapshots.fetching import NO_BETTER, Fits
 from kstream.state.backend import Mark
 from kstream.state.changelog import Changelog
+from kstream.state.expiry import families_of
 from kstream.state.snapshots.manifest import Manifest
 
 FAR: Final = 1_000_000
@@ -67,7 +68,7 @@ class Choice:
         tail = 0
         for one in self._bounds:
             stored = manifest.stores.get(one.store)
-            if stored is None:
+            if stored is None or not stored.has(families_of(one.changelog.spec)):  # rebuilt, its expiry index with it
                 tail += one.end - one.start
                 continue
             if (reason := self._unfit(one, stored.mark)) is not None:

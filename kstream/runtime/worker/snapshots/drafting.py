@@ -27,5 +27,9 @@ def draft_of(app: str, task: Task, number: int, now: float) -> Draft:
 
 def stores_of(task: Task) -> dict[str, StoredStore]:
     """The marks of its stores, of those that were ever written to. Raises StateError."""
-    marks = {name: task.backend.mark(name) for name in task.stores}
-    return {name: StoredStore.of(mark) for name, mark in marks.items() if mark is not None}
+    found = {}
+    for name, store in task.stores.items():
+        marks = {family: mark for family in store.families if (mark := task.backend.mark(family)) is not None}
+        if name in marks:
+            found[name] = StoredStore.of(marks[name], list(marks))
+    return found

@@ -252,5 +252,8 @@ class Snapshot:
 def same(one: Mapping[str, StoredStore], other: Mapping[str, StoredStore]) -> bool:
     """Whether two snapshots hold the same: as far into the same changelogs. When they were current does not count."""
     return one.keys() == other.keys() and all(
-        one[name].offset == other[name].offset and bytes(one[name].about) == bytes(other[name].about) for name in one
+        one[name].offset == other[name].offset
+        and bytes(one[name].about) == bytes(other[name].about)
+        and one[name].families == other[name].families
+        for name in one
     )
