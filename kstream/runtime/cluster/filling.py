@@ -10,7 +10,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import UsageError
@@ -24,7 +23,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_en
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import EntryWriter, check_stopped
 from kstream.runtime.cluster.reset import Place
-from kstream.runtime.cluster.sizes import sent
+from kstream.runtime.cluster.sizes import limit_of, refuse_large
 from kstream.specs.store import StoreSpec
 from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
 from kstream.state.parquet import partition_in, read_table, write_table
@@ -33,9 +32,6 @@ from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clients, Headers, TopicPartition
 
 BATCH = 10_000
-
-OVERHEAD: Final = 512
-"""Bytes that a record has besides key and value, at most."""
 
 
 def export(
@@ -191,13 +187,9 @@ class Filling:
         app, spec = self._topology.app, self._spec.name
         self._check_partitions()
         self._check_topics()
-        longest = sent(self._settings.kafka) - OVERHEAD
+        limit = limit_of(self._spec, self._settings)
         for _, key, value, _ in self._entries(1):  # every entry is looked at before anything is changed
-            if len(key) + len(value) > longest:
-                raise UsageError(
-                    f"an entry of {spec} has {len(key) + len(value):,} bytes, and kafka.message.max.bytes lets us send "
-                    f"{sent(self._settings.kafka):,}: raise it, or leave it out: its key is {key[:40]!r}"
-                )
+            refuse_large(self._spec, key, value, limit)
         ensure_topic(self._admin, app, self._settings.replication_factor)
         with closing(Control(self._clients, self._admin, app)) as control:
             files = ", ".join(path.name for path in self._files)

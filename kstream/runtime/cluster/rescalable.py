@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.metadata import decode
@@ -22,6 +23,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.replacing import Committed, Plan, specs_of
 from kstream.runtime.cluster.rescaling import Move
+from kstream.runtime.cluster.sizes import limit_of, refuse_large
 from kstream.specs.store import StoreSpec
 from kstream.state.saved import entries_of
 from kstream.state.savepoint import Savepoint
@@ -41,6 +43,7 @@ class Weighed:
 def weigh(
     plan: Plan,
     topology: Topology,
+    settings: Settings,
     storage: Storage,
     moves: Sequence[Move],
     on_progress: Callable[[int], None] = lambda entries: None,
@@ -48,7 +51,8 @@ def weigh(
     """Reads all entries of the savepoint, and returns what each store of the app has.
 
     Raises:
-        UsageError: keys are not where Kafka's default partitioner puts them, so nobody knows where to put them now.
+        UsageError: keys are not where Kafka's default partitioner puts them, so nobody knows where to put them now; or
+            an entry is too large for Kafka.
         SnapshotError: a file of the savepoint is damaged. StorageError: it cannot be read.
     """
     before = {store.name: move.before for move in moves for store in move.part.stores if store.name in plan.moved}
@@ -59,7 +63,9 @@ def weigh(
         specs = specs_of(plan, topology)
         for old, partition, entries in entries_of(storage, plan.savepoint, frozenset(names), specs, Path(scratch)):
             store, count = found[names[old]], before.get(names[old])
+            limit = limit_of(specs[old], settings)
             for key, value, _ in entries:
+                refuse_large(specs[old], key, value, limit)
                 if count is not None and partition_of(key, count) != partition:
                     raise UsageError(
                         f"store {old}: the key {_shown(specs[old], key)} lies in partition {partition}, and Kafka's "

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from kstream.config import Settings
+from kstream.errors import UsageError
+from kstream.specs.store import StoreSpec
 from kstream.topology import Topology
 
 SETTING: Final = "max.message.bytes"
@@ -20,6 +22,10 @@ CLIENT_BYTES: Final = 1_000_000
 
 TOPIC_BYTES: Final = 1_048_588
 """Kafka's `max.message.bytes`, where it is not set: it is of a batch, with what that takes besides the records."""
+
+
+OVERHEAD: Final = 512
+"""Bytes that a record has besides key and value, at most."""
 
 
 class Need(NamedTuple):
@@ -52,6 +58,25 @@ def sent(kafka: Mapping[str, str]) -> int:
 def _sent_by(kafka: Mapping[str, str]) -> str:
     """The key that says so."""
     return "producer.message.max.bytes" if "producer.message.max.bytes" in kafka else "message.max.bytes"
+
+
+def limit_of(store: StoreSpec, settings: Settings) -> tuple[int, str]:
+    """Bytes of key and value together that may be written to a store's changelog, once that is made anew; and what
+    says so. What is declared of the topic is of a compressed batch: it says nothing of an entry that will be."""
+    limit, why = sent(settings.kafka), f"kafka.{_sent_by(settings.kafka)} lets us send"
+    declared = {**settings.changelog, **store.changelog}.get(SETTING, "")
+    if settings.compression == "none" and declared.isdigit() and int(declared) < limit:
+        limit, why = int(declared), f"its changelog is declared with {SETTING}"
+    return limit - OVERHEAD, f"{why} {limit:,}"
+
+
+def refuse_large(store: StoreSpec, key: bytes, value: bytes, limit: tuple[int, str]) -> None:
+    """Raises UsageError where Kafka would refuse an entry."""
+    if len(key) + len(value) > limit[0]:
+        raise UsageError(
+            f"an entry of {store.name} has {len(key) + len(value):,} bytes, and {limit[1]}: raise it, or leave the "
+            f"entry out: its key is {key[:40]!r}"
+        )
 
 
 def large_enough(settings: Settings) -> dict[str, str]:

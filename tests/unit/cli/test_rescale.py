@@ -384,6 +384,18 @@ def test_an_instance_that_has_joined_meanwhile_is_seen_before_anything_is_change
     assert bench.everything() == before
 
 
+def test_where_the_note_cannot_be_looked_for_it_is_asked_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.run(KEYS)
+    assert bench.rescale(12, "n") == 0  # there is something to look at
+    bench.send(KEYS)
+    bench.start()
+    bench.cluster.fail_next("end_offsets", KafkaUnavailable("no answer"))
+    bench.fleet.settle()
+    bench.fleet.leave("a")
+    assert "whether the app's state is being replaced cannot be seen, and is asked again: no answer" in caplog.text
+    bench.check()
+
+
 @pytest.mark.parametrize("step", ["_write_entries", "keep_types", "_commit_offsets"])
 def test_of_two_at_once_the_first_to_end_does_not_end_the_other(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
@@ -601,6 +613,21 @@ def test_a_topic_that_nobody_may_make_is_missed_before_anything_is_changed(bench
         bench.rescale(12, grow=True)
     assert bench.everything() == before
     assert unfinished_restore(bench.clients, bench.clients.admin(), "words") is None
+
+
+def test_an_entry_that_kafka_would_refuse_is_found_before_anything_is_changed(bench: Bench) -> None:
+    """Both are less than there was when it was written."""
+    bench.run([*KEYS, "k" * 1000])
+    before, settings = bench.everything(), bench.fleet.settings
+    bench.fleet.settings = replace(settings, kafka={"message.max.bytes": "1000"})
+    with pytest.raises(UsageError, match=r"has 1,001 bytes, and kafka.message.max.bytes lets us send 1,000"):
+        bench.rescale(12, "n")
+    bench.fleet.settings = replace(settings, changelog={"max.message.bytes": "1200"}, compression="none")
+    with pytest.raises(UsageError, match=r"1,001 bytes, and its changelog is declared with max.message.bytes 1,200"):
+        bench.rescale(12, "n")
+    assert bench.everything() == before
+    bench.fleet.settings = replace(bench.fleet.settings, compression="lz4")
+    assert bench.rescale(12, "n") == 0
 
 
 def test_times_of_entries_stay_and_the_time_of_their_state_does_not_go_back(tmp_path: Path) -> None:
