@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-pythons test-long lint bench tools deploy-lint deploy-check clean
+.PHONY: help setup lock demo test test-more test-pythons test-long lint bench tools deploy-lint deploy-check clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -42,7 +42,10 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not more" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
+
+test-more: setup ## the further cases of the fault and security tests
+	$(BIN)/python -m pytest -m more -n 3 --dist loadfile --no-loadscope-reorder tests/faults tests/security $(ARGS)
 
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
 	.uv/bin/python scripts/test_pythons.py $(ARGS)

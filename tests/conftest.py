@@ -31,11 +31,28 @@ SAID_LINES = 300
 """Of each command, in the report of a test that failed."""
 
 
+MORE_FOLDERS = ("faults", "security")
+"""Of a test with several cases there, `make test` runs the first, and `make test-more` the others. CI runs both."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folders = [Path(__file__).parent / name for name in SLOW_FOLDERS]
+    _mark_more(items)
     for item in items:
         if any(folder in item.path.parents for folder in folders) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+def _mark_more(items: list[pytest.Item]) -> None:
+    folders = [Path(__file__).parent / name for name in MORE_FOLDERS]
+    seen: set[str] = set()
+    for item in items:
+        if not any(folder in item.path.parents for folder in folders) or item.get_closest_marker("slow") is not None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        if test in seen:
+            item.add_marker(pytest.mark.more)
+        seen.add(test)
 
 
 @pytest.hookimpl(wrapper=True)

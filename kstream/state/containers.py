@@ -224,3 +224,8 @@ class TimedList(list[Any]):
 Timed = TimedDict | TimedList
 TIMED: Final = (TimedDict, TimedList)
 KINDS: dict[type, type[TimedDict] | type[TimedList]] = {dict: TimedDict, list: TimedList}
+
+
+def plain_of(value: Any) -> Any:
+    """What is kept of a value elsewhere: of one of a table with a TTL per entry a plain copy, for it loses entries."""
+    return value.plain() if isinstance(value, TIMED) else value

@@ -19,7 +19,7 @@ from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entri
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend, Changes
-from kstream.state.containers import TIMED
+from kstream.state.containers import plain_of
 from kstream.state.large import Large
 from kstream.state.mutations import Mutations
 
@@ -75,17 +75,14 @@ class Store(Generic[V]):
         self._watched = verify
         self.large = Large()
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
-        self.hits = 0  # keys of batches that were live
-        self.misses = 0  # keys that were fetched from the backend
+        self.hits = self.misses = 0  # keys of batches that were live, and those that were fetched from the backend
         self.expired = 0  # entries that were removed because they had expired
 
     # ---- reading
 
     def load(self, keys: Iterable[bytes | None]) -> set[bytes | None]:
-        """Brings keys into `live`, with one multi-get for all that are missing. Returns what was not there before.
-
-        None among the keys is not loaded, and comes back in the result.
-        """
+        """Brings keys into `live`, with one multi-get for all that are missing. Returns what was not there before, and
+        None where it is among the keys: that is not loaded."""
         distinct = set(keys)
         missing = distinct.difference(self.live)
         self.hits += len(distinct) - len(missing)
@@ -191,8 +188,7 @@ class Store(Generic[V]):
         self._encoded = False
 
     def _taken(self, value: V) -> V:
-        """What is kept of a value: of one of a table with a TTL per entry a plain copy, for it loses entries there."""
-        return cast("V", value.plain()) if isinstance(value, TIMED) else value
+        return cast("V", plain_of(value))
 
     def _check_first(self, key: bytes, value: V) -> None:
         if value.__class__ in self._classes:
@@ -244,9 +240,8 @@ class Store(Generic[V]):
 
     def check_one_change(self) -> None:
         """Raises TableError when one of the changed keys (any) has its home elsewhere."""
-        for key in self._dirty:
-            self._check_home(key)
-            return
+        if self._dirty:
+            self._check_home(next(iter(self._dirty)))
 
     def _check_home(self, key: bytes) -> None:
         if self.check is not None and not self.check(key):
@@ -382,8 +377,7 @@ class Store(Generic[V]):
             sample = next(iter(self._dirty.values()))
             if isinstance(sample, bytes):
                 self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
-        self._dirty = {}
-        self._encoded = True
+        self._dirty, self._encoded = {}, True
         self.mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit:  # an overlay may be many times the cache: what was loaded last stays
@@ -394,12 +388,10 @@ class Store(Generic[V]):
         self._clean_at_commit = len(self.live)
 
     def aborted(self) -> None:
-        self._dirty = {}
-        self._encoded = True
+        self._dirty, self._encoded = {}, True
         self.mutations.clear()
         self.keep()
-        self.live = {}
-        self._older = {}
+        self.live, self._older = {}, {}
         self._clean_at_commit = 0
 
     def stored(self, key: bytes) -> bytes | None:

@@ -333,14 +333,16 @@ def test_a_type_that_cannot_read_the_savepoint_is_refused(place: Place, capsys: 
     assert place.save("it") == 0, place.said
     place.stop()
     module = place.directory / f"{place.module}.py"
-    module.write_text(module.read_text().replace('"seen", key=str, value=int', '"seen", key=str, value=list[str]'))
+    one, other = '"seen", key=str, value=int, default=0', '"seen", key=str, value=list[str], default=list'
+    module.write_text(module.read_text().replace(one, other))
     sys.modules.pop(place.module)
     assert place.restore("it") == 2
     assert "store 'seen' holds values of the type int" in capsys.readouterr().err
     place.write()
     assert place.restore("it") == 0
     assert "value of store" not in capsys.readouterr().out
-    module.write_text(module.read_text().replace('"seen", key=str, value=int', '"seen", key=str, value=list[str]'))
+    one, other = '"seen", key=str, value=int, default=0', '"seen", key=str, value=list[str], default=list'
+    module.write_text(module.read_text().replace(one, other))
     refused = place.run("one")
     assert refused.wait() == 2
     assert "store 'seen' holds values of the type int" in refused.err.read_text()

@@ -241,7 +241,10 @@ def test_what_waits_in_the_apps_own_topics_is_processed_first(bench: Bench) -> N
     assert bench.everything() == before
 
 
-def test_a_dry_run_changes_nothing(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_changes_nothing(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     bench.run(KEYS)
     before = bench.everything()
     assert bench.rescale(12, grow=True, dry=True) == 0
