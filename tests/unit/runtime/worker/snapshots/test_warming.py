@@ -112,10 +112,11 @@ class Waiting(DirectoryStorage):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.may = threading.Event()
+        self.may, self.asked = threading.Event(), threading.Event()
 
     def get(self, name: str) -> Iterator[bytes]:
         if "/files/" in name:
+            self.asked.set()
             assert self.may.wait(SECONDS)
         yield from super().get(name)
 
@@ -135,6 +136,7 @@ def begin(one: Snapped, until: FetchStage) -> Waiting:
         waiting.may.set()
     with fetch._changed:
         assert fetch._changed.wait_for(lambda: fetch.stage is until, SECONDS)
+    assert waiting.asked.wait(SECONDS), "from here on it moves no more by itself"
     return waiting
 
 
@@ -181,8 +183,8 @@ def test_a_storage_that_does_not_answer_costs_a_replay(one: Snapped, caplog: pyt
     waiting = begin(one, FetchStage.FETCHING)
     one.fleet.clock.advance(one.fleet.settings.snapshot_timeout + 1)
     warm = warm_of(one)
-    for _ in range(2000):  # the thread that hangs is not waited for
-        one.fleet.step(seconds=0.01)
+    for _ in range(2000):  # the thread that hangs is not waited for; others may link files still, and so move it on
+        one.fleet.step(seconds=0.5)
         if warm.replay.records == 2 * 44:
             break
     assert warm.replay.records == 2 * 44
