@@ -26,10 +26,11 @@ from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, State
 from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
+from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
-from kstream.state.timed import EXPIRING, Expiring, make_store
+from kstream.state.timed import make_store
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -93,9 +94,9 @@ class TaskPlan:
     """Of its state, where some of it has a TTL."""
 
     @property
-    def timed(self) -> list[Expiring]:
+    def timed(self) -> list[ExpiringStore[Any]]:
         """The stores that have one."""
-        return [store for store in self.stores.values() if isinstance(store, EXPIRING)]
+        return [store for store in self.stores.values() if isinstance(store, ExpiringStore)]
 
 
 def plan_task(

@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar, cast, get_origin
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_entries, encode_value
 from kstream.specs.store import StoreSpec
-from kstream.specs.ttl import TTL
-from kstream.state.backend import Backend, Changes
+from kstream.state.backend import Backend
 from kstream.state.containers import KINDS, PAST, Timed
-from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
+from kstream.state.expiring import ExpiringStore
+from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, entries_packed, plain_in, stamp_of, stamps_in
-from kstream.state.store import UNENCODED, Store
+from kstream.state.store import UNENCODED
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")
@@ -63,8 +63,10 @@ class EntriesCodec(Generic[V]):
         return cast("V", self._kind(cast("Any", value), stamps_in(raw, len(cast("Any", value))), self._now))
 
 
-class EntriesStore(Store[V]):
-    """See the module's text. As a `TimedStore`, it is cleaned up before each commit."""
+class EntriesStore(ExpiringStore[V]):
+    """See the module's text."""
+
+    CACHE = 1 / 2
 
     def __init__(
         self,
@@ -76,23 +78,12 @@ class EntriesStore(Store[V]):
         check_every: int = SAMPLE,
         verify: bool = False,
     ) -> None:
-        super().__init__(spec, backend, cache_bytes=cache_bytes // 2, check_every=check_every, verify=verify)
-        assert spec.ttl is not None
-        self.ttl: TTL = spec.ttl
-        self._time, self._by_event = time, spec.ttl.time == "event"
+        super().__init__(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
         kind = get_origin(spec.value.kind) or spec.value.kind
         self._timed = EntriesCodec(spec.value.codec, kind, spec.form, lambda: self.now)
         self.value_codec = self._timed
         self.encode = self.encode_exactly if self._check_every == 1 else self._timed.encode
         self._reads = 0  # since the last commit, for the incremental clean-up
-        self._round = b""  # where that goes on
-        self.index = ExpiryIndex(spec.name, spec.ttl.milliseconds) if spec.ttl.sweep else None
-        self.families = families_of(spec)
-
-    @property
-    def now(self) -> int:
-        """In ms since the epoch."""
-        return self._time.event if self._by_event else self._time.wall
 
     @property
     def _limit(self) -> int:
@@ -194,17 +185,9 @@ class EntriesStore(Store[V]):
 
     # ---- cleaning up
 
-    def is_due(self) -> bool:
-        """Whether something may have expired that only the sweep would find."""
-        return self.index is not None and self.index.is_due(self.now)
-
-    def clean_up(self, records: int) -> None:
-        """Before a commit of so many records, when all that belongs to it is written."""
-        if self.index is not None and self.ttl.sweep is not None and self.is_due():
-            self._sweep(self.index, self.ttl.sweep.looks_at(len(self._dirty)))
-        if (how := self.ttl.incremental) is not None:
-            self._go_round(min(LOOKED_AT, how.n * (self._reads + (records if how.every_record else 0))))
-        self._reads = 0
+    def _accesses(self) -> int:
+        reads, self._reads = self._reads, 0
+        return reads
 
     def _sweep(self, index: ExpiryIndex, most: int) -> None:
         """Removes what has expired, in the order of the values' oldest entries."""
@@ -251,12 +234,6 @@ class EntriesStore(Store[V]):
 
     # ---- the end of a transaction
 
-    def local_changes(self) -> dict[str, Changes]:
-        changes: dict[str, Changes] = super().local_changes()
-        if self.index is not None and (moves := self._moves(self.index)):
-            changes[self.index.name] = moves.items()
-        return changes
-
     def _moves(self, index: ExpiryIndex) -> dict[bytes, bytes | None]:
         """What becomes of the index: a value stands where its oldest entry is."""
         moves, stored = dict(index.fixes), self.stored_changes()
@@ -266,13 +243,3 @@ class EntriesStore(Store[V]):
             if old is None or now is None or index.place(old) != index.place(now) or index.entry(old, key) in moves:
                 index.move(key, old, now, moves)
         return moves
-
-    def committed(self) -> None:
-        super().committed()
-        if self.index is not None:
-            self.index.committed()
-
-    def aborted(self) -> None:
-        super().aborted()
-        if self.index is not None:
-            self.index.aborted()

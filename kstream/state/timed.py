@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import add
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
-from kstream.specs.ttl import FOREVER, TTL
-from kstream.state.backend import Backend, Changes
+from kstream.specs.ttl import FOREVER
+from kstream.state.backend import Backend
 from kstream.state.entries import EntriesStore
-from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
+from kstream.state.expiring import ExpiringStore
+from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
@@ -26,12 +27,14 @@ from kstream.state.time import TaskTime
 V = TypeVar("V")
 
 
-class TimedStore(Store[V]):
+class TimedStore(ExpiringStore[V]):
     """See the module's text.
 
     Args:
         time: of the task.
     """
+
+    CACHE = 3 / 4
 
     def __init__(
         self,
@@ -43,12 +46,9 @@ class TimedStore(Store[V]):
         check_every: int = SAMPLE,
         verify: bool = False,
     ) -> None:
-        super().__init__(spec, backend, cache_bytes=cache_bytes * 3 // 4, check_every=check_every, verify=verify)
-        assert spec.ttl is not None
-        self.ttl: TTL = spec.ttl
-        self._time, self._by_event = time, spec.ttl.time == "event"
-        self._refreshes = spec.ttl.update == "read_and_write"
-        self._shows = spec.ttl.visibility == "return_expired_if_not_cleaned_up"
+        super().__init__(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+        self._refreshes = self.ttl.update == "read_and_write"
+        self._shows = self.ttl.visibility == "return_expired_if_not_cleaned_up"
         self._stamps: dict[bytes, int] = {}
         self._new: dict[bytes, int] = {}
         self._newer: dict[bytes, int] = {}
@@ -60,14 +60,6 @@ class TimedStore(Store[V]):
         self._scanned = 0  # the time of the entry that a scan has just decoded
         # for the incremental clean-up: reads since a commit, keys of batches until then
         self._looked = self._counted = 0
-        self._round = b""  # where that goes on
-        self.index = ExpiryIndex(spec.name, spec.ttl.milliseconds) if spec.ttl.sweep else None
-        self.families = families_of(spec)
-
-    @property
-    def now(self) -> int:
-        """In ms since the epoch."""
-        return self._time.event if self._by_event else self._time.wall
 
     def _stamp(self, key: bytes) -> int | None:
         """The time of a live entry."""
@@ -225,22 +217,10 @@ class TimedStore(Store[V]):
 
     # ---- cleaning up
 
-    def is_due(self) -> bool:
-        """Whether something may have expired that only the sweep would find."""
-        return self.index is not None and self.index.is_due(self.now)
-
-    def clean_up(self, records: int) -> None:
-        """Before a commit, when all that belongs to it is written.
-
-        Args:
-            records: that the task has processed since the last commit.
-        """
-        if self.index is not None and self.ttl.sweep is not None and self.is_due():
-            self._sweep(self.index, self.ttl.sweep.looks_at(len(self._dirty)))
-        if (how := self.ttl.incremental) is not None:
-            accesses = self._looked + self.hits + self.misses - self._counted
-            self._go_round(min(LOOKED_AT, how.n * (accesses + (records if how.every_record else 0))))
+    def _accesses(self) -> int:
+        since = self._looked + self.hits + self.misses - self._counted
         self._looked, self._counted = 0, self.hits + self.misses
+        return since
 
     def _sweep(self, index: ExpiryIndex, most: int) -> None:
         """Removes what has expired, in the order of time."""
@@ -314,12 +294,6 @@ class TimedStore(Store[V]):
             self._stored = stored
         return self._stored
 
-    def local_changes(self) -> dict[str, Changes]:
-        changes: dict[str, Changes] = super().local_changes()
-        if self.index is not None and (moves := self._moves(self.index)):
-            changes[self.index.name] = moves.items()
-        return changes
-
     def _moves(self, index: ExpiryIndex) -> dict[bytes, bytes | None]:
         """What becomes of the index."""
         stored, known, new, width = self.stored_changes(), self._stamps, self._new, index.width
@@ -351,8 +325,6 @@ class TimedStore(Store[V]):
                 self._stamps.pop(key, None)
         self._new, self._stored, self._loaded = {}, None, ((), set())
         self._blind.clear()
-        if self.index is not None:
-            self.index.committed()
         older = self._older
         super().committed()
         if self._older is not older:  # the cache turned over
@@ -366,13 +338,6 @@ class TimedStore(Store[V]):
         self._stamps, self._new, self._newer, self._stored = {}, {}, {}, None
         self._blind.clear()
         self._floor = self._first = FOREVER
-        if self.index is not None:
-            self.index.aborted()
-
-
-Expiring = TimedStore[Any] | EntriesStore[Any]
-EXPIRING: Final = (TimedStore, EntriesStore)
-"""The kinds of stores with a TTL."""
 
 
 def make_store(
