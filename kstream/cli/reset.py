@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from rich.text import Text
 
 from kstream.cli import human
+from kstream.cli.meant import agreed, place_named
 from kstream.cli.operate import Subject
-from kstream.errors import ConfigError
 from kstream.runtime.cluster.naming import snapshots_folder
 from kstream.runtime.cluster.reset import Place, Reset, carry_out, look
 from kstream.state.snapshots.storage import Storage, open_storage
-
-PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
 
 
 def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool, keep_snapshots: bool = False) -> int:
@@ -26,9 +23,7 @@ def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool, keep_snapshots
         KafkaUnavailable: no answer in time.
     """
     assert on.app is not None
-    if to is not None and to not in PLACES:
-        raise ConfigError(f"--to {to}: is neither earliest nor latest")
-    place = None if to is None else PLACES[to]
+    place = place_named("--to", to)
     admin = on.clients.admin()
     try:
         found = look(on.app.topology(), admin, Path(on.settings.state_dir))
@@ -41,7 +36,7 @@ def run(on: Subject, to: str | None, *, dry_run: bool, yes: bool, keep_snapshots
         human.console().print(text)
         if dry_run:
             return 0
-        if not yes and not _agreed():
+        if not yes and not agreed("Delete all this?"):
             return 1
         carry_out(found, admin, place)
         if snapshots is not None:
@@ -63,12 +58,6 @@ def _snapshots(on: Subject) -> _Snapshots | None:
         return None
     storage = open_storage(on.settings.snapshots)
     return _Snapshots(storage, [entry.name for entry in storage.list(snapshots_folder(on.app.name))])
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to say whether this is meant: --yes says it")
-    return input("Delete all this? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def screen(found: Reset, on: Subject, place: Place | None) -> Text:

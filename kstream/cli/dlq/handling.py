@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -13,9 +12,10 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.dlq.finding import Found, Wanted, finding
+from kstream.cli.meant import agreed
 from kstream.cli.operate import Subject
 from kstream.cli.table import progress
-from kstream.errors import ConfigError, KafkaUnavailable, UsageError
+from kstream.errors import KafkaUnavailable, UsageError
 from kstream.escape import escaped
 from kstream.runtime.cluster.dead_letters import letter_topics, source_topics
 from kstream.runtime.cluster.handled import Handled
@@ -88,7 +88,7 @@ def purge(on: Subject, wanted: Wanted, *, dry_run: bool, yes: bool) -> int:
             out.print(preview(found, found.handled(), None), soft_wrap=True)
         if dry_run:
             return 0
-        if not yes and not _agreed():
+        if not yes and not agreed("Give these records up?"):
             return 1
         with closing(Handling(found.clients, found.admin, on.app.name)) as handling:
             with progress("reading what is handled") as on_progress:
@@ -111,12 +111,6 @@ def _delete(found: Found, handling: Handling) -> int:
         for at, offset in sorted(deleted.items()):
             human.console().print(Text(f"deleted what is before offset {offset:,} of {at}"))
     return status
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to say whether this is meant: --yes says it")
-    return input("Give these records up? [y/N] ").strip().lower() in ("y", "yes")
 
 
 # ---- how it looks

@@ -171,13 +171,13 @@ def rescale(
 ) -> int:
     """Move an app with its state to another number of partitions: stop it with a savepoint, and put each entry into the
     partition of its key."""
+    from kstream.cli.meant import place_named
     from kstream.cli.operate import subject
     from kstream.cli.savepoint import rescale as command
-    from kstream.cli.savepoint.places import place_named
 
     on = subject(target, bootstrap_servers, set_ or [], config)
     wanted = command.Wanted(
-        partitions, only or [], grow_inputs, place_named(inputs), place, timeout, dry_run, yes
+        partitions, only or [], grow_inputs, place_named("--inputs", inputs), place, timeout, dry_run, yes
     )  # fmt: skip
     return command.run(on, wanted)
 

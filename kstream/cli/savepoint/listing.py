@@ -7,8 +7,9 @@ import time
 from rich.text import Text
 
 from kstream.cli import human
+from kstream.cli.meant import agreed
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, place_of
+from kstream.cli.savepoint.places import place_of
 from kstream.errors import SnapshotError, UsageError
 from kstream.state.savepoint import Savepoint, damages_of, delete_savepoint, files_of, read_savepoint, savepoints_in
 

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of
+from kstream.cli.meant import agreed
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, place_of, told_when_broken_off
+from kstream.cli.savepoint.places import place_of, told_when_broken_off
 from kstream.cli.table import progress
 from kstream.clock import SystemClock
 from kstream.errors import KafkaUnavailable, KStreamError, UsageError

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from kstream.cli import human
 from kstream.cli.data.reading import clients_of, find, stores_of
+from kstream.cli.meant import agreed, place_named
 from kstream.cli.operate import Subject
-from kstream.cli.savepoint.places import agreed, place_named, told_when_broken_off
+from kstream.cli.savepoint.places import told_when_broken_off
 from kstream.errors import UsageError
 from kstream.runtime.cluster.filling import Filling, export
 
@@ -42,7 +43,7 @@ def import_(on: Subject, name: str, given: Sequence[Path], *, replace: bool, inp
         UsageError: it cannot be, and why. KafkaUnavailable: no answer in time.
     """
     assert on.app is not None
-    where = place_named(inputs) or ("latest" if on.settings.auto_offset_reset == "latest" else "earliest")
+    where = place_named("--inputs", inputs) or ("latest" if on.settings.auto_offset_reset == "latest" else "earliest")
     files = [file for path in given for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
     if missing := [path for path in files if not path.is_file()] or ([] if files else list(given)):
         raise UsageError(f"there is no Parquet file {missing[0]}")
