@@ -20,7 +20,7 @@ from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import check_user_topics, prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
-from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.regroup import answer, committed
 from kstream.runtime.cluster.replacing import EntryWriter, check_stopped
 from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.sizes import limit_of, refuse_large
@@ -123,8 +123,8 @@ def _time_of(topology: Topology, spec: StoreSpec, admin: AdminClient, partition:
     part = next(part for part in topology.parts if spec in part.stores)
     group = consumer_group(topology.app, part.group)
     at = [TopicPartition(topic, partition) for topic in part.topics]
-    known = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
-    return max((decode(one[1], each).event_time for each, one in known.items() if one is not None), default=0)
+    known = committed(admin, group, at)
+    return max((decode(metadata, each).event_time for each, (_, metadata) in known.items()), default=0)
 
 
 def _alive(entries: RocksBackend, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:
@@ -244,8 +244,8 @@ class Filling:
     def _commit_missing(self, part: SubTopology, counts: dict[str, int]) -> None:
         group = consumer_group(self._topology.app, part.group)
         at = [TopicPartition(topic, number) for topic in part.topics for number in range(counts[topic])]
-        known = answer(lambda: self._admin.committed(group, at), f"the committed offsets of group {group}")
-        missing = [each for each in at if known[each] is None]
+        known = committed(self._admin, group, at)
+        missing = [each for each in at if each not in known]
         if missing:
             starts, ends = bounds(self._admin, missing)
             offsets = {each: ((starts if self._inputs == "earliest" else ends)[each], "") for each in missing}

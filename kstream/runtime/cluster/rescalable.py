@@ -20,7 +20,7 @@ from kstream.partitioning import partition_of
 from kstream.runtime.cluster.metadata import decode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
-from kstream.runtime.cluster.regroup import answer
+from kstream.runtime.cluster.regroup import answer, committed
 from kstream.runtime.cluster.replacing import Committed, Plan, specs_of
 from kstream.runtime.cluster.rescaling import Move
 from kstream.runtime.cluster.sizes import limit_of, refuse_large
@@ -135,8 +135,7 @@ def committed_now(topology: Topology, admin: AdminClient, part: SubTopology, top
     """What is committed of a sub-topology's inputs."""
     group = consumer_group(topology.app, part.group)
     at = [TopicPartition(name, number) for name in part.topics for number in range(topics.get(name, 0))]
-    found = answer(lambda: admin.committed(group, at), f"the committed offsets of group {group}")
-    return {each: entry for each, entry in found.items() if entry is not None}
+    return committed(admin, group, at)
 
 
 def check_unmoved(topology: Topology, admin: AdminClient, savepoint: Savepoint) -> None:
@@ -155,16 +154,10 @@ def check_unmoved(topology: Topology, admin: AdminClient, savepoint: Savepoint) 
             if task.group == isolation
             for one in (*task.offsets, *task.own)
         }
-        now = answer(
-            lambda group=group, at=list(saved): admin.committed(group, at),  # type: ignore[misc]
-            f"the committed offsets of group {group}",
-        )
-        for at, one in saved.items():
-            entry = now[at]
-            if entry is None:
-                continue
-            if entry[0] != one.offset or decode(entry[1], at).commit != decode(one.metadata, at).commit:
-                raise UsageError(_went_on(f"{at} was committed at {one.offset} and is at {entry[0]} now"))
+        for at, (offset, metadata) in committed(admin, group, list(saved)).items():
+            one = saved[at]
+            if offset != one.offset or decode(metadata, at).commit != decode(one.metadata, at).commit:
+                raise UsageError(_went_on(f"{at} was committed at {one.offset} and is at {offset} now"))
 
 
 def _went_on(why: str) -> str:
