@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ class Snapped:
 
     def close(self) -> None:
         self.fleet.close()
+
+
+class Waiting(DirectoryStorage):
+    """Gives no file of a snapshot before it may."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.may, self.asked = threading.Event(), threading.Event()
+
+    def get(self, name: str) -> Iterator[bytes]:
+        if "/files/" in name:
+            self.asked.set()
+            assert self.may.wait(SECONDS)
+        yield from super().get(name)
 
 
 def rest(worker: StreamWorker) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from kstream.runtime.worker.snapshots.fetching import FETCH_MOVES, FetchStage
 from kstream.runtime.worker.snapshots.taking import SCRATCH
 from kstream.state.snapshots.manifest import packed
 from kstream.state.snapshots.storage import DirectoryStorage
-from unit.runtime.worker.snapshots.support import SECONDS, Snapped
+from unit.runtime.worker.snapshots.support import SECONDS, Snapped, Waiting
 
 Make = Callable[..., Snapped]
 
@@ -191,20 +190,6 @@ def test_one_that_is_too_old_is_refused(snapped: Make, caplog: pytest.LogCapture
     one.fleet.clock.advance(DELETE_RETENTION + 3600)
     assert restored(one) == 88
     assert any("tombstones may have left the changelog" in record.message for record in caplog.records)
-
-
-class Waiting(DirectoryStorage):
-    """Gives no file before it may."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.may, self.asked = threading.Event(), threading.Event()
-
-    def get(self, name: str) -> Iterator[bytes]:
-        if "/files/" in name:
-            self.asked.set()
-            assert self.may.wait(SECONDS)
-        yield from super().get(name)
 
 
 def begin_waiting(one: Snapped) -> Waiting:

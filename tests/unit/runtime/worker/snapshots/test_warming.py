@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,7 @@ from kstream.runtime.worker.opening import WARM
 from kstream.runtime.worker.snapshots.fetching import FetchStage
 from kstream.runtime.worker.snapshots.taking import SCRATCH
 from kstream.runtime.worker.warm import RETRY_SECONDS, Warm
-from kstream.state.snapshots.storage import DirectoryStorage
-from unit.runtime.worker.snapshots.support import SECONDS, Snapped, rest
+from unit.runtime.worker.snapshots.support import SECONDS, Snapped, Waiting, rest
 
 Make = Callable[..., Snapped]
 TASK = "in/0"
@@ -105,20 +104,6 @@ def test_a_snapshot_that_is_damaged_costs_a_replay(one: Snapped, damage: str) ->
     assert one.fleet.workers["two"].snapshot_counts.refused["damaged"] == 1
     assert warm.replay.records == 2 * 44
     assert takes_over(one) == 0
-
-
-class Waiting(DirectoryStorage):
-    """Gives no file of a snapshot before it may."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.may, self.asked = threading.Event(), threading.Event()
-
-    def get(self, name: str) -> Iterator[bytes]:
-        if "/files/" in name:
-            self.asked.set()
-            assert self.may.wait(SECONDS)
-        yield from super().get(name)
 
 
 def begin(one: Snapped, until: FetchStage) -> Waiting:
