@@ -146,6 +146,9 @@ class FakeAdmin:
     def describe(self, names: Sequence[str]) -> Future[Any]:
         return done({})
 
+    def topics(self, timeout: float) -> dict[str, int]:
+        return {TOPIC: PARTITIONS}
+
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
 
