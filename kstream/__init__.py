@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kstream.app import App
-from kstream.codecs import Codec
+from kstream.codecs import Codec, Windowed
 from kstream.dsl.agent import Agent
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.specs.snapshots import Snapshots
     from kstream.specs.ttl import TTL, FullSnapshot, Incremental, Sweep
+    from kstream.specs.windows import Hopping, Tumbling
     from kstream.testing import TestDriver
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "FixedDelay",
     "FullSnapshot",
     "Grouped",
+    "Hopping",
     "Incremental",
     "KStreamError",
     "NoRestart",
@@ -63,6 +65,8 @@ __all__ = [
     "Table",
     "TestDriver",
     "Topic",
+    "Tumbling",
+    "Windowed",
     "Worker",
 ]
 
@@ -78,6 +82,7 @@ _WHEN_WANTED = {
     "FailureRate": "specs.restart",
     "FixedDelay": "specs.restart",
     "FullSnapshot": "specs.ttl",
+    "Hopping": "specs.windows",
     "Incremental": "specs.ttl",
     "NoRestart": "specs.restart",
     "Pool": "pool",
@@ -89,6 +94,7 @@ _WHEN_WANTED = {
     "Sweep": "specs.ttl",
     "TTL": "specs.ttl",
     "TestDriver": "testing",
+    "Tumbling": "specs.windows",
 }
 """Modules that most apps do without: they are imported when the name is wanted."""
 

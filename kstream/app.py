@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -19,11 +20,12 @@ from kstream.dsl.table import ReadableTable, Table, default_factory
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog, check_config
+from kstream.specs.fields import whole_milliseconds
 from kstream.specs.listener import CheckpointListener, CheckpointListeners
 from kstream.specs.names import LONGEST_APP, check_name, check_partitions
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import BackendKind, Scope, StoreSpec, check_backend
-from kstream.specs.topic import Topic, event_time
+from kstream.specs.topic import IN_ORDER, Topic, TopicConfig, event_time
 from kstream.topology import Topology
 
 if TYPE_CHECKING:
@@ -98,23 +100,23 @@ class App:
 
     @overload
     def topic(
-        self, name: str, *, key: Kind[K], value: Kind[V], partitions: int | None = None,
-        timestamp: str | Callable[[V], Any] | None = None, config: Mapping[str, str] | None = None,
+        self, name: str, *, key: Kind[K], value: Kind[V], partitions: int | None = None, config: TopicConfig = None,
+        timestamp: str | Callable[[V], Any] | None = None, out_of_order: timedelta = IN_ORDER,
     ) -> Topic[K, V]: ...  # fmt: skip
     @overload
     def topic(  # what is no class, as `T | None`. mypy takes no TypeForm for a part of a union, such as Kind
-        self, name: str, *, key: Kind[K], value: TypeForm[V], partitions: int | None = None,
-        timestamp: str | Callable[[V], Any] | None = None, config: Mapping[str, str] | None = None,
+        self, name: str, *, key: Kind[K], value: TypeForm[V], partitions: int | None = None, config: TopicConfig = None,
+        timestamp: str | Callable[[V], Any] | None = None, out_of_order: timedelta = IN_ORDER,
     ) -> Topic[K, V]: ...  # fmt: skip
     @overload
     def topic(
-        self, name: str, *, key: Kind[K], value: Any = None, partitions: int | None = None,
-        timestamp: str | Callable[[Any], Any] | None = None, config: Mapping[str, str] | None = None,
+        self, name: str, *, key: Kind[K], value: Any = None, partitions: int | None = None, config: TopicConfig = None,
+        timestamp: str | Callable[[Any], Any] | None = None, out_of_order: timedelta = IN_ORDER,
     ) -> Topic[K, Any]: ...  # fmt: skip
     @overload
     def topic(
-        self, name: str, *, key: Any = bytes, value: Any = None, partitions: int | None = None,
-        timestamp: str | Callable[[Any], Any] | None = None, config: Mapping[str, str] | None = None,
+        self, name: str, *, key: Any = bytes, value: Any = None, config: TopicConfig = None,
+        partitions: int | None = None, timestamp: str | Callable[..., Any] | None = None, out_of_order: timedelta = ...,
     ) -> Topic[Any, Any]: ...  # fmt: skip
     def topic(
         self,
@@ -124,7 +126,8 @@ class App:
         value: Any = None,
         partitions: int | None = None,
         timestamp: str | Callable[[Any], Any] | None = None,
-        config: Mapping[str, str] | None = None,
+        config: TopicConfig = None,
+        out_of_order: timedelta = IN_ORDER,
     ) -> Topic[Any, Any]:
         """Declares a topic.
 
@@ -134,6 +137,8 @@ class App:
             partitions: how many it must have; it is created with so many when it is missing.
             timestamp: event time: a field's name, or a function of the value giving a datetime or ms since the epoch.
             config: Kafka's topic settings, for when it is created.
+            out_of_order: by how much records may come later than others of their partition that have a later event
+                time. Windows over the topic wait so long (Flink's bounded out-of-orderness).
         """
         check_name(name, "topic")
         check_partitions(partitions, f"topic {name!r}: partitions")
@@ -148,6 +153,7 @@ class App:
             partitions,
             None if timestamp is None else event_time(timestamp, name, values.kind),
             copied,
+            out_of_order=whole_milliseconds(out_of_order, f"topic {name!r}: out_of_order="),
         )
         self._graph.topic(topic)
         return topic

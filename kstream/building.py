@@ -54,6 +54,7 @@ def build(
         + [changelog_of(app, store) for node in nodes for store in node.stores]
     )
     parts = [_part(connected) for connected in _connected(nodes)]
+    _check_windows(parts)
     _assign_groups(parts)
     _assign_policies(parts, on_error)
     _assign_delays(app, parts, {topic.name for topic in _topics(nodes, declared)})
@@ -124,6 +125,25 @@ def _part(nodes: list[Node]) -> SubTopology:
     sources = [node for node in nodes if isinstance(node, SourceNode)]
     stores = list({store.name: store for node in nodes for store in node.stores}.values())
     return SubTopology(nodes, sources, stores)
+
+
+def _check_windows(parts: Sequence[SubTopology]) -> None:
+    """Raises TopologyError where windows cannot tell the time: that of a task is the time of its one input."""
+    for part in parts:
+        for node in part.windowed[:1]:
+            internal = next((source.topic.name for source in part.sources if source.topic.internal), None)
+            if internal is not None:
+                raise TopologyError(
+                    f"windows of {node.name!r}: their records come through the repartition topic {internal!r}, which "
+                    "does not carry the time of the tasks before it yet; write the records with that key to a topic, "
+                    "and use group_by_key"
+                )
+            if len(part.sources) > 1:
+                names = " and ".join(repr(source.topic.name) for source in part.sources)
+                raise TopologyError(
+                    f"windows of {node.name!r}: the task reads {names}, and the time of several inputs is not known "
+                    "yet; put a topic between them (through)"
+                )
 
 
 def _assign_groups(parts: Sequence[SubTopology]) -> None:

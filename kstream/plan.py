@@ -24,6 +24,7 @@ from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.timed_aggregate import TimedAggregate
+from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
 from kstream.state.expiring import ExpiringStore
@@ -31,6 +32,7 @@ from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
+from kstream.state.windows import WindowStore
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -91,7 +93,7 @@ class TaskPlan:
     one_at_a_time: bool
     cursor: Cursor = field(repr=False)
     time: TaskTime | None = None
-    """Of its state, where some of it has a TTL."""
+    """Where some of its state has a TTL, or windows."""
 
     @property
     def timed(self) -> list[ExpiringStore[Any]]:
@@ -136,9 +138,11 @@ def plan_task(
     }
     for store in stores.values():
         store.large = Large(large_entry, store.spec.on_large or on_large_state)
-    if all(spec.ttl is None for spec in part.stores):
+    windowed = bool(part.windowed)
+    if not windowed and all(spec.ttl is None for spec in part.stores):
         time = None
-    by_event = time if any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores) else None
+    by_event = windowed or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
+    clock = time if by_event else None
     writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time)
@@ -148,9 +152,7 @@ def plan_task(
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(
-            node, order, stores, writer, cursor, contexts, loop, check_every, bounds, by_event
-        )
+        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock)
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             built[parent].children.append(push if around is None else around(node, operator, push))
@@ -162,6 +164,9 @@ def plan_task(
             for before in with_all_before(node):
                 if isinstance(source := built[before], Source):
                     source.merges.append(operator)
+        if isinstance(operator, WindowedAggregate):
+            for source in {id(one): one for one in plan.sources.values()}.values():
+                source.windows.append(operator)
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         plan.operators.append(operator)
@@ -202,6 +207,11 @@ def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
     return False
 
 
+def _out_of_order(node: Node) -> int:
+    """That of what it reads."""
+    return max(one.topic.out_of_order for one in with_all_before(node) if isinstance(one, SourceNode))
+
+
 def _build(
     node: Node,
     order: int,
@@ -212,11 +222,11 @@ def _build(
     loop: asyncio.AbstractEventLoop,
     check_every: int,
     bounds: Bounds,
-    by_event: TaskTime | None,
+    time: TaskTime | None,
 ) -> Operator:
     match node:
         case SourceNode():
-            return Source(node.topic, bounds, by_event)
+            return Source(node.topic, bounds, time)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
         case OutsideNode():
@@ -239,6 +249,15 @@ def _build(
         case RouteNode():
             chooser = cursor() if node.wants_context else None
             return Route(node, chooser, writer, order, check_every)
+        case AggregateNode() if node.windows is not None:
+            store = stores[node.stores[0].name]
+            assert time is not None and isinstance(store, WindowStore)
+            (parent,) = node.parents
+            return WindowedAggregate(
+                store, node.initial, node.fold, cursor() if node.wants_context else None, emit=node.emit,
+                lines=_LINES.setdefault(node, Lines(node.name)), key_codec=parent.key.codec, windows=node.windows,
+                wait=node.grace + _out_of_order(node), time=time,
+            )  # fmt: skip
         case AggregateNode():
             aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate
             return aggregate(

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,10 +22,11 @@ from kstream.specs.topic import Topic
 if TYPE_CHECKING:  # most apps do without them
     from kstream.specs.policy import Policy
     from kstream.specs.sink import BatchingSink
+    from kstream.specs.windows import Windows
 
 log = logging.getLogger(__name__)
 
-Emit = Literal["update", "commit"]
+Emit = Literal["update", "commit", "close"]
 
 DEFAULT_GROUP = "default"
 """The isolation group of what declares none."""
@@ -143,16 +145,20 @@ class SampleNode(Node):
 class AggregateNode(Node):
     """Folds values into `stores[0]` by key.
 
-    `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees.
+    `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees. With
+    `windows` there is one for each window of a key, which stays open `grace` ms after its end.
     """
 
     initial: Callable[[], Any]
     fold: Callable[..., Any]
     wants_context: bool
     emit: Emit
+    windows: Windows | None = None
+    grace: int = 0
 
     def describe(self) -> str:
-        return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}"
+        windows = "" if self.windows is None else f" windows={self.windows} grace={timedelta(milliseconds=self.grace)}"
+        return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}{windows}"
 
 
 class AgentKind(Enum):
@@ -241,6 +247,11 @@ class SubTopology:
     def topics(self) -> list[str]:
         """All that it reads: its sources, and its delay topics behind them."""
         return [*(source.topic.name for source in self.sources), *(delay.topic for delay in self.delays)]
+
+    @property
+    def windowed(self) -> list[AggregateNode]:
+        """The aggregations over windows."""
+        return [node for node in self.nodes if isinstance(node, AggregateNode) and node.windows is not None]
 
     @property
     def sinks(self) -> list[Topic[Any, Any]]:

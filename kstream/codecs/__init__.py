@@ -3,7 +3,7 @@
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
 columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
 copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be; shapes.py: what the
-bytes of a type look like; evolution.py: whether a type reads what another one wrote.
+bytes of a type look like; windowed.py: keys of windows; evolution.py: whether a type reads what another one wrote.
 """
 
 from kstream.codecs.base import ATOMS, BuiltIn, Codec, ColumnError, is_codec, is_nullable, name_of, sure_classes
@@ -21,6 +21,7 @@ from kstream.codecs.columns import (
 )
 from kstream.codecs.copying import copier
 from kstream.codecs.resolving import resolve
+from kstream.codecs.windowed import Windowed, windowed_codec
 
 __all__ = [
     "ATOMS",
@@ -29,6 +30,7 @@ __all__ = [
     "Codec",
     "ColumnError",
     "JsonBounds",
+    "Windowed",
     "check_column",
     "check_entries",
     "copier",
@@ -44,4 +46,5 @@ __all__ = [
     "name_of",
     "resolve",
     "sure_classes",
+    "windowed_codec",
 ]

@@ -55,6 +55,7 @@ class BuiltIn(Generic[T]):
         sure: all values of the accepted classes come back as they were (int, str, UUID; not float or datetime).
         plain: records of whole numbers and bools: what can be decoded is equal to what was encoded.
         side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
+        parse: from JSON, where the bytes are something else that people do not write.
     """
 
     name: str
@@ -68,6 +69,7 @@ class BuiltIn(Generic[T]):
     side: Side = "value"
     sure: bool = False
     plain: bool = False
+    parse: Callable[[bytes], T] | None = None
 
 
 class ColumnError(CodecError):

@@ -36,6 +36,8 @@ def from_json(codec: Codec[Any], data: bytes | msgspec.Raw, what: str) -> bytes 
             value = plain
         elif _is_text(codec):
             value = codec.decode(_text(plain).encode())
+        elif codec.parse is not None:
+            value = codec.parse(bytes(data))
         else:
             value = codec.decode(bytes(data))
         return encode_value(codec, value)

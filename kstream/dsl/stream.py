@@ -24,8 +24,12 @@ from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, Step
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kstream.dsl.windowed import WindowedGroup
     from kstream.specs.sink import BatchingSink
     from kstream.specs.ttl import TTL
+    from kstream.specs.windows import Windows
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -189,6 +193,23 @@ class Grouped(Hinted, Generic[K, V]):
         self._repartition, self._parallelism, self._group = repartition, parallelism, group
         self._source: Node | None = None
 
+    def window(self, windows: Windows, *, grace: timedelta) -> WindowedGroup[K, V]:
+        """Parts each key's records into windows of event time, to be aggregated by themselves.
+
+            orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
+
+        Args:
+            windows: `Tumbling` or `Hopping`.
+            grace: a window closes so long after its end. Until then records that come late go into it; later ones are
+                left out, and counted. It is always said: too short loses records, too long keeps results back.
+
+        Raises:
+            TopologyError: these are no windows, or that can be no grace.
+        """
+        from kstream.dsl.windowed import WindowedGroup
+
+        return WindowedGroup(self, windows, grace)
+
     def node(self) -> Node:
         """The node that emits the grouped records: the repartition topic's source, made once, when first wanted."""
         if self._source is None:
@@ -243,17 +264,8 @@ class Grouped(Hinted, Generic[K, V]):
     ) -> AggregateTable[K, R]:  # fmt: skip
         """The least result of the function over each key's values."""
         check_takes(function, 1)
-        return self._aggregate(
-            "min",
-            folds.nothing,
-            folds.least(function),
-            value or returned_by(function),
-            name,
-            emit,
-            backend,
-            ttl,
-            function,
-        )
+        kind = value or returned_by(function)
+        return self._aggregate("min", folds.nothing, folds.least(function), kind, name, emit, backend, ttl, function)
 
     def max(
         self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
@@ -261,17 +273,8 @@ class Grouped(Hinted, Generic[K, V]):
     ) -> AggregateTable[K, R]:  # fmt: skip
         """The greatest result of the function over each key's values."""
         check_takes(function, 1)
-        return self._aggregate(
-            "max",
-            folds.nothing,
-            folds.greatest(function),
-            value or returned_by(function),
-            name,
-            emit,
-            backend,
-            ttl,
-            function,
-        )
+        kind = value or returned_by(function)
+        return self._aggregate("max", folds.nothing, folds.greatest(function), kind, name, emit, backend, ttl, function)
 
     def reduce(
         self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
@@ -324,8 +327,7 @@ class Grouped(Hinted, Generic[K, V]):
         ttl: TTL | None,
         *users: Callable[..., Any],
     ) -> AggregateTable[Any, Any]:
-        if emit not in ("update", "commit"):
-            raise TopologyError(f"emit={emit!r}: it is 'update' (every record) or 'commit' (once per key and commit)")
+        self._check_emit(emit)
         for function in users:
             called(function, step)
         source = self.node()
@@ -337,21 +339,36 @@ class Grouped(Hinted, Generic[K, V]):
                 f"{step} {made!r}: ttl= with per='entry' is for tables: what a function of an aggregation does to the "
                 "entries of its result is not seen"
             )
-        spec = StoreSpec(made, source.key, value, backend=backend, ttl=ttl)
+        spec = self._store(made, source.key, value, backend, ttl)
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,
             parents=(source,),
-            key=source.key,
+            key=spec.key,
             value=value,
             stores=(spec, *(table.spec for table in tables_used(*users))),
             initial=initial,
             fold=fold,
             wants_context=wants_context(fold, 2),
             emit=emit,
+            windows=spec.windows,
+            grace=self._grace,
         )
         self._graph.add(node)
         return AggregateTable(self._graph, node)
+
+    _grace = 0  # ms that windows stay open
+
+    def _check_emit(self, emit: Emit) -> None:
+        if emit == "close":
+            raise TopologyError("emit='close': these results are of no windows, so they never close; use window(...)")
+        if emit not in ("update", "commit"):
+            raise TopologyError(f"emit={emit!r}: it is 'update' (every record) or 'commit' (once per key and commit)")
+
+    def _store(
+        self, name: str, key: Schema, value: Schema, backend: BackendKind | None, ttl: TTL | None
+    ) -> StoreSpec:  # fmt: skip
+        return StoreSpec(name, key, value, backend=backend, ttl=ttl)
 
 
 class AggregateTable(Hinted, ReadableTable[K, V]):

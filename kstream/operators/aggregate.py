@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 NO_KEY: Final = "no key"
 NO_VALUE: Final = "no value"
-LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value"}
+LATE: Final = "late"
+LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed"}
 """Why records are left out of an aggregation, and how log lines say it."""
 
 
@@ -155,7 +156,7 @@ class Aggregate(Operator):
         if self.dropped:
             self._lines.catch_up()
         changed_at = self._changed_at | self._changed_now
-        self.reset()
+        self._forget()
         if not changed_at:
             return
         changes = self.store.encode_changes()
@@ -184,6 +185,9 @@ class Aggregate(Operator):
         return super().take_back()
 
     def reset(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._changed_at, self._changed_now = {}, {}
 
     def close(self) -> None:
@@ -204,10 +208,12 @@ class Aggregate(Operator):
     def _without(self, batch: Batch, column: Sequence[Any], reason: str) -> Batch:
         """The records that have something in this column of theirs."""
         kept = batch.where([item is not None for item in column])
-        missing = batch.size - kept.size
-        self.dropped[reason] += missing
-        self._lines.left_out(reason, missing)
+        self._left_out(reason, batch.size - kept.size)
         return kept
+
+    def _left_out(self, reason: str, count: int) -> None:
+        self.dropped[reason] += count
+        self._lines.left_out(reason, count)
 
     def _returned_none(self) -> KStreamError:
         return KStreamError(

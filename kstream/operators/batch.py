@@ -268,6 +268,24 @@ class Batch:
             values=self._values, raw_values=self._raw_values, timestamps=self._timestamps, json=self.json,
         )  # fmt: skip
 
+    def with_encoded_keys(self, raw_keys: list[bytes | None], codec: Codec[Any]) -> Batch:
+        return Batch(
+            self.size, codec, self.value_codec, origin=self.origin, rows=self.rows, raw_keys=raw_keys,
+            values=self._values, raw_values=self._raw_values, timestamps=self._timestamps, json=self.json,
+        )  # fmt: skip
+
+    def spread(self, counts: Sequence[int]) -> Batch:
+        """Each record as many times as `counts` says, each time with a value that nothing else refers to."""
+        indices = [index for index, count in enumerate(counts) for _ in range(count)]
+        batch = self.at(indices)
+        if self._raw_values is not None:
+            batch._raw_values = [self._raw_values[index] for index in indices]
+            batch.json = self.json
+        else:
+            values = self.values
+            batch._values = [deepcopy(values[index]) for index in indices]
+        return batch
+
     def _derive(
         self, codec: Codec[Any], *, values: list[Any] | None = None, raw_values: list[bytes | None] | None = None
     ) -> Batch:

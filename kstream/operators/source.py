@@ -11,6 +11,7 @@ from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.operators.merge import Merge
+from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
@@ -24,6 +25,7 @@ class Source(Operator):
         super().__init__()
         self.topic, self._bounds, self._time = topic, bounds, time
         self.merges: list[Merge] = []  # where what it gives meets again, parents first
+        self.windows: list[WindowedAggregate] = []  # those that go by its time
         self.origin: Origin | None = None  # of the fetch that was pushed last
         self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
@@ -66,6 +68,8 @@ class Source(Operator):
                 batch.blame(error.index)
                 raise
         self.emit(batch)
+        for windows in self.windows:
+            windows.time_passed(origin)
         for merge in self.merges:
             merge.release()
 

@@ -1,9 +1,10 @@
-"""The fields of declared types, where they are known before there is a value."""
+"""Fields of declared types, where they are known before there is a value; and lengths of time."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from datetime import timedelta
 from types import NoneType, UnionType
 from typing import Annotated, Any, NewType, Union, get_args, get_origin
 
@@ -44,3 +45,17 @@ def _fields(cls: type) -> list[str]:
     """What is annotated in a class and its bases."""
     bases = reversed(cls.__mro__)
     return list(dict.fromkeys(name for base in bases for name in inspect.get_annotations(base) if name[0] != "_"))
+
+
+def whole_milliseconds(length: Any, what: str, *, least: int = 0) -> int:
+    """A timedelta in ms.
+
+    Raises:
+        TopologyError: it is none, is less than `least` ms, or has parts of a millisecond.
+    """
+    if not isinstance(length, timedelta):
+        raise TopologyError(f"{what}{length!r} is not a timedelta")
+    found, rest = divmod(length, timedelta(milliseconds=1))
+    if rest or found < least:
+        raise TopologyError(f"{what}{length!r}: it is a whole number of milliseconds, {least} at least")
+    return found

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from kstream.codecs.windowed import START
 from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
 
 if TYPE_CHECKING:  # most stores have none
     from kstream.specs.ttl import TTL
+    from kstream.specs.windows import Windows
 
 Scope = Literal["keyed", "partition"]
 BackendKind = Literal["rocksdb", "memory", "file"]
@@ -25,6 +27,7 @@ class StoreSpec:
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
+    `windows`: its keys are `Windowed`, of these windows.
     """
 
     name: str
@@ -35,6 +38,7 @@ class StoreSpec:
     backend: BackendKind | None = None
     ttl: TTL | None = None
     on_large: Callable[[Any, Any], Any] | None = None
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""
@@ -47,6 +51,10 @@ class StoreSpec:
                     f"table {self.name!r}: ttl= with per='entry' is for values that are dict[...] or list[...], not "
                     f"{self.value}"
                 )
+
+    def home_key(self, key: bytes) -> bytes:
+        """What of an encoded key decides about its partition: that of a window's lies where its records do."""
+        return key if self.windows is None else key[START:]
 
     @property
     def form(self) -> str:

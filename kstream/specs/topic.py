@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
 
 from kstream.errors import KStreamError, TopologyError
 from kstream.specs.fields import check_field
@@ -13,6 +13,11 @@ from kstream.specs.schema import Schema
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+IN_ORDER: Final = timedelta(0)
+
+TopicConfig = Mapping[str, str] | None
+"""Kafka's settings of a topic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +29,7 @@ class Topic(Generic[K, V]):
         timestamp: event time of a value, in ms since the epoch; None takes the record's timestamp.
         config: Kafka's topic settings, used when the topic is created.
         internal: a repartition topic, which the app owns and purges.
+        out_of_order: ms by which the time of a partition stays behind the largest event time seen in it.
     """
 
     name: str
@@ -33,6 +39,7 @@ class Topic(Generic[K, V]):
     timestamp: Callable[[Any], int] | None = None
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
+    out_of_order: int = 0
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, key={self.key}, value={self.value})"

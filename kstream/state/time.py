@@ -14,7 +14,7 @@ AHEAD_MS: Final = 86_400_000
 
 
 class TaskTime:
-    """Both times of a task whose stores have a TTL, in ms since the epoch.
+    """Both times of a task that has windows or stores with a TTL, in ms since the epoch.
 
     Attributes:
         wall: by the clock, as it was when it was last looked at: once a batch. Where the clock is set back, it stands.
@@ -58,8 +58,8 @@ class TaskTime:
             if (ahead := at - self.wall) > self._ahead:
                 raise ColumnError(
                     f"its event time {at} (ms since the epoch) is {ahead / 1000:,.0f} s ahead of the clock, more than "
-                    f"max_event_time_ahead ({self._ahead / 1000:,.0f} s), and entries with a TTL in event time would "
-                    "expire by it",
+                    f"max_event_time_ahead ({self._ahead / 1000:,.0f} s), by which entries with a TTL in event time "
+                    "would expire, and windows close",
                     index,
                     reading=True,
                 )

@@ -23,6 +23,7 @@ from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
+from kstream.state.windows import WindowStore
 
 V = TypeVar("V")
 
@@ -345,7 +346,8 @@ def make_store(
 ) -> Store[Any]:
     """The store of a declaration."""
     if spec.ttl is None:
-        return Store(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+        plain = Store if spec.windows is None else WindowStore
+        return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None
     kind = EntriesStore if spec.ttl.per == "entry" else TimedStore
     return kind(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)

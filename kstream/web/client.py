@@ -167,7 +167,7 @@ class AsyncQuery:
         try:
             async with asyncio.timeout(tries.until - time.monotonic()):
                 await self._instances.found()
-                at = spec.name, self._instances.owner(spec.name, key) if tries.first else None
+                at = spec.name, self._instances.owner(spec.name, spec.home_key(key)) if tries.first else None
                 gathering = self._gathering.setdefault(at, _Gathering())
                 if gathering.keys is None:
                     gathering.keys, gathering.requests = [], gathering.requests + 1
@@ -230,7 +230,7 @@ class AsyncQuery:
         """Keys of one home are asked of the instance that has it, those that it could not look up of any."""
         homes: dict[str | None, list[bytes]] = {}
         for key in keys:
-            homes.setdefault(self._instances.owner(spec.name, key) if tries.first else None, []).append(key)
+            homes.setdefault(self._instances.owner(spec.name, spec.home_key(key)) if tries.first else None, []).append(key)
         for url, of_it in homes.items():
             for first in range(0, len(of_it), KEYS):
                 yield self._entries(spec, url, of_it[first : first + KEYS], tries.until)

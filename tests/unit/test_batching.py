@@ -463,6 +463,44 @@ def tables_that_expire_in_event_time(app: kstream.App) -> Case:
     return Case(app, [source], [out, other], partitions=2)
 
 
+@case
+def windows_of_event_time(app: kstream.App) -> Case:
+    """Windows that close while batches go by, some of whose records do not come to them; what is emitted then goes to
+    one topic with what the records themselves cause."""
+    order = timedelta(milliseconds=1)
+    source = app.topic("in", key=str, value=int | None, out_of_order=order)
+    out, ends = app.topic("out", key=kstream.Windowed[str], value=Total), app.topic("ends", key=str, value=int)
+    hops, last = (app.topic(name, key=kstream.Windowed[str], value=Total) for name in ("hops", "last"))
+    some = app.stream(source).filter(lambda n: n is None or n % 3)
+    group = some.group_by_key()
+    two = group.window(kstream.Tumbling(2 * order), grace=timedelta(0))
+    closed = two.aggregate(Total, fold, name="closed", emit="close")
+    closed.to(out)
+    closed.stream().rekey(lambda total, ctx: ctx.key.key, key=str).map(lambda total: total.sum, value=int).to(ends)
+    some.map(lambda n: n or 0, value=int).to(ends)
+    hopping = group.window(kstream.Hopping(3 * order, every=2 * order, offset=order), grace=order)
+    hopping.aggregate(Total, fold_in_place, name="hops").to(hops)
+    two.aggregate(Total, fold, name="last", emit="commit").to(last)
+    return Case(app, [source], [out, ends, hops], coalesced=[last], null_keys=True, null_values=True)
+
+
+@case
+def agent_behind_windows_that_close(app: kstream.App) -> Case:
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    group = app.stream(source).group_by_key().window(kstream.Tumbling(seconds=0.002), grace=timedelta(milliseconds=1))
+    sums = group.sum(triple, name="sums", emit="close")
+    seen = app.table("seen", key=str, value=int, default=0)
+
+    @app.agent(sums.stream().rekey(lambda n, ctx: ctx.key.key, key=str), to=out)
+    async def slow(values: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> AsyncIterator[int]:
+        async for n in values:
+            await asyncio.sleep(0)
+            seen[ctx.key] += n
+            yield seen[ctx.key]
+
+    return Case(app, [source], [out], partitions=2)
+
+
 # ---- running them
 
 

@@ -239,7 +239,8 @@ class Filling:
                     "the file does not say to which: export writes it in the metadata kstream.partition"
                 )
             for key, value, headers in read_table(path, self._spec):
-                yield partition_of(key, partitions) if own is None else own, key, value, headers
+                home = partition_of(self._spec.home_key(key), partitions) if own is None else own
+                yield home, key, value, headers
 
     def _commit_missing(self, part: SubTopology, counts: dict[str, int]) -> None:
         group = consumer_group(self._topology.app, part.group)

@@ -160,7 +160,7 @@ def _write_entries(
         for store, partition, entries in found:
             changelog, count = changelogs[store], moved.get(store)
             for key, value, headers in entries:
-                to = partition if count is None else partition_of(key, count)
+                to = partition if count is None else partition_of(specs[store].home_key(key), count)
                 writer.write(changelog, to, key, value, headers)
         writer.finish()
     return writer.written

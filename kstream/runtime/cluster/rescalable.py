@@ -66,10 +66,11 @@ def weigh(
             limit = limit_of(specs[old], settings)
             for key, value, _ in entries:
                 refuse_large(specs[old], key, value, limit)
-                if count is not None and partition_of(key, count) != partition:
+                home = None if count is None else partition_of(specs[old].home_key(key), count)
+                if home is not None and home != partition:
                     raise UsageError(
                         f"store {old}: the key {_shown(specs[old], key)} lies in partition {partition}, and Kafka's "
-                        f"default partitioner puts it into {partition_of(key, count)} of {count}: what writes its "
+                        f"default partitioner puts it into {home} of {count}: what writes its "
                         "input has another one, so nobody knows where keys belong among more partitions"
                     )
                 store.entries += 1

@@ -54,7 +54,7 @@ class Served:
         return f"{self.part.name}/{partition}"
 
     def home(self, key: bytes) -> int:
-        return partition_of(key, self.partitions)
+        return partition_of(self.spec.home_key(key), self.partitions)
 
 
 @dataclass(slots=True)

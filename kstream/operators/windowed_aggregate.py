@@ -1,0 +1,184 @@
+"""Aggregations over windows of event time."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import Any, Final, cast
+
+from kstream.codecs.windowed import start_in, stored_start
+from kstream.operators.aggregate import LATE, NO_KEY, Aggregate, Lines
+from kstream.operators.base import Cursor
+from kstream.operators.batch import Batch, Origin
+from kstream.specs.windows import Windows
+from kstream.state.time import TaskTime
+from kstream.state.windows import WindowStore
+from kstream.topology import Emit
+
+AT_ONCE: Final = 10_000
+"""Results of windows that close together go on in batches of so many."""
+
+
+class WindowedAggregate(Aggregate):
+    """An `Aggregate` with an accumulator for each window of a key.
+
+    A window closes when the time of the task has come to its end and `grace` ms more (Flink's allowed lateness, Kafka
+    Streams' grace): its accumulators leave the store. With emit="close" they are its results, each with the last ms of
+    the window as its time, as in Flink. A record for whose windows it is too late is left out, and counted.
+
+    The time of the task is that of its input: the largest event time seen there, less what the topic's records may be
+    out of order. It is told for each record, and a batch is cut where windows close: what falls due before a record's
+    time is done before that record, so that how the input was cut does not show.
+    """
+
+    def __init__(
+        self,
+        store: WindowStore[Any],
+        initial: Callable[[], Any],
+        fold: Callable[..., Any],
+        cursor: Cursor | None,
+        *,
+        emit: Emit,
+        lines: Lines,
+        key_codec: Any,
+        windows: Windows,
+        wait: int,
+        time: TaskTime,
+    ) -> None:
+        """`wait`: ms after the end of a window until it closes, in the largest event times."""
+        super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
+        self._windows_of, self._key_codec, self._wait, self._time = windows, key_codec, wait, time
+        self._emit_closed = emit == "close"
+        self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
+        self._kept_closed: int | None = None
+        self._cut = False
+
+    # ---- records
+
+    def push(self, batch: Batch) -> None:
+        if self.leaves_out:
+            batch = batch.readable()
+        keys = batch.encoded_keys(self._key_codec)
+        if None in keys:
+            batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(self._key_codec)
+        times = self._times(batch)
+        for start, stop, end in self._runs(times):
+            self._close(end, batch.origin)
+            self._cut = stop - start < batch.size
+            part = batch.cut(start, stop) if self._cut else batch
+            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), end)
+
+    def _times(self, batch: Batch) -> Sequence[int]:
+        """The largest event time at each record."""
+        origin, rows = batch.origin, batch.rows
+        if origin is None:
+            return [self._time.event] * batch.size
+        return origin.times if rows is None else [origin.times[row] for row in rows]
+
+    def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Parts of a batch within which no window closes, each with the end of the last windows that closed before."""
+        if not times:
+            return
+        if (end := self._closed_by(times[0])) == self._closed_by(times[-1]):
+            yield 0, len(times), end
+            return
+        start = 0
+        for end, run in groupby(map(self._closed_by, times)):
+            stop = start + sum(1 for _ in run)
+            yield start, stop, end
+            start = stop
+
+    def _closed_by(self, time: int) -> int:
+        """The end of the last windows that are closed at this time."""
+        windows, at = self._windows_of, time - self._wait
+        return at - (at - windows.offset - windows.size) % windows.advance
+
+    def _into_windows(self, batch: Batch, keys: list[bytes], end: int) -> None:
+        """Folds the records into their windows, those that end after `end`."""
+        windows, size = self._windows_of, self._windows_of.size
+        if windows.advance == size:
+            offset = windows.offset
+            starts = [at - (at - offset) % size for at in batch.timestamps]
+            if starts and min(starts) + size <= end:
+                open_ = [start + size > end for start in starts]
+                batch = batch.where(open_)
+                self._left_out(LATE, len(starts) - batch.size)
+                keys = [key for key, kept in zip(keys, open_, strict=True) if kept]
+                starts = [start for start, kept in zip(starts, open_, strict=True) if kept]
+        else:
+            of_each = [[start for start in windows.starts(at) if start + size > end] for at in batch.timestamps]
+            self._left_out(LATE, of_each.count([]))
+            counts = list(map(len, of_each))
+            batch = batch.spread(counts)
+            keys = [key for key, count in zip(keys, counts, strict=True) for _ in range(count)]
+            starts = [start for some in of_each for start in some]
+        if starts:
+            begin = {start: stored_start(start) for start in set(starts)}
+            both = [begin[start] + key for start, key in zip(starts, keys, strict=True)]
+            super().push(batch.with_encoded_keys(cast("list[bytes | None]", both), self.store.key_codec))
+
+    def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
+        """Taking back goes as far as the batch: where it was cut, earlier parts may have the same windows."""
+        return not self._cut and super()._goes_on(batch, keys, index, error)
+
+    # ---- windows
+
+    def time_passed(self, origin: Origin) -> None:
+        """A batch is through, whether or not some of it came here."""
+        self._close(self._closed_by(self._time.event), origin)
+
+    def _close(self, end: int, origin: Origin | None) -> None:
+        """Closes the windows that end by then. What they emit is caused by the records that moved time there."""
+        if self._closed is not None and end <= self._closed:
+            return
+        self._closed = end
+        size, store = self._windows_of.size, cast("WindowStore[Any]", self.store)
+        due = store.before(stored_start(end - size + 1))
+        changed = None if self._emit_closed else self._changed_at | self._changed_now
+        while entries := list(islice(due, AT_ONCE)):
+            for key, _ in entries:
+                store.delete(key)
+            if changed is None:
+                stamps = [start_in(key) + size - 1 for key, _ in entries]
+            else:  # "commit": what was not told yet is told now, for it will not be there at the commit
+                entries = [entry for entry in entries if entry[0] in changed]
+                stamps = [changed[key] for key, _ in entries]
+            if entries and (changed is None or not self.every_update):
+                self.emit(self._results(entries, stamps, origin))
+            for key, _ in entries if changed is not None else ():
+                self._changed_at.pop(key, None)
+                self._changed_now.pop(key, None)
+
+    def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
+        rows = None
+        if origin is not None:
+            wait, size, times = self._wait, self._windows_of.size, origin.times
+            due = {start: bisect_left(times, start + size + wait) for start in {start_in(key) for key, _ in entries}}
+            last = len(times) - 1
+            rows = [min(due[start_in(key)], last) for key, _ in entries]
+        return Batch(
+            len(entries), self.store.key_codec, self.store.value_codec, origin=origin, rows=rows,
+            raw_keys=[key for key, _ in entries], raw_values=[raw for _, raw in entries], timestamps=stamps,
+        )  # fmt: skip
+
+    # ---- the end of a batch, and of a transaction
+
+    def flush(self) -> None:
+        self._close(self._closed_by(self._time.event), None)  # records that were left out moved time too
+        if self._emit_closed:
+            self._forget()
+        super().flush()
+
+    def keep(self) -> None:
+        super().keep()
+        self._kept_closed = self._closed
+
+    def take_back(self) -> bool:
+        self._closed = self._kept_closed
+        return super().take_back()
+
+    def reset(self) -> None:
+        super().reset()
+        self._closed = self._kept_closed = None

@@ -1,0 +1,112 @@
+"""Windows of time, as they are declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from kstream.errors import TopologyError
+from kstream.specs.fields import whole_milliseconds
+
+
+def _length(size: timedelta | None, parts: dict[str, float], what: str) -> int:
+    if (size is None) == (not any(parts.values())):
+        raise TopologyError(f"{what}: give it a size, as a timedelta or in days=, hours=, minutes=, seconds=")
+    try:
+        found = timedelta(**parts) if size is None else size
+    except (TypeError, OverflowError) as error:
+        raise TopologyError(f"{what}: {error}") from None
+    return whole_milliseconds(found, f"{what}: size=", least=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of one size that begin at regular times.
+
+    Attributes:
+        size, advance: how long a window is, and how long after the one before it each begins, in ms.
+        offset: when one of them begins, in ms since the epoch.
+    """
+
+    size: int
+    advance: int
+    offset: int
+
+    def last_start(self, at: int) -> int:
+        """When the latest window begins that has this time (ms) in it: it begins then at the latest, and its end is
+        not in it."""
+        return at - (at - self.offset) % self.advance
+
+    def starts(self, at: int) -> list[int]:
+        """When the windows begin that have this time in them, the earliest first."""
+        last = self.last_start(at)
+        return list(range(last - (self.size - 1 - (at - last)) // self.advance * self.advance, last + 1, self.advance))
+
+    def __str__(self) -> str:
+        every = "" if self.advance == self.size else f" every {timedelta(milliseconds=self.advance)}"
+        return f"{type(self).__name__.lower()} {timedelta(milliseconds=self.size)}{every}"
+
+
+class Tumbling(Windows):
+    """Windows one behind the other: each record is in one of them. (Flink's TUMBLE, Kafka Streams' TimeWindows.)
+
+    Args:
+        size: how long a window is, as a timedelta; or in `days`, `hours`, `minutes`, `seconds`, which are added up.
+        offset: they begin so much after the whole multiples of their size since the epoch: days of a time zone an hour
+            east of Greenwich have `offset=-timedelta(hours=1)`.
+
+    Raises:
+        TopologyError: there can be no such windows.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, size: timedelta | None = None, *, days: float = 0, hours: float = 0, minutes: float = 0,
+        seconds: float = 0, offset: timedelta = timedelta(0),
+    ) -> None:  # fmt: skip
+        parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        length = _length(size, parts, "Tumbling")
+        super().__init__(length, length, _offset(offset, "Tumbling"))
+
+
+class Hopping(Windows):
+    """Windows that overlap: each begins `every` so long after the one before it, so a record is in several. (Flink's
+    HOP, Kafka Streams' TimeWindows with advanceBy.) Those that begin before the epoch are windows like others.
+
+    Args:
+        size, days, hours, minutes, seconds, offset: as those of `Tumbling`.
+        every: how long after a window the next one begins; at most `size`, or records would be in none.
+
+    Raises:
+        TopologyError: there can be no such windows.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, size: timedelta | None = None, *, every: timedelta, days: float = 0, hours: float = 0,
+        minutes: float = 0, seconds: float = 0, offset: timedelta = timedelta(0),
+    ) -> None:  # fmt: skip
+        parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        length = _length(size, parts, "Hopping")
+        advance = whole_milliseconds(every, "Hopping: every=", least=1)
+        if advance > length:
+            raise TopologyError(
+                f"Hopping: every={every!r} is longer than a window, so records between them would be in none"
+            )
+        super().__init__(length, advance, _offset(offset, "Hopping"))
+
+
+def _offset(offset: Any, what: str) -> int:
+    if not isinstance(offset, timedelta):
+        raise TopologyError(f"{what}: offset={offset!r} is not a timedelta")
+    return offset // timedelta(milliseconds=1)
+
+
+def check_windows(windows: Any) -> Windows:
+    """Raises TopologyError when these are none."""
+    if not isinstance(windows, Windows):
+        raise TopologyError(f"window takes windows, such as kstream.Tumbling(minutes=1), not {windows!r}")
+    return windows

@@ -1,0 +1,224 @@
+"""Windows, by their definition: which records go into which, when each closes, what is told of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstream
+from kstream import Hopping, Tumbling, Windowed
+from kstream.errors import TopologyError
+from kstream.specs.windows import Windows
+from kstream.testing import TestDriver
+
+MS = timedelta(milliseconds=1)
+Input = tuple[str, int, int]
+"""Key, value, timestamp."""
+
+
+def declared(windows: Windows, grace: int, out_of_order: int, emit: Any) -> tuple[kstream.App, Any, Any, Any]:
+    app = kstream.App("windows")
+    source = app.topic("in", key=str, value=int, out_of_order=out_of_order * MS)
+    out = app.topic("out", key=Windowed[str], value=list[int])
+
+    def collect(values: list[int], n: int) -> list[int]:
+        return [*values, n]
+
+    group = app.stream(source).group_by_key().window(windows, grace=grace * MS)
+    table = group.aggregate(list[int], collect, name="collected", value=list[int], emit=emit)
+    table.to(out)
+    return app, source, out, table
+
+
+def by_definition(
+    records: list[Input], windows: Windows, wait: int
+) -> tuple[list[tuple[Windowed[str], list[int]]], dict[Windowed[str], list[int]], int]:
+    """What the windows that closed had in them, in the order in which they closed; what the others have; and how many
+    records were too late for all of theirs."""
+    open_: defaultdict[Windowed[str], list[int]] = defaultdict(list)
+    closed: list[tuple[Windowed[str], list[int]]] = []
+    time = late = 0
+    for key, value, at in records:
+        time = max(time, at)
+        over = sorted(
+            (one for one in open_ if one.start + windows.size + wait <= time), key=lambda one: (one.start, one.key)
+        )
+        closed += [(one, open_.pop(one)) for one in over]
+        first = windows.offset + (at - windows.offset) // windows.advance * windows.advance
+        begins = [first - back * windows.advance for back in range(windows.size // windows.advance + 1)]
+        into = [begin for begin in begins if begin <= at < begin + windows.size and begin + windows.size + wait > time]
+        late += not into
+        for begin in into:
+            open_[Windowed(key, begin)].append(value)
+    return closed, dict(open_), late
+
+
+records = st.lists(
+    st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 40).map(lambda at: 1000 + at)),
+    min_size=1,
+    max_size=30,
+)
+kinds = st.one_of(
+    st.builds(lambda size, offset: Tumbling(size * MS, offset=offset * MS), st.integers(1, 12), st.integers(-9, 9)),
+    st.builds(
+        lambda size, every, offset: Hopping(size * MS, every=min(every, size) * MS, offset=offset * MS),
+        st.integers(1, 12), st.integers(1, 9), st.integers(-9, 9),
+    ),
+)  # fmt: skip
+
+
+@given(records, kinds, st.integers(0, 6), st.integers(0, 6), st.sampled_from(["memory", "rocksdb"]))
+def test_windows_are_what_their_definition_says(
+    given_: list[Input], windows: Windows, grace: int, out_of_order: int, backend: str
+) -> None:
+    app, source, out, table = declared(windows, grace, out_of_order, "close")
+    closed, open_, late = by_definition(given_, windows, grace + out_of_order)
+    with TestDriver(app, partitions=1, backend=backend) as driver:
+        for number, (key, value, at) in enumerate(given_):
+            driver.send(source, value, key=key, timestamp=at)
+            if number % 7 == 6:
+                driver.commit()
+        assert [(record.key, record.value) for record in driver.records(out)] == closed
+        assert all(record.timestamp == record.key.start + windows.size - 1 for record in driver.records(out))
+        assert dict(driver.table(table).items()) == open_
+        assert sum(int(dropped["late"]) for dropped in dropped_by(driver)) == late
+
+
+def dropped_by(driver: TestDriver) -> list[Any]:
+    return [operator.dropped for task in driver.worker.tasks.values() for operator in task.plan.operators]
+
+
+@pytest.mark.parametrize("emit", ["update", "commit"])
+def test_results_before_the_end(emit: str) -> None:
+    app, source, out, _ = declared(Tumbling(10 * MS), 0, 0, emit)
+    with TestDriver(app, partitions=1) as driver:
+        for at, n in ((1001, 1), (1003, 2), (1012, 3)):
+            driver.send(source, n, key="a", timestamp=at)
+        first, second = Windowed("a", 1000), Windowed("a", 1010)
+        found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
+        both = [(first, [1, 2], 1003), (second, [3], 1012)]
+        assert found == ([(first, [1], 1001), *both] if emit == "update" else both)
+
+
+def test_a_window_that_no_record_comes_to_any_more_is_closed_by_others() -> None:
+    """A record that a step before the windows leaves out moves time, too."""
+    app = kstream.App("windows")
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=Windowed[str], value=int)
+    some = app.stream(source).filter(lambda n: n > 0)
+    some.group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=1000)
+        assert driver.values(out) == []
+        driver.send(source, -1, key="b", timestamp=1010)
+        assert driver.values(out) == [1]
+
+
+def test_what_is_left_out_by_a_policy_moves_time_and_closes_at_the_commit() -> None:
+    app = kstream.App("windows", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=Windowed[str], value=int)
+    some = app.stream(source).map(lambda n: 1 // n, value=int)
+    some.group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=1000)
+        driver.send(source, 0, key="a", timestamp=1010)
+        assert driver.values(out) == [1]
+        driver.crash()
+        driver.send(source, 1, key="a", timestamp=1009)  # too late, also after a restart
+        driver.send(source, 1, key="a", timestamp=1025)
+        assert driver.values(out) == [1]
+
+
+def test_a_crash_takes_back_what_closed() -> None:
+    app, source, out, table = declared(Tumbling(10 * MS), 0, 0, "close")
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=1000)
+        driver.commit()
+        driver.send(source, 2, key="a", timestamp=1015)
+        driver.crash()
+        driver.process()
+        assert [(record.key.start, record.value) for record in driver.records(out)] == [(1000, [1])]
+        assert dict(driver.table(table).items()) == {Windowed("a", 1010): [2]}
+
+
+def test_values_are_not_shared_between_windows_that_overlap() -> None:
+    app = kstream.App("windows")
+    source, out = app.topic("in", key=str, value=dict), app.topic("out", key=Windowed[str], value=dict)
+
+    def into(total: dict[str, int], new: dict[str, int]) -> dict[str, int]:
+        total["n"] += new["n"]
+        return total
+
+    made = app.stream(source).map(lambda value: {"n": value["n"]}, value=dict)
+    group = made.group_by_key().window(Hopping(20 * MS, every=10 * MS), grace=0 * MS)
+    group.reduce(into, name="r", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for at in (1000, 1010, 1100):
+            driver.send(source, {"n": 1}, key="a", timestamp=at)
+        assert [(one.key.start, one.value) for one in driver.records(out)] == [
+            (990, {"n": 1}), (1000, {"n": 2}), (1010, {"n": 1}),
+        ]  # fmt: skip
+
+
+def test_a_key_may_be_anything_that_keys_can_be() -> None:
+    app = kstream.App("windows")
+    source = app.topic("in", key=tuple[str, int], value=int)
+    out = app.topic("out", key=Windowed[tuple[str, int]], value=int)
+    app.stream(source).group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key=("a", 1), timestamp=1000)
+        driver.send(source, 1, key=("a", 1), timestamp=1010)
+        assert [record.key for record in driver.records(out)] == [Windowed(("a", 1), 1000)]
+
+
+def refused(declare: Callable[[kstream.App, Any], object]) -> str:
+    app = kstream.App("windows")
+    with pytest.raises(TopologyError) as error:
+        declare(app, app.stream(app.topic("in", key=str, value=int)))
+        app.topology()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda app, s: s.group_by_key().count(emit="close"), "emit='close': these results are of no windows"),
+        (lambda app, s: s.group_by_key().window(5, grace=MS), "not 5"),
+        (lambda app, s: s.group_by_key().window(Tumbling(MS), grace=5), "grace=5 is not a timedelta"),
+        (lambda app, s: s.group_by_key().window(Tumbling(MS), grace=-MS), "whole number of milliseconds, 0 at least"),
+        (lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count(emit="often"), "emit='often'"),
+        (
+            lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count(ttl=kstream.TTL(hours=1)),
+            "ttl= has no meaning for windows",
+        ),
+        (lambda app, s: Tumbling(), "give it a size"),
+        (lambda app, s: Tumbling(MS, seconds=1), "give it a size"),
+        (lambda app, s: Tumbling(0 * MS), "1 at least"),
+        (lambda app, s: Tumbling(seconds=0.0001), "whole number of milliseconds"),
+        (lambda app, s: Hopping(MS, every=2 * MS), "records between them would be in none"),
+        (lambda app, s: app.topic("x", out_of_order=3), "topic 'x': out_of_order=3 is not a timedelta"),
+        (
+            lambda app, s: s.group_by(str, name="by").window(Tumbling(MS), grace=MS).count(),
+            "come through the repartition topic 'windows-by-repartition'",
+        ),
+        (
+            lambda app, s: s.merge(app.stream(app.topic("b", key=str, value=int))).group_by_key()
+            .window(Tumbling(MS), grace=MS).count(),
+            "the task reads 'in' and 'b'",
+        ),
+        (
+            lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count()
+            .to(app.topic("out", key=str, value=int)),
+            "has keys of type Windowed",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(declare: Callable[[kstream.App, Any], object], said: str) -> None:
+    assert said in refused(declare)
