@@ -230,7 +230,8 @@ class AsyncQuery:
         """Keys of one home are asked of the instance that has it, those that it could not look up of any."""
         homes: dict[str | None, list[bytes]] = {}
         for key in keys:
-            homes.setdefault(self._instances.owner(spec.name, spec.home_key(key)) if tries.first else None, []).append(key)
+            home = self._instances.owner(spec.name, spec.home_key(key)) if tries.first else None
+            homes.setdefault(home, []).append(key)
         for url, of_it in homes.items():
             for first in range(0, len(of_it), KEYS):
                 yield self._entries(spec, url, of_it[first : first + KEYS], tries.until)
