@@ -19,7 +19,7 @@ from functools import cmp_to_key
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kstream.errors import StateError, StateInUse
+from kstream.errors import StateDirectoryError, StateError, StateInUse
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.task.task import Task
 from kstream.state.backend import Backend, Mark
@@ -48,6 +48,9 @@ WANTED: Final = "WANTED"
 REPLACED: Final = "@replaced"
 """Ends the name of a directory whose place a newer one takes, until it is deleted. No partition is called so."""
 
+WIPED: Final = "@wiped"
+"""The same of one that is deleted for good."""
+
 
 class Opening:
     """Opens the local state of a worker's tasks.
@@ -69,7 +72,11 @@ class Opening:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Ends what a predecessor of this worker was killed in: directories whose places newer ones were to take."""
+        """Ends what a predecessor of this worker was killed in: directories whose places newer ones were to take, and
+        those that were being deleted."""
+        for pattern in (f"*/*{WIPED}", f"{WARM}/*/*{WIPED}"):
+            for wiped in self.directory.glob(pattern):
+                shutil.rmtree(wiped, ignore_errors=True)
         for pattern in (f"*/*{REPLACED}", f"{WARM}/*/*{REPLACED}"):
             for replaced in self.directory.glob(pattern):
                 place = replaced.with_name(replaced.name.removesuffix(REPLACED))
@@ -121,8 +128,8 @@ class Opening:
         return not isinstance(task.backend, Unopened)
 
     def wipe(self, part: SubTopology, partition: int) -> None:
-        """Deletes the local state of a closed task."""
-        shutil.rmtree(self.directory_of(part, partition), ignore_errors=True)
+        """Deletes the local state of a closed task. Raises StateDirectoryError where that cannot be."""
+        _delete(self.directory_of(part, partition))
 
     def directory_of(self, part: SubTopology, partition: int) -> Path:
         return self.directory / directory_name(part.name) / str(partition)
@@ -132,7 +139,7 @@ class Opening:
             return self._backends(directory, stores)
         except StateError as error:
             log.error("task %s: %s; its local state is rebuilt from the changelog", task, error)
-            shutil.rmtree(directory)
+            _delete(directory)
             return self._backends(directory, stores)
 
     # ---- warm copies
@@ -153,8 +160,9 @@ class Opening:
         return (self._warm(part, partition) / WANTED).exists()
 
     def wipe_warm(self, part: SubTopology, partition: int) -> None:
-        """Deletes a warm copy that is closed."""
-        shutil.rmtree(self._warm(part, partition), ignore_errors=True)
+        """Deletes a warm copy that is closed, where that can be: else it is damaged when it is opened again."""
+        with suppress(StateDirectoryError):
+            _delete(self._warm(part, partition))
 
     def _warm(self, part: SubTopology, partition: int) -> Path:
         return self.directory / WARM / directory_name(part.name) / str(partition)
@@ -236,6 +244,20 @@ class Opening:
 
 def _nothing(_: str) -> None:
     return
+
+
+def _delete(directory: Path) -> None:
+    """By renaming it first. Another worker may be about to move it away, while it is not open: it takes all of it or
+    finds nothing, and never has a part of it, to be taken for the whole."""
+    wiped = directory.with_name(directory.name + WIPED)
+    shutil.rmtree(wiped, ignore_errors=True)
+    try:
+        directory.rename(wiped)
+    except FileNotFoundError:  # it was moved away, or never there
+        return
+    except OSError as error:
+        raise StateDirectoryError(f"{directory} cannot be deleted: {error.strerror or error}") from error
+    shutil.rmtree(wiped, ignore_errors=True)
 
 
 class _Found(NamedTuple):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kstream.errors import StateInUse
+from kstream.errors import StateError, StateInUse
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.opening import HANDOVER_SECONDS, REPLACED, WARM
+from kstream.runtime.worker.opening import HANDOVER_SECONDS, REPLACED, WARM, WIPED
 from kstream.state.lock import locked
 from kstream.state.rocksdb import RocksBackend
 from unit.runtime.harness import ROCKS, Counting, Fleet
@@ -284,6 +284,48 @@ def test_what_was_replaced_when_a_predecessor_was_killed_is_no_longer_there(flee
     fleet.start("a")
     assert [path.name for path in own.parent.iterdir()] == ["0"]
     assert [path.name for path in warm.parent.iterdir()] == ["1"]
+    finish(fleet)
+    assert restored(fleet, "a") == 0
+
+
+@pytest.mark.parametrize("how", ["damaged while it ran", "damaged when it is opened"])
+def test_what_is_wiped_while_another_worker_moves_it_is_taken_whole_or_not_at_all(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It is not open for a moment, as between the two opens of a bulk load."""
+    own, taken = directory(fleet, "a"), tmp_path / "taken"
+    if how == "damaged when it is opened":
+        fleet.leave("a")
+        (own / "CURRENT").write_text("nothing\n")
+    unlink = os.unlink
+
+    def moved_meanwhile(*arguments: object, **named: object) -> None:
+        unlink(*arguments, **named)  # type: ignore[arg-type]
+        if own.exists() and not taken.exists():
+            own.rename(taken)
+
+    monkeypatch.setattr(os, "unlink", moved_meanwhile)
+    if how == "damaged when it is opened":
+        fleet.start("a")
+    else:
+        task = fleet.task("a", 0)
+        fleet.workers["a"]._recovery._rebuild(task, StateError("it was taken by somebody else"))
+    fleet.settle()
+    monkeypatch.undo()
+    assert not taken.exists(), "it was taken half deleted"
+    assert [path.name for path in own.parent.iterdir()] == ["0"]
+    fleet.send(COUNTING.source, KEYS)
+    finish(fleet)
+
+
+def test_what_was_being_deleted_when_a_predecessor_was_killed_goes(fleet: Fleet) -> None:
+    fleet.leave("a")
+    own, warm = directory(fleet, "a"), directory(fleet, "a").parents[1] / WARM / "in" / "1"
+    shutil.copytree(own, own.with_name("0" + WIPED))
+    shutil.copytree(own, warm.with_name("1" + WIPED))
+    fleet.start("a")
+    assert [path.name for path in own.parent.iterdir()] == ["0"]
+    assert not list(warm.parent.iterdir())
     finish(fleet)
     assert restored(fleet, "a") == 0
 
