@@ -345,12 +345,13 @@ class App:
         """
         from kstream.config.loading import refuse_while_loading
         from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line
-        from kstream.starting import run_here
 
         refuse_while_loading("app.run()")
         try:
             settings, sources = self._resolve(workers, settings, sources)
             if settings.workers == 0:
+                from kstream.starting import run_here
+
                 topology = self.topology()
                 topology.tell_untyped()
                 return run_here(self, topology, settings)
@@ -376,16 +377,19 @@ class App:
         still run at the end are killed.
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.process.program import program_of
-        from kstream.starting import supervised
+        from kstream.runtime.process.early import beginning
 
         refuse_while_loading("app.supervisor()")
         settings, sources = self._resolve(workers, settings, sources)
         topology = self.topology()
         topology.tell_untyped()
-        program = program_of(self, topology, self._graph.modules, target)
-        with supervised(program, topology, settings, sources) as supervisor:
-            yield supervisor
+        with beginning():
+            from kstream.runtime.process.program import program_of
+            from kstream.starting import supervised
+
+            program = program_of(self, topology, self._graph.modules, target)
+            with supervised(program, topology, settings, sources) as supervisor:
+                yield supervisor
 
     def _resolve(
         self, workers: int | str | None, settings: Settings | None, sources: Mapping[str, str] | None

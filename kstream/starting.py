@@ -27,6 +27,7 @@ from kstream.runtime.instance.scaling import Scaler, useful_workers, workers_of_
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.instance.warming import Warming, both
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.runtime.process.early import beginning, drop
 from kstream.runtime.process.program import Program
 from kstream.state.choosing import check_durable
 from kstream.topology import Topology
@@ -47,7 +48,7 @@ def supervised(
     """
     groups = groups_of(settings, topology)
     least, most = settings.worker_range or (workers_of_each(settings, groups),) * 2
-    with prepared(settings, topology, groups) as (instance, partitions):
+    with beginning(least * len(groups)), prepared(settings, topology, groups) as (instance, partitions):
         for group in groups:
             if most > (useful := useful_workers(topology, partitions, group)):
                 log.warning(
@@ -79,6 +80,7 @@ def run_here(app: Any, topology: Topology, settings: Settings) -> int:
         ConfigError: the app has several groups, and none is chosen.
         ProcessingError: a record failed.
     """
+    drop()
     from kstream.runtime.process.making import fenced, make_worker  # half a second, which supervisors do without
 
     groups = groups_of(settings, topology)

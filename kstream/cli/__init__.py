@@ -54,6 +54,15 @@ def _refused(error: OSError) -> str:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if arguments[:1] != ["run"] or "--help" in arguments:
+        return _typed(arguments)
+    from kstream.runtime.process.early import beginning
+
+    with beginning():
+        return _typed(arguments)
+
+
+def _typed(arguments: Sequence[str]) -> int:
     import typer
 
     from kstream.cli.app import commands

@@ -99,6 +99,15 @@ def line_of(command: Command) -> str:
     return line
 
 
+def test_a_worker_begins_before_the_brokers_have_answered(unreachable: Command) -> None:
+    """It imports beside the look at the topics."""
+    until(lambda: unreachable.children or unreachable.process.poll() is not None, "a worker's process")
+    begun = unreachable.children
+    assert begun, unreachable.err.read_text()
+    assert unreachable.wait() == 2
+    assert not any(map(alive, begun))
+
+
 def test_a_module_that_is_not_there(folder: Folder) -> None:
     assert "did you mean 'service'?" in line_of(folder.run(target="servce:app"))
 

@@ -7,13 +7,12 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
 from kstream.observe.throttle import Throttle
+from kstream.runtime.process.early import take
 from kstream.runtime.process.isolation import end_group
 from kstream.runtime.process.report import Command, Handover, Report, decode, encode_command, encode_handover
 
@@ -44,23 +43,11 @@ class LocalProcess:
     """Implements `handle.Process`."""
 
     def __init__(self, selector: selectors.BaseSelector, handover: Handover, queries: bool = False) -> None:
-        told, self._commands = os.pipe()
-        self._reports, reports = os.pipe()
-        self._queries: socket.socket | None = None
-        asked: socket.socket | None = None
-        if queries:
-            self._queries, asked = socket.socketpair()
-        theirs = (told, reports, *(() if asked is None else (asked.fileno(),)))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "kstream.runtime.process.child", *map(str, theirs)],
-            stdin=subprocess.DEVNULL,  # what user code starts inherits it
-            pass_fds=theirs,
-            process_group=0,  # Ctrl-C in a terminal reaches only us; we tell the workers
-        )
-        os.close(told)
-        os.close(reports)
-        if asked is not None:
-            asked.close()
+        begun = take()
+        self._process, self._commands, self._reports = begun.process, begun.commands, begun.reports
+        self._queries: socket.socket | None = begun.queries
+        if not queries and (unwanted := self.take_queries()) is not None:
+            unwanted.close()
         os.set_blocking(self._reports, False)
         os.set_blocking(self._commands, False)
         self._selector = selector

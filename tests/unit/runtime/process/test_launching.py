@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from kstream.config import Settings
+from kstream.runtime.process import early
 from kstream.runtime.process.launching import LocalProcess, LocalProcesses
 from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Handover, Report
@@ -208,13 +209,40 @@ def test_one_whose_supervisor_ends_before_the_handover_ends(tmp_path: Path) -> N
     reports, said = os.pipe()
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "kstream.runtime.process.child", "8", "9"],
+        [sys.executable, "-m", "kstream.runtime.process.child", "8", "9", "10"],
         os.environ,
         file_actions=[
-            (os.POSIX_SPAWN_DUP2, told, 8), (os.POSIX_SPAWN_DUP2, said, 9), (os.POSIX_SPAWN_CLOSE, commands),
+            (os.POSIX_SPAWN_DUP2, told, 8), (os.POSIX_SPAWN_DUP2, said, 9), (os.POSIX_SPAWN_DUP2, said, 10),
+            (os.POSIX_SPAWN_CLOSE, commands),
         ],
     )  # fmt: skip
     for descriptor in (told, said, commands):
         os.close(descriptor)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1 and os.read(reports, 1) == b""
     os.close(reports)
+
+
+def test_one_that_was_begun_early_is_taken_and_those_that_nobody_takes_go(
+    started: list[Started], tmp_path: Path
+) -> None:
+    with early.beginning(2):
+        waiting = [one.process.pid for one in early._waiting]
+        assert len(waiting) == 2 and all(map(alive, waiting))
+        with early.beginning():  # enough are there
+            one = start(started, tmp_path, "import os; os._exit(7)")
+            assert one.process.pid == waiting[0]
+        assert not alive(waiting[1])
+    assert one.end() == 7
+
+
+def test_one_from_before_the_environment_changed_is_not_taken(
+    started: list[Started], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app's module may read a .env file; what it finds holds in its workers, too."""
+    with early.beginning():
+        (waiting,) = [one.process.pid for one in early._waiting]
+        monkeypatch.setenv("KSTREAM_TEST_WORD", "tea")
+        text = "import os; open('word', 'w').write(os.environ['KSTREAM_TEST_WORD']); os._exit(7)"
+        one = start(started, tmp_path, text)
+        assert one.process.pid != waiting and not alive(waiting)
+        assert one.end() == 7 and (tmp_path / "word").read_text() == "tea"
