@@ -100,3 +100,43 @@ def test_what_is_not_read_keeps_it_from_moving(place: Place, capsys: pytest.Capt
     place.send(120)
     place.exact()
     place.stop()
+
+
+LATER = """
+later = app.topic("{name}.later", key=str, value=int)
+kept = app.table("kept", key=str, value=int, default=0)
+
+
+@app.agent(words, to=later, group="later", on_error=[kstream.RetryLater([{delay}] * 50)])
+def again(word: str, ctx: kstream.Context[str]) -> int:
+    kept[ctx.key] += 1
+    if Path("failing").exists():
+        raise ConnectionError(word)
+    return kept[ctx.key]
+"""
+"""An isolation group with state, whose records are set aside while the file `failing` is there."""
+
+
+@pytest.mark.slow
+def test_an_isolation_group_whose_records_are_set_aside(place: Place) -> None:
+    """What waits is processed before the app stops; its delay topic is made anew with the partitions of its input."""
+    place.write(more=LATER.format(name=place.name, delay=1))
+    (place.directory / "failing").touch()
+    place.run("one")
+    place.send(120)
+    topic = f"{place.name}-{place.source}-later-retry-1s"
+    until(lambda: topic in place.counts() and len(place.records(topic)) > 0, "records to be set aside")
+    (place.directory / "failing").unlink()
+    place.all_done()
+    assert place.rescale(12, "--grow-inputs") == 0, place.said
+    stopped(place)
+    assert place.counts()[topic] == place.counts()[f"{place.name}-kept-changelog"] == 12
+    (place.directory / "failing").touch()
+    place.run("one")
+    place.send(120)
+    until(lambda: len(place.records(topic)) > 0, "records to be set aside")
+    (place.directory / "failing").unlink()
+    place.exact()
+    expected = {key: list(range(1, count + 1)) for key, count in place.words.items()}
+    until(lambda: {key: sorted(all_) for key, all_ in place.outputs("later").items()} == expected, "each once")
+    place.stop()

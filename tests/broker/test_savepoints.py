@@ -347,3 +347,69 @@ def test_a_type_that_cannot_read_the_savepoint_is_refused(place: Place, capsys: 
     assert refused.wait() == 2
     assert "store 'seen' holds values of the type int" in refused.err.read_text()
     place.running.clear()
+
+
+LATER = """
+@app.agent(words, group="later", on_error=[kstream.RetryLater([600])])
+def again(word: str) -> None:
+    if Path("failing").exists():
+        raise ConnectionError(word)
+"""
+
+
+def test_records_that_wait_in_a_delay_topic_are_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A savepoint does not take them along, so there is none; nor is one made of the stopped app."""
+    place.write(more=LATER)
+    (place.directory / "failing").touch()
+    place.run("one")
+    place.send(20)
+    place.all_done()
+    topic = f"{place.name}-{place.source}-later-retry-600s"
+    until(lambda: topic in place.counts() and len(place.records(topic)) == 20, "the records to be set aside")
+    assert place.save("it", "--timeout", "3") == 1
+    said = capsys.readouterr().err
+    assert f"records wait in delay topics, and a savepoint takes none of them along: {topic} (for up to 600 s)" in said
+    place.stop()
+    assert place.rescale(6, "--only", "per-word") == 2
+    assert f"topic {topic} has 20 records that the app has not processed yet" in capsys.readouterr().err
+
+
+NOTES = """
+notes = app.table("notes", key=str, value=str)
+
+
+@app.agent(words)
+def write(word: str, ctx: kstream.Context[str]) -> None:
+    notes[ctx.key] = "x" * Path("length").stat().st_size if Path("length").exists() else word
+"""
+
+
+@pytest.mark.slow
+def test_an_entry_that_kafka_would_refuse_keeps_a_restore_from_deleting_anything(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was written when larger ones were sent."""
+    place.write(more=NOTES)
+    (place.directory / "length").write_bytes(bytes(1_500_000))
+    larger = ("--set", "kafka.message.max.bytes=3000000")
+    place.run("one", *larger)
+    place.send(7)
+    place.all_done()
+    assert place.save("it", *larger) == 0, place.said
+    since = place.before("it")
+    place.go_on(14)
+    before = place.counts()
+    assert place.restore("it") == 2
+    said = capsys.readouterr().err
+    assert "an entry of notes has 1,500,002 bytes, and kafka.message.max.bytes lets us send 1,000,000" in said
+    assert place.counts() == before
+    (place.directory / "length").unlink()
+    place.run("one", *larger)  # it goes on: nothing was begun
+    place.send(7)
+    place.all_done()
+    place.stop()
+    place.outputs_before = dict(place.words)
+    assert place.restore("it", *larger) == 0
+    place.run("one", *larger)
+    place.repeated(since)
+    place.stop()

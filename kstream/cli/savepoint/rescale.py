@@ -329,7 +329,9 @@ class Rescale:
             self._topology, self._admin, self._on.settings, savepoint, moves, topics, inputs=self._wanted.inputs
         )  # fmt: skip
         with progress("entries looked at") as told:
-            weighed = weigh(plan, self._topology, self._on.settings, storage, moves, lambda entries: told(entries, 0))
+            weighed = weigh(
+                plan, self._topology, self._on.settings, self._admin, storage, moves, lambda done: told(done, 0)
+            )
         self._check_all_unread(plan, moves, topics)
         if not changing:
             check_unmoved(self._topology, self._admin, savepoint)

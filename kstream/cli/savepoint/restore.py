@@ -14,6 +14,7 @@ from kstream.cli.operate import Subject
 from kstream.cli.savepoint.places import place_of, told_when_broken_off
 from kstream.errors import ConfigError, SnapshotError
 from kstream.runtime.cluster.replacing import Plan, carry_out
+from kstream.runtime.cluster.rescalable import weigh
 from kstream.runtime.cluster.restoring import look
 from kstream.state.savepoint import damages_of, delete_savepoint, files_of, read_savepoint
 
@@ -33,7 +34,8 @@ def run(
     """The command.
 
     Raises:
-        UsageError: it cannot be, and why. SnapshotError: the savepoint is damaged; nothing was changed.
+        UsageError: it cannot be, and why: an entry is too large for Kafka, say.
+        SnapshotError: the savepoint is damaged; nothing was changed.
     """
     assert on.app is not None
     topology, storage, out = on.app.topology(), place_of(on, place), human.lines()
@@ -53,6 +55,7 @@ def run(
             return 1
         if (damaged := next(damages_of(storage, savepoint), None)) is not None:
             raise SnapshotError(f"savepoint {name} is damaged, nothing was changed: {damaged}")
+        weigh(plan, topology, on.settings, admin, storage, ())
         with told_when_broken_off(topology.app, "this restore") as begun:
             entries = carry_out(plan, topology, clients, admin, on.settings, storage, on_begun=begun)
     out.print(Text(f"restored: {human.plural(entries, 'entry') if entries == 1 else f'{entries:,} entries'}", "green"))

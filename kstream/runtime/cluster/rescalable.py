@@ -23,7 +23,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer, committed
 from kstream.runtime.cluster.replacing import Committed, Plan, specs_of
 from kstream.runtime.cluster.rescaling import Move
-from kstream.runtime.cluster.sizes import limit_of, refuse_large
+from kstream.runtime.cluster.sizes import batches_of, limit_of, refuse_batch, refuse_large
 from kstream.specs.store import StoreSpec
 from kstream.state.saved import entries_of
 from kstream.state.savepoint import Savepoint
@@ -44,6 +44,7 @@ def weigh(
     plan: Plan,
     topology: Topology,
     settings: Settings,
+    admin: AdminClient,
     storage: Storage,
     moves: Sequence[Move],
     on_progress: Callable[[int], None] = lambda entries: None,
@@ -61,11 +62,15 @@ def weigh(
     total = 0
     with TemporaryDirectory(prefix="kstream-") as scratch:
         specs = specs_of(plan, topology)
+        limits = {old: limit_of(spec, settings) for old, spec in specs.items()}
+        batches = batches_of(topology, specs, settings, admin)
         for old, partition, entries in entries_of(storage, plan.savepoint, frozenset(names), specs, Path(scratch)):
             store, count = found[names[old]], before.get(names[old])
-            limit = limit_of(specs[old], settings)
+            limit, most = limits[old], batches.get(old)
             for key, value, _ in entries:
                 refuse_large(specs[old], key, value, limit)
+                if most is not None:
+                    refuse_batch(specs[old], key, value, most, settings.compression)
                 home = None if count is None else partition_of(specs[old].home_key(key), count)
                 if home is not None and home != partition:
                     raise UsageError(

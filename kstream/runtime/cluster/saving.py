@@ -79,9 +79,10 @@ class Saving:
         self._id = token_hex(6)
         self._writing = False
         self._counts = {topic: info.partitions for topic, info in admin.topics(TIMEOUT).items()}
+        self._delays = {delay.topic: delay.seconds for part in topology.parts for delay in part.delays}
         self._internal = {
             *(source.topic.name for part in topology.parts for source in part.sources if source.topic.internal),
-            *(delay.topic for part in topology.parts for delay in part.delays),
+            *self._delays,
         }
 
     def make(self) -> Savepoint:
@@ -188,8 +189,17 @@ class Saving:
                         self._on_stage("the instances were told to stop late: they may have processed more meanwhile")
                 return savepoint
             elif time.monotonic() > deadline:
-                coordination.abort(f"{coordination.waiting_for()} after {self._timeout:g} s (--timeout)")
+                why = self._delayed(coordination) or coordination.waiting_for()
+                coordination.abort(f"{why} after {self._timeout:g} s (--timeout)")
                 raise SavepointFailed(self._name, coordination.why)
+
+    def _delayed(self, coordination: Coordination) -> str | None:
+        """What is said where records wait for their next attempt: a savepoint has none of them."""
+        if coordination.stage is not Stage.HOLDING:
+            return None
+        left = dict.fromkeys(at.topic for at in coordination.left_in(self._ends()) if at.topic in self._delays)
+        shown = ", ".join(f"{topic} (for up to {self._delays[topic]:g} s)" for topic in left)
+        return f"records wait in delay topics, and a savepoint takes none of them along: {shown}" if left else None
 
     def _write(self, savepoint: Savepoint) -> None:
         self._writing = True

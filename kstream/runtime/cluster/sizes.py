@@ -7,14 +7,20 @@ before are looked at.
 
 from __future__ import annotations
 
+import logging
+import zlib
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from kstream.config import Settings
-from kstream.errors import UsageError
+from kstream.errors import KStreamError, UsageError
 from kstream.specs.store import StoreSpec
 from kstream.topology import Topology
+from kstream.types import AdminClient
 
+log = logging.getLogger(__name__)
+
+_TIMEOUT: Final = 30.0
 SETTING: Final = "max.message.bytes"
 
 CLIENT_BYTES: Final = 1_000_000
@@ -75,6 +81,44 @@ def refuse_large(store: StoreSpec, key: bytes, value: bytes, limit: tuple[int, s
     if len(key) + len(value) > limit[0]:
         raise UsageError(
             f"an entry of {store.name} has {len(key) + len(value):,} bytes, and {limit[1]}: raise it, or leave the "
+            f"entry out: its key is {key[:40]!r}"
+        )
+
+
+def batches_of(
+    topology: Topology, stores: Mapping[str, StoreSpec], settings: Settings, admin: AdminClient
+) -> dict[str, int]:
+    """Bytes of a batch that the changelog of each store will take when it is made anew, by the keys of `stores`. Where
+    nothing is declared that is the brokers' own limit, as the changelog that there is has it; none where there is none
+    or it cannot be seen."""
+    topics = {name: topology.changelog(store) for name, store in stores.items()}
+    there = admin.topics(_TIMEOUT)
+    try:
+        configs = admin.topic_configs([topic for topic in topics.values() if topic in there], _TIMEOUT)
+    except KStreamError as error:  # this user may lack the right to
+        log.debug("the settings of changelogs cannot be read: %s", error)
+        configs = {}
+    found = {}
+    for name, store in stores.items():
+        ours = {**large_enough(settings), **settings.changelog, **store.changelog}.get(SETTING)
+        size = ours or configs.get(topics[name], {}).get(SETTING, "")
+        if size.isdigit():
+            found[name] = int(size)
+    return found
+
+
+def refuse_batch(store: StoreSpec, key: bytes, value: bytes, most: int, compression: str) -> None:
+    """Raises UsageError where an entry does not fit into a batch of `most` bytes, compressed either. Of zstd nobody
+    knows before it is done."""
+    size = len(key) + len(value)
+    if size <= most - OVERHEAD or compression == "zstd":
+        return
+    if compression != "none":  # the others make nothing smaller than this
+        size = len(zlib.compress(key + value))
+    if size > most:
+        raise UsageError(
+            f"an entry of {store.name} has {size:,} bytes{'' if compression == 'none' else ' compressed'}, and its "
+            f"changelog takes no batches of more than {most:,} ({SETTING}): declare more (changelog=), or leave the "
             f"entry out: its key is {key[:40]!r}"
         )
 

@@ -3,7 +3,9 @@ that are there."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,11 +13,13 @@ import pytest
 import kstream
 from kstream.config import Settings
 from kstream.config.kinds import GUARANTEED
-from kstream.errors import ConfigError, KafkaUnavailable, TopologyError
+from kstream.errors import ConfigError, KafkaUnavailable, TopologyError, UsageError
 from kstream.runtime.cluster.prepare import prepare_topics, tell
+from kstream.runtime.cluster.sizes import batches_of, refuse_batch
 from kstream.runtime.cluster.topics import INTERNAL
 from kstream.testing import MemoryCluster
 from kstream.testing.clients import MemoryClients
+from kstream.types import NewTopic
 
 SIZE = "max.message.bytes"
 LARGE = {"kafka": {"message.max.bytes": "5000000"}}
@@ -122,3 +126,27 @@ def test_a_cluster_that_does_not_say_is_no_obstacle(caplog: pytest.LogCaptureFix
         cluster.fail_next("topic_configs", KafkaUnavailable("we may not"))
     tell(topology, admin, counts, Settings(**LARGE))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("table", "cluster", "compression", "value", "refused"),
+    [
+        ({SIZE: "5000"}, {}, "none", bytes(6000), r"6,003 bytes, and its changelog takes no batches .* 5,000"),
+        ({SIZE: "5000"}, {}, "lz4", bytes(6000), ""),
+        ({SIZE: "5000"}, {}, "lz4", random.Random(1).randbytes(6000), r"bytes compressed, and its changelog takes no"),
+        ({SIZE: "5000"}, {}, "zstd", random.Random(1).randbytes(6000), ""),
+        ({}, {SIZE: "4000"}, "none", bytes(6000), r"more than 4,000"),
+        ({}, {}, "none", bytes(6000), ""),
+    ],
+    ids=["declared", "smaller compressed", "not smaller compressed", "nobody knows", "of the brokers", "much"],
+)  # fmt: skip
+def test_an_entry_is_held_against_what_its_changelog_will_take(
+    table: dict[str, str], cluster: dict[str, str], compression: Any, value: bytes, refused: str
+) -> None:
+    app, there = app_of(**({"changelog": table} if table else {})), MemoryCluster()
+    admin, settings = MemoryClients(there).admin(), Settings(compression=compression)
+    admin.create_topics([NewTopic("shop-notes-changelog", 4, -1, cluster)], 1.0)
+    spec = next(store for part in app.topology().parts for store in part.stores if store.name == "notes")
+    most = batches_of(app.topology(), {"notes": spec}, settings, admin)
+    with pytest.raises(UsageError, match=refused) if refused else nullcontext():
+        refuse_batch(spec, b"key", value, most["notes"], compression)
