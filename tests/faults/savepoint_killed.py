@@ -1,5 +1,5 @@
 """The `kstream` command, killed with SIGKILL by its own hand around a step of making or restoring a savepoint,
-or of moving an app to another number of partitions.
+of moving an app to another number of partitions, of an export or a reset.
 
     python -m faults.savepoint_killed STEP:before|after:N ARGUMENTS...
 
@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from kstream.cli import main
-from kstream.runtime.cluster import gathering, replacing, saving
+from kstream.runtime.cluster import filling, gathering, replacing, saving
 from kstream.runtime.cluster.control import Control
 from kstream.runtime.cluster.replacing import EntryWriter
 from kstream.runtime.cluster.saving import Saving
@@ -36,6 +38,10 @@ PLACES: dict[str, tuple[Any, str]] = {
     "entries": (EntryWriter, "finish"),
     "types": (replacing, "keep_types"),
     "offsets": (replacing, "_commit_offsets"),
+    "table": (filling, "write_table"),  # of an export: a file for each partition, and the renames at the end
+    "rename": (Path, "rename"),
+    "state": (shutil, "rmtree"),  # of a reset: a directory of local state
+    "begin": (KafkaAdmin, "set_committed"),
 }
 
 

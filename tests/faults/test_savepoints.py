@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +9,7 @@ import pytest
 
 from kstream.state.savepoint import FILE, damages_of, read_savepoint
 from kstream.state.snapshots.storage import open_storage
-from support.running import TESTS, Command, until
+from support.running import Command, until
 from support.saving import Place, places
 from support.scenario import Scenarios
 
@@ -71,17 +67,6 @@ def place(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     yield from places(bootstrap_servers, tmp_path, monkeypatch)
 
 
-def killed(place: Place, order: str, *arguments: object) -> None:
-    """Runs the command, which dies at the step."""
-    words = ["faults.savepoint_killed", order, *map(str, arguments), "--bootstrap-servers", place.servers]
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), str(place.directory)])
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=place.directory, env={**os.environ, "PYTHONPATH": path}, timeout=120,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, (order, done.returncode, done.stderr)
-
-
 def test_a_command_killed_while_it_makes_a_savepoint(place: Place) -> None:
     """The app goes on by itself, and the next command makes one."""
     place.start_two()
@@ -89,8 +74,8 @@ def test_a_command_killed_while_it_makes_a_savepoint(place: Place) -> None:
     steps = ["say:before:1", "say:after:1", "say:after:2", "check:after:1", "say:after:3", "stored:after:1"]
     for number, order in enumerate([*steps, "write:after:1"]):
         place.send(50)
-        killed(
-            place, order, "savepoint", "create", place.target, f"s{number}", "--to", saved, "--timeout", "5"
+        place.killed(
+            order, "savepoint", "create", place.target, f"s{number}", "--to", saved, "--timeout", "5"
         )  # fmt: skip
         place.send(50)
         place.all_done()
@@ -115,12 +100,12 @@ def test_a_restore_that_was_killed_keeps_the_app_from_starting_until_it_is_run_a
     restore = ("savepoint", "restore", place.target, "it", "--in", place.directory / "saved", "--yes")
     steps = ["say:after:1", "group:after:1", "delete:after:1", "make:after:1", "entry:after:1", "entry:after:9"]
     for order in [*steps, "entries:after:1", "types:after:1", "offsets:after:1"]:
-        killed(place, order, *restore)
+        place.killed(order, *restore)
         refused = place.run("one")
         assert refused.wait() == 2, order
         assert "is being given the state of savepoint it" in refused.err.read_text(), order
         place.running.clear()
-    killed(place, "say:before:2", *restore)
+    place.killed("say:before:2", *restore)
     assert place.restore("it") == 0
     place.run("one"), place.run("two")
     place.repeated(since)
@@ -134,7 +119,7 @@ def test_a_reset_ends_a_restore_that_was_broken_off(place: Place) -> None:
     assert place.save("it") == 0, place.said
     place.stop()
     restore = ("savepoint", "restore", place.target, "it", "--in", place.directory / "saved", "--yes")
-    killed(place, "make:after:1", *restore)
+    place.killed("make:after:1", *restore)
     assert place.kstream("reset", place.target, "--yes") == 0
     place.outputs_before = dict(place.words)
     place.run("one")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 import uuid
@@ -19,7 +22,7 @@ from kstream.runtime.cluster.records import Reading, Row, bounds, looking, to_en
 from kstream.state.savepoint import read_savepoint
 from kstream.state.snapshots.storage import open_storage
 from kstream.types import TopicPartition
-from support.running import Command, until
+from support.running import TESTS, Command, until
 
 BOTH = ("counts", "seen")
 
@@ -220,6 +223,16 @@ class Place:
 
     def kstream(self, *arguments: object) -> int:
         return main([*map(str, arguments), "--bootstrap-servers", self.servers])
+
+    def killed(self, order: str, *arguments: object) -> None:
+        """Runs the command, which dies at the step (faults/savepoint_killed.py)."""
+        words = ["faults.savepoint_killed", order, *map(str, arguments), "--bootstrap-servers", self.servers]
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent), str(self.directory)])
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=self.directory, env={**os.environ, "PYTHONPATH": path}, timeout=120,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, (order, done.returncode, done.stderr)
 
     def exact(self) -> None:
         """All that was sent is counted, each record once: of each key the numbers from 1 on, in their order."""

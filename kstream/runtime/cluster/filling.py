@@ -4,6 +4,8 @@ warehouse has, where Flink has its State Processor API.
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -40,32 +42,53 @@ def export(
     """Writes what a store's changelog has now, whether the app runs or not: a file for each partition, and how many
     entries it has. What runs on meanwhile may be in one file and not in another: a savepoint is of one moment.
 
+    The directory is of one export: it gets its name when all files are there, and takes the place of an earlier one as
+    a whole. Killed before, the earlier one is as it was; between the two renames there is none of this name, and the
+    earlier one is called `.<name>.old`.
+
     Args:
         now: seconds since the epoch. What has expired is left out; in event time, what had at the last commit.
 
     Raises:
-        UsageError: the store has no changelog yet. KafkaUnavailable: it cannot be read.
+        UsageError: the store has no changelog yet, or the directory has files that no export wrote. KafkaUnavailable:
+            it cannot be read.
     """
+    _check_ours(directory)
     changelog = topology.changelog(spec)
     there = admin.topics(TIMEOUT)
     if changelog not in there:
         raise UsageError(f"topic {changelog} does not exist: the app has not been started yet")
-    directory.mkdir(parents=True, exist_ok=True)
+    made, old = directory.with_name(f".{directory.name}.part"), directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    counts: dict[Path, int] = {}
     for partition in range(there[changelog].partitions):
         with TemporaryDirectory(prefix="kstream-") as scratch:
             entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
             try:
                 gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
                 by = _time_of(topology, spec, admin, partition, now)
-                path, unfinished = directory / f"{partition}.parquet", directory / f".{partition}.parquet.part"
+                file = f"{partition}.parquet"
                 about = {
                     "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
                 }  # fmt: skip
-                count = write_table(unfinished, spec, partial(_alive, entries, spec, by), about, spec.form)
-                unfinished.replace(path)  # killed before, it leaves none of this name that is not whole
-                yield path, count
+                alive = partial(_alive, entries, spec, by)
+                counts[directory / file] = write_table(made / file, spec, alive, about, spec.form)
             finally:
                 entries.close()
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        directory.rename(old)
+    made.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+    yield from counts.items()
+
+
+def _check_ours(directory: Path) -> None:
+    """Raises UsageError where the directory is not an export's: it is replaced."""
+    for one in sorted(directory.iterdir()) if directory.exists() else ():
+        if re.fullmatch(r"\d+\.parquet|\.\d+\.parquet\.part", one.name) is None:
+            raise UsageError(f"{one} is no file of an export, and an export replaces its directory: --to another")
 
 
 def gather(

@@ -136,6 +136,16 @@ def test_an_export_that_fails_leaves_the_file_of_an_earlier_one(
     bench.fleet.close()
 
 
+def test_an_export_takes_no_place_of_files_that_are_none(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "wall")
+    bench.out.mkdir()
+    (bench.out / "letters.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"letters\.txt is no file of an export"):
+        bench.export(0.0)
+    assert [path.name for path in bench.out.iterdir()] == ["letters.txt"]
+    bench.fleet.close()
+
+
 def test_an_entry_that_kafka_would_refuse_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "wall")
     bench.fleet.leave("a")
