@@ -3,6 +3,7 @@ engine; the service that a worker loads installs it, when the environment asks f
 
     KSTREAM_TEST_DIR   a directory shared with the test
     KSTREAM_TEST_KILL  "<step>:<before|after>:<n>[@<instance>]": kill around the n-th call of the step
+    KSTREAM_TEST_MUCH  so many changelog records, instead of 100,000, are a bulk load
 
 Calls are counted from when the file `armed` is there. A fault strikes once over all processes; what was going on then
 lies in the file `struck`. While the file `no-flush` is there, local state is not flushed to disk; `flushed` counts
@@ -34,6 +35,8 @@ RESTORE = {
     "restore_end": ("Replay", "_end_tail"),
     "restore_finish": ("Restorer", "_finish"),
 }
+BULK = {"bulk": ("state.rocksdb.backend", "RocksBackend", "bulk")}
+"""A bulk load begins and ends, for the stores of a task; it begins for none where a task has little to restore."""
 OPENING = {"open": ("opening", "Opening", "open"), "move": ("opening", "Opening", "_move")}
 """The opening of a task's local state, and the renaming of what another worker of the host left."""
 FAILING = {"search": ("committer", "Committer", "commit_apart"), "failed": ("recovery", "Recovery", "_fail")}
@@ -96,6 +99,7 @@ class _Fault:
             "transaction": transaction.state.value,
             "records": sum(transaction.produced.values()) - _produced_before,
             "restoring": len(_worker.restorer),
+            "loaded": sum(len(bulk.loaded) for bulk in map(_bulk_of, _worker.tasks.values()) if bulk is not None),
         }
         try:
             mark = os.open(self.directory / "struck", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -107,6 +111,10 @@ class _Fault:
         os.write(mark, json.dumps(told).encode())
         os.close(mark)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _bulk_of(task: Any) -> Any:
+    return getattr(task.backend, "_bulk", None)
 
 
 def here(step: str, when: str) -> None:
@@ -123,12 +131,13 @@ def install() -> None:
     if directory is None or program is None or program.name != "kstream.runtime.process.child":
         return
     faulthandler.register(signal.SIGUSR1)  # where it hangs, when a test gives it up
-    from kstream.runtime.worker import checkpoint, housekeeping
+    from kstream.runtime.worker import checkpoint, housekeeping, restore
     from kstream.runtime.worker.loop import StreamWorker
     from kstream.runtime.worker.rebalance import Rebalance
     from kstream.runtime.worker.replay import Replay
     from kstream.runtime.worker.restore import Restorer
 
+    restore.MUCH = int(os.environ.get("KSTREAM_TEST_MUCH", restore.MUCH))  # type: ignore[misc]
     _control_flushes(housekeeping, Path(directory))
     _control_commits(checkpoint, Path(directory) / "no-commits")
     _control_restores(Replay, Path(directory) / "slow-restore")
@@ -147,7 +156,7 @@ def install() -> None:
         _wrap(Rebalance, step, step)
     for step, (module, owner, method) in (FAILING | OPENING | SAVEPOINT).items():
         _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
-    for step, (module, owner, method) in SNAPSHOTS.items():
+    for step, (module, owner, method) in (SNAPSHOTS | BULK).items():
         found = import_module(f"kstream.{module}")
         _wrap(getattr(found, owner) if owner else found, method, step)
     _wrap_storage()

@@ -6,6 +6,7 @@ and only the tail of the changelogs since the last flush was replayed: a crash n
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -69,6 +70,38 @@ def test_killed_around_a_step_of_the_checkpoint(scenario: Scenarios, step: str, 
     assert restored <= service.changelog_records() - flushed, "more than the tail was replayed"
     if committed:
         assert restored > 0, "what was committed and not flushed is replayed"
+    service.stop()
+    service.check()
+
+
+BULK = [
+    "restore_apply:after:4", "bulk:before:1", "bulk:after:1", "restore_apply:before:9", "restore_end:after:1",
+    "bulk:before:3", "bulk:after:3",
+]  # fmt: skip
+"""In it, before it begins and after, when a store is through, and around its end: a database is opened anew there."""
+
+
+@pytest.mark.parametrize("fault", BULK)
+def test_killed_in_a_bulk_load(scenario: Scenarios, fault: str) -> None:
+    """Without its local state a worker loads whole changelogs, and RocksDB flushes what it likes meanwhile."""
+    service = scenario(
+        1, session_timeout=SESSION, poll_batch=60, **{"rocksdb": {"write_buffer_size": "65536"}}
+    )  # fmt: skip
+    service.setenv("KSTREAM_TEST_MUCH", "1000")
+    service.order(fault)
+    service.feed(3 * PHASE, keys=2 * PHASE)
+    service.start()
+    service.processed()
+    service.stop()
+    shutil.rmtree(service.state_dir("a"))
+    service.arm()
+    instance = service.start()
+    service.until(lambda: service.struck, "the fault to strike")
+    service.feed(PHASE // 3, keys=2 * PHASE)
+    service.processed()
+    service.settled()
+    assert service.struck is not None and instance.restarts == 1
+    assert service.struck["loaded"] > 0 or fault.startswith("bulk")
     service.stop()
     service.check()
 

@@ -4,6 +4,7 @@ its pauses, once, and expired entries leave the changelog. Read with plain clien
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from collections import defaultdict
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.expiring_service import TTL_MS, make_app
+from faults.expiring_service import ROUND_MS, TTL_MS, make_app, make_carts
 from kstream.config import Settings
 from support.kafka import Reader, write
 from support.running import Instance, prepare, until
@@ -74,3 +75,60 @@ def test_killed_around_a_commit_with_which_state_expires(
     finally:
         output.close()
         instance.kill()
+
+
+CARTS_AT = [f"{step}:6" for step in ("commit_transaction:after", "write_changelogs:after", "apply_to_state:before")]
+CARTS_AT += ["restore_apply:after:1"]
+CARTS, ROUNDS = [f"k{i}" for i in range(8)], 14
+HALF = ROUNDS // 2
+
+
+def cart(turn: int) -> dict[str, int]:
+    """What a cart must be after so many rounds: the item of the round before is there still, those before are not."""
+    found = {"all": turn + 1, f"r{turn % 3}": 1}
+    return found if turn == 0 else {**found, f"r{(turn - 1) % 3}": 1}
+
+
+@pytest.mark.parametrize("at", CARTS_AT)
+def test_entries_that_expire_by_themselves_are_exact_through_a_kill_and_a_restore(
+    at: str, bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of each entry of a value goes through the changelog: half-way the local state is deleted."""
+    name = f"carts-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("KSTREAM_TEST_APP", name)
+    monkeypatch.setenv("KSTREAM_TEST_DIR", str(tmp_path))
+    monkeypatch.setenv("KSTREAM_TEST_KILL", at)
+    settings = Settings(bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path / "state"), instance="a", **QUICK)
+    partitions = prepare(make_carts(name), settings)
+    output = Reader(bootstrap_servers, [f"{name}.carts"])
+    instances = [Instance("faults.expiring_service:carts", name, "a", settings, partitions)]
+    began = BEGAN // (3 * ROUND_MS) * 3 * ROUND_MS
+
+    def poll() -> None:
+        instances[-1].poll()
+        output.poll(0.0)
+
+    try:
+        if not at.startswith("restore"):
+            (tmp_path / "armed").touch()
+        for turn in range(ROUNDS):
+            if turn == HALF:
+                instances[-1].stop()
+                shutil.rmtree(tmp_path / "state")
+                (tmp_path / "armed").touch()
+                instances.append(Instance("faults.expiring_service:carts", name, "a", settings, partitions))
+            now, value = round(time.time() * 1000), str(began + turn * ROUND_MS).encode()
+            write(bootstrap_servers, f"{name}.events", ((key, value, now) for key in CARTS))
+            seen = (turn + 1) * len(CARTS)
+            until(lambda: len(output.rows[f"{name}.carts"]) >= seen, f"round {turn}", each=poll)  # noqa: B023
+        assert (tmp_path / "struck").exists()
+        assert sum(one.restarts for one in instances) == 1
+        instances[-1].stop()
+        output.poll(1.0)
+        found = defaultdict(list)
+        for row in output.rows[f"{name}.carts"]:
+            found[row.key.decode()].append(json.loads(row.value or b""))
+        assert found == {key: [cart(turn) for turn in range(ROUNDS)] for key in CARTS}
+    finally:
+        output.close()
+        instances[-1].kill()
