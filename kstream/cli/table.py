@@ -20,6 +20,7 @@ from kstream.escape import escaped
 from kstream.observe.status import TableEntry
 from kstream.runtime.cluster.records import Reading, bounds, to_end
 from kstream.specs.store import StoreSpec
+from kstream.state.forms import plain_value
 from kstream.types import AdminClient, Clients, TopicPartition
 
 
@@ -98,7 +99,8 @@ def read(
     only: bytes | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Entries:
-    """The latest committed value of each key, or of one, as the changelog has it now."""
+    """The latest committed value of each key, or of one, as the changelog has it now; what has expired and is not
+    cleaned up yet is there still."""
     entries: Entries = {}
     starts, ends = bounds(admin, [TopicPartition(changelog, number) for number in range(partitions)])
     with closing(Reading(clients, admin, starts, ends)) as reading:
@@ -108,7 +110,7 @@ def read(
             if row.value is None:
                 entries.pop((row.at.partition, row.key), None)
             else:
-                entries[row.at.partition, row.key] = row.value
+                entries[row.at.partition, row.key] = plain_value(row.value, row.headers)
     return entries
 
 

@@ -59,7 +59,7 @@ class Settings(SnapshotSettings, RestartSettings):
         kinds.optional(kinds.text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "a name of letters, digits, '.', '_' and '-'")),
         "Stable name of this instance; without one, a name kept in the state directory.",
     )
-    state_dir: str = _setting("./.kstream", kinds.text(accepted="a path"), "Where local state lies.")
+    state_dir: str = _setting("./.kstream", kinds.path, "Where local state lies.")
     workers: int | str | None = _setting(
         None,
         kinds.optional(kinds.workers, "cores", "auto"),
@@ -209,7 +209,7 @@ class Settings(SnapshotSettings, RestartSettings):
 
     savepoints: str | None = _setting(
         None,
-        kinds.optional(kinds.text(accepted="a path or a URL")),
+        kinds.optional(kinds.path),
         "Where savepoints lie, a place that all instances and commands share: a path, s3://..., gs://..., az://...; "
         "without one, `savepoints` in the state directory.",
     )

@@ -18,4 +18,4 @@ def setting(default: Any, parse: kinds.Parser, doc: str, unit: str = "", *, secr
 
 
 def path(doc: str) -> Any:
-    return setting(None, kinds.optional(kinds.text(accepted="a path")), doc)
+    return setting(None, kinds.optional(kinds.path), doc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,23 @@ def text(pattern: str = r".+", accepted: str = "text") -> Parser:
         return value
 
     return parse
+
+
+def path(value: Any) -> str:
+    """A path; `~` and `~user` at its beginning are that home."""
+    return at_home(str(text(accepted="a path")(value)))
+
+
+def at_home(value: str) -> str:
+    """The path with the home that it begins with; any other as it is."""
+    if not value.startswith("~"):
+        return value
+    found = os.path.expanduser(value)
+    if found == value:
+        raise ValueError(
+            f"begins with {value.split('/', maxsplit=1)[0]}, and there is no such home: write ./~... if that is meant"
+        )
+    return found
 
 
 def servers(value: Any) -> str:

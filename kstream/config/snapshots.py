@@ -45,7 +45,7 @@ def kind_of(url: str) -> tuple[str, str]:
 def _path(path: str) -> str:
     if not path.strip("/ ") or "\0" in path:
         raise ValueError("names no directory")
-    return path
+    return kinds.at_home(path)
 
 
 def shown_url(url: str) -> str:
@@ -57,7 +57,7 @@ def _storage(value: Any) -> str:
     if not isinstance(value, str):
         value = str(kinds.text(accepted="a path or a URL")(value))
     kind_of(value)
-    return value  # type: ignore[no-any-return]
+    return kinds.at_home(value)
 
 
 @dataclass(frozen=True, kw_only=True)

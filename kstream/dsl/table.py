@@ -37,7 +37,11 @@ class ReadableTable(Generic[K, V]):
         """The value of the key. Raises KeyError when there is none."""
         if key.__class__ not in self._key_classes:
             self._check_key(key)
-        value = current_store(self.name).get(self._encode_key(key))
+        try:
+            value = current_store(self.name).get(self._encode_key(key))
+        except UnicodeEncodeError:
+            self._check_key(key)  # says whose key it cannot be
+            raise
         if value is None:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
@@ -45,7 +49,11 @@ class ReadableTable(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         if key.__class__ not in self._key_classes:
             self._check_key(key)
-        return current_store(self.name).get(self._encode_key(key)) is not None
+        try:
+            return current_store(self.name).get(self._encode_key(key)) is not None
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
 
     @overload
     def get(self, key: K) -> V | None: ...
@@ -54,7 +62,11 @@ class ReadableTable(Generic[K, V]):
     def get(self, key: K, default: Any = None) -> Any:
         if key.__class__ not in self._key_classes:
             self._check_key(key)
-        value = current_store(self.name).get(self._encode_key(key))
+        try:
+            value = current_store(self.name).get(self._encode_key(key))
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
         return default if value is None else value
 
     def items(self) -> Iterator[tuple[K, V]]:
@@ -118,7 +130,11 @@ class Table(Hinted, ReadableTable[K, V]):
         if key.__class__ not in self._key_classes:
             self._check_key(key)
         store = current_store(self.name)
-        value = store.get(self._encode_key(key))
+        try:
+            value = store.get(self._encode_key(key))
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
         if value is None:
             if self._default is None:
                 raise KeyError(key)
@@ -132,13 +148,21 @@ class Table(Hinted, ReadableTable[K, V]):
             raise TableError(f"None cannot be a value of table {self.name!r}: use del to remove the key")
         if key.__class__ not in self._key_classes:
             self._check_key(key)
-        current_store(self.name).put(self._encode_key(key), value)
+        try:
+            current_store(self.name).put(self._encode_key(key), value)
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
 
     def __delitem__(self, key: K) -> None:
         """Removes the key; one that is not there is no error (as in a changelog)."""
         if key.__class__ not in self._key_classes:
             self._check_key(key)
-        current_store(self.name).delete(self._encode_key(key))
+        try:
+            current_store(self.name).delete(self._encode_key(key))
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
 
     def pop(self, key: K, default: D | None = None) -> V | D | None:
         value = self.get(key)

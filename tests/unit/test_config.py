@@ -157,6 +157,15 @@ def test_refused(name: str, given: Any, reason: str) -> None:
     assert message.endswith("(from command line)")
 
 
+@pytest.mark.parametrize("name", ["state_dir", "savepoints", "snapshots", "log_file", "web_tls_ca"])
+def test_a_home_at_the_beginning_of_a_path_is_meant(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell does not see it in KSTREAM_SNAPSHOTS=~/x of a file, and a directory called ~ was made."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert getattr(resolve(cli={name: "~/kept"})[0], name) == "/home/ann/kept"
+    assert getattr(resolve(cli={name: "a/~b"})[0], name) == "a/~b"
+    assert "begins with ~nobody-here, and there is no such home" in fails(cli={name: "~nobody-here/kept"})
+
+
 def test_settings_checks_itself() -> None:
     with pytest.raises(ConfigError, match=r"^commit_interval: 'x' is not a duration"):
         Settings(commit_interval="x")  # type: ignore[arg-type]

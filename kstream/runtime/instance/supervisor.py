@@ -357,7 +357,8 @@ class Supervisor:
         worker.end(status, ProcessState.RESTARTING)
         worker.restarts += 1
         worker.last_error = worker.report.stopped_by or worker.killed_for or _ending(status)
-        log.error("worker %s %s: starting it again in %.1f s", worker.name, _ending(status), worker.pauses.pause)
+        why = "" if (said := worker.report.stopped_by) is None else f" ({said})"
+        log.error("worker %s %s%s: starting it again in %.1f s", worker.name, _ending(status), why, worker.pauses.pause)
         self._notice_end(worker, "fenced" if worker.report.fenced else _kind_of_ending(status))
 
     def _give_up(self, worker: WorkerProcess, status: int, failure: KStreamError) -> None:

@@ -29,10 +29,12 @@ from kstream.escape import escaped
 from kstream.runtime.cluster.records import Reading, bounds, to_end
 from kstream.runtime.kafka import KafkaClients
 from kstream.specs.schema import schema
+from kstream.state.forms import WALL, WALL_ENTRIES, packed, timed_in
+from kstream.state.forms import headers_of as form_headers
 from kstream.testing import TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.testing.cluster import MemoryCluster
-from kstream.types import TopicPartition
+from kstream.types import NewTopic, TopicPartition
 
 
 class Click(msgspec.Struct):
@@ -419,3 +421,15 @@ class TestCommands:
         assert main([one.replace("A", "shop_of_data:app") if one == "A" else one for one in arguments]) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and why in err, err
+
+
+def test_a_table_with_a_ttl_is_shown_without_the_times_of_its_entries() -> None:
+    cluster = MemoryCluster()
+    clients = MemoryClients(cluster)
+    admin, producer = clients.admin(), clients.producer(None)
+    admin.create_topics([NewTopic("n-changelog", 1)], 1.0)
+    for key, value, form in ((b"a", packed(5) + b"1", WALL), (b"b", timed_in(WALL_ENTRIES, 5, b"[2]"), WALL_ENTRIES)):
+        producer.produce("n-changelog", value, key, 0, None, None, 0, form_headers(form))
+    producer.produce("n-changelog", b"3", b"c", 0)
+    producer.flush(1.0)
+    assert read(clients, admin, "n-changelog", 1) == {(0, b"a"): b"1", (0, b"b"): b"[2]", (0, b"c"): b"3"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import TopologyError
+from kstream.errors import ProcessingError, TopologyError
 from kstream.testing import TestDriver
 
 app = kstream.App("agents")
@@ -195,3 +195,26 @@ def test_a_coroutine_that_a_decorator_makes_a_plain_function_of() -> None:
     with TestDriver(own) as driver:
         driver.send(read, 1, key="k")
         assert driver.values(written) == [1]
+
+
+@pytest.mark.parametrize("how", ["read", "get", "in", "write", "delete"])
+def test_a_key_that_has_no_form_as_utf_8_names_its_table(how: str) -> None:
+    app = kstream.App("surrogates")
+    source, table = app.topic("in", key=str, value=int), app.table("seen", key=str, value=int, scope="partition")
+
+    @app.agent(source)
+    def use(value: int) -> None:
+        key = "a\ud800"
+        if how == "read":
+            table[key]
+        elif how == "get":
+            table.get(key)
+        elif how == "in":
+            _ = key in table
+        elif how == "write":
+            table[key] = value
+        else:
+            del table[key]
+
+    with TestDriver(app) as d, pytest.raises(ProcessingError, match=r"'a\\ud800' cannot be a key of table 'seen'"):
+        d.send(source, 1, key="k")

@@ -403,6 +403,14 @@ def test_what_only_observes_never_ends_the_instance(caplog: pytest.LogCaptureFix
 FIXED = {"restart_strategy": "fixed-delay", "restart_attempts": 2, "restart_delay": 3.0}
 
 
+def test_the_line_of_a_restart_says_why_the_worker_ended(caplog: pytest.LogCaptureFixture) -> None:
+    instance = Instance(1).start()
+    instance.process().exit(1, Report(stopped_by="/state is full: No space left on device"))
+    instance.poll()
+    said = "worker 0 ended with status 1 (/state is full: No space left on device): starting it again in 1.0 s"
+    assert said in caplog.messages
+
+
 def test_where_the_restarts_of_a_worker_are_used_up_the_instance_stops() -> None:
     instance = Instance(2, **FIXED).start()
     for _ in range(2):
