@@ -32,7 +32,8 @@ SAID_LINES = 300
 
 
 MORE_FOLDERS = ("faults", "security")
-"""Of a test with several cases there, `make test` runs the first, and `make test-more` the others. CI runs both."""
+"""Of a test with several cases there, `make test` runs the first, and `make test-more` the others. Elsewhere such cases
+are marked one by one. CI runs both."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,6 +111,7 @@ def bootstrap_servers() -> Iterator[str]:
 
         with DevBroker(config=AUTHORIZER | EXPIRY, start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
+            broker.kill()  # with all topics of a session, a stop in good order takes half a minute
 
 
 def docker_answers() -> bool:

@@ -69,7 +69,7 @@ BARE = HEAD + "app.agent(source, to=found)(str.upper)\napp.run(workers=1)\n"
 
 
 @pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app")], ids=HOWS)
-@pytest.mark.parametrize("instance", [None, "a"])
+@pytest.mark.parametrize("instance", [None, pytest.param("a", marks=pytest.mark.more)])
 def test_a_bare_run_without_the_guard_is_one_line(
     program: Program, how: tuple[str, ...], instance: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +157,7 @@ async def prepare(worker):
     assert why["level"] == "error" and "Traceback" in why["exception"]
 
 
+AS_PROGRAM, AS_COMMAND = ("svc.py",), ("-m", "kstream.cli", "run", "svc:app", "--workers", "1")
 SPENT = {
     "task": (
         "1 / len(text)",
@@ -167,8 +168,15 @@ SPENT = {
 """What a program's agent does, and what its last line says."""
 
 
-@pytest.mark.parametrize("how", [("svc.py",), ("-m", "kstream.cli", "run", "svc:app", "--workers", "1")], ids=HOWS)
-@pytest.mark.parametrize("what", SPENT)
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [
+        pytest.param("task", AS_PROGRAM, id="task-python"),
+        pytest.param("worker", AS_COMMAND, id="worker-kstream run"),
+        pytest.param("worker", AS_PROGRAM, id="worker-python", marks=pytest.mark.more),
+        pytest.param("task", AS_COMMAND, id="task-kstream run", marks=pytest.mark.more),
+    ],
+)
 def test_where_the_restarts_are_used_up_the_instance_says_why_in_its_last_line(
     program: Program, what: str, how: tuple[str, ...]
 ) -> None:

@@ -169,7 +169,9 @@ def test_the_tasks_of_a_topic_made_anew_stop_and_the_others_go_on(
     assert set(service.committed.values()) == {None}
 
 
-@pytest.mark.parametrize("happen", WAYS)
+@pytest.mark.parametrize(
+    "happen", [anew_while_it_runs, *(pytest.param(way, marks=pytest.mark.more) for way in WAYS[::2])]
+)
 def test_with_the_setting_a_topic_made_anew_is_read_from_its_start(
     make: Make, happen: Callable[[Service], None]
 ) -> None:

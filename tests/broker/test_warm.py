@@ -30,7 +30,7 @@ def gone(served: Served) -> None:
     shutil.rmtree(served.settings.state_dir)
 
 
-@pytest.mark.parametrize("warm", [1, 0])
+@pytest.mark.parametrize("warm", [1, pytest.param(0, marks=pytest.mark.more)])
 def test_whoever_is_warm_replays_nothing_that_it_has_heard_of(service: Services, warm: int) -> None:
     one = service()
     quick = {"session_timeout": 6.0, "warm": warm}

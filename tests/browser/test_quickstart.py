@@ -65,7 +65,8 @@ class Walk:
         with (self.directory / f"terminal-{number}").open("wb") as out:
             self.running.append(
                 subprocess.Popen(
-                    shlex.split(command),
+                    # what a shell starts in the background ignores Ctrl-C, with all below
+                    ["env", "--default-signal=INT", *shlex.split(command)],
                     cwd=self.directory,
                     env=self.environment,
                     stdin=subprocess.DEVNULL,
@@ -129,13 +130,17 @@ class Walk:
         return sorted(spread)
 
     def end(self) -> None:
+        """With Ctrl-C, which each of them heeds; the broker goes last, for the others still talk to it."""
+        late = []
         for process in reversed(self.running):
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:
+                    late.append(process.args)
                     os.killpg(process.pid, signal.SIGKILL)
+        assert not late, "Ctrl-C does not end them"
 
 
 def is_ready(url: str) -> bool:

@@ -273,7 +273,7 @@ def test_parallelism_that_is_declared_is_what_its_topic_gets(tmp_path: Path) -> 
     bench.check()
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", [pytest.param(False, marks=pytest.mark.more), True], ids=["before", "after"])
 @pytest.mark.parametrize("step", ["delete_group", "delete_topics", "prepare_topics", "write", "keep_types", "offsets"])
 def test_broken_off_it_is_run_again(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, after: bool) -> None:
     owners: dict[str, tuple[Any, str]] = {

@@ -556,7 +556,7 @@ while True:
 
 
 @pytest.mark.parametrize("mode", ["flush", "memtables", "bulk"])
-@pytest.mark.parametrize("lines", [1, 9, 30])
+@pytest.mark.parametrize("lines", [1, 9, pytest.param(30, marks=pytest.mark.more)])
 def test_after_a_kill_every_store_agrees_with_its_mark(tmp_path: Path, mode: str, lines: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", CRASH, str(tmp_path), mode], stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -308,7 +308,7 @@ def test_it_begins_to_wait_while_a_record_at_fault_is_looked_for(tmp_path: Path,
     case.fleet.close()
 
 
-@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("guarantee", ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.more)])
 def test_others_keep_their_commit_interval_while_the_record_at_fault_waits(tmp_path: Path, guarantee: str) -> None:
     case = SlowAndFailing(tmp_path, guarantee)
     case.bad, case.waits = {0}, {0: 60.0}
