@@ -8,6 +8,7 @@ from kstream.codecs import Codec, Windowed
 from kstream.dsl.agent import Agent
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
+from kstream.dsl.tabular import DerivedTable, StreamTable
 from kstream.errors import KStreamError, NonRetryable, ProcessingError, Retryable
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
@@ -39,6 +40,7 @@ __all__ = [
     "Codec",
     "Context",
     "DeadLetter",
+    "DerivedTable",
     "Event",
     "ExponentialDelay",
     "Fail",
@@ -61,6 +63,7 @@ __all__ = [
     "Skip",
     "Snapshots",
     "Stream",
+    "StreamTable",
     "Sweep",
     "Table",
     "TestDriver",

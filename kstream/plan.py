@@ -16,14 +16,19 @@ from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
+from kstream.operators.joins.lookup import Lookup
+from kstream.operators.joins.stream_table import StreamTableJoin
+from kstream.operators.joins.table_table import TableChanges
 from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.merge import Merge
 from kstream.operators.refusals import Refusals
+from kstream.operators.retract import Retract
 from kstream.operators.route import Route
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.timed_aggregate import TimedAggregate
+from kstream.operators.upsert import Upsert
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.state.backend import Backend
@@ -33,6 +38,7 @@ from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
 from kstream.state.windows import WindowStore
+from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinNode, TableNode
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -66,7 +72,7 @@ _STATELESS: dict[Step, type[Stateless]] = {
 }
 
 _LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
-"""Of each aggregation: its tasks log together."""
+"""Of each aggregation, table and join: its tasks log together."""
 
 _WATCHED: WeakKeyDictionary[Node, Watched] = WeakKeyDictionary()
 """Of each `debug`: the same."""
@@ -155,7 +161,9 @@ def plan_task(
         operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock)
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
-            built[parent].children.append(push if around is None else around(node, operator, push))
+            giver = built[parent]
+            children = giver.pairs if isinstance(node, RetractNode) and isinstance(giver, Upsert) else giver.children
+            children.append(push if around is None else around(node, operator, push))
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
@@ -267,6 +275,30 @@ def _build(
                 cursor() if node.wants_context else None,
                 every_update=node.emit == "update",
                 lines=_LINES.setdefault(node, Lines(node.name)),
+            )
+        case TableNode():
+            lines = _LINES.setdefault(node, Lines(node.name))
+            return Upsert(stores[node.stores[0].name], lines, check_every, quiet=node.quiet)
+        case RetractNode():
+            (table,) = node.parents
+            return Retract(node.function, node.views, table.stores[0].value.codec, node.key.codec, node.value.codec)
+        case TableChangeNode():
+            return TableChanges(
+                Lookup(stores[node.stores[0].name], node.views),
+                node.joiner,
+                node.value.codec,
+                left=node.how != "outer",
+                right=node.how == "inner",
+                is_left=node.left,
+            )
+        case TableJoinNode():
+            return StreamTableJoin(
+                Lookup(stores[node.stores[0].name], node.views),
+                node.joiner,
+                cursor() if node.wants_context else None,
+                node.value.codec,
+                _LINES.setdefault(node, Lines(node.name)),
+                left=node.how == "left",
             )
         case AgentNode():
             results = Results(node.to, writer, order, node.name, check_every)

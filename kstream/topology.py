@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import StoreSpec
@@ -45,6 +45,9 @@ class Node:
     stores: tuple[StoreSpec, ...] = ()
     group: str | None = None
     on_error: tuple[Policy, ...] | None = None
+
+    by_column: ClassVar[bool] = False
+    """Whether it uses `stores[0]` for a batch at once."""
 
     @property
     def may_send(self) -> bool:
@@ -149,6 +152,8 @@ class AggregateNode(Node):
     `windows` there is one for each window of a key, which stays open `grace` ms after its end.
     """
 
+    by_column = True
+
     initial: Callable[[], Any]
     fold: Callable[..., Any]
     wants_context: bool
@@ -215,6 +220,14 @@ class OutsideNode(Node):
         return f"outside {self.name}  {type(self.sink).__name__} size={self.sink.size}"
 
 
+def _meet(users: Sequence[Node]) -> bool:
+    """Whether a batch may come to two of the users of a store."""
+    if len(users) > 1 and not all(node.by_column for node in users):
+        return True
+    sources = [one for node in users for one in with_all_before(node) if isinstance(one, SourceNode)]
+    return len(sources) != len(set(sources))
+
+
 @dataclass(frozen=True, slots=True)
 class Delay:
     """A topic for records of a source that wait to be processed again, `seconds` each."""
@@ -271,11 +284,15 @@ class SubTopology:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether two nodes share a store: then a record must pass all of them before the next may start. Or whether a
-        table expires in event time: it is read and written at the time of one record. (An aggregation knows the times
-        of a whole batch.)"""
-        uses = [store.name for node in self.nodes for store in node.stores]
-        return len(uses) != len(set(uses)) or self._follows_events
+        """Whether two nodes share a store: then a record must pass all of them before the next may start. (Not where a
+        join reads what others write, and no topic leads to both: a batch is of one topic.) Or whether a table expires
+        in event time: it is read and written at the time of one record. (An aggregation knows the times of a whole
+        batch.)"""
+        users: dict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            for store in node.stores:
+                users[store.name].append(node)
+        return any(_meet(nodes) for nodes in users.values()) or self._follows_events
 
     @property
     def _follows_events(self) -> bool:

@@ -158,6 +158,9 @@ class Graph:
             raise TopologyError(f"two declarations of the store {spec.name!r}: give one of them another name=")
         self._stores.add(spec.name)
 
+    def has_store(self, name: str) -> bool:
+        return name in self._stores
+
     def group_name(self, name: str | None, parent: Node, step: str) -> str:
         """The name of a group whose records travel: as given, or from the path of declarations.
 
@@ -169,10 +172,13 @@ class Graph:
         check_derived(self._repartition(made), f"group {cut(made)}: its repartition topic", advice(name))
         return made
 
-    def repartition(self, parent: Node, name: str, parallelism: int | None, group: str | None) -> SourceNode:
-        """Writes what `parent` emits to an internal topic, by its key, and reads it back."""
+    def repartition(
+        self, parent: Node, name: str, parallelism: int | None, group: str | None, key: Schema | None = None
+    ) -> SourceNode:
+        """Writes what `parent` emits to an internal topic, by its key, and reads it back. `key`: how keys are written
+        there, where it is not as `parent` has them."""
         topic: Topic[Any, Any] = Topic(
-            self._repartition(name), parent.key, parent.value, partitions=parallelism, internal=True
+            self._repartition(name), key or parent.key, parent.value, partitions=parallelism, internal=True
         )
         if topic.name in self.topics:
             raise TopologyError(

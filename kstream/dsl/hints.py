@@ -7,9 +7,12 @@ from typing import ClassVar, NoReturn
 
 STEPS = (
     "map", "filter", "flat_map", "peek", "rekey", "group_by", "group_by_key", "branch", "merge", "repartition",
-    "through", "debug", "sample", "sink",
+    "through", "debug", "sample", "sink", "to_table", "join",
 )  # fmt: skip
 """The methods of a stream that others are asked for."""
+
+OTHER_STEPS = tuple(step for step in STEPS if step not in ("filter", "join", "group_by"))
+"""Those that tables do not have."""
 
 FOLDS = ("count", "sum", "min", "max", "reduce", "aggregate")
 """The methods of a group that others are asked for."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import Graph, advice
-from kstream.dsl.hints import FOLDS, STEPS, Hinted
+from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
+from kstream.dsl.joins import Joining
 from kstream.dsl.table import ReadableTable
+from kstream.dsl.tabular import Tabular
 from kstream.dsl.uses import tables_used
-from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
@@ -40,7 +41,7 @@ N = TypeVar("N", int, float)
 S = TypeVar("S", bound=folds.Summable)
 
 
-class Stream(Hinted, Ways[K, V]):
+class Stream(Hinted, Joining[K, V]):
     """Records of one type of key and value. Every method declares a step; nothing runs until the app does.
 
     Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken
@@ -371,19 +372,20 @@ class Grouped(Hinted, Generic[K, V]):
         return StoreSpec(name, key, value, backend=backend, ttl=ttl)
 
 
-class AggregateTable(Hinted, ReadableTable[K, V]):
-    """The result of an aggregation, which alone writes it. Its changes are a stream; agents may read it."""
+class AggregateTable(Hinted, Tabular[K, V], ReadableTable[K, V]):
+    """The result of an aggregation, which alone writes it. Its changes are a stream; agents may read it, and streams
+    and tables join it."""
 
-    INSTEAD = dict.fromkeys(STEPS, "stream() gives the changes as a stream")
+    INSTEAD = dict.fromkeys(OTHER_STEPS, "stream() gives the changes as a stream")
 
     def __init__(self, graph: Graph, node: AggregateNode) -> None:
         super().__init__(node.stores[0])
-        self.node, self._graph = node, graph
+        self._graph, self.node, self.rows = graph, node, node.stores[0]
 
-    def stream(self) -> Stream[K, V]:
+    def stream(self) -> Stream[K, V]:  # type: ignore[override]  # results do not go: no change is None
         """The emitted changes as a stream."""
         return Stream(self._graph, self.node)
 
-    def to(self, topic: Topic[K, V]) -> None:
+    def to(self, topic: Topic[K, V]) -> None:  # type: ignore[override]
         """Writes each emitted change to a topic."""
         self.stream().to(topic)

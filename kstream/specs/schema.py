@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Optional, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from kstream.codecs import Codec, is_codec, name_of, resolve
+from kstream.codecs import Codec, is_codec, is_nullable, name_of, resolve
+from kstream.errors import TopologyError
 
 T = TypeVar("T")
 Kind: TypeAlias = type[T] | Codec[T]
@@ -94,6 +95,27 @@ def _equal(codec: Any, key: bool) -> Schema | None:
         if side == key and type(known.kind) is type(codec) and known.kind.__getstate__() == codec.__getstate__():
             return known
     return None
+
+
+def nullable(of: Schema, what: str) -> Schema:
+    """The schema of the same values and None, which travels as null. `what` has it, for the error.
+
+    Raises:
+        TopologyError: it is that of a codec of the user's, which does not take None.
+    """
+    if is_nullable(of.codec):
+        return of
+    if is_codec(of.kind):
+        raise TopologyError(f"{what}: {of} takes no None: give the codec the attribute nullable = True")
+    if of.kind is not UNKNOWN:
+        return schema(Optional[of.kind], what)  # noqa: UP045  # whatever the kind is
+    found = _known.get((_NULLABLE, False))
+    if found is None:
+        found = _known[_NULLABLE, False] = Schema(UNKNOWN, schema(Optional[Any], what).codec)  # noqa: UP045
+    return found
+
+
+_NULLABLE: Final = object()
 
 
 def returned_by(function: Callable[..., Any]) -> Any:

@@ -84,7 +84,7 @@ def read(servers: str, topics: Sequence[str], isolation: str = "read_committed")
     return reader.rows
 
 
-def write(servers: str, topic: str, records: Iterable[tuple[str, bytes, int]]) -> None:
+def write(servers: str, topic: str, records: Iterable[tuple[str, bytes | None, int]]) -> None:
     """Writes (key, value, timestamp), partitioned as Java clients do."""
     producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 5})
     for key, value, timestamp in records:

@@ -82,6 +82,14 @@ reveal_type(stream.rekey(auction))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 grouped = stream.group_by(auction, name="by-auction")
 reveal_type(grouped)  # T: kstream.dsl.stream.Grouped[int, api.Bid]
 reveal_type(stream.group_by_key())  # T: kstream.dsl.stream.Grouped[str, api.Bid]
+rates = app.topic("rates", key=str, value=int | None)
+rate = app.stream(rates).to_table("rates")
+reveal_type(rate)  # T: kstream.dsl.tabular.StreamTable[str, int]
+reveal_type(app.stream(bids).to_table("last"))  # T: kstream.dsl.tabular.StreamTable[str, api.Bid]
+reveal_type(rate.stream())  # T: kstream.dsl.stream.Stream[str, int | None]
+reveal_type(stream.join(rate, lambda bid, rate: bid.price * rate))  # T: kstream.dsl.stream.Stream[str, int]
+reveal_type(stream.join(spend, lambda bid, n, ctx: (n, ctx.key)))  # T: kstream.dsl.stream.Stream[str, tuple[int, str]]
+reveal_type(stream.join(rate, lambda bid, rate: rate, how="left"))  # T: kstream.dsl.stream.Stream[str, int | None]
 reveal_type(grouped.count())  # T: kstream.dsl.stream.AggregateTable[int, int]
 reveal_type(grouped.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.AggregateTable[int, int]
 reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.stream.AggregateTable[int, float]

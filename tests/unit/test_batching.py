@@ -501,6 +501,62 @@ def agent_behind_windows_that_close(app: kstream.App) -> Case:
     return Case(app, [source], [out], partitions=2)
 
 
+def beside(n: int, named: Named | None) -> Named:
+    if named is None:
+        return Named("nobody", n)
+    named.n += n
+    return named
+
+
+@case
+def stream_joined_with_a_table(app: kstream.App) -> Case:
+    left, right = app.topic("left", key=str, value=int | None), app.topic("right", key=str, value=int | None)
+    outs = [app.topic(f"out{i}", key=str, value=Named) for i in range(2)]
+    changes = app.topic("changes", key=str, value=Named | None)
+    named = app.stream(right).map(lambda n: None if n is None else Named("x", n), value=Named | None)
+    table = named.to_table("table")
+    table.to(changes)
+    stream = app.stream(left)
+    stream.join(table, beside).to(outs[0])
+    stream.filter(lambda n: n is None or n % 3).join(table, beside, how="left").to(outs[1])
+    return Case(app, [left, right], [*outs, changes], partitions=2, null_keys=True, null_values=True)
+
+
+@case
+def stream_joined_with_its_own_table(app: kstream.App) -> Case:
+    """One topic leads to both, by two ways, and to a repartition."""
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out, moved = app.topic("out", key=str, value=int), app.topic("moved", key=int, value=int)
+    stream = app.stream(source)
+    table = stream.filter(lambda n: n % 2).to_table("odd")
+    stream.join(table, lambda n, last: n - last, value=int).group_by_key().sum(triple, name="sums").to(out)
+    homes = stream.rekey(lambda n: abs(n) % 4, key=int).to_table("homes")
+    stream.rekey(lambda n: abs(n) % 3).join(homes, lambda n, last: 100 * n + last, name="far", value=int).to(moved)
+    return Case(app, [source], [out], coalesced=[], null_keys=False)
+
+
+def besides(named: Named | None, n: int | None) -> Named:
+    return Named("none" if named is None else named.name, (named.n if named else 0) + (n or 0))
+
+
+@case
+def tables_joined_with_tables(app: kstream.App) -> Case:
+    """Of several topics, of an aggregation, derived, and the result with one side again."""
+    left, right = app.topic("left", key=str, value=int | None), app.topic("right", key=str, value=int | None)
+    outs = [app.topic(f"out{i}", key=str, value=Named | None) for i in range(4)]
+    named: kstream.Table[str, Named] | Any = (
+        app.stream(left).map(lambda n: None if n is None else Named("x", n), value=Named | None).to_table("named")
+    )
+    numbers = app.stream(right).to_table("numbers")
+    outer = named.join(numbers.filter(lambda n: n % 3), besides, how="outer", name="outer")
+    outer.to(outs[0])
+    named.join(numbers, besides, how="left", name="left").to(outs[1])
+    sums = app.stream(right).group_by_key().sum(triple, name="sums")
+    named.filter(lambda named: named.n % 2).join(sums.map_values(triple), besides, name="inner").to(outs[2])
+    outer.join(numbers, besides, name="again").to(outs[3])
+    return Case(app, [left, right], outs, partitions=2, null_keys=True, null_values=True)
+
+
 # ---- running them
 
 

@@ -209,7 +209,8 @@ FOREIGN = {
     "rd_kafka_topic_partition_list_query_leaders_async", "histogram_quantile", "PromQL", "RocksDB", "RocksDBs",
     "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
-    "TimeWindows", "TimeWindowedSerializer", "TimeWindowedDeserializer",
+    "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
+    "TableTableJoinIntegrationTest", "TimeWindows", "TimeWindowedSerializer", "TimeWindowedDeserializer",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""
 EXAMPLES = {"balance", "name_", "orders_count", "async_to_sync", "STORE"}

@@ -358,15 +358,26 @@ def test_inputs_of_one_task_must_have_equal_partitions() -> None:
         prepare(app.topology(), {"bids": 3, "more": 4})
 
 
-def test_two_parts_that_read_one_group_behind_a_shared_table_wait_for_each_other() -> None:
-    """A repartition that is fed by the part that reads it: its partitions cannot be told."""
+def test_a_repartition_that_is_fed_by_the_part_that_reads_it_has_the_partitions_of_its_other_input() -> None:
     app, bids = app_with_bids()
     table = app.table("t", key=int, value=int)
     group = app.stream(bids).group_by(auction, name="by")
     app.agent(group, name="behind", tables=[table])(same)
     app.agent(bids, name="before", tables=[table])(same)
-    with pytest.raises(TopologyError, match=r"in a circle \(bids\+shop-by-repartition\): give one parallelism="):
-        prepare(app.topology(), {"bids": 3})
+    assert prepare(app.topology(), {"bids": 3})["shop-by-repartition"] == 3
+
+
+def test_two_parts_that_feed_each_other_wait_for_each_other() -> None:
+    """The partitions of their repartitions cannot be told."""
+    app, bids = app_with_bids()
+    more = app.topic("more", key=str, value=Bid)
+    for name, before, behind in (("one", bids, more), ("two", more, bids)):
+        table = app.table(name, key=int, value=int)
+        group = app.stream(before).group_by(auction, name=name)
+        app.agent(group, name=f"{name}-group", tables=[table])(same)
+        app.agent(behind, name=f"{name}-agent", tables=[table])(same)
+    with pytest.raises(TopologyError, match=r"in a circle \(.*\): give one parallelism="):
+        prepare(app.topology(), {"bids": 3, "more": 3})
 
 
 def test_the_test_driver_runs_what_was_declared() -> None:

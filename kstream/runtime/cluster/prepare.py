@@ -144,8 +144,8 @@ def go_through(
     has. Returns all counts.
 
     Order matters: a repartition topic without a parallelism of its own is made with as many partitions as the input of
-    the part that writes it has, and a changelog with as many as the part that has the store. They keep what they were
-    made with, whatever becomes of the inputs.
+    the part that writes it has (or as what is read together with it), and a changelog with as many as the part that has
+    the store. They keep what they were made with, whatever becomes of the inputs.
 
     Args:
         there: the topics that exist.
@@ -161,12 +161,16 @@ def go_through(
             names = ", ".join(part.name for part in waiting)
             raise TopologyError(f"repartition topics feed each other in a circle ({names}): give one parallelism=")
         waiting.remove(part)
-        counts.update(settle(_internal_topics(topology, part, _partitions(topology, part, counts, there))))
+        count = _partitions(topology, part, counts, there)
+        counts.update(settle(_internal_topics(topology, part, count, counts)))
     return counts
 
 
 def _known(part: SubTopology, counts: Mapping[str, int]) -> bool:
-    return all(source.topic.name in counts for source in part.sources)
+    """Of one that reads what it writes itself (a stream that is joined twice, by two keys), its other inputs say."""
+    own = {node.topic.name for node in part.nodes if isinstance(node, SinkNode) and node.topic.internal}
+    unknown = {source.topic.name for source in part.sources} - counts.keys()
+    return not unknown or (unknown <= own and len(unknown) < len(part.sources))
 
 
 def _partitions(
@@ -176,7 +180,8 @@ def _partitions(
     for store in part.stores:
         if (state := there.get(topology.changelog(store))) is not None:
             return state.partitions
-    inputs = {source.topic.name: counts[source.topic.name] for source in part.sources}
+    names = [source.topic.name for source in part.sources]
+    inputs = {name: counts[name] for name in names if name in counts}
     if len(set(inputs.values())) > 1:
         shown = ", ".join(f"{topic} has {count}" for topic, count in inputs.items())
         raise TopologyError(
@@ -185,7 +190,7 @@ def _partitions(
     return next(iter(inputs.values()))
 
 
-def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[WantedTopic]:
+def _internal_topics(topology: Topology, part: SubTopology, count: int, counts: Mapping[str, int]) -> list[WantedTopic]:
     """The repartition topics that a part writes, its delay topics, and the changelogs of its stores."""
     repartition = [
         WantedTopic(
@@ -193,7 +198,7 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
             kind="repartition",
             partitions=node.topic.partitions,
             owner=node.name,
-            made_with=count,
+            made_with=_beside(topology, node.topic.name, counts) or count,
         )
         for node in part.nodes
         if isinstance(node, SinkNode) and node.topic.internal
@@ -212,6 +217,19 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int) -> list[
         WantedTopic(name=delay.topic, kind="delay", partitions=count, owner=delay.source) for delay in part.delays
     ]
     return [*repartition, *delays, *changelogs]
+
+
+def _beside(topology: Topology, topic: str, counts: Mapping[str, int]) -> int | None:
+    """Partitions of what is read together with a repartition topic, as by a join: it needs as many. None where it is
+    read alone, or that is not known yet."""
+    others = {
+        counts[source.topic.name]
+        for part in topology.parts
+        if topic in part.topics
+        for source in part.sources
+        if source.topic.name != topic and source.topic.name in counts
+    }
+    return max(others, default=None)
 
 
 def _user_topics(topology: Topology) -> list[WantedTopic]:

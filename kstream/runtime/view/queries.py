@@ -24,6 +24,7 @@ from kstream.runtime.process.report import Report
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.watched import Watched
 from kstream.specs.store import StoreSpec
+from kstream.table_nodes import TableNode
 from kstream.topology import AggregateNode, SubTopology, Topology
 
 ANSWER_SECONDS: Final = 5.0
@@ -107,7 +108,7 @@ class Queries:
         self.stores: dict[str, Served] = {}
         for part in topology.parts:
             ours = all(source.topic.internal for source in part.sources)
-            aggregated = {node.stores[0].name for node in part.nodes if isinstance(node, AggregateNode)}
+            aggregated = {node.stores[0].name for node in part.nodes if isinstance(node, AggregateNode | TableNode)}
             for spec in part.stores:
                 count = partitions[part.topics[0]]
                 self.stores[spec.name] = Served(spec, part, count, ours and spec.name in aggregated)

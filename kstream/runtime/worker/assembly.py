@@ -32,7 +32,7 @@ from kstream.state.snapshots.storage import Storage
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.unopened import Unopened
-from kstream.topology import AggregateNode, SubTopology, Topology
+from kstream.topology import SubTopology, Topology
 from kstream.types import Clients, Clock
 
 if TYPE_CHECKING:
@@ -157,11 +157,7 @@ class TaskMaker:
         how = self._parts.settings.check_keys
         if how == "off":
             return
-        written = {
-            store.name
-            for node in part.nodes
-            for store in (node.stores[1:] if isinstance(node, AggregateNode) else node.stores)
-        }
+        written = {store.name for node in part.nodes for store in node.stores[node.by_column :]}
         count = self._parts.partitions[part.topics[0]]
         for store in stores.values():
             if store.name in written and store.spec.scope == "keyed":

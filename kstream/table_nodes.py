@@ -1,0 +1,77 @@
+"""The nodes of tables of streams, and of joins with tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kstream.topology import Node
+
+JoinHow = Literal["inner", "left"]
+TableJoinHow = Literal["inner", "left", "outer"]
+
+
+@dataclass(eq=False, kw_only=True)
+class TableNode(Node):
+    """Keeps the last value of each key in `stores[0]`, None deletes, and passes the changes on. `quiet`: but not that a
+    key was deleted which was not there."""
+
+    by_column = True
+
+    quiet: bool = False
+
+    def describe(self) -> str:
+        return f"table {self.name}  store={self.stores[0].name}"
+
+
+@dataclass(eq=False, kw_only=True)
+class TableJoinNode(Node):
+    """Joins each record with what the table `stores[0]` has of its key at that moment, seen through `views`."""
+
+    by_column = True
+
+    joiner: Callable[..., Any]
+    wants_context: bool
+    how: JoinHow
+    views: tuple[Callable[[Any], Any], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "join"
+
+    def describe(self) -> str:
+        return f"join {self.name}  table={self.stores[0].name} how={self.how}"
+
+
+@dataclass(eq=False, kw_only=True)
+class TableChangeNode(Node):
+    """Joins each change of a table with what another table, `stores[0]`, has of its key, seen through `views`. `left`:
+    the changes are those of the left table."""
+
+    by_column = True
+
+    joiner: Callable[[Any, Any], Any]
+    how: TableJoinHow
+    left: bool
+    views: tuple[Callable[[Any], Any], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "join"
+
+    def describe(self) -> str:
+        return f"join {self.name}  {'right' if self.left else 'left'} table={self.stores[0].name} how={self.how}"
+
+
+@dataclass(eq=False, kw_only=True)
+class RetractNode(Node):
+    """Of each change of its parent, a `TableNode`, seen through `views`: the row before and the row after, for the
+    groups that `function` says."""
+
+    function: Callable[[Any], Any]
+    views: tuple[Callable[[Any], Any], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return "group"
