@@ -308,7 +308,7 @@ class Settings(SnapshotSettings, RestartSettings):
         30.0, kinds.duration(0.5), "Time between measurements of processor, memory and open files.", _SECONDS
     )
     kafka_statistics_interval: float = _setting(
-        5.0, kinds.duration(), "Time between librdkafka's statistics; 0 never.", _SECONDS
+        5.0, kinds.duration(), "Time between librdkafka's statistics, which tell of lost brokers; 0 never.", _SECONDS
     )
     trace_sample: float = _setting(
         0.0, kinds.number(0, 1), "Share of records that start a trace (OpenTelemetry; kstream[traces])."

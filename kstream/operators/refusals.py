@@ -4,6 +4,9 @@ A broker refuses a batch, and with it the transaction: the record at fault is fo
 (runtime/task/failures.py). Where an output is like one that was refused, its record fails before anything of it goes
 out, and costs no more than one that fails in user code. Only what is certain is refused so: no key for a topic that
 takes none without, a time at least as far out of bounds, a record that is larger than the client takes.
+
+Whether a broker takes a record as large as one that it refused is not certain: it counts compressed bytes. Such a
+record is suspected, and comes to Kafka alone: a refusal costs one abort then, and no search.
 """
 
 from __future__ import annotations
@@ -18,14 +21,20 @@ SECONDS: Final = 60.0
 """After which Kafka is asked again: a topic's settings may have been changed."""
 
 
-class _Known:
-    """Of one topic. `until` is monotonic, the bounds are in ms from the wall clock; None: nothing is known."""
+class Suspected(RecordRefused):
+    """It is as large as one that a broker refused a short while ago. Internal: never reaches a user."""
 
-    __slots__ = ("ahead", "behind", "keyless", "too_large", "until")
+
+class _Known:
+    """Of one topic. `until` is monotonic, the bounds are in ms from the wall clock; from `large` bytes on a broker may
+    refuse a record; None: nothing is known."""
+
+    __slots__ = ("ahead", "behind", "keyless", "large", "too_large", "until")
 
     def __init__(self, until: float) -> None:
         self.until = until
         self.keyless = self.too_large = False
+        self.large: int | None = None
         self.ahead: int | None = None
         self.behind: int | None = None
 
@@ -58,9 +67,17 @@ class Refusals:
             found.behind = behind if found.behind is None else min(behind, found.behind)
         elif refused.code == "MSG_SIZE_TOO_LARGE" and refused.size > self._largest:
             found.too_large = True
+        elif refused.code == "MSG_SIZE_TOO_LARGE":
+            found.large = refused.size if found.large is None else min(refused.size, found.large)
         else:
             return
         self.known[refused.topic] = found
+
+    def taken(self, suspected: Suspected) -> None:
+        """Kafka took this one."""
+        found = self.known.get(suspected.topic)
+        if found is not None and found.large is not None:
+            found.large = max(found.large, suspected.size + 1)
 
     def first(
         self,
@@ -69,7 +86,7 @@ class Refusals:
         keys: Sequence[bytes | None],
         timestamps: Sequence[int],
     ) -> tuple[int, RecordRefused] | None:
-        """The first of these records that is refused, and why."""
+        """The first of these records that is refused or `Suspected`, and why."""
         known = self.known.get(topic)
         if known is None:
             return None
@@ -87,6 +104,8 @@ class Refusals:
                 code = "INVALID_TIMESTAMP"
             elif known.too_large and size > self._largest:
                 code = "MSG_SIZE_TOO_LARGE"
+            elif known.large is not None and size >= known.large:
+                return index, Suspected("MSG_SIZE_TOO_LARGE", topic, -1, key, size, timestamp=timestamp)
             else:
                 continue
             return index, RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=True)

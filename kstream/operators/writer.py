@@ -26,15 +26,22 @@ AFTER_ALL = 1 << 62
 """The row of an output that no input caused: it comes after those that inputs did."""
 
 
+Output = tuple[str, bytes | None, int]
+"""How an output is told from others when Kafka refuses it: topic, key, bytes of key and value."""
+
+
 class Writer(Protocol):
     """Takes the outputs of a task's operators to its outlet; `holds` them until `release` where that is set.
 
     `order` is the writing node's place in the sub-topology, `row` the input record that caused the output. `refused` is
-    what Kafka is known to refuse of that which is held, the first of it, and its row.
+    what Kafka is known to refuse of that which is held, the first of it, and its row. `by` tells which node wrote what
+    Kafka refuses: it has what is written while it is `watched`, in a search for the record at fault, and what is known.
     """
 
     holds: bool
     refused: tuple[int, RecordRefused] | None
+    watched: bool
+    by: dict[Output, int]
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -68,9 +75,16 @@ class _Heeding:
         self._outlet, self._refusals = outlet, refusals
         self._known: Mapping[str, object] = {} if refusals is None else refusals.known
         self.refused: tuple[int, RecordRefused] | None = None
+        self.watched = False
+        self.by: dict[Output, int] = {}
+
+    def _watch(self, order: int, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> None:
+        for value, key in zip(values, keys, strict=True):
+            self.by[topic, key, len(value or b"") + len(key or b"")] = order
 
     def _heed(
         self,
+        order: int,
         topic: str,
         values: Sequence[bytes | None],
         keys: Sequence[bytes | None],
@@ -79,9 +93,10 @@ class _Heeding:
     ) -> None:
         found = None if self._refusals is None else self._refusals.first(topic, values, keys, timestamps)
         if found is not None:
-            row = rows[found[0]]
+            row, error = rows[found[0]], found[1]
             if self.refused is None or row < self.refused[0]:
-                self.refused = row, found[1]
+                self.refused = row, error
+                self.by[topic, error.key, error.size] = order
 
 
 class DirectWriter(_Heeding):
@@ -99,9 +114,11 @@ class DirectWriter(_Heeding):
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
+        if self.watched:
+            self._watch(order, topic, values, keys)
         if self.holds:
             if topic in self._known:
-                self._heed(topic, values, keys, batch.timestamps, _rows(batch))
+                self._heed(order, topic, values, keys, batch.timestamps, _rows(batch))
             self._held.append(partial(send_all, self._outlet, topic, values, keys, batch.timestamps))
         else:
             send_all(self._outlet, topic, values, keys, batch.timestamps)
@@ -117,9 +134,11 @@ class DirectWriter(_Heeding):
         headers: Headers | None,
         partition: int,
     ) -> None:
+        if self.watched:
+            self._watch(order, topic, (value,), (key,))
         if self.holds:
             if topic in self._known:
-                self._heed(topic, (value,), (key,), (timestamp,), (row,))
+                self._heed(order, topic, (value,), (key,), (timestamp,), (row,))
             self._held.append(partial(self._send, topic, value, key, timestamp, headers, partition))
         else:
             self._send(topic, value, key, timestamp, headers, partition)
@@ -171,8 +190,10 @@ class OrderedWriter(_Heeding):
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
         rows = _rows(batch)
+        if self.watched:
+            self._watch(order, topic, values, keys)
         if topic in self._known:
-            self._heed(topic, values, keys, batch.timestamps, rows)
+            self._heed(order, topic, values, keys, batch.timestamps, rows)
         self._staged.extend(
             (row, order, topic, value, key, timestamp, None, -1)
             for row, value, key, timestamp in zip(rows, values, keys, batch.timestamps, strict=True)
@@ -189,8 +210,10 @@ class OrderedWriter(_Heeding):
         headers: Headers | None,
         partition: int,
     ) -> None:
+        if self.watched:
+            self._watch(order, topic, (value,), (key,))
         if topic in self._known:
-            self._heed(topic, (value,), (key,), (timestamp,), (row,))
+            self._heed(order, topic, (value,), (key,), (timestamp,), (row,))
         self._staged.append((row, order, topic, value, key, timestamp, headers, partition))
 
     def release(self) -> None:

@@ -36,9 +36,13 @@ def token() -> tuple[str, float]:
     user = os.environ.get("KSTREAM_TEST_TOKEN_USER", "alice")
     with Path(os.environ["KSTREAM_TEST_TOKENS"]).open("a") as calls:
         calls.write(f"{os.getpid()}\n")
-    if user == "nobody":
+    if user == "nobody" or Path(os.environ.get("KSTREAM_TEST_TOKENS_REFUSED", "/nowhere/refused")).exists():
         raise PermissionError("the identity provider says no")
-    return f"{_part(alg='none')}.{_part(sub=user, iat=now, exp=ends)}.", ends
+    made = f"{_part(alg='none')}.{_part(sub=user, iat=now, exp=ends)}."
+    if given := os.environ.get("KSTREAM_TEST_TOKENS_GIVEN"):
+        with Path(given).open("a") as tokens:
+            tokens.write(f"{made}\n")
+    return made, ends
 
 
 def _part(**claims: object) -> str:

@@ -1,6 +1,6 @@
-"""Rights, passwords and certificates that go while an app runs: a line names what is missing, the page and `/ready` say
-so, it is tried again at the pace of the restart strategy, nothing is lost, and no secret is told. Given back, all is as
-it would have been."""
+"""Rights, passwords, tokens and certificates that go while an app runs: a line names what is missing, the page and
+`/ready` say so, it is tried again at the pace of the restart strategy, nothing is lost, and no secret is told. Given
+back, all is as it would have been."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+import kstream
+from security.lettered_service import make_app as lettered_app
 from security.test_rights import RUN, Guarded, Right, guarded
-from support.kafka import Reader
+from support.kafka import Reader, create
 from support.running import until
 from support.secured import KEY_PASSWORD, LIMITED, PASSWORD, settings_for
 from support.serving import Served
@@ -39,14 +42,21 @@ WITHDRAWN: dict[str, list[Right]] = {
 class Watched:
     """An instance of the guarded service, and what it has counted."""
 
-    def __init__(self, guarded: Guarded, monkeypatch: pytest.MonkeyPatch, **more: object) -> None:
+    def __init__(
+        self,
+        guarded: Guarded,
+        monkeypatch: pytest.MonkeyPatch,
+        app: kstream.App | None = None,
+        target: str = "security.guarded_service:app",
+        **more: object,
+    ) -> None:
         monkeypatch.setenv("KSTREAM_TEST_APP", guarded.name)
         settings = guarded.settings(
             workers="1", web_port="0", announce_interval="0", restart_initial="1s", restart_max="1s",
             restart_jitter="0", session_timeout="6s", log_format="json", **more,
         )  # fmt: skip
         self.guarded = guarded
-        self.served = Served(guarded.app, "security.guarded_service:app", settings)
+        self.served = Served(app or guarded.app, target, settings)
         (self.worker,) = self.served.supervisor.workers
         self._reader: Reader | None = None
         self.sent = 0
@@ -94,6 +104,42 @@ class Watched:
         self.served.stop()
 
 
+class Lettered(Watched):
+    """An instance of the service that sets records aside."""
+
+    RIGHTS: ClassVar[list[Right]] = [
+        *(right for right in RUN if not right[1].endswith(("-repartition", "-changelog", "-store-types"))),
+        *(
+            ("topic", "{app}-{app}.words-retry-1s", operation)
+            for operation in ("CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE", "DELETE")
+        ),
+        ("topic", "{app}.letters", "WRITE"),
+    ]
+
+    def __init__(self, guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+        create(guarded.servers, f"{guarded.name}.letters", 1)
+        guarded.allow(*self.RIGHTS)
+        super().__init__(guarded, monkeypatch, lettered_app(guarded.name), "security.lettered_service:app")
+        self._topics = f"{guarded.name}.counts", f"{guarded.name}.letters"
+        self._all = Reader(guarded.servers, self._topics)
+
+    def passed(self, words: int, letters: int) -> None:
+        """So many words came through, and so many are dead letters, each once."""
+        rows = [self._all.rows[topic] for topic in self._topics]
+        until(
+            lambda: [len(found) for found in rows] >= [words, letters] and len(rows[1]) >= letters,
+            f"{words} words and {letters} letters, not {[len(found) for found in rows]}",
+            90,
+            each=self._all.poll,
+        )
+        assert [row.value for row in rows[0]] == [b"a"] * words
+        assert [row.value for row in rows[1]] == [b"boom"] * letters
+
+    def stop(self) -> None:
+        self._all.close()
+        super().stop()
+
+
 @pytest.fixture
 def watched(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     guarded.allow(*RUN)
@@ -131,6 +177,116 @@ def test_a_right_that_is_withdrawn_is_named_and_all_goes_on_when_it_is_back(
     watched.ready()
     out, err = capfd.readouterr()
     secrets_are_kept(said, out, err)
+
+
+DELAY, LETTERS = "{app}-{app}.words-retry-1s", "{app}.letters"
+ASIDE: dict[str, Right] = {
+    "write to the delay topic": ("topic", DELAY, "WRITE"),
+    "read of the delay topic": ("topic", DELAY, "READ"),
+    "write to the dead letters": ("topic", LETTERS, "WRITE"),
+}
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=pytest.mark.slow) for what in ASIDE])
+def test_a_right_to_what_is_set_aside_is_withdrawn(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Records that failed wait for it, and are set aside and dead letters once each."""
+    lettered = Lettered(guarded, monkeypatch)
+    try:
+        guarded.write("a", "boom", "a")
+        lettered.passed(2, 1)
+        right = ASIDE[what]
+        guarded.secured.withdraw(*guarded.rights(right))
+        guarded.write("a", "boom", "a")
+        ((_, name, operation),) = guarded.rights(right)
+        lettered.red(f"may not {operation} topic {name}")
+        before = lettered.tries()
+        time.sleep(WATCHED)
+        assert lettered.tries() - before <= WATCHED + 1
+        said = lettered.said()
+        guarded.allow(right)
+        lettered.passed(4, 2)
+        guarded.write("boom", "a")
+        lettered.passed(5, 3)
+        lettered.ready()
+    finally:
+        lettered.stop()
+    secrets_are_kept(said, *capfd.readouterr())
+
+
+CLUSTER: list[Right] = [
+    ("cluster", "kafka-cluster", operation) for operation in ("IDEMPOTENT_WRITE", "DESCRIBE_CONFIGS", "DESCRIBE")
+]
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.slow)])
+def test_rights_to_the_cluster_are_of_no_use_to_an_app(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, guarantee: str
+) -> None:
+    """Withdrawn while it runs, they are missed neither by what runs nor by a worker that is started anew. Nor is the
+    right to see the settings of its topics, which is for starts of the instance."""
+    seen = [right for right in RUN if right[2] == "DESCRIBE_CONFIGS"]
+    guarded.allow(*RUN, *CLUSTER)
+    watched = Watched(guarded, monkeypatch, processing_guarantee=guarantee)
+    try:
+        watched.send(2)
+        watched.counted()
+        guarded.secured.withdraw(*guarded.rights(*CLUSTER, *seen))
+        watched.send(3)
+        watched.counted()
+        began = time.monotonic()
+        while time.monotonic() - began < WATCHED:
+            assert watched.served.probe("ready") == (True, [])
+            time.sleep(0.2)
+        assert watched.worker.pid is not None
+        os.kill(watched.worker.pid, signal.SIGKILL)
+        until(lambda: watched.worker.restarts == 1, "the restart")
+        watched.send(2)
+        watched.counted()
+        watched.ready()
+        assert watched.tries() == 1
+    finally:
+        watched.stop()
+
+
+def test_a_token_function_that_fails_for_a_while(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is named with its reason; when it works again, so does the app."""
+    refusing, given = tmp_path / "refusing", tmp_path / "given"
+    monkeypatch.setenv("KSTREAM_TEST_TOKENS", str(tmp_path / "tokens"))
+    monkeypatch.setenv("KSTREAM_TEST_TOKENS_GIVEN", str(given))
+    monkeypatch.setenv("KSTREAM_TEST_TOKENS_REFUSED", str(refusing))
+    monkeypatch.setenv("KSTREAM_TEST_TOKEN_SECONDS", "10")
+    monkeypatch.setenv("KSTREAM_TEST_TOKEN_USER", LIMITED)
+    guarded.allow(*RUN)
+    tokens = {**settings_for(guarded.secured, "OAUTHBEARER"), "kafka_tokens": "security.guarded_service:token"}
+    watched = Watched(guarded, monkeypatch, **tokens)
+    try:
+        watched.send(2)
+        watched.counted()
+        refusing.touch()
+        watched.red("kafka_tokens: security.guarded_service:token gives no token: ")
+        said = watched.said()
+        assert "guarded_service.py:" in said and "PermissionError: the identity provider says no" in said
+        watched.send(3)
+        before = watched.tries()
+        time.sleep(WATCHED)
+        assert watched.tries() - before <= WATCHED + 1
+        said += watched.said()
+        refusing.unlink()
+        watched.counted()
+        watched.ready()
+        watched.send(1)
+        watched.counted()
+    finally:
+        watched.stop()
+    told = "\n".join((said, *capfd.readouterr()))
+    secrets = given.read_text().split()
+    assert len(secrets) > 2
+    assert not [secret for secret in secrets if secret in told or secret.split(".")[1] in told]
+    secrets_are_kept(told)
 
 
 def secrets_are_kept(*texts: str) -> None:

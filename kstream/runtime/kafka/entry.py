@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from confluent_kafka import KafkaError
 
 from kstream.errors import AppLoadError, ConfigError, KafkaUnavailable, KStreamError
+
+logger = logging.getLogger("kstream.kafka")
 
 Token = tuple[str, float]
 """A token, and when it ends, in seconds since the epoch."""
 
 SOON_SECONDS: Final = 5.0
 """A token that ends sooner is not taken from what is kept."""
+
+AGAIN_SECONDS: Final = 75.0
+"""How long the token before counts at most where there is no newer one: librdkafka asks again after four fifths."""
 
 _REFUSED: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL})
 _ALERT: Final = re.compile(r"alert (bad certificate|certificate|unknown ca|handshake failure|no certificate)")
@@ -29,19 +35,26 @@ class Tokens:
     Args:
         name: the setting's value, for messages.
         function: returns a token and the time (s since the epoch) at which it ends.
+
+    Attributes:
+        failed: why there was none the last time, whichever function of this process it was: librdkafka does not say.
     """
+
+    failed: ClassVar[KStreamError | None] = None
 
     def __init__(self, name: str, function: Callable[[], object]) -> None:
         self._name, self._function = name, function
         self._lock = threading.Lock()
         self._kept: Token | None = None
+        self._last: Token | None = None
 
     def __call__(self, _: str | None = None) -> Token:
-        """Raises KafkaUnavailable: the function fails; librdkafka asks again after ten seconds."""
+        """Raises as `token`; librdkafka asks again after ten seconds."""
         return self.token()
 
     def token(self) -> Token:
-        """The one of `try_out`, once and while it is good, else a new one.
+        """The one of `try_out`, once and while it is good, else a new one. Where the function fails, the one before
+        serves on until shortly before it ends: an outage of who gives tokens is none of Kafka's.
 
         Raises:
             KafkaUnavailable: the function raises. ConfigError: it returns something else.
@@ -50,12 +63,24 @@ class Tokens:
             if self._kept is not None and self._kept[1] - time.time() > SOON_SECONDS:
                 kept, self._kept = self._kept, None  # the next time librdkafka wants a newer one
                 return kept
-            return self._ask()
+            return self._newest()
 
     def try_out(self) -> None:
         """Asks for a token and keeps it. Raises as `token`."""
         with self._lock:
-            self._kept = self._ask()
+            self._kept = self._newest()
+
+    def _newest(self) -> Token:
+        try:
+            self._last = self._ask()
+        except KStreamError as error:
+            last, now = self._last, time.time()
+            if last is None or last[1] - now <= SOON_SECONDS:
+                Tokens.failed = error
+                raise
+            logger.warning("%s; the token before is used on, it ends in %.0f s", error, last[1] - now)
+            return last[0], min(last[1], now + AGAIN_SECONDS)
+        return self._last
 
     def _ask(self) -> Token:
         from kstream.config.loading import told
@@ -123,6 +148,13 @@ def is_refusal(error: KafkaError) -> bool:
     return error.code() in _REFUSED or (
         error.code() == KafkaError._TRANSPORT and _ALERT.search(error.str()) is not None
     )
+
+
+def no_token(error: KafkaError) -> KafkaUnavailable | None:
+    """What the error means where it is that there is no token; None where it is something else."""
+    if error.code() != KafkaError._AUTHENTICATION or "OAUTHBEARER token" not in error.str() or Tokens.failed is None:
+        return None
+    return KafkaUnavailable(str(Tokens.failed))
 
 
 def refused(error: KafkaError, servers: str) -> KStreamError:

@@ -22,7 +22,7 @@ from kstream.errors import (
     TopicError,
 )
 from kstream.observe.throttle import Throttle
-from kstream.runtime.kafka.entry import Tokens, is_refusal
+from kstream.runtime.kafka.entry import Tokens, is_refusal, no_token
 from kstream.runtime.kafka.options import logger
 
 T = TypeVar("T")
@@ -170,8 +170,22 @@ def meaning(error: KafkaError, doing: str, servers: str, right: str = "") -> KSt
     if error.code() in NO_TOPIC:
         return TopicError(text)
     if error.code() in DENIED:
-        return KafkaUnavailable(f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})")
+        return no_token(error) or KafkaUnavailable(
+            f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})"
+        )
     return KafkaUnavailable(f"Kafka at {servers} ({text})")
+
+
+_UNREAD: Final = re.compile(r"([\w.-]+)(?:\(\S*?\)+)?\[\d+\]\(Broker: Topic authorization failed\)")
+"""How librdkafka names a partition whose offset is not put into a transaction; in round brackets is the topic's id."""
+
+
+def unread(error: KafkaError) -> TopicError | None:
+    """What it means that offsets may not be committed; None where that is not what the error says."""
+    found = _UNREAD.search(error.str()) if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else None
+    if found is None:
+        return None
+    return TopicError(f"topic {found[1]}: {describe(error)}; this user may not READ topic {found[1]}", found[1])
 
 
 class Trouble:

@@ -33,6 +33,7 @@ from kstream.runtime.kafka.problems import (
     may_not,
     of,
     refused_topics,
+    unread,
 )
 from kstream.runtime.kafka.timely import in_time
 from kstream.types import Delivered, Headers, Produce, TopicPartition
@@ -261,6 +262,7 @@ class KafkaProducer:
         Raises:
             ValueError: no offsets. Kafka takes that for a no-op, and nothing would be fenced.
             AbortRequired: the group has rebalanced since; and as `commit`.
+            TopicError: an input may not be read any more; `abort` is next.
         """
         if not offsets:
             raise ValueError("no offsets: Kafka takes that for a no-op and fences nobody")
@@ -327,6 +329,8 @@ class KafkaProducer:
             if error.code() == KafkaError._FATAL and self._trouble.last is not None:
                 error = self._trouble.last  # what was fatal before
             self._trouble(error)  # it is told once by its name, and holds from now on
+        if name == "send_offsets" and not is_fatal(error) and (input_lost := unread(error)) is not None:
+            return input_lost
         topic = self._refused_topic(error)
         lacking = may_not(error, self._right(error, topic), self._servers, name)
         text = lacking or f"{name}: {describe(error)}"

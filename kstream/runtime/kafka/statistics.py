@@ -35,6 +35,7 @@ class Statistics:
         self._counts: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._heard: dict[_Client, float] = {}
         self._unreadable = False
+        self._alone: float | None = None  # since when the group's consumer has no connection to any broker
 
     def callback(self, kind: Kind) -> Callable[[str], None] | None:
         """A `stats_cb` for one new client; None when statistics are off."""
@@ -54,6 +55,10 @@ class Statistics:
             Series(name, (label,), value) for part in (self._counts, levels) for (name, label), value in part.items()
         ]
 
+    def alone_for(self) -> float | None:
+        """For how many seconds the consumer of the group has had no connection to any broker, as it said last."""
+        return None if self._alone is None else self._clock() - self._alone
+
     def take(self, client: _Client, text: str) -> None:
         """One callback. It never raises: that would come out of the client's poll."""
         try:
@@ -64,6 +69,9 @@ class Statistics:
                 log.warning("librdkafka's statistics cannot be read, its metrics are missing: %s", error)
             return
         self._heard[client] = self._clock()
+        if client.kind == "consumer":
+            alone = not any(broker.state in _CONNECTED for broker in found.brokers.values())
+            self._alone = (self._clock() if self._alone is None else self._alone) if alone else None
         for (name, label), grown in client.update(found):
             self._counts[name, label] += grown
 
@@ -109,6 +117,7 @@ class _Broker(msgspec.Struct):
     txretries: int = 0
     req_timeouts: int = 0
     connects: int = 0
+    state: str = ""
 
 
 class _Partition(msgspec.Struct):
@@ -138,6 +147,7 @@ _REQUESTS: Final = {
     "kafka_request_timeouts_total": "req_timeouts",
     "kafka_connects_total": "connects",
 }
+_CONNECTED: Final = frozenset({"UP", "UPDATE"})
 _OF_THE_SLOWEST: Final = frozenset({"kafka_broker_rtt_seconds", "kafka_throttle_seconds"})
 
 

@@ -55,6 +55,7 @@ class Report(msgspec.Struct):
 
     Attributes:
         joined: it was given an assignment, be it an empty one; member: it has one now.
+        alone: for how many seconds it has had no connection to any broker; None while it has one.
         uncommitted: records processed since the last commit.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         gone: tasks that nobody can have, because an input does not exist; all workers of an isolation group say so.
@@ -89,6 +90,7 @@ class Report(msgspec.Struct):
     partitions: int = 0
     joined: bool = False
     member: bool = False
+    alone: float | None = None
     uncommitted: int = 0
     paused: bool = False
     elapsed: float = 0.0

@@ -92,6 +92,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
         member=worker.is_member,
+        alone=clients.statistics.alone_for() if isinstance(clients := worker.parts.clients, KafkaClients) else None,
         uncommitted=worker.uncommitted,
         paused=worker.paused,
         elapsed=worker.elapsed,

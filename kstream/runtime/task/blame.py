@@ -35,7 +35,8 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
     if node is None:  # it was caught within the step that is at work still
         node = _at_work(plan)
     if isinstance(raised, RecordRefused):
-        node = _writer(part, raised.topic, node)
+        by = plan.writer.by.get((raised.topic, raised.key, raised.size))
+        node = _writer(part, raised.topic, node) if by is None else by
     if node is None:
         node = plan.operators.index(plan.sources[topic])
     return Blame(node, _phase(raised))

@@ -13,7 +13,7 @@ from msgspec import structs
 from kstream.errors import ProcessingError, RecordRefused, text_of
 from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
-from kstream.operators.refusals import Refusals
+from kstream.operators.refusals import Refusals, Suspected
 from kstream.plan import TaskPlan
 from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
@@ -162,6 +162,10 @@ class Deciding:
                 attempts=failed, now=self._clock.time(),
             )  # fmt: skip
         return None
+
+    def taken(self, suspected: Suspected) -> None:
+        """Kafka took it."""
+        self._refusals.taken(suspected)
 
     def _too_many(self, error: ProcessingError, node: int, records: int) -> bool:
         if self._most is None:

@@ -111,6 +111,10 @@ class Search:
         """One of the tasks in a transaction is at fault, which one is not known: this one goes apart, with as many."""
         self._good, self._suspects, self._how = 0, records, _How.WHOLE
 
+    def apart(self, good: int) -> None:
+        """The record behind so many is to be alone in its transaction: Kafka may refuse something of it."""
+        self._good, self._suspects, self._how = good, 1, _How.HALVES
+
     def failed(self, failure: TaskFailed) -> bool:
         """The task failed. True when the record at fault was alone in its transaction, or there is none: its policy
         decides. A task that is tried again begins with that record, still apart."""

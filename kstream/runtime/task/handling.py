@@ -7,10 +7,11 @@ from functools import partial
 
 from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
 from kstream.operators.delayed import Note
+from kstream.operators.refusals import Suspected
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
-from kstream.runtime.task.failures import PASSES, PushFailed
+from kstream.runtime.task.failures import PASSES, PushFailed, Search
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -24,6 +25,7 @@ class Handling:
         note_of: what is known of a record that was set aside before.
 
     Attributes:
+        search: the task's.
         rests_until: a record is tried again then (monotonic).
         left_out: records of the fetch that is worked at, and what was decided about them.
     """
@@ -35,14 +37,16 @@ class Handling:
         clock: Clock,
         deciding: Deciding | None,
         note_of: Callable[[TopicPartition, int], Note | None],
+        search: Search,
     ) -> None:
-        self._note_of = note_of
+        self._note_of, self.search = note_of, search
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self.care = Care(plan)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
         self.left_out: list[tuple[LeftOut, Fetch]] = []
         self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
+        self._asked: Suspected | None = None  # Kafka is asked whether it takes it
 
     def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:
         """A fetch is pushed next; so many records were processed since the last commit.
@@ -50,7 +54,9 @@ class Handling:
         Args:
             failed_before: its records have, and were set aside.
         """
-        self.left_out, self._decided = [], None
+        self.left_out, self._decided, self._asked = [], None, None
+        self._plan.writer.watched = bool(self.search)
+        self._plan.writer.by.clear()
         if failed_before:
             self.care.take()
         if self.care:
@@ -74,15 +80,22 @@ class Handling:
         self._decided = found.offset, goes_on
         return False
 
-    def heed(self, fetch: Fetch) -> None:
+    def heed(self, fetch: Fetch, sent: bool) -> None:
         """Before anything of the fetch goes out. A record that is tried again is Kafka's to refuse, and is alone.
 
+        Args:
+            sent: something of it has left the task. Then, and while a search is on, what is not certain is Kafka's to
+                say.
+
         Raises:
-            RecordRefused: Kafka is known to refuse something of it.
+            RecordRefused: Kafka is known to refuse something of it. Suspected: it may.
         """
         if (refused := self._plan.writer.refused) is None or isinstance(self.on(fetch), Again):
             return
         row, error = refused
+        if isinstance(error, Suspected) and (sent or self.search or not self.care or row >= len(fetch)):
+            self._asked = error if len(fetch) == 1 else None
+            return
         if (origin := self._plan.sources[fetch.at.topic].origin) is not None:
             origin.at_fault = row if row < len(fetch) else None
         raise error
@@ -106,7 +119,8 @@ class Handling:
 
     def taken_back(self, fetch: Fetch, error: BaseException, sent: bool, records: int) -> None:
         """What a fetch that failed has done is taken back, by itself. Where it is known which of its records is at
-        fault, the policies decide about that one; else fewer of them are to come at a time.
+        fault, the policies decide about that one; else fewer of them are to come at a time. One that Kafka is to be
+        asked about comes alone.
 
         Args:
             sent: whether anything of it has left the task.
@@ -118,7 +132,9 @@ class Handling:
         if not self.care or sent or not self.care.take_back():
             raise self._failure(fetch, error) from error
         row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
-        if row is not None:
+        if isinstance(error, Suspected):
+            self.search.apart(records + (row or 0))
+        elif row is not None:
             found = self.located(error, fetch.at, fetch.offsets()[row])
             decided, self._decided = self._decided, None
             goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records)
@@ -134,7 +150,7 @@ class Handling:
         """Whether the policies have the task go on after a record that failed; that is remembered until it is
         committed."""
         at, offset = TopicPartition(error.topic, error.partition), error.offset
-        verdict = None
+        verdict, self._asked = None, None
         if self._deciding is not None:
             note = self._note_of(at, offset)
             verdict = self._deciding.decide(error, self._plan, self.verdicts.of(at, offset), records, note)
@@ -152,6 +168,7 @@ class Handling:
             PushFailed: its dead letter cannot be written.
             TransactionError: nothing can be written, which is not on account of the dead letter.
         """
+        self._asked = None
         try:
             verdict.write(fetch, self._plan.writer)
         except (TransactionError, StateError):
@@ -164,6 +181,9 @@ class Handling:
         done = self.verdicts.committed(positions) if self.verdicts else ()
         if self._deciding is not None:
             self._deciding.committed(self._task, records, done)
+            if self._asked is not None:
+                self._deciding.taken(self._asked)
+                self._asked = None
 
     def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
         if len(fetch) > 1:

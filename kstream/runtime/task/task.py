@@ -70,7 +70,7 @@ class Task:
             max_idle,
             {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
         )
-        self.handling = Handling(self.name, plan, clock, deciding, self.reading.note)
+        self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._care = self.handling.care
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._sent = False  # whether anything of the batch left the task
@@ -196,8 +196,9 @@ class Task:
         """
         self.check_agents()
         activate(self._context)
+        apart = bool(self.search)
         try:
-            while True:
+            while apart or not self.search:  # else it goes on apart from others
                 if self._working is not None and not self._finished(self._working):
                     self._waited = True
                     return
@@ -263,7 +264,7 @@ class Task:
                     operator.flush()
                 if any([agent.busy for agent in self.plan.agents]):
                     return False
-            self.handling.heed(fetch)
+            self.handling.heed(fetch, self._sent)
             self._released = self._sent = True
             self.handling.finish()
             self.plan.writer.release()
@@ -393,8 +394,7 @@ class Task:
 
     def _drop_work(self) -> None:
         self.handling.rests_until = 0.0
-        self.touched = self._released = False
+        self.touched = self._released = self._emitting = False
         self._working = None
         self._context.works_on(None)
-        self._emitting = False
         self.reading.drop()

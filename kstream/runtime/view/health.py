@@ -20,6 +20,8 @@ LOOP_SECONDS: Final = 30.0
 """Since the supervisor's loop went round: it does so five times a second."""
 SILENT_SECONDS: Final = 30.0
 """Beyond `max_poll_interval`, when the supervisor kills a silent worker itself."""
+STANDS_SECONDS: Final = 5.0
+"""For which a worker's loop may stand in kstream's own code: in a commit, say, that no broker answers."""
 SHOWN: Final = 5
 """Tasks that are named in one reason."""
 
@@ -63,11 +65,14 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
             yield f"{name} starts again in {max(0.0, worker.start_at - now):.0f} s: {worker.last_error}"
         else:
             yield f"{name} does not run"
-    elif now - worker.heard > settings.stall_timeout:
+    elif now - worker.heard > _patience(worker, settings):
         why = f": {worker.held.words()}" if worker.held is not None and worker.stands else ""
         yield f"{name} has not reported for {now - worker.heard:.0f} s{why}"
     elif not worker.report.joined:
         yield f"{name} has not joined its group yet"
+    if worker.runs and worker.report.alone is not None:
+        seconds = worker.report.alone + now - worker.heard
+        yield f"{name} has no connection to any broker of Kafka ({seconds:.0f} s)"
     for trouble in (
         worker.liveness.troubles(now) if worker.runs and now - worker.heard <= settings.stall_timeout else ()
     ):
@@ -75,6 +80,13 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
             yield f"{name} {trouble.text} ({trouble.seconds:.0f} s)"
     if worker.spared and worker.runs:
         yield f"{name} would be killed, but Kafka does not answer: it waits"
+
+
+def _patience(worker: WorkerProcess, settings: Settings) -> float:
+    """How long it may say nothing. User code may take its time, Kafka may not."""
+    if worker.stands and worker.held is not None and not worker.held.user:
+        return min(STANDS_SECONDS, settings.stall_timeout)
+    return settings.stall_timeout
 
 
 def _one_more(now: float, worker: WorkerProcess, settings: Settings) -> bool:

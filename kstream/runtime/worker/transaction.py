@@ -33,7 +33,8 @@ class Transaction:
         produce: the current producer's method; read it anew for each batch, it changes with producer and transaction.
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
-        refused: of a watched transaction, the first record that the broker did not take.
+        refused: of a watched transaction, the first record that the broker did not take; the largest where they are
+            too large.
     """
 
     def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
@@ -143,7 +144,10 @@ class Transaction:
         return KStreamError(f"{error} (written to: {', '.join(sorted(self._written))})")
 
     def _was_delivered(self, _offset: int | None, refused: RecordRefused | None) -> None:
-        if refused is not None and self.refused is None:
+        if refused is None:
+            return
+        before = self.refused
+        if before is None or (before.code == refused.code == "MSG_SIZE_TOO_LARGE" and refused.size > before.size):
             self.refused = refused
 
     def produce_watched(

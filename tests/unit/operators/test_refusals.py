@@ -10,7 +10,7 @@ import pytest
 from kstream.codecs import resolve
 from kstream.errors import RecordRefused
 from kstream.operators.batch import Batch
-from kstream.operators.refusals import SECONDS, Refusals
+from kstream.operators.refusals import SECONDS, Refusals, Suspected
 from kstream.operators.writer import DirectWriter, OrderedWriter
 from kstream.testing import ManualClock
 
@@ -81,11 +81,28 @@ def test_time_goes_on(known: Known) -> None:
 
 
 def test_larger_than_the_client_takes(known: Known) -> None:
-    known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST)
-    assert known.refuses(value=b"v" * 2 * LARGEST) is None, "the topic's limit counts compressed bytes"
     known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST + 1)
     assert known.refuses(value=b"v" * LARGEST) == "MSG_SIZE_TOO_LARGE"
     assert known.refuses(value=b"v" * (LARGEST - 1)) is None, "headers and the like are the client's to count"
+
+
+def test_what_is_as_large_as_one_that_a_broker_refused_is_suspected(known: Known) -> None:
+    """The topic's limit counts compressed bytes."""
+
+    def suspected(size: int) -> Suspected | None:
+        found = known.refusals.first("t", [b"v" * (size - 1)], [b"k"], [known.now])
+        assert found is None or isinstance(found[1], Suspected)
+        return None if found is None else found[1]  # type: ignore[return-value]
+
+    known.learn("MSG_SIZE_TOO_LARGE", size=600)
+    known.learn("MSG_SIZE_TOO_LARGE", size=500)
+    assert suspected(499) is None
+    innocent = suspected(520)
+    assert innocent is not None and innocent.size == 520
+    known.refusals.taken(innocent)
+    assert suspected(520) is None and suspected(521) is not None
+    known.clock.advance(SECONDS)
+    assert suspected(5000) is None
 
 
 @pytest.mark.parametrize("code", ["TOPIC_AUTHORIZATION_FAILED", "INVALID_RECORD", "INVALID_TIMESTAMP", "TypeError"])

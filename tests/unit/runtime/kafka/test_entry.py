@@ -14,6 +14,7 @@ from kstream.config import Settings
 from kstream.errors import ConfigError, KafkaUnavailable
 from kstream.runtime.kafka import KafkaOptions, options_from
 from kstream.runtime.kafka.entry import Tokens, is_refusal, refused, tokens_of
+from kstream.runtime.kafka.problems import meaning
 
 
 def given(*answers: Any) -> tuple[Tokens, list[Any]]:
@@ -54,6 +55,36 @@ def test_a_function_that_raises_is_named_with_the_reason() -> None:
     tokens, _ = given(OSError("no route"))
     with pytest.raises(KafkaUnavailable, match=r"here:function gives no token: .*OSError: no route"):
         tokens(None)
+
+
+@pytest.mark.parametrize("failure", [OSError("no route"), None], ids=["raises", "returns nothing"])
+def test_a_function_that_fails_for_a_while_ends_nothing_that_has_a_token(
+    failure: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = time.time() + 3600
+    tokens, left = given(("one", ends), failure, failure, ("two", ends + 60))
+    assert tokens(None) == ("one", ends)
+    token, until = tokens(None)
+    assert token == "one" and time.time() + 60 < until < ends, "librdkafka asks again soon"
+    tokens.try_out()  # a client that is made meanwhile
+    assert tokens(None)[0] == "one"
+    assert tokens(None) == ("two", ends + 60)
+    assert not left
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines and all("here:function" in line and "the token before is used on" in line for line in lines)
+    assert not any("one" in line.split() for line in lines)
+
+
+def test_a_token_that_is_about_to_end_is_not_used_on() -> None:
+    tokens, _ = given(("one", time.time() + 4), OSError("no route"))
+    assert tokens(None)[0] == "one"
+    with pytest.raises(KafkaUnavailable, match="no route"):
+        tokens(None)
+    told = "Failed to acquire SASL OAUTHBEARER token: OAuth callback raised exception"
+    meant = meaning(KafkaError(KafkaError._AUTHENTICATION, told), "consumer", "b:9092")
+    assert "here:function gives no token: " in str(meant) and "OSError: no route" in str(meant)
+    denied = meaning(KafkaError(KafkaError._AUTHENTICATION, "wrong"), "consumer", "b:9092")
+    assert "denies access" in str(denied)
 
 
 def test_a_setting_that_names_no_function(monkeypatch: pytest.MonkeyPatch) -> None:

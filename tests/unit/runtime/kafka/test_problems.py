@@ -20,6 +20,7 @@ from kstream.runtime.kafka.problems import (
     may_not,
     meaning,
     refused_topics,
+    unread,
 )
 from kstream.testing import ManualClock
 from kstream.types import TopicPartition
@@ -172,3 +173,17 @@ def test_a_reader_outside_groups_needs_no_right_to_one() -> None:
         trouble(denied)
     assert alone.take() is None
     assert member.take() is denied
+
+
+def test_an_input_whose_offsets_may_not_be_committed_is_named() -> None:
+    """As librdkafka 2.16 says it, with the topic's id where it knows that."""
+    for named in ("svc-in.x-retry-1s((null))[0]", "svc-in.x-retry-1s[12]", "svc-in.x-retry-1s(5iB0vY)[3]"):
+        text = (
+            "Failed to commit offsets to transaction on broker sasl_plaintext://127.0.0.1:9092/1: "
+            f"{named}(Broker: Topic authorization failed) (after 3ms)"
+        )
+        found = unread(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, text))
+        assert found is not None and found.topics == ("svc-in.x-retry-1s",)
+        assert "this user may not READ topic svc-in.x-retry-1s" in str(found)
+        assert unread(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED, text)) is None
+    assert unread(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no topic is named")) is None

@@ -154,3 +154,18 @@ def test_off_is_off() -> None:
     statistics = Statistics(0.0)
     assert statistics.callback("consumer") is None
     assert statistics.collect() == []
+
+
+def test_a_consumer_without_any_broker_is_alone_until_one_is_there() -> None:
+    world = World()
+    consumer, producer = world.client("consumer"), world.client("producer")
+    up, down = {**broker(), "state": "UP"}, {**broker(), "state": "DOWN"}
+    consumer(said({"a:1/1": up, "b:1/2": down}))
+    assert world.statistics.alone_for() is None
+    consumer(said({"a:1/1": down, "b:1/2": {**broker(), "state": "CONNECT"}}))
+    producer(said({"a:1/1": up}))
+    world.clock.advance(5.0)
+    consumer(said({"a:1/1": down, "b:1/2": down}))
+    assert world.statistics.alone_for() == 5.0
+    consumer(said({"a:1/1": up, "b:1/2": down}))
+    assert world.statistics.alone_for() is None

@@ -8,6 +8,7 @@ aborts, lost producers, lost partitions and crashes in between.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -272,6 +273,32 @@ def results_that_kafka_refuses(app: kstream.App) -> Case:
             ctx.send(copy, n, key=None if n in BAD["second"] else ctx.key)
 
     return Case(app, [source], [out, copy], partitions=2, null_keys=False)
+
+
+@case
+def results_that_may_be_too_large_for_a_topic(app: kstream.App) -> Case:
+    """What counts is their size when they are compressed: some that are as large as one that was refused are taken."""
+    limited = {"max.message.bytes": "10000"}
+    source = app.topic("in", key=str, value=int)
+    out, copy = (app.topic(name, key=str, value=bytes, config=limited) for name in ("out", "copy"))
+    app.stream(source).map(lambda n: b"%d" % n, value=bytes).to(out)
+    seen = app.table("seen", key=str, value=list[int], default=list)
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> bytes:
+        seen[ctx.key] = appended(seen[ctx.key], n)
+        if n in BAD["first"]:
+            return random.Random(n).randbytes(20_000 + n)
+        return b"%d" % len(seen[ctx.key]) + bytes(20_000 if n % 4 == 1 else 0)
+
+    @app.agent(source)
+    async def waits(values: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> None:
+        async for n in values:
+            if n % 2:
+                await asyncio.sleep(0)
+            ctx.send(copy, random.Random(n).randbytes(20_000) if n in BAD["second"] else b"%d" % n)
+
+    return Case(app, [source], [out, copy], partitions=2)
 
 
 @case

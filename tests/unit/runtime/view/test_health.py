@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kstream.config import Settings
 from kstream.observe.status import InputStatus, TaskStatus
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.handle import WorkerProcess, pauses_from
-from kstream.runtime.process.report import Report
+from kstream.runtime.process.report import Held, Report
 from kstream.runtime.process.states import ProcessState
 from kstream.runtime.view import health
 from kstream.runtime.view.health import Stalls
@@ -52,6 +54,25 @@ def test_ready_is_when_every_task_runs() -> None:
     failed = task(state="failed", error="task t/0 stopped at t[0] offset 7: ValueError: bad")
     assert "offset 7: ValueError: bad" in ready(worker(failed))[1][0]
     assert ready(worker(task()), now=161.0) == (False, ["worker 0 has not reported for 61 s"])
+
+
+def test_a_worker_without_a_broker_says_so_at_once() -> None:
+    one = worker(task())
+    one.report.alone = 0.5
+    assert ready(one) == (False, ["worker 0 has no connection to any broker of Kafka (2 s)"])
+    one.hear(Report(joined=True, tasks=[task()]), 103.0)
+    assert ready(one, now=103.0) == (True, [])
+
+
+@pytest.mark.parametrize(("user", "most"), [(False, 5.0), (True, 60.0)])
+def test_a_loop_that_stands_in_kafkas_client_is_told_sooner_than_one_in_user_code(user: bool, most: float) -> None:
+    one = worker(task())
+    one.hear(Report(held=Held(1.0, "commit (producer.py, line 5)", None, user)), 101.0)
+    assert ready(one, now=100.0 + most)[0]
+    (reason,) = ready(one, now=101.0 + most)[1]
+    assert reason.startswith(f"worker 0 has not reported for {most + 1:.0f} s: ")
+    one.hear(Report(joined=True, tasks=[task()]), 101.0 + most)
+    assert ready(one, now=101.0 + most) == (True, [])
 
 
 def test_a_worker_that_is_down_says_when_it_is_back() -> None:

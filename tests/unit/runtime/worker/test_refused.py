@@ -348,6 +348,73 @@ def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: s
     fleet.close()
 
 
+def test_what_is_as_large_as_one_that_was_refused_comes_to_kafka_alone(tmp_path: Path) -> None:
+    """A topic's limit counts compressed bytes: what is as large may be taken, or not. A refusal costs one abort."""
+    app = kstream.App("svc", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    sink = app.topic("sink", key=str, value=bytes, config={"max.message.bytes": "10000"})
+    seen = app.table("seen", key=str, value=int, default=int)
+
+    @app.agent(source, to=sink)
+    def agent(n: int, ctx: kstream.Context[str]) -> bytes:
+        seen[ctx.key] += 1
+        if n < 0:
+            return os.urandom(30_000 - 10 * n)
+        return b"%d" % n + bytes(60_000 if n == 607 else 20_000 if n % 50 == 7 else 0)
+
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+
+    def feed(first: int) -> int:
+        """Returns how many transactions were aborted."""
+        before = worker.aborts
+        for n in range(first, first + 500):
+            fleet.send(source, ["k"], -n if n % 50 == 3 else n)
+        fleet.settle()
+        return worker.aborts - before
+
+    assert 0 < feed(1) <= 16 + 9
+    assert feed(501) <= 10 + 9, "one for each that Kafka refuses; a search after one that it took"
+    fleet.step(seconds=61)
+    assert feed(1001) <= 16 + 9, "Kafka is asked again"
+    good = [n for n in range(1, 1501) if n % 50 != 3]
+    assert [int((one.value or b"").rstrip(b"\0")) for one in fleet.cluster.records("sink")] == good
+    letters = fleet.cluster.records("svc-dead-letters")
+    assert [-int(one.value or b"") for one in letters] == [n for n in range(1, 1501) if n % 50 == 3]
+    assert fleet.stores("seen") == fleet.changelog("seen") == {(0, b"k"): b"%d" % len(good)}
+    fleet.close()
+
+
+@pytest.mark.parametrize("care", [False, True], ids=["the first", "later ones"])
+def test_of_two_steps_that_write_to_one_topic_the_one_that_did_is_to_blame(tmp_path: Path, care: bool) -> None:
+    """An agent's topic, and one that is chosen record by record: each has its own policy."""
+    app = kstream.App("svc")
+    source = app.topic("in", key=str, value=int)
+    sink = app.topic("sink", key=str, value=bytes, config={"max.message.bytes": "10000"})
+
+    @app.agent(source, to=sink, on_error=[kstream.DeadLetter("of-the-agent")])
+    def agent(n: int) -> bytes:
+        return os.urandom(20_000 if n % 10 == 5 else 10)
+
+    numbers = app.stream(source, on_error=[kstream.DeadLetter("of-the-choice")])
+    numbers.map(lambda n: os.urandom(20_000 if n % 10 == 7 else 10), value=bytes).to(lambda value: sink)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+    for first in (0, 50) if care else (0,):
+        for n in range(first, first + 50):
+            fleet.send(source, ["k"], n)
+        fleet.settle()
+    assert all(task.state is TaskState.RUNNING for task in worker.tasks.values())
+    last = 100 if care else 50
+    for topic, digit in (("of-the-agent", 5), ("of-the-choice", 7)):
+        letters = [int(one.value or b"") for one in fleet.cluster.records(topic)]
+        assert letters == list(range(digit, last, 10)), topic
+    assert len(fleet.cluster.records("sink")) == 2 * last * 8 // 10
+    fleet.close()
+
+
 def test_what_is_tried_again_is_kafkas_to_refuse(tmp_path: Path) -> None:
     """A topic that was mended meanwhile takes it, though it refused another a moment ago."""
     app = kstream.App("svc", on_error=[kstream.Retry(3, base=5.0, jitter=0.0), kstream.DeadLetter()])
