@@ -54,7 +54,7 @@ def build(
         + [changelog_of(app, store) for node in nodes for store in node.stores]
     )
     parts = [_part(connected) for connected in _connected(nodes)]
-    _check_windows(parts)
+    _assign_times(parts)
     _assign_groups(parts)
     _assign_policies(parts, on_error)
     _assign_delays(app, parts, {topic.name for topic in _topics(nodes, declared)})
@@ -127,23 +127,18 @@ def _part(nodes: list[Node]) -> SubTopology:
     return SubTopology(nodes, sources, stores)
 
 
-def _check_windows(parts: Sequence[SubTopology]) -> None:
-    """Raises TopologyError where windows cannot tell the time: that of a task is the time of its one input."""
-    for part in parts:
-        for node in part.windowed[:1]:
-            internal = next((source.topic.name for source in part.sources if source.topic.internal), None)
-            if internal is not None:
-                raise TopologyError(
-                    f"windows of {node.name!r}: their records come through the repartition topic {internal!r}, which "
-                    "does not carry the time of the tasks before it yet; write the records with that key to a topic, "
-                    "and use group_by_key"
-                )
-            if len(part.sources) > 1:
-                names = " and ".join(repr(source.topic.name) for source in part.sources)
-                raise TopologyError(
-                    f"windows of {node.name!r}: the task reads {names}, and the time of several inputs is not known "
-                    "yet; put a topic between them (through)"
-                )
+def _assign_times(parts: Sequence[SubTopology]) -> None:
+    """Where there are windows, the repartition topics before them carry time, and so do those before these."""
+    writers = {topic.name: part for part in parts for topic in part.sinks if topic.internal}
+    open_ends = [part for part in parts if part.windowed]
+    while open_ends:
+        part = open_ends.pop()
+        for source in part.sources:
+            if source.topic.internal and source.topic.name not in part.upstream:
+                writer = writers[source.topic.name]
+                part.upstream[source.topic.name] = writer.topics[0]
+                writer.carries.append(source.topic.name)
+                open_ends.append(writer)
 
 
 def _assign_groups(parts: Sequence[SubTopology]) -> None:

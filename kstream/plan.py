@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,7 @@ from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges
 from kstream.operators.looking import Debug, Sample, Watched
+from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
@@ -37,6 +38,7 @@ from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
+from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinNode, TableNode
 from kstream.topology import (
@@ -99,7 +101,10 @@ class TaskPlan:
     one_at_a_time: bool
     cursor: Cursor = field(repr=False)
     time: TaskTime | None = None
-    """Where some of its state has a TTL, or windows."""
+    """Where some of its state has a TTL, or it keeps event time."""
+    watermark: Watermark | None = None
+    """Where it has windows, or tells others the time."""
+    time_writer: TimeWriter | None = None
 
     @property
     def timed(self) -> list[ExpiringStore[Any]]:
@@ -123,6 +128,8 @@ def plan_task(
     large_entry: int = sys.maxsize,
     on_large_state: Callable[[Any, Any], Any] | None = None,
     refusals: Refusals | None = None,
+    partition: int = 0,
+    counts: Mapping[str, int] | None = None,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -135,6 +142,7 @@ def plan_task(
         large_entry: bytes from which an entry of state is large; `on_large_state` is the app's function for those of
             stores that have none.
         refusals: what Kafka is known to refuse.
+        partition: of the task; `counts`: how many partitions topics have.
         around: gives what is called instead of a push of an operator (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
@@ -144,21 +152,28 @@ def plan_task(
     }
     for store in stores.values():
         store.large = Large(large_entry, store.spec.on_large or on_large_state)
-    windowed = bool(part.windowed)
-    if not windowed and all(spec.ttl is None for spec in part.stores):
+    if not part.tells_time and all(spec.ttl is None for spec in part.stores):
         time = None
-    by_event = windowed or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
+    by_event = part.tells_time or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
     clock = time if by_event else None
+    watermark = _watermark(part, counts or {})
     writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
-    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time)
+    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark)
+    if part.carries:
+        assert watermark is not None and counts is not None
+        held = max((node.grace for node in part.windowed if node.emit == "close"), default=0)
+        topics = {topic: counts[topic] for topic in part.carries}
+        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock)
+        operator = built[node] = _build(
+            node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark
+        )
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             giver = built[parent]
@@ -215,9 +230,11 @@ def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
     return False
 
 
-def _out_of_order(node: Node) -> int:
-    """That of what it reads."""
-    return max(one.topic.out_of_order for one in with_all_before(node) if isinstance(one, SourceNode))
+def _watermark(part: SubTopology, counts: Mapping[str, int]) -> Watermark | None:
+    if not part.tells_time:
+        return None
+    bounds = {one.topic.name: one.topic.out_of_order for one in part.sources if one.topic.name not in part.upstream}
+    return Watermark(bounds, {topic: counts[before] for topic, before in part.upstream.items()})
 
 
 def _build(
@@ -231,10 +248,11 @@ def _build(
     check_every: int,
     bounds: Bounds,
     time: TaskTime | None,
+    watermark: Watermark | None,
 ) -> Operator:
     match node:
         case SourceNode():
-            return Source(node.topic, bounds, time)
+            return Source(node.topic, bounds, time, watermark)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
         case OutsideNode():
@@ -259,12 +277,12 @@ def _build(
             return Route(node, chooser, writer, order, check_every)
         case AggregateNode() if node.windows is not None:
             store = stores[node.stores[0].name]
-            assert time is not None and isinstance(store, WindowStore)
+            assert watermark is not None and isinstance(store, WindowStore)
             (parent,) = node.parents
             return WindowedAggregate(
                 store, node.initial, node.fold, cursor() if node.wants_context else None, emit=node.emit,
                 lines=_LINES.setdefault(node, Lines(node.name)), key_codec=parent.key.codec, windows=node.windows,
-                wait=node.grace + _out_of_order(node), time=time,
+                grace=node.grace, time=watermark,
             )  # fmt: skip
         case AggregateNode():
             aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate

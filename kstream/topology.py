@@ -250,6 +250,10 @@ class SubTopology:
     """What is done about a record that fails at each of the nodes."""
     delays: list[Delay] = field(default_factory=list)
     """What it reads besides its sources: where such records wait, and come back from."""
+    upstream: dict[str, str] = field(default_factory=dict)
+    """Repartition topics that it reads and that carry time, each with an input of the tasks that write it."""
+    carries: list[str] = field(default_factory=list)
+    """Repartition topics into which it writes its time."""
 
     @property
     def name(self) -> str:
@@ -265,6 +269,11 @@ class SubTopology:
     def windowed(self) -> list[AggregateNode]:
         """The aggregations over windows."""
         return [node for node in self.nodes if isinstance(node, AggregateNode) and node.windows is not None]
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether its tasks keep their event time."""
+        return bool(self.windowed or self.carries)
 
     @property
     def sinks(self) -> list[Topic[Any, Any]]:

@@ -37,14 +37,15 @@ class Origin:
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
     A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
-    `times` are the event times that the task had reached at each record, where somebody wants them.
+    `times` are the largest event times that the task had seen at each record, where somebody wants them; `watermarks`
+    the time of the task, as windows have it.
     `leave_out` is asked about a row that failed: whether the batch goes on without it. `topic` is that of the source,
     wherever the records waited meanwhile.
     """
 
     __slots__ = (
         "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "times",
-        "topic",
+        "topic", "watermarks",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Origin:
         self.at_fault: int | None = None
         self.leave_out: Callable[[int, BaseException], bool] | None = None
         self.times: list[int] = []
+        self.watermarks: list[int] = []
         self.event_time = timestamps is not None
         self._timestamps = timestamps
         self._offsets: list[int] | None = None

@@ -10,20 +10,26 @@ from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
+from kstream.operators.marks import Marks
 from kstream.operators.merge import Merge
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
+from kstream.state.watermark import Watermark
 from kstream.types import Fetch
 
 
 class Source(Operator):
-    """A record that is not within `bounds` fails. `time` is moved on by the event times, where somebody wants it."""
+    """A record that is not within `bounds` fails. `time` and `watermark` are moved on by event times, where these are
+    wanted."""
 
-    def __init__(self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None) -> None:
+    def __init__(
+        self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None,
+        watermark: Watermark | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.topic, self._bounds, self._time = topic, bounds, time
+        self.topic, self._bounds, self._time, self._watermark = topic, bounds, time, watermark
         self.merges: list[Merge] = []  # where what it gives meets again, parents first
         self.windows: list[WindowedAggregate] = []  # those that go by its time
         self.origin: Origin | None = None  # of the fetch that was pushed last
@@ -45,6 +51,9 @@ class Source(Operator):
         return self._event_times(decode_column(topic.value.codec, raw), fetch)
 
     def push_fetch(self, fetch: Fetch) -> None:
+        if isinstance(fetch, Marks):
+            self._heard(fetch)
+            return
         topic = self.topic
         self.origin = origin = Origin(fetch, bounds=self._bounds, topic=topic.name)
         raw, json = self._values(fetch)
@@ -67,6 +76,8 @@ class Source(Operator):
             except ColumnError as error:
                 batch.blame(error.index)
                 raise
+        if self._watermark is not None:
+            origin.watermarks = self._watermark.running(topic.name, origin.timestamps)
         self.emit(batch)
         for windows in self.windows:
             windows.time_passed(origin)
@@ -76,9 +87,29 @@ class Source(Operator):
     def passed(self, fetch: Fetch) -> None:
         """A record is left out: time is moved on by it all the same, as it is where it fails within its batch. Not by
         one that has no time, or none that can be."""
-        if self._time is not None:
-            with suppress(Exception):  # it is left out, perhaps for that
-                self._time.running(self.timestamps(fetch))
+        if isinstance(fetch, Marks):
+            self._hear(fetch)
+            return
+        with suppress(Exception):  # it is left out, perhaps for that
+            times = self.timestamps(fetch)
+            if self._time is not None:
+                self._time.running(times)
+            if self._watermark is not None:
+                self._watermark.running(self.topic.name, times)
+
+    def _heard(self, marks: Marks) -> None:
+        """The tasks before have said what time it is there."""
+        self.origin = None
+        self._hear(marks)
+        for windows in self.windows:
+            windows.time_passed(None)
+        for merge in self.merges:
+            merge.release()
+
+    def _hear(self, marks: Marks) -> None:
+        if self._watermark is not None:
+            for mark in marks.said:
+                self._watermark.heard(marks.at.topic, mark.task, mark.time)
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

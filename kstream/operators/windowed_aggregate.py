@@ -12,7 +12,7 @@ from kstream.operators.aggregate import LATE, NO_KEY, Aggregate, Lines
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.specs.windows import Windows
-from kstream.state.time import TaskTime
+from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.topology import Emit
 
@@ -27,9 +27,8 @@ class WindowedAggregate(Aggregate):
     Streams' grace): its accumulators leave the store. With emit="close" they are its results, each with the last ms of
     the window as its time, as in Flink. A record for whose windows it is too late is left out, and counted.
 
-    The time of the task is that of its input: the largest event time seen there, less what the topic's records may be
-    out of order. It is told for each record, and a batch is cut where windows close: what falls due before a record's
-    time is done before that record, so that how the input was cut does not show.
+    The time of the task (state/watermark.py) is told for each record, and a batch is cut where windows close: what
+    falls due before a record's time is done before that record, so that how the input was cut does not show.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class WindowedAggregate(Aggregate):
         lines: Lines,
         key_codec: Any,
         windows: Windows,
-        wait: int,
-        time: TaskTime,
+        grace: int,
+        time: Watermark,
     ) -> None:
-        """`wait`: ms after the end of a window until it closes, in the largest event times."""
+        """`grace`: ms after the end of a window until it closes."""
         super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
-        self._windows_of, self._key_codec, self._wait, self._time = windows, key_codec, wait, time
+        self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
         self._emit_closed = emit == "close"
         self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
         self._kept_closed: int | None = None
@@ -71,11 +70,11 @@ class WindowedAggregate(Aggregate):
             self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), end)
 
     def _times(self, batch: Batch) -> Sequence[int]:
-        """The largest event time at each record."""
+        """The time of the task at each record."""
         origin, rows = batch.origin, batch.rows
         if origin is None:
-            return [self._time.event] * batch.size
-        return origin.times if rows is None else [origin.times[row] for row in rows]
+            return [self._time.now] * batch.size
+        return origin.watermarks if rows is None else [origin.watermarks[row] for row in rows]
 
     def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Parts of a batch within which no window closes, each with the end of the last windows that closed before."""
@@ -92,7 +91,7 @@ class WindowedAggregate(Aggregate):
 
     def _closed_by(self, time: int) -> int:
         """The end of the last windows that are closed at this time."""
-        windows, at = self._windows_of, time - self._wait
+        windows, at = self._windows_of, time - self._grace
         return at - (at - windows.offset - windows.size) % windows.advance
 
     def _into_windows(self, batch: Batch, keys: list[bytes], end: int) -> None:
@@ -125,9 +124,9 @@ class WindowedAggregate(Aggregate):
 
     # ---- windows
 
-    def time_passed(self, origin: Origin) -> None:
-        """A batch is through, whether or not some of it came here."""
-        self._close(self._closed_by(self._time.event), origin)
+    def time_passed(self, origin: Origin | None) -> None:
+        """A batch is through, whether or not some of it came here; or time went on by itself."""
+        self._close(self._closed_by(self._time.now), origin)
 
     def _close(self, end: int, origin: Origin | None) -> None:
         """Closes the windows that end by then. What they emit is caused by the records that moved time there."""
@@ -154,8 +153,8 @@ class WindowedAggregate(Aggregate):
     def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
         rows = None
         if origin is not None:
-            wait, size, times = self._wait, self._windows_of.size, origin.times
-            due = {start: bisect_left(times, start + size + wait) for start in {start_in(key) for key, _ in entries}}
+            grace, size, times = self._grace, self._windows_of.size, origin.watermarks
+            due = {start: bisect_left(times, start + size + grace) for start in {start_in(key) for key, _ in entries}}
             last = len(times) - 1
             rows = [min(due[start_in(key)], last) for key, _ in entries]
         return Batch(
@@ -166,7 +165,7 @@ class WindowedAggregate(Aggregate):
     # ---- the end of a batch, and of a transaction
 
     def flush(self) -> None:
-        self._close(self._closed_by(self._time.event), None)  # records that were left out moved time too
+        self._close(self._closed_by(self._time.now), None)  # records that were left out moved time too, and idle inputs
         if self._emit_closed:
             self._forget()
         super().flush()

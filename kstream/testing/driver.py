@@ -358,7 +358,7 @@ class TestDriver:
                     return False
                 if _rests(worker, task):
                     continue
-                if task.buffered:
+                if task.buffered or (task.plan.watermark is not None and not task.reading.at_end):
                     return False
                 waiting = task.reading.waiting  # for `advance`
                 ends = {at: self.cluster.log(at).stable_end for at in task.positions if at not in waiting}

@@ -29,15 +29,20 @@ class Said(NamedTuple):
         topic_id: None where the broker gives topics no id, and where another tool set the offset.
         commit: the number of the task's commit.
         event_time, wall_time: the time of the task's state (ms since the epoch), 0 where it keeps none.
+        task_time, input_time: event time as windows have it, of the task and of this input; 0 where it keeps none.
     """
 
     topic_id: str | None = None
     commit: int = 0
     event_time: int = 0
     wall_time: int = 0
+    task_time: int = 0
+    input_time: int = 0
 
 
-_NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w"}
+_NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w",
+    "task_time": "t", "input_time": "i",
+}  # fmt: skip
 
 
 def encode(said: Said) -> str:

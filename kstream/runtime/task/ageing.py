@@ -1,13 +1,15 @@
-"""What of a task goes by the time of its state: entries with a TTL, and what time it is for them."""
+"""What of a task goes by time: entries with a TTL, windows, and what time it is for them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from kstream.plan import TaskPlan
 from kstream.specs.ttl import TimeKind
-from kstream.types import Fetch
+from kstream.state.watermark import UNKNOWN
+from kstream.types import Fetch, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +18,10 @@ AHEAD_SECONDS: Final = 60.0
 
 
 class Ageing:
-    """Of one task. Where no state has a TTL there is nothing to do."""
+    """Of one task. Where no state has a TTL and nothing keeps event time, there is nothing to do."""
 
     def __init__(self, plan: TaskPlan, task: str) -> None:
+        self._watermark, self._writer = plan.watermark, plan.time_writer
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
         self._task, self._told = task, False
 
@@ -26,6 +29,26 @@ class Ageing:
     def times(self) -> tuple[int, int]:
         """Event time and wall-clock time, in ms since the epoch; 0 where no state has a TTL."""
         return (0, 0) if self._time is None else (self._time.event, self._time.wall)
+
+    def times_of(self, at: TopicPartition) -> tuple[int, int]:
+        """Event time as windows have it, of the task and of this input; 0 where there is none yet."""
+        mark = self._watermark
+        return (0, 0) if mark is None else (max(0, mark.now), max(0, mark.of_input(at.topic)))
+
+    def seed_inputs(self, now: int, inputs: Mapping[str, int]) -> None:
+        """The same as the last commit says."""
+        if self._watermark is not None:
+            self._watermark.seed(now or UNKNOWN, {topic: time or UNKNOWN for topic, time in inputs.items()})
+
+    def is_idle(self, at: TopicPartition) -> bool:
+        """Nothing comes of this input. Returns whether that changes anything."""
+        mark = self._watermark
+        return mark is not None and at.topic in mark.own_inputs and mark.is_idle(at.topic)
+
+    def tell(self) -> None:
+        """Before a commit, behind all that was written: what time it is, to those who read it."""
+        if self._writer is not None:
+            self._writer.write()
 
     def seed(self, event: int, wall: int) -> None:
         """What the last commit says."""
@@ -51,15 +74,19 @@ class Ageing:
         if self._time is not None:
             self._time.keep()
             self._time.tick()
+        if self._watermark is not None:
+            self._watermark.keep()
 
     def take_back(self) -> None:
         """It comes again."""
         if self._time is not None:
             self._time.take_back()
+        if self._watermark is not None:
+            self._watermark.take_back()
 
     def left_out(self, fetch: Fetch) -> None:
         """A record did not get as far as the state: it is so late all the same."""
-        if self._time is not None:
+        if self._time is not None or self._watermark is not None:
             self._plan.sources[fetch.at.topic].passed(fetch)
 
     def is_due(self) -> bool:
@@ -77,7 +104,15 @@ class Ageing:
     def committed(self) -> None:
         if self._time is not None:
             self._time.committed()
+        if self._watermark is not None:
+            self._watermark.committed()
+        if self._writer is not None:
+            self._writer.committed()
 
     def rewind(self) -> None:
         if self._time is not None:
             self._time.rewind()
+        if self._watermark is not None:
+            self._watermark.rewind()
+        if self._writer is not None:
+            self._writer.rewind()

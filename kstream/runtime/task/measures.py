@@ -128,6 +128,8 @@ class PartMeasures:
         self.retries = 0
 
     def processed(self, topic: str, records: int, seconds: float) -> None:
+        if not records:  # it was told the time
+            return
         self.consumed[topic] += records
         self.processing.observe(seconds / records, records)
 

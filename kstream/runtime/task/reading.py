@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kstream.operators.delayed import Delayed, Note
+from kstream.operators.marks import Marks, apart
 from kstream.runtime.task.measures import Runs
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -58,6 +59,7 @@ class Reading:
 
     Args:
         delays: the inputs that are of delay topics, and how long a record waits there (seconds).
+        carrying: the inputs that have marks of time among their records.
         event_times: of the records of a fetch (ms), as the topic declares them.
         max_idle: seconds that the others wait for an empty input which is at its end.
     """
@@ -69,7 +71,9 @@ class Reading:
         clock: Clock,
         max_idle: float,
         delays: Mapping[TopicPartition, float] | None = None,
+        carrying: Collection[TopicPartition] = (),
     ) -> None:
+        self._carrying = frozenset(carrying)
         self._event_times, self._clock, self._max_idle = event_times, clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self.inputs}
@@ -104,14 +108,16 @@ class Reading:
         one = next((one for one in inputs if one.runs.records), next(iter(inputs)))
         return one.at, one.last
 
-    def processed(self, fetch: Fetch) -> Input:
-        """These records are done."""
+    def processed(self, fetch: Fetch) -> int:
+        """These records are done. Returns how many count: marks of time do not."""
         one = self.inputs[fetch.at]
         one.position = fetch.last_offset + 1
         self._skip_to_end(one)
+        if isinstance(fetch, Marks):
+            return 0
         one.timestamp, one.last = fetch.last_timestamp, fetch.last_offset
         one.runs.add(len(fetch), fetch.first_timestamp, one.timestamp)
-        return one
+        return len(fetch)
 
     def start_from(self, positions: Mapping[TopicPartition, int]) -> None:
         for at, offset in positions.items():
@@ -160,7 +166,7 @@ class Reading:
             if start == len(fetch):
                 return
             fetch = fetch.cut(start, len(fetch))
-        buffer.append(fetch)
+        buffer.extend(apart(fetch) if fetch.at in self._carrying else (fetch,))
         one.at_end = False
 
     def reached_end(self, at: TopicPartition, offset: int, *, busy: bool) -> None:
@@ -191,6 +197,11 @@ class Reading:
     def drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
+
+    def idle_since(self, then: float) -> list[TopicPartition]:
+        """The inputs of sources that have been at their end since then (monotonic), and have nothing buffered."""
+        ends = ((at, one) for at, one in self._sources.items() if one.at_end and one.idle_since <= then)
+        return [at for at, one in ends if not one.held and not self._buffers[at]]
 
     # ---- what is held
 

@@ -69,6 +69,7 @@ class Task:
             clock,
             max_idle,
             {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
+            [TopicPartition(topic, partition) for topic in part.upstream],
         )
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._care = self.handling.care
@@ -276,8 +277,7 @@ class Task:
         self._working, self._emitting = None, False
         self.pace.finished(self._waited)
         self._context.works_on(None)
-        self.reading.processed(fetch)
-        records, seconds = len(fetch), self._clock.monotonic() - self._started
+        records, seconds = self.reading.processed(fetch), self._clock.monotonic() - self._started
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
         self.slow.look(fetch, seconds)

@@ -122,6 +122,8 @@ class TaskMaker:
             large_entry=settings.large_entry,
             on_large_state=self._parts.topology.on_large_state,
             refusals=self._refusals,
+            partition=partition,
+            counts=self._parts.partitions,
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(

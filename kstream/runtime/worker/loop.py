@@ -27,6 +27,7 @@ from kstream.runtime.worker.checkpoint import attributed
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.housekeeping import Housekeeping
+from kstream.runtime.worker.idling import Idling
 from kstream.runtime.worker.inputs import Inputs
 from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.offsets import CommittedOffsets
@@ -106,13 +107,9 @@ class StreamWorker:
             self.worker.name, settings, clock, self.registry, self.transaction, self._membership, self.events,
             self.inputs, self.measures, self._listening,
         )  # fmt: skip
-        self.snapshots = (
-            None
-            if parts.storage is None
-            else Snapshots(
-                settings, identity, self.directory, clock, parts.storage, self.snapshot_counts, self._listening.tell
-            )
-        )
+        self.snapshots = None if parts.storage is None else Snapshots(
+            settings, identity, self.directory, clock, parts.storage, self.snapshot_counts, self._listening.tell
+        )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
             self.measures, self.snapshots, raise_failures=parts.raise_failures,
@@ -127,6 +124,7 @@ class StreamWorker:
             delete_retention=DELETE_RETENTION,
         )  # fmt: skip
         self._unreadable = Unreadable(self.registry, self.committer)
+        self._idling = Idling(self.registry, clock, settings.idle_timeout)
         renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock, renewal)
         self.savepoint = SavepointPart(
@@ -200,6 +198,7 @@ class StreamWorker:
         if self.warm.active:
             self._follow()
         self.registry.ends.step()
+        self._idling.step()
         self.savepoint.step()
         if not self.savepoint.frozen:
             self._run_tasks()

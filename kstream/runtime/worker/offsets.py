@@ -17,8 +17,10 @@ log = logging.getLogger(__name__)
 
 def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
-    times = task.ageing.times
-    return {at: encode(Said(task.topic_ids.get(at), commit, *times)) for at in task.positions}
+    ageing = task.ageing
+    return {
+        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at))) for at in task.positions
+    }
 
 
 class CommittedOffsets:

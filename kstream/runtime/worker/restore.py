@@ -227,8 +227,8 @@ class Restorer:
         self._inputs.check_partitions(one.task, topics)
         one.anew = self._offsets.made_anew(one.task, found, topics)
         restored = one.task.restored_at is None and self._opening.is_open(one.task)
-        said = (decode(entry[1], at) for at, entry in found.items() if entry is not None)
-        one.said = max(said, key=attrgetter("commit"), default=Said())
+        said = {at: decode(entry[1], at) for at, entry in found.items() if entry is not None}
+        one.said = max(said.values(), key=attrgetter("commit"), default=Said())
         unmoved = one.committed == one.task.committed and one.said.commit == one.task.commits
         if restored and not one.full and not one.anew and unmoved:
             one.positions = one.task.committed
@@ -240,6 +240,7 @@ class Restorer:
         for _, changelog in changelogs:
             changelog.is_of(id_in(topics, changelog.topic))
         one.task.ageing.seed(one.said.event_time, one.said.wall_time)
+        one.task.ageing.seed_inputs(one.said.task_time, {at.topic: each.input_time for at, each in said.items()})
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 

@@ -205,15 +205,6 @@ def refused(declare: Callable[[kstream.App, Any], object]) -> str:
         (lambda app, s: Hopping(MS, every=2 * MS), "records between them would be in none"),
         (lambda app, s: app.topic("x", out_of_order=3), "topic 'x': out_of_order=3 is not a timedelta"),
         (
-            lambda app, s: s.group_by(str, name="by").window(Tumbling(MS), grace=MS).count(),
-            "come through the repartition topic 'windows-by-repartition'",
-        ),
-        (
-            lambda app, s: s.merge(app.stream(app.topic("b", key=str, value=int))).group_by_key()
-            .window(Tumbling(MS), grace=MS).count(),
-            "the task reads 'in' and 'b'",
-        ),
-        (
             lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count()
             .to(app.topic("out", key=str, value=int)),
             "has keys of type Windowed",

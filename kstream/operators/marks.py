@@ -1,0 +1,157 @@
+"""How time goes through repartition topics: records that say what time it is in the task that writes them.
+
+At each commit a task whose time went on writes one to each partition, behind what it wrote there, in the same
+transaction: no key, no value, and a header, which is JSON:
+
+    kstream.time: {"v":1,"task":3,"time":1769860800000}
+
+So a partition's time is the least that all tasks before it have said. Kafka Streams takes the largest timestamp seen,
+by which records of a slower partition are late whenever an app catches up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from kstream.operators.base import Outlet, send_one
+from kstream.state.watermark import IDLE, UNKNOWN, Watermark
+from kstream.types import Fetch, Headers, TopicPartition
+
+HEADER: Final = "kstream.time"
+VERSION: Final = 1
+"""Of the form of the header. Later ones may have more in it."""
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task says.
+
+    Attributes:
+        task: its partition.
+        time: in ms since the epoch; IDLE: it waits for nothing, and holds nobody back.
+    """
+
+    v: int = VERSION
+    task: int
+    time: int
+
+
+_decode = msgspec.json.Decoder(Mark).decode
+
+
+def mark_of(headers: Headers | None) -> Mark | None:
+    """What a record says of time; None of one that is data."""
+    if not headers or headers[-1][0] != HEADER:
+        return None
+    try:
+        return _decode(headers[-1][1] or b"")
+    except msgspec.MsgspecError:
+        return None
+
+
+class Marks:
+    """A `types.Fetch` of nothing but marks."""
+
+    __slots__ = ("_fetch", "said")
+
+    def __init__(self, fetch: Fetch, said: Sequence[Mark]) -> None:
+        self._fetch, self.said = fetch, said
+
+    @property
+    def at(self) -> TopicPartition:
+        return self._fetch.at
+
+    @property
+    def first_offset(self) -> int:
+        return self._fetch.first_offset
+
+    @property
+    def last_offset(self) -> int:
+        return self._fetch.last_offset
+
+    @property
+    def first_timestamp(self) -> int:
+        return self._fetch.first_timestamp
+
+    @property
+    def last_timestamp(self) -> int:
+        return self._fetch.last_timestamp
+
+    def __len__(self) -> int:
+        return len(self._fetch)
+
+    def keys(self) -> list[bytes | None]:
+        return self._fetch.keys()
+
+    def values(self) -> list[bytes | None]:
+        return self._fetch.values()
+
+    def timestamps(self) -> list[int]:
+        return self._fetch.timestamps()
+
+    def offsets(self) -> list[int]:
+        return self._fetch.offsets()
+
+    def headers(self) -> list[Headers | None]:
+        return self._fetch.headers()
+
+    def cut(self, start: int, stop: int) -> Marks:
+        return Marks(self._fetch.cut(start, stop), self.said[start:stop])
+
+
+def apart(fetch: Fetch) -> Iterator[Fetch]:
+    """Data and marks, in their order."""
+    keys = fetch.keys()
+    if None not in keys:  # most fetches: nothing else is looked at
+        yield fetch
+        return
+    marks = [mark_of(headers) if key is None else None for key, headers in zip(keys, fetch.headers(), strict=True)]
+    start = 0
+    for is_mark, run in groupby(marks, key=lambda mark: mark is not None):
+        said = list(run)
+        part = fetch.cut(start, start + len(said))
+        yield Marks(part, [mark for mark in said if mark is not None]) if is_mark else part
+        start += len(said)
+
+
+class TimeWriter:
+    """Writes the time of a task into repartition topics, with each commit before which it changed.
+
+    Args:
+        topics: with the number of their partitions.
+        task: its partition.
+        hold: ms by which what it says stays behind, for windows that give their results so long after their end.
+    """
+
+    def __init__(
+        self, topics: Mapping[str, int], task: int, hold: int, watermark: Watermark, outlet: Outlet
+    ) -> None:  # fmt: skip
+        self._topics, self._task, self._hold = topics, task, hold
+        self._watermark, self._outlet = watermark, outlet
+        self._said = self._saying = UNKNOWN
+
+    @property
+    def _time(self) -> int:
+        if self._watermark.idle:
+            return IDLE
+        return UNKNOWN if self._watermark.now == UNKNOWN else max(0, self._watermark.now - self._hold)
+
+    def write(self) -> None:
+        """Behind all that the transaction has of the task. Raises as `send_one`."""
+        time = self._time
+        if time in (self._saying, UNKNOWN):
+            return
+        headers = [(HEADER, msgspec.json.encode(Mark(task=self._task, time=time)))]
+        for topic, partitions in self._topics.items():
+            for partition in range(partitions):
+                send_one(self._outlet, topic, None, None, max(time, 1), headers, partition)
+        self._saying = time
+
+    def committed(self) -> None:
+        self._said = self._saying
+
+    def rewind(self) -> None:
+        self._saying = self._said

@@ -1,0 +1,35 @@
+"""Inputs from which nothing comes: they hold back no windows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kstream.runtime.worker.tasks import Tasks
+from kstream.types import Clock
+
+LOOKS: Final = 10
+"""So often within the time after which an input is idle it is looked at."""
+
+
+class Idling:
+    """An input is idle when it has been at its end for so many seconds, as Flink's withIdleness has it: the log's end,
+    for records of a transaction that is still open may be early ones. Time in which it is restored, paused or behind
+    does not count."""
+
+    def __init__(self, tasks: Tasks, clock: Clock, seconds: float) -> None:
+        self._tasks, self._clock, self._seconds = tasks, clock, seconds
+        self._next = clock.monotonic()
+
+    def step(self) -> None:
+        """Looks, when it is time. What becomes of the idle ones goes with the next commit."""
+        now = self._clock.monotonic()
+        if now < self._next:
+            return
+        self._next = now + self._seconds / LOOKS
+        for task in self._tasks.running:
+            if task.plan.watermark is None or task.busy:
+                continue
+            idle = task.reading.idle_since(now - self._seconds)
+            lags = self._tasks.lags_of(task) if idle else {}
+            if any([task.ageing.is_idle(at) for at in idle if lags.get(at) == 0]):
+                task.touched = True

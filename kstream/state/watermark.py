@@ -1,0 +1,132 @@
+"""The event time of a task: what closes windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+UNKNOWN: Final = -(1 << 62)
+"""Before there is any time."""
+IDLE: Final = -1
+"""What a task says that waits for nothing: it holds back no other."""
+
+
+class _Channel(NamedTuple):
+    """What time comes by: an input of Kafka's users, or what one of the tasks before says by a repartition topic."""
+
+    topic: str
+    task: int = -1
+
+
+class Watermark:
+    """The time of a task is the least over its inputs, in ms since the epoch; it never goes back.
+
+    That of an input is the largest event time seen there, less what its records may be out of order. That of a
+    repartition topic is the least that the tasks which write it have said (Flink's watermarks of input channels), so
+    records of a slower partition are not late where an app catches up. An input that is idle holds nothing back. Where
+    all are, time stands still.
+
+    Args:
+        bounds: of the inputs that are read from users' topics, by how many ms their records may be out of order.
+        upstream: of those that are repartition topics, how many tasks write them.
+    """
+
+    def __init__(self, bounds: Mapping[str, int], upstream: Mapping[str, int]) -> None:
+        self._bounds = dict(bounds)
+        channels = [_Channel(topic) for topic in bounds]
+        channels += [_Channel(topic, task) for topic, tasks in upstream.items() for task in range(tasks)]
+        self._times = dict.fromkeys(channels, UNKNOWN)
+        self._idle: set[_Channel] = set()
+        self.now = UNKNOWN
+        self._kept = self._committed = self._state
+
+    @property
+    def own_inputs(self) -> Sequence[str]:
+        """The topics of users."""
+        return list(self._bounds)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for nothing."""
+        return len(self._idle) == len(self._times)
+
+    def of_input(self, topic: str) -> int:
+        return min((time for channel, time in self._times.items() if channel.topic == topic), default=UNKNOWN)
+
+    # ---- time goes on
+
+    def running(self, topic: str, timestamps: Sequence[int]) -> list[int]:
+        """The time of the task at each of these records of an input, which are processed now."""
+        if topic not in self._bounds:
+            return [self.now] * len(timestamps)
+        mine, bound = _Channel(topic), self._bounds[topic]
+        self._idle.discard(mine)
+        first = self._times[mine]
+        own = list(accumulate(timestamps if not bound else (at - bound for at in timestamps), max, initial=first))[1:]
+        self._times[mine] = own[-1]
+        others = [time for one, time in self._times.items() if one != mine and one not in self._idle]
+        least, now = min(others, default=None), self.now
+        times = own if least is None and first >= now else [
+            max(now, at if least is None else min(at, least)) for at in own
+        ]  # fmt: skip
+        self.now = times[-1]
+        return times
+
+    def heard(self, topic: str, task: int, time: int) -> None:
+        """A task before has said its time, or IDLE, by a repartition topic."""
+        channel = _Channel(topic, task)
+        if channel not in self._times:  # it was one of more: there are fewer now
+            return
+        if time == IDLE:
+            self._idle.add(channel)
+        else:
+            self._idle.discard(channel)
+            self._times[channel] = max(self._times[channel], time)
+        self._go_on()
+
+    def is_idle(self, topic: str) -> bool:
+        """Nothing comes of an input of users'. Returns whether that is new."""
+        channel = _Channel(topic)
+        if channel in self._idle:
+            return False
+        self._idle.add(channel)
+        self._go_on()
+        return True
+
+    def _go_on(self) -> None:
+        times = [time for channel, time in self._times.items() if channel not in self._idle]
+        self.now = max(self.now, min(times, default=self.now))
+
+    # ---- what is taken back, and what is committed
+
+    @property
+    def _state(self) -> tuple[int, dict[_Channel, int], set[_Channel]]:
+        return self.now, dict(self._times), set(self._idle)
+
+    def _set(self, state: tuple[int, dict[_Channel, int], set[_Channel]]) -> None:
+        self.now, self._times, self._idle = state[0], dict(state[1]), set(state[2])
+
+    def seed(self, now: int, inputs: Mapping[str, int]) -> None:
+        """What the last commit says: the task's time, and those of its inputs. Of the tasks before an input each was so
+        far at least."""
+        times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
+        self._set((now, times, set()))
+        self.keep()
+        self.committed()
+
+    def keep(self) -> None:
+        """A batch begins."""
+        self._kept = self._state
+
+    def take_back(self) -> None:
+        """As it was at the last `keep`."""
+        self._set(self._kept)
+
+    def committed(self) -> None:
+        self._committed = self._state
+
+    def rewind(self) -> None:
+        """As it was at the last commit."""
+        self._set(self._committed)
+        self._kept = self._committed

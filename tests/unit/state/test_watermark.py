@@ -1,0 +1,78 @@
+"""The time of a task: the least over its inputs, never back."""
+
+from __future__ import annotations
+
+from kstream.state.watermark import IDLE, UNKNOWN, Watermark
+
+
+def test_one_input_less_what_it_is_out_of_order() -> None:
+    time = Watermark({"in": 5}, {})
+    assert time.running("in", [10, 8, 20, 15, 21]) == [5, 5, 15, 15, 16]
+    assert time.now == time.of_input("in") == 16
+
+
+def test_the_least_of_several() -> None:
+    time = Watermark({"a": 0, "b": 0}, {})
+    assert time.running("a", [10, 20]) == [UNKNOWN, UNKNOWN]
+    assert time.running("b", [5, 15, 30]) == [5, 15, 20]
+    assert time.running("a", [25, 40]) == [25, 30]
+
+
+def test_an_idle_input_holds_nothing_back_until_something_comes() -> None:
+    time = Watermark({"a": 0, "b": 0}, {})
+    time.running("a", [10])
+    assert time.is_idle("b") and not time.is_idle("b")
+    assert time.now == 10 and not time.idle
+    assert time.running("b", [3]) == [10]  # too late to hold back what has been
+    assert time.running("a", [20]) == [10]
+
+
+def test_where_all_are_idle_it_stands() -> None:
+    time = Watermark({"a": 0}, {})
+    time.running("a", [10])
+    assert time.is_idle("a") and time.idle and time.now == 10
+    assert time.running("a", [11]) == [11] and not time.idle
+
+
+def test_a_repartition_topic_has_the_least_that_its_tasks_said() -> None:
+    time = Watermark({}, {"by": 3})
+    time.heard("by", 0, 10)
+    time.heard("by", 1, 20)
+    assert time.now == UNKNOWN  # one has not been heard of
+    assert time.running("by", [99, 100]) == [UNKNOWN] * 2  # its records do not move it
+    time.heard("by", 2, IDLE)
+    assert time.now == 10
+    time.heard("by", 2, 4)  # it has something again
+    time.heard("by", 0, 30)
+    assert time.now == 10
+    time.heard("by", 2, 25)
+    assert time.now == 20
+    time.heard("by", 7, 1)  # there were more tasks once
+    assert time.now == 20
+
+
+def test_what_is_taken_back() -> None:
+    time = Watermark({"a": 0, "b": 0}, {})
+    time.running("a", [10])
+    time.running("b", [10])
+    time.committed()
+    time.keep()
+    time.running("a", [30])
+    time.is_idle("b")
+    assert time.now == 30
+    time.take_back()
+    assert time.now == 10
+    time.running("b", [12])
+    time.running("a", [12])
+    time.rewind()
+    assert time.now == 10 and time.of_input("b") == 10
+
+
+def test_after_a_restart_it_is_what_was_committed() -> None:
+    time = Watermark({"a": 0}, {"by": 2})
+    time.seed(50, {"a": 70, "by": 40})
+    assert time.now == 50 and time.of_input("a") == 70 and time.of_input("by") == 40
+    time.heard("by", 0, 60)
+    assert time.now == 50  # of the other no more is known than 40
+    time.heard("by", 1, 55)
+    assert time.now == 55

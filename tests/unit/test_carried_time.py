@@ -1,0 +1,139 @@
+"""Time goes through repartition topics: however the partitions before them are read, windows behind them have all
+records, and close when all of them are through."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstream
+from kstream import Tumbling, Windowed
+from kstream.testing import TestDriver
+
+MS = timedelta(milliseconds=1)
+PARTITIONS = 3
+
+
+def app_of(grace: int = 0, out_of_order: int = 0, backend: Any = None) -> tuple[kstream.App, Any, Any]:
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=PARTITIONS, out_of_order=out_of_order * MS)
+    out = app.topic("out", key=Windowed[int], value=list[int])
+
+    def residue(n: int) -> int:
+        return n % 4
+
+    def collect(values: list[int], n: int) -> list[int]:
+        return sorted([*values, n])
+
+    group = app.stream(source).group_by(residue, name="by", key=int, parallelism=2)
+    windows = group.window(Tumbling(10 * MS), grace=grace * MS)
+    windows.aggregate(list[int], collect, name="w", value=list[int], emit="close").to(out)
+    return app, source, out
+
+
+def expected(records: list[tuple[int, int]], before: int) -> dict[Windowed[int], list[int]]:
+    found: defaultdict[Windowed[int], list[int]] = defaultdict(list)
+    for n, at in records:
+        if (start := at // 10 * 10) + 10 <= before:
+            found[Windowed(n % 4, start)].append(n)
+    return {key: sorted(values) for key, values in found.items()}
+
+
+actions = st.one_of(
+    st.tuples(st.just("send"), st.integers(0, PARTITIONS - 1), st.integers(0, 30), st.integers(0, 25)),
+    st.tuples(st.just("send"), st.integers(0, PARTITIONS - 1), st.integers(0, 30), st.integers(0, 2)),
+    st.tuples(st.just("commit")),
+    st.tuples(st.just("crash")),
+)
+
+
+@given(st.lists(actions, max_size=40), st.integers(0, 5), st.sampled_from(["memory", "rocksdb"]))
+def test_no_record_is_late_because_its_partition_is_slow(script: list[Any], out_of_order: int, backend: str) -> None:
+    """Each partition is in order, as far as its topic says; between them anything goes."""
+    app, source, out = app_of(out_of_order=out_of_order)
+    times, records = [1000] * PARTITIONS, []
+    with TestDriver(app, backend=backend) as driver:
+        for action, *how in script:
+            if action == "send":
+                partition, n, later = how
+                times[partition] += later
+                at = times[partition] - n % (out_of_order + 1)
+                driver.send(source, n, key="k", timestamp=at, partition=partition)
+                records.append((n, at))
+            elif action == "commit":
+                driver.commit()
+            else:
+                driver.crash()
+        for partition in range(PARTITIONS):
+            driver.send(source, 0, key="k", timestamp=5000, partition=partition)
+        driver.commit()
+        found = [(record.key, record.value) for record in driver.records(out)]
+        assert dict(found) == expected(records, 5000)
+        assert len(dict(found)) == len(found)  # each closed once
+
+
+def test_a_partition_without_records_holds_time_back_until_it_is_idle() -> None:
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        driver.send(source, 2, key="k", timestamp=1015, partition=0)
+        assert driver.values(out) == []
+        driver.advance(4)
+        assert driver.values(out) == []
+        driver.advance(2)
+        assert driver.values(out) == []  # all are idle, partition 0 too: time stands
+        driver.send(source, 2, key="k", timestamp=1015, partition=0)
+        assert driver.values(out) == [[1]]
+
+
+def test_what_is_idle_and_has_records_again_holds_back_again() -> None:
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        driver.commit()  # reads its inputs to their ends
+        driver.advance(6)
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        driver.send(source, 1, key="k", timestamp=1001, partition=1)
+        driver.commit()
+        driver.send(source, 1, key="k", timestamp=1020, partition=0)
+        assert driver.values(out) == []
+        driver.send(source, 1, key="k", timestamp=1030, partition=1)
+        assert driver.values(out) == [[1, 1]]
+
+
+def test_windows_of_windows() -> None:
+    """Results come at the end of a window and its grace, with an earlier time: what is behind them waits for them."""
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out = app.topic("out", key=Windowed[str], value=int)
+    first = app.stream(source).group_by_key().window(Tumbling(10 * MS), grace=7 * MS)
+    sums = first.sum(lambda n: n, name="first", value=int, emit="close").stream()
+    total = sums.group_by(lambda n: "all", name="all", key=str, parallelism=1)
+    total.window(Tumbling(20 * MS), grace=0 * MS).sum(lambda n: n, name="second", value=int, emit="close").to(out)
+    with TestDriver(app) as driver:
+        for at in range(1000, 1200, 3):
+            driver.send(source, 1, key=str(at % 2), timestamp=at)
+            driver.commit()
+        found = {record.key.start: record.value for record in driver.records(out)}
+    assert found == {
+        start: len([at for at in range(1000, 1200, 3) if start <= at < start + 20]) for start in range(1000, 1180, 20)
+    }
+
+
+def test_users_see_nothing_of_the_marks() -> None:
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=2)
+    seen: list[int] = []
+    group = app.stream(source).group_by(str, name="by", key=str, parallelism=2)
+    copy = app.topic("copy", key=str, value=int)
+    group.stream().peek(seen.append).to(copy)
+    group.window(Tumbling(10 * MS), grace=0 * MS).count(name="n")
+    with TestDriver(app) as driver:
+        for n in range(5):
+            driver.send(source, n, key="k", timestamp=1000 + 20 * n, partition=n % 2)
+            driver.commit()
+        assert sorted(seen) == list(range(5))
+        assert len(driver.values(copy)) == 5
