@@ -1,0 +1,76 @@
+"""Workers are killed around the steps of commits with which windows close, behind a repartition whose partitions differ
+much in size: each window has all of its records, and closes once. Read with plain clients."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from faults.windows_service import KEYS, PARTITIONS, WINDOW_MS, make_app
+from kstream.config import Settings
+from kstream.partitioning import partition_of
+from support.kafka import Reader, write
+from support.running import Instance, prepare, until
+from support.scenario import QUICK
+
+BEGAN, SECONDS = 1_700_000_000_000, 20
+STEPS = (3, 10, 250)
+"""ms from record to record, in each of the partitions."""
+AT = ["write_changelogs:after", "commit_transaction:before", "commit_transaction:after", "apply_to_state:before"]
+
+
+def key_in(partition: int) -> str:
+    return next(key for key in map(str, range(100)) if partition_of(key.encode(), PARTITIONS) == partition)
+
+
+@pytest.mark.parametrize("at", AT)
+def test_killed_around_a_commit_with_which_windows_close(
+    at: str, bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"windows-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("KSTREAM_TEST_APP", name)
+    monkeypatch.setenv("KSTREAM_TEST_DIR", str(tmp_path))
+    monkeypatch.setenv("KSTREAM_TEST_KILL", f"{at}:4")
+    quick = QUICK | {"max_uncommitted_records": 500, "poll_batch": 200}
+    settings = Settings(bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path / "state"), instance="a", **quick)
+    partitions = prepare(make_app(name), settings)
+    changelog = f"{name}-per-second-changelog"
+    output = Reader(bootstrap_servers, [f"{name}.counts", changelog])
+    instance = Instance("faults.windows_service:app", name, "a", settings, partitions)
+    end, now = BEGAN + SECONDS * 1000, round(time.time() * 1000)
+    times = {partition: range(BEGAN, end, step) for partition, step in enumerate(STEPS)}
+    expected = Counter((at % KEYS, at // WINDOW_MS * WINDOW_MS) for of_one in times.values() for at in of_one)
+    for partition, of_one in times.items():
+        last = end + 10 * WINDOW_MS  # closes what is before
+        write(
+            bootstrap_servers,
+            f"{name}.events",
+            ((key_in(partition), str(at).encode(), now) for at in (*of_one, last)),
+        )
+
+    def poll() -> None:
+        instance.poll()
+        output.poll(0.0)
+
+    try:
+        (tmp_path / "armed").touch()
+        until(lambda: len(output.rows[f"{name}.counts"]) >= len(expected), "the windows", each=poll)
+        assert (tmp_path / "struck").exists()
+        instance.stop()
+        output.poll(1.0)
+        found = [
+            (int((row.key or b"")[:-8]), int.from_bytes((row.key or b"")[-8:], "big"), int(row.value or b""))
+            for row in output.rows[f"{name}.counts"]
+        ]
+        assert Counter({(key, start): count for key, start, count in found}) == expected
+        assert len(found) == len(expected)
+        left = {row.key: row.value for row in output.rows[changelog]}
+        assert sum(value is not None for value in left.values()) <= 1  # the window of the last records
+        assert instance.restarts == 1
+    finally:
+        output.close()
+        instance.kill()
