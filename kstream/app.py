@@ -145,16 +145,11 @@ class App:
         copied = check_config(config, f"topic {name!r}: config")
         if callable(timestamp):
             called(timestamp, f"topic {name!r}: timestamp")
+        keys = schema(key, f"the key of topic {name!r}", key=True)
         values = schema(Any if value is None else value, f"the value of topic {name!r}")
-        topic: Topic[Any, Any] = Topic(
-            name,
-            schema(key, f"the key of topic {name!r}", key=True),
-            values,
-            partitions,
-            None if timestamp is None else event_time(timestamp, name, values.kind),
-            copied,
-            out_of_order=whole_milliseconds(out_of_order, f"topic {name!r}: out_of_order="),
-        )
+        time_of = None if timestamp is None else event_time(timestamp, name, values.kind)
+        late = whole_milliseconds(out_of_order, f"topic {name!r}: out_of_order=")
+        topic: Topic[Any, Any] = Topic(name, keys, values, partitions, time_of, copied, out_of_order=late)
         self._graph.topic(topic)
         return topic
 

@@ -117,9 +117,7 @@ class Settings(SnapshotSettings, RestartSettings):
     max_task_idle: float = _setting(
         0.0, kinds.duration(), "How long a task with several inputs waits for the empty ones.", _SECONDS
     )
-    idle_timeout: float = _setting(
-        5.0, kinds.duration(), "How long an input is at its end until it holds back no windows.", _SECONDS
-    )
+    idle_timeout: float = _setting(5.0, kinds.duration(), "How long an input is at its end until it is idle.", _SECONDS)
     auto_offset_reset: Literal["earliest", "latest", "error"] = _setting(
         "earliest",
         kinds.choice("earliest", "latest", "error"),
