@@ -1,4 +1,4 @@
-"""The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS QUERIES`, started by the
+"""The process of one worker: `python -m kstream.runtime.process.child COMMANDS REPORTS [QUERIES]`, started by the
 supervisor (early.py).
 
 COMMANDS, REPORTS and QUERIES (a socket, for queries of state) are descriptors that no child of this process inherits.
@@ -58,8 +58,8 @@ def main() -> int:
     allocator.bound()
     faulthandler.enable()  # a crash in native code says where it was
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun: a clean end
-    told, reports, queries = map(int, sys.argv[1:])
-    keep_from_children(told, reports, queries)
+    told, reports, *queries = map(int, sys.argv[1:])
+    keep_from_children(told, reports, *queries)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what user code prints is there at once, in a pipe too
     line = _first_line(told)
@@ -89,8 +89,8 @@ def main() -> int:
         logs.hold_on()  # whatever the app's modules did to logging
         worker = make_worker(app, identity, settings, handover.partitions)
         worker.paused = bool(handover.command.paused)
-        if settings.state_queries:
-            reporter.also.append(_answer_queries(queries, worker))
+        for descriptor in queries if settings.state_queries else ():
+            reporter.also.append(_answer_queries(descriptor, worker))
         signal.signal(signal.SIGTERM, _stopping(worker))
         gc.collect()
         gc.freeze()  # what was loaded so far stays: the collector need not look at it again
