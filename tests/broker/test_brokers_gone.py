@@ -27,6 +27,7 @@ def service(broker: DevBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield from services(broker.bootstrap_servers, tmp_path, monkeypatch)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("busy", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["idle", "busy"])
 def test_a_broker_that_is_gone_is_told_within_seconds(service: Services, broker: DevBroker, busy: bool) -> None:
     """Long before anybody's session or a task's stall_timeout ends."""

@@ -221,6 +221,7 @@ CLUSTER: list[Right] = [
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", pytest.param("at_least_once", marks=pytest.mark.slow)])
+@pytest.mark.more
 def test_rights_to_the_cluster_are_of_no_use_to_an_app(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch, guarantee: str
 ) -> None:
@@ -250,6 +251,7 @@ def test_rights_to_the_cluster_are_of_no_use_to_an_app(
         watched.stop()
 
 
+@pytest.mark.more
 def test_a_token_function_that_fails_for_a_while(
     guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
