@@ -159,7 +159,7 @@ def test_in_a_bucket_and_stores_that_are_given_up(
         seen = {key: list(range(since[key] + 1, count + 1)) for key, count in place.words.items()}
 
         def again() -> bool:
-            found = {which: place.outputs(which) for which in BOTH}
+            found = {which: place.come(which) for which in BOTH}
             return {
                 which: {key: values[place.outputs_before[key] :] for key, values in found[which].items()}
                 for which in BOTH
@@ -304,7 +304,7 @@ def test_state_that_begins_with_files_of_a_warehouse(place: Place, capsys: pytes
     place.start_two()
     place.send(140)
     for which in BOTH:
-        until(lambda which=which: len(place.records(f"{place.name}.{which}")) == 140, "the outputs")
+        until(lambda which=which: sum(map(len, place.come(which).values())) == 140, "the outputs")
         assert place.outputs(which) == {word: list(range(n + 1, n + 21)) for word, n in had.items()}, which
 
     assert filled("seen", files) == 2
@@ -321,7 +321,7 @@ def test_state_that_begins_with_files_of_a_warehouse(place: Place, capsys: pytes
     assert filled("seen", place.directory / "out/seen", "--replace") == 0  # what was written is read again
     place.run("one")
     place.send(7)
-    until(lambda: len(place.records(f"{place.name}.seen")) == 147, "the outputs")
+    until(lambda: sum(map(len, place.come("seen").values())) == 147, "the outputs")
     assert {word: values[-1] for word, values in place.outputs("seen").items()} == {w: n + 21 for w, n in had.items()}
     place.stop()
 

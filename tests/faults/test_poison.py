@@ -24,14 +24,14 @@ from support.kafka import SECONDS, ends, read, write_bomb
 from support.running import TESTS, prepare, until
 from support.serving import Served
 
-GOOD, KEYS, PARTITIONS = 20_000, 200, 2
+GOOD, KEYS, PARTITIONS = 10_000, 200, 2
 BOMB = 100_000_000
 PEAK = 600
 """MB that the worker takes at most. A bomb of 100 MB is there twice, in librdkafka and in Python; the largest dead
 letters have 10 MB. A worker that reads the good records only takes 130."""
 
 HOW_MANY = {
-    "malformed": 90, "deep": 16, "digits": 4, "oversize": 2, "keyless": 2, "late": 2, "raise": 70, "exit": 14,
+    "malformed": 45, "deep": 8, "digits": 2, "oversize": 2, "keyless": 2, "late": 2, "raise": 35, "exit": 7,
 }  # fmt: skip
 """One record in a hundred is one of these."""
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kstream.errors import ConfigError
+from kstream.runtime.cluster.control import refuse_unfinished_restore
+from kstream.runtime.cluster.records import looking
 from kstream.state.savepoint import FILE, damages_of, read_savepoint
 from kstream.state.snapshots.storage import open_storage
 from support.running import Command, until
@@ -67,11 +70,14 @@ def place(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     yield from places(bootstrap_servers, tmp_path, monkeypatch)
 
 
-def test_a_command_killed_while_it_makes_a_savepoint(place: Place) -> None:
+MAKING = [["say:after:1", "stored:after:1"], ["say:before:1", "say:after:2", "check:after:1", "say:after:3"]]
+
+
+@pytest.mark.parametrize("steps", MAKING, ids=["two steps", "the others"])
+def test_a_command_killed_while_it_makes_a_savepoint(place: Place, steps: list[str]) -> None:
     """The app goes on by itself, and the next command makes one."""
     place.start_two()
     saved = place.directory / "saved"
-    steps = ["say:before:1", "say:after:1", "say:after:2", "check:after:1", "say:after:3", "stored:after:1"]
     for number, order in enumerate([*steps, "write:after:1"]):
         place.send(50)
         place.killed(
@@ -91,20 +97,33 @@ def test_a_command_killed_while_it_makes_a_savepoint(place: Place) -> None:
     place.stop()
 
 
-def test_a_restore_that_was_killed_keeps_the_app_from_starting_until_it_is_run_again(place: Place) -> None:
+RESTORING = [
+    ["say:after:1", "delete:after:1", "entry:after:9", "offsets:after:1"],
+    ["group:after:1", "make:after:1", "entry:after:1", "entries:after:1", "types:after:1"],
+]
+
+
+@pytest.mark.parametrize("steps", RESTORING, ids=["four steps", "the others"])
+def test_a_restore_that_was_killed_keeps_the_app_from_starting_until_it_is_run_again(
+    place: Place, steps: list[str]
+) -> None:
     place.start_two()
     place.send(300)
     assert place.save("it") == 0, place.said
     since = place.before("it")
     place.go_on()
     restore = ("savepoint", "restore", place.target, "it", "--in", place.directory / "saved", "--yes")
-    steps = ["say:after:1", "group:after:1", "delete:after:1", "make:after:1", "entry:after:1", "entry:after:9"]
-    for order in [*steps, "entries:after:1", "types:after:1", "offsets:after:1"]:
+    clients = looking(place.settings, "test")
+    admin = clients.admin()
+    for order in steps:
         place.killed(order, *restore)
-        refused = place.run("one")
-        assert refused.wait() == 2, order
-        assert "is being given the state of savepoint it" in refused.err.read_text(), order
-        place.running.clear()
+        with pytest.raises(ConfigError, match="is being given the state of savepoint it"):  # what a start does first
+            refuse_unfinished_restore(clients, admin, place.name)
+    admin.close()
+    refused = place.run("one")
+    assert refused.wait() == 2
+    assert "is being given the state of savepoint it" in refused.err.read_text()
+    place.running.clear()
     place.killed("say:before:2", *restore)
     assert place.restore("it") == 0
     place.run("one"), place.run("two")

@@ -39,7 +39,9 @@ class Reader:
                 "fetch.wait.max.ms": 50,
             }
         )
-        found = self._consumer.list_topics(timeout=SECONDS).topics
+        # each asked for by its name: the broker of a session has thousands of them
+        found = {topic: self._consumer.list_topics(topic, timeout=SECONDS).topics[topic] for topic in topics}
+        assert all(one.partitions for one in found.values()), {name: one.error for name, one in found.items()}
         self.partitions = [TopicPartition(topic, p, 0) for topic in topics for p in found[topic].partitions]
         self.rows: dict[str, list[Row]] = {topic: [] for topic in topics}
         self._at_end: set[tuple[str, int]] = set()
@@ -84,9 +86,16 @@ def read(servers: str, topics: Sequence[str], isolation: str = "read_committed")
     return reader.rows
 
 
-def write(servers: str, topic: str, records: Iterable[tuple[str, bytes | None, int]]) -> None:
-    """Writes (key, value, timestamp), partitioned as Java clients do."""
-    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 5})
+def writer(servers: str) -> Producer:
+    """Partitions as Java clients do."""
+    return Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 5})
+
+
+def write(
+    servers: str, topic: str, records: Iterable[tuple[str, bytes | None, int]], producer: Producer | None = None
+) -> None:
+    """Writes (key, value, timestamp). Who writes again and again keeps a `writer`: a new one takes longer than that."""
+    producer = writer(servers) if producer is None else producer
     for key, value, timestamp in records:
         producer.produce(topic, value, key.encode(), timestamp=timestamp)
         producer.poll(0)

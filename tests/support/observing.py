@@ -72,15 +72,13 @@ class Service:
 
     def all_done(self, *instances: Served, seconds: float = SECONDS) -> None:
         """Everything is through, behind the repartition too."""
-        until(
-            lambda: (
-                sum(one.metrics()("kstream_records_committed_total") for one in instances) >= 2 * self.fed
-                and sum(one.metrics()("kstream_consumer_lag_records") for one in instances) == 0
-            ),
-            "all records to be committed",
-            seconds,
-            each=lambda: time.sleep(0.05),
-        )
+
+        def done() -> bool:
+            said = [one.metrics() for one in instances]
+            committed = sum(each("kstream_records_committed_total") for each in said)
+            return committed >= 2 * self.fed and not sum(each("kstream_consumer_lag_records") for each in said)
+
+        until(done, "all records to be committed", seconds, each=lambda: time.sleep(0.1))
 
 
 Services = Callable[..., Service]

@@ -30,15 +30,15 @@ SECONDS = 60.0
 def until(
     condition: Callable[[], Any], what: str, seconds: float = SECONDS, each: Callable[[], object] | None = None
 ) -> Any:
-    """Waits for a condition and returns what it gave; calls `each` again and again meanwhile. Without that, what takes
-    long is looked at less often: looking takes the time of those that are waited for."""
+    """Waits for a condition and returns what it gave; calls `each` again and again meanwhile. What takes long is looked
+    at less often: looking takes the time of those that are waited for. Not much less where `each` has work to do."""
     began = time.monotonic()
     while not (found := condition()):
         waited = time.monotonic() - began
         assert waited < seconds, f"after {seconds:.0f} s still waiting for {what}"
         if each is not None:
             each()
-        time.sleep(0.005 if each is not None else min(max(0.005, waited / 50), 0.05))
+        time.sleep(min(max(0.005, waited / 50), 0.05 if each is None else 0.02))
     return found
 
 

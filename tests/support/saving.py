@@ -10,7 +10,7 @@ import threading
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from kstream.config import Settings
 from kstream.runtime.cluster.records import Reading, Row, bounds, looking, to_end
 from kstream.state.savepoint import read_savepoint
 from kstream.state.snapshots.storage import open_storage
-from kstream.types import TopicPartition
+from kstream.types import ProducerClient, TopicPartition
+from support.kafka import Reader
 from support.running import TESTS, Command, until
 
 BOTH = ("counts", "seen")
@@ -65,6 +66,7 @@ class Place:
         self.commands: list[Command] = []
         self.sent = 0
         self.outputs_before: dict[str, int] = {}
+        self._readers: dict[str, Reader] = {}
         self.write()
 
     def write(self, *, count: str = "per-word", more: str = "", name: str | None = None) -> str:
@@ -95,11 +97,14 @@ class Place:
     def send(self, count: int) -> None:
         """Words that number themselves: what comes of each is known."""
         producer = looking(self.settings, "test").producer(None)
+        self._send(producer, count)
+        producer.close()
+
+    def _send(self, producer: ProducerClient, count: int) -> None:
         for i in range(self.sent, self.sent + count):
             word = f"w{i % self.kinds}"
             producer.produce(self.source, word.encode(), word.encode())
         producer.flush(60)
-        producer.close()
         self.sent += count
 
     def records(self, topic: str) -> list[Row]:
@@ -121,6 +126,18 @@ class Place:
             found[row.key.decode()].append(int(row.value))
         return found
 
+    def come(self, which: str, name: str | None = None) -> dict[str, list[int]]:
+        """`outputs` as far as they have come, for who waits: one reader goes on and on."""
+        topic = f"{name or self.name}.{which}"
+        if topic not in self._readers:
+            self._readers[topic] = Reader(self.servers, [topic])
+        reader = self._readers[topic]
+        reader.poll()
+        found: dict[str, list[int]] = defaultdict(list)
+        for row in reader.rows[topic]:
+            found[row.key.decode()].append(int(row.value or b""))
+        return found
+
     def before(self, savepoint: str, directory: str = "saved") -> Counter[str]:
         """How often each word lies before the offsets of a savepoint: what it must have counted."""
         found = read_savepoint(open_storage(str(self.directory / directory)), savepoint)
@@ -138,7 +155,7 @@ class Place:
         for which, expected in counts.items():
 
             def there(which: str = which, expected: Counter[str] = expected) -> bool:
-                return {key: len(values) for key, values in self.outputs(which, name).items()} == dict(expected)
+                return {key: len(values) for key, values in self.come(which, name).items()} == dict(expected)
 
             until(there, f"{which}: {expected}")
 
@@ -152,7 +169,7 @@ class Place:
             skipped = self.outputs_before if name is None else {}
 
             def there(which: str = which, expected: dict[str, list[int]] = expected, skipped: Any = skipped) -> bool:
-                found = self.outputs(which, name)
+                found = self.come(which, name)
                 return all(len(found[key]) - skipped.get(key, 0) >= len(expected[key]) for key in expected)
 
             until(there, f"{which} to be repeated")
@@ -196,9 +213,11 @@ class Place:
         done = threading.Event()
 
         def send() -> None:
+            producer = looking(self.settings, "test").producer(None)
             while not done.is_set():
-                self.send(20)
+                self._send(producer, 20)
                 done.wait(0.05)
+            producer.close()
 
         thread = threading.Thread(target=send)
         thread.start()
@@ -220,6 +239,14 @@ class Place:
         )  # fmt: skip
         self.commands.append(made)
         return made
+
+    def end(self) -> None:
+        """For clean-up: nothing of it is left."""
+        with ExitStack() as ending:
+            for reader in self._readers.values():
+                ending.callback(reader.close)
+            for one in (*self.running, *self.commands):
+                ending.callback(one.end)
 
     def kstream(self, *arguments: object) -> int:
         return main([*map(str, arguments), "--bootstrap-servers", self.servers])
@@ -265,5 +292,4 @@ def places(
     made = Place(servers, directory, partitions, words)
     assert made.kstream("topics", made.target, "--create") == 0
     yield made
-    for one in (*made.running, *made.commands):
-        one.end()
+    made.end()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from faults.service import make_app
 from kstream.config import Settings
 from support.audit import OUTPUTS, audit, audit_state
-from support.kafka import Reader, ends, write
+from support.kafka import Reader, ends, write, writer
 from support.running import SECONDS, Command, Instance, prepare, until
 
 QUICK: dict[str, Any] = {
@@ -119,9 +120,9 @@ class Scenario:
 
     # ---- input and output
 
-    def feed(self, count: int, *, at: int | None = None, keys: int = 40) -> None:
+    def feed(self, count: int, *, at: int | None = None, keys: int = 40, producer: Producer | None = None) -> None:
         """Writes events at once. `at`: their event time in ms."""
-        write(self.servers, f"{self.app}.events", self._events(count, at, keys))
+        write(self.servers, f"{self.app}.events", self._events(count, at, keys), producer)
 
     def _events(self, count: int, at: int | None, keys: int) -> Iterator[tuple[str, bytes, int]]:
         now = round(time.time() * 1000) if at is None else at
@@ -132,9 +133,10 @@ class Scenario:
 
     def feed_until(self, condition: Callable[[], Any], what: str, *, chunk: int = 50, seconds: float = SECONDS) -> None:
         """Goes on feeding while things happen, until the condition holds."""
+        producer = writer(self.servers)
 
         def more() -> None:
-            self.feed(chunk)
+            self.feed(chunk, producer=producer)
             for _ in range(5):
                 self.poll()
                 time.sleep(0.005)

@@ -87,13 +87,22 @@ class Served:
 
 
 class Metrics:
-    """What /metrics said."""
+    """What /metrics said. Who waits asks for one or two of some hundreds of names, again and again: no more is read."""
 
     def __init__(self, text: str) -> None:
-        self.values: dict[str, dict[Labels, float]] = {}
+        self._text = text
+
+    @property
+    def values(self) -> dict[str, dict[Labels, float]]:
+        """All of it."""
+        return self._read(self._text)
+
+    def _read(self, text: str) -> dict[str, dict[Labels, float]]:
+        found: dict[str, dict[Labels, float]] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                self.values.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+                found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+        return found
 
     def __call__(self, name: str, **labels: str) -> float:
         """The sum over the series with these labels."""
@@ -101,4 +110,6 @@ class Metrics:
 
     def series(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
         wanted = set(labels.items())
-        return [(dict(have), value) for have, value in self.values.get(name, {}).items() if wanted <= have]
+        lines = [line for line in self._text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        found = self._read("\n".join([*lines, ""]))
+        return [(dict(have), value) for have, value in found.get(name, {}).items() if wanted <= have]
