@@ -109,7 +109,8 @@ def _records(batch: Batch) -> Any:
 
 def _end_of_record(records: list[SinkRecord[Any, Any]], end: int) -> int:
     """The first place from `end` on that is not between the outputs of one input record."""
-    offset = records[end - 1].offset
-    while offset is not None and end < len(records) and records[end].offset == offset:
+    last = records[end - 1]
+    offset, topic = last.offset, last.topic
+    while offset is not None and end < len(records) and (records[end].offset, records[end].topic) == (offset, topic):
         end += 1
     return end

@@ -36,8 +36,8 @@ class PostgresSink(BatchingSink):
         table: its name, or schema and name; it must exist.
         row: the columns of a record, by name: of every record the same. None writes nothing for it.
         mode: "upsert" replaces the row of the same `key`, so a replay changes nothing in the end. "exactly_once"
-            stores the offset of the last record in the transaction of the rows, in the table of OFFSETS, which it
-            makes, and drops records that it has; rows are inserted, or replaced by `key` where one is given.
+            stores the last offset of each topic and partition in the transaction of the rows, in the table of OFFSETS,
+            which it makes, and drops records that it has; rows are inserted, or replaced by `key` where one is given.
         key: the columns of a unique index.
         size, timeout: as those of `BatchingSink`.
 
@@ -88,18 +88,24 @@ class PostgresSink(BatchingSink):
             if not self.needs_offsets:
                 self._insert(cursor, batch)
                 return
-            first, last = batch[0], batch[-1]
-            place = (self.app, self.name, first.topic, first.partition)
-            stored = cursor.execute(_LOCK, place).fetchone()
-            assert stored is not None and last.offset is not None
-            self._insert(cursor, [record for record in batch if (record.offset or 0) > stored[0]])
-            if last.offset > stored[0]:
-                cursor.execute(_ADVANCE, (last.offset, *place))
+            last = {(record.topic, record.partition): record.offset or 0 for record in batch}
+            stored = {place: self._lock(cursor, *place) for place in sorted(last)}  # in one order: none waits for ever
+            new = [record for record in batch if (record.offset or 0) > stored[record.topic, record.partition]]
+            self._insert(cursor, new)
+            for place, offset in last.items():
+                if offset > stored[place]:
+                    cursor.execute(_ADVANCE, (offset, self.app, self.name, *place))
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _lock(self, cursor: Cursor[Any], topic: str | None, partition: int | None) -> int:
+        """The offset that is stored; its row is this transaction's until it ends."""
+        stored = cursor.execute(_LOCK, (self.app, self.name, topic, partition)).fetchone()
+        assert stored is not None
+        return int(stored[0])
 
     def _insert(self, cursor: Cursor[Any], batch: Sequence[SinkRecord[Any, Any]]) -> None:
         rows = [row for record in batch if (row := self._row(record)) is not None]

@@ -50,7 +50,8 @@ class BatchingSink:
     between input records, never between the outputs of one: a batch may then be a little longer than `size`.
 
     A batch may come again, cut elsewhere, after a failure: at-least-once. It becomes exactly-once where `write` is
-    idempotent by key, or keeps the offsets in the same database transaction (kstream.sinks.postgres does both).
+    idempotent by key, or keeps the offsets in the same database transaction (kstream.sinks.postgres does both): one for
+    each topic and partition, since a batch may hold records of several topics (behind `merge`, a join, a delay topic).
 
     The tasks of a worker share the object, and the worker waits for `write`: give it time-outs. All three methods may
     be async.

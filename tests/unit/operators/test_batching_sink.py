@@ -108,6 +108,22 @@ def test_every_record_once_in_order_and_no_batch_ends_within_an_input_record(
         assert whole < size, "no longer than the outputs of its last input record make it"
 
 
+def test_a_batch_of_two_topics_ends_between_their_records() -> None:
+    """Equal offsets of two topics are two records."""
+    sink = Kept(1)
+    app = kstream.App("sinks")
+    here, there = app.topic("here", key=str, value=int), app.topic("there", key=str, value=int)
+    app.stream(here).merge(app.stream(there)).sink(sink)
+    with TestDriver(app, partitions=1) as driver:
+        sink.size = 1000
+        driver.send(here, 1, key="k")
+        driver.send(there, 2, key="k")
+        sink.size = 1
+        driver.send(here, 3, key="k")
+    places = [[(record.topic, record.offset) for record in batch] for batch in sink.batches]
+    assert places == [[("here", 0)], [("there", 0)], [("here", 1)]]
+
+
 def test_a_crash_before_the_commit_writes_again_what_was_written() -> None:
     sink = Kept(2)
     app, topic = app_with(sink)
