@@ -15,7 +15,8 @@ from kstream.runtime.cluster.forgotten import forgotten
 from kstream.runtime.cluster.retention import created_config, mending, too_short
 from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, check_topics, ensure_topics
-from kstream.topology import SinkNode, SubTopology, Topology
+from kstream.table_nodes import TableJoinNode
+from kstream.topology import SinkNode, SubTopology, Topology, with_all_before
 from kstream.types import AdminClient, TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
@@ -144,8 +145,9 @@ def go_through(
     has. Returns all counts.
 
     Order matters: a repartition topic without a parallelism of its own is made with as many partitions as the input of
-    the part that writes it has (or as what is read together with it), and a changelog with as many as the part that has
-    the store. They keep what they were made with, whatever becomes of the inputs.
+    the part that writes it has (or as what is read together with it; that of a joined stream, as the table's), and a
+    changelog with as many as the part that has the store. They keep what they were made with, whatever becomes of the
+    inputs. What is known of them before, as they exist or are declared, is compared before one is made.
 
     Args:
         there: the topics that exist.
@@ -154,16 +156,53 @@ def go_through(
         TopologyError: inputs of one part differ in partitions, or repartition topics feed each other in a circle.
     """
     counts: dict[str, int] = dict(settle(_user_topics(topology)))
+    told = _told(topology, counts, there)
+    for part in topology.parts:
+        _partitions(topology, part, told, there)
     waiting = [part for part in topology.parts]
     while waiting:
-        part = next((part for part in waiting if _known(part, counts)), None)
-        if part is None:
+        known = [part for part in waiting if _known(part, counts)]
+        if not known:
             names = ", ".join(part.name for part in waiting)
             raise TopologyError(f"repartition topics feed each other in a circle ({names}): give one parallelism=")
+        part = next((part for part in known if not _before_the_table(topology, part, told)), known[0])
         waiting.remove(part)
         count = _partitions(topology, part, counts, there)
-        counts.update(settle(_internal_topics(topology, part, count, counts)))
+        assert count is not None  # an input of it is known
+        made = settle(_internal_topics(topology, part, count, told))
+        counts.update(made)
+        told.update(made)
     return counts
+
+
+def _told(topology: Topology, counts: Mapping[str, int], there: Mapping[str, TopicInfo]) -> dict[str, int]:
+    """Partitions of the inputs, as far as they are known: of those that are not settled, as they exist, or else as they
+    are declared."""
+    told = dict(counts)
+    for topic in (
+        source.topic for part in topology.parts for source in part.sources if source.topic.name not in counts
+    ):
+        if (count := there[topic.name].partitions if topic.name in there else topic.partitions) is not None:
+            told[topic.name] = count
+    return told
+
+
+def _before_the_table(topology: Topology, part: SubTopology, told: Mapping[str, int]) -> bool:
+    """Whether a part writes a stream that is joined with a table, and nobody knows yet how many partitions the table's
+    topic will have."""
+    own = {node.topic.name for node in part.nodes if isinstance(node, SinkNode)}
+    for reader in topology.parts:
+        streams = {
+            source.topic.name
+            for node in reader.nodes
+            if isinstance(node, TableJoinNode)
+            for source in reader.sources
+            if source in with_all_before(node)
+        }
+        tables = {source.topic.name for source in reader.sources} - streams
+        if own & streams and tables - told.keys() - own:
+            return True
+    return False
 
 
 def _known(part: SubTopology, counts: Mapping[str, int]) -> bool:
@@ -175,8 +214,8 @@ def _known(part: SubTopology, counts: Mapping[str, int]) -> bool:
 
 def _partitions(
     topology: Topology, part: SubTopology, counts: Mapping[str, int], there: Mapping[str, TopicInfo]
-) -> int:
-    """How many the state of a part has, or where there is none yet, its inputs."""
+) -> int | None:
+    """How many the state of a part has, or where there is none yet, its inputs; None where that is not known."""
     for store in part.stores:
         if (state := there.get(topology.changelog(store))) is not None:
             return state.partitions
@@ -187,10 +226,10 @@ def _partitions(
         raise TopologyError(
             f"the inputs of one sub-topology must have equal partition counts: {shown}; repartition one of them"
         )
-    return next(iter(inputs.values()))
+    return next(iter(inputs.values()), None)
 
 
-def _internal_topics(topology: Topology, part: SubTopology, count: int, counts: Mapping[str, int]) -> list[WantedTopic]:
+def _internal_topics(topology: Topology, part: SubTopology, count: int, told: Mapping[str, int]) -> list[WantedTopic]:
     """The repartition topics that a part writes, its delay topics, and the changelogs of its stores."""
     repartition = [
         WantedTopic(
@@ -198,7 +237,7 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int, counts: 
             kind="repartition",
             partitions=node.topic.partitions,
             owner=node.name,
-            made_with=_beside(topology, node.topic.name, counts) or count,
+            made_with=_beside(topology, node.topic.name, told) or count,
         )
         for node in part.nodes
         if isinstance(node, SinkNode) and node.topic.internal
@@ -219,15 +258,15 @@ def _internal_topics(topology: Topology, part: SubTopology, count: int, counts: 
     return [*repartition, *delays, *changelogs]
 
 
-def _beside(topology: Topology, topic: str, counts: Mapping[str, int]) -> int | None:
+def _beside(topology: Topology, topic: str, told: Mapping[str, int]) -> int | None:
     """Partitions of what is read together with a repartition topic, as by a join: it needs as many. None where it is
     read alone, or that is not known yet."""
     others = {
-        counts[source.topic.name]
+        told[source.topic.name]
         for part in topology.parts
         if topic in part.topics
         for source in part.sources
-        if source.topic.name != topic and source.topic.name in counts
+        if source.topic.name != topic and source.topic.name in told
     }
     return max(others, default=None)
 
