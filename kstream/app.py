@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from kstream.building import build
+from kstream.building import build, tell_untyped
 from kstream.dsl.agent import AgentDecorator
 from kstream.dsl.functions import called, check_large, check_takes
 from kstream.dsl.graph import Graph
@@ -348,7 +348,7 @@ class App:
                 from kstream.starting import run_here
 
                 topology = self.topology()
-                topology.tell_untyped()
+                tell_untyped(topology)
                 return run_here(self, topology, settings)
             with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
                 return supervisor.run()
@@ -377,7 +377,7 @@ class App:
         refuse_while_loading("app.supervisor()")
         settings, sources = self._resolve(workers, settings, sources)
         topology = self.topology()
-        topology.tell_untyped()
+        tell_untyped(topology)
         with beginning():
             from kstream.runtime.process.program import program_of
             from kstream.starting import supervised

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, metric_name, own_topics
+from kstream.specs.schema import UNKNOWN
 from kstream.specs.topic import Topic
 from kstream.topology import (
     DEFAULT_GROUP,
     AgentNode,
+    AggregateNode,
     Delay,
     Node,
     OutsideNode,
@@ -19,10 +22,13 @@ from kstream.topology import (
     SubTopology,
     Topology,
     changelog_of,
+    with_all_before,
 )
 
 if TYPE_CHECKING:  # most apps do without them
     from kstream.specs.policy import Policy
+
+log = logging.getLogger(__name__)
 
 
 def build(
@@ -128,14 +134,37 @@ def _part(nodes: list[Node]) -> SubTopology:
 
 
 def _assign_times(parts: Sequence[SubTopology]) -> None:
-    """Where there are windows, the repartition topics before them carry time, and so do those before these."""
+    """Where there are windows, the repartition topics before them carry time, and so do those before these. What a part
+    writes to itself, by other parts too, holds nothing back: it would wait for what it says itself.
+
+    Raises:
+        TopologyError: windows take the results of others that come later than their times.
+    """
     writers = {topic.name: part for part in parts for topic in part.sinks if topic.internal}
+
+    def before(part: SubTopology, seen: tuple[SubTopology, ...] = ()) -> set[str]:
+        """The names of the parts that it reads from, and of those before them."""
+        found = {writers[name].name for name in part.topics if name in writers and writers[name] not in seen}
+        for name in part.topics:
+            if name in writers and writers[name] not in seen:
+                found |= before(writers[name], (*seen, part))
+        return found
+
+    for node in (node for part in parts for node in part.windowed):
+        for other in with_all_before(node) - {node}:
+            if isinstance(other, AggregateNode) and other.emit != "update":
+                raise TopologyError(
+                    f"windows of {node.name!r}: the results of {other.name!r} come after their times have passed here "
+                    f"(emit={other.emit!r}), and would be too late; put repartition(name=...) between them"
+                )
     open_ends = [part for part in parts if part.windowed]
     while open_ends:
         part = open_ends.pop()
         for source in part.sources:
             if source.topic.internal and source.topic.name not in part.upstream:
                 writer = writers[source.topic.name]
+                if writer is part or part.name in before(writer):
+                    continue
                 part.upstream[source.topic.name] = writer.topics[0]
                 writer.carries.append(source.topic.name)
                 open_ends.append(writer)
@@ -258,3 +287,23 @@ def delay_prefix(app: str, part: SubTopology, source: SourceNode) -> str:
     """What the names of a source's delay topics begin with."""
     own = source.topic.name if source.topic.internal else f"{app}-{source.topic.name}"
     return f"{own}-retry-" if part.group == DEFAULT_GROUP else f"{own}-{part.group}-retry-"
+
+
+def untyped(topology: Topology) -> list[str]:
+    """What is kept as untyped JSON because nobody declared its type: a line for each store."""
+    lines = []
+    for store in dict.fromkeys(store for part in topology.parts for store in part.stores):
+        unknown = [side for side in ("key", "value") if getattr(store, side).kind is UNKNOWN]
+        if unknown:
+            what, how = (" and ".join(form.format(side) for side in unknown) for form in ("{}s", "{}="))
+            lines.append(
+                f"table {store.name!r} keeps {what} of an undeclared type, as untyped JSON: "
+                f"annotate the function's result, or declare {how}<type>"
+            )
+    return lines
+
+
+def tell_untyped(topology: Topology) -> None:
+    """Logs it: once, where an app starts."""
+    for line in untyped(topology):
+        log.warning("%s", line)

@@ -156,6 +156,11 @@ class NonRetryable(Exception):
     """A base for exceptions of one's own that will be the same the next time: no `Retry` is for them."""
 
 
+class ResultFailed(KStreamError):
+    """What is done with the result of a window that closes has failed; its cause is what was raised. No record is at
+    fault, so no policy decides: the task stops, or its worker, and the window closes again when it goes on."""
+
+
 class RecordRefused(KStreamError):
     """A record that was to be written, and that Kafka or its client does not take, now or the next time.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
@@ -130,6 +131,7 @@ def plan_task(
     refusals: Refusals | None = None,
     partition: int = 0,
     counts: Mapping[str, int] | None = None,
+    lease: float = math.inf,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -143,6 +145,7 @@ def plan_task(
             stores that have none.
         refusals: what Kafka is known to refuse.
         partition: of the task; `counts`: how many partitions topics have.
+        lease: seconds for which it is believed that a task before is idle.
         around: gives what is called instead of a push of an operator (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
@@ -156,15 +159,15 @@ def plan_task(
         time = None
     by_event = part.tells_time or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
     clock = time if by_event else None
-    watermark = _watermark(part, counts or {})
+    watermark = _watermark(part, counts or {}, time, lease)
     writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark)
     if part.carries:
-        assert watermark is not None and counts is not None
+        assert watermark is not None and counts is not None and time is not None
         held = max((node.grace for node in part.windowed if node.emit == "close"), default=0)
         topics = {topic: counts[topic] for topic in part.carries}
-        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet)
+        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet, time.clock.time)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
@@ -187,12 +190,11 @@ def plan_task(
             for before in with_all_before(node):
                 if isinstance(source := built[before], Source):
                     source.merges.append(operator)
-        if isinstance(operator, WindowedAggregate):
-            for source in {id(one): one for one in plan.sources.values()}.values():
-                source.windows.append(operator)
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         plan.operators.append(operator)
+    for source in {id(one): one for one in plan.sources.values()}.values():
+        source.windows = [operator for operator in plan.operators if isinstance(operator, WindowedAggregate)]
     for node, operator in built.items():
         operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
@@ -230,11 +232,12 @@ def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
     return False
 
 
-def _watermark(part: SubTopology, counts: Mapping[str, int]) -> Watermark | None:
-    if not part.tells_time:
+def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | None, lease: float) -> Watermark | None:
+    if not part.tells_time or time is None:
         return None
-    bounds = {one.topic.name: one.topic.out_of_order for one in part.sources if one.topic.name not in part.upstream}
-    return Watermark(bounds, {topic: counts[before] for topic, before in part.upstream.items()})
+    bounds = {one.topic.name: one.topic.out_of_order for one in part.sources if not one.topic.internal}
+    upstream = {topic: counts[before] for topic, before in part.upstream.items()}
+    return Watermark(bounds, upstream, lease, time.clock.monotonic)
 
 
 def _build(

@@ -6,7 +6,6 @@ Nodes hold declarations only; `building.py` cuts them, `plan.py` turns them into
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kstream.specs.schema import UNKNOWN, Schema
+from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:  # most apps do without them
     from kstream.specs.sink import BatchingSink
     from kstream.specs.windows import Windows
 
-log = logging.getLogger(__name__)
 
 Emit = Literal["update", "commit", "close"]
 
@@ -356,25 +354,6 @@ class Topology:
     def within_of_groups(self) -> dict[str, float]:
         """`within` of each isolation group: its workers commit as often, where that is less than `commit_interval`."""
         return {group: self.of_group(group).within for group in self.groups}
-
-    @property
-    def untyped(self) -> list[str]:
-        """What is kept as untyped JSON because nobody declared its type: a line for each store."""
-        lines = []
-        for store in dict.fromkeys(store for part in self.parts for store in part.stores):
-            unknown = [side for side in ("key", "value") if getattr(store, side).kind is UNKNOWN]
-            if unknown:
-                what, how = (" and ".join(form.format(side) for side in unknown) for form in ("{}s", "{}="))
-                lines.append(
-                    f"table {store.name!r} keeps {what} of an undeclared type, as untyped JSON: "
-                    f"annotate the function's result, or declare {how}<type>"
-                )
-        return lines
-
-    def tell_untyped(self) -> None:
-        """Logs it: once, where an app starts."""
-        for line in self.untyped:
-            log.warning("%s", line)
 
     def describe(self) -> str:
         """The topology as indented text: one block a sub-topology, one line a node."""

@@ -136,7 +136,7 @@ class Graph:
         made = self.child_name(parent, "sink") if name is None else name
         check_name(made, "sink", math.inf)
         for before in with_all_before(parent) if sink.needs_offsets else ():
-            if isinstance(before, AggregateNode) and before.emit == "commit":
+            if isinstance(before, AggregateNode) and before.emit != "update":
                 raise TopologyError(
                     f"sink {made!r} needs the offset of each record, and the changes of {before.name!r} have none: "
                     "declare it emit='update', or write by key"

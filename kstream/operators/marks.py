@@ -3,7 +3,7 @@
 At each commit a task whose time went on writes one to each partition, behind what it wrote there, in the same
 transaction: no key, no value, and a header, which is JSON:
 
-    kstream.time: {"v":1,"task":3,"time":1769860800000}
+    kstream.watermark: {"v":1,"task":3,"time":1769860800000}
 
 So a partition's time is the least that all tasks before it have said. Kafka Streams takes the largest timestamp seen,
 by which records of a slower partition are late whenever an app catches up.
@@ -11,7 +11,7 @@ by which records of a slower partition are late whenever an app catches up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -21,7 +21,7 @@ from kstream.operators.base import Outlet, send_one
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.types import Fetch, Headers, TopicPartition
 
-HEADER: Final = "kstream.time"
+HEADER: Final = "kstream.watermark"
 VERSION: Final = 1
 """Of the form of the header. Later ones may have more in it."""
 
@@ -124,12 +124,19 @@ class TimeWriter:
         topics: with the number of their partitions.
         task: its partition.
         hold: ms by which what it says stays behind, for windows that give their results so long after their end.
+        clock: the wall clock, in seconds, whose time the marks have as records.
     """
 
     def __init__(
-        self, topics: Mapping[str, int], task: int, hold: int, watermark: Watermark, outlet: Outlet
-    ) -> None:  # fmt: skip
-        self._topics, self._task, self._hold = topics, task, hold
+        self,
+        topics: Mapping[str, int],
+        task: int,
+        hold: int,
+        watermark: Watermark,
+        outlet: Outlet,
+        clock: Callable[[], float],
+    ) -> None:
+        self._topics, self._task, self._hold, self._clock = topics, task, hold, clock
         self._watermark, self._outlet = watermark, outlet
         self._said = self._saying = UNKNOWN
 
@@ -145,10 +152,18 @@ class TimeWriter:
         if time in (self._saying, UNKNOWN):
             return
         headers = [(HEADER, msgspec.json.encode(Mark(task=self._task, time=time)))]
+        stamp = round(self._clock() * 1000)
         for topic, partitions in self._topics.items():
             for partition in range(partitions):
-                send_one(self._outlet, topic, None, None, max(time, 1), headers, partition)
+                send_one(self._outlet, topic, None, None, stamp, headers, partition)
         self._saying = time
+
+    def repeat(self) -> bool:
+        """Says IDLE again with the next commit, where it is idle. Returns whether it does."""
+        if self._time != IDLE:
+            return False
+        self._saying = UNKNOWN
+        return True
 
     def committed(self) -> None:
         self._said = self._saying

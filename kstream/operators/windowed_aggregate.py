@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from typing import Any, Final, cast
 
 from kstream.codecs.windowed import start_in, stored_start
+from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.aggregate import LATE, NO_KEY, Aggregate, Lines
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
@@ -51,6 +52,7 @@ class WindowedAggregate(Aggregate):
         self._emit_closed = emit == "close"
         self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
         self._kept_closed: int | None = None
+        self._told: dict[bytes, int] = {}  # of what was kept: what this batch has told, since it closed
         self._cut = False
 
     # ---- records
@@ -145,10 +147,22 @@ class WindowedAggregate(Aggregate):
                 entries = [entry for entry in entries if entry[0] in changed]
                 stamps = [changed[key] for key, _ in entries]
             if entries and (changed is None or not self.every_update):
-                self.emit(self._results(entries, stamps, origin))
+                self._tell(self._results(entries, stamps, origin))
             for key, _ in entries if changed is not None else ():
-                self._changed_at.pop(key, None)
                 self._changed_now.pop(key, None)
+                if key in self._changed_at:
+                    self._told[key] = self._changed_at.pop(key)
+
+    def _tell(self, results: Batch) -> None:
+        """No record is at fault where this fails: the one that moved time has nothing to do with it."""
+        try:
+            self.emit(results)
+        except (TransactionError, StateError, RecordRefused):
+            raise
+        except Exception as error:
+            raise ResultFailed(
+                f"what is done with the result of a window of {self.store.name!r}: {text_of(error, repr)}"
+            ) from error
 
     def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
         rows = None
@@ -172,11 +186,18 @@ class WindowedAggregate(Aggregate):
 
     def keep(self) -> None:
         super().keep()
+        self._told = {}
         self._kept_closed = self._closed
 
     def take_back(self) -> bool:
         self._closed = self._kept_closed
+        self._changed_at |= self._told
+        self._told = {}
         return super().take_back()
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._told = {}
 
     def reset(self) -> None:
         super().reset()

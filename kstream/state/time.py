@@ -17,6 +17,7 @@ class TaskTime:
     """Both times of a task that has windows or stores with a TTL, in ms since the epoch.
 
     Attributes:
+        clock: the worker's.
         wall: by the clock, as it was when it was last looked at: once a batch. Where the clock is set back, it stands.
         event: the largest event time among the records processed. An abort takes back what was not committed: those
             records come again, and are to find what they found.
@@ -27,13 +28,13 @@ class TaskTime:
     """
 
     def __init__(self, clock: Clock, ahead: int = AHEAD_MS) -> None:
-        self._clock, self._ahead = clock, ahead
+        self.clock, self._ahead = clock, ahead
         self.wall = self.event = 0
         self._kept = self._committed = 0
 
     def tick(self) -> None:
         """Looks at the clock."""
-        self.wall = max(self.wall, int(self._clock.time() * 1000))
+        self.wall = max(self.wall, int(self.clock.time() * 1000))
 
     def seed(self, event: int, wall: int) -> None:
         """What a commit says; of the clock only that it was so late."""
@@ -66,7 +67,7 @@ class TaskTime:
 
     def ahead(self, at: int) -> float:
         """Seconds that a time (ms) is ahead of the clock."""
-        return at / 1000 - self._clock.time()
+        return at / 1000 - self.clock.time()
 
     def keep(self) -> None:
         """A batch begins."""

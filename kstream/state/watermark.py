@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -19,25 +21,39 @@ class _Channel(NamedTuple):
     task: int = -1
 
 
+_State = tuple[int, dict[_Channel, int], dict[_Channel, float]]
+
+
 class Watermark:
     """The time of a task is the least over its inputs, in ms since the epoch; it never goes back.
 
     That of an input is the largest event time seen there, less what its records may be out of order. That of a
     repartition topic is the least that the tasks which write it have said (Flink's watermarks of input channels), so
-    records of a slower partition are not late where an app catches up. An input that is idle holds nothing back. Where
-    all are, time stands still.
+    records of a slower partition are not late where an app catches up.
+
+    An input that is idle holds nothing back. Where all are, time is the latest of theirs (as in Flink's
+    StatusWatermarkValve), and stands still. A task before says again and again that it is idle: one that no longer
+    does so (it failed, moves, or is held up) may have records to come, and holds time back.
 
     Args:
         bounds: of the inputs that are read from users' topics, by how many ms their records may be out of order.
         upstream: of those that are repartition topics, how many tasks write them.
+        lease: seconds for which it is believed that a task before is idle.
+        clock: a monotonic one.
     """
 
-    def __init__(self, bounds: Mapping[str, int], upstream: Mapping[str, int]) -> None:
-        self._bounds = dict(bounds)
+    def __init__(
+        self,
+        bounds: Mapping[str, int],
+        upstream: Mapping[str, int],
+        lease: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bounds, self._lease, self._clock = dict(bounds), lease, clock
         channels = [_Channel(topic) for topic in bounds]
         channels += [_Channel(topic, task) for topic, tasks in upstream.items() for task in range(tasks)]
         self._times = dict.fromkeys(channels, UNKNOWN)
-        self._idle: set[_Channel] = set()
+        self._idle: dict[_Channel, float] = {}  # until when (monotonic)
         self.now = UNKNOWN
         self._kept = self._committed = self._state
 
@@ -61,7 +77,7 @@ class Watermark:
         if topic not in self._bounds:
             return [self.now] * len(timestamps)
         mine, bound = _Channel(topic), self._bounds[topic]
-        self._idle.discard(mine)
+        self._idle.pop(mine, None)
         first = self._times[mine]
         own = list(accumulate(timestamps if not bound else (at - bound for at in timestamps), max, initial=first))[1:]
         self._times[mine] = own[-1]
@@ -76,42 +92,46 @@ class Watermark:
     def heard(self, topic: str, task: int, time: int) -> None:
         """A task before has said its time, or IDLE, by a repartition topic."""
         channel = _Channel(topic, task)
-        if channel not in self._times:  # it was one of more: there are fewer now
-            return
+        before = self._times.setdefault(channel, UNKNOWN)  # there are more of them now, where it was none
         if time == IDLE:
-            self._idle.add(channel)
+            self._idle[channel] = self._clock() + self._lease
         else:
-            self._idle.discard(channel)
-            self._times[channel] = max(self._times[channel], time)
+            self._idle.pop(channel, None)
+            self._times[channel] = max(before, time)
         self._go_on()
+
+    def doubt(self) -> None:
+        """Whoever has not said for so long that it is idle may not be."""
+        now = self._clock()
+        self._idle = {channel: until for channel, until in self._idle.items() if until >= now}
 
     def is_idle(self, topic: str) -> bool:
         """Nothing comes of an input of users'. Returns whether that is new."""
         channel = _Channel(topic)
         if channel in self._idle:
             return False
-        self._idle.add(channel)
+        self._idle[channel] = math.inf
         self._go_on()
         return True
 
     def _go_on(self) -> None:
         times = [time for channel, time in self._times.items() if channel not in self._idle]
-        self.now = max(self.now, min(times, default=self.now))
+        self.now = max(self.now, min(times) if times else max(self._times.values()))
 
     # ---- what is taken back, and what is committed
 
     @property
-    def _state(self) -> tuple[int, dict[_Channel, int], set[_Channel]]:
-        return self.now, dict(self._times), set(self._idle)
+    def _state(self) -> _State:
+        return self.now, dict(self._times), dict(self._idle)
 
-    def _set(self, state: tuple[int, dict[_Channel, int], set[_Channel]]) -> None:
-        self.now, self._times, self._idle = state[0], dict(state[1]), set(state[2])
+    def _set(self, state: _State) -> None:
+        self.now, self._times, self._idle = state[0], dict(state[1]), dict(state[2])
 
     def seed(self, now: int, inputs: Mapping[str, int]) -> None:
         """What the last commit says: the task's time, and those of its inputs. Of the tasks before an input each was so
         far at least."""
         times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
-        self._set((now, times, set()))
+        self._set((now, times, {}))
         self.keep()
         self.committed()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from kstream.app import App
 from kstream.aside import Aside
+from kstream.building import tell_untyped
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
 from kstream.config.given import checked
@@ -110,7 +111,7 @@ class TestDriver:
         )
         self._tracer_provider = tracer_provider
         self._topology = app.topology()
-        self._topology.tell_untyped()
+        tell_untyped(self._topology)
         self._workers: list[StreamWorker] = []  # one for each isolation group
         self._metrics = Merged()
         self._defined: dict[str, Metric] = {}

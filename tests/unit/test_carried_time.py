@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream import Tumbling, Windowed
+from kstream.operators.marks import HEADER
+from kstream.state.watermark import Watermark
 from kstream.testing import TestDriver
 
 MS = timedelta(milliseconds=1)
@@ -85,9 +87,7 @@ def test_a_partition_without_records_holds_time_back_until_it_is_idle() -> None:
         driver.advance(4)
         assert driver.values(out) == []
         driver.advance(2)
-        assert driver.values(out) == []  # all are idle, partition 0 too: time stands
-        driver.send(source, 2, key="k", timestamp=1015, partition=0)
-        assert driver.values(out) == [[1]]
+        assert driver.values(out) == [[1]]  # all are idle, and partition 0 has come to 1015
 
 
 def test_what_is_idle_and_has_records_again_holds_back_again() -> None:
@@ -137,3 +137,85 @@ def test_users_see_nothing_of_the_marks() -> None:
             driver.commit()
         assert sorted(seen) == list(range(5))
         assert len(driver.values(copy)) == 5
+
+
+def downstream(driver: TestDriver) -> list[Any]:
+    return [task for task in driver.worker.tasks.values() if task.plan.time_writer is None]
+
+
+def test_a_task_that_is_restored_hears_again_who_is_idle() -> None:
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        driver.commit()
+        driver.advance(6)
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        driver.send(source, 1, key="k", timestamp=1020, partition=0)
+        assert len(driver.values(out)) == 1
+        for task in downstream(driver):
+            driver.worker._recovery.restore(task, full=True)
+        driver.send(source, 1, key="k", timestamp=2000, partition=0)
+        assert len(driver.values(out)) == 1
+        driver.advance(6)
+        assert len(driver.values(out)) == 2
+
+
+def test_an_idle_task_that_says_so_no_more_holds_time_back() -> None:
+    """It has failed, say, and records come to its partition meanwhile."""
+    app, source, _ = app_of()
+    with TestDriver(app) as driver:
+        driver.commit()
+        driver.advance(6)
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        marks = [task.plan.watermark for task in downstream(driver)]
+        driver.commit()
+        assert all(len(mark._idle) == PARTITIONS - 1 for mark in marks if mark is not None)
+        driver.clock.advance(60)
+        for mark in marks:
+            assert mark is not None
+            mark.doubt()
+            assert not mark._idle
+
+
+def test_marks_lie_unread_when_windows_are_taken_out_of_an_app() -> None:
+    """Or when an older release runs again: they are no data."""
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=1)
+    copy = app.topic("copy", key=int, value=int, partitions=1)
+    app.stream(source).group_by(lambda n: n % 2, name="by", key=int, parallelism=1).stream().to(copy)
+    with TestDriver(app) as driver:
+        headers = [(HEADER, b'{"v":1,"task":0,"time":5}')]
+        driver.cluster.append("carried-by-repartition", None, None, 1000, headers, 0)
+        driver.send(source, 1, key="k", timestamp=1000)
+        assert driver.values(copy) == [1]
+
+
+def test_partitions_that_are_added_to_an_input_hold_back_too() -> None:
+    time = Watermark({}, {"by": 1})
+    time.heard("by", 0, 10)
+    time.heard("by", 1, 4)
+    time.heard("by", 0, 20)
+    assert time.now == 10
+    time.heard("by", 1, 15)
+    assert time.now == 15
+
+
+def test_what_a_part_writes_to_itself_does_not_hold_its_windows_back() -> None:
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=1)
+    rows = app.topic("rows", key=str, value=int, partitions=1)
+    out = app.topic("out", key=Windowed[str], value=int)
+    table = app.stream(rows).to_table("rows")
+    stream = app.stream(source)
+    by_key = stream.join(table, lambda n, row: n, how="left", name="own")
+    by_key.group_by_key().window(Tumbling(10 * MS), grace=0 * MS).sum(
+        lambda n: n, name="w", value=int, emit="close"
+    ).to(out)
+    other = stream.rekey(str, key=str).join(table, lambda n, row: n, how="left", name="x", value=int)
+    other.peek(lambda n: None)
+    with TestDriver(app) as driver:
+        driver.commit()
+        for at in range(1000, 1100, 5):
+            driver.send(source, 1, key="k", timestamp=at)
+        driver.commit()
+        driver.advance(6)
+        assert len(driver.values(out)) >= 8

@@ -210,7 +210,8 @@ FOREIGN = {
     "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
     "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
-    "TableTableJoinIntegrationTest", "TimeWindows", "TimeWindowedSerializer", "TimeWindowedDeserializer",
+    "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
+    "TimeWindowedSerializer", "TimeWindowedDeserializer",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""
 EXAMPLES = {"balance", "name_", "orders_count", "async_to_sync", "STORE"}

@@ -278,5 +278,7 @@ def _latest(tasks: Iterable[SavedTask]) -> str:
         for task in tasks
         for one in (*task.offsets, *task.own)
     ]
-    latest = (max(column, default=0) for column in zip(*(each[1:] for each in found), strict=True))
-    return encode(Said(None, *latest))
+    said = {name: [getattr(each, name) for each in found] for name in Said._fields[1:]}
+    times = ("task_time", "input_time")  # windows that one of the tasks has open are not closed by another
+    latest = {name: min(one, default=0) if name in times else max(one, default=0) for name, one in said.items()}
+    return encode(Said(None, **latest))

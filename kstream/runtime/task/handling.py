@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from kstream.errors import KStreamError, ProcessingError, StateError, TransactionError, text_of
+from kstream.errors import KStreamError, ProcessingError, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Suspected
 from kstream.plan import TaskPlan
@@ -151,7 +151,7 @@ class Handling:
         committed."""
         at, offset = TopicPartition(error.topic, error.partition), error.offset
         verdict, self._asked = None, None
-        if self._deciding is not None:
+        if self._deciding is not None and not isinstance(error.__cause__, ResultFailed):
             note = self._note_of(at, offset)
             verdict = self._deciding.decide(error, self._plan, self.verdicts.of(at, offset), records, note)
         if verdict is None:

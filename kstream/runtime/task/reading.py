@@ -280,7 +280,7 @@ class Reading:
         """Event times (ms). Where one cannot be read, they count as the earliest: the records are taken at once, and
         fail where they are processed."""
         try:
-            return self._event_times(fetch)
+            return [_BEFORE_ALL] * len(fetch) if isinstance(fetch, Marks) else self._event_times(fetch)
         except Exception:
             return [_BEFORE_ALL] * len(fetch)
 

@@ -69,7 +69,7 @@ class Task:
             clock,
             max_idle,
             {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
-            [TopicPartition(topic, partition) for topic in part.upstream],
+            [TopicPartition(one.topic.name, partition) for one in part.sources if one.topic.internal],
         )
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._care = self.handling.care
@@ -288,7 +288,7 @@ class Task:
 
     def _adapt_chunk(self, records: int, seconds: float) -> None:
         """Operators get as much at a time as they manage within a commit interval."""
-        if seconds > self._target:
+        if seconds > self._target and records:
             self._chunk = max(1, int(records * self._target / seconds))
         elif records >= self._chunk:
             self._chunk += self._chunk // 4 + 1 if self._care else self._chunk

@@ -124,6 +124,7 @@ class TaskMaker:
             refusals=self._refusals,
             partition=partition,
             counts=self._parts.partitions,
+            lease=3 * (settings.idle_timeout + settings.commit_interval),
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(

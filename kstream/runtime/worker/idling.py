@@ -14,21 +14,26 @@ LOOKS: Final = 10
 class Idling:
     """An input is idle when it has been at its end for so many seconds, as Flink's withIdleness has it: the log's end,
     for records of a transaction that is still open may be early ones. Time in which it is restored, paused or behind
-    does not count."""
+    does not count. A task that is idle says so again and again to those behind it."""
 
     def __init__(self, tasks: Tasks, clock: Clock, seconds: float) -> None:
         self._tasks, self._clock, self._seconds = tasks, clock, seconds
-        self._next = clock.monotonic()
+        self._next = self._again = clock.monotonic()
 
     def step(self) -> None:
         """Looks, when it is time. What becomes of the idle ones goes with the next commit."""
         now = self._clock.monotonic()
         if now < self._next:
             return
-        self._next = now + self._seconds / LOOKS
+        self._next, again = now + self._seconds / LOOKS, now >= self._again
+        if again:
+            self._again = now + self._seconds
         for task in self._tasks.running:
             if task.plan.watermark is None or task.busy:
                 continue
+            task.plan.watermark.doubt()
+            if again and task.plan.time_writer is not None and task.plan.time_writer.repeat():
+                task.touched = True
             idle = task.reading.idle_since(now - self._seconds)
             lags = self._tasks.lags_of(task) if idle else {}
             if any([task.ageing.is_idle(at) for at in idle if lags.get(at) == 0]):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream import Hopping, Tumbling, Windowed
-from kstream.errors import TopologyError
+from kstream.errors import KStreamError, TopologyError
 from kstream.specs.windows import Windows
 from kstream.testing import TestDriver
 
@@ -178,6 +178,71 @@ def test_a_key_may_be_anything_that_keys_can_be() -> None:
         assert [record.key for record in driver.records(out)] == [Windowed(("a", 1), 1000)]
 
 
+def test_a_batch_that_is_taken_back_has_told_nothing() -> None:
+    """With emit="commit" a window that closes is told of at once; where its batch fails that is taken back, too."""
+    app = kstream.App("windows", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+
+    def check(total: int, n: int) -> int:
+        if n < 0:
+            raise ValueError(n)
+        return total + n
+
+    group = app.stream(source).group_by_key().window(Tumbling(10 * MS), grace=0 * MS)
+    group.aggregate(int, check, name="n", value=int, emit="commit").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, -1, key="k", timestamp=1000)
+        driver.send(source, 5, key="k", timestamp=1001)
+        for n, at in ((7, 1012), (-2, 1013), (8, 1014)):
+            driver.cluster.append("in", b"k", str(n).encode(), at, None, 0)
+        driver.process()
+        assert [(one.key.start, one.value) for one in driver.records(out)] == [(1000, 5), (1010, 15)]
+
+
+def test_the_result_of_a_window_that_fails_blames_no_record() -> None:
+    app = kstream.App("windows", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+
+    def fails(n: int) -> int:
+        raise ValueError("no")
+
+    counts = app.stream(source).group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close")
+    counts.stream().map(fails).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="k", timestamp=1000)
+        with pytest.raises(KStreamError, match="the result of a window of 'n': ValueError"):
+            driver.send(source, 1, key="k", timestamp=1010)
+        assert driver.cluster.records("windows-dead-letters") == []
+
+
+def test_a_source_that_is_declared_behind_the_windows_moves_their_time_too() -> None:
+    app = kstream.App("windows")
+    source, rows = app.topic("in", key=str, value=int), app.topic("rows", key=str, value=str)
+    out = app.topic("out", key=str, value=str)
+    counts = app.stream(source).group_by_key().window(Tumbling(60_000 * MS), grace=0 * MS).count(name="n", emit="close")
+    known = app.table("known", key=str, value=str, scope="partition")
+    result = counts.stream().rekey(lambda n, ctx: ctx.key.key, key=str)
+
+    @app.agent(result, to=out)
+    def shown(n: int) -> str:
+        return f"{n} {known.get('k')}"
+
+    @app.agent(app.stream(rows))
+    def keep(value: str) -> None:
+        known["k"] = value
+
+    for commits in (True, False):
+        with TestDriver(app, partitions=1) as driver:
+            driver.send(source, 1, key="k", timestamp=1000)
+            driver.send(source, 1, key="k", timestamp=65_000)
+            driver.commit()
+            driver.send(rows, "B", key="k", timestamp=61_000)
+            if commits:
+                driver.commit()
+            driver.send(rows, "C", key="k", timestamp=62_000)
+            assert driver.values(out) == ["1 B"]
+
+
 def refused(declare: Callable[[kstream.App, Any], object]) -> str:
     app = kstream.App("windows")
     with pytest.raises(TopologyError) as error:
@@ -197,6 +262,11 @@ def refused(declare: Callable[[kstream.App, Any], object]) -> str:
         (
             lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count(ttl=kstream.TTL(hours=1)),
             "ttl= has no meaning for windows",
+        ),
+        (
+            lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count(emit="close").stream()
+            .group_by_key().window(Tumbling(2 * MS), grace=MS).count(),
+            "come after their times have passed here",
         ),
         (lambda app, s: Tumbling(), "give it a size"),
         (lambda app, s: Tumbling(MS, seconds=1), "give it a size"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,6 +68,11 @@ def test_a_sink_that_needs_offsets_refuses_records_that_have_none() -> None:
     counts.sink(Plain())
     with pytest.raises(TopologyError, match="needs the offset of each record, and the changes of 'n' have none"):
         counts.map(str, value=str).sink(Exact())
+    closed = (
+        declare().group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(0)).count(name="w", emit="close")
+    )
+    with pytest.raises(TopologyError, match="needs the offset of each record, and the changes of 'w' have none"):
+        closed.stream().sink(Exact())
     declare().group_by_key().count(name="n").stream().sink(Exact())
 
 

@@ -47,8 +47,6 @@ def test_a_repartition_topic_has_the_least_that_its_tasks_said() -> None:
     assert time.now == 10
     time.heard("by", 2, 25)
     assert time.now == 20
-    time.heard("by", 7, 1)  # there were more tasks once
-    assert time.now == 20
 
 
 def test_what_is_taken_back() -> None:
@@ -76,3 +74,22 @@ def test_after_a_restart_it_is_what_was_committed() -> None:
     assert time.now == 50  # of the other no more is known than 40
     time.heard("by", 1, 55)
     assert time.now == 55
+
+
+def test_a_task_that_no_longer_says_that_it_is_idle_is_not_believed() -> None:
+    now = [0.0]
+    time = Watermark({}, {"by": 2}, 10.0, lambda: now[0])
+    time.heard("by", 0, 10)
+    time.heard("by", 1, IDLE)
+    assert time.now == 10
+    now[0] = 9.0
+    time.doubt()
+    time.heard("by", 1, IDLE)
+    now[0] = 15.0
+    time.doubt()
+    time.heard("by", 0, 20)
+    assert time.now == 20
+    now[0] = 20.0
+    time.doubt()
+    time.heard("by", 0, 30)
+    assert time.now == 20

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 import kstream
+from kstream.building import untyped
 from kstream.errors import CodecError, KStreamError, ProcessingError
 from kstream.testing import TestDriver
 
@@ -239,7 +240,7 @@ class TestDeclarations:
         grouped.min(lambda value: value["n"], name="least")
         grouped.count(name="n")
         app.stream(source).group_by_key(name="typed").sum(lambda value: value["n"], value=int, name="sums")
-        assert app.topology().untyped == [
+        assert untyped(app.topology()) == [
             "table 'least' keeps keys and values of an undeclared type, as untyped JSON: annotate the function's "
             "result, or declare key= and value=<type>",
             "table 'n' keeps keys of an undeclared type, as untyped JSON: annotate the function's result, "
