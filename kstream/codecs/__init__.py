@@ -6,7 +6,17 @@ copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an in
 bytes of a type look like; windowed.py: keys of windows; evolution.py: whether a type reads what another one wrote.
 """
 
-from kstream.codecs.base import ATOMS, BuiltIn, Codec, ColumnError, is_codec, is_nullable, name_of, sure_classes
+from kstream.codecs.base import (
+    ATOMS,
+    BuiltIn,
+    Codec,
+    ColumnError,
+    holds_none,
+    is_codec,
+    is_nullable,
+    name_of,
+    sure_classes,
+)
 from kstream.codecs.bounding import JsonBounds
 from kstream.codecs.checking import SAMPLE, difference
 from kstream.codecs.columns import (
@@ -41,6 +51,7 @@ __all__ = [
     "encode_column",
     "encode_keys",
     "encode_value",
+    "holds_none",
     "is_codec",
     "is_nullable",
     "name_of",

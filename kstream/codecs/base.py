@@ -94,6 +94,12 @@ def is_nullable(codec: Codec[Any]) -> bool:
     return bool(getattr(codec, "nullable", False))
 
 
+def holds_none(codec: Codec[Any]) -> bool:
+    """Whether None may be among values of this codec, as one without a value: where it says so, or nobody declared the
+    type."""
+    return is_nullable(codec) or (isinstance(codec, BuiltIn) and codec.loose)
+
+
 def sure_classes(codec: Codec[Any]) -> frozenset[type]:
     """The exact classes whose values all come back as they were, None aside; empty when each must be looked at."""
     sure = isinstance(codec, BuiltIn) and codec.sure

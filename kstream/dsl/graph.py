@@ -173,12 +173,18 @@ class Graph:
         return made
 
     def repartition(
-        self, parent: Node, name: str, parallelism: int | None, group: str | None, key: Schema | None = None
+        self,
+        parent: Node,
+        name: str,
+        parallelism: int | None,
+        group: str | None,
+        key: Schema | None = None,
+        value: Schema | None = None,
     ) -> SourceNode:
-        """Writes what `parent` emits to an internal topic, by its key, and reads it back. `key`: how keys are written
-        there, where it is not as `parent` has them."""
+        """Writes what `parent` emits to an internal topic, by its key, and reads it back. `key` and `value`: how they
+        are written there, where it is not as `parent` has them."""
         topic: Topic[Any, Any] = Topic(
-            self._repartition(name), key or parent.key, parent.value, partitions=parallelism, internal=True
+            self._repartition(name), key or parent.key, value or parent.value, partitions=parallelism, internal=True
         )
         if topic.name in self.topics:
             raise TopologyError(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.table import ReadableTable, check_table
-from kstream.dsl.tabular import StreamTable, Tabular, check_lasting
+from kstream.dsl.tabular import StreamTable, Tabular, check_lasting, check_no_windows
 from kstream.dsl.uses import tables_used
 from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.config import check_changelog
-from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.table_nodes import JoinHow, TableJoinNode, TableNode
 from kstream.topology import Node
@@ -66,9 +66,10 @@ class Joining(Ways[K, V]):
         config = check_changelog(changelog, f"table {made!r}: changelog")
         check_backend(backend, f"table {made!r}")
         before = self._at_home(made, None)
-        spec = StoreSpec(made, before.key, before.value, changelog=config, backend=backend)
+        rows = _with_none(before.value)
+        spec = StoreSpec(made, before.key, rows, changelog=config, backend=backend)
         self._graph.store(spec, "table", advice(name))
-        node = TableNode(name=made, parents=(before,), key=before.key, value=before.value, stores=(spec,))
+        node = TableNode(name=made, parents=(before,), key=before.key, value=rows, stores=(spec,))
         self._graph.add(node)
         return StreamTable(self._graph, node)
 
@@ -156,10 +157,17 @@ class Joining(Ways[K, V]):
         node = self.node
         if keys is not None and keys.codec is not node.key.codec and not (self._rekeyed and node.key.kind is UNKNOWN):
             assert table is not None
+            check_no_windows(call, node.key, keys)
             raise TopologyError(
                 f"{call}: {node.describe()} has keys of type {node.key}, and table {table.name!r} of type {keys}: a "
                 "key has one home only where both have the same type"
             )
         if not self._rekeyed:
             return node
-        return self._graph.repartition(node, self._graph.group_name(name, node, ""), None, None, keys)
+        made = self._graph.group_name(name, node, "")
+        return self._graph.repartition(node, made, None, None, keys, _with_none(node.value))
+
+
+def _with_none(values: Schema) -> Schema:
+    """Where nobody declared the type of what a function returns, it may be None: a record without a value."""
+    return nullable(values, "") if values.kind is UNKNOWN else values

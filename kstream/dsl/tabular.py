@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Optional, TypeVar, get_args, overload
 
-from kstream.codecs import is_codec
+from kstream.codecs import Windowed, is_codec
+from kstream.codecs.base import BuiltIn
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import OTHER_STEPS, Hinted
@@ -133,7 +134,14 @@ class Tabular(Generic[K, V]):
             raise TopologyError(f"{call}: table {other.rows.name!r} is of another app")
         for rows in (self.rows, other.rows):
             check_lasting(rows, call)
+            if rows.ttl is not None:
+                raise TopologyError(
+                    f"{call}: rows of {rows.name!r} expire (ttl=) without a change, and what is joined with them would "
+                    "stay for ever: leave ttl= out, or join a table of its changes, which keeps them: "
+                    "stream().to_table(name)"
+                )
         if other.rows.key.codec is not self.rows.key.codec:
+            check_no_windows(call, self.rows.key, other.rows.key)
             raise TopologyError(
                 f"{call}: table {self.rows.name!r} has keys of type {self.rows.key}, and table {other.rows.name!r} of "
                 f"type {other.rows.key}: a key has one home only where both have the same type"
@@ -253,6 +261,15 @@ def check_lasting(rows: StoreSpec, call: str) -> None:
         raise TopologyError(
             f"{call}: {rows.name!r} has a row for each window, which goes when it closes; join a table of its changes, "
             "by a key of their own: stream().rekey(...).to_table(name)"
+        )
+
+
+def check_no_windows(call: str, *keys: Schema) -> None:
+    """Raises TopologyError where both sides have keys of windows: how they are written is each store's own."""
+    if all(isinstance(key.codec, BuiltIn) and Windowed in (key.codec.accepts or ()) for key in keys):
+        raise TopologyError(
+            f"{call}: results of windows cannot be joined with a table yet: give both sides keys of another type "
+            "first, by rekey(...)"
         )
 
 

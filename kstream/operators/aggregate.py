@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
-from kstream.codecs import is_nullable
+from kstream.codecs import holds_none
 from kstream.errors import KStreamError
 from kstream.observe.throttle import Tally
 from kstream.operators.base import Cursor, Operator
@@ -82,7 +82,7 @@ class Aggregate(Operator):
         if None in store.load(keys):
             batch = self._without(batch, keys, NO_KEY)
             keys = batch.encoded_keys(store.key_codec)
-        if is_nullable(batch.value_codec) and None in batch.values:
+        if holds_none(batch.value_codec) and None in batch.values:
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(store.key_codec)
         encoded, left_out = self._fold_column(batch, keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kstream.codecs import Codec, is_nullable
+from kstream.codecs import Codec, holds_none
 from kstream.operators.aggregate import NO_KEY, NO_VALUE, Lines
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
@@ -38,7 +38,7 @@ class StreamTableJoin(Dropping):
             batch = self._without(batch, keys, NO_KEY)
         # all of them, whether they find anything or not: one that cannot be read is never lost in silence
         values = batch.values
-        if is_nullable(batch.value_codec) and None in values:
+        if holds_none(batch.value_codec) and None in values:
             batch = self._without(batch, values, NO_VALUE)
         found = self._lookup(batch.encoded_keys(codec))
         if not self._left and None in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -49,6 +50,21 @@ def test_where_one_topic_leads_to_both_a_record_passes_all_before_the_next() -> 
         for value in (b"1", b"2"):
             driver.cluster.append("orders", b"k", value)
         assert driver.values(out) == ["1 1", "2 2"]
+
+
+def test_a_join_of_tables_of_the_streams_own_topic_has_the_row_before_the_record() -> None:
+    """As the page of joins says; by one table after the other it has the record's own."""
+    app, orders, _, out = app_with()
+    after = app.topic("after", key=str, value=str)
+    table = app.stream(orders).to_table("latest")
+    upper = table.map_values(str.upper, value=str)
+    app.stream(orders).join(table.join(upper, pair, name="both"), pair, how="left").to(out)
+    app.stream(orders).join(table, pair).join(upper, pair).to(after)
+    with TestDriver(app, partitions=1) as driver:
+        for value in "ab":
+            driver.send(orders, value, key="k")
+        assert driver.values(out) == ["a None", "b a A"]
+        assert driver.values(after) == ["a a A", "b b B"]
 
 
 def test_records_whose_key_was_changed_travel_to_the_table() -> None:
@@ -147,6 +163,14 @@ def one_argument(app: kstream.App, orders: Any, customers: Any) -> None:
     app.stream(orders).join(app.stream(customers).to_table("customers"), joiner)  # type: ignore
 
 
+def changes_of_windows(app: kstream.App, orders: Any, customers: Any) -> None:
+    one, two = (
+        app.stream(orders).group_by_key().window(kstream.Tumbling(minutes=n), grace=timedelta(0)).count(name=f"m{n}")
+        for n in (1, 2)
+    )
+    one.stream().join(two.stream().to_table("c"), lambda a, b: a)
+
+
 def same_name(app: kstream.App, orders: Any, customers: Any) -> None:
     app.stream(customers).to_table("customers")
     app.stream(orders).to_table("customers")
@@ -162,6 +186,7 @@ def same_name(app: kstream.App, orders: Any, customers: Any) -> None:
         (another_app, "table 'customers' is of another app"),
         (any_partition, "scope='partition'"),
         (one_argument, "takes 1 arguments: it should take 2, or 3 with the context last"),
+        (changes_of_windows, "results of windows cannot be joined with a table yet"),
         (same_name, "two declarations of the store 'customers'"),
     ],
 )

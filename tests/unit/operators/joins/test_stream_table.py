@@ -90,6 +90,49 @@ def test_a_record_without_a_key_finds_nothing(how: How, values: list[str], left_
         assert dict(driver.table(joined.table)) == {"k": "b"}
 
 
+def no_zero(value: Any) -> Any:
+    return value or None
+
+
+@pytest.mark.parametrize("rekeyed", [False, True], ids=["in place", "travelled"])
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_none_of_an_undeclared_type_is_a_null(how: How, rekeyed: bool) -> None:
+    """It gives nothing in a stream, and deletes in a table."""
+    app = kstream.App("untyped")
+    left, right = (app.topic(name, key=str, value=int) for name in (LEFT, RIGHT))
+    out = app.topic("out", key=str, value=str)
+    stream, rows = (app.stream(topic).map(no_zero) for topic in (left, right))
+    if rekeyed:
+        stream, rows = (one.rekey(lambda _: "k", key=str) for one in (stream, rows))
+    table = rows.to_table("table")
+    joined: Any = stream.join(table, lambda one, other: f"{one}-{other}", how=how, value=str)
+    joined.to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(right, 1, key="k")
+        driver.commit()
+        for value in (0, 2):
+            driver.send(left, value, key="k")
+        driver.commit()
+        driver.send(right, 0, key="k")
+        driver.commit()
+        assert dict(driver.table(table)) == {}
+        driver.send(left, 3, key="k")
+        driver.commit()
+        assert driver.values(out) == (["2-1"] if how == "inner" else ["2-1", "3-None"])
+        assert dropped(driver) == {"no value": 1}
+
+
+def test_none_of_an_undeclared_type_is_left_out_of_an_aggregation() -> None:
+    app = kstream.App("untyped")
+    numbers, out = app.topic("numbers", key=str, value=int), app.topic("out", key=str, value=int)
+    app.stream(numbers).map(no_zero).group_by_key().sum(lambda n: n, name="sum", value=int).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for value in (1, 0, 2):
+            driver.send(numbers, value, key="k")
+        assert driver.values(out) == [1, 3]
+        assert dropped(driver) == {"no value": 1}
+
+
 rows = st.lists(
     st.tuples(
         st.sampled_from([LEFT, RIGHT, RIGHT]),

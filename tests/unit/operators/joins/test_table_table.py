@@ -243,6 +243,26 @@ def of_windows(app: kstream.App, table: Any) -> None:
     minutes.join(table, lambda a, b: a)
 
 
+def of_what_expires(app: kstream.App, table: Any) -> None:
+    numbers = app.stream(app.topic("timed", key=str, value=int))
+    table.join(numbers.group_by_key().count(name="recent", ttl=kstream.TTL(minutes=1)), lambda a, b: a)
+
+
+def of_what_expires_filtered(app: kstream.App, table: Any) -> None:
+    numbers = app.stream(app.topic("timed", key=str, value=int))
+    recent = numbers.group_by_key().count(name="recent", ttl=kstream.TTL(minutes=1))
+    recent.filter(bool).join(table, lambda a, b: a)
+
+
+def of_changes_of_windows(app: kstream.App, table: Any) -> None:
+    numbers = app.stream(app.topic("timed", key=str, value=int)).group_by_key()
+    one, two = (
+        numbers.window(kstream.Tumbling(minutes=n), grace=timedelta(0)).count(name=f"m{n}").stream().to_table(f"c{n}")
+        for n in (1, 2)
+    )
+    one.join(two, lambda a, b: a)
+
+
 def of_a_codec(app: kstream.App, table: Any) -> None:
     table.map_values(lambda n: n, value=Bare())
 
@@ -257,6 +277,9 @@ def of_a_codec(app: kstream.App, table: Any) -> None:
         (of_a_stream, "a table is joined with what to_table"),
         (of_one_argument, "takes 1 arguments"),
         (of_windows, "has a row for each window"),
+        (of_what_expires, r"rows of 'recent' expire \(ttl=\) without a change"),
+        (of_what_expires_filtered, r"rows of 'recent' expire \(ttl=\) without a change"),
+        (of_changes_of_windows, "results of windows cannot be joined with a table yet"),
         (of_a_codec, "takes no None"),
     ],
 )
