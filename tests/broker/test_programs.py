@@ -152,7 +152,8 @@ async def prepare(worker):
     said = []
     while not any("starting it again" in one["message"] for one in said):
         said.append(json.loads(process.stderr.readline()))  # every line is JSON
-    (why,) = [one for one in said if "no database" in one["message"]]
+    why, again = [one for one in said if "no database" in one["message"]]
+    assert again["message"].startswith("worker 0 ended with status 1 (the lifespan failed before its yield: ")
     assert why["message"] == "the lifespan failed before its yield: svc.py:11: ConnectionError: no database"
     assert why["level"] == "error" and "Traceback" in why["exception"]
 
