@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from support.running import until
-from support.saving import Place, places
+from support.saving import BOTH, Place, places
 
 
 @pytest.fixture
@@ -67,12 +67,10 @@ def test_a_reset_that_is_killed_is_run_again(place: Place, order: str) -> None:
     place.outputs_before = dict(place.words)
     if order in RESET[:3]:
         stopped = place.run("one")
-        until(lambda: "has state" in stopped.err.read_text(), "the tasks to stop, and why")
+        until(lambda: "state without offsets" in stopped.err.read_text(), "the tasks to stop, and why")
         place.stop()
-        assert all(
-            Counter(map(len, place.outputs(which).values())) == Counter(place.words.values())
-            for which in ("counts", "seen")
-        )
+        for which in BOTH:
+            assert {key: len(values) for key, values in place.outputs(which).items()} == place.words, which
     assert place.kstream(*reset) == 0
     place.run("one")
     place.repeated(dict.fromkeys(place.words, 0))
