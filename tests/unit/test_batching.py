@@ -519,7 +519,7 @@ def stream_joined_with_a_table(app: kstream.App) -> Case:
     stream = app.stream(left)
     stream.join(table, beside).to(outs[0])
     stream.filter(lambda n: n is None or n % 3).join(table, beside, how="left").to(outs[1])
-    return Case(app, [left, right], [*outs, changes], partitions=2, null_keys=True, null_values=True)
+    return Case(app, [left, right], [*outs, changes], null_keys=True, null_values=True)
 
 
 @case
