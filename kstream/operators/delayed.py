@@ -13,7 +13,8 @@ from typing import Annotated, Final
 
 import msgspec
 
-from kstream.types import Fetch, Headers, TopicPartition
+from kstream.operators.wrapping import Wrapping
+from kstream.types import Fetch, Headers
 
 HEADER: Final = "kstream.delayed"
 VERSION: Final = 1
@@ -56,52 +57,20 @@ def note_of(headers: Headers | None) -> Note | None:
         return None
 
 
-class Delayed:
+class Delayed(Wrapping):
     """A `types.Fetch` of a delay topic: headers and timestamps as the records had them when they failed."""
 
-    __slots__ = ("_fetch", "notes")
+    __slots__ = ("notes",)
 
     def __init__(self, fetch: Fetch, notes: Sequence[Note | None] | None = None) -> None:
-        self._fetch = fetch
+        super().__init__(fetch)
         self.notes = list(map(note_of, fetch.headers())) if notes is None else notes
-
-    @property
-    def at(self) -> TopicPartition:
-        return self._fetch.at
-
-    @property
-    def first_offset(self) -> int:
-        return self._fetch.first_offset
-
-    @property
-    def last_offset(self) -> int:
-        return self._fetch.last_offset
-
-    @property
-    def first_timestamp(self) -> int:
-        return self._fetch.first_timestamp
-
-    @property
-    def last_timestamp(self) -> int:
-        return self._fetch.last_timestamp
-
-    def __len__(self) -> int:
-        return len(self._fetch)
-
-    def keys(self) -> list[bytes | None]:
-        return self._fetch.keys()
-
-    def values(self) -> list[bytes | None]:
-        return self._fetch.values()
 
     def timestamps(self) -> list[int]:
         return [
             written if note is None or note.timestamp is None else note.timestamp
             for written, note in zip(self._fetch.timestamps(), self.notes, strict=True)
         ]
-
-    def offsets(self) -> list[int]:
-        return self._fetch.offsets()
 
     def origins(self) -> list[int]:
         """The offsets of the records that were set aside."""

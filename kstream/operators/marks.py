@@ -18,8 +18,9 @@ from typing import Final
 import msgspec
 
 from kstream.operators.base import Outlet, send_one
+from kstream.operators.wrapping import Wrapping
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
-from kstream.types import Fetch, Headers, TopicPartition
+from kstream.types import Fetch, Headers
 
 HEADER: Final = "kstream.watermark"
 VERSION: Final = 1
@@ -52,51 +53,14 @@ def mark_of(headers: Headers | None) -> Mark | None:
         return None
 
 
-class Marks:
+class Marks(Wrapping):
     """A `types.Fetch` of nothing but marks."""
 
-    __slots__ = ("_fetch", "said")
+    __slots__ = ("said",)
 
     def __init__(self, fetch: Fetch, said: Sequence[Mark]) -> None:
-        self._fetch, self.said = fetch, said
-
-    @property
-    def at(self) -> TopicPartition:
-        return self._fetch.at
-
-    @property
-    def first_offset(self) -> int:
-        return self._fetch.first_offset
-
-    @property
-    def last_offset(self) -> int:
-        return self._fetch.last_offset
-
-    @property
-    def first_timestamp(self) -> int:
-        return self._fetch.first_timestamp
-
-    @property
-    def last_timestamp(self) -> int:
-        return self._fetch.last_timestamp
-
-    def __len__(self) -> int:
-        return len(self._fetch)
-
-    def keys(self) -> list[bytes | None]:
-        return self._fetch.keys()
-
-    def values(self) -> list[bytes | None]:
-        return self._fetch.values()
-
-    def timestamps(self) -> list[int]:
-        return self._fetch.timestamps()
-
-    def offsets(self) -> list[int]:
-        return self._fetch.offsets()
-
-    def headers(self) -> list[Headers | None]:
-        return self._fetch.headers()
+        super().__init__(fetch)
+        self.said = said
 
     def cut(self, start: int, stop: int) -> Marks:
         return Marks(self._fetch.cut(start, stop), self.said[start:stop])
