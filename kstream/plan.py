@@ -11,12 +11,13 @@ from weakref import WeakKeyDictionary
 
 from kstream.codecs import SAMPLE
 from kstream.operators.agent import FunctionAgent, Results
-from kstream.operators.aggregate import Aggregate, Lines
+from kstream.operators.aggregate import Aggregate
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
+from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges

@@ -31,7 +31,7 @@ class GroupedTable(Generic[K, V]):
         self, *, name: str | None = None, emit: Emit = "update", backend: BackendKind | None = None
     ) -> AggregateTable[K, int]:
         """How many rows each group has; 0 where it has none any more."""
-        return self._aggregate("count", int, _more, _less, int, name, emit, backend)
+        return self._aggregate("count", int, folds.counting, _less, int, name, emit, backend)
 
     def sum(
         self, function: Callable[[V], N], *, name: str | None = None, value: Kind[N] | None = None,
@@ -91,10 +91,6 @@ class GroupedTable(Generic[K, V]):
     ) -> AggregateTable[Any, Any]:
         fold = _folding(add, subtract)
         return self._pairs._aggregate(step, initial, fold, kind, name, emit, backend, None, *users)
-
-
-def _more(count: int, row: Any) -> int:
-    return folds.counting(count, row)
 
 
 def _less(count: int, _: Any) -> int:

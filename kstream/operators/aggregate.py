@@ -7,48 +7,18 @@ the changelog, when they are the key's last of the transaction.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 from kstream.codecs import holds_none
 from kstream.errors import KStreamError
-from kstream.observe.throttle import Tally
-from kstream.operators.base import Cursor, Operator
+from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
+from kstream.operators.dropping import NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.state.store import Store
 
-log = logging.getLogger(__name__)
 
-
-NO_KEY: Final = "no key"
-NO_VALUE: Final = "no value"
-LATE: Final = "late"
-LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed"}
-"""Why records are left out of an aggregation, and how log lines say it."""
-
-
-class Lines:
-    """The log lines about records that an aggregation leaves out: all tasks of a worker share them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._tallies = {reason: Tally() for reason in LEFT_OUT}
-
-    def left_out(self, reason: str, count: int) -> None:
-        self._log(reason, self._tallies[reason].due(count))
-
-    def catch_up(self, *, last: bool = False) -> None:
-        """Logs what it is time for; the `last` time all that is left."""
-        for reason, tally in self._tallies.items():
-            self._log(reason, tally.rest() if last else tally.due())
-
-    def _log(self, reason: str, count: int) -> None:
-        if count:
-            log.warning("%d record%s %s left out of %s", count, "s" * (count > 1), LEFT_OUT[reason], self._name)
-
-
-class Aggregate(Operator):
+class Aggregate(Dropping):
     """With `every_update` each record emits the accumulator; otherwise each changed key emits once, before the
     commit. Either way an output has the timestamp of the last record that went into it.
 
@@ -66,10 +36,9 @@ class Aggregate(Operator):
         every_update: bool,
         lines: Lines,
     ) -> None:
-        super().__init__()
+        super().__init__(lines)
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
-        self._lines = lines
         self._changed_at: dict[bytes, int] = {}  # since the last commit, by key: what was kept
         self._changed_now: dict[bytes, int] = {}  # the same since then
 
@@ -153,8 +122,7 @@ class Aggregate(Operator):
         )
 
     def flush(self) -> None:
-        if self.dropped:
-            self._lines.catch_up()
+        super().flush()
         changed_at = self._changed_at | self._changed_now
         self._forget()
         if not changed_at:
@@ -190,9 +158,6 @@ class Aggregate(Operator):
     def _forget(self) -> None:
         self._changed_at, self._changed_now = {}, {}
 
-    def close(self) -> None:
-        self._lines.catch_up(last=True)
-
     def _fold_over(self, batch: Batch) -> Callable[[Any, Any], Any]:
         if self.cursor is None:
             return self.fold
@@ -204,16 +169,6 @@ class Aggregate(Operator):
             return fold(accumulator, value, cursor)
 
         return with_context
-
-    def _without(self, batch: Batch, column: Sequence[Any], reason: str) -> Batch:
-        """The records that have something in this column of theirs."""
-        kept = batch.where([item is not None for item in column])
-        self._left_out(reason, batch.size - kept.size)
-        return kept
-
-    def _left_out(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
-        self._lines.left_out(reason, count)
 
     def _returned_none(self) -> KStreamError:
         return KStreamError(

@@ -157,9 +157,12 @@ class Batch:
         """Milliseconds since the epoch."""
         if self._timestamps is None:
             assert self.origin is not None
-            stamps = self.origin.timestamps
-            self._timestamps = stamps if self.rows is None else [stamps[row] for row in self.rows]
+            self._timestamps = self.of_rows(self.origin.timestamps)
         return self._timestamps
+
+    def of_rows(self, column: list[int]) -> list[int]:
+        """Of a column of the origin, what its records have."""
+        return column if self.rows is None else [column[row] for row in self.rows]
 
     def encoded_values(self, codec: Codec[Any], every: int = SAMPLE) -> list[bytes | None]:
         """Values as this codec writes them. Those that came encoded by it are taken as they came; of the others one of

@@ -1,13 +1,42 @@
-"""Operators that leave records out for want of a key or a value: they count and tell."""
+"""Operators that leave records out, for want of a key or a value, or because they are late: they count and tell."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from kstream.operators.aggregate import Lines
+from kstream.observe.throttle import Tally
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
+
+log = logging.getLogger(__name__)
+
+NO_KEY: Final = "no key"
+NO_VALUE: Final = "no value"
+LATE: Final = "late"
+LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed"}
+"""Why records are left out, and how log lines say it."""
+
+
+class Lines:
+    """The log lines about records that a step leaves out: all tasks of a worker share them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tallies = {reason: Tally() for reason in LEFT_OUT}
+
+    def left_out(self, reason: str, count: int) -> None:
+        self._log(reason, self._tallies[reason].due(count))
+
+    def catch_up(self, *, last: bool = False) -> None:
+        """Logs what it is time for; the `last` time all that is left."""
+        for reason, tally in self._tallies.items():
+            self._log(reason, tally.rest() if last else tally.due())
+
+    def _log(self, reason: str, count: int) -> None:
+        if count:
+            log.warning("%d record%s %s left out of %s", count, "s" * (count > 1), LEFT_OUT[reason], self._name)
 
 
 class Dropping(Operator):
@@ -20,10 +49,12 @@ class Dropping(Operator):
     def _without(self, batch: Batch, column: Sequence[Any], reason: str) -> Batch:
         """The records that have something in this column of theirs."""
         kept = batch.where([item is not None for item in column])
-        missing = batch.size - kept.size
-        self.dropped[reason] += missing
-        self._lines.left_out(reason, missing)
+        self._left_out(reason, batch.size - kept.size)
         return kept
+
+    def _left_out(self, reason: str, count: int) -> None:
+        self.dropped[reason] += count
+        self._lines.left_out(reason, count)
 
     def flush(self) -> None:
         if self.dropped:

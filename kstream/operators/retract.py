@@ -29,14 +29,12 @@ class Retract(Operator):
         super().__init__()
         self._function, self._views, self._copy = function, views, copier(rows)
         self.key_codec, self.value_codec = key_codec, value_codec
-        self._name = getattr(function, "__qualname__", repr(function))
 
     def push(self, batch: Batch) -> None:
         def groups(pair: Pair) -> list[tuple[Any, Pair]]:
             return self._groups(*map(self._seen, pair))
 
-        groups.__qualname__ = self._name
-        batch, made = apply(groups, None, batch)
+        batch, made = apply(groups, None, batch, of=self._function)
         rows = [row for rows in made for row in rows]
         spread = batch.repeat(list(map(len, made)), [pair for _, pair in rows], self.value_codec)
         self.emit(spread.with_keys([group for group, _ in rows], self.key_codec))

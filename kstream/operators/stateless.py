@@ -16,10 +16,16 @@ from kstream.operators.batch import Batch
 
 
 def apply(
-    function: Callable[..., Any], cursor: Cursor | None, batch: Batch, *, leaving_out: bool = False
+    function: Callable[..., Any],
+    cursor: Cursor | None,
+    batch: Batch,
+    *,
+    leaving_out: bool = False,
+    of: Callable[..., Any] | None = None,
 ) -> tuple[Batch, list[Any]]:
     """The function over the values of a batch, with the context where it is wanted. Returns the batch, without records
-    that failed and are left out (where `leaving_out`), and what it gave.
+    that failed and are left out (where `leaving_out`), and what it gave. Errors name it, or the user's function `of`
+    which it calls.
 
     Raises:
         KStreamError: it gives coroutines. Async functions are refused when they are declared; a decorator can hide one.
@@ -35,7 +41,7 @@ def apply(
                 out.extend(map(function, values))
                 if len(out) + len(left_out) != batch.size:
                     advice = "give next() a default, as in next(found, None)"
-                    raise KStreamError(f"{_name(function)}() raised StopIteration: {advice}") from StopIteration()
+                    raise KStreamError(f"{_name(of or function)}() raised StopIteration: {advice}") from StopIteration()
             else:
                 cursor.batch = batch
                 for cursor.index, value in enumerate(values):
@@ -50,7 +56,7 @@ def apply(
     if out and out[0].__class__ is CoroutineType:
         for one in out:
             one.close()  # or Python warns that nobody awaited it
-        raise KStreamError(f"{_name(function)}() returns a coroutine, which nothing awaits: await in an agent")
+        raise KStreamError(f"{_name(of or function)}() returns a coroutine, which nothing awaits: await in an agent")
     return batch.without(left_out) if left_out else batch, out
 
 

@@ -42,10 +42,9 @@ class TimedAggregate(Aggregate):
 
     def _times(self, batch: Batch) -> Sequence[int]:
         """At each record, in event time."""
-        origin, rows = batch.origin, batch.rows
-        if origin is None:
+        if batch.origin is None:
             return [self._timed.now] * batch.size
-        return origin.times if rows is None else [origin.times[row] for row in rows]
+        return batch.of_rows(batch.origin.times)
 
     def _parts(self, times: Sequence[int]) -> Iterator[tuple[int, int]]:
         ttl, start = self._timed.ttl, 0

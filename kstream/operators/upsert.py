@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from kstream.codecs import SAMPLE, ColumnError
-from kstream.operators.aggregate import NO_KEY, Lines
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch
-from kstream.operators.dropping import Dropping
+from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.state.store import Store
 
 

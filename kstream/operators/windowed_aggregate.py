@@ -9,9 +9,10 @@ from typing import Any, Final, cast
 
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
-from kstream.operators.aggregate import LATE, NO_KEY, Aggregate, Lines
+from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
+from kstream.operators.dropping import LATE, NO_KEY, Lines
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
@@ -73,10 +74,9 @@ class WindowedAggregate(Aggregate):
 
     def _times(self, batch: Batch) -> Sequence[int]:
         """The time of the task at each record."""
-        origin, rows = batch.origin, batch.rows
-        if origin is None:
+        if batch.origin is None:
             return [self._time.now] * batch.size
-        return origin.watermarks if rows is None else [origin.watermarks[row] for row in rows]
+        return batch.of_rows(batch.origin.watermarks)
 
     def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Parts of a batch within which no window closes, each with the end of the last windows that closed before."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kstream.codecs import Codec, holds_none
-from kstream.operators.aggregate import NO_KEY, NO_VALUE, Lines
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.dropping import Dropping
+from kstream.operators.dropping import NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.stateless import apply
 
@@ -30,7 +29,6 @@ class StreamTableJoin(Dropping):
     ) -> None:
         super().__init__(lines)
         self._lookup, self.joiner, self.cursor, self.value_codec, self._left = lookup, joiner, cursor, value_codec, left
-        self._name = getattr(joiner, "__qualname__", repr(joiner))
 
     def push(self, batch: Batch) -> None:
         codec = self._lookup.store.key_codec
@@ -53,6 +51,5 @@ class StreamTableJoin(Dropping):
         def join(value: Any, *context: Any) -> Any:
             return joiner(value, next(others), *context)
 
-        join.__qualname__ = self._name
-        batch, results = apply(join, self.cursor, batch)
+        batch, results = apply(join, self.cursor, batch, of=joiner)
         return batch.with_values(results, self.value_codec)

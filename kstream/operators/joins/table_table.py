@@ -35,7 +35,7 @@ class TableChanges(Operator):
         super().__init__()
         self._lookup, self.value_codec, self._is_left = lookup, value_codec, is_left
         self._joiner = _joiner(joiner, left=left, right=right)
-        self._name = getattr(joiner, "__qualname__", repr(joiner))
+        self._users = joiner
 
     def push(self, batch: Batch) -> None:
         others = iter(self._lookup(batch.encoded_keys(self._lookup.store.key_codec)))
@@ -47,9 +47,7 @@ class TableChanges(Operator):
         def of_right(value: Any) -> Any:
             return joiner(next(others), value)
 
-        join = of_left if self._is_left else of_right
-        join.__qualname__ = self._name
-        batch, results = apply(join, None, batch)
+        batch, results = apply(of_left if self._is_left else of_right, None, batch, of=self._users)
         self.emit(batch.with_values(results, self.value_codec))
 
 

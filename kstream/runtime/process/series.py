@@ -14,7 +14,7 @@ from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import NOBODY, InputStatus, TaskStatus
 from kstream.observe.throttle import Throttle
-from kstream.operators.aggregate import LEFT_OUT
+from kstream.operators.dropping import LEFT_OUT
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
