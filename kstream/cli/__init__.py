@@ -9,7 +9,14 @@ import errno
 import sys
 from collections.abc import Sequence
 
+from kstream.ending import ending_with
+
 _INTERRUPTED = 130
+
+
+def command() -> int:
+    """What the installed script calls: `main`, and the process ends with it."""
+    return ending_with(main)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

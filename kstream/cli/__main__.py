@@ -2,7 +2,7 @@
 
 import sys
 
-from kstream.cli import main
+from kstream.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -25,6 +25,7 @@ from kstream.cli.reloading import SourceFiles
 from kstream.cli.run import load_app
 from kstream.config import Settings
 from kstream.devbroker import KAFKA_VERSION, DevBroker, default_data_dir
+from kstream.ending import ending_with
 
 LOOK_SECONDS: Final = 0.3
 STOP_SECONDS: Final = 30.0
@@ -156,4 +157,4 @@ def _stop_at_the_end(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ending_with(lambda: main(sys.argv[1:])))

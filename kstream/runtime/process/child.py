@@ -23,6 +23,7 @@ from itertools import count
 from typing import Any
 
 from kstream.config import Settings
+from kstream.ending import ending_with
 from kstream.errors import (
     InstanceFenced,
     KafkaUnavailable,
@@ -153,4 +154,4 @@ def _first_line(descriptor: int) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_with(main))
