@@ -31,7 +31,7 @@ from kstream.codecs.columns import (
 )
 from kstream.codecs.copying import copier
 from kstream.codecs.resolving import resolve
-from kstream.codecs.windowed import Windowed, windowed_codec
+from kstream.codecs.windowed import Windowed, as_in_topics, windowed_codec
 
 __all__ = [
     "ATOMS",
@@ -41,6 +41,7 @@ __all__ = [
     "ColumnError",
     "JsonBounds",
     "Windowed",
+    "as_in_topics",
     "check_column",
     "check_entries",
     "copier",

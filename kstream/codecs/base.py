@@ -56,6 +56,7 @@ class BuiltIn(Generic[T]):
         plain: records of whole numbers and bools: what can be decoded is equal to what was encoded.
         side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
         parse: from JSON, where the bytes are something else that people do not write.
+        window_of: of keys of windows: the codec of the key in them, and whether they have the form of stores.
     """
 
     name: str
@@ -70,6 +71,7 @@ class BuiltIn(Generic[T]):
     sure: bool = False
     plain: bool = False
     parse: Callable[[bytes], T] | None = None
+    window_of: tuple[Codec[Any], bool] | None = None
 
 
 class ColumnError(CodecError):

@@ -22,6 +22,7 @@ from kstream.codecs import (
     Codec,
     ColumnError,
     JsonBounds,
+    as_in_topics,
     decode_column,
     decode_keys,
     encode_column,
@@ -178,6 +179,8 @@ class Batch:
                 return self._raw_key_column()
             if self._raw_keys is not None:
                 return self._raw_keys
+        elif self._raw_keys is not None and (raw := as_in_topics(self.key_codec, codec, self._raw_keys)) is not None:
+            return raw
         raw = encode_keys(codec, self.keys)
         if self.key_codec is codec:
             self._raw_keys = raw

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, Final, cast
 
-from kstream.codecs.windowed import start_in, stored_start
+from kstream.codecs.windowed import StoredKeys, start_in, stored_start
 from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
@@ -100,8 +100,11 @@ class WindowedAggregate(Aggregate):
         """Folds the records into their windows, those that end after `end`."""
         windows, size = self._windows_of, self._windows_of.size
         if windows.advance == size:
-            offset = windows.offset
-            starts = [at - (at - offset) % size for at in batch.timestamps]
+            offset, stamps = windows.offset, batch.timestamps
+            if stamps and end < (stop := windows.last_start(min(stamps)) + size) > max(stamps):
+                self._fold_into(batch, keys, stop - size)  # all are in one window, as those of most batches
+                return
+            starts = [at - (at - offset) % size for at in stamps]
             if starts and min(starts) + size <= end:
                 open_ = [start + size > end for start in starts]
                 batch = batch.where(open_)
@@ -109,16 +112,17 @@ class WindowedAggregate(Aggregate):
                 keys = [key for key, kept in zip(keys, open_, strict=True) if kept]
                 starts = [start for start, kept in zip(starts, open_, strict=True) if kept]
         else:
-            of_each = [[start for start in windows.starts(at) if start + size > end] for at in batch.timestamps]
+            of_each = windows.starts_after(end - size, batch.timestamps)
             self._left_out(LATE, of_each.count([]))
             counts = list(map(len, of_each))
             batch = batch.spread(counts)
             keys = [key for key, count in zip(keys, counts, strict=True) for _ in range(count)]
             starts = [start for some in of_each for start in some]
         if starts:
-            begin = {start: stored_start(start) for start in set(starts)}
-            both = [begin[start] + key for start, key in zip(starts, keys, strict=True)]
-            super().push(batch.with_encoded_keys(cast("list[bytes | None]", both), self.store.key_codec))
+            self._fold_into(batch, keys, starts)
+
+    def _fold_into(self, batch: Batch, keys: list[bytes], starts: list[int] | int) -> None:
+        super().push(batch.with_encoded_keys(StoredKeys(keys, starts), self.store.key_codec))
 
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
         """Taking back goes as far as the batch: where it was cut, earlier parts may have the same windows."""

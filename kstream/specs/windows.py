@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -42,6 +43,15 @@ class Windows:
         """When the windows begin that have this time in them, the earliest first."""
         last = self.last_start(at)
         return list(range(last - (self.size - 1 - (at - last)) // self.advance * self.advance, last + 1, self.advance))
+
+    def starts_after(self, bound: int, times: Sequence[int]) -> list[list[int]]:
+        """The same of each time, without those that begin at `bound` (ms) or before."""
+        if self.size % self.advance:
+            return [[start for start in self.starts(at) if start > bound] for at in times]
+        advance, offset = self.advance, self.offset
+        lasts = [at - (at - offset) % advance for at in times]  # each begins the same windows, and is among few
+        found = {last: [start for start in self.starts(last) if start > bound] for last in set(lasts)}
+        return [found[last] for last in lasts]
 
     def __str__(self) -> str:
         every = "" if self.advance == self.size else f" every {timedelta(milliseconds=self.advance)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
 from typing import Final, NamedTuple
+
+from kstream.state.time import running_largest
 
 UNKNOWN: Final = -(1 << 62)
 """Before there is any time."""
@@ -79,7 +80,7 @@ class Watermark:
         mine, bound = _Channel(topic), self._bounds[topic]
         self._idle.pop(mine, None)
         first = self._times[mine]
-        own = list(accumulate(timestamps if not bound else (at - bound for at in timestamps), max, initial=first))[1:]
+        own = running_largest([at - bound for at in timestamps] if bound else timestamps, first)
         self._times[mine] = own[-1]
         others = [time for one, time in self._times.items() if one != mine and one not in self._idle]
         least, now = min(others, default=None), self.now

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kstream.codecs import Windowed, resolve, windowed_codec
 from kstream.codecs.text import decoded, from_text
-from kstream.codecs.windowed import start_in
+from kstream.codecs.windowed import StoredKeys, as_in_topics, start_in, stored_start
 from kstream.errors import CodecError, UsageError
 
 KEYS = resolve(str, what="a key", key=True)
@@ -48,3 +48,27 @@ def test_people_write_them_as_they_are_shown() -> None:
 def test_bytes_that_are_too_short() -> None:
     with pytest.raises(CodecError, match="at least 8 bytes"):
         IN_TOPICS.decode(b"ann")
+
+
+@given(st.lists(st.tuples(st.text(), times)))
+def test_from_a_store_to_a_topic_without_decoding(given_: list[tuple[str, int]]) -> None:
+    ones = [Windowed(key, start) for key, start in given_]
+    wanted = list(map(IN_TOPICS.encode, ones))
+    made = StoredKeys([one.key.encode() for one in ones], [one.start for one in ones])
+    assert list(made) == list(map(STORED.encode, ones))
+    assert as_in_topics(STORED, IN_TOPICS, made) == as_in_topics(STORED, IN_TOPICS, list(made)) == wanted
+
+
+def test_all_of_one_window() -> None:
+    keys = StoredKeys([b"ann", b"bob"], -5)
+    assert list(keys) == [stored_start(-5) + key for key in (b"ann", b"bob")]
+    assert as_in_topics(STORED, IN_TOPICS, keys) == [IN_TOPICS.encode(Windowed(key, -5)) for key in ("ann", "bob")]
+
+
+def test_keys_that_are_not_written_alike_are_decoded() -> None:
+    column = [STORED.encode(Windowed("ann", 1))]
+    assert as_in_topics(IN_TOPICS, STORED, column) is None
+    assert as_in_topics(STORED, STORED, column) is None
+    assert as_in_topics(STORED, KEYS, column) is None
+    assert as_in_topics(STORED, resolve(Windowed[bytes], what="a key", key=True), column) is None
+    assert as_in_topics(STORED, IN_TOPICS, [*column, None]) is None
