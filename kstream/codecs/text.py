@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from kstream.clock import since_epoch
 from kstream.codecs.base import BuiltIn, Codec, is_nullable, name_of
 from kstream.codecs.columns import decode_value, encode_value
 from kstream.errors import UsageError
@@ -133,7 +134,7 @@ def milliseconds(text: str, what: str) -> int:
         raise UsageError(
             f"{what} {text}: not a time; write 2026-01-31T12:00:00Z, or milliseconds since the epoch"
         ) from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    return since_epoch(at)
 
 
 def moment(at: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, TypeVar
 
+from kstream.clock import since_epoch
 from kstream.errors import CodecError
 from kstream.types import Headers
 
@@ -53,7 +54,7 @@ def milliseconds(at: object) -> int:
         CodecError: it is neither.
     """
     if isinstance(at, datetime):
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return since_epoch(at)
     if isinstance(at, int) and at.__class__ is int:  # no bool
         return at
     raise CodecError(f"the timestamp {at!r} is neither a datetime nor a whole number of ms since the epoch")

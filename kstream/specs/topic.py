@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
+from kstream.clock import since_epoch
 from kstream.errors import KStreamError, TopologyError
 from kstream.specs.fields import check_field
 from kstream.specs.schema import Schema
@@ -90,9 +91,7 @@ def event_time(by: str | Callable[[Any], Any], topic: str, kind: Any = Any) -> C
             raise KStreamError(f"{said} of topic {topic!r}: {type(error).__name__}: {error}") from error
         try:
             if isinstance(at, datetime):
-                if at.tzinfo is None:
-                    at = at.replace(tzinfo=UTC)
-                return int(at.timestamp() * 1000)
+                return since_epoch(at)
             return int(at)
         except (TypeError, ValueError, OverflowError) as error:
             raise KStreamError(

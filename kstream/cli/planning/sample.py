@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from kstream.cli.operate import Subject
+from kstream.clock import since_epoch
 from kstream.codecs.base import BuiltIn, is_nullable
 from kstream.errors import ConfigError, KafkaUnavailable, TopicError
 from kstream.specs.schema import UNKNOWN, Schema
@@ -156,7 +157,7 @@ def _bytes(schema: Schema, raw: msgspec.Raw, what: str) -> bytes | None:
 
 def _milliseconds(at: float | datetime | None) -> int:
     if isinstance(at, datetime):
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return since_epoch(at)
     return int(at or 0)
 
 

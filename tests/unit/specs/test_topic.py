@@ -33,6 +33,9 @@ class Flight:
         (MS, MS),
         (float(MS), MS),
         (datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), -1000),
+        (datetime(1970, 1, 1, 0, 0, 1, 1_000, tzinfo=UTC), 1001),  # as seconds, times 1000, it is 1000.9999999999999
+        (datetime(2038, 12, 18, 17, 29, 15, 101_000, tzinfo=UTC), 2_176_306_155_101),
+        (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), 253_402_300_799_999),
     ],
 )
 def test_a_field_or_a_function(time: Any, expected: int) -> None:
