@@ -108,6 +108,19 @@ class TaskPlan:
     """Where it has windows, or tells others the time."""
     time_writer: TimeWriter | None = None
 
+    def committed(self) -> None:
+        """What was done is committed, and in the stores."""
+        for operator in self.operators:
+            operator.committed()
+
+    def reset(self) -> None:
+        """After an abort: everything since the last commit is forgotten."""
+        for operator in self.operators:  # first: agents run on until they are stopped, and may clear up then
+            operator.reset()
+        self.writer.reset()
+        for store in self.stores.values():
+            store.aborted()
+
     @property
     def timed(self) -> list[ExpiringStore[Any]]:
         """The stores that have one."""

@@ -14,7 +14,7 @@ from kstream.dsl.functions import wants_context
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
-from kstream.specs.schema import Schema
+from kstream.specs.schema import Schema, with_none
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import (
@@ -179,12 +179,11 @@ class Graph:
         parallelism: int | None,
         group: str | None,
         key: Schema | None = None,
-        value: Schema | None = None,
     ) -> SourceNode:
-        """Writes what `parent` emits to an internal topic, by its key, and reads it back. `key` and `value`: how they
-        are written there, where it is not as `parent` has them."""
+        """Writes what `parent` emits to an internal topic, by its key, and reads it back. `key`: how keys are written
+        there, where it is not as `parent` has them."""
         topic: Topic[Any, Any] = Topic(
-            self._repartition(name), key or parent.key, value or parent.value, partitions=parallelism, internal=True
+            self._repartition(name), key or parent.key, with_none(parent.value), partitions=parallelism, internal=True
         )
         if topic.name in self.topics:
             raise TopologyError(

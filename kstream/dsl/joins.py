@@ -14,7 +14,7 @@ from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.config import check_changelog
-from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema, with_none
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.table_nodes import JoinHow, TableJoinNode, TableNode
 from kstream.topology import Node
@@ -66,7 +66,7 @@ class Joining(Ways[K, V]):
         config = check_changelog(changelog, f"table {made!r}: changelog")
         check_backend(backend, f"table {made!r}")
         before = self._at_home(made, None)
-        rows = _with_none(before.value)
+        rows = with_none(before.value)
         spec = StoreSpec(made, before.key, rows, changelog=config, backend=backend)
         self._graph.store(spec, "table", advice(name))
         node = TableNode(name=made, parents=(before,), key=before.key, value=rows, stores=(spec,))
@@ -165,9 +165,4 @@ class Joining(Ways[K, V]):
         if not self._rekeyed:
             return node
         made = self._graph.group_name(name, node, "")
-        return self._graph.repartition(node, made, None, None, keys, _with_none(node.value))
-
-
-def _with_none(values: Schema) -> Schema:
-    """Where nobody declared the type of what a function returns, it may be None: a record without a value."""
-    return nullable(values, "") if values.kind is UNKNOWN else values
+        return self._graph.repartition(node, made, None, None, keys)

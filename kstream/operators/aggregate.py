@@ -153,6 +153,7 @@ class Aggregate(Dropping):
         return super().take_back()
 
     def reset(self) -> None:
+        super().reset()
         self._forget()
 
     def _forget(self) -> None:

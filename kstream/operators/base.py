@@ -52,7 +52,7 @@ class Operator:
     def __init__(self) -> None:
         self.children: list[Push] = []
         self.emitted = 0  # records
-        self.dropped: Counter[str] = Counter()  # records left out on purpose, by reason
+        self.dropped: Counter[str] = Counter()  # records left out on purpose, by reason, with commits that succeeded
         self._kept = 0  # of `emitted`, by `keep`
         self.leaves_out = False  # whether it may leave out a record that fails (see plan.py)
         self.isolates = False  # children after the first get values of their own: state may keep those of another
@@ -89,6 +89,9 @@ class Operator:
         """Forgets what was done since `keep`. False where that cannot be, since some of it has left the task."""
         self.emitted = self._kept
         return True
+
+    def committed(self) -> None:
+        """What was done is committed."""
 
     def reset(self) -> None:
         """After an abort: forget everything since the last commit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -40,11 +41,13 @@ class Lines:
 
 
 class Dropping(Operator):
-    """Counts in `dropped`, by reason, and logs."""
+    """Counts in `dropped`, by reason, and logs: once it is committed, for what is taken back is processed again."""
 
     def __init__(self, lines: Lines) -> None:
         super().__init__()
         self._lines = lines
+        self._leaving: Counter[str] = Counter()  # since the last commit
+        self._left_before: Counter[str] = Counter()  # of these, at the last `keep`
 
     def _without(self, batch: Batch, column: Sequence[Any], reason: str) -> Batch:
         """The records that have something in this column of theirs."""
@@ -53,12 +56,31 @@ class Dropping(Operator):
         return kept
 
     def _left_out(self, reason: str, count: int) -> None:
-        self.dropped[reason] += count
-        self._lines.left_out(reason, count)
+        if count:
+            self._leaving[reason] += count
 
-    def flush(self) -> None:
+    def keep(self) -> None:
+        super().keep()
+        self._left_before = self._leaving.copy()
+
+    def take_back(self) -> bool:
+        self._leaving = self._left_before.copy()
+        return super().take_back()
+
+    def committed(self) -> None:
+        for reason, count in self._leaving.items():
+            self.dropped[reason] += count
+            self._lines.left_out(reason, count)
+        self._forget_leaving()
         if self.dropped:
             self._lines.catch_up()
+
+    def reset(self) -> None:
+        self._forget_leaving()
+
+    def _forget_leaving(self) -> None:
+        if self._leaving:
+            self._leaving, self._left_before = Counter(), Counter()
 
     def close(self) -> None:
         self._lines.catch_up(last=True)

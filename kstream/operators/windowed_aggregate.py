@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, Final, cast
 
+from kstream.codecs import holds_none
 from kstream.codecs.windowed import StoredKeys, start_in, stored_start
 from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.dropping import LATE, NO_KEY, Lines
+from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Lines
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
@@ -64,6 +65,9 @@ class WindowedAggregate(Aggregate):
         keys = batch.encoded_keys(self._key_codec)
         if None in keys:
             batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(self._key_codec)
+        if holds_none(batch.value_codec) and None in batch.values:  # in no window, so it is neither late nor twice
+            batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(self._key_codec)
         times = self._times(batch)
         for start, stop, end in self._runs(times):

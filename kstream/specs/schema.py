@@ -118,6 +118,11 @@ def nullable(of: Schema, what: str) -> Schema:
 _NULLABLE: Final = object()
 
 
+def with_none(of: Schema) -> Schema:
+    """Where nobody declared the type of what a function returns, it may be None: a record without a value."""
+    return nullable(of, "") if of.kind is UNKNOWN else of
+
+
 def returned_by(function: Callable[..., Any]) -> Any:
     """The annotated return type of a function, UNKNOWN when there is none (lambdas) or it cannot be resolved."""
     if not inspect.isfunction(function) and not inspect.ismethod(function):

@@ -356,6 +356,7 @@ class Task:
             self.search.committed(self.uncommitted)
         self.handling.committed(self.positions, self.uncommitted)
         self.reading.was_committed()
+        self.plan.committed()
         self.commits += 1
         self.ageing.committed()
         for at, one in self.reading.inputs.items():
@@ -372,11 +373,7 @@ class Task:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
         if self._working is not None:  # an agent was not through with it: it gets less the next time
             self._chunk = max(1, len(self._working) // 4)
-        for operator in self.plan.operators:  # first: agents run on until they are stopped, and may clear up then
-            operator.reset()
-        self.plan.writer.reset()
-        for store in self.plan.stores.values():
-            store.aborted()
+        self.plan.reset()
         self.ageing.rewind()
         self.start_from(self.committed)
         return self.committed

@@ -126,9 +126,10 @@ def test_what_is_left_out_is_a_line_now_and_then(caplog: pytest.LogCaptureFixtur
     driver, source, _ = driver_for("count", "update")
     with driver:
         driver.cluster.batch_sizes = iter([1] * 1000)
-        for _ in range(1000):
-            driver.cluster.append(source.name, None, b"1")
-        driver.commit()
+        for count in (1, 999):
+            for _ in range(count):
+                driver.cluster.append(source.name, None, b"1")
+            driver.commit()
         assert left_out(driver) == {"no key": 1000}
         assert [line for line in caplog.messages if "left out" in line] == ["1 record without a key left out of a"]
         driver.close()

@@ -199,6 +199,43 @@ def test_a_batch_that_is_taken_back_has_told_nothing() -> None:
         assert [(one.key.start, one.value) for one in driver.records(out)] == [(1000, 5), (1010, 15)]
 
 
+def test_a_late_record_counts_once_however_often_its_batch_is_processed() -> None:
+    app = kstream.App("windows", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+
+    def check(total: int, n: int) -> int:
+        if n < 0:
+            raise ValueError(n)
+        return total + n
+
+    group = app.stream(source).group_by_key().window(Tumbling(10 * MS), grace=0 * MS)
+    group.aggregate(int, check, name="n", value=int, emit="update").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for _ in range(2):  # the second time it takes care
+            for n, at in ((1, 1000), (1, 1012), (1, 1001), (-1, 1013), (1, 1002), (-1, 1013), (1, 1014)):
+                driver.cluster.append("in", b"k", str(n).encode(), at, None, 0)
+            assert driver.values(out)
+        assert sum(int(dropped["late"]) for dropped in dropped_by(driver)) == 2 + 3
+
+
+@pytest.mark.parametrize("windows", [Tumbling(10 * MS), Hopping(20 * MS, every=10 * MS)])
+@pytest.mark.parametrize("how", ["group_by_key", "group_by", "repartition"])
+def test_none_of_an_undeclared_type_is_no_value_and_is_left_out_once(windows: Windows, how: str) -> None:
+    app = kstream.App("windows")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+    some = app.stream(source).map(lambda n: n or None)
+    if how == "repartition":
+        some = some.repartition(name="moved")
+    group = some.group_by(lambda n, ctx: ctx.key, key=str, name="by") if how == "group_by" else some.group_by_key()
+    group.window(windows, grace=0 * MS).sum(lambda n: n, value=int, name="n", emit="update").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n, at in ((0, 1000), (3, 1001), (4, 1042), (0, 1001)):
+            driver.send(source, n, key="a", timestamp=at)
+        assert {record.value for record in driver.records(out)} == {3, 4}
+        dropped = dropped_by(driver)
+        assert sum(one["no value"] for one in dropped) == 2 and sum(one["late"] for one in dropped) == 0
+
+
 def test_the_result_of_a_window_that_fails_blames_no_record() -> None:
     app = kstream.App("windows", on_error=[kstream.DeadLetter()])
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
