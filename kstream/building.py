@@ -134,8 +134,8 @@ def _part(nodes: list[Node]) -> SubTopology:
 
 
 def _assign_times(parts: Sequence[SubTopology]) -> None:
-    """Where there are windows, the repartition topics before them carry time, and so do those before these. What a part
-    writes to itself, by other parts too, holds nothing back: it would wait for what it says itself.
+    """Where something goes by time, the repartition topics before it carry time, and so do those before these. What a
+    part writes to itself, by other parts too, holds nothing back: it would wait for what it says itself.
 
     Raises:
         TopologyError: windows take the results of others that come later than their times.
@@ -150,14 +150,15 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                 found |= before(writers[name], (*seen, part))
         return found
 
-    for node in (node for part in parts for node in part.windowed):
+    for node in (node for part in parts for node in part.by_time):
         for other in with_all_before(node) - {node}:
-            if isinstance(other, AggregateNode) and other.emit != "update":
+            if other.timing.late:
+                what = "windows of" if isinstance(node, AggregateNode) else node.kind
                 raise TopologyError(
-                    f"windows of {node.name!r}: the results of {other.name!r} come after their times have passed here "
-                    f"(emit={other.emit!r}), and would be too late; put repartition(name=...) between them"
+                    f"{what} {node.name!r}: the results of {other.name!r} come after their times have passed here "
+                    f"({other.timing.late}), and would be too late; put repartition(name=...) between them"
                 )
-    open_ends = [part for part in parts if part.windowed]
+    open_ends = [part for part in parts if part.by_time]
     while open_ends:
         part = open_ends.pop()
         for source in part.sources:

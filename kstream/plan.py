@@ -17,6 +17,7 @@ from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
+from kstream.operators.closing import Closing
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
@@ -179,7 +180,7 @@ def plan_task(
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark)
     if part.carries:
         assert watermark is not None and counts is not None and time is not None
-        held = max((node.grace for node in part.windowed if node.emit == "close"), default=0)
+        held = max((node.timing.held for node in part.by_time), default=0)
         topics = {topic: counts[topic] for topic in part.carries}
         plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet, time.clock.time)
     built: dict[Node, Operator] = {}
@@ -199,8 +200,7 @@ def plan_task(
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
-        if isinstance(node, MergeNode) and node.meets:
-            assert isinstance(operator, Merge)
+        if isinstance(operator, Merge) and _meets(node):
             for before in with_all_before(node):
                 if isinstance(source := built[before], Source):
                     source.merges.append(operator)
@@ -208,7 +208,7 @@ def plan_task(
             plan.agents.append(operator)
         plan.operators.append(operator)
     for source in {id(one): one for one in plan.sources.values()}.values():
-        source.windows = [operator for operator in plan.operators if isinstance(operator, WindowedAggregate)]
+        source.windows = [operator for operator in plan.operators if isinstance(operator, Closing)]
     for node, operator in built.items():
         operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
@@ -231,6 +231,17 @@ def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:
         (parent,) = parent.parents
     return isinstance(parent, SourceNode) and len(built[parent].children) == 1
+
+
+def _meets(node: Node) -> bool:
+    """Whether records of one source come to a node by several ways."""
+    seen: set[Node] = set()
+    for parent in node.parents:
+        sources = {one for one in with_all_before(parent) if isinstance(one, SourceNode)}
+        if not seen.isdisjoint(sources):
+            return True
+        seen |= sources
+    return False
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
@@ -284,7 +295,7 @@ def _build(
         case WayNode():
             return Pass()
         case MergeNode():
-            return Merge(meets=node.meets)
+            return Merge(meets=_meets(node))
         case DebugNode():
             return Debug(_WATCHED.setdefault(node, Watched(node.name)))
         case SampleNode():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
+from kstream.specs.timing import Timing
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:  # most apps do without them
@@ -51,6 +52,10 @@ class Node:
     def may_send(self) -> bool:
         """Whether a function of it is given a context, by which it may send anywhere."""
         return bool(getattr(self, "wants_context", False))
+
+    @property
+    def timing(self) -> Timing:
+        return Timing()
 
     @property
     def kind(self) -> str:
@@ -118,16 +123,7 @@ class WayNode(Node):
 
 @dataclass(eq=False, kw_only=True)
 class MergeNode(Node):
-    @property
-    def meets(self) -> bool:
-        """Whether records of one source come to it by several ways."""
-        seen: set[Node] = set()
-        for parent in self.parents:
-            sources = {node for node in with_all_before(parent) if isinstance(node, SourceNode)}
-            if not seen.isdisjoint(sources):
-                return True
-            seen |= sources
-        return False
+    """The records of all its parents."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -158,6 +154,11 @@ class AggregateNode(Node):
     emit: Emit
     windows: Windows | None = None
     grace: int = 0
+
+    @property
+    def timing(self) -> Timing:
+        late = f"emit={self.emit!r}" * (self.emit != "update")
+        return Timing(self.windows is not None, late, self.grace * (self.emit == "close"))
 
     def describe(self) -> str:
         windows = "" if self.windows is None else f" windows={self.windows} grace={timedelta(milliseconds=self.grace)}"
@@ -264,14 +265,14 @@ class SubTopology:
         return [*(source.topic.name for source in self.sources), *(delay.topic for delay in self.delays)]
 
     @property
-    def windowed(self) -> list[AggregateNode]:
-        """The aggregations over windows."""
-        return [node for node in self.nodes if isinstance(node, AggregateNode) and node.windows is not None]
+    def by_time(self) -> list[Node]:
+        """What goes by the time of its tasks."""
+        return [node for node in self.nodes if node.timing.follows]
 
     @property
     def tells_time(self) -> bool:
         """Whether its tasks keep their event time."""
-        return bool(self.windowed or self.carries)
+        return bool(self.by_time or self.carries)
 
     @property
     def sinks(self) -> list[Topic[Any, Any]]:

@@ -136,10 +136,13 @@ class Graph:
         made = self.child_name(parent, "sink") if name is None else name
         check_name(made, "sink", math.inf)
         for before in with_all_before(parent) if sink.needs_offsets else ():
-            if isinstance(before, AggregateNode) and before.emit != "update":
+            if before.timing.late:
+                advice = (
+                    "declare it emit='update', or write by key" if isinstance(before, AggregateNode) else "write by key"
+                )
                 raise TopologyError(
                     f"sink {made!r} needs the offset of each record, and the changes of {before.name!r} have none: "
-                    "declare it emit='update', or write by key"
+                    f"{advice}"
                 )
         sink.app, sink.name = self.app, made
         self.add(OutsideNode(name=made, parents=(parent,), key=parent.key, value=parent.value, sink=sink))

@@ -46,6 +46,12 @@ class Outlet(Protocol):
         ...
 
 
+class Meeting(Protocol):
+    """An operator to which records of one source come by several ways, and which holds them until all are through."""
+
+    def release(self) -> None: ...
+
+
 class Operator:
     """A node at run time. `push` takes a batch; results go to `emit`."""
 

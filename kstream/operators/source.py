@@ -7,12 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
-from kstream.operators.base import Operator
+from kstream.operators.base import Meeting, Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
+from kstream.operators.closing import Closing
 from kstream.operators.marks import Marks
-from kstream.operators.merge import Merge
-from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
@@ -30,8 +29,8 @@ class Source(Operator):
     ) -> None:  # fmt: skip
         super().__init__()
         self.topic, self._bounds, self._time, self._watermark = topic, bounds, time, watermark
-        self.merges: list[Merge] = []  # where what it gives meets again, parents first
-        self.windows: list[WindowedAggregate] = []  # those that go by its time
+        self.merges: list[Meeting] = []  # where what it gives meets again, parents first
+        self.windows: list[Closing] = []  # those that go by its time
         self.origin: Origin | None = None  # of the fetch that was pushed last
         self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
@@ -79,10 +78,7 @@ class Source(Operator):
         if self._watermark is not None:
             origin.watermarks = self._watermark.running(topic.name, origin.timestamps)
         self.emit(batch)
-        for windows in self.windows:
-            windows.time_passed(origin)
-        for merge in self.merges:
-            merge.release()
+        self._through(origin)
 
     def passed(self, fetch: Fetch) -> None:
         """A record is left out: time is moved on by it all the same, as it is where it fails within its batch. Not by
@@ -101,10 +97,14 @@ class Source(Operator):
         """The tasks before have said what time it is there."""
         self.origin = None
         self._hear(marks)
+        self._through(None)
+
+    def _through(self, origin: Origin | None) -> None:
+        """A batch is through all ways. What was held where ways meet goes on first: windows are to close behind it."""
+        for meeting in self.merges:
+            meeting.release()
         for windows in self.windows:
-            windows.time_passed(None)
-        for merge in self.merges:
-            merge.release()
+            windows.time_passed(origin)
 
     def _hear(self, marks: Marks) -> None:
         if self._watermark is not None:

@@ -5,25 +5,22 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from kstream.codecs import holds_none
 from kstream.codecs.windowed import StoredKeys, start_in, stored_start
-from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
+from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Lines
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.topology import Emit
 
-AT_ONCE: Final = 10_000
-"""Results of windows that close together go on in batches of so many."""
 
-
-class WindowedAggregate(Aggregate):
+class WindowedAggregate(Aggregate, Closing):
     """An `Aggregate` with an accumulator for each window of a key.
 
     A window closes when the time of the task has come to its end and `grace` ms more (Flink's allowed lateness, Kafka
@@ -155,22 +152,12 @@ class WindowedAggregate(Aggregate):
                 entries = [entry for entry in entries if entry[0] in changed]
                 stamps = [changed[key] for key, _ in entries]
             if entries and (changed is None or not self.every_update):
-                self._tell(self._results(entries, stamps, origin))
+                with telling(self.store.name):
+                    self.emit(self._results(entries, stamps, origin))
             for key, _ in entries if changed is not None else ():
                 self._changed_now.pop(key, None)
                 if key in self._changed_at:
                     self._told[key] = self._changed_at.pop(key)
-
-    def _tell(self, results: Batch) -> None:
-        """No record is at fault where this fails: the one that moved time has nothing to do with it."""
-        try:
-            self.emit(results)
-        except (TransactionError, StateError, RecordRefused):
-            raise
-        except Exception as error:
-            raise ResultFailed(
-                f"what is done with the result of a window of {self.store.name!r}: {text_of(error, repr)}"
-            ) from error
 
     def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
         rows = None

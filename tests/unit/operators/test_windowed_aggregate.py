@@ -120,6 +120,19 @@ def test_a_window_that_no_record_comes_to_any_more_is_closed_by_others() -> None
         assert driver.values(out) == [1]
 
 
+def test_windows_close_behind_what_meets_before_them() -> None:
+    """A batch whose records come by two ways is held until it is through both; its windows do not close before."""
+    app = kstream.App("windows")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+    numbers = app.stream(source)
+    both = numbers.merge(numbers.map(lambda n: n + 1, value=int))
+    both.group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for at in (1000, 1001, 1030):
+            driver.cluster.append("in", b"k", b"1", at, None, 0)
+        assert [(one.key.start, one.value) for one in driver.records(out)] == [(1000, 4)]
+
+
 def test_what_is_left_out_by_a_policy_moves_time_and_closes_at_the_commit() -> None:
     app = kstream.App("windows", on_error=[kstream.Skip()])
     source = app.topic("in", key=str, value=int)

@@ -1,0 +1,41 @@
+"""Operators whose windows close when time goes on, and what they tell then."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
+from kstream.operators.base import Operator
+from kstream.operators.batch import Origin
+
+AT_ONCE: Final = 10_000
+"""Results of windows that close together go on in batches of so many."""
+
+
+class Closing(Operator):
+    """Is told of time by the sources before it."""
+
+    @abstractmethod
+    def time_passed(self, origin: Origin | None) -> None:
+        """A batch is through, whether or not some of it came here; or time went on by itself."""
+
+
+@contextmanager
+def telling(store: str, what: str = "the result of a window of") -> Iterator[None]:
+    """No record is at fault where this fails: the one that moved time has nothing to do with the results.
+
+    Args:
+        what: they are, for the message.
+
+    Raises:
+        ResultFailed: something is done with them that fails.
+    """
+    try:
+        yield
+    except (TransactionError, StateError, RecordRefused):
+        raise
+    except Exception as error:
+        raise ResultFailed(f"what is done with {what} {store!r}: {text_of(error, repr)}") from error
