@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, metric_name, own_topics
@@ -52,6 +52,8 @@ def build(
     for node in nodes:
         if isinstance(node, SinkNode):
             _check_fits(node.parents[0], node.topic)
+        elif isinstance(node, AggregateNode) and node.late is not None:
+            _check_fits(node.parents[0], node.late)
     for topic in _topics(nodes, declared):
         if topic.name in own_topics(app):
             raise TopologyError(f"topic {topic.name!r}: the app keeps its own data there: take another name")
@@ -71,10 +73,9 @@ def build(
 def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:
     yield from declared
     for node in nodes:
-        if isinstance(node, SourceNode | SinkNode):
+        if isinstance(node, SourceNode):
             yield node.topic
-        elif isinstance(node, AgentNode) and node.to:
-            yield node.to
+        yield from node.writes
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:
@@ -158,6 +159,11 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                     f"{what} {node.name!r}: the results of {other.name!r} come after their times have passed here "
                     f"({other.timing.late}), and would be too late; put repartition(name=...) between them"
                 )
+        if isinstance(node, AggregateNode) and node.late is not None and node.late.name in _read_for(node, parts):
+            raise TopologyError(
+                f"windows of {node.name!r}: late={node.late.name!r} is the topic that their records come from, so they "
+                "would come again, late again, for ever: take another topic"
+            )
     open_ends = [part for part in parts if part.by_time]
     while open_ends:
         part = open_ends.pop()
@@ -169,6 +175,18 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                 part.upstream[source.topic.name] = writer.topics[0]
                 writer.carries.append(source.topic.name)
                 open_ends.append(writer)
+
+
+def _read_for(node: Node, parts: Sequence[SubTopology]) -> set[str]:
+    """The topics whose records come to a node, those that come through repartition topics too."""
+    sinks = [one for part in parts for one in part.nodes if isinstance(one, SinkNode) and one.topic.internal]
+    found, open_ends = cast("set[str]", set()), [node]
+    while open_ends:
+        sources = (one for one in with_all_before(open_ends.pop()) if isinstance(one, SourceNode))
+        new = {source.topic.name for source in sources} - found
+        found |= new
+        open_ends += [sink for sink in sinks if sink.topic.name in new]
+    return found
 
 
 def _assign_groups(parts: Sequence[SubTopology]) -> None:

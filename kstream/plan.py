@@ -22,6 +22,7 @@ from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges
+from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
@@ -311,6 +312,7 @@ def _build(
                 store, node.initial, node.fold, cursor() if node.wants_context else None, emit=node.emit,
                 lines=_LINES.setdefault(node, Lines(node.name)), key_codec=parent.key.codec, windows=node.windows,
                 grace=node.grace, time=watermark,
+                late=None if node.late is None else LateTopic(node.late, writer, order, check_every),
             )  # fmt: skip
         case AggregateNode():
             aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate

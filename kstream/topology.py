@@ -54,6 +54,11 @@ class Node:
         return bool(getattr(self, "wants_context", False))
 
     @property
+    def writes(self) -> Sequence[Topic[Any, Any]]:
+        """The topics that it is declared to write to."""
+        return ()
+
+    @property
     def timing(self) -> Timing:
         return Timing()
 
@@ -143,7 +148,8 @@ class AggregateNode(Node):
     """Folds values into `stores[0]` by key.
 
     `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees. With
-    `windows` there is one for each window of a key, which stays open `grace` ms after its end.
+    `windows` there is one for each window of a key, which stays open `grace` ms after its end; records that are too
+    late go to the topic `late`, where there is one.
     """
 
     by_column = True
@@ -154,6 +160,11 @@ class AggregateNode(Node):
     emit: Emit
     windows: Windows | None = None
     grace: int = 0
+    late: Topic[Any, Any] | None = None
+
+    @property
+    def writes(self) -> Sequence[Topic[Any, Any]]:
+        return () if self.late is None else (self.late,)
 
     @property
     def timing(self) -> Timing:
@@ -162,7 +173,8 @@ class AggregateNode(Node):
 
     def describe(self) -> str:
         windows = "" if self.windows is None else f" windows={self.windows} grace={timedelta(milliseconds=self.grace)}"
-        return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}{windows}"
+        late = "" if self.late is None else f" late={self.late.name}"
+        return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}{windows}{late}"
 
 
 class AgentKind(Enum):
@@ -182,6 +194,10 @@ class AgentNode(Node):
     to: Topic[Any, Any] | None
     timeout: float | None = None
 
+    @property
+    def writes(self) -> Sequence[Topic[Any, Any]]:
+        return () if self.to is None else (self.to,)
+
     def describe(self) -> str:
         uses = f"  tables={','.join(store.name for store in self.stores)}" if self.stores else ""
         to = f"  to {self.to.name}" if self.to else ""
@@ -191,6 +207,10 @@ class AgentNode(Node):
 @dataclass(eq=False, kw_only=True)
 class SinkNode(Node):
     topic: Topic[Any, Any]
+
+    @property
+    def writes(self) -> Sequence[Topic[Any, Any]]:
+        return (self.topic,)
 
     def describe(self) -> str:
         internal = " (internal)" if self.topic.internal else ""
@@ -277,8 +297,7 @@ class SubTopology:
     @property
     def sinks(self) -> list[Topic[Any, Any]]:
         """Topics that its nodes are declared to write to."""
-        declared = [node.topic for node in self.nodes if isinstance(node, SinkNode)]
-        return declared + [node.to for node in self.nodes if isinstance(node, AgentNode) and node.to]
+        return [topic for node in self.nodes for topic in node.writes]
 
     @property
     def operator_names(self) -> list[str]:

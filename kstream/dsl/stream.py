@@ -194,7 +194,7 @@ class Grouped(Hinted, Generic[K, V]):
         self._repartition, self._parallelism, self._group = repartition, parallelism, group
         self._source: Node | None = None
 
-    def window(self, windows: Windows, *, grace: timedelta) -> WindowedGroup[K, V]:
+    def window(self, windows: Windows, *, grace: timedelta, late: Topic[K, V] | None = None) -> WindowedGroup[K, V]:
         """Parts each key's records into windows of event time, to be aggregated by themselves.
 
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
@@ -203,13 +203,15 @@ class Grouped(Hinted, Generic[K, V]):
             windows: `Tumbling` or `Hopping`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
+            late: a topic for records that are too late for all their windows, in the task's transaction, with the
+                header `kstream.late.by`: the ms for which the last of these windows had been closed.
 
         Raises:
             TopologyError: these are no windows, or that can be no grace.
         """
         from kstream.dsl.windowed import WindowedGroup
 
-        return WindowedGroup(self, windows, grace)
+        return WindowedGroup(self, windows, grace, late)
 
     def node(self) -> Node:
         """The node that emits the grouped records: the repartition topic's source, made once, when first wanted."""
@@ -354,11 +356,13 @@ class Grouped(Hinted, Generic[K, V]):
             emit=emit,
             windows=spec.windows,
             grace=self._grace,
+            late=self._late,
         )
         self._graph.add(node)
         return AggregateTable(self._graph, node)
 
     _grace = 0  # ms that windows stay open
+    _late: Topic[Any, Any] | None = None
 
     def _check_emit(self, emit: Emit) -> None:
         if emit == "close":

@@ -13,6 +13,7 @@ from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import BackendKind, StoreSpec
+from kstream.specs.topic import Topic, check_topic
 from kstream.specs.windows import Windows, check_windows
 from kstream.topology import Emit, Node
 
@@ -33,10 +34,15 @@ class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
 
     INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
 
-    def __init__(self, group: Grouped[K, V], windows: Windows, grace: timedelta) -> None:
+    def __init__(
+        self, group: Grouped[K, V], windows: Windows, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> None:  # fmt: skip
         self._group_before, self._windows = group, check_windows(windows)
         super().__init__(group._graph, group._node, group._repartition, group._parallelism, group._group)
         self._grace = whole_milliseconds(grace, "window: grace=")
+        if late is not None:
+            check_topic(late, "window: late=")
+        self._late = late
 
     def node(self) -> Node:
         return self._group_before.node()

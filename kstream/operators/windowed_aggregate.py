@@ -14,6 +14,7 @@ from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Lines
+from kstream.operators.late import LateTopic
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
@@ -44,11 +45,12 @@ class WindowedAggregate(Aggregate, Closing):
         windows: Windows,
         grace: int,
         time: Watermark,
+        late: LateTopic | None = None,
     ) -> None:
-        """`grace`: ms after the end of a window until it closes."""
+        """`grace`: ms after the end of a window until it closes. `late`: where records go that are too late."""
         super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
         self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
-        self._emit_closed = emit == "close"
+        self._emit_closed, self._late = emit == "close", late
         self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
         self._kept_closed: int | None = None
         self._told: dict[bytes, int] = {}  # of what was kept: what this batch has told, since it closed
@@ -108,13 +110,14 @@ class WindowedAggregate(Aggregate, Closing):
             starts = [at - (at - offset) % size for at in stamps]
             if starts and min(starts) + size <= end:
                 open_ = [start + size > end for start in starts]
+                self._too_late(batch, open_)
                 batch = batch.where(open_)
-                self._left_out(LATE, len(starts) - batch.size)
                 keys = [key for key, kept in zip(keys, open_, strict=True) if kept]
                 starts = [start for start, kept in zip(starts, open_, strict=True) if kept]
         else:
             of_each = windows.starts_after(end - size, batch.timestamps)
-            self._left_out(LATE, of_each.count([]))
+            if [] in of_each:
+                self._too_late(batch, of_each)
             counts = list(map(len, of_each))
             batch = batch.spread(counts)
             keys = [key for key, count in zip(keys, counts, strict=True) for _ in range(count)]
@@ -124,6 +127,15 @@ class WindowedAggregate(Aggregate, Closing):
 
     def _fold_into(self, batch: Batch, keys: list[bytes], starts: list[int] | int) -> None:
         super().push(batch.with_encoded_keys(StoredKeys(keys, starts), self.store.key_codec))
+
+    def _too_late(self, batch: Batch, open_: Sequence[Any]) -> None:
+        """Of these records those for which no window is open."""
+        late = batch.where([not windows for windows in open_])
+        self._left_out(LATE, late.size)
+        if self._late is not None:
+            wait, last_start = self._windows_of.size + self._grace, self._windows_of.last_start
+            times = zip(self._times(late), late.timestamps, strict=True)
+            self._late.write(late, [now - last_start(at) - wait for now, at in times])
 
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
         """Taking back goes as far as the batch: where it was cut, earlier parts may have the same windows."""

@@ -12,7 +12,7 @@ from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.specs.policy import Phase
 from kstream.state.store import Store
-from kstream.topology import AgentNode, Node, RouteNode, SinkNode, SubTopology
+from kstream.topology import Node, RouteNode, SubTopology
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,4 @@ def _writer(part: SubTopology, topic: str, at_work: int | None) -> int | None:
 
 
 def _writes(node: Node, topic: str) -> bool:
-    if isinstance(node, SinkNode):
-        return node.topic.name == topic
-    if isinstance(node, RouteNode):
-        return True
-    return isinstance(node, AgentNode) and node.to is not None and node.to.name == topic
+    return isinstance(node, RouteNode) or any(one.name == topic for one in node.writes)

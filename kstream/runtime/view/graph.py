@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kstream.observe.status import Graph, GraphEdge, GraphNode
 from kstream.specs.topic import Topic
-from kstream.topology import AgentNode, Node, SinkNode, SourceNode, SubTopology, Topology
+from kstream.topology import Node, SinkNode, SourceNode, SubTopology, Topology
 
 Operator = tuple[str, str]
 """Sub-topology and operator, as in the labels of `operator_records_total`."""
@@ -50,8 +50,8 @@ class Drawing:
             for parent in node.parents:
                 carries = node if isinstance(node, SinkNode) else parent
                 self._add_edge(ids[parent], ids[node], (part.name, names[carries]))
-            if isinstance(node, AgentNode) and node.to is not None:
-                self._add_edge(ids[node], self._add_topic(node.to), (part.name, names[node]))
+            for topic in () if isinstance(node, SinkNode) else node.writes:
+                self._add_edge(ids[node], self._add_topic(topic), (part.name, names[node]))
 
     def _add_topic(self, topic: Topic[object, object]) -> str:
         name = f"topic:{topic.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -231,6 +232,64 @@ def test_a_late_record_counts_once_however_often_its_batch_is_processed() -> Non
         assert sum(int(dropped["late"]) for dropped in dropped_by(driver)) == 2 + 3
 
 
+def with_late(windows: Windows, grace: int, moved: bool = False) -> tuple[kstream.App, Any, Any, Any]:
+    app = kstream.App("windows")
+    source, late = app.topic("in", key=str, value=int), app.topic("late", key=str, value=int)
+    out = app.topic("out", key=Windowed[str], value=int)
+    stream: Any = app.stream(source)
+    group = stream.group_by(lambda n, ctx: ctx.key, key=str, name="by") if moved else stream.group_by_key()
+    group.window(windows, grace=grace * MS, late=late).count(name="n", emit="close").to(out)
+    return app, source, out, late
+
+
+def test_records_that_are_too_late_go_to_a_topic() -> None:
+    app, source, out, late = with_late(Tumbling(10 * MS), 5)
+    headers = [("trace", b"x"), ("kstream.late.by", b"old")]
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=1009)
+        driver.send(source, 2, key="a", timestamp=1014)
+        driver.send(source, 3, key="b", timestamp=1009)  # late, and in time
+        driver.send(source, 4, key="a", timestamp=1018)
+        driver.send(source, 5, key="b", timestamp=1009, headers=headers)
+        driver.crash()
+        driver.send(source, 6, key="c", timestamp=900)
+        assert [(record.key, record.value, record.timestamp, record.headers) for record in driver.records(late)] == [
+            ("b", 5, 1009, [("trace", b"x"), ("kstream.late.by", b"3")]),
+            ("c", 6, 900, [("kstream.late.by", b"103")]),
+        ]
+        assert [record.key for record in driver.records(out)] == [Windowed("a", 1000), Windowed("b", 1000)]
+        assert sum(dropped["late"] for dropped in dropped_by(driver)) == 2
+
+
+def test_of_windows_that_overlap_the_last_counts() -> None:
+    app, source, _, late = with_late(Hopping(20 * MS, every=10 * MS), 0)
+    with TestDriver(app, partitions=1) as driver:
+        for n, at in ((1, 1029), (2, 1009), (3, 1010), (4, 1040), (5, 1015)):
+            driver.send(source, n, key="a", timestamp=at)
+        assert [(one.value, one.headers) for one in driver.records(late)] == [
+            (2, [("kstream.late.by", b"9")]), (5, [("kstream.late.by", b"10")]),
+        ]  # fmt: skip
+
+
+@given(records, kinds, st.integers(0, 6), st.booleans(), st.integers(0, 2**16))
+def test_what_is_too_late_is_the_same_however_the_input_is_cut(
+    given_: list[Input], windows: Windows, grace: int, moved: bool, seed: int
+) -> None:
+    choose, found = Random(seed), []
+    for cuts in (False, True):
+        app, _, _, late = with_late(windows, grace, moved)
+        with TestDriver(app, partitions=1) as driver:
+            for key, value, at in given_:
+                driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
+                if cuts and choose.random() < 0.4:
+                    driver.process()
+                if cuts and choose.random() < 0.1:
+                    driver.crash()
+            found.append([(one.key, one.value, one.timestamp, one.headers) for one in driver.records(late)])
+    assert found[0] == found[1]
+    assert moved or len(found[0]) == by_definition(given_, windows, grace)[2]
+
+
 @pytest.mark.parametrize("windows", [Tumbling(10 * MS), Hopping(20 * MS, every=10 * MS)])
 @pytest.mark.parametrize("how", ["group_by_key", "group_by", "repartition"])
 def test_none_of_an_undeclared_type_is_no_value_and_is_left_out_once(windows: Windows, how: str) -> None:
@@ -317,6 +376,17 @@ def refused(declare: Callable[[kstream.App, Any], object]) -> str:
             lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS).count(emit="close").stream()
             .group_by_key().window(Tumbling(2 * MS), grace=MS).count(),
             "come after their times have passed here",
+        ),
+        (
+            lambda app, s: s.group_by_key()
+            .window(Tumbling(MS), grace=MS, late=app.topic("l", key=int, value=int)).count(),
+            "has keys of type str, but topic 'l' is declared key=int",
+        ),
+        (lambda app, s: s.group_by_key().window(Tumbling(MS), grace=MS, late="l"), "late= takes a topic, not 'l'"),
+        (
+            lambda app, s: s.group_by(str, key=str, name="by")
+            .window(Tumbling(MS), grace=MS, late=s.node.topic).count(),
+            "late='in' is the topic that their records come from",
         ),
         (lambda app, s: Tumbling(), "give it a size"),
         (lambda app, s: Tumbling(MS, seconds=1), "give it a size"),
