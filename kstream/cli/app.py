@@ -374,8 +374,14 @@ def demo(
     bootstrap: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="A cluster of your own (default: a development broker).")
     ] = None,
+    nexmark: Annotated[
+        str | None, typer.Option(metavar="QUERY", help="A query of the Nexmark benchmark, such as q5, instead.")
+    ] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="With --nexmark: records (default: 300,000).")] = None,
 ) -> int:
     """Replay all 336,776 flights of New York 2013 through a service, kill a worker, and audit every record."""
     from kstream.cli import demo as command
 
-    return command.run(kill=kill, workers=workers, rate=rate, bootstrap=bootstrap)
+    return command.run(
+        kill=kill, workers=workers, rate=rate, bootstrap=bootstrap, nexmark=nexmark, events=events
+    )  # fmt: skip

@@ -8,33 +8,17 @@ On a cluster of one's own the topics begin with "flights"; none may be there bef
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
-from confluent_kafka import KafkaException
 from rich.console import Console
 
-from kstream.cli.broker import download_progress
 from kstream.config import Settings
-from kstream.config.sources import resolve_settings
-from kstream.devbroker import KAFKA_VERSION, DevBroker
-from kstream.errors import KStreamError, UsageError
-from kstream.runtime.kafka import KafkaClients, options_from
-from kstream.specs.names import own_topics
 from services.flights import audit
 from services.flights.app import app
 from services.flights.board import View
-from services.flights.performance import Performance, Replay
+from services.flights.performance import Replay, performance
 from services.flights.watch import Watch
+from services.stage.cluster import client_of, console_of, errors_into, played
 
 TARGET = "services.flights.app:app"
 
@@ -59,141 +43,21 @@ def run(
     Raises:
         UsageError: something to mend, in one line.
     """
-    console = console or Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    bootstrap = bootstrap or os.environ.get("KSTREAM_BOOTSTRAP_SERVERS")
-    folder = Path(tempfile.mkdtemp(prefix="kstream-demo-"))
-    log, status = folder / "workers.log", 1
-    try:
-        with _interruptible(), _cluster(bootstrap, console) as servers:
-            settings = _settings(servers, folder)
-            with _topics(settings, delete=bootstrap is not None):
-                with (
-                    _errors_into(log),
-                    app.supervisor(settings=settings, workers=workers, target=TARGET) as supervisor,
-                ):
-                    replay = Replay(_client(settings), rate, limit)
-                    watch = Watch(_client(settings), supervisor.partitions)
-                    tasks = sum(supervisor.partitions[part.topics[0]] for part in app.topology().parts)
-                    view = Performance(supervisor, tasks, replay, watch, kill, console).play()
-                with console.status("Auditing the committed output against the CSV"):
-                    verdict = audit.run(_client(settings), limit)
-                _report(console, view, verdict)
-                status = 0 if verdict.ok else 1
-    except KeyboardInterrupt:
-        console.print("Interrupted: everything was stopped and removed.")
-        status = 130
-    except UsageError:
-        raise
-    except (KStreamError, KafkaException, TimeoutError) as error:
-        console.print(f"The demo failed: {error}", style="bold red", markup=False)
-    finally:
-        if status == 1 and log.exists() and log.stat().st_size:
-            shutil.rmtree(folder / "state", ignore_errors=True)
-            console.print(f"What the workers said: {log}", markup=False)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return status
+    console = console_of(console)
 
+    def play(settings: Settings, log: Path) -> bool:
+        with errors_into(log), app.supervisor(settings=settings, workers=workers, target=TARGET) as supervisor:
+            replay = Replay(client_of(settings), rate, limit)
+            watch = Watch(client_of(settings), supervisor.partitions)
+            tasks = sum(supervisor.partitions[part.topics[0]] for part in app.topology().parts)
+            run, view = performance(supervisor, tasks, replay, watch, kill, console)
+            run.play()
+        with console.status("Auditing the committed output against the CSV"):
+            verdict = audit.run(client_of(settings), limit)
+        _report(console, view, verdict)
+        return verdict.ok
 
-# ---- what it runs on
-
-
-@contextlib.contextmanager
-def _cluster(bootstrap: str | None, console: Console) -> Iterator[str]:
-    """The servers of the given cluster, or of a development broker that lives as long as the context."""
-    if bootstrap is not None:
-        yield bootstrap
-        return
-    began = time.monotonic()
-    with download_progress(console) as on_progress:
-        broker = DevBroker(on_progress=on_progress).start()
-    with broker:
-        console.print(
-            f"Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}, started in {time.monotonic() - began:.1f} s"
-        )
-        yield broker.bootstrap_servers
-
-
-def _settings(servers: str, folder: Path) -> Settings:
-    """Of the environment and kstream.toml, but for what would make the demo another one."""
-    settings, _ = resolve_settings(
-        app.overrides,
-        {
-            "bootstrap_servers": servers,
-            "state_dir": str(folder / "state"),
-            "instance": "demo",
-            "processing_guarantee": "exactly_once",
-            "auto_offset_reset": "earliest",
-            "auto_create_topics": True,
-            "restart_initial": 0.1,
-            "shutdown_timeout": 20.0,
-            "log_format": "console",
-        },
-        None,
-    )
-    return settings
-
-
-def _client(settings: Settings) -> dict[str, str]:
-    return {**settings.kafka, "bootstrap.servers": settings.bootstrap_servers}
-
-
-@contextlib.contextmanager
-def _topics(settings: Settings, *, delete: bool) -> Iterator[None]:
-    """Sees that the service's topics are not there yet, and deletes them at the end if so asked.
-
-    Raises:
-        UsageError: topics of these names are there.
-    """
-    topology = app.topology()
-    names = {topic.name for topic in topology.declared} | own_topics(app.name)
-    for part in topology.parts:
-        names |= {*part.topics, *(topic.name for topic in part.sinks), *map(topology.changelog, part.stores)}
-    admin = KafkaClients(settings.bootstrap_servers, options_from(settings, app.name)).admin()
-    with contextlib.closing(admin):
-        there = [name for name in admin.topics(15) if name in names or name.startswith(f"{app.name}-")]
-        if there:
-            raise UsageError(
-                f"{settings.bootstrap_servers} has {', '.join(sorted(there))}: the demo needs topics of its own; "
-                "delete these, or use another cluster"
-            )
-        try:
-            yield
-        finally:
-            if delete:
-                admin.delete_topics(sorted(names & admin.topics(15).keys()), 30)
-
-
-@contextlib.contextmanager
-def _errors_into(log: Path) -> Iterator[None]:
-    """Sends standard error, the workers' too, to a file: it would tear the display."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(before, 2)
-        os.close(before)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM is as Ctrl-C."""
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return played(app, bootstrap, console, play)
 
 
 def _report(console: Console, view: View, verdict: audit.Verdict) -> None:

@@ -6,21 +6,18 @@ import csv
 import importlib.util
 import io
 import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import KafkaError, Message, Producer
 
-from kstream.errors import KStreamError, UsageError
+from kstream.errors import UsageError
 from services.flights.app import Flight
-
-CHUNK = 500  # records between two looks at the clock
+from services.writing import Written, write
 
 
 def data_file(name: str) -> Path:
@@ -88,56 +85,14 @@ def replay(
     Raises:
         KStreamError: a record was not delivered.
     """
-    failures: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    producer = Producer(
-        {
-            **client,
-            "enable.idempotence": True,  # in order and without duplicates, also when the broker answers late
-            "partitioner": "murmur2_random",  # as Java clients choose; any partition for those without a key
-            "linger.ms": 20,
-            "compression.type": "lz4",
-            "on_delivery": delivered,
-        }
-    )
     encode = msgspec.json.Encoder().encode
-    stop = stop or threading.Event()
-    count, began = 0, time.monotonic()
-    for chunk in _chunks(flights, CHUNK if rate is None else max(1, min(CHUNK, int(rate / 20)))):
-        for flight in chunk:
-            value, key = encode(flight), None if flight.tailnum is None else flight.tailnum.encode()
-            stamp = int(flight.scheduled.timestamp() * 1000)
-            while True:
-                try:
-                    producer.produce(topic, value, key, timestamp=stamp)
-                    break
-                except BufferError:  # the queue is full
-                    producer.poll(0.1)
-        producer.poll(0)
-        count += len(chunk)
-        sent(count)
-        early = 0.0 if rate is None else count / rate - (time.monotonic() - began)
-        if stop.wait(early) if early > 0 else stop.is_set():
-            producer.purge()
-            return count
-        if failures:
-            break
-    left = producer.flush(60)
-    if failures or left:
-        raise KStreamError(f"the replay failed: {failures[0].str() if failures else f'{left} flights undelivered'}")
-    return count
-
-
-def _chunks(flights: Iterable[Flight], size: int) -> Iterator[list[Flight]]:
-    chunk: list[Flight] = []
-    for flight in flights:
-        chunk.append(flight)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    records = (
+        Written(
+            topic,
+            None if flight.tailnum is None else flight.tailnum.encode(),
+            encode(flight),
+            int(flight.scheduled.timestamp() * 1000),
+        )
+        for flight in flights
+    )
+    return write(records, client, rate=rate, sent=sent, stop=stop)

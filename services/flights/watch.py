@@ -18,14 +18,14 @@ class Watch(threading.Thread):
     """A thread that reads the carriers and the alerts, committed records only, from their beginning.
 
     Attributes:
-        flights: updates of carriers so far, and so flights that are through.
+        through: updates of carriers so far, and so flights that are through.
         alerted: alerts so far; `latest_alerts` holds the last few with their aircraft, newest first.
         failure: why it ended early.
     """
 
     def __init__(self, client: Mapping[str, str], partitions: Mapping[str, int]) -> None:
         super().__init__(name="watch", daemon=True)
-        self.flights = self.alerted = 0
+        self.through = self.alerted = 0
         self.latest_alerts: deque[tuple[str, Alert]] = deque(maxlen=TICKER)
         self.failure: BaseException | None = None
         self._latest: dict[bytes, bytes] = {}
@@ -58,7 +58,7 @@ class Watch(threading.Thread):
                         continue  # the audit is the judge
                     if message.topic() == carriers.name:
                         self._latest[key] = value
-                        self.flights += 1
+                        self.through += 1
                     else:
                         self.latest_alerts.appendleft((key.decode(), msgspec.json.decode(value, type=Alert)))
                         self.alerted += 1

@@ -7,9 +7,8 @@ from typing import Final
 
 import msgspec
 
-PERSONS: Final = "nexmark-persons"
-AUCTIONS: Final = "nexmark-auctions"
-BIDS: Final = "nexmark-bids"
+PREFIX: Final = "nexmark"
+"""Of the names of topics and apps, where no other is given."""
 PARTITIONS: Final = 4
 
 OUT_OF_ORDER: Final = timedelta(seconds=4)
@@ -59,9 +58,12 @@ class Bid(msgspec.Struct, gc=False):
 Event = Person | Auction | Bid
 
 
-def topic_of(event: Event) -> str:
-    """Where it goes."""
-    return BIDS if isinstance(event, Bid) else AUCTIONS if isinstance(event, Auction) else PERSONS
+TOPICS: Final[dict[type[Event], str]] = {Person: "persons", Auction: "auctions", Bid: "bids"}
+
+
+def topic_of(kind: type[Event], prefix: str = PREFIX) -> str:
+    """Where its records go."""
+    return f"{prefix}-{TOPICS[kind]}"
 
 
 def key_of(event: Event) -> int:

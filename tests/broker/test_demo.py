@@ -1,4 +1,4 @@
-"""`kstream demo`, scaled down, on a real Kafka."""
+"""`kstream demo`, scaled down, on a real Kafka: the flights, and a query of Nexmark."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from kstream.errors import UsageError
 from kstream.runtime.kafka import KafkaClients
 from kstream.types import NewTopic
 from services.flights import audit, demo
+from services.nexmark import demo as nexmark
+from services.nexmark.queries import Offer
 
 
 class Said(Console):
@@ -79,6 +81,25 @@ def test_topics_of_someone_else_are_left_alone(bootstrap_servers: str, said: Sai
     finally:
         admin.delete_topics(["flights-of-fancy"], 60)
         admin.close()
+
+
+def test_a_query_of_nexmark_is_judged_by_sql(
+    bootstrap_servers: str, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once() -> int:
+        return nexmark.run(
+            "q2", kill=False, workers=1, rate=None, bootstrap=bootstrap_servers, events=5_000, console=said
+        )
+
+    assert once() == 0, said.text
+    assert re.search(r"4,604 records in .* 0 rows missing, 0 too many", said.text)
+    assert "nexmark" not in " ".join(topics(bootstrap_servers)), "the demo leaves no topics"
+    read = nexmark.committed
+    monkeypatch.setattr(nexmark, "committed", lambda *given: [*read(*given)[1:], (1, Offer(1, 1))])
+    assert once() == 1
+    assert "1 rows missing, 1 too many" in said.text and "too many, 1 times: (1, 1)" in said.text
+    with pytest.raises(UsageError, match="--nexmark q6: there is no such query; there are q0, q1, q2, "):
+        nexmark.run("q6", kill=False, workers=1, rate=None, bootstrap=bootstrap_servers)
 
 
 def topics(servers: str) -> list[str]:

@@ -234,6 +234,14 @@ class TestDemo:
             {"kill": True, "workers": 2, "rate": None, "bootstrap": None},
         ]
 
+    def test_a_query_of_nexmark(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        demo, calls = types.ModuleType("services.nexmark.demo"), list[Any]()
+        demo.run = lambda *given, **options: calls.append((given, options)) or 3  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "services.nexmark.demo", demo)
+        assert main(["demo", "--nexmark", "q5", "--events", "1000", "--rate", "10"]) == 3
+        assert calls == [(("q5",), {"kill": True, "workers": 2, "rate": 10.0, "bootstrap": None, "events": 1000})]
+        assert "--events is for --nexmark" in fails(capsys, "demo", "--events", "10")
+
     def test_without_data(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
         assert "pip install 'kstream[demo]'" in fails(capsys, "demo")

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from services.flights.app import Alert, Carrier, Flight
-from services.flights.board import Event, View, WorkerView, event_line, line, screen
+from services.flights.board import View, screen
+from services.stage.drawing import Event, WorkerView, event_line, line
 
 LATE = Flight(datetime(2013, 7, 4, 21, 5, tzinfo=UTC), "UA", 1545, "N14228", "EWR", "IAH", 75)
 NAMES = {"UA": "United Air Lines Inc.", "US": "US Airways Inc."}

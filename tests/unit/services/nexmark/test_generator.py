@@ -69,6 +69,6 @@ def test_some_bids_come_before_their_auction_and_some_auctions_before_their_sell
 def test_the_closing_records_reach_every_partition_of_every_topic() -> None:
     events = Events(1_000)
     closing = list(events.closing())
-    where = {(topic_of(event), partition_of(b"%d" % key_of(event), PARTITIONS)) for event in closing}
+    where = {(topic_of(type(event)), partition_of(b"%d" % key_of(event), PARTITIONS)) for event in closing}
     assert len(where) == len(closing) == 3 * PARTITIONS
     assert all(event.date_time == events.ends + timedelta(hours=1) for event in closing)

@@ -45,9 +45,9 @@ def results(query: str, events: Iterable[Event], *, crashes: int = 2, seed: int 
         encode = msgspec.json.Encoder().encode
         wanted = driver.cluster.topics()
         sent = [
-            (topic_of(event), b"%d" % key_of(event), encode(event), at)
+            (topic_of(type(event)), b"%d" % key_of(event), encode(event), at)
             for event, at in zip(events, arrivals(), strict=False)
-            if topic_of(event) in wanted
+            if topic_of(type(event)) in wanted
         ]
         cuts = sorted(choose.sample(range(1, len(sent)), 2 * crashes))
         for first, last in zip([0, *cuts], [*cuts, len(sent)], strict=True):
