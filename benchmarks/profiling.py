@@ -26,7 +26,8 @@ def run(bootstrap: str, name: str, sizes: Sizes, console: Console) -> int:
     group = next((group for group in GROUPS if case in group.cases), None)
     restore = name == "restore"
     cold = restore or (group is not None and group.cold)
-    data: Data = sizes.cold if cold else sizes.long if name == "memory" else sizes.main
+    many = group is not None and group.many
+    data: Data = sizes.cold if cold else sizes.many if many else sizes.long if name == "memory" else sizes.main
     with console.status(f"filling a topic with {data.records:,} bids"):
         fill(bootstrap, data, lambda _: None)
     interval = group.interval if group is not None else 1.0
