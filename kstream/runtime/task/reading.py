@@ -142,6 +142,8 @@ class Reading:
     @property
     def buffered(self) -> int:
         """Records that may be processed now."""
+        if not any(self._buffers.values()):  # as in most of the tasks, each of which is asked several times a turn
+            return 0
         waiting = self.waiting if self._delays else ()
         return sum(len(fetch) for at, buffer in self._buffers.items() if at not in waiting for fetch in buffer)
 

@@ -65,6 +65,7 @@ class Committer:
         self._life, self._attempts = f"{name}-{secrets.token_hex(4)}", count(1)
         self.meanwhile: Callable[[], None] = _nothing
         self.uncommitted = self.records = self.commits = 0
+        self._overlays: dict[str, int] = {}  # by the tasks that were run since: none of the others has grown
         self.last = clock.monotonic()
         self._warned: set[str] = set()
 
@@ -73,7 +74,7 @@ class Committer:
             return True
         if self.uncommitted >= self._settings.max_uncommitted_records:
             return True
-        if sum(task.overlay_bytes for task in self._tasks.all.values()) > self._settings.overlay_memory:
+        if sum(self._overlays.values()) > self._settings.overlay_memory:
             return True
         return self.seconds_left <= 0.0
 
@@ -90,10 +91,12 @@ class Committer:
         self.uncommitted += records
         self.records += records
         self._measures.times[task.name].records += records
+        self._overlays[task.name] = task.overlay_bytes
 
     def start_anew(self) -> None:
         """Nothing is uncommitted any more: it was committed, or taken back."""
         self.uncommitted = 0
+        self._overlays.clear()
         self.last = self._clock.monotonic()
 
     def commit(self, *, last: bool = False) -> None:

@@ -141,7 +141,10 @@ class Tasks:
 
     def hold_back(self, task: Task) -> None:
         """Pauses the inputs of a task that has far more than it can take now, and resumes them when it has little."""
-        buffered, batch, delays = task.buffered, self._poll_batch, task.reading.delays
+        delays = task.reading.delays
+        if not self._paused and not delays and not task.buffered:
+            return
+        buffered, batch = task.buffered, self._poll_batch
         if buffered > 10 * batch:
             self._pause([at for at in task.inputs if at not in self._paused])
         elif buffered < batch and self._paused:
