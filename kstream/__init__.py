@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from kstream.app import App
 from kstream.codecs import Codec, Windowed
 from kstream.dsl.agent import Agent
+from kstream.dsl.processor import Processor
+from kstream.dsl.states import AggregatingState, ListState, MapState, ReducingState, ValueState
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
 from kstream.dsl.tabular import DerivedTable, StreamTable
@@ -13,7 +15,9 @@ from kstream.errors import KStreamError, NonRetryable, ProcessingError, Retryabl
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
+from kstream.runtime.task.processing import ProcessorContext
 from kstream.specs.record import Record
+from kstream.specs.timers import Timer
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ __all__ = [
     "Agent",
     "AgentStream",
     "AggregateTable",
+    "AggregatingState",
     "App",
     "BatchingSink",
     "Checkpoint",
@@ -51,11 +56,16 @@ __all__ = [
     "Hopping",
     "Incremental",
     "KStreamError",
+    "ListState",
+    "MapState",
     "NoRestart",
     "NonRetryable",
     "Pool",
     "ProcessingError",
+    "Processor",
+    "ProcessorContext",
     "Record",
+    "ReducingState",
     "Retry",
     "RetryLater",
     "Retryable",
@@ -67,8 +77,10 @@ __all__ = [
     "Sweep",
     "Table",
     "TestDriver",
+    "Timer",
     "Topic",
     "Tumbling",
+    "ValueState",
     "Windowed",
     "Worker",
 ]

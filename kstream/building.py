@@ -48,6 +48,7 @@ def build(
     _check_unique("topic", {id(topic): topic.name for topic in _topics(nodes, declared)}.values())
     _check_unique("store", {id(store): store.name for node in nodes for store in node.stores}.values())
     _check_unique("sink", [node.name for node in nodes if isinstance(node, OutsideNode)])
+    _check_unique("processor", [node.name for node in nodes if node.kind == "process"])
     _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])
     for node in nodes:
         if isinstance(node, SinkNode):

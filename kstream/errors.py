@@ -157,8 +157,31 @@ class NonRetryable(Exception):
 
 
 class ResultFailed(KStreamError):
-    """What is done with the result of a window that closes has failed; its cause is what was raised. No record is at
-    fault, so no policy decides: the task stops, or its worker, and the window closes again when it goes on."""
+    """What is done with the result of a window that closes, or of a timer, has failed; its cause is what was raised. No
+    record is at fault, so no policy decides: the task stops, or its worker, and the window closes again when it goes
+    on."""
+
+
+class ProcessorFailed(ResultFailed):
+    """`open` of a processor has failed; its cause is what was raised. The task stops, as above."""
+
+
+class TimerFailed(ResultFailed):
+    """`on_timer` of a processor has failed; its cause is what was raised. The policies for the phase "timer" decide.
+
+    Attributes:
+        processor: its name.
+        timer: what the timer is called, and `at` when it was due (ms since the epoch).
+        entry: the timer, as its store has it.
+        goes_on: a policy says so; without the timer, or with it later.
+    """
+
+    def __init__(self, processor: str, key: str, timer: str, at: int, entry: bytes, cause: BaseException) -> None:
+        self.processor, self.timer, self.at, self.entry, self.goes_on = processor, timer, at, entry, False
+        super().__init__(
+            f"on_timer of processor {processor!r} failed for key {key}, timer {timer!r} of {at} (ms): "
+            f"{type(cause).__name__}: {text_of(cause)}"
+        )
 
 
 class RecordRefused(KStreamError):

@@ -19,6 +19,7 @@ from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
 from kstream.operators.dropping import Lines
+from kstream.operators.emitting import Output
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges
@@ -26,6 +27,7 @@ from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
+from kstream.operators.process import Process, ProcessorCursor
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
 from kstream.operators.route import Route
@@ -36,12 +38,14 @@ from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.upsert import Upsert
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
+from kstream.processor_nodes import ProcessNode, SideNode
 from kstream.state.backend import Backend
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
+from kstream.state.timers import TimerStore
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinNode, TableNode
@@ -90,6 +94,7 @@ class Contexts(Protocol):
     """Makes the contexts of a task (the runtime's own; operators only move them)."""
 
     def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor: ...
+    def processing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor: ...
     def variables(self, cursor: Cursor) -> ContextVars: ...
 
 
@@ -127,6 +132,10 @@ class TaskPlan:
     def timed(self) -> list[ExpiringStore[Any]]:
         """The stores that have one."""
         return [store for store in self.stores.values() if isinstance(store, ExpiringStore)]
+
+    @property
+    def processors(self) -> list[Process]:
+        return [operator for operator in self.operators if isinstance(operator, Process)]
 
 
 def plan_task(
@@ -190,14 +199,15 @@ def plan_task(
         def cursor(order: int = order) -> Cursor:
             return contexts.new(stores, writer, order)
 
-        operator = built[node] = _build(
-            node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark
+        operator = built[node] = (
+            _processor(node, stores, contexts.processing(stores, writer, order), watermark, time, check_every)
+            if isinstance(node, ProcessNode)
+            else _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark)
         )
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             giver = built[parent]
-            children = giver.pairs if isinstance(node, RetractNode) and isinstance(giver, Upsert) else giver.children
-            children.append(push if around is None else around(node, operator, push))
+            _children(giver, node).append(push if around is None else around(node, operator, push))
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
@@ -214,6 +224,15 @@ def plan_task(
         operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
+
+
+def _children(giver: Operator, node: Node) -> list[Push]:
+    """Where what gives to a node has it."""
+    if isinstance(node, RetractNode) and isinstance(giver, Upsert):
+        return giver.pairs
+    if isinstance(node, SideNode) and isinstance(giver, Process):
+        return giver.side(node.output)
+    return giver.children
 
 
 def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Writer:
@@ -264,6 +283,27 @@ def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | No
     bounds = {one.topic.name: one.topic.out_of_order for one in part.sources if not one.topic.internal}
     upstream = {topic: counts[before] for topic, before in part.upstream.items()}
     return Watermark(bounds, upstream, lease, time.clock.monotonic)
+
+
+def _processor(
+    node: ProcessNode,
+    stores: dict[str, Store[Any]],
+    ctx: ProcessorCursor,
+    watermark: Watermark | None,
+    time: TaskTime | None,
+    check_every: int,
+) -> Process:
+    name = f"processor {node.name!r}"
+    outputs: dict[str | None, Output] = {None: Output(node.value.codec, name, check_every)}
+    for side in node.sides.values():
+        outputs[side.output] = Output(side.value.codec, f"{name}, to={side.output!r}", check_every)
+    own = {attribute: stores[spec.name] for attribute, spec in node.states.items()}
+    timers = None if node.timer_store is None else stores[node.timer_store.name]
+    assert timers is None or isinstance(timers, TimerStore)
+    return Process(
+        node.name, lambda: node.make(own, ctx), ctx, node.key.codec, outputs, list(own.values()), timers, watermark,
+        time, _LINES.setdefault(node, Lines(node.name)),
+    )  # fmt: skip
 
 
 def _build(

@@ -12,7 +12,7 @@ from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
-from kstream.dsl.joins import Joining
+from kstream.dsl.processor import Processing
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.tabular import Tabular
 from kstream.dsl.uses import tables_used
@@ -41,7 +41,7 @@ N = TypeVar("N", int, float)
 S = TypeVar("S", bound=folds.Summable)
 
 
-class Stream(Hinted, Joining[K, V]):
+class Stream(Hinted, Processing[K, V]):
     """Records of one type of key and value. Every method declares a step; nothing runs until the app does.
 
     Where a function's result type matters (before a repartition, an aggregation's value, a typed topic), it is taken

@@ -181,7 +181,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _counter(
             "errors_total",
             "errors",
-            "By phase (decode, process, encode, produce, commit, restore, state, report) and class.",
+            "By phase (decode, process, encode, produce, timer, commit, restore, state, report) and class.",
             "phase",
             "class",
         ),

@@ -1,4 +1,4 @@
-"""Operators whose windows close when time goes on, and what they tell then."""
+"""Operators that have something due when time goes on (windows close, timers fire), and what they tell then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kstream.operators.base import Operator
 from kstream.operators.batch import Origin
 
 AT_ONCE: Final = 10_000
-"""Results of windows that close together go on in batches of so many."""
+"""Results that are due together go on in batches of so many."""
 
 
 class Closing(Operator):
@@ -35,7 +35,7 @@ def telling(store: str, what: str = "the result of a window of") -> Iterator[Non
     """
     try:
         yield
-    except (TransactionError, StateError, RecordRefused):
+    except (TransactionError, StateError, RecordRefused, ResultFailed):
         raise
     except Exception as error:
         raise ResultFailed(f"what is done with {what} {store!r}: {text_of(error, repr)}") from error

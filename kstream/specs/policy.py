@@ -19,17 +19,18 @@ from kstream.specs.topic import Topic
 
 Classes = tuple[type[BaseException], ...]
 
-Phase = Literal["decode", "process", "encode", "produce", "restore"]
+Phase = Literal["decode", "process", "encode", "produce", "restore", "timer"]
 """Where a record fails:
 
 - `decode`: its bytes are not what the topic is declared with, or it has no event time;
 - `process`: user code raises, or is too slow (`timeout=` of an agent), or a sink outside Kafka fails;
 - `encode`: a result, key or table entry cannot be written, or would not come back as it is;
 - `produce`: Kafka refuses what the record caused;
-- `restore`: an entry of a table that was stored before cannot be decoded any more.
+- `restore`: an entry of a table that was stored before cannot be decoded any more;
+- `timer`: `on_timer` of a processor raises. Then it is not a record that fails, but a timer.
 """
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
-MAY_PASS: Final[tuple[Phase, ...]] = ("process", "produce")
+MAY_PASS: Final[tuple[Phase, ...]] = ("process", "produce", "timer")
 """Phases in which doing the same again may end otherwise."""
 
 
@@ -74,7 +75,7 @@ class Fail(Policy):
 
 @dataclass(frozen=True, kw_only=True)
 class Skip(Policy):
-    """The record is left out: its offset is committed, nothing else of it is."""
+    """The record is left out: its offset is committed, nothing else of it is. Of a timer: it is no more."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ class DeadLetter(Policy):
         super().__post_init__()
         if self.topic is not None:
             check_name(self.topic, "topic")
+        if "timer" in self.phase:
+            raise TopologyError(
+                "DeadLetter(phase='timer'): a timer is no record, so there is nothing to keep: give Skip()"
+            )
+
+    def fits(self, error: BaseException, phase: Phase) -> bool:
+        return phase != "timer" and super().fits(error, phase)
 
     def dead_letters(self, app: str) -> str:
         return f"{app}-dead-letters" if self.topic is None else self.topic
@@ -104,8 +112,9 @@ class Retry(Policy):
     max(base, min(base x multiplier^n +- jitter, max)), as in Flink's exponential-delay restart strategy. After a crash
     the count begins anew.
 
-    Without `on` and `phase` it is for what may pass: user code that raises (`process`), what Kafka refuses
-    (`produce`), and every `kstream.Retryable`. It is never for a `kstream.NonRetryable`.
+    Without `on` and `phase` it is for what may pass: user code that raises (`process`, `timer`), what Kafka refuses
+    (`produce`), and every `kstream.Retryable`. It is never for a `kstream.NonRetryable`. Where a timer is tried again,
+    its task waits.
 
     Args:
         attempts: after the first one.
@@ -181,6 +190,8 @@ class RetryLater(Policy):
                 raise TopologyError(
                     f"RetryLater: a delay of {one!r}: seconds, from 0.001 to 31536000 (a year), in whole milliseconds"
                 )
+        if "timer" in self.phase:
+            raise TopologyError("RetryLater(phase='timer'): a timer is no record that could be set aside: give Retry()")
         if "restore" in self.phase:
             raise TopologyError(
                 "RetryLater(phase='restore'): an entry of a table that cannot be read stays so, and the key's next "
@@ -189,7 +200,7 @@ class RetryLater(Policy):
         object.__setattr__(self, "delays", tuple(float(one) for one in given))
 
     def fits(self, error: BaseException, phase: Phase) -> bool:
-        return phase != "restore" and _may_pass(self, error, phase) and super().fits(error, phase)
+        return phase not in ("restore", "timer") and _may_pass(self, error, phase) and super().fits(error, phase)
 
 
 SHORTEST_DELAY: Final = 0.001
@@ -249,7 +260,9 @@ def _same(other: RetryLater, one: RetryLater) -> bool:
 
 
 def _covers(other: Policy, one: Policy) -> bool:
-    """Whether `other` is for everything that `one` is for."""
+    """Whether `other` is for everything that `one` is for. A dead letter is for no timer."""
+    if isinstance(other, DeadLetter) and "timer" in one.phase:
+        return False
     phases = not other.phase or (bool(one.phase) and set(one.phase) <= set(other.phase))
     classes = not other.on or (bool(one.on) and all(issubclass(kind, other.on) for kind in one.on))
     return phases and classes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from kstream.codecs.timers import key_and_name
 from kstream.codecs.windowed import START
 from kstream.errors import TopologyError
 from kstream.specs.schema import Schema
@@ -27,7 +28,7 @@ class StoreSpec:
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
-    `windows`: its keys are `Windowed`, of these windows.
+    `windows`: its keys are `Windowed`, of these windows. `timers`: it has those of a processor, by `TimerKey`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StoreSpec:
     ttl: TTL | None = None
     on_large: Callable[[Any, Any], Any] | None = None
     windows: Windows | None = None
+    timers: bool = False
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""
@@ -53,7 +55,9 @@ class StoreSpec:
                 )
 
     def home_key(self, key: bytes) -> bytes:
-        """What of an encoded key decides about its partition: that of a window's lies where its records do."""
+        """What of an encoded key decides about its partition: that of a window or timer lies where its records do."""
+        if self.timers:
+            return key_and_name(key)[0]
         return key if self.windows is None else key[START:]
 
     @property

@@ -32,7 +32,9 @@ def index_of(store: str) -> str:
 
 
 def families_of(spec: StoreSpec) -> tuple[str, ...]:
-    """What the backend keeps of a store, by name: its entries, and its index where it has one."""
+    """What the backend keeps of a store, by name: its entries, and its index where it has one (timers have, too)."""
+    if spec.timers:
+        return spec.name, index_of(spec.name)
     if spec.ttl is None or spec.ttl.sweep is None:
         return (spec.name,)
     return spec.name, index_of(spec.name)

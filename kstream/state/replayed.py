@@ -9,6 +9,7 @@ from kstream.specs.ttl import TTL
 from kstream.state.backend import Backend, Changes, Mark
 from kstream.state.expiry import ExpiryIndex, families_of
 from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_values, stamp_of, timed_in
+from kstream.state.timers import replayed_timers
 from kstream.types import Fetch
 
 
@@ -22,6 +23,8 @@ def replayed(spec: StoreSpec, keys: Sequence[bytes], fetch: Fetch, now: int) -> 
     Raises:
         KStreamError: a later version wrote a record.
     """
+    if spec.timers:
+        return replayed_timers(spec, zip(keys, fetch.values(), strict=True))
     if spec.ttl is None:
         return {spec.name: zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True)}
     return _timed(spec, spec.ttl, keys, fetch, now)

@@ -23,6 +23,7 @@ from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
+from kstream.state.timers import TimerStore
 from kstream.state.windows import WindowStore
 
 V = TypeVar("V")
@@ -345,6 +346,8 @@ def make_store(
     spec: StoreSpec, backend: Backend, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
 ) -> Store[Any]:
     """The store of a declaration."""
+    if spec.timers:
+        return TimerStore(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     if spec.ttl is None:
         plain = Store if spec.windows is None else WindowStore
         return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)

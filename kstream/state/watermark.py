@@ -147,6 +147,11 @@ class Watermark:
     def committed(self) -> None:
         self._committed = self._state
 
+    @property
+    def committed_now(self) -> int:
+        """`now` as of the last commit."""
+        return self._committed[0]
+
     def rewind(self) -> None:
         """As it was at the last commit."""
         self._set(self._committed)

@@ -90,11 +90,11 @@ class Ageing:
             self._plan.sources[fetch.at.topic].passed(fetch)
 
     def is_due(self) -> bool:
-        """Whether something may have expired that nobody reads."""
+        """Whether something may have expired that nobody reads, or a timer of the wall clock is due."""
         if self._time is None:
             return False
         self._time.tick()
-        return any([store.is_due() for store in self._stores])
+        return any([store.is_due() for store in self._stores]) or any([one.is_due() for one in self._plan.processors])
 
     def clean_up(self, records: int) -> None:
         """Before a commit of so many records: what has expired is removed with it."""

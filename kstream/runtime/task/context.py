@@ -100,6 +100,10 @@ class Context(Generic[K]):
             raise TableError("the context is valid only while a record is processed")
         return self.batch, self.index
 
+    def _row(self, batch: Batch, index: int) -> int:
+        """The input record that causes what is sent now."""
+        return batch.row(index) if batch.origin else AFTER_ALL
+
     @property
     def key(self) -> K:
         batch, index = self._at()
@@ -192,7 +196,7 @@ class Context(Generic[K]):
         self._compared.add(kind)
         self._writer.one(
             self._order,
-            batch.row(index) if batch.origin else AFTER_ALL,
+            self._row(batch, index),
             topic.name,
             record.value,
             record.key,

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import structs
 
-from kstream.errors import ProcessingError, RecordRefused, text_of
+from kstream.errors import ProcessingError, RecordRefused, TimerFailed, text_of
 from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Refusals, Suspected
@@ -19,7 +19,7 @@ from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
-from kstream.specs.policy import Fail, Retry, RetryLater
+from kstream.specs.policy import Fail, Retry, RetryLater, Skip
 from kstream.topology import SubTopology
 from kstream.types import Clock
 
@@ -161,6 +161,29 @@ class Deciding:
                 topic, self._app, error, where, agent=self._names[found.node], phase=found.phase, reason=reason,
                 attempts=failed, now=self._clock.time(),
             )  # fmt: skip
+        return None
+
+    def decide_timer(self, error: TimerFailed, task: str, node: int, again: Again) -> Again | Skip | None:
+        """The verdict on a timer that failed: it is tried `again`, or is left out; None stops the task."""
+        cause = error.__cause__ or error
+        self._measures.parts[self._part.name].failed[node] += 1
+        again.failed += 1
+        for policy in self._part.policies[node]:
+            if not policy.fits(cause, "timer"):
+                continue
+            if isinstance(policy, Retry):
+                pauses = again.pauses.setdefault(policy, policy.pauses())
+                again.due = pauses.failed(self._clock.monotonic())
+                if pauses.exhausted:
+                    continue
+                pause = f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}"
+                log.warning("task %s: %s; it %s", task, error, pause, extra={"task": task})
+                return again
+            if not isinstance(policy, Skip):
+                return None
+            self._measures.failed("timer", error)
+            log.warning("task %s: %s; the timer is skipped", task, error, extra={"task": task})
+            return policy
         return None
 
     def taken(self, suspected: Suspected) -> None:

@@ -12,6 +12,7 @@ from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.failures import PASSES, PushFailed, Search
+from kstream.runtime.task.timers import FailedTimers
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -42,6 +43,7 @@ class Handling:
         self._note_of, self.search = note_of, search
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self.care = Care(plan)
+        self.timers = FailedTimers(task, plan, clock, deciding)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
         self.left_out: list[tuple[LeftOut, Fetch]] = []
@@ -106,8 +108,19 @@ class Handling:
             self.write(verdict, record)
         self.left_out = []
 
+    def held_back(self, error: BaseException) -> Exception:
+        """What to raise where operators failed with what they held for a commit."""
+        if isinstance(error, ResultFailed):
+            self.timers.decide(error)
+            return PushFailed(0, self.timers.located(error))
+        return KStreamError(
+            f"task {self._task}: its operators could not pass on what they held for the commit: {text_of(error, repr)}"
+        )
+
     def on(self, fetch: Fetch) -> Verdict | None:
-        """The verdict on the first record of a fetch."""
+        """The verdict on the first record of a fetch; or on a timer, as long as the task rests for it."""
+        if (rests := self.timers.rests) is not None:
+            return rests
         return self.verdicts.of(fetch.at, fetch.first_offset) if self.verdicts else None
 
     def rests(self, verdict: Again) -> bool:
@@ -129,6 +142,14 @@ class Handling:
         Raises:
             PushFailed: it cannot be taken back by itself, or its task is to stop.
         """
+        if isinstance(error, ResultFailed):  # no record is at fault
+            goes_on = self.timers.decide(error)
+            if not self.care and goes_on:
+                self.care.take()  # from the next batch on
+                raise PushFailed(0, self.timers.located(error)) from error
+            if not goes_on or sent or not self.care.take_back():
+                raise PushFailed(0, self.timers.located(error)) from error
+            return
         if not self.care or sent or not self.care.take_back():
             raise self._failure(fetch, error) from error
         row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
@@ -179,6 +200,7 @@ class Handling:
     def committed(self, positions: dict[TopicPartition, int], records: int) -> None:
         """So many records, and everything before these positions."""
         done = self.verdicts.committed(positions) if self.verdicts else ()
+        self.timers.committed()
         if self._deciding is not None:
             self._deciding.committed(self._task, records, done)
             if self._asked is not None:

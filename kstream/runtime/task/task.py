@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kstream.errors import KStreamError, ProcessingError, text_of
+from kstream.errors import KStreamError, ProcessingError
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.ageing import Ageing
@@ -343,10 +343,7 @@ class Task:
         except PASSES:
             raise
         except BaseException as error:
-            raise KStreamError(
-                f"task {self.name}: its operators could not pass on what they held for the commit: "
-                f"{text_of(error, repr)}"
-            ) from error
+            raise self.handling.held_back(error) from error
         finally:
             deactivate()
 

@@ -8,12 +8,13 @@ from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
 from kstream.operators.base import Cursor
 from kstream.operators.bounds import Bounds
+from kstream.operators.process import ProcessorCursor
 from kstream.operators.refusals import Refusals
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
@@ -23,6 +24,7 @@ from kstream.runtime.kafka import largest_sent
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.measures import Measures
+from kstream.runtime.task.processing import ProcessorContext
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from kstream.runtime.task.tracing import TaskTraces, Tracing
+
+C = TypeVar("C", bound=Context[Any])
 
 Backends = Callable[[Path, Sequence[str]], Backend]
 
@@ -164,7 +168,7 @@ class TaskMaker:
         count = self._parts.partitions[part.topics[0]]
         for store in stores.values():
             if store.name in written and store.spec.scope == "keyed":
-                store.check = lambda key: partition_of(key, count) == partition
+                store.check = lambda key, home=store.spec.home_key: partition_of(home(key), count) == partition
                 store.check_each = how == "always"
 
 
@@ -185,9 +189,15 @@ class _Contexts:
         self._cursors: list[Context[Any]] = []
 
     def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor:
-        made: Context[Any] = Context(
-            self._task, self._worker, stores, writer, order, compare_all=self._compare_all
-        )  # fmt: skip
+        return self._made(Context, stores, writer, order)
+
+    def processing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor:
+        made = self._made(ProcessorContext, stores, writer, order)
+        made.raw_key = made.row = None
+        return made
+
+    def _made(self, kind: type[C], stores: dict[str, Store[Any]], writer: Writer, order: int) -> C:
+        made = kind(self._task, self._worker, stores, writer, order, compare_all=self._compare_all)
         made.cursors = self._cursors
         self._cursors.append(made)
         return made

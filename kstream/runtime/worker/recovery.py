@@ -18,6 +18,7 @@ from kstream.errors import (
     RestartsExhausted,
     SnapshotsFailed,
     StateError,
+    TimerFailed,
     TopicError,
     TransactionError,
 )
@@ -228,6 +229,8 @@ class Recovery:
             about_a_record and isinstance(error, ProcessingError) and task.handling.decide_late(error, task.uncommitted)
         )
         self._abort(error, task)
+        if isinstance(error.__cause__, TimerFailed) and error.__cause__.goes_on:
+            return
         if goes_on:
             task.search.suspect(1)  # it comes first, and stays apart until it is committed
         elif found:
@@ -274,7 +277,8 @@ class Recovery:
 
     def _fail(self, task: Task, error: KStreamError) -> None:
         """The task stops, and is tried again after a pause."""
-        self._measures.failed("process" if isinstance(error, ProcessingError) else "commit", error)
+        of_timer = "timer" if isinstance(error.__cause__, TimerFailed) else "commit"
+        self._measures.failed("process" if isinstance(error, ProcessingError) else of_timer, error)
         task.error = error
         if self._raise_failures:
             raise error

@@ -403,3 +403,20 @@ def refused(declare: Callable[[kstream.App, Any], object]) -> str:
 )  # fmt: skip
 def test_what_cannot_be_is_refused(declare: Callable[[kstream.App, Any], object], said: str) -> None:
     assert said in refused(declare)
+
+
+def test_the_result_of_a_window_that_fails_at_a_commit_blames_no_record() -> None:
+    """Time goes on because an input is idle: the window closes with the commit of a record that has nothing to do with
+    it."""
+    app = kstream.App("windows", on_error=[kstream.DeadLetter()])
+    source, other = app.topic("in", key=str, value=int), app.topic("other", key=str, value=int)
+    both = app.stream(source).merge(app.stream(other))
+    counts = both.group_by_key().window(Tumbling(10 * MS), grace=0 * MS).count(name="n", emit="close")
+    counts.stream().map(lambda n: 1 // (n - 1))
+    with TestDriver(app, partitions=1, idle_timeout=5.0, commit_interval=60.0, transaction_timeout=300.0) as driver:
+        driver.send(source, 1, key="k", timestamp=1000)
+        driver.send(source, 1, key="k", timestamp=1015)
+        driver.clock.advance(6)
+        with pytest.raises(KStreamError, match="the result of a window of 'n': ZeroDivisionError"):
+            driver.commit()
+        assert driver.cluster.records("windows-dead-letters") == []

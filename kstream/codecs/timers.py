@@ -1,0 +1,91 @@
+"""Keys of timers: the key of a record, and what the timer is called.
+
+Both are in the bytes so that these are in the order of the keys, and then of the names: a zero in a key becomes 00 FF,
+and a zero ends it. A name, which is UTF-8, never begins with FF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
+from kstream.errors import CodecError
+
+K = TypeVar("K")
+
+_END: Final = b"\0"
+_ESCAPED: Final = b"\0\xff"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TimerKey(Generic[K]):
+    """What a timer is found by: each key has one of each name."""
+
+    key: K
+    name: str
+
+
+def timer_key(key: bytes, name: str) -> bytes:
+    """The bytes of both, of a key that is encoded."""
+    if _END in key:
+        key = key.replace(_END, _ESCAPED)
+    return key + _END + name.encode()
+
+
+def key_and_name(data: bytes) -> tuple[bytes, str]:
+    """The reverse.
+
+    Raises:
+        CodecError: it is no such key.
+    """
+    end = data.find(_END)
+    while end >= 0 and data[end + 1 : end + 2] == _ESCAPED[1:]:
+        end = data.find(_END, end + 2)
+    if end < 0:
+        raise CodecError("a key of a timer has a zero behind the key of its record")
+    return data[:end].replace(_ESCAPED, _END), data[end + 1 :].decode()
+
+
+def timer_codec(inner: Codec[Any]) -> BuiltIn[TimerKey[Any]]:
+    """The codec of `TimerKey` around keys of `inner`."""
+
+    def encode(timer: TimerKey[Any]) -> bytes:
+        return timer_key(inner.encode(timer.key), timer.name)
+
+    def decode(data: bytes) -> TimerKey[Any]:
+        key, name = key_and_name(data)
+        return TimerKey(inner.decode(key), name)
+
+    return BuiltIn(
+        f"TimerKey[{name_of(inner)}]",
+        encode,
+        decode,
+        accepts=frozenset({TimerKey}),
+        side="key",
+        sure=bool(sure_classes(inner)),
+        parse=_parser(inner),
+    )
+
+
+def _parser(inner: Codec[Any]) -> Callable[[bytes], TimerKey[Any]]:
+    """From JSON: {"key": ..., "name": ...}, as such keys are shown."""
+
+    def parse(data: bytes) -> TimerKey[Any]:
+        from kstream.codecs.text import from_json
+
+        read = msgspec.json.decode(data, type=_Shown)
+        raw = from_json(inner, read.key, "the key in it")
+        if raw is None:
+            raise CodecError("the key in it is null")
+        return TimerKey(inner.decode(raw), read.name)
+
+    return parse
+
+
+class _Shown(msgspec.Struct):
+    key: msgspec.Raw
+    name: str

@@ -1,0 +1,372 @@
+"""A processor of the user's: it is given each record, with what it keeps of the record's key, and timers when due."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
+
+from kstream.codecs import Codec
+from kstream.errors import (
+    KStreamError,
+    ProcessorFailed,
+    StateError,
+    TimerFailed,
+    TransactionError,
+    text_of,
+)
+from kstream.operators.base import Cursor, Push
+from kstream.operators.batch import Batch, Origin
+from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.dropping import NO_KEY, Dropping, Lines
+from kstream.operators.emitting import Output
+from kstream.specs.timers import Due, Timer, TimerClock
+from kstream.specs.ttl import FOREVER
+from kstream.state.store import Store
+from kstream.state.time import TaskTime
+from kstream.state.timers import Fired, TimerStore
+from kstream.state.watermark import Watermark
+
+log = logging.getLogger(__name__)
+
+_PASSES: Final = (TransactionError, StateError, KeyboardInterrupt)
+"""What is not the failure of a user's function."""
+
+
+class UserProcessor(Protocol):
+    """What is called of it."""
+
+    def open(self, ctx: Any, /) -> None: ...
+    def process(self, value: Any, ctx: Any, /) -> None: ...
+    def on_timer(self, timer: Timer, ctx: Any, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class ProcessorCursor(Cursor, Protocol):
+    """The context of a processor.
+
+    Attributes:
+        raw_key: the key at hand, encoded; None: there is none.
+        row: the record that made the timer at hand due, where that is known.
+        processor: what does as the context is asked to.
+    """
+
+    raw_key: bytes | None
+    row: int | None
+    processor: Any
+
+
+class Process(Dropping, Closing):
+    """Calls a user's processor for each record, and for each timer that is due.
+
+    A timer of event time fires when the time of the task has passed it, before the record that moved time there: a
+    batch is cut in such places, so how the input was cut does not show. As in Flink, one that is set for a time that
+    has passed already fires when time goes on next, and what timers set while they fire belongs to those that fire.
+    Timers of the wall clock fire before a batch, and before a commit.
+
+    Args:
+        make: makes the user's processor, which finds its state by the context.
+        ctx: the context, for all calls.
+        outputs: its ways out, by name; None is the first.
+        stores: of its state; each has the key of the record.
+        timers: None where it has none.
+        time: of the task; `wall` has the clock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], UserProcessor],
+        ctx: ProcessorCursor,
+        key_codec: Codec[Any],
+        outputs: dict[str | None, Output],
+        stores: Sequence[Store[Any]],
+        timers: TimerStore | None,
+        time: Watermark | None,
+        wall: TaskTime | None,
+        lines: Lines,
+    ) -> None:
+        super().__init__(lines)
+        self.name, self._make, self._ctx, self._key_codec = name, make, ctx, key_codec
+        self._outputs, self._stores, self._timers, self._time, self._wall = outputs, stores, timers, time, wall
+        ctx.processor = self
+        self._user: UserProcessor | None = None
+        self._times: Sequence[int] = ()  # of the task, at each record of the batch at hand
+        self._place: int | None = None  # of the timer at hand, among those that fire
+        self._reached: int | None = None  # timers before are fired; None: as far as the last commit says
+        self._kept_reached: int | None = None
+        self.skipped: set[bytes] = set()  # timers that a policy leaves out
+        self.rests_until = 0.0  # no timer fires before (monotonic): one has failed, and is tried again then
+
+    def side(self, name: str) -> list[Push]:
+        """The children of a side output."""
+        return self._outputs[name].children
+
+    # ---- records
+
+    def push(self, batch: Batch) -> None:
+        user = self._user or self._opened()
+        keys = batch.encoded_keys(self._key_codec)
+        if None in keys:
+            batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(self._key_codec)
+        if not batch.size:
+            return
+        for store in self._stores:
+            store.batch_keys = keys
+            store.load(keys)
+        if self._timers is None:
+            self._records(user, batch, cast("list[bytes]", keys), 0)
+            return
+        self._fire_wall(batch.origin, batch.row(0))
+        self._times, start = self._times_of(batch), 0
+        while (start := self._records(user, batch, cast("list[bytes]", keys), start)) < batch.size:
+            self._fire(self._times[start], batch.origin)
+
+    def _times_of(self, batch: Batch) -> Sequence[int]:
+        assert self._time is not None
+        if batch.origin is None:
+            return [self._time.now] * batch.size
+        return batch.of_rows(batch.origin.watermarks)
+
+    def _records(self, user: UserProcessor, batch: Batch, keys: list[bytes], start: int) -> int:
+        """Processes the records from `start` on, up to one before which a timer is due. Returns where that is."""
+        ctx, process, values, stop = self._ctx, user.process, batch.values, batch.size
+        index = start
+        ctx.batch = batch
+        try:
+            if self._timers is None:
+                for index in range(start, stop):
+                    ctx.index, ctx.raw_key = index, keys[index]
+                    process(values[index], ctx)
+            else:
+                events, times = self._timers.events, self._times
+                for index in range(start, stop):
+                    if times[index] > events.next and self._is_due(times[index]):
+                        stop = index
+                        break
+                    ctx.index, ctx.raw_key = index, keys[index]
+                    process(values[index], ctx)
+        except BaseException:
+            batch.blame(index)
+            raise
+        finally:
+            ctx.batch = ctx.raw_key = None
+        for output in self._outputs.values():
+            if output.values:
+                raw, places = output.taken()
+                out = batch if places == list(range(batch.size)) else batch.at(places)
+                self._pass_on(output, out.with_encoded_values(raw, output.codec))
+        return stop
+
+    def _pass_on(self, output: Output, batch: Batch) -> None:
+        if output is self._outputs[None]:
+            self.emit(batch)
+        else:
+            output.emit(batch)
+
+    # ---- what the context is asked for
+
+    def take(self, value: Any, to: str | None) -> None:
+        """A result. Raises KStreamError where there is no such way out, CodecError where it cannot be written."""
+        output = self._outputs.get(to)
+        if output is None:
+            raise KStreamError(
+                f"ctx.emit(to={to!r}): processor {self.name!r} has no such side output: declare it behind "
+                f"process(...), as side({to!r}, value=...)"
+            )
+        output.take(self._ctx.index if self._place is None else self._place, value)
+
+    def set_timer(self, name: str, clock: TimerClock, at: int | None, after: int) -> None:
+        """For the key at hand.
+
+        Args:
+            at: ms since the epoch; None: `after` ms from now, or from the time of the record or timer at hand.
+
+        Raises:
+            KStreamError: the processor has no on_timer, or that is no time.
+        """
+        timers, ctx = self._timers_of("timer"), self._ctx
+        if at is None:
+            assert ctx.batch is not None and self._wall is not None
+            at = after + (ctx.batch.timestamps[ctx.index] if clock == "event" else self._wall.wall)
+        if not 0 < at < FOREVER:
+            raise KStreamError(f"ctx.timer: {at} is no time of a timer: it is in ms since the epoch, 1 at least")
+        if clock == "event" and self._place is None and at < (now := self._times[ctx.index]):
+            self._reached = max(self.reached, now)  # until time goes on
+        timers.set(cast("bytes", ctx.raw_key), name, Due(clock, at))
+
+    def cancel_timer(self, name: str) -> None:
+        self._timers_of("cancel").cancel(cast("bytes", self._ctx.raw_key), name)
+
+    def timer_of(self, name: str) -> Due | None:
+        return self._timers_of("due").of(cast("bytes", self._ctx.raw_key), name)
+
+    def _timers_of(self, call: str) -> TimerStore:
+        if self._timers is None:
+            raise KStreamError(f"ctx.{call}: processor {self.name!r} has no on_timer(self, timer, ctx): define it")
+        if self._ctx.raw_key is None:
+            raise KStreamError(f"ctx.{call}: use it in process() and on_timer(): a timer belongs to a key")
+        return self._timers
+
+    # ---- timers
+
+    @property
+    def reached(self) -> int:
+        """Timers of event time before this are fired."""
+        assert self._time is not None
+        return self._time.committed_now if self._reached is None else self._reached
+
+    def _is_due(self, time: int) -> bool:
+        due = time > self.reached and self._timers is not None and self._timers.is_due("event", time)
+        return due and not self._rests
+
+    def is_due(self) -> bool:
+        """Whether a timer is, without a record, so that a commit is worth while."""
+        if self._timers is None or self._time is None or self._rests:
+            return False
+        return self._timers.is_due("wall", self._wall_now + 1) or self._is_due(self._time.now)
+
+    @property
+    def _wall_now(self) -> int:
+        assert self._wall is not None
+        return self._wall.wall
+
+    @property
+    def _rests(self) -> bool:
+        return self.rests_until > 0 and self._wall is not None and self._wall.clock.monotonic() < self.rests_until
+
+    def time_passed(self, origin: Origin | None) -> None:
+        if self._timers is not None and self._time is not None:
+            self._fire(self._time.now, origin)
+
+    def _fire(self, now: int, origin: Origin | None) -> None:
+        """Fires what is due before `now`. What it emits is caused by the records that moved time there."""
+        if now <= self.reached:
+            return
+        if self._rests:
+            self._reached = self.reached  # a commit that comes meanwhile says more
+            return
+        if self._timers is not None and self._timers.is_due("event", now):
+            self._fire_all("event", now, origin, None)
+        self._reached = now
+
+    def _fire_wall(self, origin: Origin | None, row: int | None) -> None:
+        if self._timers is not None and not self._rests and self._timers.is_due("wall", self._wall_now + 1):
+            self._fire_all("wall", self._wall_now + 1, origin, row)
+
+    def _fire_all(self, clock: TimerClock, before: int, origin: Origin | None, row: int | None) -> None:
+        """Args:
+        row: of the record that comes next; None: it is the one that moved time to where the timer is due.
+        """
+        user = self._user or self._opened()
+        assert self._timers is not None
+        fired: list[Fired] = []
+        rows: list[int] = []
+        last = 0
+        try:
+            while (one := self._timers.pop(clock, before)) is not None:
+                if one.entry in self.skipped:
+                    continue
+                if origin is not None:
+                    if row is None:
+                        due = bisect_right(origin.watermarks, max(one.timer.at, self.reached))
+                        last = max(last, min(due, len(origin.watermarks) - 1))
+                    else:
+                        last = row
+                    rows.append(last)
+                self._call(user, one, len(fired), last if origin is not None else None)
+                fired.append(one)
+                if len(fired) == AT_ONCE:
+                    self._tell(fired, rows, origin)
+                    fired, rows = [], []
+        finally:
+            self._place = self._ctx.batch = self._ctx.raw_key = self._ctx.row = None
+        self._tell(fired, rows, origin)
+
+    def _call(self, user: UserProcessor, one: Fired, place: int, row: int | None) -> None:
+        ctx, at = self._ctx, one.timer.at
+        ctx.batch = Batch(1, self._key_codec, self._outputs[None].codec, raw_keys=[one.key], timestamps=[at])
+        ctx.index, ctx.raw_key, ctx.row, self._place = 0, one.key, row, place
+        try:
+            user.on_timer(one.timer, ctx)
+        except _PASSES:
+            raise
+        except BaseException as error:
+            raise TimerFailed(self.name, self._shown(one.key), one.timer.name, at, one.entry, error) from error
+
+    def _shown(self, key: bytes) -> str:
+        try:
+            return repr(self._key_codec.decode(key))
+        except Exception:
+            return repr(key)
+
+    def _tell(self, fired: list[Fired], rows: list[int], origin: Origin | None) -> None:
+        """Passes on what timers have emitted."""
+        for output in self._outputs.values():
+            if not output.values:
+                continue
+            with telling(self.name, "the result of a timer of processor"):
+                raw, places = output.taken()
+                batch = Batch(
+                    len(raw), self._key_codec, output.codec, origin=origin,
+                    rows=None if origin is None else [rows[place] for place in places],
+                    raw_keys=[fired[place].key for place in places], raw_values=raw,
+                    timestamps=[fired[place].timer.at for place in places],
+                )  # fmt: skip
+                self._pass_on(output, batch)
+
+    # ---- the user's processor
+
+    def _opened(self) -> UserProcessor:
+        try:
+            user = self._make()
+            user.open(self._ctx)
+        except _PASSES:
+            raise
+        except BaseException as error:
+            text = f"open of processor {self.name!r} failed: {type(error).__name__}: {text_of(error)}"
+            raise ProcessorFailed(text) from error
+        self._user = user
+        return user
+
+    def close(self) -> None:
+        super().close()
+        user, self._user = self._user, None
+        if user is None:
+            return
+        try:
+            user.close()
+        except Exception as error:  # the task leaves all the same
+            log.error("close of processor %r failed: %s: %s", self.name, type(error).__name__, text_of(error))
+
+    # ---- the end of a batch, and of a transaction
+
+    def flush(self) -> None:
+        super().flush()
+        if self._timers is not None and self._time is not None:
+            self._fire_wall(None, None)
+            self._fire(self._time.now, None)
+
+    def keep(self) -> None:
+        super().keep()
+        for output in self._outputs.values():
+            output.keep()
+        self._kept_reached = self._reached
+
+    def take_back(self) -> bool:
+        self._reached = self._kept_reached
+        self._forget()
+        for output in self._outputs.values():
+            output.take_back()
+        return super().take_back()
+
+    def reset(self) -> None:
+        super().reset()
+        self._reached = self._kept_reached = None
+        self._forget()
+
+    def _forget(self) -> None:
+        for output in self._outputs.values():
+            output.forget()

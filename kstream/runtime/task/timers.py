@@ -1,0 +1,62 @@
+"""Timers of a task that failed, and what its policies make of them: tried again, or left out."""
+
+from __future__ import annotations
+
+from kstream.errors import KStreamError, ResultFailed, TimerFailed
+from kstream.operators.process import Process
+from kstream.plan import TaskPlan
+from kstream.runtime.task.deciding import Deciding
+from kstream.runtime.task.verdicts import Again
+from kstream.types import Clock
+
+
+class FailedTimers:
+    """Of one task. What was decided is remembered until the timer is committed; a restart forgets it."""
+
+    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
+        self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
+        self._again: dict[tuple[str, bytes], Again] = {}
+
+    @property
+    def rests(self) -> Again | None:
+        """The timer that the task waits for, to try it again: it takes no record before."""
+        if not self._again:
+            return None
+        last = max(self._again.values(), key=lambda one: one.due)
+        return last if self._clock.monotonic() < last.due else None
+
+    def decide(self, error: ResultFailed) -> bool:
+        """Whether the task goes on after this."""
+        if not isinstance(error, TimerFailed) or self._deciding is None:
+            return False
+        one = (error.processor, error.entry)
+        again = self._again.pop(one, None) or Again()
+        verdict = self._deciding.decide_timer(error, self._task, self._node(error.processor), again)
+        if verdict is None:
+            return False
+        if verdict is again:
+            self._again[one] = again
+            self._operator(error.processor).rests_until = again.due
+        else:
+            self._operator(error.processor).skipped.add(error.entry)
+        error.goes_on = True
+        return True
+
+    def located(self, error: ResultFailed) -> KStreamError:
+        found = KStreamError(f"task {self._task}: {error}")
+        found.__cause__ = error
+        return found
+
+    def committed(self) -> None:
+        """All that was due has been fired, unless the task rests."""
+        if self.rests is not None:
+            return
+        self._again = {}
+        for operator in self._plan.processors:
+            operator.skipped.clear()
+
+    def _operator(self, processor: str) -> Process:
+        return next(one for one in self._plan.processors if one.name == processor)
+
+    def _node(self, processor: str) -> int:
+        return self._plan.operators.index(self._operator(processor))

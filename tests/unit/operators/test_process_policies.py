@@ -1,0 +1,184 @@
+"""Timers that fail: tried again, skipped, or their task stops. No record is blamed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import KStreamError, TimerFailed, TopologyError
+from kstream.testing import TestDriver
+
+MS = timedelta(milliseconds=1)
+
+
+class Failing(kstream.Processor[str, int, str]):
+    """Its timers fail as often as the records of their keys say."""
+
+    n = kstream.ValueState(int, default=0)
+    fails: dict[str, int]
+    clock: Any
+
+    def process(self, value: int, ctx: Any) -> None:
+        self.n.value += 1
+        ctx.emit(f"{ctx.key}{value}")
+        if value:
+            ctx.timer(after=10 * MS, name="t", clock=self.clock)
+
+    def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+        self.n.value += 10
+        ctx.emit(f"{ctx.key} timer {self.n.value}")
+        if self.fails.get(ctx.key, 0) > 0:
+            self.fails[ctx.key] -= 1
+            raise ValueError("no")
+
+
+def app_of(*policies: Any, clock: Any = "event", **fails: int) -> tuple[kstream.App, Any, Any]:
+    made: Any = type("Made", (Failing,), {"clock": clock, "fails": dict(fails)})
+    app = kstream.App("failing", on_error=list(policies))
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    app.stream(source).process(made, name="p").to(out)
+    return app, source, out
+
+
+def send_all(driver: TestDriver, source: Any, *records: tuple[str, int, int]) -> None:
+    for key, value, at in records:
+        driver.cluster.append("in", key.encode(), str(value).encode(), at)
+    driver.process()
+
+
+RECORDS = (("a", 1, 1000), ("b", 2, 1001), ("a", 0, 1005), ("c", 3, 1020), ("d", 0, 1020), ("e", 0, 1050))
+GOOD = ["a1", "b2", "a0", "a timer 12", "b timer 11", "c3", "d0", "c timer 11", "e0"]
+
+
+def test_a_timer_that_fails_stops_its_task_and_says_which() -> None:
+    app, source, _ = app_of(a=99)
+    with TestDriver(app, partitions=1) as driver:
+        said = r"task in/0: on_timer of processor 'p' failed for key 'a', timer 't' of 1010 \(ms\): ValueError: no"
+        with pytest.raises(KStreamError, match=said) as found:
+            send_all(driver, source, *RECORDS)
+        assert isinstance(found.value.__cause__, TimerFailed) and found.value.__cause__.at == 1010
+
+
+@pytest.mark.parametrize("commits", [False, True])
+@pytest.mark.parametrize("together", [False, True])
+def test_a_timer_is_skipped(together: bool, commits: bool) -> None:
+    app, source, out = app_of(kstream.DeadLetter(), kstream.Skip(phase="timer"), a=99, c=99)
+    with TestDriver(app, partitions=1) as driver:
+        for one in [RECORDS] if together else [(record,) for record in RECORDS]:
+            send_all(driver, source, *one)
+            if commits:
+                driver.commit()
+        assert driver.values(out) == [one for one in GOOD if "a t" not in one and "c t" not in one]
+        assert driver.cluster.records("failing-dead-letters") == []
+        kept = {record.key: record.value for record in driver.cluster.records("failing-p-timers-changelog")}
+        assert not any(kept.values())
+        assert driver.worker.measures.errors["timer", "ValueError"] >= 2
+        driver.crash()
+        assert driver.values(out) == [one for one in GOOD if "a t" not in one and "c t" not in one]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_timer_is_tried_again_and_what_comes_behind_it_waits(together: bool) -> None:
+    app, source, out = app_of(kstream.Retry(5, base=2.0, jitter=0.0), a=2, c=1)
+    with TestDriver(app, partitions=1) as driver:
+        for one in [RECORDS] if together else [(record,) for record in RECORDS]:
+            send_all(driver, source, *one)
+        assert not any("timer" in one for one in driver.values(out))
+        driver.advance(2.1)
+        assert not any("timer" in one for one in driver.values(out))
+        driver.advance(4.1)
+        assert driver.values(out) == GOOD[: GOOD.index("c timer 11")]
+        driver.advance(2.1)
+        assert driver.values(out) == GOOD
+
+
+def test_after_the_last_attempt_the_next_policy_decides() -> None:
+    app, source, out = app_of(kstream.Retry(2, base=1.0, jitter=0.0), kstream.Skip(), a=99)
+    with TestDriver(app, partitions=1) as driver:
+        send_all(driver, source, *RECORDS)
+        for _ in range(5):
+            driver.advance(2.0)
+        assert driver.values(out) == [one for one in GOOD if "a timer" not in one]
+
+
+def test_a_timer_of_the_wall_clock_that_fails_at_a_commit_blames_no_record() -> None:
+    app, source, out = app_of(kstream.Retry(3, base=2.0, jitter=0.0), kstream.DeadLetter(), clock="wall", a=2)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a")
+        driver.commit()
+        driver.cluster.append("in", b"c", b"0")
+        driver.clock.advance(1)
+        driver.commit()
+        driver.advance(2.1)
+        assert driver.values(out) in (["a1"], ["a1", "c0"])
+        driver.advance(4.1)
+        assert sorted(driver.values(out)) == ["a timer 11", "a1", "c0"]
+        assert driver.cluster.records("failing-dead-letters") == []
+
+
+def test_what_time_alone_makes_due_is_tried_again() -> None:
+    """Time goes on because all inputs are idle, and no record comes."""
+    app, source, out = app_of(kstream.Retry(3, base=2.0, jitter=0.0), a=2)
+    with TestDriver(app, partitions=2, idle_timeout=5.0) as driver:
+        driver.send(source, 1, key="a", timestamp=1000, partition=0)
+        driver.send(source, 0, key="z", timestamp=1011, partition=0)
+        for _ in range(4):
+            driver.advance(3.0)
+        assert driver.values(out) == ["a1", "a timer 11", "z0"]
+
+
+def test_what_is_done_with_a_timers_result_blames_no_record() -> None:
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int)
+
+    class Sets(kstream.Processor[str, int, int]):
+        def process(self, value: int, ctx: Any) -> None:
+            ctx.timer(after=MS)
+
+        def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            ctx.emit(0)
+
+    app.stream(source).process(Sets, name="p").map(lambda n: 1 // n)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=1000)
+        with pytest.raises(KStreamError, match=r"the result of a timer of processor 'p': ZeroDivisionError"):
+            driver.send(source, 1, key="a", timestamp=1010)
+
+
+def test_a_record_that_fails_is_taken_back_with_the_timers_it_made_due() -> None:
+    class Sometimes(Failing):
+        clock = "event"
+        fails: dict[str, int] = {}  # noqa: RUF012
+
+        def process(self, value: int, ctx: Any) -> None:
+            super().process(value, ctx)
+            if value < 0:
+                raise ValueError(value)
+
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    app.stream(source).process(Sometimes, name="p").to(out)
+    records = (("a", 1, 1000), ("b", -1, 1005), ("c", -1, 1020), ("d", 1, 1020), ("a", -2, 1021), ("e", 0, 1040))
+    for together in (False, True):
+        for commits in (False, True):
+            with TestDriver(app, partitions=1) as driver:
+                for one in [records] if together else [(record,) for record in records]:
+                    send_all(driver, source, *one)
+                    if commits:
+                        driver.commit()
+                assert driver.values(out) == ["a1", "a timer 11", "d1", "d timer 11", "e0"]
+
+
+@pytest.mark.parametrize("policy", [kstream.DeadLetter, kstream.RetryLater])
+def test_what_a_timer_cannot_have_is_refused(policy: Any) -> None:
+    with pytest.raises(TopologyError, match="a timer is no record"):
+        policy(phase=("process", "timer"))
+
+
+def test_a_dead_letter_covers_no_timers() -> None:
+    kstream.App("a", on_error=[kstream.DeadLetter(), kstream.Skip(phase="timer")])
+    with pytest.raises(TopologyError, match="can never decide"):
+        kstream.App("a", on_error=[kstream.Skip(), kstream.Skip(phase="timer")])
