@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -17,15 +16,15 @@ from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.policies import dead_letters, policies
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable, Table, default_factory
+from kstream.dsl.topics import Topics
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Worker
-from kstream.specs.config import check_changelog, check_config
-from kstream.specs.fields import whole_milliseconds
+from kstream.specs.config import check_changelog
 from kstream.specs.listener import CheckpointListener, CheckpointListeners
-from kstream.specs.names import LONGEST_APP, check_name, check_partitions
+from kstream.specs.names import LONGEST_APP, check_name
 from kstream.specs.schema import Kind, schema
 from kstream.specs.store import BackendKind, Scope, StoreSpec, check_backend
-from kstream.specs.topic import IN_ORDER, Topic, TopicConfig, event_time
+from kstream.specs.topic import Topic
 from kstream.topology import Topology
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ C = TypeVar("C", bound=CheckpointListener)
 L = TypeVar("L", bound=Callable[[Worker], AsyncIterator[None]])
 
 
-class App:
+class App(Topics):
     """A service: topics, streams, tables and agents under one name. Declaring does no I/O.
 
     Args:
@@ -97,61 +96,6 @@ class App:
         return f"App({self.name!r})"
 
     # ---- declarations
-
-    @overload
-    def topic(
-        self, name: str, *, key: Kind[K], value: Kind[V], partitions: int | None = None, config: TopicConfig = None,
-        timestamp: str | Callable[[V], Any] | None = None, out_of_order: timedelta = IN_ORDER,
-    ) -> Topic[K, V]: ...  # fmt: skip
-    @overload
-    def topic(  # what is no class, as `T | None`. mypy takes no TypeForm for a part of a union, such as Kind
-        self, name: str, *, key: Kind[K], value: TypeForm[V], partitions: int | None = None, config: TopicConfig = None,
-        timestamp: str | Callable[[V], Any] | None = None, out_of_order: timedelta = IN_ORDER,
-    ) -> Topic[K, V]: ...  # fmt: skip
-    @overload
-    def topic(
-        self, name: str, *, key: Kind[K], value: Any = None, partitions: int | None = None, config: TopicConfig = None,
-        timestamp: str | Callable[[Any], Any] | None = None, out_of_order: timedelta = IN_ORDER,
-    ) -> Topic[K, Any]: ...  # fmt: skip
-    @overload
-    def topic(
-        self, name: str, *, key: Any = bytes, value: Any = None, config: TopicConfig = None,
-        partitions: int | None = None, timestamp: str | Callable[..., Any] | None = None, out_of_order: timedelta = ...,
-    ) -> Topic[Any, Any]: ...  # fmt: skip
-    def topic(
-        self,
-        name: str,
-        *,
-        key: Any = bytes,
-        value: Any = None,
-        partitions: int | None = None,
-        timestamp: str | Callable[[Any], Any] | None = None,
-        config: TopicConfig = None,
-        out_of_order: timedelta = IN_ORDER,
-    ) -> Topic[Any, Any]:
-        """Declares a topic.
-
-        Args:
-            key, value: the types, or codecs of one's own. `T | None` admits tombstones. Undeclared values are plain
-                JSON, undeclared keys bytes.
-            partitions: how many it must have; it is created with so many when it is missing.
-            timestamp: event time: a field's name, or a function of the value giving a datetime or ms since the epoch.
-            config: Kafka's topic settings, for when it is created.
-            out_of_order: by how much records may come later than others of their partition that have a later event
-                time. Windows over the topic wait so long (Flink's bounded out-of-orderness).
-        """
-        check_name(name, "topic")
-        check_partitions(partitions, f"topic {name!r}: partitions")
-        copied = check_config(config, f"topic {name!r}: config")
-        if callable(timestamp):
-            called(timestamp, f"topic {name!r}: timestamp")
-        keys = schema(key, f"the key of topic {name!r}", key=True)
-        values = schema(Any if value is None else value, f"the value of topic {name!r}")
-        time_of = None if timestamp is None else event_time(timestamp, name, values.kind)
-        late = whole_milliseconds(out_of_order, f"topic {name!r}: out_of_order=")
-        topic: Topic[Any, Any] = Topic(name, keys, values, partitions, time_of, copied, out_of_order=late)
-        self._graph.topic(topic)
-        return topic
 
     def stream(
         self, topic: Topic[K, V], *, group: str | None = None, on_error: Sequence[Policy] | None = None

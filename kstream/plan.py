@@ -128,6 +128,14 @@ class TaskPlan:
         for store in self.stores.values():
             store.aborted()
 
+    def is_due(self, time: float) -> bool:
+        """Whether there is something to do if it were this event time (ms)."""
+        return any(isinstance(one, Closing) and one.is_due(time) for one in self.operators)
+
+    def waits(self) -> bool:
+        """Whether there would be at some time."""
+        return self.is_due(math.inf)
+
     @property
     def timed(self) -> list[ExpiringStore[Any]]:
         """The stores that have one."""
@@ -192,7 +200,7 @@ def plan_task(
         assert watermark is not None and counts is not None and time is not None
         held = max((node.timing.held for node in part.by_time), default=0)
         topics = {topic: counts[topic] for topic in part.carries}
-        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet, time.clock.time)
+        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet, time.clock.time, plan.waits)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
@@ -282,7 +290,8 @@ def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | No
         return None
     bounds = {one.topic.name: one.topic.out_of_order for one in part.sources if not one.topic.internal}
     upstream = {topic: counts[before] for topic, before in part.upstream.items()}
-    return Watermark(bounds, upstream, lease, time.clock.monotonic)
+    by_clock = [one.topic.name for one in part.sources if one.topic.idle_advance]
+    return Watermark(bounds, upstream, lease, time.clock.monotonic, by_clock)
 
 
 def _processor(

@@ -33,11 +33,13 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         task: its partition.
         time: in ms since the epoch; IDLE: it waits for nothing, and holds nobody back.
+        meanwhile: of IDLE, where time goes on by the clock: what time it is all the same.
     """
 
     v: int = VERSION
     task: int
     time: int
+    meanwhile: int | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode = msgspec.json.Decoder(Mark).decode
@@ -89,6 +91,7 @@ class TimeWriter:
         task: its partition.
         hold: ms by which what it says stays behind, for windows that give their results so long after their end.
         clock: the wall clock, in seconds, whose time the marks have as records.
+        waits: whether its operators still have something to tell when time has gone on.
     """
 
     def __init__(
@@ -99,34 +102,42 @@ class TimeWriter:
         watermark: Watermark,
         outlet: Outlet,
         clock: Callable[[], float],
+        waits: Callable[[], bool],
     ) -> None:
+        self._waits = waits
         self._topics, self._task, self._hold, self._clock = topics, task, hold, clock
         self._watermark, self._outlet = watermark, outlet
-        self._said = self._saying = UNKNOWN
+        self._said: Mark | None = None
+        self._saying: Mark | None = None
 
-    @property
-    def _time(self) -> int:
-        if self._watermark.idle:
-            return IDLE
-        return UNKNOWN if self._watermark.now == UNKNOWN else max(0, self._watermark.now - self._hold)
+    def _mark(self) -> Mark | None:
+        """What there is to say."""
+        mark, task = self._watermark, self._task
+        time = None if mark.now == UNKNOWN else max(0, mark.now - self._hold)
+        if mark.idle:
+            if time is None or not mark.goes_by_clock:
+                return Mark(task=task, time=IDLE)
+            if not self._waits():
+                return Mark(task=task, time=IDLE, meanwhile=time)
+        return None if time is None else Mark(task=task, time=time)
 
     def write(self) -> None:
         """Behind all that the transaction has of the task. Raises as `send_one`."""
-        time = self._time
-        if time in (self._saying, UNKNOWN):
+        mark = self._mark()
+        if mark is None or mark == self._saying:
             return
-        headers = [(HEADER, msgspec.json.encode(Mark(task=self._task, time=time)))]
+        headers = [(HEADER, msgspec.json.encode(mark))]
         stamp = round(self._clock() * 1000)
         for topic, partitions in self._topics.items():
             for partition in range(partitions):
                 send_one(self._outlet, topic, None, None, stamp, headers, partition)
-        self._saying = time
+        self._saying = mark
 
     def repeat(self) -> bool:
-        """Says IDLE again with the next commit, where it is idle. Returns whether it does."""
-        if self._time != IDLE:
+        """Says again with the next commit that it is idle, where it is. Returns whether it does."""
+        if not self._watermark.idle:
             return False
-        self._saying = UNKNOWN
+        self._saying = None
         return True
 
     def committed(self) -> None:

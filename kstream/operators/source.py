@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from msgspec import UNSET
+
 from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.operators.base import Meeting, Operator
 from kstream.operators.batch import Batch, Origin
@@ -15,7 +17,7 @@ from kstream.operators.marks import Marks
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
-from kstream.state.watermark import Watermark
+from kstream.state.watermark import UNKNOWN, Watermark
 from kstream.types import Fetch
 
 
@@ -109,7 +111,8 @@ class Source(Operator):
     def _hear(self, marks: Marks) -> None:
         if self._watermark is not None:
             for mark in marks.said:
-                self._watermark.heard(marks.at.topic, mark.task, mark.time)
+                meanwhile = UNKNOWN if mark.meanwhile is UNSET else mark.meanwhile
+                self._watermark.heard(marks.at.topic, mark.task, mark.time, meanwhile)
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

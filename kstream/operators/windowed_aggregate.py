@@ -147,6 +147,10 @@ class WindowedAggregate(Aggregate, Closing):
         """A batch is through, whether or not some of it came here; or time went on by itself."""
         self._close(self._closed_by(self._time.now), origin)
 
+    def is_due(self, time: float) -> bool:
+        first = cast("WindowStore[Any]", self.store).first()
+        return first is not None and start_in(first) + self._windows_of.size + self._grace <= time
+
     def _close(self, end: int, origin: Origin | None) -> None:
         """Closes the windows that end by then. What they emit is caused by the records that moved time there."""
         if self._closed is not None and end <= self._closed:

@@ -31,6 +31,7 @@ class Topic(Generic[K, V]):
         config: Kafka's topic settings, used when the topic is created.
         internal: a repartition topic, which the app owns and purges.
         out_of_order: ms by which the time of a partition stays behind the largest event time seen in it.
+        idle_advance: its time goes on with the clock while all inputs of a task are idle.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Topic(Generic[K, V]):
     config: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
     out_of_order: int = 0
+    idle_advance: bool = False
 
     def __repr__(self) -> str:
         return f"Topic({self.name!r}, key={self.key}, value={self.value})"

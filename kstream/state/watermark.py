@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kstream.state.time import running_largest
@@ -41,6 +41,7 @@ class Watermark:
         upstream: of those that are repartition topics, how many tasks write them.
         lease: seconds for which it is believed that a task before is idle.
         clock: a monotonic one.
+        by_clock: the inputs of users' topics whose time goes on with the clock while all are idle.
     """
 
     def __init__(
@@ -49,12 +50,15 @@ class Watermark:
         upstream: Mapping[str, int],
         lease: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
+        by_clock: Collection[str] = (),
     ) -> None:
         self._bounds, self._lease, self._clock = dict(bounds), lease, clock
         channels = [_Channel(topic) for topic in bounds]
         channels += [_Channel(topic, task) for topic, tasks in upstream.items() for task in range(tasks)]
         self._times = dict.fromkeys(channels, UNKNOWN)
         self._idle: dict[_Channel, float] = {}  # until when (monotonic)
+        self._by_clock = frozenset(by_clock)
+        self._since: dict[_Channel, tuple[int, float]] = {}  # of idle ones: their time, at one of the clock
         self.now = UNKNOWN
         self._kept = self._committed = self._state
 
@@ -79,6 +83,7 @@ class Watermark:
             return [self.now] * len(timestamps)
         mine, bound = _Channel(topic), self._bounds[topic]
         self._idle.pop(mine, None)
+        self._since.pop(mine, None)
         first = self._times[mine]
         own = running_largest([at - bound for at in timestamps] if bound else timestamps, first)
         self._times[mine] = own[-1]
@@ -90,12 +95,14 @@ class Watermark:
         self.now = times[-1]
         return times
 
-    def heard(self, topic: str, task: int, time: int) -> None:
-        """A task before has said its time, or IDLE, by a repartition topic."""
+    def heard(self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN) -> None:
+        """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
+        same."""
         channel = _Channel(topic, task)
         before = self._times.setdefault(channel, UNKNOWN)  # there are more of them now, where it was none
         if time == IDLE:
             self._idle[channel] = self._clock() + self._lease
+            self._times[channel] = max(before, meanwhile)
         else:
             self._idle.pop(channel, None)
             self._times[channel] = max(before, time)
@@ -106,14 +113,35 @@ class Watermark:
         now = self._clock()
         self._idle = {channel: until for channel, until in self._idle.items() if until >= now}
 
-    def is_idle(self, topic: str) -> bool:
-        """Nothing comes of an input of users'. Returns whether that is new."""
+    def is_idle(self, topic: str, since: float) -> bool:
+        """Nothing comes of an input of users', since then (monotonic). Returns whether that is new."""
         channel = _Channel(topic)
+        if topic in self._by_clock and self._times[channel] != UNKNOWN:
+            self._since.setdefault(channel, (self._times[channel], since))
         if channel in self._idle:
             return False
         self._idle[channel] = math.inf
         self._go_on()
         return True
+
+    @property
+    def goes_by_clock(self) -> bool:
+        """Whether all inputs are idle, and time goes on all the same."""
+        return bool(self._since) and self.idle
+
+    def by_clock(self) -> int:
+        """What time it is by the clock, where that counts."""
+        return max([self.now, *self._now_by_clock().values()]) if self.goes_by_clock else self.now
+
+    def go_by_clock(self) -> None:
+        """It is that time from now on."""
+        if self.goes_by_clock:
+            self._times |= self._now_by_clock()
+            self._go_on()
+
+    def _now_by_clock(self) -> dict[_Channel, int]:
+        now = self._clock()
+        return {channel: time + int((now - since) * 1000) for channel, (time, since) in self._since.items()}
 
     def _go_on(self) -> None:
         times = [time for channel, time in self._times.items() if channel not in self._idle]
@@ -127,6 +155,7 @@ class Watermark:
 
     def _set(self, state: _State) -> None:
         self.now, self._times, self._idle = state[0], dict(state[1]), dict(state[2])
+        self._since = {}
 
     def seed(self, now: int, inputs: Mapping[str, int]) -> None:
         """What the last commit says: the task's time, and those of its inputs. Of the tasks before an input each was so

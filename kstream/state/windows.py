@@ -36,6 +36,12 @@ class WindowStore(Store[V]):
                 yield own, now
             own = next(upcoming, None)
 
+    def first(self) -> bytes | None:
+        """The first key of all."""
+        own = min((key for key, raw in self._dirty.items() if raw is not None), default=None)
+        there = next((key for key, _ in self.backend.scan(self.name, self._floor) if key not in self._dirty), None)
+        return min((key for key in (own, there) if key is not None), default=None)
+
     def _now(self, key: bytes) -> bytes | None:
         """How a changed entry is encoded."""
         raw = self._dirty[key]

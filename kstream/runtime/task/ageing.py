@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from kstream.plan import TaskPlan
@@ -40,10 +40,27 @@ class Ageing:
         if self._watermark is not None:
             self._watermark.seed(now or UNKNOWN, {topic: time or UNKNOWN for topic, time in inputs.items()})
 
-    def is_idle(self, at: TopicPartition) -> bool:
-        """Nothing comes of this input. Returns whether that changes anything."""
+    def is_idle(self, at: TopicPartition, since: float) -> bool:
+        """Nothing comes of this input, since then (monotonic). Returns whether that changes anything."""
         mark = self._watermark
-        return mark is not None and at.topic in mark.own_inputs and mark.is_idle(at.topic)
+        return mark is not None and at.topic in mark.own_inputs and mark.is_idle(at.topic, since)
+
+    def go_by_clock(self, quiet: Collection[TopicPartition], *, carry: bool) -> bool:
+        """Where all inputs are idle, and a topic wants it (`idle_advance`), time goes on with the clock: when something
+        is due by then, for it takes a commit; or to `carry` it to those behind this task. Returns whether it does.
+
+        Args:
+            quiet: the inputs of which nothing comes at this moment.
+        """
+        mark = self._watermark
+        if mark is None or (then := mark.by_clock()) <= mark.now:
+            return False
+        if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
+            return False
+        if not (carry and self._writer is not None) and not self._plan.is_due(then):
+            return False
+        mark.go_by_clock()
+        return True
 
     def tell(self) -> None:
         """Before a commit, behind all that was written: what time it is, to those who read it."""

@@ -200,10 +200,11 @@ class Reading:
         for buffer in self._buffers.values():
             buffer.clear()
 
-    def idle_since(self, then: float) -> list[TopicPartition]:
-        """The inputs of sources that have been at their end since then (monotonic), and have nothing buffered."""
+    def idle_since(self, then: float) -> dict[TopicPartition, float]:
+        """The inputs of sources that have been at their end since then (monotonic), and have nothing buffered, with
+        since when they are."""
         ends = ((at, one) for at, one in self._sources.items() if one.at_end and one.idle_since <= then)
-        return [at for at, one in ends if not one.held and not self._buffers[at]]
+        return {at: one.idle_since for at, one in ends if not one.held and not self._buffers[at]}
 
     # ---- what is held
 

@@ -36,5 +36,8 @@ class Idling:
                 task.touched = True
             idle = task.reading.idle_since(now - self._seconds)
             lags = self._tasks.lags_of(task) if idle else {}
-            if any([task.ageing.is_idle(at) for at in idle if lags.get(at) == 0]):
+            quiet = {at: since for at, since in idle.items() if lags.get(at) == 0}
+            if any([task.ageing.is_idle(at, since) for at, since in quiet.items()]):
+                task.touched = True
+            if quiet and not task.buffered and task.ageing.go_by_clock(quiet, carry=again):
                 task.touched = True

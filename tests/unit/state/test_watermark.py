@@ -21,7 +21,7 @@ def test_the_least_of_several() -> None:
 def test_an_idle_input_holds_nothing_back_until_something_comes() -> None:
     time = Watermark({"a": 0, "b": 0}, {})
     time.running("a", [10])
-    assert time.is_idle("b") and not time.is_idle("b")
+    assert time.is_idle("b", 0.0) and not time.is_idle("b", 0.0)
     assert time.now == 10 and not time.idle
     assert time.running("b", [3]) == [10]  # too late to hold back what has been
     assert time.running("a", [20]) == [10]
@@ -30,7 +30,7 @@ def test_an_idle_input_holds_nothing_back_until_something_comes() -> None:
 def test_where_all_are_idle_it_stands() -> None:
     time = Watermark({"a": 0}, {})
     time.running("a", [10])
-    assert time.is_idle("a") and time.idle and time.now == 10
+    assert time.is_idle("a", 0.0) and time.idle and time.now == 10
     assert time.running("a", [11]) == [11] and not time.idle
 
 
@@ -56,7 +56,7 @@ def test_what_is_taken_back() -> None:
     time.committed()
     time.keep()
     time.running("a", [30])
-    time.is_idle("b")
+    time.is_idle("b", 0.0)
     assert time.now == 30
     time.take_back()
     assert time.now == 10
