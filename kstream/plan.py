@@ -39,6 +39,7 @@ from kstream.operators.upsert import Upsert
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
+from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Backend
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
@@ -128,13 +129,13 @@ class TaskPlan:
         for store in self.stores.values():
             store.aborted()
 
-    def is_due(self, time: float) -> bool:
+    def closes_by(self, time: int) -> bool:
         """Whether there is something to do if it were this event time (ms)."""
-        return any(isinstance(one, Closing) and one.is_due(time) for one in self.operators)
+        return any(isinstance(one, Closing) and one.closes_by(time) for one in self.operators)
 
     def waits(self) -> bool:
         """Whether there would be at some time."""
-        return self.is_due(math.inf)
+        return self.closes_by(FOREVER)
 
     @property
     def timed(self) -> list[ExpiringStore[Any]]:

@@ -22,7 +22,7 @@ class Closing(Operator):
     def time_passed(self, origin: Origin | None) -> None:
         """A batch is through, whether or not some of it came here; or time went on by itself."""
 
-    def is_due(self, time: float) -> bool:
+    def closes_by(self, time: int) -> bool:
         """Whether something would be told, or removed, if it were this time (ms). Asked of idle tasks: time goes on
         there when it matters, for that takes a commit. True where that cannot be said."""
         return True

@@ -237,6 +237,9 @@ class Process(Dropping, Closing):
     def _rests(self) -> bool:
         return self.rests_until > 0 and self._wall is not None and self._wall.clock.monotonic() < self.rests_until
 
+    def closes_by(self, time: int) -> bool:
+        return self._timers is not None and self._timers.is_due("event", time)
+
     def time_passed(self, origin: Origin | None) -> None:
         if self._timers is not None and self._time is not None:
             self._fire(self._time.now, origin)

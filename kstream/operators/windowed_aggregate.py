@@ -147,7 +147,7 @@ class WindowedAggregate(Aggregate, Closing):
         """A batch is through, whether or not some of it came here; or time went on by itself."""
         self._close(self._closed_by(self._time.now), origin)
 
-    def is_due(self, time: float) -> bool:
+    def closes_by(self, time: int) -> bool:
         first = cast("WindowStore[Any]", self.store).first()
         return first is not None and start_in(first) + self._windows_of.size + self._grace <= time
 

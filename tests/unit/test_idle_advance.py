@@ -185,6 +185,30 @@ def test_windows_of_windows_wait_for_what_a_quiet_partition_has_open() -> None:
         assert driver.values(late) == [] and sums_of_first[-1] == 3
 
 
+class Reminding(kstream.Processor[str, int, str]):
+    def process(self, value: int, ctx: kstream.ProcessorContext[str, str]) -> None:
+        ctx.timer(at=START + 10_000, name="end")
+
+    def on_timer(self, timer: kstream.Timer, ctx: kstream.ProcessorContext[str, str]) -> None:
+        ctx.emit(timer.name)
+
+
+def test_timers_of_event_time_fire_too() -> None:
+    app = kstream.App("quiet")
+    source, out = app.topic("in", key=str, value=int, idle_advance=True), app.topic("out", key=str, value=str)
+    app.stream(source).process(Reminding, name="remind").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        sent(driver, source, 3)
+        driver.advance(6)
+        assert driver.values(out) == []
+        before = commits(driver)
+        driver.advance(2)
+        assert driver.values(out) == ["end"]
+        for _ in range(10):
+            driver.advance(2)
+        assert commits(driver) == before + 1
+
+
 actions = st.one_of(
     st.tuples(st.just("send"), st.sampled_from("ab"), st.integers(-12, 2)),
     st.tuples(st.just("send"), st.sampled_from("ab"), st.just(0)),

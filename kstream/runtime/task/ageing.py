@@ -57,7 +57,7 @@ class Ageing:
             return False
         if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
             return False
-        if not (carry and self._writer is not None) and not self._plan.is_due(then):
+        if not (carry and self._writer is not None) and not self._plan.closes_by(then):
             return False
         mark.go_by_clock()
         return True
