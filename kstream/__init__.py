@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kstream.app import App
-from kstream.codecs import Codec, Windowed
+from kstream.codecs import Codec, Windowed, WindowedSpan
 from kstream.dsl.agent import Agent
 from kstream.dsl.processor import Processor
 from kstream.dsl.states import AggregatingState, ListState, MapState, ReducingState, ValueState
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kstream.specs.listener import Checkpoint
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
+    from kstream.specs.sessions import OpenSession, Session
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.specs.snapshots import Snapshots
     from kstream.specs.ttl import TTL, FullSnapshot, Incremental, Sweep
@@ -60,6 +61,7 @@ __all__ = [
     "MapState",
     "NoRestart",
     "NonRetryable",
+    "OpenSession",
     "Pool",
     "ProcessingError",
     "Processor",
@@ -69,6 +71,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Retryable",
+    "Session",
     "SinkRecord",
     "Skip",
     "Snapshots",
@@ -82,6 +85,7 @@ __all__ = [
     "Tumbling",
     "ValueState",
     "Windowed",
+    "WindowedSpan",
     "Worker",
 ]
 
@@ -100,9 +104,11 @@ _WHEN_WANTED = {
     "Hopping": "specs.windows",
     "Incremental": "specs.ttl",
     "NoRestart": "specs.restart",
+    "OpenSession": "specs.sessions",
     "Pool": "pool",
     "Retry": "specs.policy",
     "RetryLater": "specs.policy",
+    "Session": "specs.sessions",
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
     "Snapshots": "specs.snapshots",

@@ -31,6 +31,7 @@ from kstream.operators.process import Process, ProcessorCursor
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
 from kstream.operators.route import Route
+from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
@@ -39,10 +40,13 @@ from kstream.operators.upsert import Upsert
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
+from kstream.specs.sessions import Session
 from kstream.specs.ttl import FOREVER
+from kstream.specs.windows import Windows
 from kstream.state.backend import Backend
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
+from kstream.state.sessions import SessionStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
@@ -354,7 +358,14 @@ def _build(
         case RouteNode():
             chooser = cursor() if node.wants_context else None
             return Route(node, chooser, writer, order, check_every)
-        case AggregateNode() if node.windows is not None:
+        case AggregateNode() if isinstance(node.windows, Session):
+            store = stores[node.stores[0].name]
+            assert watermark is not None and isinstance(store, SessionStore)
+            return SessionAggregate(
+                node, store, cursor() if node.wants_context else None, _LINES.setdefault(node, Lines(node.name)),
+                watermark, check_every, None if node.late is None else LateTopic(node.late, writer, order, check_every),
+            )  # fmt: skip
+        case AggregateNode() if isinstance(node.windows, Windows):
             store = stores[node.stores[0].name]
             assert watermark is not None and isinstance(store, WindowStore)
             (parent,) = node.parents

@@ -21,6 +21,7 @@ from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:  # most apps do without them
     from kstream.specs.policy import Policy
+    from kstream.specs.sessions import Session
     from kstream.specs.sink import BatchingSink
     from kstream.specs.windows import Windows
 
@@ -148,8 +149,8 @@ class AggregateNode(Node):
     """Folds values into `stores[0]` by key.
 
     `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees. With
-    `windows` there is one for each window of a key, which stays open `grace` ms after its end; records that are too
-    late go to the topic `late`, where there is one.
+    `windows` there is one for each window of a key, open until `grace` ms after its end; `merge` makes one of two, and
+    records that are too late go to the topic `late`, where there is one.
     """
 
     by_column = True
@@ -158,9 +159,10 @@ class AggregateNode(Node):
     fold: Callable[..., Any]
     wants_context: bool
     emit: Emit
-    windows: Windows | None = None
+    windows: Windows | Session | None = None
     grace: int = 0
     late: Topic[Any, Any] | None = None
+    merge: Callable[[Any, Any], Any] | None = None
 
     @property
     def writes(self) -> Sequence[Topic[Any, Any]]:
@@ -168,8 +170,8 @@ class AggregateNode(Node):
 
     @property
     def timing(self) -> Timing:
-        late = f"emit={self.emit!r}" * (self.emit != "update")
-        return Timing(self.windows is not None, late, self.grace * (self.emit == "close"))
+        late, wait = f"emit={self.emit!r}" * (self.emit != "update"), self.grace + getattr(self.windows, "gap", 0)
+        return Timing(self.windows is not None, late, wait * (self.emit == "close"))
 
     def describe(self) -> str:
         windows = "" if self.windows is None else f" windows={self.windows} grace={timedelta(milliseconds=self.grace)}"

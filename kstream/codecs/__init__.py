@@ -3,8 +3,8 @@
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
 columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
 copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be; shapes.py: what the
-bytes of a type look like; windowed.py, timers.py: keys of windows and of timers; evolution.py: whether a type reads
-what another one wrote.
+bytes of a type look like; windowed.py, spans.py, timers.py: keys of windows and of timers; evolution.py: whether a type
+reads what another one wrote.
 """
 
 from kstream.codecs.base import (
@@ -32,6 +32,7 @@ from kstream.codecs.columns import (
 )
 from kstream.codecs.copying import copier
 from kstream.codecs.resolving import resolve
+from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.codecs.windowed import Windowed, as_in_topics, windowed_codec
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ColumnError",
     "JsonBounds",
     "Windowed",
+    "WindowedSpan",
     "as_in_topics",
     "check_column",
     "check_entries",
@@ -58,6 +60,7 @@ __all__ = [
     "is_nullable",
     "name_of",
     "resolve",
+    "span_codec",
     "sure_classes",
     "windowed_codec",
 ]

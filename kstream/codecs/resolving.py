@@ -18,6 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from kstream.codecs.base import ATOMS, JSON, BuiltIn, Codec, Side, is_codec
+from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.codecs.windowed import Windowed, windowed_codec
 from kstream.errors import TopologyError
 
@@ -93,6 +94,8 @@ def resolve(kind: Any, *, what: str, key: bool = False) -> Codec[Any]:
         return _untyped(base, nullable, side)
     if get_origin(base) is Windowed:
         return windowed_codec(resolve(*get_args(base), what=what, key=True))
+    if get_origin(base) is WindowedSpan:
+        return span_codec(resolve(*get_args(base), what=what, key=True))
     return _typed(base, nullable, what, side)
 
 

@@ -6,7 +6,7 @@ They make each other, so they share a module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
@@ -16,6 +16,7 @@ from kstream.dsl.processor import Processing
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.tabular import Tabular
 from kstream.dsl.uses import tables_used
+from kstream.dsl.windowing import Windowing
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
@@ -25,12 +26,8 @@ from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node, Step
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from kstream.dsl.windowed import WindowedGroup
     from kstream.specs.sink import BatchingSink
     from kstream.specs.ttl import TTL
-    from kstream.specs.windows import Windows
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -171,7 +168,7 @@ class Stream(Hinted, Processing[K, V]):
         return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
 
 
-class Grouped(Hinted, Generic[K, V]):
+class Grouped(Hinted, Windowing[K, V]):
     """Records grouped by key, ready to be aggregated.
 
     All aggregations take `name=`, `emit=`, `backend=` and `ttl=`. The name is that of the store and its changelog: keep
@@ -193,25 +190,6 @@ class Grouped(Hinted, Generic[K, V]):
         self._graph, self._node = graph, node
         self._repartition, self._parallelism, self._group = repartition, parallelism, group
         self._source: Node | None = None
-
-    def window(self, windows: Windows, *, grace: timedelta, late: Topic[K, V] | None = None) -> WindowedGroup[K, V]:
-        """Parts each key's records into windows of event time, to be aggregated by themselves.
-
-            orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
-
-        Args:
-            windows: `Tumbling` or `Hopping`.
-            grace: a window closes so long after its end. Until then records that come late go into it; later ones are
-                left out, and counted. It is always said: too short loses records, too long keeps results back.
-            late: a topic for records that are too late for all their windows, in the task's transaction, with the
-                header `kstream.late.by`: the ms for which the last of these windows had been closed.
-
-        Raises:
-            TopologyError: these are no windows, or that can be no grace.
-        """
-        from kstream.dsl.windowed import WindowedGroup
-
-        return WindowedGroup(self, windows, grace, late)
 
     def node(self) -> Node:
         """The node that emits the grouped records: the repartition topic's source, made once, when first wanted."""

@@ -48,11 +48,7 @@ class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
         return self._group_before.node()
 
     def _check_emit(self, emit: Emit) -> None:
-        if emit not in ("update", "commit", "close"):
-            raise TopologyError(
-                f"emit={emit!r}: it is 'update' (every record), 'commit' (once per window and commit) or 'close' "
-                "(once, when the window closes)"
-            )
+        check_emit_of_windows(emit)
 
     def _store(
         self, name: str, key: Schema, value: Schema, backend: BackendKind | None, ttl: TTL | None
@@ -63,3 +59,12 @@ class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
         kind: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else cast("Any", Windowed)[inner]
         keys = Schema(kind, windowed_codec(key.codec, stored=True))
         return StoreSpec(name, keys, value, backend=backend, windows=self._windows)
+
+
+def check_emit_of_windows(emit: object) -> None:
+    """Raises TopologyError when it is none."""
+    if emit not in ("update", "commit", "close"):
+        raise TopologyError(
+            f"emit={emit!r}: it is 'update' (every record), 'commit' (once per window and commit) or 'close' "
+            "(once, when the window closes)"
+        )

@@ -28,7 +28,8 @@ class StoreSpec:
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
-    `windows`: its keys are `Windowed`, of these windows. `timers`: it has those of a processor, by `TimerKey`.
+    `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
+    it has those of a processor, by `TimerKey`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StoreSpec:
     ttl: TTL | None = None
     on_large: Callable[[Any, Any], Any] | None = None
     windows: Windows | None = None
+    sessions: bool = False
     timers: bool = False
 
     def __post_init__(self) -> None:

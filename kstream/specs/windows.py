@@ -11,14 +11,15 @@ from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 
 
-def _length(size: timedelta | None, parts: dict[str, float], what: str) -> int:
+def length_of(size: timedelta | None, parts: dict[str, float], what: str, called: str = "size") -> int:
+    """In ms: a timedelta, or its parts. Raises TopologyError where it is neither, or both."""
     if (size is None) == (not any(parts.values())):
-        raise TopologyError(f"{what}: give it a size, as a timedelta or in days=, hours=, minutes=, seconds=")
+        raise TopologyError(f"{what}: give it a {called}, as a timedelta or in days=, hours=, minutes=, seconds=")
     try:
         found = timedelta(**parts) if size is None else size
     except (TypeError, OverflowError) as error:
         raise TopologyError(f"{what}: {error}") from None
-    return whole_milliseconds(found, f"{what}: size=", least=1)
+    return whole_milliseconds(found, f"{what}: {called}=", least=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Tumbling(Windows):
         seconds: float = 0, offset: timedelta = timedelta(0),
     ) -> None:  # fmt: skip
         parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        length = _length(size, parts, "Tumbling")
+        length = length_of(size, parts, "Tumbling")
         super().__init__(length, length, _offset(offset, "Tumbling"))
 
 
@@ -100,7 +101,7 @@ class Hopping(Windows):
         minutes: float = 0, seconds: float = 0, offset: timedelta = timedelta(0),
     ) -> None:  # fmt: skip
         parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        length = _length(size, parts, "Hopping")
+        length = length_of(size, parts, "Hopping")
         advance = whole_milliseconds(every, "Hopping: every=", least=1)
         if advance > length:
             raise TopologyError(

@@ -23,16 +23,24 @@ PARTS: Final = 64
 LOOKED_AT: Final = 10_000
 """Entries that an incremental clean-up looks at in one commit, at most."""
 
-_INDEX: Final = "#expiry"
+_EXPIRY: Final = "#expiry"
+_SESSIONS: Final = "#sessions"
 
 
 def index_of(store: str) -> str:
     """What the index of a store is called in the backend. No store can be called so."""
-    return store + _INDEX
+    return store + _EXPIRY
+
+
+def sessions_of(store: str) -> str:
+    """What the index of a store of sessions is called (state/sessions.py)."""
+    return store + _SESSIONS
 
 
 def families_of(spec: StoreSpec) -> tuple[str, ...]:
     """What the backend keeps of a store, by name: its entries, and its index where it has one (timers have, too)."""
+    if spec.sessions:
+        return spec.name, sessions_of(spec.name)
     if spec.timers:
         return spec.name, index_of(spec.name)
     if spec.ttl is None or spec.ttl.sweep is None:
@@ -42,7 +50,7 @@ def families_of(spec: StoreSpec) -> tuple[str, ...]:
 
 def store_of(family: str) -> str:
     """Of which store it is."""
-    return family.removesuffix(_INDEX)
+    return family.removesuffix(_EXPIRY).removesuffix(_SESSIONS)
 
 
 class ExpiryIndex:

@@ -21,6 +21,7 @@ from kstream.state.entries import EntriesStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
+from kstream.state.sessions import SessionStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timers import TimerStore
@@ -349,7 +350,7 @@ def make_store(
     if spec.timers:
         return TimerStore(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     if spec.ttl is None:
-        plain = Store if spec.windows is None else WindowStore
+        plain = SessionStore if spec.sessions else Store if spec.windows is None else WindowStore
         return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None
     kind = EntriesStore if spec.ttl.per == "entry" else TimedStore

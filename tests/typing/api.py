@@ -6,7 +6,7 @@ Each `reveal_type` has the expected type behind it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal, reveal_type
 
@@ -57,6 +57,10 @@ def add(total: Total, bid: Bid) -> Total:
     total.count += 1
     total.sum += bid.price
     return total
+
+
+def join_totals(one: Total, other: Total) -> Total:
+    return Total(one.count + other.count, one.sum + other.sum)
 
 
 def add_with_context(total: Total, bid: Bid, ctx: kstream.Context[int]) -> Total:
@@ -237,6 +241,17 @@ def use_table() -> None:
     spend.stream()  # E: "Table[str, int]" has no attribute "stream"
     stream.count()  # E: "Stream[str, Bid]" has no attribute "count"
     spend[1] = 1  # E: Invalid index type "int" for "Table[str, int]"; expected type "str"
+
+
+sessions = grouped.window(kstream.Session(minutes=5), grace=timedelta(0))
+reveal_type(sessions.count(name="s1"))  # T: kstream.dsl.sessions.SessionTable[int, int, int | None]
+reveal_type(sessions.count(name="s2", emit="close"))  # T: kstream.dsl.sessions.SessionTable[int, int, int]
+visits = sessions.aggregate(Total, add, join_totals, name="s3", emit="close")
+reveal_type(visits.stream())  # T: kstream.dsl.stream.Stream[kstream.codecs.spans.WindowedSpan[int], api.Total]
+reveal_type(sessions.sum(lambda bid: bid.price))  # T: kstream.dsl.sessions.SessionTable[int, int, int | None]
+reveal_type(sessions.max(lambda bid: bid.bidder))  # T: kstream.dsl.sessions.SessionTable[int, str, str | None]
+visits.to(app.topic("visits", key=kstream.WindowedSpan[int], value=Total))
+visits.to(totals)  # E: Argument 1 to "to" of "SessionTable"
 
 
 @app.lifespan

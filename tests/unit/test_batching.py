@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from kstream.state.forms import STAMP, stamp_of
 from kstream.state.store import Store
 from kstream.state.timed import TimedStore
 from kstream.testing import TestDriver
+from kstream.testing.cluster import MemoryRecord
 from support.strikes import Kind, Planner, Strikes
 
 STRIKES = Strikes()
@@ -485,6 +486,32 @@ def windows_of_event_time(app: kstream.App) -> Case:
 
 
 @case
+def sessions(app: kstream.App) -> Case:
+    """Sessions that begin, grow, are joined and close while batches go by; results go where the records go, too."""
+    order = timedelta(milliseconds=1)
+    source = app.topic("in", key=str, value=int | None, out_of_order=order)
+    key, total = kstream.WindowedSpan[str], Total | None
+    out, ends = app.topic("out", key=key, value=Total), app.topic("ends", key=str, value=int)
+    each, last = app.topic("each", key=key, value=total), app.topic("last", key=key, value=total)
+    some = app.stream(source).filter(lambda n: n is None or n % 3)
+    group = some.group_by_key()
+    soon = group.window(kstream.Session(order), grace=timedelta(0))
+    closed = soon.aggregate(Total, fold, merge_totals, name="closed", emit="close")
+    closed.to(out)
+    closed.stream().rekey(lambda total, ctx: ctx.key.key, key=str).map(lambda total: total.sum, value=int).to(ends)
+    some.map(lambda n: n or 0, value=int).to(ends)
+    later = group.window(kstream.Session(2 * order), grace=order)
+    later.aggregate(Total, fold_in_place, merge_totals, name="each").to(each)
+    soon.aggregate(Total, fold, merge_totals, name="last", emit="commit").to(last)
+    return Case(app, [source], [out, ends, each], coalesced=[last], null_keys=True, null_values=True)
+
+
+def merge_totals(one: Total, other: Total) -> Total:
+    one.seen += other.seen[:2]
+    return Total(one.count + other.count, one.sum + other.sum, one.seen)
+
+
+@case
 def agent_behind_windows_that_close(app: kstream.App) -> Case:
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
     group = app.stream(source).group_by_key().window(kstream.Tumbling(seconds=0.002), grace=timedelta(milliseconds=1))
@@ -680,10 +707,7 @@ class Run:
                 outputs[topic.name][record.partition].append(
                     (record.key, record.value, record.timestamp, tuple(record.headers or ()))
                 )
-        coalesced = {
-            topic.name: {record.key: record.value for record in cluster.records(topic.name)}
-            for topic in self.case.coalesced
-        }
+        coalesced = {topic.name: last_values(cluster.records(topic.name)) for topic in self.case.coalesced}
         stores: dict[str, dict[bytes, bytes]] = defaultdict(dict)
         for task in self.driver.worker.tasks.values():
             for name, store in task.stores.items():
@@ -707,6 +731,12 @@ class Run:
     def close(self) -> None:
         self.faults.count()
         self.driver.close(commit=False)
+
+
+def last_values(records: Sequence[MemoryRecord]) -> dict[Any, Any]:
+    """By key; a null takes its key away, and may follow what another run never wrote."""
+    last = {record.key: (record.value, record.timestamp) for record in records}
+    return {key: value for key, value in last.items() if value[0] is not None}
 
 
 def shown(store: Store[Any], content: dict[bytes, bytes]) -> dict[bytes, bytes]:

@@ -211,7 +211,8 @@ FOREIGN = {
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
     "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
-    "TimeWindowedSerializer", "TimeWindowedDeserializer",
+    "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "EventTimeSessionWindows",
+    "SessionWindowedSerializer", "SessionWindowedDeserializer", "SessionKeySchema", "toBinary",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""
 EXAMPLES = {"balance", "name_", "orders_count", "async_to_sync", "STORE"}

@@ -1,0 +1,88 @@
+"""Keys of windows that have no fixed length, such as sessions: a key, and when its window starts and ends.
+
+In a topic they have the form of Kafka Streams' `SessionWindowedSerializer` (the key's bytes, then the end and the start
+as 8 bytes each, big-endian): its `SessionWindowedDeserializer` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
+from kstream.codecs.windowed import Windowed
+from kstream.errors import CodecError
+
+K = TypeVar("K")
+
+BOUNDS: Final = 16
+"""Bytes that both ends take."""
+_BOUNDS: Final = Struct(">qq")
+
+bounds_after: Final = _BOUNDS.pack
+"""What comes behind the key's bytes: takes the end, then the start."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class WindowedSpan(Windowed[K]):
+    """The key of a window's result, where its end does not follow from its start.
+
+    Attributes:
+        key: of the records in the window.
+        start, end: in ms since the epoch. Both are in it: those of a session are the times of its first and its last
+            record.
+    """
+
+    end: int
+
+
+def span_codec(inner: Codec[Any]) -> BuiltIn[WindowedSpan[Any]]:
+    """The codec of such keys around those of `inner`."""
+    encode_key, decode_key, pack, unpack = inner.encode, inner.decode, _BOUNDS.pack, _BOUNDS.unpack
+
+    def encode(span: WindowedSpan[Any]) -> bytes:
+        return encode_key(span.key) + pack(span.end, span.start)
+
+    def decode(data: bytes) -> WindowedSpan[Any]:
+        if len(data) < BOUNDS:
+            raise CodecError(
+                f"a key of a window with an end has at least {BOUNDS} bytes, for its end and start; these are "
+                f"{len(data)}"
+            )
+        end, start = unpack(data[-BOUNDS:])
+        return WindowedSpan(decode_key(data[:-BOUNDS]), start, end)
+
+    return BuiltIn(
+        f"WindowedSpan[{name_of(inner)}]",
+        encode,
+        decode,
+        accepts=frozenset({WindowedSpan}),
+        side="key",
+        sure=bool(sure_classes(inner)),
+        parse=_parser(inner),
+    )
+
+
+def _parser(inner: Codec[Any]) -> Callable[[bytes], WindowedSpan[Any]]:
+    """From JSON: {"key": ..., "start": ..., "end": ...}, as such keys are shown."""
+
+    def parse(data: bytes) -> WindowedSpan[Any]:
+        from kstream.codecs.text import from_json
+
+        read = msgspec.json.decode(data, type=_Shown)
+        raw = from_json(inner, read.key, "the key in it")
+        if raw is None:
+            raise CodecError("the key in it is null")
+        return WindowedSpan(inner.decode(raw), read.start, read.end)
+
+    return parse
+
+
+class _Shown(msgspec.Struct):
+    key: msgspec.Raw
+    start: int
+    end: int

@@ -1,0 +1,46 @@
+"""From a group to its windows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    from kstream.dsl.sessions import SessionGroup
+    from kstream.dsl.windowed import WindowedGroup
+    from kstream.specs.sessions import Session
+    from kstream.specs.topic import Topic
+    from kstream.specs.windows import Windows
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Windowing(Generic[K, V]):
+    """What a group does with windows."""
+
+    @overload
+    def window(self, windows: Windows, *, grace: timedelta, late: Topic[K, V] | None = None) -> WindowedGroup[K, V]: ...
+    @overload
+    def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
+    def window(self, windows: Any, *, grace: timedelta, late: Topic[K, V] | None = None) -> Any:
+        """Parts each key's records into windows of event time, to be aggregated by themselves.
+
+            orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
+
+        Args:
+            windows: `Tumbling`, `Hopping` or `Session`.
+            grace: a window closes so long after its end. Until then records that come late go into it; later ones are
+                left out, and counted. It is always said: too short loses records, too long keeps results back.
+            late: a topic for records that are too late for all their windows, in the task's transaction, with the
+                header `kstream.late.by`: the ms for which the last of these windows had been closed.
+
+        Raises:
+            TopologyError: these are no windows, or that can be no grace.
+        """
+        from kstream.dsl.sessions import SessionGroup
+        from kstream.dsl.windowed import WindowedGroup
+        from kstream.specs.sessions import Session
+
+        group: Any = self
+        return (SessionGroup if isinstance(windows, Session) else WindowedGroup)(group, windows, grace, late)
