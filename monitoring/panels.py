@@ -189,14 +189,22 @@ LAG = [
         "s",
         {"{{topic}}": f"time() - min by (topic) ({of('consumed_timestamp_seconds')})"},
         "Age of the last record processed, in the partition where it is oldest; without lag, of the last that came.",
-        width=12,
+        width=8,
+    ),
+    Panel(
+        "Event time behind the clock",
+        "s",
+        {"{{task}}": f"topk(10, time() - {of('event_time_seconds')})"},
+        "Of the ten tasks most behind, of those that have windows, timers or joins by time: what ends later is open. "
+        "kstream_input_event_time_seconds says which input holds it back: the least, of those that are not idle.",
+        width=8,
     ),
     Panel(
         "Lag in time of work",
         "s",
         {"lag / rate": f"{total('consumer_lag_records')} / clamp_min({rate('records_consumed_total')}, 1)"},
         "How long the lag takes at the present speed, if nothing new came. At least a record a second is assumed.",
-        width=12,
+        width=8,
     ),
 ]
 

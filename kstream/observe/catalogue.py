@@ -139,6 +139,22 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "partition",
             merge="max",
         ),
+        _gauge(
+            "event_time_seconds",
+            "seconds since the epoch",
+            "What time it is in a task that has windows, timers or joins by time: what ends before is closed.",
+            "task",
+            merge="max",
+        ),
+        _gauge(
+            "input_event_time_seconds",
+            "seconds since the epoch",
+            "The time of an input of such a task: the input that is least, of those that are not idle, holds it back.",
+            "part",
+            "topic",
+            "partition",
+            merge="max",
+        ),
     ),
     "Time": (
         _counter("worker_busy_seconds_total", "seconds", "Time a worker worked.", "worker"),

@@ -16,13 +16,16 @@ InstanceState = Literal["starting", "running", "restoring", "degraded", "paused"
 
 class InputStatus(msgspec.Struct):
     """One input partition of a task. `lag` is None while it is not known. `timestamp` is that of the last record
-    processed, in Kafka."""
+    processed, in Kafka. Where the task keeps event time, `event_time` is that of the input, and `idle` whether it
+    holds the time of the task back no longer."""
 
     topic: str
     partition: int
     position: int
     lag: int | None
     timestamp: float | None = None
+    event_time: float | None = None
+    idle: bool = False
 
 
 class TaskStatus(msgspec.Struct):
@@ -31,7 +34,8 @@ class TaskStatus(msgspec.Struct):
     be read.
 
     `busy` and `backpressured` are shares (0..1) of the last seconds. `retrying`: it waits until a record that failed is
-    tried again, as its policy says.
+    tried again, as its policy says. `event_time` is what time it is for its windows, timers and joins, where it has
+    any: the least of its inputs' that are not idle.
     """
 
     name: str
@@ -48,6 +52,7 @@ class TaskStatus(msgspec.Struct):
     inputs: list[InputStatus] = []
     at_end: bool = False
     retrying: bool = False
+    event_time: float | None = None
 
     @property
     def part(self) -> str:
@@ -60,7 +65,9 @@ class TaskStatus(msgspec.Struct):
 
     @property
     def time(self) -> float | None:
-        """How far it is in event time, as Kafka's timestamps say: the earliest of its inputs."""
+        """How far it is in event time; where it keeps none, as Kafka's timestamps say: the earliest of its inputs."""
+        if self.event_time is not None:
+            return self.event_time
         return min((one.timestamp for one in self.inputs if one.timestamp is not None), default=None)
 
 

@@ -75,6 +75,15 @@ class Watermark:
     def of_input(self, topic: str) -> int:
         return min((time for channel, time in self._times.items() if channel.topic == topic), default=UNKNOWN)
 
+    def seen(self) -> dict[str, tuple[int, bool]]:
+        """The time of each input, and whether it is idle: UNKNOWN before there is any."""
+        times = self._times | (self._now_by_clock() if self.goes_by_clock else {})
+        found: dict[str, tuple[int, bool]] = {}
+        for channel, at in times.items():
+            least, idle = found.get(channel.topic, (at, True))
+            found[channel.topic] = min(least, at), idle and channel in self._idle
+        return found
+
     # ---- time goes on
 
     def running(self, topic: str, timestamps: Sequence[int]) -> list[int]:

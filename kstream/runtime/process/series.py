@@ -113,11 +113,12 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
 
 
 def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
-    lags, timestamps = worker.lags_of(task), task.reading.timestamps
-    inputs = [
-        InputStatus(at.topic, at.partition, position, lags.get(at), _seconds(timestamps[at]))
-        for at, position in task.positions.items()
-    ]
+    lags, timestamps, (event_time, seen) = worker.lags_of(task), task.reading.timestamps, task.ageing.seen()
+    inputs = []
+    for at, position in task.positions.items():
+        event, idle = seen.get(at.topic, (None, False))
+        times = _seconds(timestamps[at]), _seconds(event)
+        inputs.append(InputStatus(at.topic, at.partition, position, lags.get(at), *times, idle))
     return TaskStatus(
         task.name,
         worker.worker.name,
@@ -130,6 +131,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         retrying=worker.now < task.rests_until,
         error=None if task.error is None else one_line(task.error),
         inputs=inputs,
+        event_time=_seconds(event_time),
     )
 
 
@@ -239,6 +241,8 @@ def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Seri
     buffered: dict[str, int] = {}
     for task in tasks:
         states[task.state] += 1
+        if task.event_time is not None:
+            yield Series("event_time_seconds", (task.name,), task.event_time)
         buffered[task.part] = buffered.get(task.part, 0) + task.buffered
         for one in task.inputs:
             labels = one.topic, str(one.partition)
@@ -246,6 +250,8 @@ def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Seri
                 yield Series("consumer_lag_records", labels, one.lag)
             if one.timestamp is not None:
                 yield Series("consumed_timestamp_seconds", labels, one.timestamp)
+            if one.event_time is not None:
+                yield Series("input_event_time_seconds", (task.part, *labels), one.event_time)
     for state, count in states.items():
         yield Series("tasks", (state,), count)
     for part, count in buffered.items():

@@ -35,6 +35,15 @@ class Ageing:
         mark = self._watermark
         return (0, 0) if mark is None else (max(0, mark.now), max(0, mark.of_input(at.topic)))
 
+    def seen(self) -> tuple[int | None, dict[str, tuple[int | None, bool]]]:
+        """What time it is for windows, timers and joins, and in each input, with whether that is idle (ms; None before
+        there is any). No inputs where the task keeps no time."""
+        mark = self._watermark
+        if mark is None:
+            return None, {}
+        inputs = {topic: (None if time < 0 else time, idle) for topic, (time, idle) in mark.seen().items()}
+        return (None if (now := mark.by_clock()) < 0 else now), inputs
+
     def seed_inputs(self, now: int, inputs: Mapping[str, int]) -> None:
         """The same as the last commit says."""
         if self._watermark is not None:

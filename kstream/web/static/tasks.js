@@ -9,8 +9,16 @@ const numberOf = (task) => Number(task.name.slice(task.name.lastIndexOf("/") + 1
 
 /** How far a task is in event time: the earliest of its inputs. */
 function timeOf(task) {
+  if (task.event_time !== null && task.event_time !== undefined) return task.event_time;
   const times = task.inputs.map((one) => one.timestamp).filter((one) => one !== null && one !== undefined);
   return times.length ? Math.min(...times) : null;
+}
+
+/** And where the task keeps event time, that of each input: the least of those that are not idle holds the others back. */
+function timesOf(task, time) {
+  const inputs = task.inputs.filter((one) => one.event_time !== null && one.event_time !== undefined);
+  const lines = [time === null ? null : dateTime(time), ...inputs.map((one) => `${one.topic}[${one.partition}] ${dateTime(one.event_time)}${one.idle ? ", idle" : ""}`)];
+  return lines.filter(Boolean).join("\n") || null;
 }
 
 /** Of an instance that is silent: those that no other has taken over, and nothing is known of how they are. */
@@ -127,10 +135,10 @@ function columns() {
       show: (cell, row) => number(child(cell, () => h("data", {})), row.task.rate, rate(row.task.rate)) },
     { id: "records", label: "Records", numeric: true, value: (row) => row.task.records, title: "processed so far",
       show: (cell, row) => number(child(cell, () => h("data", {})), row.task.records, count(row.task.records)) },
-    { id: "time", label: "Event time", numeric: true, value: (row) => row.time, title: "the last record's time in Kafka",
+    { id: "time", label: "Event time", numeric: true, value: (row) => row.time, title: "what time it is for windows, timers and joins; else the last record's time in Kafka",
       show: (cell, row) => {
         text(cell, ago(row.time, row.now));
-        attribute(cell, "title", dateTime(row.time));
+        attribute(cell, "title", timesOf(row.task, row.time));
       } },
     { id: "load", label: "Load", value: (row) => row.task.busy + row.task.backpressured, title: "busy, backpressured",
       show: (cell, row) => setLoad(child(cell, loadBar), row.task.busy, row.task.backpressured) },
