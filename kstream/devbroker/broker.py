@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kstream.devbroker import guard, jars, java, server, wire
+from kstream.devbroker.classes import Classes
 from kstream.errors import BrokerError
 
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
@@ -62,6 +63,7 @@ class DevBroker:
         self._data_dir: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
+        self._classes: Classes | None = None
 
     # ---- what it is
 
@@ -106,6 +108,7 @@ class DevBroker:
         self._choose_ports()
         lock = self._open_directory()
         try:
+            self._classes = Classes(self._cache_dir or jars.cache_dir(), java_binary, self.data_dir)
             cluster_id = self._prepare(java_binary, class_path)
             self._launch(java_binary, class_path, lock)
             self._await_ready(cluster_id)
@@ -208,9 +211,16 @@ class DevBroker:
             raise BrokerError(f"{logs} is damaged: start with --fresh to begin with an empty broker")
         return match[1]
 
+    @property
+    def _common(self) -> list[str]:
+        """Options of every JVM; one that crashes says of what beside the log, and not in the user's directory."""
+        return [*HEAP, f"-XX:ErrorFile={self.data_dir / 'crash.log'}"]
+
     def _format(self, java_binary: Path, class_path: str, config: Path) -> None:
         """Gives the log directory a new cluster id and the default features of this Kafka, with Kafka's own tool."""
-        command = [str(java_binary), *HEAP, "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
+        assert self._classes is not None
+        options = [*self._common, *self._classes.read, "-XX:TieredStopAtLevel=1"]
+        command = [str(java_binary), *options, "-cp", class_path, "kafka.tools.StorageTool"]
         with self.log_file.open("ab") as log:
             status = subprocess.run(
                 [*command, "format", "--cluster-id", server.new_id(), "--config", str(config)],
@@ -224,7 +234,9 @@ class DevBroker:
 
     def _launch(self, java_binary: Path, class_path: str, lock: int) -> None:
         log4j = Path(__file__).parent / "log4j2.properties"
-        command = [str(java_binary), *HEAP, f"-Dlog4j2.configurationFile={log4j}", "-cp", class_path, "kafka.Kafka"]
+        assert self._classes is not None
+        options = [*self._common, *self._classes.read_or_write, f"-Dlog4j2.configurationFile={log4j}"]
+        command = [str(java_binary), *options, "-cp", class_path, "kafka.Kafka"]
         remove = "" if self._wanted_dir is not None else str(self.data_dir)
         arguments = [str(os.getpid()), remove, *command, str(self.data_dir / "server.properties")]
         with self.log_file.open("ab") as log:
@@ -266,6 +278,8 @@ class DevBroker:
                 break
             except subprocess.TimeoutExpired:
                 continue
+        if order == b"T" and self._classes is not None:
+            self._classes.keep()
         self._guard.stdin.close()
         self._guard.stdout.close()
 
@@ -286,6 +300,8 @@ class DevBroker:
     def _died(self, what: str, status: int | None = None) -> BrokerError:
         """The broker's own last words say why."""
         words = last_words(self.log_file)
+        if self._classes is not None and status is not None and (status < 0 or status > 128):  # by a signal
+            self._classes.drop()
         if "Address already in use" in words:
             return self._port_in_use()
         if "No space left on device" in words:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from kstream.devbroker import DevBroker
+from kstream.devbroker import DevBroker, jars
 from kstream.errors import BrokerError
 from support.running import until
 
@@ -138,3 +138,34 @@ def test_it_dies_with_its_guard(tmp_path: Path) -> None:
 
 def test_the_sessions_broker_answers(bootstrap_servers: str) -> None:
     assert AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=60).brokers
+
+
+def mapped(broker: DevBroker) -> list[str]:
+    """The archives of classes that it has open."""
+    lines = Path(f"/proc/{broker.pid}/maps").read_text().splitlines()
+    return sorted({line.split()[-1] for line in lines if line.endswith(".jsa") and "/classes-" in line})
+
+
+def test_the_first_broker_leaves_its_classes_to_those_that_follow(tmp_path: Path) -> None:
+    for jar in jars.install():
+        (tmp_path / jar.name).symlink_to(jar)
+    with DevBroker(cache_dir=tmp_path, start_timeout=180) as broker:
+        assert mapped(broker) == []
+    (archive,) = tmp_path.glob("classes-*.jsa")
+    assert not list(tmp_path.glob("*.part"))
+    with DevBroker(cache_dir=tmp_path, start_timeout=180) as broker:
+        assert mapped(broker) == [str(archive)]
+    archive.write_bytes(archive.read_bytes()[:1_000_000])  # a disk that is damaged: the JVM dies of it
+    with pytest.raises(BrokerError), DevBroker(cache_dir=tmp_path, start_timeout=180):
+        pass
+    with DevBroker(cache_dir=tmp_path, start_timeout=180) as broker:
+        assert mapped(broker) == []
+
+
+def test_a_broker_that_was_killed_leaves_none(tmp_path: Path) -> None:
+    for jar in jars.install():
+        (tmp_path / jar.name).symlink_to(jar)
+    broker = DevBroker(cache_dir=tmp_path, start_timeout=180).start()
+    broker.kill()
+    broker.stop()
+    assert not list(tmp_path.glob("*classes*"))
