@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink, SinkRecord
     from kstream.specs.snapshots import Snapshots
     from kstream.specs.ttl import TTL, FullSnapshot, Incremental, Sweep
-    from kstream.specs.windows import Hopping, Tumbling
+    from kstream.specs.windows import Cumulating, Hopping, Tumbling
     from kstream.testing import TestDriver
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Checkpoint",
     "Codec",
     "Context",
+    "Cumulating",
     "DeadLetter",
     "DerivedTable",
     "Event",
@@ -95,6 +96,7 @@ __version__ = "0.1.0"
 _WHEN_WANTED = {
     "BatchingSink": "specs.sink",
     "Checkpoint": "specs.listener",
+    "Cumulating": "specs.windows",
     "DeadLetter": "specs.policy",
     "ExponentialDelay": "specs.restart",
     "Fail": "specs.policy",

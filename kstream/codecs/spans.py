@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
-from kstream.codecs.windowed import Windowed
+from kstream.codecs.windowed import START, Windowed, start_in, stored_start
 from kstream.errors import CodecError
 
 K = TypeVar("K")
@@ -34,7 +34,7 @@ class WindowedSpan(Windowed[K]):
     Attributes:
         key: of the records in the window.
         start, end: in ms since the epoch. Both are in it: those of a session are the times of its first and its last
-            record.
+            record, the end of another window is its last millisecond.
     """
 
     end: int
@@ -55,6 +55,36 @@ def span_codec(inner: Codec[Any]) -> BuiltIn[WindowedSpan[Any]]:
             )
         end, start = unpack(data[-BOUNDS:])
         return WindowedSpan(decode_key(data[:-BOUNDS]), start, end)
+
+    return BuiltIn(
+        f"WindowedSpan[{name_of(inner)}]",
+        encode,
+        decode,
+        accepts=frozenset({WindowedSpan}),
+        side="key",
+        sure=bool(sure_classes(inner)),
+        parse=_parser(inner),
+    )
+
+
+def stored_span_codec(inner: Codec[Any], step: int, begin: Callable[[int], int]) -> BuiltIn[WindowedSpan[Any]]:
+    """The codec of such keys in a store, where the start of a window's last step comes first, so that the windows that
+    close are a range.
+
+    Args:
+        step: its length in ms.
+        begin: says of a time (ms) when the windows begin that it is in.
+    """
+    encode_key, decode_key = inner.encode, inner.decode
+
+    def encode(span: WindowedSpan[Any]) -> bytes:
+        return stored_start(span.end + 1 - step) + encode_key(span.key)
+
+    def decode(data: bytes) -> WindowedSpan[Any]:
+        if len(data) < START:
+            raise CodecError(f"a key of a window has at least {START} bytes in a store; these are {len(data)}")
+        last = start_in(data)
+        return WindowedSpan(decode_key(data[START:]), begin(last), last + step - 1)
 
     return BuiltIn(
         f"WindowedSpan[{name_of(inner)}]",

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Optional, TypeVar, get_args, overload
 
 from kstream.codecs import Windowed, is_codec
-from kstream.codecs.base import BuiltIn
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import OTHER_STEPS, Hinted
@@ -266,7 +265,7 @@ def check_lasting(rows: StoreSpec, call: str) -> None:
 
 def check_no_windows(call: str, *keys: Schema) -> None:
     """Raises TopologyError where both sides have keys of windows: how they are written is each store's own."""
-    if all(isinstance(key.codec, BuiltIn) and Windowed in (key.codec.accepts or ()) for key in keys):
+    if all(any(issubclass(one, Windowed) for one in getattr(key.codec, "accepts", None) or ()) for key in keys):
         raise TopologyError(
             f"{call}: results of windows cannot be joined with a table yet: give both sides keys of another type "
             "first, by rekey(...)"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from kstream.codecs import Windowed, windowed_codec
+from kstream.codecs import Codec, Windowed, WindowedSpan, windowed_codec
 from kstream.codecs.base import is_codec
+from kstream.codecs.spans import stored_span_codec
 from kstream.dsl.hints import STEPS
 from kstream.dsl.stream import Grouped
 from kstream.errors import TopologyError
@@ -14,7 +15,7 @@ from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
-from kstream.specs.windows import Windows, check_windows
+from kstream.specs.windows import Cumulating, Windows, check_windows
 from kstream.topology import Emit, Node
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
+W = TypeVar("W")
 
 
-class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
-    """Records grouped by key and window, ready to be aggregated, as those of a group are. Results have keys of the
-    type `kstream.Windowed`.
+class OfWindows(Grouped[W, V], Generic[W, V]):
+    """Records grouped by key and window, ready to be aggregated, as those of a group are.
 
     `emit="update"` writes the new result for every record, "commit" once per changed window and commit, "close" once
     per window, when it closes. Closed windows are removed from the store and its changelog.
@@ -35,7 +36,7 @@ class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
     INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
 
     def __init__(
-        self, group: Grouped[K, V], windows: Windows, grace: timedelta, late: Topic[K, V] | None = None
+        self, group: Grouped[Any, V], windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None
     ) -> None:  # fmt: skip
         self._group_before, self._windows = group, check_windows(windows)
         super().__init__(group._graph, group._node, group._repartition, group._parallelism, group._group)
@@ -56,9 +57,33 @@ class WindowedGroup(Grouped[Windowed[K], V], Generic[K, V]):
         if ttl is not None:
             raise TopologyError(f"{name!r}: ttl= has no meaning for windows: they are removed when they close")
         inner: Any = key.kind
-        kind: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else cast("Any", Windowed)[inner]
-        keys = Schema(kind, windowed_codec(key.codec, stored=True))
-        return StoreSpec(name, keys, value, backend=backend, windows=self._windows)
+        kind: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else self._key_class[inner]
+        return StoreSpec(name, Schema(kind, self._stored(key)), value, backend=backend, windows=self._windows)
+
+    _key_class: ClassVar[Any]
+
+    def _stored(self, key: Schema) -> Codec[Any]:
+        """The codec of such keys in the store."""
+        raise NotImplementedError
+
+
+class WindowedGroup(OfWindows[Windowed[K], V], Generic[K, V]):
+    """Of windows of one size: results have keys of the type `kstream.Windowed`."""
+
+    _key_class = Windowed
+
+    def _stored(self, key: Schema) -> Codec[Any]:
+        return windowed_codec(key.codec, stored=True)
+
+
+class CumulatingGroup(OfWindows[WindowedSpan[K], V], Generic[K, V]):
+    """Of windows that begin together: results have keys of the type `kstream.WindowedSpan`."""
+
+    _key_class = WindowedSpan
+
+    def _stored(self, key: Schema) -> Codec[Any]:
+        windows = cast("Cumulating", self._windows)
+        return stored_span_codec(key.codec, windows.size, windows.begin)
 
 
 def check_emit_of_windows(emit: object) -> None:

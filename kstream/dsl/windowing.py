@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from kstream.dsl.sessions import SessionGroup
-    from kstream.dsl.windowed import WindowedGroup
+    from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
     from kstream.specs.sessions import Session
     from kstream.specs.topic import Topic
-    from kstream.specs.windows import Windows
+    from kstream.specs.windows import Cumulating, Hopping, Tumbling
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -20,7 +20,13 @@ class Windowing(Generic[K, V]):
     """What a group does with windows."""
 
     @overload
-    def window(self, windows: Windows, *, grace: timedelta, late: Topic[K, V] | None = None) -> WindowedGroup[K, V]: ...
+    def window(
+        self, windows: Tumbling | Hopping, *, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> WindowedGroup[K, V]: ...
+    @overload
+    def window(
+        self, windows: Cumulating, *, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> CumulatingGroup[K, V]: ...
     @overload
     def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
     def window(self, windows: Any, *, grace: timedelta, late: Topic[K, V] | None = None) -> Any:
@@ -29,7 +35,7 @@ class Windowing(Generic[K, V]):
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
 
         Args:
-            windows: `Tumbling`, `Hopping` or `Session`.
+            windows: `Tumbling`, `Hopping`, `Cumulating` or `Session`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
             late: a topic for records that are too late for all their windows, in the task's transaction, with the
@@ -39,8 +45,12 @@ class Windowing(Generic[K, V]):
             TopologyError: these are no windows, or that can be no grace.
         """
         from kstream.dsl.sessions import SessionGroup
-        from kstream.dsl.windowed import WindowedGroup
+        from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
         from kstream.specs.sessions import Session
+        from kstream.specs.windows import Cumulating
 
         group: Any = self
-        return (SessionGroup if isinstance(windows, Session) else WindowedGroup)(group, windows, grace, late)
+        if isinstance(windows, Session):
+            return SessionGroup(group, windows, grace, late)
+        kind = CumulatingGroup if isinstance(windows, Cumulating) else WindowedGroup
+        return kind(group, windows, grace, late)

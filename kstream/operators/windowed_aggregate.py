@@ -102,7 +102,7 @@ class WindowedAggregate(Aggregate, Closing):
     def _into_windows(self, batch: Batch, keys: list[bytes], end: int) -> None:
         """Folds the records into their windows, those that end after `end`."""
         windows, size = self._windows_of, self._windows_of.size
-        if windows.advance == size:
+        if windows.apart:
             offset, stamps = windows.offset, batch.timestamps
             if stamps and end < (stop := windows.last_start(min(stamps)) + size) > max(stamps):
                 self._fold_into(batch, keys, stop - size)  # all are in one window, as those of most batches

@@ -35,6 +35,11 @@ class Windows:
     advance: int
     offset: int
 
+    @property
+    def apart(self) -> bool:
+        """Whether a time is in one window only."""
+        return self.advance == self.size
+
     def last_start(self, at: int) -> int:
         """When the latest window begins that has this time (ms) in it: it begins then at the latest, and its end is
         not in it."""
@@ -108,6 +113,68 @@ class Hopping(Windows):
                 f"Hopping: every={every!r} is longer than a window, so records between them would be in none"
             )
         super().__init__(length, advance, _offset(offset, "Hopping"))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Cumulating(Windows):
+    """Windows that begin together and end one `step` after the other, until the next ones begin: what has come since
+    midnight, told each hour. (Flink's CUMULATE.)
+
+    A window is known by its last step, in which no other window ends: `size` and `advance` are the step's, and what
+    is called its start elsewhere is the start of that step.
+
+    Args:
+        size, days, hours, minutes, seconds: of the longest of them.
+        step: the length of the shortest, and by how much each is longer than the one before. `size` is a whole
+            multiple of it.
+        offset: as that of `Tumbling`.
+
+    Attributes:
+        longest: in ms.
+
+    Raises:
+        TopologyError: there can be no such windows.
+    """
+
+    longest: int
+
+    def __init__(
+        self, size: timedelta | None = None, *, step: timedelta, days: float = 0, hours: float = 0,
+        minutes: float = 0, seconds: float = 0, offset: timedelta = timedelta(0),
+    ) -> None:  # fmt: skip
+        parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+        longest = length_of(size, parts, "Cumulating")
+        length = whole_milliseconds(step, "Cumulating: step=", least=1)
+        if longest % length:
+            raise TopologyError(
+                f"Cumulating: the longest window, {timedelta(milliseconds=longest)}, is no whole multiple of "
+                f"step={step!r}: the last step would end with the next windows' first"
+            )
+        Windows.__init__(self, length, length, _offset(offset, "Cumulating"))
+        object.__setattr__(self, "longest", longest)
+
+    @property
+    def apart(self) -> bool:
+        return self.longest == self.size
+
+    def begin(self, at: int) -> int:
+        """When the windows begin that have this time (ms) in them."""
+        return at - (at - self.offset) % self.longest
+
+    def last_start(self, at: int) -> int:
+        return self.begin(at) + self.longest - self.size
+
+    def starts(self, at: int) -> list[int]:
+        return list(range(at - (at - self.offset) % self.size, self.last_start(at) + 1, self.size))
+
+    def starts_after(self, bound: int, times: Sequence[int]) -> list[list[int]]:
+        step, offset = self.size, self.offset
+        firsts = [at - (at - offset) % step for at in times]  # each is in the same windows, and is among few
+        found = {first: [start for start in self.starts(first) if start > bound] for first in set(firsts)}
+        return [found[first] for first in firsts]
+
+    def __str__(self) -> str:
+        return f"cumulating {timedelta(milliseconds=self.longest)} by {timedelta(milliseconds=self.size)}"
 
 
 def _offset(offset: Any, what: str) -> int:
