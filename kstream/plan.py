@@ -21,6 +21,7 @@ from kstream.operators.closing import Closing
 from kstream.operators.dropping import Lines
 from kstream.operators.emitting import Output
 from kstream.operators.joins.lookup import Lookup
+from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges
 from kstream.operators.late import LateTopic
@@ -44,6 +45,7 @@ from kstream.specs.sessions import Session
 from kstream.specs.ttl import FOREVER
 from kstream.specs.windows import Windows
 from kstream.state.backend import Backend
+from kstream.state.buffers import BufferStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
 from kstream.state.sessions import SessionStore
@@ -53,7 +55,7 @@ from kstream.state.timed import make_store
 from kstream.state.timers import TimerStore
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
-from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinNode, TableNode
+from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -224,7 +226,7 @@ def plan_task(
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
-        if isinstance(operator, Merge) and _meets(node):
+        if isinstance(operator, Merge | StreamStreamJoin) and _meets(node):
             for before in with_all_before(node):
                 if isinstance(source := built[before], Source):
                     source.merges.append(operator)
@@ -409,6 +411,16 @@ def _build(
                 _LINES.setdefault(node, Lines(node.name)),
                 left=node.how == "left",
             )
+        case StreamJoinNode():
+            left, right = (stores[one.name] for one in node.stores[:2])
+            assert isinstance(left, BufferStore) and isinstance(right, BufferStore)
+            assert watermark is not None and time is not None
+            return StreamStreamJoin(
+                node.name, (left, right), (node.parents[0].value.codec, node.parents[1].value.codec), node.key.codec,
+                node.value.codec, node.within, node.joiner, cursor() if node.wants_context else None,
+                _LINES.setdefault(node, Lines(node.name)), keeps=(node.how != "inner", node.how == "outer"),
+                meets=_meets(node), watermark=watermark, time=time, every=check_every,
+            )  # fmt: skip
         case AgentNode():
             results = Results(node.to, writer, order, node.name, check_every)
             used = [stores[spec.name] for spec in node.stores]

@@ -1,4 +1,4 @@
-"""The nodes of tables of streams, and of joins with tables."""
+"""The nodes of tables of streams, and of joins."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kstream.specs.timing import Timing
+from kstream.specs.within import Within
 from kstream.topology import Node
 
 JoinHow = Literal["inner", "left"]
+StreamJoinHow = Literal["inner", "left", "outer"]
 TableJoinHow = Literal["inner", "left", "outer"]
 
 
@@ -42,6 +45,33 @@ class TableJoinNode(Node):
 
     def describe(self) -> str:
         return f"join {self.name}  table={self.stores[0].name} how={self.how}"
+
+
+@dataclass(eq=False, kw_only=True)
+class StreamJoinNode(Node):
+    """Joins the records of its two parents that are near each other in time. `stores` begin with those of the left and
+    of the right side."""
+
+    by_column = True
+
+    joiner: Callable[..., Any]
+    wants_context: bool
+    how: StreamJoinHow
+    within: Within
+
+    @property
+    def kind(self) -> str:
+        return "join"
+
+    @property
+    def timing(self) -> Timing:
+        if self.how == "inner":
+            return Timing(follows=True)
+        open_for = max(self.within.left_open, self.within.right_open if self.how == "outer" else 0)
+        return Timing(True, f"how={self.how!r}", open_for)
+
+    def describe(self) -> str:
+        return f"join {self.name}  {self.parents[0].name} with {self.parents[1].name} how={self.how} {self.within}"
 
 
 @dataclass(eq=False, kw_only=True)

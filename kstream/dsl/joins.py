@@ -1,9 +1,9 @@
-"""Tables that are made of streams, and what is looked up in tables: `to_table` and `join`."""
+"""Tables that are made of streams, and joins of streams with tables and with streams: `to_table` and `join`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
 from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import advice
@@ -14,13 +14,16 @@ from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.config import check_changelog
-from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema, with_none
+from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema, with_none
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
-from kstream.table_nodes import JoinHow, TableJoinNode, TableNode
+from kstream.table_nodes import JoinHow, StreamJoinHow, TableJoinNode, TableNode
 from kstream.topology import Node
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from kstream.dsl.stream import Stream
+    from kstream.specs.within import Apart
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -65,7 +68,7 @@ class Joining(Ways[K, V]):
         made = self._graph.child_name(self.node, "table") if name is None else name
         config = check_changelog(changelog, f"table {made!r}: changelog")
         check_backend(backend, f"table {made!r}")
-        before = self._at_home(made, None)
+        before = self.at_home(made)
         rows = with_none(before.value)
         spec = StoreSpec(made, before.key, rows, changelog=config, backend=backend)
         self._graph.store(spec, "table", advice(name))
@@ -75,56 +78,109 @@ class Joining(Ways[K, V]):
 
     @overload
     def join(
-        self, table: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T], R], *,
+        self, other: Stream[K, T], joiner: Callable[[V, T], R], *, within: Apart, grace: timedelta,
         how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
     ) -> Stream[K, R]: ...  # fmt: skip
     @overload
     def join(
-        self, table: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T, Context[K]], R], *,
+        self, other: Stream[K, T], joiner: Callable[[V, T, Context[K]], R], *, within: Apart, grace: timedelta,
         how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
     ) -> Stream[K, R]: ...  # fmt: skip
     @overload
     def join(
-        self, table: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T | None], R], *,
+        self, other: Stream[K, T], joiner: Callable[[V, T | None], R], *, within: Apart, grace: timedelta,
         how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
     ) -> Stream[K, R]: ...  # fmt: skip
     @overload
     def join(
-        self, table: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T | None, Context[K]], R], *,
+        self, other: Stream[K, T], joiner: Callable[[V, T | None, Context[K]], R], *, within: Apart, grace: timedelta,
+        how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: Stream[K, T], joiner: Callable[[V | None, T | None], R], *, within: Apart, grace: timedelta,
+        how: Literal["outer"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: Stream[K, T], joiner: Callable[[V | None, T | None, Context[K]], R], *, within: Apart,
+        grace: timedelta, how: Literal["outer"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T], R], *,
+        how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T, Context[K]], R], *,
+        how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T | None], R], *,
+        how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T | None, Context[K]], R], *,
         how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
     ) -> Stream[K, R]: ...  # fmt: skip
     def join(
         self,
-        table: ReadableTable[Any, Any] | Tabular[Any, Any],
+        other: Stream[Any, Any] | ReadableTable[Any, Any] | Tabular[Any, Any],
         joiner: Callable[..., Any],
         *,
-        how: JoinHow = "inner",
+        within: Apart | None = None,
+        grace: timedelta | None = None,
+        how: StreamJoinHow = "inner",
         name: str | None = None,
         value: Any = None,
     ) -> Stream[Any, Any]:
-        """Each record with what the table has of its key when the record is processed. Only records of the stream give
-        results; a change of the table gives none. (Kafka Streams' stream-table join, null keys as since KIP-962.)
+        """Each record with what another stream or a table has of its key.
 
-        The topics of both sides need as many partitions each. Where the key was changed by `rekey`, records travel to
-        its home first, through `<app>-<name>-repartition`, made with as many as the table's topic has.
+        Of a table: what it has when the record is processed. Only records of this stream give results; a change of the
+        table gives none. (Kafka Streams' stream-table join, null keys as since KIP-962.)
+
+        Of a stream: the records whose times are `within` so much of its own, whichever comes first. A result has the
+        later of the two times. (Kafka Streams' stream-stream join, as since 3.1; Flink's interval join.)
+
+        The topics of both sides need as many partitions each. Where a key was changed by `rekey`, records travel to
+        its home first, through `<app>-<name>-repartition` (of two streams `<name>-left` and `<name>-right`), made with
+        as many as the other side's topic has.
 
         Args:
-            joiner: takes the record's value and the table's, and the context where it has a third parameter. What it is
-                given of the table is a copy.
-            how: "inner": a record whose key the table does not have gives nothing. "left": it is joined with None, and
-                so is a record without a key. A record without a value gives nothing; what is left out for want of a
-                key or a value is counted and logged.
-            name: of the repartition topic, where there is one.
+            joiner: takes both values, and the context where it has a third parameter. What it is given of the other
+                side is a copy.
+            within: how far the time of the other stream's record may be from this one's: either way, or (before,
+                after). A pair (0, 30 minutes) is for others that come up to 30 minutes after.
+            grace: of two streams: by how much records may come later than the time of their task. Until `within` and
+                `grace` have passed, records are kept, and left and outer joins wait for others.
+            how: "inner": a record that finds nothing gives nothing. "left": it is joined with None, and so is one
+                without a key; where the other side is a stream, once no other can come any more. "outer", of two
+                streams: so is each of the other's. A record without a value gives nothing; what is left out for want
+                of a key or a value, and late ones that find nothing, are counted and logged.
+            name: of the repartition topics, where there are any; of two streams of the stores `<name>-left` and
+                `<name>-right`, too: give one, and keep it.
             value: the type of the results, where the joiner's annotation does not say.
 
         Raises:
-            TopologyError: there is no such `how`, the keys' types differ, or the table is another app's or has
-                scope="partition".
+            TopologyError: there is no such `how`, the keys' types differ, what is joined is another app's, a table has
+                scope="partition", or `within` and `grace` are missing, can be none, or stand with a table.
         """
         call = called(joiner, "join")
-        if not isinstance(table, Tabular):
-            check_table(table, "join")
-        spec, views = (table.rows, table.views) if isinstance(table, Tabular) else (table.spec, ())
+        if isinstance(other, Joining):
+            from kstream.dsl.joined import join_streams
+
+            joined: Any = type(self)(self._graph, join_streams(self, other, joiner, within, grace, how, name, value))
+            return joined  # type: ignore[no-any-return]
+        if within is not None or grace is not None:
+            raise TopologyError(
+                f"{call}: within= and grace= are for two streams; a table is joined as it is when a record comes"
+            )
+        if not isinstance(other, Tabular):
+            check_table(other, "join")
+        spec, views = (other.rows, other.views) if isinstance(other, Tabular) else (other.spec, ())
         if how not in get_args(JoinHow):
             raise TopologyError(f"{call}: how={how!r} is neither 'inner' nor 'left'")
         if not self._graph.has_store(spec.name):
@@ -135,7 +191,7 @@ class Joining(Ways[K, V]):
                 f"{call}: table {spec.name!r} has scope='partition': a key's entry may be in any partition of it"
             )
         made = self._graph.child_name(self.node, "join") if name is None else name
-        before = self._at_home(made, spec, call)
+        before = self.at_home(made, spec.key, f"table {spec.name!r}", call)
         node = TableJoinNode(
             name=made,
             parents=(before,),
@@ -144,23 +200,26 @@ class Joining(Ways[K, V]):
             stores=(spec, *(one.spec for one in tables_used(joiner, *views) if one.spec is not spec)),
             joiner=joiner,
             wants_context=wants_context(joiner, 2),
-            how=how,
+            how=cast("JoinHow", how),
             views=views,
         )
         self._graph.add(node)
-        joined: Any = type(self)(self._graph, node)
+        joined = type(self)(self._graph, node)
         return joined  # type: ignore[no-any-return]
 
-    def _at_home(self, name: str, table: StoreSpec | None, call: str = "") -> Node:
-        """The node that emits the records where their keys belong, with keys as the table has them."""
-        keys = None if table is None else table.key
+    def at_home(self, name: str, keys: Schema | None = None, other: str = "", call: str = "") -> Node:
+        """The node that emits the records where their keys belong. (Of kstream's own.)
+
+        Args:
+            name: of the repartition topic, where there is one.
+            keys: as `other` has them, which is joined by `call`.
+        """
         node = self.node
         if keys is not None and keys.codec is not node.key.codec and not (self._rekeyed and node.key.kind is UNKNOWN):
-            assert table is not None
-            check_no_windows(call, node.key, keys)
+            check_no_windows(call, node.key, keys, other="a table" if other.startswith("table ") else "a stream")
             raise TopologyError(
-                f"{call}: {node.describe()} has keys of type {node.key}, and table {table.name!r} of type {keys}: a "
-                "key has one home only where both have the same type"
+                f"{call}: {node.describe()} has keys of type {node.key}, and {other} of type {keys}: a key has one "
+                "home only where both have the same type"
             )
         if not self._rekeyed:
             return node

@@ -107,7 +107,7 @@ class Processing(Joining[K, V]):
         kind = _class_of(processor, name)
         _check(kind, name)
         of_keys, of_values, of_results = types_of(kind)
-        before = self._at_home(name, None)
+        before = self.at_home(name)
         _check_fits(name, "keys", of_keys, before.key)
         _check_fits(name, "values", of_values, before.value)
         declared = states_of(kind)

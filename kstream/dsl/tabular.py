@@ -263,11 +263,11 @@ def check_lasting(rows: StoreSpec, call: str) -> None:
         )
 
 
-def check_no_windows(call: str, *keys: Schema) -> None:
+def check_no_windows(call: str, *keys: Schema, other: str = "a table") -> None:
     """Raises TopologyError where both sides have keys of windows: how they are written is each store's own."""
     if all(any(issubclass(one, Windowed) for one in getattr(key.codec, "accepts", None) or ()) for key in keys):
         raise TopologyError(
-            f"{call}: results of windows cannot be joined with a table yet: give both sides keys of another type "
+            f"{call}: results of windows cannot be joined with {other} yet: give both sides keys of another type "
             "first, by rekey(...)"
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from kstream.codecs.buffered import PLACE
 from kstream.codecs.timers import key_and_name
 from kstream.codecs.windowed import START
 from kstream.errors import TopologyError
@@ -29,7 +30,8 @@ class StoreSpec:
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
     `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
-    it has those of a processor, by `TimerKey`.
+    it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
+    (codecs/buffered.py).
     """
 
     name: str
@@ -43,6 +45,7 @@ class StoreSpec:
     windows: Windows | None = None
     sessions: bool = False
     timers: bool = False
+    buffered: bool = False
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""
@@ -57,9 +60,12 @@ class StoreSpec:
                 )
 
     def home_key(self, key: bytes) -> bytes:
-        """What of an encoded key decides about its partition: that of a window or timer lies where its records do."""
+        """What of an encoded key decides about its partition: that of a window, a timer or a buffer lies where its
+        records do."""
         if self.timers:
             return key_and_name(key)[0]
+        if self.buffered:
+            return key[PLACE:]
         return key if self.windows is None else key[START:]
 
     @property

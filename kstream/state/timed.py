@@ -17,6 +17,7 @@ from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Backend
+from kstream.state.buffers import BufferStore
 from kstream.state.entries import EntriesStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
@@ -350,7 +351,8 @@ def make_store(
     if spec.timers:
         return TimerStore(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     if spec.ttl is None:
-        plain = SessionStore if spec.sessions else Store if spec.windows is None else WindowStore
+        plain: type[Store[Any]] = WindowStore if spec.windows is not None else Store
+        plain = SessionStore if spec.sessions else BufferStore if spec.buffered else plain
         return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None
     kind = EntriesStore if spec.ttl.per == "entry" else TimedStore

@@ -94,6 +94,13 @@ reveal_type(rate.stream())  # T: kstream.dsl.stream.Stream[str, int | None]
 reveal_type(stream.join(rate, lambda bid, rate: bid.price * rate))  # T: kstream.dsl.stream.Stream[str, int]
 reveal_type(stream.join(spend, lambda bid, n, ctx: (n, ctx.key)))  # T: kstream.dsl.stream.Stream[str, tuple[int, str]]
 reveal_type(stream.join(rate, lambda bid, rate: rate, how="left"))  # T: kstream.dsl.stream.Stream[str, int | None]
+near = timedelta(minutes=1)
+near_by = stream.join(stream, lambda one, other: one.price - other.price, within=near, grace=near)
+reveal_type(near_by)  # T: kstream.dsl.stream.Stream[str, int]
+asked = stream.join(near_by, lambda bid, n, ctx: (n, ctx.key), within=(near, near), grace=near, how="left")
+reveal_type(asked)  # T: kstream.dsl.stream.Stream[str, tuple[int | None, str]]
+near_or_not = near_by.join(stream, lambda n, bid: n or bid, within=near, grace=near, how="outer")
+reveal_type(near_or_not)  # T: kstream.dsl.stream.Stream[str, int | api.Bid | None]
 reveal_type(grouped.count())  # T: kstream.dsl.stream.AggregateTable[int, int]
 reveal_type(grouped.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.AggregateTable[int, int]
 reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.stream.AggregateTable[int, float]

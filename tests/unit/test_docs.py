@@ -210,6 +210,7 @@ FOREIGN = {
     "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
     "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
+    "StreamStreamJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
     "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "EventTimeSessionWindows",
     "SessionWindowedSerializer", "SessionWindowedDeserializer", "SessionKeySchema", "toBinary",

@@ -182,7 +182,7 @@ def same_name(app: kstream.App, orders: Any, customers: Any) -> None:
         (wrong_key, "source numbers .* has keys of type int, and table 'customers' of type str"),
         (wrong_new_key, "has keys of type int, and table 'customers' of type str"),
         (wrong_how, "how='outer' is neither"),
-        (no_table, "join takes a table, not Stream"),
+        (no_table, "two streams are joined by time: say how far apart"),
         (another_app, "table 'customers' is of another app"),
         (any_partition, "scope='partition'"),
         (one_argument, "takes 1 arguments: it should take 2, or 3 with the context last"),

@@ -1,0 +1,64 @@
+"""Two streams that are joined by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+from kstream.codecs.buffered import part_codec, place_codec
+from kstream.dsl.functions import called, wants_context
+from kstream.dsl.graph import advice
+from kstream.dsl.joins import Joining
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
+from kstream.specs.store import StoreSpec
+from kstream.specs.within import within_of
+from kstream.table_nodes import StreamJoinHow, StreamJoinNode
+from kstream.topology import Node
+
+
+def join_streams(
+    left: Joining[Any, Any],
+    right: Joining[Any, Any],
+    joiner: Callable[..., Any],
+    within: Any,
+    grace: Any,
+    how: StreamJoinHow,
+    name: str | None,
+    value: Any,
+) -> StreamJoinNode:
+    """The node of `left.join(right, ...)`, with a store for each side. Raises as that."""
+    call, graph = called(joiner, "join"), left._graph
+    if how not in get_args(StreamJoinHow):
+        raise TopologyError(f"{call}: how={how!r} is neither 'inner', 'left' nor 'outer'")
+    if right._graph is not graph:
+        raise TopologyError(f"{call}: {right.node.describe()} is of another app ({right._graph.app})")
+    apart = within_of(within, grace, call)
+    made = graph.child_name(left.node, "join") if name is None else name
+    keys = right.node.key if left._rekeyed and left.node.key.kind is UNKNOWN else left.node.key
+    first = left.at_home(f"{made}-left", keys)
+    itself = right.node is left.node
+    second = first if itself else right.at_home(f"{made}-right", keys, left.node.describe(), call)
+    specs = tuple(_kept(f"{made}-{side}", node) for side, node in (("left", first), ("right", second)))
+    for spec in specs:
+        graph.store(spec, "join", advice(name))
+    node = StreamJoinNode(
+        name=made,
+        parents=(first, second),
+        key=first.key,
+        value=schema(value or returned_by(joiner), f"the result of {call}"),
+        stores=(*specs, *(table.spec for table in tables_used(joiner))),
+        joiner=joiner,
+        wants_context=wants_context(joiner, 2),
+        how=how,
+        within=apart,
+    )
+    graph.add(node)
+    return node
+
+
+def _kept(name: str, node: Node) -> StoreSpec:
+    """The store of one side. Its types are those of the records, for it is they that a later version has to read."""
+    keys = Schema(node.key.kind, place_codec(node.key.codec))
+    return StoreSpec(name, keys, Schema(node.value.kind, part_codec(node.value.codec)), buffered=True)

@@ -1,0 +1,340 @@
+"""A stream joined with a stream: records of one key whose times are near each other."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heapify, heappop
+from operator import attrgetter, itemgetter
+from typing import Any, Final, cast
+
+from kstream.codecs import SAMPLE, Codec, holds_none
+from kstream.codecs.buffered import PLACE, Kept, before_key
+from kstream.codecs.windowed import start_in, stored_start
+from kstream.errors import EntryUnreadable
+from kstream.operators.base import Cursor, Push
+from kstream.operators.batch import Batch, Origin
+from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
+from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
+from kstream.operators.stateless import apply
+from kstream.specs.within import Within
+from kstream.state.buffers import BufferStore
+from kstream.state.time import TaskTime
+from kstream.state.watermark import UNKNOWN, Watermark
+
+LOOKED_AHEAD: Final = 50_000
+"""Records of one side that are known to wait for the end of their time, beyond which the store is read again."""
+REMOVED: Final = 10_000
+"""Entries that a commit removes, and two more for each record: so what is over leaves as fast as it came, in pieces."""
+
+
+class StreamStreamJoin(Dropping, Closing):
+    """Each record finds those of the other stream that came before it, and is found by those that come after it. A
+    result has the later of the two times, and comes when both are there.
+
+    A record is over when the time of the task has passed its own, the bound and `grace`. One of a side that is kept
+    and found nothing has its result then, with None for the other, before the record that moved time. One that comes
+    when it is over is late: it is joined with what is still there, and is not kept.
+
+    Where both sides have records of one source (a stream joined with itself), what comes of a batch is held until it is
+    through all ways, and is put in the order of its records.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stores: tuple[BufferStore, BufferStore],
+        codecs: tuple[Codec[Any], Codec[Any]],
+        key_codec: Codec[Any],
+        value_codec: Codec[Any],
+        within: Within,
+        joiner: Callable[..., Any],
+        cursor: Cursor | None,
+        lines: Lines,
+        *,
+        keeps: tuple[bool, bool],
+        meets: bool,
+        watermark: Watermark,
+        time: TaskTime,
+        every: int = SAMPLE,
+    ) -> None:
+        """`keeps`: whether records of the left, and of the right, that find nothing have a result."""
+        super().__init__(lines)
+        self._name, self.key_codec, self.value_codec, self._every = name, key_codec, value_codec, every
+        self._joiner, self._cursor, self._meets = joiner, cursor, meets
+        self._watermark, self._time, self._width = watermark, time, within.bucket
+        self._left = Side(
+            stores[0], codecs[0], left=True, kept=keeps[0], back=within.before, ahead=within.after,
+            open_for=within.left_open,
+        )  # fmt: skip
+        self._right = Side(
+            stores[1], codecs[1], left=False, kept=keeps[1], back=within.after, ahead=within.before,
+            open_for=within.right_open,
+        )  # fmt: skip
+        self._left.other, self._right.other = self._right, self._left
+        self._sides = self._left, self._right
+        self._waits = [side for side in self._sides if side.kept]
+        self._due = UNKNOWN + 1  # the time of the task from which on a record may be over that found nothing
+        self._held: list[Came] = []
+        self._held_of: Origin | None = None
+        self._prefixes = Prefixes(within.bucket)
+
+    # ---- records
+
+    def push(self, batch: Batch) -> None:
+        raise AssertionError("it has two inputs")
+
+    def input(self, place: int) -> Push:
+        return partial(self._take, self._sides[place])
+
+    def _take(self, side: Side, batch: Batch) -> None:
+        values = batch.values  # all are decoded, found or not: one that cannot be read fails here
+        if holds_none(batch.value_codec) and None in values:
+            batch = self._without(batch, values, NO_VALUE)
+        keys = batch.encoded_keys(self.key_codec)
+        if not side.kept and None in keys:
+            batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(self.key_codec)
+        if not batch.size:
+            return
+        origin = batch.origin
+        times = [self._watermark.now] * batch.size if origin is None else batch.of_rows(origin.watermarks)
+        came = self._prepared(side, batch, keys, times)
+        if self._meets and origin is not None:
+            self._held_of = origin
+            self._held += came
+        else:
+            self._join(came, origin)
+
+    def release(self) -> None:
+        if self._held:
+            came, self._held = self._held, []
+            came.sort(key=_place)  # of one record what comes to the left goes first
+            self._join(came, self._held_of)
+
+    def _prepared(
+        self, side: Side, batch: Batch, keys: Sequence[bytes | None], times: Sequence[int]
+    ) -> list[Came]:  # fmt: skip
+        """Loads all that the records may find, and where they are kept."""
+        width, newest, prefixes = self._width, self._time.event, self._prefixes
+        other = side.other
+        back, ahead, other_open = side.back, side.ahead, other.open_for
+        raws = cast("list[bytes]", batch.encoded_values(side.codec, self._every))
+        rows = range(batch.size) if batch.rows is None else batch.rows
+        wanted: list[bytes] = []
+        places: list[bytes] = []
+        came: list[Came] = []
+        if len(prefixes) > 1000:
+            prefixes.clear()
+        for row, at, now, key, value, raw in zip(rows, batch.timestamps, times, keys, batch.values, raws, strict=True):
+            if key is None:
+                came.append((side, row, at, now, key, value, raw, 0, (), b""))
+                continue
+            low, high = at - back, at + ahead
+            if low < now - other_open:  # what is earlier is over
+                low = now - other_open
+            first, last = low // width, (high if high < newest else newest) // width
+            if first == last:
+                asked: Sequence[bytes] = (prefixes[first] + key,)
+            else:
+                asked = [prefixes[bucket] + key for bucket in range(first, last + 1)]
+            place = prefixes[at // width] + key
+            wanted += asked
+            places.append(place)
+            came.append((side, row, at, now, key, value, raw, low, asked, place))
+        other.store.load_places(wanted)
+        side.store.load(places)
+        side.pushed += len(places)
+        return came
+
+    def _join(self, records: Sequence[Came], origin: Origin | None) -> None:
+        """Joins records in this order, and before each of them those that are over at its time and found nothing."""
+        results, waits = Results(), bool(self._waits)
+        for side, row, at, now, key, value, raw, low, asked, place in records:
+            if waits and now >= self._due:
+                self._let_go(now, origin, results)
+            found = self._found(side, low, at + side.ahead, asked)
+            if found:
+                results.add(side, row, key, value, self._read(side.other, found[0].raw), max(at, found[0].at))
+                for kept in found[1:]:  # a value of its own for each: a joiner may change it
+                    own = side.codec.decode(raw)
+                    results.add(side, row, key, own, self._read(side.other, kept.raw), max(at, kept.at))
+            if at + side.open_for < now or key is None:  # late, or what nothing can be joined with
+                if not found and side.kept:
+                    results.add(side, row, key, value, None, at)
+                elif not found:
+                    self._left_out(LATE, 1)
+            elif side.put(place, Kept(at, bool(found), raw)) and at + side.open_for < self._due:
+                self._due = at + side.open_for + 1
+        for side in self._sides:
+            side.tell()
+        self._emit(results, origin)
+
+    def _found(self, side: Side, low: int, high: int, asked: Sequence[bytes]) -> Sequence[Kept]:
+        """The records of the other side at these places, of these times, the earliest first."""
+        other = side.other
+        store, live = other.store, other.store.live
+        found: list[Kept] = []
+        for place in asked:
+            if (first := live[place]) is None:
+                continue
+            for name, part in store.parts(place) if first.full else ((place, first),):
+                for kept in part.rows:
+                    if low <= kept.at <= high:
+                        found.append(kept)
+                        if other.kept and not kept.found:
+                            kept.found = True
+                            other.changed.add(name)
+        if len(found) > 1:
+            found.sort(key=_time_of)
+        return found
+
+    def _read(self, side: Side, raw: bytes) -> Any:
+        try:
+            return side.codec.decode(raw)
+        except Exception as error:
+            raise EntryUnreadable(
+                f"a record that join {self._name!r} keeps of its {'left' if side.left else 'right'} side cannot be "
+                f"read: {error}; another version of the type wrote it: give new fields a default, or let the type take "
+                "the old form too"
+            ) from error
+
+    def _emit(self, results: Results, origin: Origin | None) -> None:
+        if not results.keys:
+            return
+        batch = Batch(
+            len(results.keys), self.key_codec, self.value_codec, origin=origin,
+            rows=None if origin is None else results.rows, raw_keys=results.keys, values=results.lefts,
+            timestamps=results.stamps,
+        )  # fmt: skip
+        joiner, rights = self._joiner, iter(results.rights)
+
+        def join(left: Any, *context: Any) -> Any:
+            return joiner(left, next(rights), *context)
+
+        results.clear()
+        batch, joined = apply(join, self._cursor, batch, of=joiner)
+        self.emit(batch.with_values(joined, self.value_codec))
+
+    # ---- time
+
+    def time_passed(self, origin: Origin | None) -> None:
+        self._let_go(self._watermark.now, origin, Results())
+
+    def closes_by(self, time: int) -> bool:
+        for side in self._sides:
+            side.tell()
+            first = side.store.first()
+            if first is None:
+                continue
+            if start_in(first) + self._width + side.open_for <= time:
+                return True
+            if side.kept:
+                if side.seen is None or side.seen < time - side.open_for:
+                    self._look(side, time - side.open_for)
+                if side.waiting and side.waiting[0][0] + side.open_for < time:
+                    return True
+        return False
+
+    def _let_go(self, now: int, origin: Origin | None, before: Results) -> None:
+        """Results of the records that are over at this time and found nothing, the first that was over first.
+
+        Args:
+            before: results that come before them.
+        """
+        if not self._waits or now < self._due:
+            return
+        for side in self._waits:
+            side.tell()
+        known = UNKNOWN
+        while known < now:
+            for side in self._waits:
+                if side.seen is None or side.seen < now - side.open_for:
+                    self._look(side, now - side.open_for)
+            known = min(now, *(cast("int", side.seen) + side.open_for + 1 for side in self._waits))
+            over = [one for side in self._waits for one in self._over(side, known - side.open_for - 1)]
+            if over:
+                self._emit(before, origin)
+                over.sort(key=_first_over)
+                for start in range(0, len(over), AT_ONCE):
+                    self._tell(over[start : start + AT_ONCE], origin)
+        self._due = min(
+            (side.waiting[0][0] if side.waiting else cast("int", side.seen) + 1) + side.open_for + 1
+            for side in self._waits
+        )
+
+    def _look(self, side: Side, until: int) -> None:
+        """Finds the records that wait, up to this time and to the end of its bucket, or as many as may be known."""
+        width, seen = self._width, side.seen
+        end = (until // width + 1) * width
+        start = b"" if seen is None else before_key((seen + 1) // width * width)
+        waiting, last = side.waiting, end - 1
+        for entry in side.store.waiting(start, before_key(end), -(1 << 63) if seen is None else seen):
+            if entry[0] <= last:
+                waiting.append(entry)
+                if len(waiting) >= 2 * LOOKED_AHEAD:
+                    waiting.sort()
+                    last = waiting[LOOKED_AHEAD - 1][0]
+                    del waiting[bisect_right(waiting, last, key=_first) :]
+        heapify(waiting)
+        side.seen = last
+
+    def _over(self, side: Side, last: int) -> list[Over]:
+        """Removes the records up to this time; returns those that found nothing."""
+        places: dict[bytes, None] = {}
+        while side.waiting and side.waiting[0][0] <= last:
+            places[heappop(side.waiting)[1]] = None
+        if not places:
+            return []
+        side.store.load_places(places)
+        return [Over(side, place, kept) for place in places for kept in side.store.take(place, last)]
+
+    def _tell(self, over: Sequence[Over], origin: Origin | None) -> None:
+        results = Results()
+        times = [] if origin is None else origin.watermarks
+        with telling(self._name, "a record that found nothing, of join"):
+            for one in over:
+                row = min(bisect_left(times, one.due + 1), len(times) - 1)  # the record that moved time beyond it
+                value = self._read(one.side, one.kept.raw)
+                results.add(one.side, row, one.place[PLACE:], value, None, one.kept.at)
+            self._emit(results, origin)
+
+    # ---- the end of a batch, and of a transaction
+
+    def flush(self) -> None:
+        now = self._watermark.now
+        self._let_go(now, None, Results())
+        for side in self._sides if now != UNKNOWN else ():
+            stop = (now - side.open_for) // self._width * self._width
+            if (side.removed is None or side.removed < stop) and side.store.remove_before(
+                stored_start(stop), REMOVED + 2 * side.pushed
+            ):
+                side.removed = stop
+            side.pushed = 0
+
+    def take_back(self) -> bool:
+        self._forget()
+        return super().take_back()
+
+    def reset(self) -> None:
+        self._forget()
+        super().reset()
+
+    def _forget(self) -> None:
+        self._held, self._due = [], UNKNOWN + 1
+        for side in self._sides:
+            side.forget()
+
+
+def _first_over(one: Over) -> tuple[int, bool, bytes]:
+    return one.due, not one.side.left, one.place
+
+
+def _place(one: Came) -> tuple[int, bool]:
+    return one[1], not one[0].left
+
+
+_first: Final = itemgetter(0)
+_time_of: Final = attrgetter("at")

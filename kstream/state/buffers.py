@@ -1,0 +1,131 @@
+"""The store of one side of a join of streams: records by key, in buckets of time (codecs/buffered.py).
+
+A look-up is a multi-get of the buckets that a record's partners may be in, and never an iterator; buckets that are over
+leave by their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, cast
+
+from kstream.codecs.buffered import Kept, Part, first_of, part_of
+from kstream.state.store import Store
+
+ROWS: Final = 32
+"""Records of a part, at most."""
+BYTES: Final = 8192
+"""Bytes of the values of a part, from which on it takes no more."""
+
+
+class BufferStore(Store[Part]):
+    """See the module's text. `place` is the key of a part 0."""
+
+    _floor = b""  # what comes before was removed: a scan need not go through what was deleted there
+
+    def load_places(self, places: Iterable[bytes]) -> None:
+        """Brings all parts of these places into `live`: two multi-gets at most."""
+        distinct = cast("set[bytes]", set(places))
+        self.load(distinct)
+        live, others = self.live, cast("list[bytes]", [])
+        for place in distinct:
+            first = live[place]
+            if first is not None and first.full:
+                others += [part_of(place, number) for number in range(1, first.full + 1)]
+        if others:
+            self.load(others)
+
+    def parts(self, place: bytes) -> list[tuple[bytes, Part]]:
+        """All parts of a place that was loaded, with their keys, in the order of their records."""
+        first = self.live[place]
+        if first is None:
+            return []
+        found = [(key, self.live.get(key)) for key in (part_of(place, n) for n in range(1, first.full + 1))]
+        return [*((key, part) for key, part in found if part is not None), (place, first)]
+
+    def append(self, place: bytes, row: Kept) -> None:
+        """Keeps a record at a place that was loaded. The key of part 0 is to be told as changed."""
+        live, size = self.live, len(row.raw)
+        first = live[place]
+        if first is None:
+            live[place] = Part(0, size, [row])
+        elif len(first.rows) < ROWS and first.size < BYTES:
+            first.rows.append(row)
+            first.size += size
+        else:
+            number = first.full + 1
+            full = part_of(place, number)
+            self.load((full,))
+            live[full] = Part(0, first.size, first.rows)
+            live[place] = Part(number, size, [row])
+            self.changed((full,))
+
+    def take(self, place: bytes, last: int) -> list[Kept]:
+        """Removes the records of a place that was loaded up to this time, and returns those that found nothing."""
+        taken: list[Kept] = []
+        left = 0
+        parts = self.parts(place)
+        for key, part in parts:
+            rows = [row for row in part.rows if row.at > last]
+            if len(rows) < len(part.rows):
+                taken += [row for row in part.rows if row.at <= last and not row.found]
+                part.rows, part.size = rows, sum(len(row.raw) for row in rows)
+                if rows or key == place:
+                    self.changed((key,))
+                else:
+                    self.delete(key)
+            left += len(rows)
+        if not left and parts:
+            self.delete(place)
+        return taken
+
+    # ---- by time
+
+    def between(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, Part]]:
+        """All parts from one key to before another, changed ones first."""
+        live, changed, decode = self.live, self._dirty, self.value_codec.decode
+        for key in [key for key in changed if start <= key < stop]:
+            if (part := live[key]) is not None:
+                yield key, part
+        for key, raw in self.backend.scan(self.name, max(start, self._floor)):
+            if key >= stop:
+                break
+            if key not in changed:
+                yield key, decode(raw)
+
+    def waiting(self, start: bytes, stop: bytes, after: int) -> Iterator[tuple[int, bytes]]:
+        """Time and place of the records in this range that are later than `after` and have found nothing yet."""
+        for key, part in self.between(start, stop):
+            for row in part.rows:
+                if not row.found and row.at > after:
+                    yield row.at, first_of(key)
+
+    def remove_before(self, stop: bytes, most: int) -> bool:
+        """Removes what comes before this key, so many entries at most. Returns whether that was all."""
+        changed = self._dirty
+        keys = [key for key, raw in changed.items() if raw is not None and key < stop][:most]
+        if len(keys) < most:
+            for key, _ in self.backend.scan(self.name, self._floor):
+                if key >= stop or len(keys) == most:
+                    break
+                if key not in changed:
+                    keys.append(key)
+                self._floor = key
+        for key in keys:
+            self.delete(key)
+        return len(keys) < most
+
+    def first(self) -> bytes | None:
+        """The first key of all."""
+        changed = self._dirty
+        own = min((key for key, raw in changed.items() if raw is not None), default=None)
+        there = next((key for key, _ in self.backend.scan(self.name, self._floor) if key not in changed), None)
+        return min((key for key in (own, there) if key is not None), default=None)
+
+    def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
+        self._floor = b""
+        return super().take_back(keys)
+
+    def aborted(self) -> None:
+        self._floor = b""
+        super().aborted()
