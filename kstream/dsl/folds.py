@@ -1,4 +1,4 @@
-"""The folds behind the aggregations that have a name: `sum`, `min`, `max`, `reduce`.
+"""The folds behind the aggregations that have a name: `sum`, `min`, `max`, `reduce`, `mean`, `top_n` and others.
 
 A fold takes the accumulator and a value and returns the accumulator; None stands for that of a key without values.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from kstream.codecs import Codec, copier
+import msgspec
+
+from kstream.codecs import Codec, copier, encode_value
 from kstream.specs.schema import UNKNOWN
 
 Fold = Callable[[Any, Any], Any]
@@ -58,5 +60,65 @@ def reducing(function: Callable[[Any, Any], Any], codec: Codec[Any]) -> Fold:
         result = value if so_far is None else function(so_far, value)
         # a value kept as the state may be changed later: others must not see that in the column it came in
         return copy(result) if result is value else result
+
+    return fold
+
+
+def collecting(codec: Codec[Any]) -> Fold:
+    """All values, in the order in which they came. `codec` is that of the values."""
+    copy = copier(codec)
+
+    def fold(values: list[Any], value: Any) -> list[Any]:
+        values.append(copy(value))
+        return values
+
+    return fold
+
+
+def ranking(n: int, by: Callable[[Any], Any], codec: Codec[Any], *, least: bool) -> Fold:
+    """The `n` values with the greatest `by` (the `least`), the first of them first; of equal ones those that came
+    first."""
+    copy = copier(codec)
+
+    def fold(best: list[Any], value: Any) -> list[Any]:
+        rank, place = by(value), len(best)
+        while place and (by(best[place - 1]) > rank if least else by(best[place - 1]) < rank):
+            place -= 1
+        if place < n:
+            best.insert(place, copy(value))
+            del best[n:]
+        return best
+
+    return fold
+
+
+class Mean(msgspec.Struct):
+    """What a mean is made of."""
+
+    total: int | float = 0
+    count: int = 0
+
+
+def averaging(function: Callable[[Any], Any]) -> Fold:
+    def fold(mean: Mean, value: Any) -> Mean:
+        mean.total += function(value)
+        mean.count += 1
+        return mean
+
+    return fold
+
+
+def averaged(mean: Mean) -> float:
+    return mean.total / mean.count
+
+
+def distinguishing(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
+    """What the function gives, each once, as the text of its bytes: `codec` is that of a key, so equal ones are equal
+    there."""
+
+    def fold(seen: set[str], value: Any) -> set[str]:
+        raw: bytes = encode_value(codec, function(value)) or b""
+        seen.add(raw.decode("latin-1"))
+        return seen
 
     return fold

@@ -13,6 +13,7 @@ from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
 from kstream.dsl.processor import Processing
+from kstream.dsl.summaries import Summaries
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.tabular import Tabular
 from kstream.dsl.uses import tables_used
@@ -168,7 +169,7 @@ class Stream(Hinted, Processing[K, V]):
         return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
 
 
-class Grouped(Hinted, Windowing[K, V]):
+class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
     """Records grouped by key, ready to be aggregated.
 
     All aggregations take `name=`, `emit=`, `backend=` and `ttl=`. The name is that of the store and its changelog: keep

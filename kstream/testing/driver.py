@@ -381,7 +381,7 @@ class TableView(Mapping[K, V], Generic[K, V]):
         self._codec = table.spec.key.codec
         for task in (task for worker in workers for task in worker.tasks.values()):
             if table.name in task.stores:
-                self._content.update(task.stores[table.name].scan())
+                self._content.update((key, table.shown(value)) for key, value in task.stores[table.name].scan())
 
     def __getitem__(self, key: K) -> V:
         try:

@@ -107,6 +107,11 @@ reveal_type(grouped.sum(lambda bid: bid.price / 2))  # T: kstream.dsl.stream.Agg
 reveal_type(grouped.min(lambda bid: bid.bidder))  # T: kstream.dsl.stream.AggregateTable[int, str]
 reveal_type(grouped.max(lambda bid: bid.at))  # T: kstream.dsl.stream.AggregateTable[int, datetime.datetime]
 reveal_type(grouped.reduce(lambda a, b: a))  # T: kstream.dsl.stream.AggregateTable[int, api.Bid]
+reveal_type(grouped.first())  # T: kstream.dsl.stream.AggregateTable[int, api.Bid]
+reveal_type(grouped.top_n(3, by=lambda bid: bid.price))  # T: kstream.dsl.stream.AggregateTable[int, list[api.Bid]]
+reveal_type(grouped.collect().stream())  # T: kstream.dsl.stream.Stream[int, list[api.Bid]]
+reveal_type(grouped.mean(lambda bid: bid.price))  # T: kstream.dsl.resulting.ResultTable[int, float]
+reveal_type(grouped.count_distinct(lambda bid: bid.bidder).stream())  # T: kstream.dsl.stream.Stream[int, int]
 aggregated = grouped.aggregate(Total, add, name="per-auction")
 reveal_type(aggregated)  # T: kstream.dsl.stream.AggregateTable[int, api.Total]
 folded = grouped.aggregate(Total, lambda total, bid: Total(1, bid.price))
