@@ -18,7 +18,7 @@ from typing import Final
 
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
-from services.nexmark.model import OUT_OF_ORDER, PARTITIONS, Auction, Bid, Event, Person
+from services.nexmark.model import OPEN_AT_MOST, OUT_OF_ORDER, PARTITIONS, Auction, Bid, Event, Person
 
 OF_FIFTY: Final = 50
 OF_THEM_AUCTIONS: Final = 3
@@ -73,6 +73,8 @@ class Events:
                 f"{self.shuffled} records in any order at {self.rate:g}/s come more than {OUT_OF_ORDER} late: shuffle "
                 "fewer, or make more a second"
             )
+        if open_for(self.rate) > OPEN_AT_MOST.total_seconds():
+            raise UsageError(f"at {self.rate:g}/s auctions are open for more than {OPEN_AT_MOST}: make more a second")
 
     @property
     def begins(self) -> datetime:
@@ -108,6 +110,11 @@ class Events:
             yield Bid(last, last, 0, "", "https://www.nexmark.com/a/b/c/item.htm", at, "")
 
 
+def open_for(rate: float) -> float:
+    """How many seconds of event time an auction is open at most: so that a hundred are open at a time, on average."""
+    return 2 * OPEN_AUCTIONS * OF_FIFTY / OF_THEM_AUCTIONS / rate
+
+
 class _Maker:
     """Makes one record after the other. Numbers below count from 0: people and auctions that there are so far."""
 
@@ -117,7 +124,7 @@ class _Maker:
         self._letters = "".join(self._random.choices(string.ascii_lowercase, k=100_000))
         self._ways = [self._way(number) for number in range(CHANNELS)]
         self._hot_ways = [(name, self._url()) for name in HOT_CHANNELS]
-        self._open_for = 2 * OPEN_AUCTIONS * OF_FIFTY / OF_THEM_AUCTIONS / events.rate  # seconds, twice the mean
+        self._open_for = open_for(events.rate)
 
     def make(self, number: int) -> Event:
         round_, place = divmod(number, OF_FIFTY)
@@ -139,9 +146,9 @@ class _Maker:
         hot = self._random.random() < HOT_SELLER
         seller = person // BATCH * BATCH if hot else self._somebody(person)
         first, more = self._price(), self._price()
-        open_for = timedelta(milliseconds=1 + int(self._random.random() * self._open_for * 1000))
+        length = timedelta(milliseconds=1 + int(self._random.random() * self._open_for * 1000))
         return Auction(
-            FIRST_ID + auction, self._text(3, 20), self._text(3, 100), first, first + more, at, at + open_for,
+            FIRST_ID + auction, self._text(3, 20), self._text(3, 100), first, first + more, at, at + length,
             FIRST_ID + seller, FIRST_CATEGORY + self._below(CATEGORIES), self._text(300, 400),
         )  # fmt: skip
 

@@ -15,6 +15,10 @@ OUT_OF_ORDER: Final = timedelta(seconds=4)
 """Records may come so much later than others of their partition that have a later event time, as in Flink's set-up."""
 
 
+OPEN_AT_MOST: Final = timedelta(minutes=1)
+"""So long an auction is open, and so long before or after it somebody may name it."""
+
+
 class Person(msgspec.Struct, gc=False):
     """Somebody who sells or bids. The key is the id."""
 

@@ -22,7 +22,7 @@ import msgspec
 
 import kstream
 from services.nexmark.model import Auction, Bid, Event, Person
-from services.nexmark.queries import side_input
+from services.nexmark.queries.single import side_input
 
 Row = tuple[Any, ...]
 Rows = Callable[[Any, Any], Iterable[Row]]
@@ -36,6 +36,15 @@ def value_only(key: Any, value: Any) -> Iterator[Row]:
 def of_window(key: kstream.Windowed[Any], value: Any) -> Iterator[Row]:
     """The key, and when the window starts."""
     yield (key.key, key.start, *flat(value))
+
+
+def keyed(key: Any, value: Any) -> Iterator[Row]:
+    yield (key, *flat(value))
+
+
+def of_session(key: kstream.WindowedSpan[Any], value: Any) -> Iterator[Row]:
+    """The key, and the times of the first and the last record."""
+    yield (key.key, key.start, key.end, *flat(value))
 
 
 def of_named_window(key: kstream.Windowed[int], value: Any) -> Iterator[Row]:
@@ -92,6 +101,17 @@ WHERE category = 10 AND state IN ('OR', 'ID', 'CA')""",
         of_each,
         last=True,
     ),
+    "q4": Asked(
+        """
+WITH finals AS (
+    SELECT category, max(price) AS price
+    FROM auction JOIN bid ON auction.id = bid.auction AND bid.date_time BETWEEN auction.date_time AND expires
+    GROUP BY auction.id, category
+)
+SELECT category, sum(price) // count(*) FROM finals GROUP BY category""",
+        keyed,
+        last=True,
+    ),
     "q5": Asked(
         """
 WITH counts AS (
@@ -120,6 +140,29 @@ WITH came AS (SELECT id, name, time_bucket(INTERVAL 10 seconds, date_time) AS st
 SELECT id, name, came.start
 FROM came JOIN sold ON id = seller AND came.start = sold.start
 WHERE came.start < closing()""",
+    ),
+    "q9": Asked(
+        """
+SELECT a.* EXCLUDE (number, arrived), b.* EXCLUDE (number, arrived)
+FROM auction AS a JOIN bid AS b ON a.id = b.auction AND b.date_time BETWEEN a.date_time AND expires
+QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time, b.number) = 1""",
+        last=True,
+    ),
+    "q11": Asked(
+        """
+WITH begun AS (
+    SELECT *, date_time - lag(date_time) OVER one > INTERVAL 10 seconds AS anew
+    FROM bid
+    WINDOW one AS (PARTITION BY bidder ORDER BY date_time)
+), numbered AS (
+    SELECT *, count(*) FILTER (anew) OVER (PARTITION BY bidder ORDER BY date_time) AS session
+    FROM begun
+)
+SELECT bidder, min(date_time) AS start, max(date_time), count(*)
+FROM numbered
+GROUP BY bidder, session
+HAVING start < closing()""",
+        of_session,
     ),
     "q12": Asked(
         "SELECT bidder, time_bucket(INTERVAL 10 seconds, arrived) AS start, count(*) FROM bid GROUP BY ALL",
@@ -183,6 +226,12 @@ FROM bid
 QUALIFY place <= 10""",
         numbered,
         last=True,
+    ),
+    "q20": Asked(
+        """
+SELECT a.* EXCLUDE (number, arrived), b.* EXCLUDE (number, arrived)
+FROM bid AS b JOIN auction AS a ON b.auction = a.id
+WHERE category = 10""",
     ),
     "q22": Asked(
         """

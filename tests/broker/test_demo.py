@@ -16,7 +16,7 @@ from kstream.runtime.kafka import KafkaClients
 from kstream.types import NewTopic
 from services.flights import audit, demo
 from services.nexmark import demo as nexmark
-from services.nexmark.queries import Offer
+from services.nexmark.queries.single import Offer
 
 
 class Said(Console):

@@ -12,7 +12,7 @@ import kstream
 from services.nexmark.board import ROWS, View, board, screen
 from services.nexmark.generator import Events
 from services.nexmark.model import Bid
-from services.nexmark.queries import Count
+from services.nexmark.queries.windows import Count
 
 
 def drawn(what: Any, width: int = 120) -> str:

@@ -24,8 +24,8 @@ def test_of_fifty_one_is_a_person_and_three_are_auctions() -> None:
 
 def test_event_times_are_spaced_by_the_rate_and_out_of_order_within_the_bound_of_the_topics() -> None:
     begins = datetime(2020, 1, 1, tzinfo=UTC)
-    times = [event.date_time for event in Events(2_000, rate=50, start=begins, shuffled=200)]
-    assert sorted(times) == [begins + timedelta(milliseconds=20 * number) for number in range(2_000)]
+    times = [event.date_time for event in Events(2_000, rate=100, start=begins, shuffled=400)]
+    assert sorted(times) == [begins + timedelta(milliseconds=10 * number) for number in range(2_000)]
     latest = [max(times[: number + 1]) for number in range(2_000)]
     late = max(after - own for after, own in zip(latest, times, strict=True))
     assert timedelta(0) < late <= OUT_OF_ORDER
@@ -34,6 +34,8 @@ def test_event_times_are_spaced_by_the_rate_and_out_of_order_within_the_bound_of
 def test_one_that_would_come_later_than_the_topics_allow_is_refused() -> None:
     with pytest.raises(UsageError, match=r"400 records in any order at 50/s come more than 0:00:04 late"):
         Events(1_000, rate=50, shuffled=400)
+    with pytest.raises(UsageError, match=r"at 50/s auctions are open for more than 0:01:00: make more a second"):
+        Events(1_000, rate=50)
     with pytest.raises(UsageError, match="are more than 0"):
         Events(0)
 
