@@ -55,7 +55,7 @@ from kstream.state.timed import make_store
 from kstream.state.timers import TimerStore
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
-from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode
+from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode, meets, step_of
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -121,6 +121,8 @@ class TaskPlan:
     watermark: Watermark | None = None
     """Where it has windows, or tells others the time."""
     time_writer: TimeWriter | None = None
+    step: int = 1
+    """Milliseconds within which it does not matter which input is read first."""
 
     def committed(self) -> None:
         """What was done is committed, and in the stores."""
@@ -202,7 +204,7 @@ def plan_task(
     watermark = _watermark(part, counts or {}, time, lease)
     writer = _writer(part, outlet, refusals)
     shared = contexts.new(stores, writer, 0)
-    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark)
+    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
     if part.carries:
         assert watermark is not None and counts is not None and time is not None
         held = max((node.timing.held for node in part.by_time), default=0)
@@ -226,7 +228,7 @@ def plan_task(
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
-        if isinstance(operator, Merge | StreamStreamJoin) and _meets(node):
+        if isinstance(operator, Merge | StreamStreamJoin) and meets(node):
             for before in with_all_before(node):
                 if isinstance(source := built[before], Source):
                     source.merges.append(operator)
@@ -266,17 +268,6 @@ def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:
         (parent,) = parent.parents
     return isinstance(parent, SourceNode) and len(built[parent].children) == 1
-
-
-def _meets(node: Node) -> bool:
-    """Whether records of one source come to a node by several ways."""
-    seen: set[Node] = set()
-    for parent in node.parents:
-        sources = {one for one in with_all_before(parent) if isinstance(one, SourceNode)}
-        if not seen.isdisjoint(sources):
-            return True
-        seen |= sources
-    return False
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
@@ -352,7 +343,7 @@ def _build(
         case WayNode():
             return Pass()
         case MergeNode():
-            return Merge(meets=_meets(node))
+            return Merge(meets=meets(node))
         case DebugNode():
             return Debug(_WATCHED.setdefault(node, Watched(node.name)))
         case SampleNode():
@@ -419,7 +410,7 @@ def _build(
                 node.name, (left, right), (node.parents[0].value.codec, node.parents[1].value.codec), node.key.codec,
                 node.value.codec, node.within, node.joiner, cursor() if node.wants_context else None,
                 _LINES.setdefault(node, Lines(node.name)), keeps=(node.how != "inner", node.how == "outer"),
-                meets=_meets(node), watermark=watermark, time=time, every=check_every,
+                meets=meets(node), watermark=watermark, time=time, every=check_every,
             )  # fmt: skip
         case AgentNode():
             results = Results(node.to, writer, order, node.name, check_every)

@@ -62,6 +62,7 @@ class Reading:
         carrying: the inputs that have marks of time among their records.
         event_times: of the records of a fetch (ms), as the topic declares them.
         max_idle: seconds that the others wait for an empty input which is at its end.
+        step: ms within which records of several inputs may come in any order: those of one are taken together.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Reading:
         max_idle: float,
         delays: Mapping[TopicPartition, float] | None = None,
         carrying: Collection[TopicPartition] = (),
+        step: int = 1,
     ) -> None:
+        self._step = step
         self._carrying = frozenset(carrying)
         self._event_times, self._clock, self._max_idle = event_times, clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
@@ -277,7 +280,8 @@ class Reading:
         return [at for at, one in self._sources.items() if not self._buffers[at] and not self._may_be_skipped(one)]
 
     def _head(self, buffer: deque[Fetch]) -> int:
-        return self._times(buffer[0].cut(0, 1))[0]
+        """The step of time that the next record is of."""
+        return self._times(buffer[0].cut(0, 1))[0] // self._step
 
     def _times(self, fetch: Fetch) -> list[int]:
         """Event times (ms). Where one cannot be read, they count as the earliest: the records are taken at once, and
@@ -296,9 +300,11 @@ class Reading:
         others = [(self._head(buffer), other) for other, buffer in buffers.items() if other != at and buffer]
         if not others:
             return len(fetch)
-        limit = min(others)
-        for index, timestamp in enumerate(self._times(fetch)):
-            if (timestamp, at) > limit:
+        limit, step, times = min(others), self._step, self._times(fetch)
+        if (max(times) // step, at) <= limit:
+            return len(fetch)
+        for index, timestamp in enumerate(times):
+            if (timestamp // step, at) > limit:
                 return max(1, index)
         return len(fetch)
 

@@ -70,6 +70,7 @@ class Task:
             max_idle,
             {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
             [TopicPartition(one.topic.name, partition) for one in part.sources if one.topic.internal],
+            plan.step,
         )
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._care = self.handling.care

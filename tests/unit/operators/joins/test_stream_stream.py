@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream import table_nodes
 from kstream.codecs.buffered import Place, place_codec
 from kstream.operators.joins import stream_stream
+from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.partitioning import partition_of
 from kstream.state import buffers
 from kstream.testing import TestDriver
@@ -205,12 +207,12 @@ def unless_poison(left: str | None, right: str | None) -> str:
     return pair(left, right)
 
 
-def in_order(rows: list[Row]) -> list[Row]:
-    """As a task takes them from two topics: the earlier of the two that come next."""
+def in_order(rows: list[Row], step: int) -> list[Row]:
+    """As a task takes them from two topics: the one that comes next in the earlier step of time; of one step, left."""
     queues = {side: deque(row for row in rows if row.side == side) for side in (LEFT, RIGHT)}
     found = []
     while any(queues.values()):
-        _, side = min((queue[0].at, side) for side, queue in queues.items() if queue)
+        _, side = min((queue[0].at // step, side) for side, queue in queues.items() if queue)
         found.append(queues[side].popleft())
     return found
 
@@ -269,14 +271,15 @@ def both_of(
     rows=rows, within=bounds, grace=st.integers(0, 12), ooo=st.sampled_from([0, 0, 5]),
     cuts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["process", "crash", "commit"])), max_size=4),
     partitions=st.sampled_from([1, 2]), backend=st.sampled_from(["memory", "rocksdb"]), small=st.booleans(),
+    step=st.sampled_from([1, 7, 1000]),
 )  # fmt: skip
 def test_what_the_definition_says(
     how: str, one_topic: bool, rows: list[Row], within: tuple[int, int], grace: int, ooo: int,
-    cuts: list[tuple[int, str]], partitions: int, backend: str, small: bool,
+    cuts: list[tuple[int, str]], partitions: int, backend: str, small: bool, step: int,
 ) -> None:  # fmt: skip
     """However the input is cut into batches, with crashes between, records that fail and are skipped, parts of a few
-    records, and restarts. Of two topics the order is settled only by what is there at once, so there is a commit and a
-    restart at each cut."""
+    records, steps of reading, and restarts. Of two topics the order is settled only by what is there at once, so there
+    is a commit and a restart at each cut."""
     if sum(within) < 0:
         within = (-within[0], -within[1])
     app = kstream.App("any", on_error=[kstream.Skip()])
@@ -285,6 +288,7 @@ def test_what_the_definition_says(
     after = dict(cuts)
     limits = (2, 1) if small else (buffers.ROWS, stream_stream.LOOKED_AHEAD)
     with (
+        patch.object(table_nodes, "STEP", step),
         patch.object(buffers, "ROWS", limits[0]),
         patch.object(stream_stream, "LOOKED_AHEAD", limits[1]),
         TestDriver(app, partitions=partitions, backend=backend) as driver,
@@ -311,7 +315,7 @@ def test_what_the_definition_says(
                 if not one_topic:
                     counted.update(dropped(driver))
                     driver.crash()
-                for one in segment if one_topic else in_order(segment):
+                for one in segment if one_topic else in_order(segment, step):
                     oracles[partition_of(one.key.encode(), partitions) if one.key else 0].take(one)
                 segment = []
         found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
@@ -325,6 +329,19 @@ def test_what_the_definition_says(
         assert [counted[reason] for reason in ("late", "no key", "no value")] == [
             sum(getattr(oracle, name) for oracle in oracles) for name in ("late", "no_key", "no_value")
         ]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_topics_whose_records_alternate_are_read_together(how: str) -> None:
+    """Within a second it does not matter which of the two comes first, and each is read as one batch."""
+    joined = Joined(how, timedelta(seconds=1), 0)
+    with TestDriver(joined.app) as driver:
+        for n in range(60):
+            for side, topic in enumerate((LEFT, RIGHT)):
+                driver.cluster.append(topic, b"%d" % n, b"x", 5000 + 2 * n + side, None, 0)
+        with patch.object(StreamStreamJoin, "_join", autospec=True, side_effect=StreamStreamJoin._join) as join:
+            assert driver.values(joined.out) == ["x-x"] * 60
+        assert join.call_count < 6
 
 
 # ---- what is kept
