@@ -101,7 +101,7 @@ def million(bootstrap_servers: str) -> Iterator[Fed]:
     yield fed(bootstrap_servers, Events(1_000_000))
 
 
-@pytest.mark.parametrize("query", ["q5", "q18", "q3"])
+@pytest.mark.parametrize("query", ["q5", "q4", "q11", "q18"])
 def test_a_worker_is_killed(query: str, some: Fed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(query, some, tmp_path, monkeypatch, 120)
 

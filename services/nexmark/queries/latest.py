@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from services.nexmark.inputs import Nexmark
 from services.nexmark.model import Bid
 
@@ -18,16 +16,7 @@ def q18(n: Nexmark) -> None:
     pairs.reduce(later, name="last").to(n.results(Bid, key=tuple[int, int]))
 
 
-TOP: Final = 10
-
-
 def q19(n: Nexmark) -> None:
     """The ten highest bids on each auction."""
-
-    def with_bid(top: list[Bid], bid: Bid) -> list[Bid]:
-        if len(top) == TOP and bid.price <= top[-1].price:
-            return top
-        return sorted([*top, bid], key=lambda one: -one.price)[:TOP]
-
-    top = n.bids.group_by_key().aggregate(list, with_bid, value=list[Bid], name="top", emit="commit")
+    top = n.bids.group_by_key().top_n(10, by=lambda bid: bid.price, name="top", emit="commit")
     top.to(n.results(list[Bid]))
