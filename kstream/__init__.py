@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sessions import OpenSession, Session
     from kstream.specs.sink import BatchingSink, SinkRecord
+    from kstream.specs.sliding import Sliding
     from kstream.specs.snapshots import Snapshots
     from kstream.specs.ttl import TTL, FullSnapshot, Incremental, Sweep
     from kstream.specs.windows import Cumulating, Hopping, Tumbling
@@ -75,6 +76,7 @@ __all__ = [
     "Session",
     "SinkRecord",
     "Skip",
+    "Sliding",
     "Snapshots",
     "Stream",
     "StreamTable",
@@ -113,6 +115,7 @@ _WHEN_WANTED = {
     "Session": "specs.sessions",
     "SinkRecord": "specs.sink",
     "Skip": "specs.policy",
+    "Sliding": "specs.sliding",
     "Snapshots": "specs.snapshots",
     "Sweep": "specs.ttl",
     "TTL": "specs.ttl",

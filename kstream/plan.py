@@ -34,6 +34,7 @@ from kstream.operators.retract import Retract
 from kstream.operators.route import Route
 from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sink import Sink
+from kstream.operators.sliding_aggregate import SlidingAggregate
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.timed_aggregate import TimedAggregate
@@ -75,6 +76,7 @@ from kstream.topology import (
     WayNode,
     with_all_before,
 )
+from kstream.window_nodes import SlidingNode
 
 if TYPE_CHECKING:
     import asyncio
@@ -351,6 +353,13 @@ def _build(
         case RouteNode():
             chooser = cursor() if node.wants_context else None
             return Route(node, chooser, writer, order, check_every)
+        case SlidingNode():
+            store, (parent,) = stores[node.stores[0].name], node.parents
+            assert watermark is not None and isinstance(store, WindowStore)
+            return SlidingAggregate(
+                node, store, parent.key.codec, _LINES.setdefault(node, Lines(node.name)), watermark, check_every,
+                None if node.late is None else LateTopic(node.late, writer, order, check_every),
+            )  # fmt: skip
         case AggregateNode() if isinstance(node.windows, Session):
             store = stores[node.stores[0].name]
             assert watermark is not None and isinstance(store, SessionStore)

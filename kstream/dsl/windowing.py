@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from kstream.dsl.sessions import SessionGroup
+    from kstream.dsl.sliding import SlidingGroup
     from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
     from kstream.specs.sessions import Session
+    from kstream.specs.sliding import Sliding
     from kstream.specs.topic import Topic
     from kstream.specs.windows import Cumulating, Hopping, Tumbling
 
@@ -29,13 +31,15 @@ class Windowing(Generic[K, V]):
     ) -> CumulatingGroup[K, V]: ...
     @overload
     def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
+    @overload
+    def window(self, windows: Sliding, *, grace: timedelta, late: Topic[K, V] | None = None) -> SlidingGroup[K, V]: ...
     def window(self, windows: Any, *, grace: timedelta, late: Topic[K, V] | None = None) -> Any:
         """Parts each key's records into windows of event time, to be aggregated by themselves.
 
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
 
         Args:
-            windows: `Tumbling`, `Hopping`, `Cumulating` or `Session`.
+            windows: `Tumbling`, `Hopping`, `Cumulating`, `Sliding` or `Session`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
             late: a topic for records that are too late for all their windows, in the task's transaction, with the
@@ -45,11 +49,15 @@ class Windowing(Generic[K, V]):
             TopologyError: these are no windows, or that can be no grace.
         """
         from kstream.dsl.sessions import SessionGroup
+        from kstream.dsl.sliding import SlidingGroup
         from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
         from kstream.specs.sessions import Session
+        from kstream.specs.sliding import Sliding
         from kstream.specs.windows import Cumulating
 
         group: Any = self
+        if isinstance(windows, Sliding):
+            return SlidingGroup(group, windows, grace, late)
         if isinstance(windows, Session):
             return SessionGroup(group, windows, grace, late)
         kind = CumulatingGroup if isinstance(windows, Cumulating) else WindowedGroup

@@ -265,6 +265,14 @@ reveal_type(sessions.max(lambda bid: bid.bidder))  # T: kstream.dsl.sessions.Ses
 visits.to(app.topic("visits", key=kstream.WindowedSpan[int], value=Total))
 visits.to(totals)  # E: Argument 1 to "to" of "SessionTable"
 
+sliding = grouped.window(kstream.Sliding(minutes=5), grace=timedelta(0))
+reveal_type(sliding.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[int, int]
+reveal_type(sliding.aggregate(Total, add, name="s5"))  # T: kstream.dsl.stream.Stream[int, api.Total]
+cumulating = grouped.window(kstream.Cumulating(days=1, step=timedelta(hours=1)), grace=timedelta(0))
+reveal_type(cumulating.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]
+tumbling = grouped.window(kstream.Tumbling(seconds=1), grace=timedelta(0))
+reveal_type(tumbling.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.windowed.Windowed[int], int]
+
 
 @app.lifespan
 async def resources(worker: kstream.Worker) -> AsyncIterator[None]:

@@ -512,6 +512,21 @@ def merge_totals(one: Total, other: Total) -> Total:
 
 
 @case
+def windows_that_slide(app: kstream.App) -> Case:
+    order = timedelta(milliseconds=1)
+    source = app.topic("in", key=str, value=int | None, out_of_order=order)
+    out, sums = app.topic("out", key=str, value=Total), app.topic("sums", key=str, value=int)
+    late = app.topic("late", key=str, value=int | None)
+    some = app.stream(source).filter(lambda n: n is None or n % 3).map(lambda n: n, value=int | None)
+    group = some.group_by_key()
+    group.window(kstream.Sliding(3 * order), grace=order).aggregate(Total, fold, name="totals").to(out)
+    some.map(lambda n: n or 0, value=int).to(sums)
+    soon = group.window(kstream.Sliding(2 * order), grace=timedelta(0), late=late)
+    soon.sum(lambda n: n or 0, value=int, name="sums").to(sums)
+    return Case(app, [source], [out, sums, late], null_keys=True, null_values=True)
+
+
+@case
 def agent_behind_windows_that_close(app: kstream.App) -> Case:
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
     group = app.stream(source).group_by_key().window(kstream.Tumbling(seconds=0.002), grace=timedelta(milliseconds=1))

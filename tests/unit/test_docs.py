@@ -212,7 +212,7 @@ FOREIGN = {
     "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
     "StreamStreamJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
-    "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "EventTimeSessionWindows",
+    "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "SlidingWindows", "EventTimeSessionWindows",
     "SessionWindowedSerializer", "SessionWindowedDeserializer", "SessionKeySchema", "toBinary",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""

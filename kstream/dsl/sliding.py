@@ -1,0 +1,174 @@
+"""Records grouped by key, each with a window of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import reduce
+from operator import add
+from typing import Any, Generic, TypeVar, cast
+
+from kstream.codecs import Windowed, copier, windowed_codec
+from kstream.codecs.base import is_codec
+from kstream.dsl import folds
+from kstream.dsl.functions import called, check_takes
+from kstream.dsl.graph import advice
+from kstream.dsl.hints import STEPS, Hinted
+from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.specs.fields import whole_milliseconds
+from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
+from kstream.specs.sliding import Kept, Sliding
+from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.topic import Topic, check_topic
+from kstream.topology import Node
+from kstream.window_nodes import SlidingNode
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+A = TypeVar("A")
+S = TypeVar("S", bound=folds.Summable)
+
+
+class SlidingGroup(Hinted, Generic[K, V]):
+    """Records grouped by key, to be aggregated each with those of the last while.
+
+    All aggregations take `name=` (of the store and its changelog: keep it) and `backend=`. They give a stream: one
+    result for each record, with its key and its time.
+    """
+
+    INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
+
+    def __init__(
+        self, group: Grouped[K, V], windows: Sliding, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> None:  # fmt: skip
+        self._group, self._windows, self._late = group, windows, late
+        self._grace = whole_milliseconds(grace, "window: grace=")
+        if late is not None:
+            check_topic(late, "window: late=")
+
+    def node(self) -> Node:
+        return self._group.node()
+
+    def count(
+        self, *, name: str | None = None, value: Kind[int] = int, backend: BackendKind | None = None
+    ) -> Stream[K, int]:
+        """How many records the window has: 1 at least."""
+        return self._aggregate("count", lambda _: 0, len, int, value, name, backend)
+
+    def sum(
+        self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, S]:  # fmt: skip
+        """The sum of the function over the values of the window: numbers, or whatever can be added."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        added: Any = sum if kind in folds.NUMBERS else lambda values: reduce(add, values)
+        return self._aggregate("sum", function, added, kind, kind, name, backend, function)
+
+    def min(
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, R]:  # fmt: skip
+        """The least result of the function over the values of the window."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        return self._aggregate("min", function, min, kind, kind, name, backend, function)
+
+    def max(
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, R]:  # fmt: skip
+        """The greatest result of the function over the values of the window."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        return self._aggregate("max", function, max, kind, kind, name, backend, function)
+
+    def reduce(
+        self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, V]:  # fmt: skip
+        """Combines the values of the window two at a time, in the order of their times."""
+        check_takes(function, 2)
+        values = self.node().value
+        copy = copier(values.codec)
+
+        def combined(window: list[V]) -> V:
+            result: V = reduce(function, map(copy, window))  # it may change what it is given
+            return result
+
+        return self._aggregate("reduce", _same, combined, values.kind, value or values.kind, name, backend, function)
+
+    def aggregate(
+        self, initial: Callable[[], A], fold: Callable[[A, V], A], *, name: str | None = None,
+        value: Kind[A] | None = None, backend: BackendKind | None = None,
+    ) -> Stream[K, A]:  # fmt: skip
+        """Folds the values of the window into an accumulator, in the order of their times.
+
+        Args:
+            initial: makes the accumulator of a window; a class serves as its type too.
+            fold: takes accumulator and value and returns the accumulator, changed or new.
+        """
+        check_takes(initial, 0)
+        check_takes(fold, 2)
+        values = self.node().value
+        copy, kind = copier(values.codec), value or returned_by(initial)
+        if kind is UNKNOWN:
+            kind = returned_by(fold)
+
+        def folded(window: list[V]) -> A:
+            return reduce(fold, map(copy, window), initial())
+
+        return self._aggregate("aggregate", _same, folded, values.kind, kind, name, backend, fold, initial)
+
+    def _aggregate(
+        self,
+        step: str,
+        keep: Callable[[Any], Any],
+        result: Callable[[list[Any]], Any],
+        kept: Any,
+        kind: Any,
+        name: str | None,
+        backend: BackendKind | None,
+        *users: Callable[..., Any],
+    ) -> Stream[Any, Any]:
+        for function in users:
+            called(function, step)
+        graph, source = self._group._graph, self.node()
+        made = graph.child_name(source, step) if name is None else name
+        what = f"what {step} {made!r} keeps"
+        check_backend(backend, f"{step} {made!r}")
+        if is_codec(kept):
+            raise TopologyError(f"{what}: records are kept as JSON, which {schema(kept, what)} is not: give it a type")
+        part: Any = cast("Any", Kept)[Any if kept is UNKNOWN else kept]
+        inner: Any = source.key.kind
+        keys: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else cast("Any", Windowed)[inner]
+        spec = StoreSpec(
+            made, Schema(keys, windowed_codec(source.key.codec, stored=True)), schema(part, what), backend=backend,
+            windows=self._windows,
+        )  # fmt: skip
+        graph.store(spec, step, advice(name))
+        node = SlidingNode(
+            name=made,
+            parents=(source,),
+            key=source.key,
+            value=schema(kind, f"the result of {step} {made!r}"),
+            stores=(spec, *(table.spec for table in tables_used(*users))),
+            initial=folds.nothing,
+            keep=keep,
+            kept=schema(kept, what),
+            fold=result,
+            wants_context=False,
+            emit="update",
+            windows=self._windows,
+            grace=self._grace,
+            late=self._late,
+        )
+        graph.add(node)
+        return Stream(graph, node)
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,24 @@
+"""The node of windows that slide with their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kstream.specs.schema import Schema
+from kstream.specs.timing import Timing
+from kstream.topology import AggregateNode
+
+
+@dataclass(eq=False, kw_only=True)
+class SlidingNode(AggregateNode):
+    """Gives each record a result over its key's records of the last while, itself included. `keep` makes of a value
+    what is kept of it, of the type `kept`; `fold` takes the list of these and returns the result."""
+
+    keep: Callable[[Any], Any]
+    kept: Schema
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(True)
