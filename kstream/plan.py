@@ -19,7 +19,6 @@ from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
 from kstream.operators.dropping import Lines
-from kstream.operators.emitting import Output
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.operators.joins.stream_table import StreamTableJoin
@@ -29,6 +28,7 @@ from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
 from kstream.operators.process import Process, ProcessorCursor
+from kstream.operators.processors import processor
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
 from kstream.operators.route import Route
@@ -53,7 +53,6 @@ from kstream.state.sessions import SessionStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
-from kstream.state.timers import TimerStore
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode, meets, step_of
@@ -219,7 +218,15 @@ def plan_task(
             return contexts.new(stores, writer, order)
 
         operator = built[node] = (
-            _processor(node, stores, contexts.processing(stores, writer, order), watermark, time, check_every)
+            processor(
+                node,
+                stores,
+                contexts.processing(stores, writer, order),
+                watermark,
+                time,
+                _LINES.setdefault(node, Lines(node.name)),
+                check_every,
+            )
             if isinstance(node, ProcessNode)
             else _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark)
         )
@@ -292,27 +299,6 @@ def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | No
     upstream = {topic: counts[before] for topic, before in part.upstream.items()}
     by_clock = [one.topic.name for one in part.sources if one.topic.idle_advance]
     return Watermark(bounds, upstream, lease, time.clock.monotonic, by_clock)
-
-
-def _processor(
-    node: ProcessNode,
-    stores: dict[str, Store[Any]],
-    ctx: ProcessorCursor,
-    watermark: Watermark | None,
-    time: TaskTime | None,
-    check_every: int,
-) -> Process:
-    name = f"processor {node.name!r}"
-    outputs: dict[str | None, Output] = {None: Output(node.value.codec, name, check_every)}
-    for side in node.sides.values():
-        outputs[side.output] = Output(side.value.codec, f"{name}, to={side.output!r}", check_every)
-    own = {attribute: stores[spec.name] for attribute, spec in node.states.items()}
-    timers = None if node.timer_store is None else stores[node.timer_store.name]
-    assert timers is None or isinstance(timers, TimerStore)
-    return Process(
-        node.name, lambda: node.make(own, ctx), ctx, node.key.codec, outputs, list(own.values()), timers, watermark,
-        time, _LINES.setdefault(node, Lines(node.name)),
-    )  # fmt: skip
 
 
 def _build(

@@ -251,7 +251,7 @@ class Process(Dropping, Closing):
         if self._rests:
             self._reached = self.reached  # a commit that comes meanwhile says more
             return
-        if self._timers is not None and self._timers.is_due("event", now):
+        if self._timers is not None and self._timers.events.next < now:
             self._fire_all("event", now, origin, None)
         self._reached = now
 

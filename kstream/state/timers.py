@@ -161,31 +161,36 @@ class TimerStore(Store[Due]):
     # ---- when they are due
 
     def is_due(self, clock: TimerClock, before: int) -> bool:
-        """Whether one may be due before this time (ms)."""
-        order = self._orders[clock]
-        if order.next >= before:
-            return False
-        self._read(order, before)
-        order.settle()
-        return order.next < before
+        """Whether one is due before this time (ms)."""
+        return self._first(self._orders[clock], before) is not None
 
     def pop(self, clock: TimerClock, before: int) -> Fired | None:
         """The first timer that is due before this time (ms), in the order of time, key and name. It is removed."""
         order = self._orders[clock]
+        entry = self._first(order, before)
+        if entry is None:
+            return None
+        both = entry[_BEFORE.size :]
+        if order.drop_first(entry):
+            self._doubtful.add(entry)
+        self.delete(both)
+        key, name = key_and_name(both)
+        return Fired(entry, key, Timer(name, order.time_of(entry), clock))
+
+    def _first(self, order: _Order, before: int) -> Entry | None:
+        """The first entry that is due before this time and counts. Those before it, which do not, are dropped."""
         while order.next < before:
             self._read(order, before)
             order.settle()
             if order.next >= before:
                 return None
             entry = order.first_of_all()
-            if order.drop_first(entry):
-                self._doubtful.add(entry)
             both = entry[_BEFORE.size :]
             due = self.get(both)
             if due is not None and entry_of(due, both) == entry:
-                self.delete(both)
-                key, name = key_and_name(both)
-                return Fired(entry, key, Timer(name, due.at, due.clock))
+                return entry
+            if order.drop_first(entry):
+                self._doubtful.add(entry)
         return None
 
     def _read(self, order: _Order, before: int) -> None:

@@ -23,6 +23,7 @@ class Ageing:
     def __init__(self, plan: TaskPlan, task: str) -> None:
         self._watermark, self._writer = plan.watermark, plan.time_writer
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
+        self._processors = plan.processors
         self._task, self._told = task, False
 
     @property
@@ -120,7 +121,7 @@ class Ageing:
         if self._time is None:
             return False
         self._time.tick()
-        return any([store.is_due() for store in self._stores]) or any([one.is_due() for one in self._plan.processors])
+        return any([store.is_due() for store in self._stores]) or any([one.is_due() for one in self._processors])
 
     def clean_up(self, records: int) -> None:
         """Before a commit of so many records: what has expired is removed with it."""

@@ -15,6 +15,7 @@ class FailedTimers:
 
     def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
+        self._processors = plan.processors
         self._again: dict[tuple[str, bytes], Again] = {}
 
     @property
@@ -52,11 +53,11 @@ class FailedTimers:
         if self.rests is not None:
             return
         self._again = {}
-        for operator in self._plan.processors:
+        for operator in self._processors:
             operator.skipped.clear()
 
     def _operator(self, processor: str) -> Process:
-        return next(one for one in self._plan.processors if one.name == processor)
+        return next(one for one in self._processors if one.name == processor)
 
     def _node(self, processor: str) -> int:
         return self._plan.operators.index(self._operator(processor))
