@@ -22,6 +22,7 @@ from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:
     from kstream.pool import Pool
+    from kstream.specs.counting import Counting
     from kstream.specs.listener import Checkpoint
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
@@ -46,6 +47,7 @@ __all__ = [
     "Checkpoint",
     "Codec",
     "Context",
+    "Counting",
     "Cumulating",
     "DeadLetter",
     "DerivedTable",
@@ -98,6 +100,7 @@ __version__ = "0.1.0"
 _WHEN_WANTED = {
     "BatchingSink": "specs.sink",
     "Checkpoint": "specs.listener",
+    "Counting": "specs.counting",
     "Cumulating": "specs.windows",
     "DeadLetter": "specs.policy",
     "ExponentialDelay": "specs.restart",

@@ -18,6 +18,7 @@ from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
+from kstream.operators.counting_aggregate import CountingAggregate
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_stream import StreamStreamJoin
@@ -75,7 +76,7 @@ from kstream.topology import (
     WayNode,
     with_all_before,
 )
-from kstream.window_nodes import SlidingNode
+from kstream.window_nodes import CountingNode, SlidingNode
 
 if TYPE_CHECKING:
     import asyncio
@@ -339,6 +340,9 @@ def _build(
         case RouteNode():
             chooser = cursor() if node.wants_context else None
             return Route(node, chooser, writer, order, check_every)
+        case CountingNode():
+            made, lines = cursor() if node.wants_context else None, _LINES.setdefault(node, Lines(node.name))
+            return CountingAggregate(node, stores[node.stores[0].name], made, lines, check_every)
         case SlidingNode():
             store, (parent,) = stores[node.stores[0].name], node.parents
             assert watermark is not None and isinstance(store, WindowStore)

@@ -1,4 +1,4 @@
-"""The node of windows that slide with their records."""
+"""The nodes of windows that slide with their records, and of windows of so many records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kstream.specs.counting import Counting
 from kstream.specs.schema import Schema
 from kstream.specs.timing import Timing
 from kstream.topology import AggregateNode
@@ -22,3 +23,13 @@ class SlidingNode(AggregateNode):
     @property
     def timing(self) -> Timing:
         return Timing(True)
+
+
+@dataclass(eq=False, kw_only=True)
+class CountingNode(AggregateNode):
+    """Folds so many values of a key at a time, and gives a result with the last of them."""
+
+    count: Counting
+
+    def describe(self) -> str:
+        return f"{super().describe()} each {self.count}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from kstream.codecs.base import is_codec
 from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
-from kstream.dsl.hints import OTHER_STEPS, STEPS, Hinted
+from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
@@ -47,7 +47,10 @@ class SessionGroup(Hinted, Generic[K, V]):
     the result under the old key is taken back by None.
     """
 
-    INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
+        **dict.fromkeys(FOLDS, "sessions have count, sum, min, max, reduce and aggregate(initial, fold, merge)"),
+    }
 
     def __init__(
         self, group: Grouped[K, V], sessions: Session, grace: timedelta, late: Topic[K, V] | None = None

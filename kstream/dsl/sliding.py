@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import reduce
 from operator import add
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from kstream.codecs import Windowed, copier, windowed_codec
 from kstream.codecs.base import is_codec
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
-from kstream.dsl.hints import STEPS, Hinted
+from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
@@ -39,7 +39,10 @@ class SlidingGroup(Hinted, Generic[K, V]):
     result for each record, with its key and its time.
     """
 
-    INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
+        **dict.fromkeys(FOLDS, "sliding windows have count, sum, min, max, reduce and aggregate"),
+    }
 
     def __init__(
         self, group: Grouped[K, V], windows: Sliding, grace: timedelta, late: Topic[K, V] | None = None

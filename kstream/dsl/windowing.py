@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from kstream.errors import TopologyError
+
 if TYPE_CHECKING:
+    from kstream.dsl.counting import CountingGroup
     from kstream.dsl.sessions import SessionGroup
     from kstream.dsl.sliding import SlidingGroup
     from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
+    from kstream.specs.counting import Counting
     from kstream.specs.sessions import Session
     from kstream.specs.sliding import Sliding
     from kstream.specs.topic import Topic
@@ -33,29 +37,38 @@ class Windowing(Generic[K, V]):
     def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
     @overload
     def window(self, windows: Sliding, *, grace: timedelta, late: Topic[K, V] | None = None) -> SlidingGroup[K, V]: ...
-    def window(self, windows: Any, *, grace: timedelta, late: Topic[K, V] | None = None) -> Any:
+    @overload
+    def window(self, windows: Counting) -> CountingGroup[K, V]: ...
+    def window(self, windows: Any, *, grace: Any = None, late: Topic[K, V] | None = None) -> Any:
         """Parts each key's records into windows of event time, to be aggregated by themselves.
 
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
 
         Args:
-            windows: `Tumbling`, `Hopping`, `Cumulating`, `Sliding` or `Session`.
+            windows: `Tumbling`, `Hopping`, `Cumulating`, `Sliding`, `Session` or `Counting`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
+                (Not with `Counting`.)
             late: a topic for records that are too late for all their windows, in the task's transaction, with the
                 header `kstream.late.by`: the ms for which the last of these windows had been closed.
 
         Raises:
             TopologyError: these are no windows, or that can be no grace.
         """
+        from kstream.dsl.counting import CountingGroup
         from kstream.dsl.sessions import SessionGroup
         from kstream.dsl.sliding import SlidingGroup
         from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
+        from kstream.specs.counting import Counting
         from kstream.specs.sessions import Session
         from kstream.specs.sliding import Sliding
         from kstream.specs.windows import Cumulating
 
         group: Any = self
+        if isinstance(windows, Counting):
+            if grace is not None or late is not None:
+                raise TopologyError("window: Counting(n) counts records as they come: leave grace= and late= out")
+            return CountingGroup(group, windows)
         if isinstance(windows, Sliding):
             return SlidingGroup(group, windows, grace, late)
         if isinstance(windows, Session):

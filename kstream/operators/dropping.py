@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from kstream.codecs import Codec, holds_none
 from kstream.observe.throttle import Tally
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
@@ -54,6 +55,17 @@ class Dropping(Operator):
         kept = batch.where([item is not None for item in column])
         self._left_out(reason, batch.size - kept.size)
         return kept
+
+    def _sound(self, batch: Batch, key_codec: Codec[Any]) -> tuple[Batch, list[bytes | None]]:
+        """The records that have a key and a value, and their keys, encoded."""
+        keys = batch.encoded_keys(key_codec)
+        if None in keys:
+            batch = self._without(batch, keys, NO_KEY)
+            keys = batch.encoded_keys(key_codec)
+        if holds_none(batch.value_codec) and None in batch.values:
+            batch = self._without(batch, batch.values, NO_VALUE)
+            keys = batch.encoded_keys(key_codec)
+        return batch, keys
 
     def _left_out(self, reason: str, count: int) -> None:
         if count:

@@ -8,13 +8,13 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from kstream.codecs import check_column, encode_column, holds_none
+from kstream.codecs import check_column, encode_column
 from kstream.codecs.spans import bounds_after
 from kstream.errors import KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
-from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
+from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.sessions import OpenSession, Session
 from kstream.state.sessions import Sessions, SessionStore
@@ -96,14 +96,9 @@ class SessionAggregate(Dropping, Closing):
         store = self.store
         if self.leaves_out:
             batch = batch.readable()
-        keys = batch.encoded_keys(store.key_codec)
+        batch, keys = self._sound(batch, store.key_codec)
         store.batch_keys = keys
-        if None in store.load(keys):
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(store.key_codec)
-        if holds_none(batch.value_codec) and None in batch.values:
-            batch = self._without(batch, batch.values, NO_VALUE)
-            keys = batch.encoded_keys(store.key_codec)
+        store.load(keys)
         told = _Told([], [], []) if self._emit == "update" else None
         out = self._fold_column(batch, cast("list[bytes]", keys), told)
         if self.cursor is not None:

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any, cast
 
-from kstream.codecs import ColumnError, check_column, copier, holds_none
+from kstream.codecs import ColumnError, check_column, copier
 from kstream.codecs.windowed import stored_start
 from kstream.errors import KStreamError
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing
-from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
+from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.sliding import Kept, Sliding
 from kstream.state.watermark import Watermark
@@ -56,13 +56,7 @@ class SlidingAggregate(Dropping, Closing):
     def push(self, batch: Batch) -> None:
         if self.leaves_out:
             batch = batch.readable()
-        keys = batch.encoded_keys(self._key_codec)
-        if None in keys:
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(self._key_codec)
-        if holds_none(batch.value_codec) and None in batch.values:
-            batch = self._without(batch, batch.values, NO_VALUE)
-            keys = batch.encoded_keys(self._key_codec)
+        batch, keys = self._sound(batch, self._key_codec)
         stamps = batch.timestamps
         parts = self._load(cast("list[bytes]", keys), stamps)
         results, out = self._results(batch, cast("list[bytes]", keys), parts)

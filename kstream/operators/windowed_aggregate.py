@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, cast
 
-from kstream.codecs import holds_none
 from kstream.codecs.windowed import StoredKeys, start_in, stored_start
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
-from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Lines
+from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
@@ -61,13 +60,7 @@ class WindowedAggregate(Aggregate, Closing):
     def push(self, batch: Batch) -> None:
         if self.leaves_out:
             batch = batch.readable()
-        keys = batch.encoded_keys(self._key_codec)
-        if None in keys:
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(self._key_codec)
-        if holds_none(batch.value_codec) and None in batch.values:  # in no window, so it is neither late nor twice
-            batch = self._without(batch, batch.values, NO_VALUE)
-            keys = batch.encoded_keys(self._key_codec)
+        batch, keys = self._sound(batch, self._key_codec)  # others are in no window, so they are neither late nor twice
         times = self._times(batch)
         for start, stop, end in self._runs(times):
             self._close(end, batch.origin)

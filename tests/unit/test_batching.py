@@ -527,6 +527,16 @@ def windows_that_slide(app: kstream.App) -> Case:
 
 
 @case
+def windows_of_so_many(app: kstream.App) -> Case:
+    source = app.topic("in", key=str, value=int | None)
+    out, more = app.topic("out", key=str, value=Total), app.topic("more", key=str, value=Total)
+    group = app.stream(source).group_by_key()
+    group.window(kstream.Counting(2)).aggregate(Total, fold, name="twos").to(out)
+    group.window(kstream.Counting(3)).aggregate(Total, fold_in_place, name="threes").to(more)
+    return Case(app, [source], [out, more], partitions=3, null_keys=True, null_values=True)
+
+
+@case
 def agent_behind_windows_that_close(app: kstream.App) -> Case:
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
     group = app.stream(source).group_by_key().window(kstream.Tumbling(seconds=0.002), grace=timedelta(milliseconds=1))

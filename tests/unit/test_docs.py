@@ -212,7 +212,8 @@ FOREIGN = {
     "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
     "StreamStreamJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
-    "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "SlidingWindows", "EventTimeSessionWindows",
+    "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "countWindow",
+    "SlidingWindows", "EventTimeSessionWindows",
     "SessionWindowedSerializer", "SessionWindowedDeserializer", "SessionKeySchema", "toBinary",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""

@@ -1,0 +1,150 @@
+"""Records grouped by key, so many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, cast, overload
+
+from kstream.codecs.base import is_codec
+from kstream.dsl import folds
+from kstream.dsl.functions import called, check_takes, wants_context
+from kstream.dsl.graph import advice
+from kstream.dsl.hints import FOLDS, STEPS, Hinted
+from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.runtime.task.context import Context
+from kstream.specs.counting import Counted, Counting
+from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema
+from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.topology import Node
+from kstream.window_nodes import CountingNode
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+A = TypeVar("A")
+S = TypeVar("S", bound=folds.Summable)
+
+
+class CountingGroup(Hinted, Generic[K, V]):
+    """Records grouped by key, to be aggregated so many at a time.
+
+    All aggregations take `name=` (of the store and its changelog: keep it) and `backend=`. They give a stream: a result
+    with each record that makes a window full, with its key and its time.
+    """
+
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: sum(function), aggregate(...)"),
+        **dict.fromkeys(FOLDS, "windows of so many records have sum, min, max, reduce and aggregate"),
+    }
+
+    def __init__(self, group: Grouped[K, V], windows: Counting) -> None:
+        self._group, self._windows = group, windows
+
+    def node(self) -> Node:
+        return self._group.node()
+
+    def sum(
+        self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, S]:  # fmt: skip
+        """The sum of the function over each window's values: numbers, or whatever can be added."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        initial = int if kind in folds.NUMBERS else folds.nothing
+        return self._aggregate("sum", initial, folds.summing(function), kind, name, backend, function)
+
+    def min(
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, R]:  # fmt: skip
+        """The least result of the function over each window's values."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        return self._aggregate("min", folds.nothing, folds.least(function), kind, name, backend, function)
+
+    def max(
+        self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, R]:  # fmt: skip
+        """The greatest result of the function over each window's values."""
+        check_takes(function, 1)
+        kind = value or returned_by(function)
+        return self._aggregate("max", folds.nothing, folds.greatest(function), kind, name, backend, function)
+
+    def reduce(
+        self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, V]:  # fmt: skip
+        """Combines each window's values two at a time; the first value is the first result."""
+        check_takes(function, 2)
+        values = self.node().value
+        fold = folds.reducing(function, values.codec)
+        return self._aggregate("reduce", folds.nothing, fold, value or values.kind, name, backend, function)
+
+    @overload
+    def aggregate(
+        self, initial: Callable[[], A], fold: Callable[[A, V], A], *, name: str | None = None,
+        value: Kind[A] | None = None, backend: BackendKind | None = None,
+    ) -> Stream[K, A]: ...  # fmt: skip
+    @overload
+    def aggregate(
+        self, initial: Callable[[], A], fold: Callable[[A, V, Context[K]], A], *, name: str | None = None,
+        value: Kind[A] | None = None, backend: BackendKind | None = None,
+    ) -> Stream[K, A]: ...  # fmt: skip
+    def aggregate(
+        self, initial: Callable[[], A], fold: Callable[..., A], *, name: str | None = None,
+        value: Kind[A] | None = None, backend: BackendKind | None = None,
+    ) -> Stream[K, A]:  # fmt: skip
+        """Folds each window's values into an accumulator.
+
+        Args:
+            initial: makes the accumulator of a new window; a class serves as its type too.
+            fold: takes accumulator and value (and the context, when it has a third parameter) and returns the
+                accumulator, changed or new.
+        """
+        check_takes(initial, 0)
+        kind = value or returned_by(initial)
+        if kind is UNKNOWN:
+            kind = returned_by(fold)
+        return self._aggregate("aggregate", initial, fold, kind, name, backend, fold, initial)
+
+    def _aggregate(
+        self,
+        step: str,
+        initial: Callable[[], Any],
+        fold: Callable[..., Any],
+        kind: Any,
+        name: str | None,
+        backend: BackendKind | None,
+        *users: Callable[..., Any],
+    ) -> Stream[Any, Any]:
+        for function in users:
+            called(function, step)
+        graph, source = self._group._graph, self.node()
+        made = graph.child_name(source, step) if name is None else name
+        what = f"the result of {step} {made!r}"
+        value = schema(kind, what)
+        check_backend(backend, f"{step} {made!r}")
+        if is_codec(kind):
+            raise TopologyError(
+                f"{what}: windows that are not full are kept as JSON, which {value} is not: give it a type"
+            )
+        counted: Any = cast("Any", Counted)[Any if kind is UNKNOWN else kind]
+        spec = StoreSpec(made, source.key, schema(counted, what), backend=backend)
+        graph.store(spec, step, advice(name))
+        node = CountingNode(
+            name=made,
+            parents=(source,),
+            key=source.key,
+            value=value,
+            stores=(spec, *(table.spec for table in tables_used(*users))),
+            initial=initial,
+            fold=fold,
+            wants_context=wants_context(fold, 2),
+            emit="update",
+            count=self._windows,
+        )
+        graph.add(node)
+        return Stream(graph, node)
