@@ -287,3 +287,40 @@ with kstream.TestDriver(app) as driver:
     reveal_type(driver.values(alerts))  # T: builtins.list[api.Alert]
     reveal_type(driver.records(totals))  # T: builtins.list[kstream.specs.record.Record[int, api.Total]]
     reveal_type(driver.table(spend)["x"])  # T: int
+
+
+def mean(total: Total) -> float:
+    return total.sum / total.count
+
+
+class Sessions(kstream.Processor[str, Bid, Total]):
+    total = kstream.ValueState(Total, default=Total)
+    last = kstream.ValueState(int)
+    some = kstream.ListState(Bid)
+    by_auction = kstream.MapState(int, Bid)
+    dearest = kstream.ReducingState(int, max)
+    sums = kstream.AggregatingState(Total, add)
+    means = kstream.AggregatingState(Total, add, result=mean)
+
+    def process(self, value: Bid, ctx: kstream.ProcessorContext[str, Total]) -> None:
+        reveal_type(self.total.value)  # T: api.Total
+        reveal_type(self.last.value)  # T: int | None
+        reveal_type(list(self.some))  # T: list[api.Bid]
+        reveal_type(self.by_auction.get(1))  # T: api.Bid | None
+        reveal_type(self.by_auction[1])  # T: api.Bid
+        reveal_type(self.dearest.value)  # T: int | None
+        reveal_type(self.sums.value)  # T: api.Total | None
+        reveal_type(self.means.value)  # T: float | None
+        reveal_type(ctx.key)  # T: str
+        self.last.value = None
+        ctx.timer(at=value.at, name="idle")
+        ctx.emit(self.total.value)
+
+    def on_timer(self, timer: kstream.Timer, ctx: kstream.ProcessorContext[str, Total]) -> None:
+        reveal_type(timer.clock)  # T: Literal['event'] | Literal['wall']
+        reveal_type(ctx.due())  # T: int | None
+
+
+processed = stream.process(Sessions, name="sessions")
+reveal_type(processed)  # T: kstream.dsl.processed.Processed[str, api.Total]
+reveal_type(processed.side("late", value=Bid))  # T: kstream.dsl.stream.Stream[str, api.Bid]

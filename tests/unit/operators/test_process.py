@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.codecs.text import decoded, from_json
 from kstream.codecs.timers import key_and_name, timer_key
 from kstream.errors import KStreamError, ProcessingError, TopologyError
 from kstream.state.expiry import index_of
@@ -543,3 +544,28 @@ def test_timers_want_on_timer_and_states_are_not_assigned() -> None:
     for value, said in ((0, r"has no on_timer\(self, timer, ctx\): define it"), (1, r"write self\.n\.value")):
         with TestDriver(app) as driver, pytest.raises(ProcessingError, match=said):
             driver.send(source, value, key="k")
+
+
+def test_sinks_with_offsets_of_their_own_do_not_stand_behind_timers() -> None:
+    class Kept(kstream.BatchingSink):
+        needs_offsets = True
+
+        def write(self, records: Any) -> None: ...
+
+    app = kstream.App("sinks")
+    made = app.stream(app.topic("in", key=str, value=int)).process(Late, name="p")
+    with pytest.raises(TopologyError, match="needs the offset of each record"):
+        made.sink(Kept())
+
+
+def test_timers_that_wait_can_be_looked_at() -> None:
+    app, source, _ = app_of()
+    (spec,) = (one for one in app.topology().parts[0].stores if one.timers)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, ["set", "a", 5], key="k\0", timestamp=1000)
+        driver.commit()
+        (record,) = driver.cluster.records("asked-p-timers-changelog")
+        assert decoded(spec.key.codec, record.key, key=True).plain == {"key": "k\0", "name": "a"}
+        assert decoded(spec.value.codec, record.value).plain == {"clock": "event", "at": 1005}
+    assert from_json(spec.key.codec, b'{"key":"k\\u0000","name":"a"}', "the key") == record.key
+    assert spec.home_key(record.key or b"") == b"k\0"
