@@ -45,12 +45,17 @@ class Part(msgspec.Struct, array_like=True, tag=1):
     """Records of a key, in the order in which they came. The tag is the version of this form.
 
     Attributes:
-        full: of part 0: how many others there are; they came before.
+        full: of part 0: how many others there have been; they came before.
+        gone: of part 0: how many of these, the first ones, have left.
         size: bytes of the values.
+        low, high: no time of a record is before, or after.
     """
 
     full: int
+    gone: int
     size: int
+    low: int
+    high: int
     rows: list[Kept]
 
 
@@ -73,6 +78,11 @@ def part_of(place: bytes, number: int) -> bytes:
     return place[:START] + _NUMBER.pack(number) + place[PLACE:]
 
 
+def number_in(place: bytes) -> int:
+    """The number of the part of this key."""
+    return int(_NUMBER.unpack_from(place, START)[0])
+
+
 def first_of(place: bytes) -> bytes:
     """The key of its part 0."""
     return place[:START] + _FIRST + place[PLACE:]
@@ -89,7 +99,7 @@ def place_codec(inner: Codec[Any]) -> BuiltIn[Place[Any]]:
             raise CodecError(
                 f"a key of a join's records has {PLACE} bytes before the record's key; these are {len(data)}"
             )
-        return Place(inner.decode(data[PLACE:]), start_in(data), _NUMBER.unpack_from(data, START)[0])
+        return Place(inner.decode(data[PLACE:]), start_in(data), number_in(data))
 
     return BuiltIn(
         f"records of keys {name_of(inner)}", encode, decode, accepts=frozenset({Place}), side="key", sure=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, cast
 
-from kstream.codecs.buffered import Kept, Part, first_of, part_of
+from kstream.codecs.buffered import Kept, Part, first_of, number_in, part_of
 from kstream.state.store import Store
 
 ROWS: Final = 32
@@ -31,7 +31,7 @@ class BufferStore(Store[Part]):
         for place in distinct:
             first = live[place]
             if first is not None and first.full:
-                others += [part_of(place, number) for number in range(1, first.full + 1)]
+                others += [part_of(place, number) for number in range(first.gone + 1, first.full + 1)]
         if others:
             self.load(others)
 
@@ -40,42 +40,53 @@ class BufferStore(Store[Part]):
         first = self.live[place]
         if first is None:
             return []
-        found = [(key, self.live.get(key)) for key in (part_of(place, n) for n in range(1, first.full + 1))]
+        found = [
+            (key, self.live.get(key)) for key in (part_of(place, n) for n in range(first.gone + 1, first.full + 1))
+        ]
         return [*((key, part) for key, part in found if part is not None), (place, first)]
 
     def append(self, place: bytes, row: Kept) -> None:
         """Keeps a record at a place that was loaded. The key of part 0 is to be told as changed."""
-        live, size = self.live, len(row.raw)
+        live, size, at = self.live, len(row.raw), row.at
         first = live[place]
         if first is None:
-            live[place] = Part(0, size, [row])
+            live[place] = Part(0, 0, size, at, at, [row])
         elif len(first.rows) < ROWS and first.size < BYTES:
             first.rows.append(row)
             first.size += size
+            if at < first.low:
+                first.low = at
+            elif at > first.high:
+                first.high = at
         else:
             number = first.full + 1
             full = part_of(place, number)
             self.load((full,))
-            live[full] = Part(0, first.size, first.rows)
-            live[place] = Part(number, size, [row])
+            live[full] = Part(0, 0, first.size, first.low, first.high, first.rows)
+            live[place] = Part(number, first.gone, size, at, at, [row])
             self.changed((full,))
 
     def take(self, place: bytes, last: int) -> list[Kept]:
         """Removes the records of a place that was loaded up to this time, and returns those that found nothing."""
-        taken: list[Kept] = []
-        left = 0
         parts = self.parts(place)
+        if not parts:
+            return []
+        taken: list[Kept] = []
+        first, left = parts[-1][1], False
         for key, part in parts:
-            rows = [row for row in part.rows if row.at > last]
-            if len(rows) < len(part.rows):
+            if part.low <= last:
                 taken += [row for row in part.rows if row.at <= last and not row.found]
-                part.rows, part.size = rows, sum(len(row.raw) for row in rows)
-                if rows or key == place:
+                part.rows = [row for row in part.rows if row.at > last]
+                part.low, part.size = last + 1, sum(len(row.raw) for row in part.rows)
+                if part.rows or part is first:
                     self.changed((key,))
                 else:
                     self.delete(key)
-            left += len(rows)
-        if not left and parts:
+            if part.rows and not left:
+                left = True
+                first.gone = first.full if part is first else number_in(key) - 1
+                self.changed((place,))
+        if not left:
             self.delete(place)
         return taken
 

@@ -181,7 +181,7 @@ class StreamStreamJoin(Dropping, Closing):
             if (first := live[place]) is None:
                 continue
             for name, part in store.parts(place) if first.full else ((place, first),):
-                for kept in part.rows:
+                for kept in part.rows if part.low <= high and part.high >= low else ():
                     if low <= kept.at <= high:
                         found.append(kept)
                         if other.kept and not kept.found:

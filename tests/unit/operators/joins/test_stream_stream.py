@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -567,3 +568,24 @@ def test_the_last_records_of_quiet_topics_have_their_results() -> None:
             driver.advance(10)
         assert driver.worker.commits == commits
         assert [store.backend.entries(store.name) for store in stores_of(driver)] == [0, 0]
+
+
+def test_records_of_one_key_that_find_nothing_leave_one_by_one() -> None:
+    """Thousands of a key in one bucket, each over at a time of its own: the parts that are left are not gone through
+    for each."""
+    joined = Joined("left", (timedelta(seconds=30), timedelta(seconds=1)), 0)
+    count = 4_000
+    with TestDriver(joined.app) as driver:
+        for n in range(count):
+            driver.cluster.append(LEFT, b"k", b"x", 100_000 + n, None, 0)
+        driver.send(joined.right, "r", key="l", timestamp=100_000)
+        driver.commit()
+        began = time.process_time()
+        for n in range(count // 2):
+            driver.cluster.append(RIGHT, b"r", b"r", 101_001 + n, None, 0)
+            driver.cluster.append(LEFT, b"%d" % n, b"l", 101_001 + n, None, 0)
+        driver.commit()
+        assert time.process_time() - began < 30
+        assert [record.timestamp for record in driver.records(joined.out) if record.value == "x-null"] == list(
+            range(100_000, 100_000 + count // 2)
+        )
