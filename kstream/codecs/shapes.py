@@ -216,7 +216,8 @@ class Describing:
             return Ref(self._numbers[key])
         number = self._numbers[key] = len(self.records)
         self.records.append(Record("", ()))  # recursive types refer to it
-        leaves_out = isinstance(info, inspect.StructType) and info.cls.__struct_config__.omit_defaults
+        cls = get_origin(info.cls) or info.cls
+        leaves_out = isinstance(info, inspect.StructType) and cls.__struct_config__.omit_defaults
         array = isinstance(info, inspect.NamedTupleType) or bool(getattr(info, "array_like", False))
         fields = tuple(self._field(one, info, leaves_out and not array, array) for one in info.fields)
         tag = None if getattr(info, "tag", None) is None else (info.tag_field, info.tag)

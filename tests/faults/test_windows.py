@@ -1,16 +1,18 @@
 """Workers are killed around the steps of commits with which windows close, behind a repartition whose partitions differ
-much in size: each window has all of its records, and closes once. Read with plain clients."""
+much in size: each window and each session has all of its records, and closes once. Read with plain clients."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from faults.windows_service import KEYS, PARTITIONS, WINDOW_MS, make_app
+from faults.windows_service import GAP_MS, KEYS, PARTITIONS, WINDOW_MS, make_app
 from kstream.config import Settings
 from kstream.partitioning import partition_of
 from support.kafka import Reader, write
@@ -27,6 +29,20 @@ def key_in(partition: int) -> str:
     return next(key for key in map(str, range(100)) if partition_of(key.encode(), PARTITIONS) == partition)
 
 
+def sessions_of(times: Iterable[int]) -> Counter[tuple[int, int, int]]:
+    """How many of these times are in each session: its key, start and end."""
+    found: Counter[tuple[int, int, int]] = Counter()
+    by_key: defaultdict[int, list[int]] = defaultdict(list)
+    for at in sorted(times):
+        by_key[at % KEYS].append(at)
+    for key, of_key in by_key.items():
+        breaks = [at for before, at in pairwise(of_key) if at - before > GAP_MS]
+        for start, stop in zip([of_key[0], *breaks], [*breaks, of_key[-1] + 1], strict=True):
+            inside = [at for at in of_key if start <= at < stop]
+            found[key, inside[0], inside[-1]] = len(inside)
+    return found
+
+
 @pytest.mark.parametrize("at", AT)
 def test_killed_around_a_commit_with_which_windows_close(
     at: str, bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,11 +55,12 @@ def test_killed_around_a_commit_with_which_windows_close(
     settings = Settings(bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path / "state"), instance="a", **quick)
     partitions = prepare(make_app(name), settings)
     changelog = f"{name}-per-second-changelog"
-    output = Reader(bootstrap_servers, [f"{name}.counts", changelog])
+    output = Reader(bootstrap_servers, [f"{name}.counts", f"{name}.spans", changelog, f"{name}-sessions-changelog"])
     instance = Instance("faults.windows_service:app", name, "a", settings, partitions)
     end, now = BEGAN + SECONDS * 1000, round(time.time() * 1000)
     times = {partition: range(BEGAN, end, step) for partition, step in enumerate(STEPS)}
     expected = Counter((at % KEYS, at // WINDOW_MS * WINDOW_MS) for of_one in times.values() for at in of_one)
+    sessions = sessions_of(at for of_one in times.values() for at in of_one)
     for partition, of_one in times.items():
         last = end + 10 * WINDOW_MS  # closes what is before
         write(
@@ -59,6 +76,7 @@ def test_killed_around_a_commit_with_which_windows_close(
     try:
         (tmp_path / "armed").touch()
         until(lambda: len(output.rows[f"{name}.counts"]) >= len(expected), "the windows", each=poll)
+        until(lambda: len(output.rows[f"{name}.spans"]) >= len(sessions), "the sessions", each=poll)
         assert (tmp_path / "struck").exists()
         instance.stop()
         output.poll(1.0)
@@ -70,6 +88,19 @@ def test_killed_around_a_commit_with_which_windows_close(
         assert len(found) == len(expected)
         left = {row.key: row.value for row in output.rows[changelog]}
         assert sum(value is not None for value in left.values()) <= 1  # the window of the last records
+        spans = Counter(
+            {
+                (int(key[:-16]), int.from_bytes(key[-8:], "big"), int.from_bytes(key[-16:-8], "big")): int(
+                    row.value or b""
+                )
+                for row in output.rows[f"{name}.spans"]
+                if (key := row.key or b"")
+            }
+        )
+        assert spans == sessions
+        assert len(output.rows[f"{name}.spans"]) == len(sessions)
+        left = {row.key: row.value for row in output.rows[f"{name}-sessions-changelog"]}
+        assert sum(value is not None for value in left.values()) <= 1
         assert instance.restarts == 1
     finally:
         output.close()

@@ -1,5 +1,5 @@
-"""A service with windows behind a repartition: workers load it as `faults.windows_service:app`. Values are event times
-in ms; the window's key is the time's remainder."""
+"""A service with windows and sessions behind a repartition: workers load it as `faults.windows_service:app`. Values are
+event times in ms; the key is the time's remainder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import kstream
 from faults import injection
 
-WINDOW_MS, KEYS, PARTITIONS = 1000, 5, 3
+WINDOW_MS, GAP_MS, KEYS, PARTITIONS = 1000, 14, 5, 3
 
 
 def residue(at: int) -> int:
@@ -23,6 +23,9 @@ def make_app(name: str) -> kstream.App:
     group = app.stream(events).group_by(residue, name="by", key=int, parallelism=2)
     windows = group.window(kstream.Tumbling(timedelta(milliseconds=WINDOW_MS)), grace=timedelta(0))
     windows.count(name="per-second", emit="close").to(counts)
+    spans = app.topic(f"{name}.spans", key=kstream.WindowedSpan[int], value=int, partitions=2)
+    sessions = group.window(kstream.Session(timedelta(milliseconds=GAP_MS)), grace=timedelta(0))
+    sessions.count(name="sessions", emit="close").to(spans)
     return app
 
 

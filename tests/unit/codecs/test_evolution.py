@@ -7,7 +7,7 @@ import dataclasses
 import enum
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Required, TypedDict
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, Required, TypedDict, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -428,3 +428,18 @@ def test_keys_that_are_said_to_fit_have_the_same_bytes(pair: tuple[Spec, Spec], 
         key = writer.encode(value)
         assume(writer.encode(writer.decode(key)) == key)  # others are refused when they are written
         assert reader.encode(reader.decode(key)) == key
+
+
+T = TypeVar("T")
+
+
+class Box(msgspec.Struct, Generic[T], omit_defaults=True):
+    item: T
+    n: int = 0
+
+
+def test_classes_with_parameters() -> None:
+    """As open sessions and parts of sliding windows are."""
+    assert misread(shape_of(Box[float]), shape_of(Box[int])) is None
+    assert misread(shape_of(list[Box[int]]), shape_of(list[Box[float]])) is not None
+    assert shape_of(Box[int]).records[0].fields[1].always is False
