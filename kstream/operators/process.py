@@ -282,6 +282,8 @@ class Process(Dropping, Closing):
                 self._call(user, one, len(fired), last if origin is not None else None)
                 fired.append(one)
                 if len(fired) == AT_ONCE:
+                    if clock == "wall":
+                        break  # the others can wait for the next commit
                     self._tell(fired, rows, origin)
                     fired, rows = [], []
         finally:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
@@ -28,8 +29,8 @@ from kstream.state.store import Store
 
 READ_AHEAD: Final = 1000
 """Entries of the index that are read at a time."""
-KNOWN: Final = 100_000
-"""Timers of which it is remembered where they lie in the index."""
+ENTRY_BYTES: Final = 300
+"""What an entry takes in a heap, or where it is remembered where a timer lies: its bytes and Python's objects."""
 
 _BEFORE: Final = Struct(">BQ")
 _CLOCKS: Final[tuple[TimerClock, ...]] = ("event", "wall")
@@ -132,7 +133,9 @@ class TimerStore(Store[Due]):
     def __init__(
         self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
-        super().__init__(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+        own = cache_bytes * 3 // 4  # the rest is for where timers lie in the index
+        super().__init__(spec, backend, cache_bytes=own, check_every=check_every, verify=verify)
+        self._most_known = (cache_bytes - own) // ENTRY_BYTES
         self.families = families_of(spec)
         self._index = index_of(spec.name)
         self._orders = {clock: _Order(clock) for clock in _CLOCKS}
@@ -227,6 +230,10 @@ class TimerStore(Store[Due]):
 
     # ---- the end of a transaction
 
+    @property
+    def overlay_bytes(self) -> int:
+        return super().overlay_bytes + ENTRY_BYTES * sum(len(order.heap) for order in self._orders.values())
+
     def stored_changes(self) -> dict[bytes, bytes | None]:
         """Without timers that were set and fired, or moved to where they were."""
         if self._stored is None:
@@ -269,9 +276,9 @@ class TimerStore(Store[Due]):
 
     def committed(self) -> None:
         known = {both: self._entry(both) for both in self._dirty}
-        if len(self._known) > KNOWN:
-            self._known = {}
         self._known.update(known)
+        if len(self._known) > self._most_known:
+            self._known = dict(islice(reversed(self._known.items()), self._most_known // 2))
         for order in self._orders.values():
             order.committed()
         self._doubtful, self._stored = set(), None
