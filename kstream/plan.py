@@ -11,14 +11,13 @@ from weakref import WeakKeyDictionary
 
 from kstream.codecs import SAMPLE
 from kstream.operators.agent import FunctionAgent, Results
-from kstream.operators.aggregate import Aggregate
+from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
-from kstream.operators.counting_aggregate import CountingAggregate
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_stream import StreamStreamJoin
@@ -33,29 +32,21 @@ from kstream.operators.processors import processor
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
 from kstream.operators.route import Route
-from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sink import Sink
-from kstream.operators.sliding_aggregate import SlidingAggregate
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
-from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.upsert import Upsert
-from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
-from kstream.specs.sessions import Session
 from kstream.specs.ttl import FOREVER
-from kstream.specs.windows import Windows
 from kstream.state.backend import Backend
 from kstream.state.buffers import BufferStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
-from kstream.state.sessions import SessionStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
 from kstream.state.watermark import Watermark
-from kstream.state.windows import WindowStore
 from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode, meets, step_of
 from kstream.topology import (
     AgentKind,
@@ -76,7 +67,6 @@ from kstream.topology import (
     WayNode,
     with_all_before,
 )
-from kstream.window_nodes import CountingNode, SlidingNode
 
 if TYPE_CHECKING:
     import asyncio
@@ -340,43 +330,12 @@ def _build(
         case RouteNode():
             chooser = cursor() if node.wants_context else None
             return Route(node, chooser, writer, order, check_every)
-        case CountingNode():
-            made, lines = cursor() if node.wants_context else None, _LINES.setdefault(node, Lines(node.name))
-            return CountingAggregate(node, stores[node.stores[0].name], made, lines, check_every)
-        case SlidingNode():
-            store, (parent,) = stores[node.stores[0].name], node.parents
-            assert watermark is not None and isinstance(store, WindowStore)
-            return SlidingAggregate(
-                node, store, parent.key.codec, _LINES.setdefault(node, Lines(node.name)), watermark, check_every,
-                None if node.late is None else LateTopic(node.late, writer, order, check_every),
-            )  # fmt: skip
-        case AggregateNode() if isinstance(node.windows, Session):
-            store = stores[node.stores[0].name]
-            assert watermark is not None and isinstance(store, SessionStore)
-            return SessionAggregate(
-                node, store, cursor() if node.wants_context else None, _LINES.setdefault(node, Lines(node.name)),
-                watermark, check_every, None if node.late is None else LateTopic(node.late, writer, order, check_every),
-            )  # fmt: skip
-        case AggregateNode() if isinstance(node.windows, Windows):
-            store = stores[node.stores[0].name]
-            assert watermark is not None and isinstance(store, WindowStore)
-            (parent,) = node.parents
-            return WindowedAggregate(
-                store, node.initial, node.fold, cursor() if node.wants_context else None, emit=node.emit,
-                lines=_LINES.setdefault(node, Lines(node.name)), key_codec=parent.key.codec, windows=node.windows,
-                grace=node.grace, time=watermark,
-                late=None if node.late is None else LateTopic(node.late, writer, order, check_every),
-            )  # fmt: skip
         case AggregateNode():
-            aggregate = Aggregate if node.stores[0].ttl is None else TimedAggregate
-            return aggregate(
-                stores[node.stores[0].name],
-                node.initial,
-                node.fold,
-                cursor() if node.wants_context else None,
-                every_update=node.emit == "update",
-                lines=_LINES.setdefault(node, Lines(node.name)),
-            )
+            late = None if node.late is None else LateTopic(node.late, writer, order, check_every)
+            return aggregation(
+                node, stores[node.stores[0].name], cursor() if node.wants_context else None,
+                _LINES.setdefault(node, Lines(node.name)), watermark, late, check_every,
+            )  # fmt: skip
         case TableNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             return Upsert(stores[node.stores[0].name], lines, check_every, quiet=node.quiet)

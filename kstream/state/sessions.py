@@ -8,7 +8,8 @@ A session that grows leaves its place in the index as it is: the place is never 
 and the end is later, the key gets a place there. So a record that a session grows by costs the index nothing, and a
 session is put in its place anew once in a gap. (The other way, Kafka Streams' and that of our own windows, is an entry
 for each session whose key begins with its end: a session that grows is then deleted and written anew with each commit,
-in the store and in the changelog, and a second index is needed to find those of a key.)
+in the store and in the changelog, and a second index is needed to find those of a key. Measured on RocksDB with 20,000
+keys: 3.3 us instead of 1.3 to write a session that grew, and 7.2 us instead of 1.7 to find those of a key.)
 """
 
 from __future__ import annotations
