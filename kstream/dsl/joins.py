@@ -153,7 +153,8 @@ class Joining(Ways[K, V]):
             joiner: takes both values, and the context where it has a third parameter. What it is given of the other
                 side is a copy.
             within: how far the time of the other stream's record may be from this one's: either way, or (before,
-                after). A pair (0, 30 minutes) is for others that come up to 30 minutes after.
+                after). A pair (0, 30 minutes) is for others that come up to 30 minutes after. A `Tumbling`: records
+                of one window are joined.
             grace: of two streams: by how much records may come later than the time of their task. Until `within` and
                 `grace` have passed, records are kept, and left and outer joins wait for others.
             how: "inner": a record that finds nothing gives nothing. "left": it is joined with None, and so is one

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
+from kstream.specs.windows import Tumbling
 
-Apart: TypeAlias = timedelta | tuple[timedelta, timedelta]
-"""Either way, or before and after."""
+Apart: TypeAlias = timedelta | tuple[timedelta, timedelta] | Tumbling
+"""Either way; before and after; or in one window."""
 
 MS = timedelta(milliseconds=1)
 
@@ -18,32 +19,44 @@ MS = timedelta(milliseconds=1)
 @dataclass(frozen=True, slots=True)
 class Within:
     """A record of the right stream is joined with one of the left whose time is `at` where its own is from
-    `at - before` to `at + after`, both included. All in ms; one of them may be below 0.
+    `at - before` to `at + after`, both included. All in ms; one of them may be below 0. Or, where there is a `size`,
+    with those of its window.
 
     Attributes:
         grace: by how much records may come later than the time of their task.
+        size, offset: of tumbling windows.
     """
 
     before: int
     after: int
     grace: int
+    size: int = 0
+    offset: int = 0
 
     @property
     def left_open(self) -> int:
-        """So long after its time a record of the left may be found."""
-        return max(self.after, 0) + self.grace
+        """So long after its time a record of the left may be found, at most."""
+        return max(self.after, self.size, 0) + self.grace
 
     @property
     def right_open(self) -> int:
-        """So long after its time a record of the right may be found."""
-        return max(self.before, 0) + self.grace
+        """So long after its time a record of the right may be found, at most."""
+        return max(self.before, self.size, 0) + self.grace
 
     @property
     def bucket(self) -> int:
         """How long the buckets are in which records are kept: a look-up is in three of them at most."""
-        return max(1, -(-(self.before + self.after) // 2))
+        return self.size or max(1, -(-(self.before + self.after) // 2))
+
+    def window(self, at: int) -> tuple[int, int]:
+        """The first and the last ms of the window of this time."""
+        first = at - (at - self.offset) % self.size
+        return first, first + self.size - 1
 
     def __str__(self) -> str:
+        if self.size:
+            size, grace = (timedelta(milliseconds=one) for one in (self.size, self.grace))
+            return f"windows of {size}, grace={grace}"
         before, after, grace = (timedelta(milliseconds=one) for one in (self.before, self.after, self.grace))
         return f"{before} before to {after} after, grace={grace}"
 
@@ -57,13 +70,17 @@ def within_of(within: Any, grace: Any, call: str) -> Within:
     if within is None:
         raise TopologyError(
             f"{call}: two streams are joined by time: say how far apart their records may be, as in "
-            "within=timedelta(minutes=5), or (before, after)"
+            "within=timedelta(minutes=5), (before, after), or a Tumbling"
         )
     if grace is None:
         raise TopologyError(f"{call}: say how late records may come, as in grace=timedelta(seconds=10)")
+    if isinstance(within, Tumbling):
+        return Within(0, 0, whole_milliseconds(grace, f"{call}: grace="), within.size, within.offset)
     both = within if isinstance(within, tuple) else (within, within)
     if len(both) != 2 or not all(isinstance(one, timedelta) for one in both):
-        raise TopologyError(f"{call}: within={within!r} is neither a timedelta nor a pair of them, (before, after)")
+        raise TopologyError(
+            f"{call}: within={within!r} is neither a timedelta, nor a pair of them, (before, after), nor a Tumbling"
+        )
     if any(one % MS for one in both):
         raise TopologyError(f"{call}: within={within!r}: these are whole numbers of milliseconds")
     before, after = (one // MS for one in both)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from kstream.codecs import Codec
 from kstream.codecs.buffered import Kept, before_key
+from kstream.specs.within import Within
 from kstream.state.buffers import BufferStore
 
 
@@ -17,17 +18,17 @@ class Side:
     Args:
         left: which one.
         kept: its records have a result when they find nothing, too.
-        back, ahead: ms before and after a record's time within which it looks for others.
-        open_for: ms after a record's time, once the time of the task has passed them, nothing joins it any more.
+        within: what records are near each other.
     """
 
     other: Side
 
-    def __init__(
-        self, store: BufferStore, codec: Codec[Any], *, left: bool, kept: bool, back: int, ahead: int, open_for: int
-    ) -> None:
-        self.store, self.codec, self.left, self.kept = store, codec, left, kept
-        self.back, self.ahead, self.open_for = back, ahead, open_for
+    def __init__(self, store: BufferStore, codec: Codec[Any], within: Within, *, left: bool, kept: bool) -> None:
+        self.store, self.codec, self.left, self.kept, self._within = store, codec, left, kept, within
+        # ms before and after a record's time within which it looks for others
+        self.back, self.ahead = (within.before, within.after) if left else (within.after, within.before)
+        # so long after its time, of the task, a record is not over; of windows `until` says it
+        self.open_for = within.left_open if left else within.right_open
         self.changed: set[bytes] = set()  # keys of the store
         self.pushed = 0  # since the last commit
         self.forget()
@@ -38,6 +39,16 @@ class Side:
         self.seen: int | None = None  # it has all of them up to this time; None: nothing is known
         self.removed: int | None = None  # buckets before this time have left
         self.changed.clear()
+
+    def until(self, at: int) -> int:
+        """The last time, of the task, at which a record of this time is not over."""
+        within = self._within
+        return within.window(at)[1] + within.grace if within.size else at + self.open_for
+
+    def over_at(self, now: int) -> int:
+        """The last time whose records are over at this time of the task."""
+        within = self._within
+        return within.window(now - within.grace)[0] - 1 if within.size else now - self.open_for - 1
 
     def put(self, place: bytes, row: Kept) -> bool:
         """Keeps a record. Whether it is one that waits to be over, which the store would not be asked about again."""
@@ -55,20 +66,21 @@ class Side:
             self.changed.clear()
 
 
-Came: TypeAlias = tuple[Side, int, int, int, bytes | None, Any, bytes, int, Sequence[bytes], bytes]
-"""A record that came to a side: the side, its row in the origin, its time, the time of the task, key, value, the value
-as it is kept, the earliest time that it finds, the places where it looks, and where it is kept."""
+Came: TypeAlias = tuple[Side, int, int, int, int, bytes | None, Any, bytes, int, int, Sequence[bytes], bytes]
+"""A record that came to a side: the side, its row in the origin, its time, the time of the task, that until which it is
+not over, key, value, the value as it is kept, the earliest and the latest time that it finds, the places where it
+looks, and where it is kept."""
 
 
 class Prefixes(dict[int, bytes]):
     """What the keys of a bucket begin with, by its number."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, offset: int) -> None:
         super().__init__()
-        self._width = width
+        self._width, self._offset = width, offset
 
     def __missing__(self, bucket: int) -> bytes:
-        found = self[bucket] = before_key(bucket * self._width)
+        found = self[bucket] = before_key(bucket * self._width + self._offset)
         return found
 
 
@@ -101,4 +113,4 @@ class Over:
     __slots__ = ("due", "kept", "place", "side")
 
     def __init__(self, side: Side, place: bytes, kept: Kept) -> None:
-        self.side, self.place, self.kept, self.due = side, place, kept, kept.at + side.open_for
+        self.side, self.place, self.kept, self.due = side, place, kept, side.until(kept.at)

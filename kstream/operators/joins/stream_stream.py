@@ -65,21 +65,16 @@ class StreamStreamJoin(Dropping, Closing):
         self._name, self.key_codec, self.value_codec, self._every = name, key_codec, value_codec, every
         self._joiner, self._cursor, self._meets = joiner, cursor, meets
         self._watermark, self._time, self._width = watermark, time, within.bucket
-        self._left = Side(
-            stores[0], codecs[0], left=True, kept=keeps[0], back=within.before, ahead=within.after,
-            open_for=within.left_open,
-        )  # fmt: skip
-        self._right = Side(
-            stores[1], codecs[1], left=False, kept=keeps[1], back=within.after, ahead=within.before,
-            open_for=within.right_open,
-        )  # fmt: skip
+        self._within, self._offset = within, within.offset
+        self._left = Side(stores[0], codecs[0], within, left=True, kept=keeps[0])
+        self._right = Side(stores[1], codecs[1], within, left=False, kept=keeps[1])
         self._left.other, self._right.other = self._right, self._left
         self._sides = self._left, self._right
         self._waits = [side for side in self._sides if side.kept]
         self._due = UNKNOWN + 1  # the time of the task from which on a record may be over that found nothing
         self._held: list[Came] = []
         self._held_of: Origin | None = None
-        self._prefixes = Prefixes(within.bucket)
+        self._prefixes = Prefixes(within.bucket, within.offset)
 
     # ---- records
 
@@ -120,7 +115,8 @@ class StreamStreamJoin(Dropping, Closing):
         """Loads all that the records may find, and where they are kept."""
         width, newest, prefixes = self._width, self._time.event, self._prefixes
         other = side.other
-        back, ahead, other_open = side.back, side.ahead, other.open_for
+        back, ahead, own_open, other_open = side.back, side.ahead, side.open_for, other.open_for
+        window, offset, grace = self._within.window if self._within.size else None, self._offset, self._within.grace
         raws = cast("list[bytes]", batch.encoded_values(side.codec, self._every))
         rows = range(batch.size) if batch.rows is None else batch.rows
         wanted: list[bytes] = []
@@ -130,20 +126,26 @@ class StreamStreamJoin(Dropping, Closing):
             prefixes.clear()
         for row, at, now, key, value, raw in zip(rows, batch.timestamps, times, keys, batch.values, raws, strict=True):
             if key is None:
-                came.append((side, row, at, now, key, value, raw, 0, (), b""))
+                came.append((side, row, at, now, at, key, value, raw, 0, 0, (), b""))
                 continue
-            low, high = at - back, at + ahead
-            if low < now - other_open:  # what is earlier is over
-                low = now - other_open
-            first, last = low // width, (high if high < newest else newest) // width
+            if window is None:
+                low, high, until = at - back, at + ahead, at + own_open
+                if low < now - other_open:  # what is earlier is over
+                    low = now - other_open
+            else:
+                low, high = window(at)
+                until = high + grace
+                if until < now:  # so are all others of its window
+                    low = high + 1
+            first, last = (low - offset) // width, ((high if high < newest else newest) - offset) // width
             if first == last:
                 asked: Sequence[bytes] = (prefixes[first] + key,)
             else:
                 asked = [prefixes[bucket] + key for bucket in range(first, last + 1)]
-            place = prefixes[at // width] + key
+            place = prefixes[(at - offset) // width] + key
             wanted += asked
             places.append(place)
-            came.append((side, row, at, now, key, value, raw, low, asked, place))
+            came.append((side, row, at, now, until, key, value, raw, low, high, asked, place))
         other.store.load_places(wanted)
         side.store.load(places)
         side.pushed += len(places)
@@ -152,22 +154,22 @@ class StreamStreamJoin(Dropping, Closing):
     def _join(self, records: Sequence[Came], origin: Origin | None) -> None:
         """Joins records in this order, and before each of them those that are over at its time and found nothing."""
         results, waits = Results(), bool(self._waits)
-        for side, row, at, now, key, value, raw, low, asked, place in records:
+        for side, row, at, now, until, key, value, raw, low, high, asked, place in records:
             if waits and now >= self._due:
                 self._let_go(now, origin, results)
-            found = self._found(side, low, at + side.ahead, asked)
+            found = self._found(side, low, high, asked)
             if found:
                 results.add(side, row, key, value, self._read(side.other, found[0].raw), max(at, found[0].at))
                 for kept in found[1:]:  # a value of its own for each: a joiner may change it
                     own = side.codec.decode(raw)
                     results.add(side, row, key, own, self._read(side.other, kept.raw), max(at, kept.at))
-            if at + side.open_for < now or key is None:  # late, or what nothing can be joined with
+            if until < now or key is None:  # late, or what nothing can be joined with
                 if not found and side.kept:
                     results.add(side, row, key, value, None, at)
                 elif not found:
                     self._left_out(LATE, 1)
-            elif side.put(place, Kept(at, bool(found), raw)) and at + side.open_for < self._due:
-                self._due = at + side.open_for + 1
+            elif side.put(place, Kept(at, bool(found), raw)) and until < self._due:
+                self._due = until + 1
         for side in self._sides:
             side.tell()
         self._emit(results, origin)
@@ -229,12 +231,13 @@ class StreamStreamJoin(Dropping, Closing):
             first = side.store.first()
             if first is None:
                 continue
-            if start_in(first) + self._width + side.open_for <= time:
+            over = side.over_at(time)
+            if start_in(first) + self._width - 1 <= over:
                 return True
             if side.kept:
-                if side.seen is None or side.seen < time - side.open_for:
-                    self._look(side, time - side.open_for)
-                if side.waiting and side.waiting[0][0] + side.open_for < time:
+                if side.seen is None or side.seen < over:
+                    self._look(side, over)
+                if side.waiting and side.waiting[0][0] <= over:
                     return True
         return False
 
@@ -251,32 +254,32 @@ class StreamStreamJoin(Dropping, Closing):
         known = UNKNOWN
         while known < now:
             for side in self._waits:
-                if side.seen is None or side.seen < now - side.open_for:
-                    self._look(side, now - side.open_for)
-            known = min(now, *(cast("int", side.seen) + side.open_for + 1 for side in self._waits))
-            over = [one for side in self._waits for one in self._over(side, known - side.open_for - 1)]
+                if side.seen is None or side.seen < side.over_at(now):
+                    self._look(side, side.over_at(now))
+            known = min(now, *(side.until(cast("int", side.seen) + 1) for side in self._waits))
+            over = [one for side in self._waits for one in self._over(side, side.over_at(known))]
             if over:
                 self._emit(before, origin)
                 over.sort(key=_first_over)
                 for start in range(0, len(over), AT_ONCE):
                     self._tell(over[start : start + AT_ONCE], origin)
         self._due = min(
-            (side.waiting[0][0] if side.waiting else cast("int", side.seen) + 1) + side.open_for + 1
-            for side in self._waits
+            side.until(side.waiting[0][0] if side.waiting else cast("int", side.seen) + 1) + 1 for side in self._waits
         )
 
     def _look(self, side: Side, until: int) -> None:
         """Finds the records that wait, up to this time and to the end of its bucket, or as many as may be known."""
-        width, seen = self._width, side.seen
-        end = (until // width + 1) * width
-        start = b"" if seen is None else before_key((seen + 1) // width * width)
+        width, offset, seen = self._width, self._offset, side.seen
+        most = 1 << 62 if self._within.size else LOOKED_AHEAD  # all of a window are over at once
+        end = ((until - offset) // width + 1) * width + offset
+        start = b"" if seen is None else before_key((seen + 1 - offset) // width * width + offset)
         waiting, last = side.waiting, end - 1
         for entry in side.store.waiting(start, before_key(end), -(1 << 63) if seen is None else seen):
             if entry[0] <= last:
                 waiting.append(entry)
-                if len(waiting) >= 2 * LOOKED_AHEAD:
+                if len(waiting) >= 2 * most:
                     waiting.sort()
-                    last = waiting[LOOKED_AHEAD - 1][0]
+                    last = waiting[most - 1][0]
                     del waiting[bisect_right(waiting, last, key=_first) :]
         heapify(waiting)
         side.seen = last
@@ -307,7 +310,7 @@ class StreamStreamJoin(Dropping, Closing):
         now = self._watermark.now
         self._let_go(now, None, Results())
         for side in self._sides if now != UNKNOWN else ():
-            stop = (now - side.open_for) // self._width * self._width
+            stop = (side.over_at(now) + 1 - self._offset) // self._width * self._width + self._offset
             if (side.removed is None or side.removed < stop) and side.store.remove_before(
                 stored_start(stop), REMOVED + 2 * side.pushed
             ):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream import table_nodes
+from kstream import Tumbling, table_nodes
 from kstream.codecs.buffered import Place, place_codec
 from kstream.operators.joins import stream_stream
 from kstream.operators.joins.stream_stream import StreamStreamJoin
@@ -131,10 +131,13 @@ class Row(NamedTuple):
 class Oracle:
     """What the definition says, one record after the other. `inputs`: how many topics give the task its time."""
 
-    def __init__(self, how: str, within: tuple[int, int], grace: int, out_of_order: int, inputs: int) -> None:
+    def __init__(
+        self, how: str, within: tuple[int, int], window: Tumbling | None, grace: int, out_of_order: int, inputs: int
+    ) -> None:
         before, after = within
         self.bounds = {LEFT: (-before, after), RIGHT: (-after, before)}
         self.open_for = {LEFT: max(after, 0) + grace, RIGHT: max(before, 0) + grace}
+        self.window, self.grace = window, grace
         self.kept = {LEFT: how != "inner", RIGHT: how == "outer"}
         self.inputs, self.out_of_order = inputs, out_of_order
         self.times: dict[str, int] = {}
@@ -143,8 +146,19 @@ class Oracle:
         self.results: list[tuple[str | None, str, int]] = []
         self.late = self.no_key = self.no_value = 0
 
+    def until(self, row: Row) -> int:
+        if self.window is not None:
+            return self.window.last_start(row.at) + self.window.size - 1 + self.grace
+        return row.at + self.open_for[row.side]
+
     def over(self, row: Row) -> bool:
-        return row.at + self.open_for[row.side] < self.now
+        return self.until(row) < self.now
+
+    def near(self, row: Row, other: Row) -> bool:
+        if self.window is not None:
+            return self.window.last_start(row.at) == self.window.last_start(other.at)
+        low, high = self.bounds[row.side]
+        return row.at + low <= other.at <= row.at + high
 
     def take(self, row: Row) -> None:
         source = row.side if self.inputs == 2 else "both"
@@ -162,13 +176,8 @@ class Oracle:
             else:
                 self.no_key += 1
             return
-        low, high = self.bounds[row.side]
         found = sorted(
-            (
-                one
-                for one in others
-                if one[0].side != row.side and one[0].key == row.key and row.at + low <= one[0].at <= row.at + high
-            ),
+            (one for one in others if one[0].side != row.side and one[0].key == row.key and self.near(row, one[0])),
             key=lambda one: one[0].at,
         )
         if POISON in row.value and found:
@@ -190,7 +199,7 @@ class Oracle:
         over = [one for one in self.there if self.over(one[0])]
         self.there = [one for one in self.there if not self.over(one[0])]
         alone = [row for row, found in over if not found and self.kept[row.side]]
-        for row in sorted(alone, key=lambda row: (row.at + self.open_for[row.side], row.side, row.at, row.key)):
+        for row in sorted(alone, key=lambda row: (self.until(row), row.side, row.key)):
             self.tell(row, None)
 
     def tell(self, row: Row, other: Row | None) -> None:
@@ -237,9 +246,7 @@ bounds = st.one_of(
 )
 
 
-def both_of(
-    topic_of_sides: kstream.App, how: str, within: tuple[int, int], grace: int, one_topic: bool, ooo: int
-) -> Any:
+def both_of(topic_of_sides: kstream.App, how: str, within: Any, grace: int, one_topic: bool, ooo: int) -> Any:
     """The app's topics by side, and what comes out."""
     app = topic_of_sides
     out = app.topic("out", key=str, value=str)
@@ -257,7 +264,7 @@ def both_of(
     joined: Any = streams[0].join(
         streams[1],
         unless_poison,
-        within=(within[0] * MS, within[1] * MS),
+        within=within,
         grace=grace * MS,
         how=how,
         name="joined",  # type: ignore[call-overload]
@@ -273,10 +280,14 @@ def both_of(
     cuts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["process", "crash", "commit"])), max_size=4),
     partitions=st.sampled_from([1, 2]), backend=st.sampled_from(["memory", "rocksdb"]), small=st.booleans(),
     step=st.sampled_from([1, 7, 1000]),
+    window=st.one_of(
+        st.none(), st.none(),
+        st.builds(lambda size, at: Tumbling(size * MS, offset=at * MS), st.integers(1, 30), st.integers(-9, 9)),
+    ),
 )  # fmt: skip
 def test_what_the_definition_says(
     how: str, one_topic: bool, rows: list[Row], within: tuple[int, int], grace: int, ooo: int,
-    cuts: list[tuple[int, str]], partitions: int, backend: str, small: bool, step: int,
+    cuts: list[tuple[int, str]], partitions: int, backend: str, small: bool, step: int, window: Tumbling | None,
 ) -> None:  # fmt: skip
     """However the input is cut into batches, with crashes between, records that fail and are skipped, parts of a few
     records, steps of reading, and restarts. Of two topics the order is settled only by what is there at once, so there
@@ -284,8 +295,8 @@ def test_what_the_definition_says(
     if sum(within) < 0:
         within = (-within[0], -within[1])
     app = kstream.App("any", on_error=[kstream.Skip()])
-    out = both_of(app, how, within, grace, one_topic, ooo)
-    oracles = [Oracle(how, within, grace, ooo, 1 if one_topic else 2) for _ in range(partitions)]
+    out = both_of(app, how, window or (within[0] * MS, within[1] * MS), grace, one_topic, ooo)
+    oracles = [Oracle(how, within, window, grace, ooo, 1 if one_topic else 2) for _ in range(partitions)]
     after = dict(cuts)
     limits = (2, 1) if small else (buffers.ROWS, stream_stream.LOOKED_AHEAD)
     with (
@@ -382,6 +393,21 @@ def test_what_is_over_is_gone(how: str, backend: str) -> None:
             assert all(store.key_codec.decode(key).start > 1139 - 20 - 5 - 2 * 13 for key in kept)
         alone = [record for record in driver.records(joined.out) if "null" in record.value and record.key != "later"]
         assert len(alone) == (0 if how == "inner" else 334)
+
+
+def test_records_of_one_window_are_joined() -> None:
+    joined = Joined("outer", Tumbling(10 * MS), 2)
+    with TestDriver(joined.app) as driver:
+        for side, value, at in (
+            (LEFT, "A", 1000), (RIGHT, "a", 1009), (RIGHT, "b", 1010), (LEFT, "B", 1009), (LEFT, "C", 1021),
+            (RIGHT, "c", 1021), (RIGHT, "d", 1009), (LEFT, "D", 1022), (RIGHT, "e", 1022), (LEFT, "E", 1019),
+        ):  # fmt: skip
+            driver.send(joined.topic(side), value, key="k", timestamp=at)
+        # at 1021 the window before 1010 is over, so d is late, and alone; that before 1020 is over at 1022
+        assert [(record.value, record.timestamp) for record in driver.records(joined.out)] == [
+            ("A-a", 1009), ("B-a", 1009), ("C-c", 1021), ("null-d", 1009), ("D-c", 1022), ("null-b", 1010),
+            ("C-e", 1022), ("D-e", 1022), ("E-null", 1019),
+        ]  # fmt: skip
 
 
 def test_a_key_with_many_records_is_not_written_again_and_again() -> None:
@@ -528,7 +554,11 @@ def behind_commits(app: kstream.App, left: Any, right: Any) -> None:
         (lambda app, left, right: left.join(right, pair, grace=MS), "two streams are joined by time: say how far"),
         (lambda app, left, right: left.join(right, pair, within=MS), "say how late records may come"),
         (lambda app, left, right: left.join(right, pair, within=5, grace=MS), "within=5 is neither"),
-        (lambda app, left, right: left.join(right, pair, within=(MS,), grace=MS), "is neither a timedelta nor a pair"),
+        (lambda app, left, right: left.join(right, pair, within=(MS,), grace=MS), "is neither a timedelta, nor a pair"),
+        (
+            lambda app, left, right: left.join(right, pair, within=kstream.Hopping(2 * MS, every=MS), grace=MS),
+            "Tumbling",
+        ),
         (lambda app, left, right: left.join(right, pair, within=(-2 * MS, MS), grace=MS), "ends before it begins"),
         (lambda app, left, right: left.join(right, pair, within=MS / 2, grace=MS), "whole numbers of milliseconds"),
         (lambda app, left, right: left.join(right, pair, within=MS, grace=-MS), "grace="),
