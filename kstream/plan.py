@@ -18,6 +18,7 @@ from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
+from kstream.operators.deduplicate import Deduplicate
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_stream import StreamStreamJoin
@@ -47,7 +48,16 @@ from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
 from kstream.state.watermark import Watermark
-from kstream.table_nodes import RetractNode, StreamJoinNode, TableChangeNode, TableJoinNode, TableNode, meets, step_of
+from kstream.table_nodes import (
+    DeduplicateNode,
+    RetractNode,
+    StreamJoinNode,
+    TableChangeNode,
+    TableJoinNode,
+    TableNode,
+    meets,
+    step_of,
+)
 from kstream.topology import (
     AgentKind,
     AgentNode,
@@ -336,6 +346,9 @@ def _build(
                 node, stores[node.stores[0].name], cursor() if node.wants_context else None,
                 _LINES.setdefault(node, Lines(node.name)), watermark, late, check_every,
             )  # fmt: skip
+        case DeduplicateNode():
+            lines = _LINES.setdefault(node, Lines(node.name))
+            return Deduplicate(node, stores[node.stores[0].name], watermark, lines)
         case TableNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             return Upsert(stores[node.stores[0].name], lines, check_every, quiet=node.quiet)

@@ -1,12 +1,14 @@
-"""The nodes of tables of streams, and of joins."""
+"""The nodes of tables of streams, of joins, and of what else looks records up."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Literal
 
+from kstream.specs.schema import Schema
 from kstream.specs.timing import Timing
 from kstream.specs.within import Within
 from kstream.topology import MergeNode, Node, SourceNode, SubTopology, with_all_before
@@ -135,3 +137,22 @@ class RetractNode(Node):
     @property
     def kind(self) -> str:
         return "group"
+
+
+@dataclass(eq=False, kw_only=True)
+class DeduplicateNode(Node):
+    """Passes on records unless one of the same key, and the same `by`, was passed on whose time is less than `within`
+    (ms) from theirs: `stores[0]` has those. `ids` is the type of what `by` gives; None: only keys count."""
+
+    by_column = True
+
+    by: Callable[[Any], Any] | None
+    ids: Schema
+    within: int
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(follows=True)
+
+    def describe(self) -> str:
+        return f"deduplicate {self.name}  store={self.stores[0].name} within={timedelta(milliseconds=self.within)}"

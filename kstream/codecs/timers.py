@@ -31,9 +31,16 @@ class TimerKey(Generic[K]):
 
 def timer_key(key: bytes, name: str) -> bytes:
     """The bytes of both, of a key that is encoded."""
-    if _END in key:
-        key = key.replace(_END, _ESCAPED)
-    return key + _END + name.encode()
+    return _before_name(key) + name.encode()
+
+
+def key_with_id(key: bytes, own: bytes) -> bytes:
+    """The same of what has bytes instead of a name, whatever they are."""
+    return _before_name(key) + (own if own.isascii() else own.decode("latin-1").encode())
+
+
+def _before_name(key: bytes) -> bytes:
+    return (key.replace(_END, _ESCAPED) if _END in key else key) + _END
 
 
 def key_and_name(data: bytes) -> tuple[bytes, str]:

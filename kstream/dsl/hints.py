@@ -7,7 +7,7 @@ from typing import ClassVar, NoReturn
 
 STEPS = (
     "map", "filter", "flat_map", "peek", "rekey", "group_by", "group_by_key", "branch", "merge", "repartition",
-    "through", "debug", "sample", "sink", "to_table", "join", "process",
+    "through", "debug", "sample", "sink", "to_table", "join", "process", "deduplicate",
 )  # fmt: skip
 """The methods of a stream that others are asked for."""
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from kstream.codecs.timers import timer_codec
+from kstream.dsl.deduplicating import Deduplicating
 from kstream.dsl.functions import check_takes
 from kstream.dsl.graph import advice
-from kstream.dsl.joins import Joining
 from kstream.dsl.states import State
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
@@ -80,7 +80,7 @@ def _is_known(kind: Any) -> bool:
     return kind not in (Any, type(None)) and not isinstance(kind, TypeVar) and type(kind).__name__ != "ForwardRef"
 
 
-class Processing(Joining[K, V]):
+class Processing(Deduplicating[K, V]):
     """The part of a stream that has to do with processors."""
 
     def process(

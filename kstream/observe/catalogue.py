@@ -128,7 +128,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "topic",
         ),
         _counter("slow_batches_total", "batches", "Batches in which a record took too long.", "part"),
-        _counter("records_dropped_total", "records", "Left out of aggregations: no key or value, or late.", "reason"),
+        _counter("records_dropped_total", "records", "Left out: no key or value, late, or there before.", "reason"),
         _gauge("buffered_records", "records", "Fetched and not yet processed.", "part"),
         _gauge("consumer_lag_records", "records", "In the input, not yet processed here.", "topic", "partition"),
         _gauge(

@@ -17,8 +17,11 @@ log = logging.getLogger(__name__)
 NO_KEY: Final = "no key"
 NO_VALUE: Final = "no value"
 LATE: Final = "late"
-LEFT_OUT: Final = {NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed"}
-"""Why records are left out, and how log lines say it."""
+DUPLICATE: Final = "duplicate"
+LEFT_OUT: Final = {
+    NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed", DUPLICATE: "",
+}  # fmt: skip
+"""Why records are left out, and how log lines say it. There are none about what is meant to be left out."""
 
 
 class Lines:
@@ -26,10 +29,11 @@ class Lines:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._tallies = {reason: Tally() for reason in LEFT_OUT}
+        self._tallies = {reason: Tally() for reason, said in LEFT_OUT.items() if said}
 
     def left_out(self, reason: str, count: int) -> None:
-        self._log(reason, self._tallies[reason].due(count))
+        if reason in self._tallies:
+            self._log(reason, self._tallies[reason].due(count))
 
     def catch_up(self, *, last: bool = False) -> None:
         """Logs what it is time for; the `last` time all that is left."""

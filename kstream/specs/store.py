@@ -31,7 +31,7 @@ class StoreSpec:
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
     `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
     it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
-    (codecs/buffered.py).
+    (codecs/buffered.py). `with_ids`: the keys of its windows are `TimerKey`, a key and an id.
     """
 
     name: str
@@ -46,6 +46,7 @@ class StoreSpec:
     sessions: bool = False
     timers: bool = False
     buffered: bool = False
+    with_ids: bool = False
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""
@@ -66,7 +67,9 @@ class StoreSpec:
             return key_and_name(key)[0]
         if self.buffered:
             return key[PLACE:]
-        return key if self.windows is None else key[START:]
+        if self.windows is None:
+            return key
+        return key_and_name(key[START:])[0] if self.with_ids else key[START:]
 
     @property
     def form(self) -> str:

@@ -73,6 +73,8 @@ reveal_type(stream)  # T: kstream.dsl.stream.Stream[str, api.Bid]
 reveal_type(stream.map(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[str, int]
 reveal_type(stream.map(lambda bid, ctx: (ctx.key, bid.price)))  # T: kstream.dsl.stream.Stream[str, tuple[str, int]]
 reveal_type(stream.filter(lambda bid: bid.price > 1))  # T: kstream.dsl.stream.Stream[str, api.Bid]
+once = stream.deduplicate(lambda bid: bid.at, within=timedelta(hours=1))
+reveal_type(once)  # T: kstream.dsl.stream.Stream[str, api.Bid]
 reveal_type(stream.flat_map(lambda bid: [bid.price]))  # T: kstream.dsl.stream.Stream[str, int]
 reveal_type(stream.peek(print))  # T: kstream.dsl.stream.Stream[str, api.Bid]
 ways = stream.branch(dear=lambda bid: bid.price > 9, other=lambda bid, ctx: bid.price > ctx.offset)

@@ -116,15 +116,15 @@ def test_records_left_out_are_counted_by_reason_also_those_of_closed_tasks(tmp_p
         found = report_of(worker, StoreSizes(fleet.clock.monotonic)).metrics
         return {one.labels[0]: one.value for one in found if one.name == "records_dropped_total"}
 
-    assert dropped() == {"no key": 0, "no value": 0, "late": 0}
+    assert dropped() == {"no key": 0, "no value": 0, "late": 0, "duplicate": 0}
     for n in range(10):
         fleet.cluster.append("in", None if n % 2 else b"k", None if n % 5 == 0 else b"1", partition=n % 2)
     fleet.settle()
-    assert dropped() == {"no key": 5, "no value": 1, "late": 0}
+    assert dropped() == {"no key": 5, "no value": 1, "late": 0, "duplicate": 0}
     fleet.start("b")
     fleet.settle()
     assert len(worker.tasks) == 1
-    assert dropped() == {"no key": 5, "no value": 1, "late": 0}
+    assert dropped() == {"no key": 5, "no value": 1, "late": 0, "duplicate": 0}
     fleet.close()
 
 
