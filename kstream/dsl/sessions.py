@@ -13,6 +13,7 @@ from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.summaries import list_of
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.uses import tables_used
 from kstream.dsl.windowed import check_emit_of_windows
@@ -49,7 +50,9 @@ class SessionGroup(Hinted, Generic[K, V]):
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
-        **dict.fromkeys(FOLDS, "sessions have count, sum, min, max, reduce and aggregate(initial, fold, merge)"),
+        **dict.fromkeys(
+            FOLDS, "sessions have count, sum, min, max, reduce, collect and aggregate(initial, fold, merge)"
+        ),
     }
 
     def __init__(
@@ -161,6 +164,21 @@ class SessionGroup(Hinted, Generic[K, V]):
         values = self.node().value
         fold, kind = folds.reducing(function, values.codec), value or values.kind
         return self._aggregate("reduce", folds.nothing, fold, function, kind, name, emit, backend, function)
+
+    @overload
+    def collect(
+        self, *, name: str | None = None, emit: Before = "update", backend: BackendKind | None = None
+    ) -> SessionTable[K, list[V], list[V] | None]: ...
+    @overload
+    def collect(
+        self, *, name: str | None = None, emit: AtEnd, backend: BackendKind | None = None
+    ) -> SessionTable[K, list[V], list[V]]: ...
+    def collect(self, *, name: str | None = None, emit: Any = "update", backend: BackendKind | None = None) -> Any:
+        """All values of each session, in the order in which they came; of sessions that are merged those of the earlier
+        session first. They are in the entry of the key, so they must stay few (some hundreds)."""
+        values = self.node().value
+        kind = list_of(values, "collect")
+        return self._aggregate("collect", list, folds.collecting(values.codec), _add, kind, name, emit, backend)
 
     @overload
     def aggregate(

@@ -54,7 +54,7 @@ class Summaries(Generic[K, V]):
         """All values of each key, in the order in which they came. The list is one entry of state, so it must stay
         small (some hundreds): each commit writes all of it, with emit="update" each record does."""
         values = self.node().value
-        kind = _list_of(values, "collect")
+        kind = list_of(values, "collect")
         return self._aggregate("collect", list, folds.collecting(values.codec), kind, name, emit, backend, ttl)
 
     def top_n(
@@ -74,7 +74,7 @@ class Summaries(Generic[K, V]):
             raise TopologyError(f"top_n: n={n!r} is no whole number, 1 at least")
         check_takes(by, 1)
         values = self.node().value
-        kind, fold = _list_of(values, "top_n"), folds.ranking(n, by, values.codec, least=least)
+        kind, fold = list_of(values, "top_n"), folds.ranking(n, by, values.codec, least=least)
         return self._aggregate("top", list, fold, kind, name, emit, backend, ttl, by)
 
     def mean(
@@ -113,7 +113,7 @@ class Summaries(Generic[K, V]):
         return ResultTable(self._graph, table.node, result, schema(kind, f"the result of {table.name!r}"))
 
 
-def _list_of(values: Schema, step: str) -> Any:
+def list_of(values: Schema, step: str) -> Any:
     if is_codec(values.kind):
         raise TopologyError(f"{step}: the values are kept as JSON, which {values} is not: give them a type")
     kind: Any = values.kind

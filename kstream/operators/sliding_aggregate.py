@@ -65,8 +65,9 @@ class SlidingAggregate(Dropping, Closing):
             keys = [key for key, kept in zip(keys, mask, strict=True) if kept]
             stamps = [at for at, kept in zip(stamps, mask, strict=True) if kept]
             batch = batch.where(mask)
-        begins, size = parts, self._part
-        self.store.changed({begins[at // size] + cast("bytes", key) for key, at in zip(keys, stamps, strict=True)})
+        own = [parts[at // self._part] + cast("bytes", key) for key, at in zip(keys, stamps, strict=True)]
+        self.store.batch_keys = own
+        self.store.changed(own)
         try:
             check_column(self._value_codec, results, self._check_every)
         except ColumnError as error:
@@ -95,7 +96,6 @@ class SlidingAggregate(Dropping, Closing):
             }
             begins = {number: stored_start(number * size) for _, number in pairs}
             wanted = [begins[number] + key for key, number in pairs]
-        self.store.batch_keys = wanted
         self.store.load(wanted)
         return begins
 

@@ -263,6 +263,7 @@ reveal_type(sessions.count(name="s2", emit="close"))  # T: kstream.dsl.sessions.
 visits = sessions.aggregate(Total, add, join_totals, name="s3", emit="close")
 reveal_type(visits.stream())  # T: kstream.dsl.stream.Stream[kstream.codecs.spans.WindowedSpan[int], api.Total]
 reveal_type(sessions.sum(lambda bid: bid.price))  # T: kstream.dsl.sessions.SessionTable[int, int, int | None]
+reveal_type(sessions.collect(emit="close"))  # T: kstream.dsl.sessions.SessionTable[int, list[api.Bid], list[api.Bid]]
 reveal_type(sessions.max(lambda bid: bid.bidder))  # T: kstream.dsl.sessions.SessionTable[int, str, str | None]
 visits.to(app.topic("visits", key=kstream.WindowedSpan[int], value=Total))
 visits.to(totals)  # E: Argument 1 to "to" of "SessionTable"

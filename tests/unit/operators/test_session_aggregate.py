@@ -280,6 +280,7 @@ def test_with_commit_what_is_there_at_the_commit_is_told_and_what_grew_is_taken_
     ("aggregated", "value"),
     [
         (lambda group: group.count(name="x", emit="close"), 4),
+        (lambda group: group.collect(name="x", emit="close"), [3, 7, 2, 5]),
         (lambda group: group.sum(lambda n: n, value=int, name="x", emit="close"), 17),
         (lambda group: group.min(lambda n: n, value=int, name="x", emit="close"), 2),
         (lambda group: group.max(lambda n: n, value=int, name="x", emit="close"), 7),
@@ -287,9 +288,10 @@ def test_with_commit_what_is_there_at_the_commit_is_told_and_what_grew_is_taken_
         (lambda group: group.aggregate(int, lambda a, n: a + n, int.__sub__, value=int, name="x", emit="close"), -1),
     ],
 )
-def test_each_aggregation_has_a_merger(aggregated: Any, value: int) -> None:
+def test_each_aggregation_has_a_merger(aggregated: Any, value: Any) -> None:
     app = kstream.App("sessions")
-    source, out = app.topic("in", key=str, value=int), app.topic("out", key=WindowedSpan[str], value=int)
+    kind: Any = list[int] if isinstance(value, list) else int
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=WindowedSpan[str], value=kind)
     aggregated(app.stream(source).group_by_key().window(Session(10 * MS), grace=20 * MS)).to(out)
     with TestDriver(app, partitions=1) as driver:
         for n, at in ((3, 1000), (7, 1015), (2, 1016), (5, 1008)):
