@@ -391,7 +391,7 @@ class Topology:
                 )
             children: dict[Node, list[Node]] = defaultdict(list)
             for node in part.nodes:
-                for parent in node.parents:
+                for parent in dict.fromkeys(node.parents):  # a stream may be joined with itself
                     children[parent].append(node)
             told: set[Node] = set()
 

@@ -41,7 +41,7 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
     raw: bytes
 
 
-class Part(msgspec.Struct, array_like=True, tag=1):
+class Part(msgspec.Struct, array_like=True, tag=1, gc=False):
     """Records of a key, in the order in which they came. The tag is the version of this form.
 
     Attributes:
