@@ -123,6 +123,25 @@ def test_timers_are_what_their_definition_says(script: list[Any], out_of_order: 
             )
 
 
+@given(st.lists(st.lists(steps, min_size=1, max_size=6), max_size=8), st.integers(0, 4), st.booleans())
+def test_how_the_input_is_cut_does_not_show_where_others_write_to_the_same_topic(
+    script: list[list[Step]], out_of_order: int, filters: bool
+) -> None:
+    def outputs(cuts: list[list[Step]]) -> list[tuple[Any, ...]]:
+        app, source, out = app_of(out_of_order)
+        app.stream(source).map(lambda value: f"copy {value}", value=str).to(out)
+        some = app.stream(source).filter(lambda value: not filters or value[0] != "count")
+        some.process(Asked, name="q").filter(lambda text: "3" not in text).to(out)
+        with TestDriver(app, partitions=1) as driver:
+            for part in cuts:
+                for key, what, name, after, at in part:
+                    driver.cluster.append("in", key.encode(), source.value.codec.encode([what, name, after]), at)
+                driver.process()
+            return [(record.key, record.value, record.timestamp) for record in driver.records(out)]
+
+    assert outputs(script) == outputs([[step] for part in script for step in part])
+
+
 @given(st.lists(st.tuples(st.binary(max_size=4), st.text(max_size=3)), max_size=20))
 def test_keys_of_timers_are_in_the_order_of_keys_and_names(pairs: list[tuple[bytes, str]]) -> None:
     ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].encode()))

@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kstream
+from kstream.codecs.timers import key_and_name
 from kstream.errors import KStreamError, TimerFailed, TopologyError
 from kstream.testing import TestDriver
+from unit.operators.test_process import Asked, Definition
 
 MS = timedelta(milliseconds=1)
 
@@ -182,3 +186,69 @@ def test_a_dead_letter_covers_no_timers() -> None:
     kstream.App("a", on_error=[kstream.DeadLetter(), kstream.Skip(phase="timer")])
     with pytest.raises(TopologyError, match="can never decide"):
         kstream.App("a", on_error=[kstream.Skip(), kstream.Skip(phase="timer")])
+
+
+class AskedOrFailing(Asked):
+    def process(self, value: list[Any], ctx: Any) -> None:
+        super().process(value, ctx)
+        if value[0] == "fail":
+            raise ValueError(value)
+
+    def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+        super().on_timer(timer, ctx)
+        if timer.at % 5 == 0:
+            raise ValueError(timer)
+
+
+class DefinitionWithFailures(Definition):
+    def fire(self, at: int, key: str, name: str) -> None:
+        if at % 5 == 0:
+            del self.timers[key, name]  # is skipped
+        else:
+            super().fire(at, key, name)
+
+    def record(self, key: str, what: str, name: str, after: int, at: int) -> None:
+        if what == "fail":  # time goes on, and nothing else
+            n, out = dict(self.n), len(self.out)
+            super().record(key, what, name, after, at)
+            if self.out[out:]:
+                self.n[key] -= 1
+                self.out.pop()
+            assert self.n.get(key, 0) >= n.get(key, 0)
+        else:
+            super().record(key, what, name, after, at)
+
+
+failing_steps = st.tuples(
+    st.sampled_from("kl"),
+    st.sampled_from(["set", "set", "set", "cancel", "count", "fail"]),
+    st.sampled_from("abc"),
+    st.integers(-6, 12),
+    st.integers(0, 40).map(lambda at: 1000 + at),
+)
+
+
+@given(
+    st.lists(st.lists(failing_steps, min_size=1, max_size=6) | st.sampled_from(["commit", "crash"]), max_size=12),
+    st.sampled_from(["memory", "rocksdb"]),
+)
+def test_records_and_timers_that_fail_are_left_out_and_nothing_else(script: list[Any], backend: str) -> None:
+    app = kstream.App("asked", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=list[Any]), app.topic("out", key=str, value=str)
+    app.stream(source).process(AskedOrFailing, name="p").to(out)
+    definition = DefinitionWithFailures(0)
+    with TestDriver(app, partitions=1, backend=backend) as driver:
+        for part in script:
+            if part == "commit":
+                driver.commit()
+            elif part == "crash":
+                driver.crash()
+            else:
+                for key, what, name, after, at in part:
+                    driver.cluster.append("in", key.encode(), source.value.codec.encode([what, name, after]), at)
+                    definition.record(key, what, name, after, at)
+                driver.process()
+        assert [(one.key, one.value, one.timestamp) for one in driver.records(out)] == definition.out
+        kept = {record.key: record.value for record in driver.cluster.records("asked-p-timers-changelog")}
+        left = {key_and_name(key or b"") for key, value in kept.items() if value is not None}
+        assert left == {(key.encode(), name) for key, name in definition.timers}
