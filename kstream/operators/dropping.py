@@ -19,7 +19,7 @@ NO_VALUE: Final = "no value"
 LATE: Final = "late"
 DUPLICATE: Final = "duplicate"
 LEFT_OUT: Final = {
-    NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "whose windows were closed", DUPLICATE: "",
+    NO_KEY: "without a key", NO_VALUE: "without a value", LATE: "that came too late", DUPLICATE: "",
 }  # fmt: skip
 """Why records are left out, and how log lines say it. There are none about what is meant to be left out."""
 
