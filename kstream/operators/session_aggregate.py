@@ -280,12 +280,13 @@ class SessionAggregate(Dropping, Closing):
 
     def _last_told(self, keys: set[bytes]) -> dict[bytes, Sessions]:
         """What was told last of each of these keys: with each commit, all that is committed."""
-        decode, known = self.store.value_codec.decode, self._told | self._told_now
-        found = self.store.committed_sessions(keys - known.keys())
-        for key in keys & known.keys():
-            raw = known[key]
-            found[key] = [] if raw is None else decode(raw)
-        return found
+        now, before, decode = self._told_now, self._told, self.store.value_codec.decode
+        found: dict[bytes, Sessions] = {}
+        for told in (before, now):
+            for key in keys & told.keys():
+                raw = told[key]
+                found[key] = [] if raw is None else decode(raw)
+        return found | self.store.committed_sessions(keys - found.keys())
 
     def _tell(self, results: Sequence[_Result], origin: Origin | None) -> None:
         if not results:
@@ -315,7 +316,7 @@ class SessionAggregate(Dropping, Closing):
             told, live = self._last_told(set(changed)), self.store.live
             results = [
                 result
-                for key in sorted(changed)
+                for key in changed
                 for session in live[key] or ()
                 for result in self._changes(key, session, told[key])
             ]
