@@ -33,7 +33,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         task: its partition.
         time: in ms since the epoch; IDLE: it waits for nothing, and holds nobody back.
-        meanwhile: of IDLE, where time goes on by the clock: what time it is all the same.
+        meanwhile: of IDLE, what time it is all the same, where there is any.
     """
 
     v: int = VERSION
@@ -115,9 +115,10 @@ class TimeWriter:
         mark, task = self._watermark, self._task
         time = None if mark.now == UNKNOWN else max(0, mark.now - self._hold)
         if mark.idle:
-            if time is None or not mark.goes_by_clock:
+            if time is None:
                 return Mark(task=task, time=IDLE)
-            if not self._waits():
+            # with its time, which those behind it may not have heard: it commits late, or they were started anew
+            if not mark.goes_by_clock or not self._waits():
                 return Mark(task=task, time=IDLE, meanwhile=time)
         return None if time is None else Mark(task=task, time=time)
 

@@ -90,6 +90,28 @@ def test_a_partition_without_records_holds_time_back_until_it_is_idle() -> None:
         assert driver.values(out) == [[1]]  # all are idle, and partition 0 has come to 1015
 
 
+def test_a_task_that_commits_late_says_what_time_it_is_though_it_is_idle_by_then() -> None:
+    """It, or the broker, stood still for longer than `idle_timeout` behind its last records."""
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        driver.send(source, 2, key="k", timestamp=1015, partition=0)
+        driver.advance(6)
+        assert driver.values(out) == [[1]]
+
+
+def test_a_task_that_is_restored_hears_from_the_idle_what_time_it_is() -> None:
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        for partition, at in enumerate((1015, 1000, 1001)):
+            driver.send(source, 4, key="k", timestamp=at, partition=partition)
+        driver.commit()
+        for task in downstream(driver):
+            driver.worker._recovery.restore(task, full=True)
+        driver.advance(6)
+        assert driver.values(out) == [[4, 4]]  # the latest of them is 1015
+
+
 def test_what_is_idle_and_has_records_again_holds_back_again() -> None:
     app, source, out = app_of()
     with TestDriver(app) as driver:
