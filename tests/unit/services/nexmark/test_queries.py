@@ -20,6 +20,9 @@ from services.nexmark.queries import QUERIES
 EVENTS = Events(8_000, rate=100)  # eighty seconds, in which a day ends
 ARRIVAL = 1_700_000_000_000
 """In ms, of the first; the others follow each ten ms."""
+IDLE = 6.0
+"""Seconds after which tasks before a repartition have said again what time it is: those behind it may have been started
+anew since they heard it first."""
 
 
 def arrivals() -> Iterator[int]:
@@ -57,7 +60,7 @@ def results(query: str, events: Iterable[Event], *, crashes: int = 2, seed: int 
             if choose.random() < 0.5:
                 driver.commit()
             driver.crash()
-        driver.commit()
+        driver.advance(IDLE)
         [topic] = [topic for topic in app.topology().declared if topic.name == f"{app.name}-results"]
         return [(record.key, record.value) for record in driver.records(topic)]
 
@@ -70,7 +73,7 @@ def test_the_results_are_those_of_sql(query: str, events: list[Event], oracle: O
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 12))
+@pytest.mark.parametrize("seed", range(2, 7))
 @pytest.mark.parametrize("query", QUERIES)
 def test_so_they_are_with_other_records_and_crashes(query: str, seed: int) -> None:
     given = Events(3_000, rate=100, seed=seed, shuffled=400)
