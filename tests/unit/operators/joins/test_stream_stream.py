@@ -118,6 +118,59 @@ def test_the_rows_of_kafka_streams_of_a_stream_with_itself() -> None:
             assert driver.values(out) == [one for some in expected for one in some]
 
 
+def test_the_rows_of_kafka_streams_of_two_joins_one_behind_the_other() -> None:
+    """StreamStreamJoinIntegrationTest.testMultiInner."""
+    app = kstream.App("multi")
+    left, right = (app.topic(side, key=str, value=str | None, partitions=1) for side in (LEFT, RIGHT))
+    out = app.topic("out", key=str, value=str)
+    near: Any = {"within": timedelta(seconds=10), "grace": timedelta(hours=24)}
+    once = app.stream(left).join(app.stream(right), pair, name="once", **near)
+    once.join(app.stream(right), pair, name="twice", **near).to(out)
+    expected = {
+        3: ["A-a-a"], 4: ["B-a-a"], 5: ["A-b-a", "B-b-a", "A-a-b", "B-a-b", "A-b-b", "B-b-b"],
+        8: ["C-a-a", "C-a-b", "C-b-a", "C-b-b"],
+        9: [
+            "A-c-a", "A-c-b", "B-c-a", "B-c-b", "C-c-a", "C-c-b", "A-a-c", "B-a-c", "A-b-c", "B-b-c", "C-a-c", "C-b-c",
+            "A-c-c", "B-c-c", "C-c-c",
+        ],
+    }  # fmt: skip
+    found = {}
+    with TestDriver(app) as driver:
+        for index, (side, key, value, at) in enumerate(INPUT[:13]):
+            seen = len(driver.values(out))
+            driver.send(left if side == LEFT else right, value, key=key, timestamp=1000 + at)
+            if len(driver.values(out)) > seen:
+                found[index] = driver.values(out)[seen:]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("partitions", "travels", "made"),
+    [((4, 2), (True, True), 4), ((4, 3), (True, False), 3), ((3, 4), (False, True), 3)],
+)
+def test_records_meet_in_as_many_partitions(partitions: tuple[int, int], travels: tuple[bool, bool], made: int) -> None:
+    app = kstream.App("meet")
+    topics = [
+        app.topic(side, key=str, value=str, partitions=n) for side, n in zip((LEFT, RIGHT), partitions, strict=True)
+    ]
+    out = app.topic("out", key=str, value=str)
+    left, right = (
+        app.stream(topic).rekey(lambda value: value, key=str) if moves else app.stream(topic)
+        for topic, moves in zip(topics, travels, strict=True)
+    )
+    left.join(right, pair, within=MS, grace=MS, name="joined").to(out)
+    with TestDriver(app) as driver:
+        for n in range(20):
+            for topic in topics:
+                driver.send(topic, str(n), key=str(n), timestamp=1000)
+        assert sorted(driver.values(out)) == sorted(f"{n}-{n}" for n in range(20))
+        counts = {
+            name: one.partitions for name, one in driver.cluster.topics().items() if name.startswith("meet-joined")
+        }
+        assert set(counts.values()) == {made}
+        assert len(counts) == 2 + sum(travels)
+
+
 # ---- any rows
 
 
