@@ -41,12 +41,11 @@ def build(
     """Cuts nodes into sub-topologies.
 
     Raises:
-        TopologyError: nothing to run, two stores, topics or agents of one name, a sink whose types do not fit.
+        TopologyError: nothing to run, two topics, processors or agents of one name, a sink whose types do not fit.
     """
     if not any(isinstance(node, SourceNode) for node in nodes):
         raise TopologyError(f"app {app!r} has nothing to run: declare a stream or an agent over a topic")
     _check_unique("topic", {id(topic): topic.name for topic in _topics(nodes, declared)}.values())
-    _check_unique("store", {id(store): store.name for node in nodes for store in node.stores}.values())
     _check_unique("sink", [node.name for node in nodes if isinstance(node, OutsideNode)])
     _check_unique("processor", [node.name for node in nodes if node.kind == "process"])
     _check_unique("agent", [node.name for node in nodes if isinstance(node, AgentNode)])

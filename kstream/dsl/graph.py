@@ -42,7 +42,7 @@ class Graph:
         self.app = app
         self.nodes: list[Node] = []
         self.topics: dict[str, Topic[Any, Any]] = {}
-        self._stores: set[str] = set()
+        self._stores: dict[str, StoreSpec] = {}
         self.modules: dict[str, None] = {}  # those whose import declares something, in order
         self._sources: dict[tuple[str, str | None], SourceNode] = {}
 
@@ -97,6 +97,12 @@ class Graph:
 
     def add(self, node: Node) -> None:
         self.declared()
+        for spec in node.stores:
+            if self._stores.get(spec.name) is not spec:
+                raise TopologyError(
+                    f"{node.name!r} uses the table {spec.name!r} of another app: each app has tables of its own; what "
+                    "another app knows is read from a topic, or asked for by app.query()"
+                )
         self.nodes.append(node)
 
     def step(
@@ -159,7 +165,7 @@ class Graph:
         check_derived(changelog, f"{what} {cut(spec.name)}: its changelog", advice)
         if spec.name in self._stores:
             raise TopologyError(f"two declarations of the store {spec.name!r}: give one of them another name=")
-        self._stores.add(spec.name)
+        self._stores[spec.name] = spec
 
     def has_store(self, name: str) -> bool:
         return name in self._stores

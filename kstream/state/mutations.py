@@ -22,6 +22,7 @@ class Mutations(Generic[V]):
         given: what was assigned where a copy of it is kept (a TTL per entry).
         defaults: those that were handed out for absent keys, and how they are made.
         read: keys that were read.
+        scanned: what was handed out of all entries, a copy of each, and how it was encoded.
     """
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class Mutations(Generic[V]):
         self.given: dict[bytes, V] = {}
         self.defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
         self.read: set[bytes] = set()
+        self.scanned: list[tuple[bytes, V, bytes]] = []
 
     def forget(self, key: bytes) -> None:
         self.read.discard(key)
@@ -52,8 +54,14 @@ class Mutations(Generic[V]):
             self.assigned[key] = raw
             self.given.pop(key, None)
 
+    def handed_out(self, store: Store[V], key: bytes, value: V) -> V:
+        """One of all entries, a copy, goes to user code."""
+        self.scanned.append((key, value, store.encode(value)))
+        return value
+
     def clear(self) -> None:
         self.read.clear()
+        self.scanned.clear()
         self.assigned.clear()
         self.given.clear()
         self.defaults.clear()
@@ -71,6 +79,10 @@ class Mutations(Generic[V]):
             if key not in changed and _differs(store, encode(value), encode(make())):
                 _refuse(store, key)
         self.defaults.clear()
+        for key, value, then in self.scanned:
+            if key not in changed and _differs(store, encode(value), then):
+                _refuse(store, key)
+        self.scanned.clear()
         for key in self.read.difference(changed):
             now = live.get(key)
             if _differs(store, None if now is None else encode(now), store.stored(key)):

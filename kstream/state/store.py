@@ -63,16 +63,14 @@ class Store(Generic[V]):
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Mark | None] = {}
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
-        self.backend = backend
-        self._cache_bytes = cache_bytes
+        self.backend, self._cache_bytes = backend, cache_bytes
         self._value_bytes = 64.0  # running mean of encoded entries
-        self.verify = verify
+        self.verify, self._watched = verify, verify
         self.check: Callable[[bytes], bool] | None = None
         self.check_each = False
         self.mutations: Mutations[V] = Mutations()
         self._clean_at_commit = 0
         self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
-        self._watched = verify
         self.large = Large()
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
         self.hits = self.misses = 0  # keys of batches that were live, and those that were fetched from the backend
@@ -129,7 +127,8 @@ class Store(Generic[V]):
                     yield key, cast("V", changed[key])
                 upcoming = next(pending, None)
             else:
-                yield key, self._decoded(key, raw)
+                value = self._decoded(key, raw)
+                yield key, self.mutations.handed_out(self, key, value) if self.verify else value
         while upcoming is not None:
             if changed[upcoming] is not None:
                 yield upcoming, cast("V", changed[upcoming])
@@ -275,6 +274,7 @@ class Store(Generic[V]):
             return False
         self.live.update(zip(kept, values, strict=True))
         self._dirty.update(kept)
+        self.mutations.scanned.clear()
         for key in keys:
             self.mutations.forget(key)
             if key not in kept:

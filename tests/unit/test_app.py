@@ -123,12 +123,12 @@ def test_settings_of_topics_are_text(config: Any) -> None:
         kstream.App("settings").topic("in", config=config)
 
 
-def test_tables_of_two_apps_under_one_name_cannot_meet_in_one() -> None:
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_a_table_of_another_app_is_refused(of_its_own: bool) -> None:
     one, other = kstream.App("one"), kstream.App("other")
-    tables = [app.table("t", key=str, value=int) for app in (one, other)]
-    one.agent(one.topic("in"), tables=tables, name="a")(print)
-    with pytest.raises(TopologyError, match="two declarations of the store 't'"):
-        one.topology()
+    tables = [app.table("t", key=str, value=int) for app in ((one, other) if of_its_own else (other,))]
+    with pytest.raises(TopologyError, match="'a' uses the table 't' of another app: each app has tables of its own"):
+        one.agent(one.topic("in"), tables=tables, name="a")(print)
 
 
 @pytest.mark.parametrize("default", ["x", 5.5, True], ids=["text", "float", "bool"])

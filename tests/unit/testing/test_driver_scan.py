@@ -1,0 +1,67 @@
+"""The TestDriver notices values that are changed in place where all entries of a table are gone through."""
+
+from __future__ import annotations
+
+import pytest
+
+import kstream
+from kstream.errors import MutatedWithoutAssignment, ProcessingError
+from kstream.testing import TestDriver
+
+app = kstream.App("scans")
+orders = app.topic("orders", key=str, value=str, partitions=1)
+lists = app.table("lists", key=str, value=list[int], scope="partition")
+
+
+@app.agent(orders)
+def take(order: str, ctx: kstream.Context[str]) -> None:
+    match order:
+        case "set":
+            lists[ctx.key] = [1]
+        case "values":
+            for value in lists.values():
+                value.append(9)
+        case "items":
+            for _, value in lists.items():
+                value.append(9)
+        case "assigned":
+            for key, value in list(lists.items()):
+                value.append(9)
+                lists[key] = value
+        case "looked at":
+            assert list(lists.values()) == [[1]]
+        case "fails":
+            for value in lists.values():
+                value.append(9)
+            raise ValueError("after the change")
+
+
+@pytest.mark.parametrize("how", ["values", "items"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_change_that_would_be_lost_fails_the_commit(how: str, committed: bool) -> None:
+    with TestDriver(app) as driver:
+        driver.send(orders, "set", key="k")
+        if committed:
+            driver.commit()
+        with pytest.raises(ProcessingError, match="changed in place and not assigned") as caught:
+            driver.send(orders, how, key="k")
+            driver.commit()
+        assert isinstance(caught.value.__cause__, MutatedWithoutAssignment)
+
+
+@pytest.mark.parametrize("how, left", [("assigned", [1, 9]), ("looked at", [1])])
+def test_one_that_is_assigned_is_kept(how: str, left: list[int]) -> None:
+    with TestDriver(app) as driver:
+        driver.send(orders, "set", key="k")
+        driver.commit()
+        driver.send(orders, how, key="k")
+        driver.commit()
+        assert dict(driver.table(lists)) == {"k": left}
+
+
+def test_one_of_a_record_that_failed_is_not_meant() -> None:
+    with TestDriver(app) as driver:
+        driver.send(orders, "set", key="k")
+        driver.commit()
+        with pytest.raises(ProcessingError, match="after the change"):
+            driver.send(orders, "fails", key="k")
