@@ -10,6 +10,9 @@ from typing import Any
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 
+MOST_OF_A_RECORD = 10_000
+"""Windows that a record may be in: it changes an entry in each of them, which is some 50 ms of work then."""
+
 
 def length_of(size: timedelta | None, parts: dict[str, float], what: str, called: str = "size") -> int:
     """In ms: a timedelta, or its parts. Raises TopologyError where it is neither, or both."""
@@ -111,6 +114,11 @@ class Hopping(Windows):
         if advance > length:
             raise TopologyError(
                 f"Hopping: every={every!r} is longer than a window, so records between them would be in none"
+            )
+        if length // advance > MOST_OF_A_RECORD:
+            raise TopologyError(
+                f"Hopping: each record would be in {length // advance} windows, each with an entry of its own: take a longer "
+                f"every= ({MOST_OF_A_RECORD} windows at most), or kstream.Sliding"
             )
         super().__init__(length, advance, _offset(offset, "Hopping"))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kstream.errors import TopologyError
 from kstream.specs.windows import Hopping
 
 MS = timedelta(milliseconds=1)
@@ -23,3 +25,9 @@ def test_the_windows_of_a_column_are_those_of_each_time(
     ]  # fmt: skip
     assert list(map(windows.starts, times)) == each
     assert windows.starts_after(bound, times) == [[start for start in some if start > bound] for some in each]
+
+
+def test_windows_of_which_a_record_would_be_in_far_too_many_are_refused() -> None:
+    assert len(Hopping(seconds=10, every=timedelta(milliseconds=1)).starts(50_000)) == 10_000
+    with pytest.raises(TopologyError, match=r"each record would be in 360000 windows, .* \(10000 windows at most\)"):
+        Hopping(hours=1, every=timedelta(milliseconds=10))
