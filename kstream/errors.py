@@ -198,6 +198,7 @@ class RecordRefused(KStreamError):
         timestamp: in ms since the epoch; 0 where it is not known.
         asked, told: when the client got it, and when it was known that Kafka refuses it (s since the epoch); 0 where
             that is not known.
+        why: what the code means.
         known: Kafka was not asked, for it refused a record like this a short while ago.
     """
 
@@ -218,9 +219,9 @@ class RecordRefused(KStreamError):
         self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
         self.timestamp, self.asked, self.told, self.known = timestamp, asked, told, known
         where = topic if partition == -1 else f"{topic}[{partition}]"
-        why = _REFUSALS[code].format(topic=topic) if code in _REFUSALS else why
+        self.why = _REFUSALS[code].format(topic=topic) if code in _REFUSALS else why
         super().__init__(
-            f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes without headers: {why} ({code})"
+            f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes without headers: {self.why} ({code})"
             f"{', as it refused another less than a minute ago' if known else ''}"
         )
 

@@ -25,7 +25,7 @@ Phase = Literal["decode", "process", "encode", "produce", "restore", "timer"]
 - `decode`: its bytes are not what the topic is declared with, or it has no event time;
 - `process`: user code raises, or is too slow (`timeout=` of an agent), or a sink outside Kafka fails;
 - `encode`: a result, key or table entry cannot be written, or would not come back as it is;
-- `produce`: Kafka refuses what the record caused;
+- `produce`: Kafka refuses what the record caused (a topic that is gone is no record's failure);
 - `restore`: an entry of a table that was stored before cannot be decoded any more;
 - `timer`: `on_timer` of a processor raises. Then it is not a record that fails, but a timer.
 """

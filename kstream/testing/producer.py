@@ -228,7 +228,8 @@ class MemoryProducer:
         for batch in batches:
             if not self._cluster.may_write(batch.at.topic):
                 self._denied = True
-                return AbortRequired(f"TOPIC_AUTHORIZATION_FAILED: a partition of {batch.at.topic}", refused=True)
+                text = f"TOPIC_AUTHORIZATION_FAILED: this user may not WRITE topic {batch.at.topic}: give it that right"
+                return AbortRequired(text, refused=True, topic=batch.at.topic)
         for batch in batches:
             if batch.at in self._gaps:
                 self._gaps.clear()  # the abort gives the producer a new epoch
@@ -254,7 +255,7 @@ class MemoryProducer:
         failure = self._failure
         if failure is None or (isinstance(failure, AbortRequired) and name in ("abort", "poll")):
             return
-        raise type(failure)(f"{name} after: {failure}", refused=failure.refused)
+        raise type(failure)(f"{name} after: {failure}", refused=failure.refused, topic=failure.topic)
 
     def _transactional_id(self) -> str:
         if self._id is None:

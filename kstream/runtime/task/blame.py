@@ -31,15 +31,21 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
         topic: that the record is from: its source is to blame where nothing else is known.
     """
     raised = raised_in(error)
+    node = step_of(raised, part, plan)
+    if node is None:
+        node = plan.operators.index(plan.sources[topic])
+    return Blame(node, _phase(raised))
+
+
+def step_of(raised: BaseException, part: SubTopology, plan: TaskPlan) -> int | None:
+    """The step that this was raised in, or that wrote what Kafka refuses; None where that is not known."""
     node = _by_traceback(raised, part, plan)
     if node is None:  # it was caught within the step that is at work still
         node = _at_work(plan)
     if isinstance(raised, RecordRefused):
         by = plan.writer.by.get((raised.topic, raised.key, raised.size))
         node = _writer(part, raised.topic, node) if by is None else by
-    if node is None:
-        node = plan.operators.index(plan.sources[topic])
-    return Blame(node, _phase(raised))
+    return node
 
 
 def raised_in(error: BaseException) -> BaseException:

@@ -17,6 +17,7 @@ from kstream.operators.refusals import Refusals, Suspected
 from kstream.plan import TaskPlan
 from kstream.runtime.task.blame import blame, raised_in
 from kstream.runtime.task.failures import place_of
+from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
 from kstream.specs.policy import Fail, Retry, RetryLater, Skip
@@ -116,6 +117,8 @@ class Deciding:
         """
         if isinstance(before, LeftOut):
             return before.smaller(error.__cause__)
+        if lost_topic(error, self._part, plan) is not None:
+            return None
         cause, again = error.__cause__ or error, before or Again()
         raised = raised_in(cause)
         where = note or Note(topic=error.topic, partition=error.partition, offset=error.offset)
@@ -163,8 +166,12 @@ class Deciding:
             )  # fmt: skip
         return None
 
-    def decide_timer(self, error: TimerFailed, task: str, node: int, again: Again) -> Again | Skip | None:
+    def decide_timer(
+        self, error: TimerFailed, plan: TaskPlan, task: str, node: int, again: Again
+    ) -> Again | Skip | None:
         """The verdict on a timer that failed: it is tried `again`, or is left out; None stops the task."""
+        if lost_topic(error, self._part, plan) is not None:
+            return None
         cause = error.__cause__ or error
         self._measures.parts[self._part.name].failed[node] += 1
         again.failed += 1

@@ -32,7 +32,7 @@ class FailedTimers:
             return False
         one = (error.processor, error.entry)
         again = self._again.pop(one, None) or Again()
-        verdict = self._deciding.decide_timer(error, self._task, self._node(error.processor), again)
+        verdict = self._deciding.decide_timer(error, self._plan, self._task, self._node(error.processor), again)
         if verdict is None:
             return False
         if verdict is again:

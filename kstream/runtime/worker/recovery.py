@@ -23,6 +23,7 @@ from kstream.errors import (
     TransactionError,
 )
 from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, without_frames
+from kstream.runtime.task.lost_topics import LOST, lost_topic, refusal_in
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -38,10 +39,8 @@ from kstream.types import Clock
 
 log = logging.getLogger(__name__)
 
-NO_CHANGELOG: Final = frozenset(
-    {"UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "TOPIC_AUTHORIZATION_FAILED"}
-)
-"""What Kafka says of records for a topic that is not there, or is not this user's."""
+NO_CHANGELOG: Final = LOST | {"_UNKNOWN_PARTITION"}
+"""What Kafka says of records for a changelog that is not there, or is not this user's: its partition is the task's."""
 
 FINER: Final = 4
 """Beside tasks that have records a restore takes so much less than a poll at a time: they wait for each step of it."""
@@ -219,7 +218,7 @@ class Recovery:
         Args:
             refused: what the broker said. A policy decides only where that is surely about a record.
         """
-        if (lost := self._lost_changelog(task, failure.error)) is not None:
+        if (lost := self._lost_topic(task, failure.error)) is not None:
             failure = TaskFailed(task.name, lost)
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
@@ -236,15 +235,17 @@ class Recovery:
         elif found:
             self._fail(task, error)
 
-    def _lost_changelog(self, task: Task, error: KStreamError) -> TopicError | None:
-        """What is said where a changelog of the task is gone, or may not be written. That is no record's fault: with a
-        policy that leaves records out, all that come would be, good as they are."""
-        refused = error.__cause__ if isinstance(error, ProcessingError) else error
-        if not isinstance(refused, RecordRefused) or refused.code not in NO_CHANGELOG:
-            return None
-        if all(self._restorer.changelog(task, store).topic != refused.topic for store in task.stores):
-            return None
-        return TopicError(f"task {task.name}: {refused}: {MEND_CHANGELOG}")
+    def _lost_topic(self, task: Task, error: KStreamError) -> TopicError | None:
+        """What is said where a topic that the task writes to is gone, or may not be written: no record's fault."""
+        refused = refusal_in(error)
+        if (
+            refused is not None
+            and refused.code in NO_CHANGELOG
+            and any(self._restorer.changelog(task, store).topic == refused.topic for store in task.stores)
+        ):
+            return TopicError(f"task {task.name}: {refused}: {MEND_CHANGELOG}")
+        lost = lost_topic(error, task.part, task.plan)
+        return None if lost is None else TopicError(f"task {task.name}: {lost}")
 
     def _lacks_all(self, topics: Sequence[str]) -> bool:
         """Whether a worker that begins has nothing to do without these."""

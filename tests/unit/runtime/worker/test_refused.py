@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,114 @@ def test_a_changelog_that_takes_nothing_is_no_records_fault(tmp_path: Path, how:
         fleet.cluster.deny("svc-notes-changelog")
         fleet.step(times=400, seconds=0.1)
         assert fleet.stores("notes") == fleet.changelog("notes")
+    fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("lost", "policy"),
+    [("out", kstream.DeadLetter()), ("svc-g-repartition", kstream.Skip()), ("sent", kstream.RetryLater([1]))],
+    ids=["an output", "a repartition topic", "ctx.send"],
+)
+@pytest.mark.parametrize("how", ["denied", "deleted"])
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_an_output_that_takes_nothing_is_no_records_fault(
+    tmp_path: Path, policy: Any, how: str, guarantee: str, lost: str
+) -> None:
+    """Nothing is set aside, the task says which topic it is, and nothing is missing once it is there again."""
+    app = kstream.App("svc", on_error=[policy])
+    source = app.topic("in", key=str, value=int)
+    out, sent, counts = (app.topic(name, key=str, value=int) for name in ("out", "sent", "counts"))
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> int:
+        ctx.send(sent, n)
+        return n
+
+    app.stream(source).group_by(lambda n: str(n % 3), key=str, name="g").count(name="c").to(counts)
+    fleet = Fleet(app, tmp_path, partitions=1, processing_guarantee=guarantee)
+    worker = fleet.start("a")
+    for n in range(10):
+        fleet.send(source, ["k"], n)
+    fleet.settle()
+    if how == "denied":
+        fleet.cluster.deny(lost, write=True)
+    else:
+        fleet.cluster.delete_topic(lost)
+    for n in range(10, 20):
+        fleet.send(source, ["k"], n)
+    said: set[str] = set()
+    for _ in range(200):
+        fleet.step(seconds=0.1)
+        said |= {str(task.error) for task in worker.tasks.values() if task.state is TaskState.FAILED}
+    written = [line for line in said if not line.startswith("task svc-g-repartition/0")]  # it may not read it either
+    assert written and all(line.startswith("task in/0: ") and lost in line for line in written), said
+    assert all(" offset " not in line for line in written), said
+    for name, info in fleet.cluster.topics().items():
+        assert not (info and name.endswith(("-dead-letters", "-retry-1s")) and fleet.cluster.records(name)), name
+    assert not worker.measures.skipped
+    if how == "denied":
+        fleet.cluster.deny(lost)
+    elif lost != "svc-g-repartition":
+        fleet.cluster.create_topic(lost, 1)
+    else:
+        fleet.close()
+        return
+    fleet.step(times=400, seconds=0.3)
+    if lost == "svc-g-repartition":
+        again = sum(map(max, fleet.outputs(counts).values()))
+        assert again == 20 if guarantee == "exactly_once" else again >= 20
+    else:
+        records = [int(record.value or b"") for record in fleet.cluster.records(lost)]
+        if guarantee == "exactly_once":
+            assert records == list(range(0 if how == "denied" else 10, 20))
+        assert set(records) >= set(range(10, 20)), records
+    assert all(task.state is TaskState.RUNNING for task in worker.tasks.values())
+    fleet.close()
+
+
+def test_a_topic_that_the_record_chose_and_that_is_gone_is_the_records_failure(tmp_path: Path) -> None:
+    """Those for other topics go on."""
+    app = kstream.App("svc", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    even, odd = app.topic("even", key=str, value=int), app.topic("odd", key=str, value=int)
+    app.stream(source).to(lambda n: odd if n % 2 else even)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.cluster.delete_topic("odd")
+    for n in range(20):
+        fleet.send(source, ["k"], n)
+    fleet.settle()
+    assert fleet.outputs(even) == {"k": list(range(0, 20, 2))}
+    assert [int(one.value or b"") for one in fleet.cluster.records("svc-dead-letters")] == list(range(1, 20, 2))
+    assert all(task.state is TaskState.RUNNING for task in worker.tasks.values())
+    fleet.close()
+
+
+def test_a_timer_is_not_skipped_because_its_output_is_gone(tmp_path: Path) -> None:
+    class Later(kstream.Processor[str, int, int]):
+        def process(self, value: int, ctx: Any) -> None:
+            ctx.timer(after=timedelta(seconds=1), clock="wall")
+
+        def on_timer(self, timer: Any, ctx: Any) -> None:
+            ctx.emit(7)
+
+    app = kstream.App("svc", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    app.stream(source).process(Later, name="later").to(out)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.send(source, ["k"])
+    fleet.settle()
+    fleet.cluster.delete_topic("out")
+    said: set[str] = set()
+    for _ in range(100):
+        fleet.step(seconds=0.1)
+        said |= {str(task.error) for task in worker.tasks.values() if task.state is TaskState.FAILED}
+    assert said and all("topic out: the topic does not exist" in line for line in said), said
+    fleet.cluster.create_topic("out", 1)
+    fleet.step(times=400, seconds=0.3)
+    assert fleet.outputs(out) == {"k": [7]}
     fleet.close()
 
 
