@@ -39,6 +39,7 @@ from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, State
 from kstream.operators.upsert import Upsert
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
+from kstream.specs.steps import AgentKind, Step
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Backend
 from kstream.state.buffers import BufferStore
@@ -59,7 +60,6 @@ from kstream.table_nodes import (
     step_of,
 )
 from kstream.topology import (
-    AgentKind,
     AgentNode,
     AggregateNode,
     BranchNode,
@@ -72,7 +72,6 @@ from kstream.topology import (
     SinkNode,
     SourceNode,
     StatelessNode,
-    Step,
     SubTopology,
     WayNode,
     with_all_before,

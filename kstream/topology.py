@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kstream.specs.schema import Schema
+from kstream.specs.steps import AgentKind, Step
 from kstream.specs.store import StoreSpec
 from kstream.specs.timing import Timing
 from kstream.specs.topic import Topic
@@ -88,16 +88,6 @@ class SourceNode(Node):
     def describe(self) -> str:
         internal = " (internal)" if self.topic.internal else ""
         return f"source {self.topic.name}{internal}  key={self.key} value={self.value}"
-
-
-class Step(Enum):
-    """The stateless steps, all of one function."""
-
-    MAP = "map"
-    FILTER = "filter"
-    FLAT_MAP = "flat_map"
-    PEEK = "peek"
-    REKEY = "rekey"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -177,13 +167,6 @@ class AggregateNode(Node):
         windows = "" if self.windows is None else f" windows={self.windows} grace={timedelta(milliseconds=self.grace)}"
         late = "" if self.late is None else f" late={self.late.name}"
         return f"aggregate {self.name}  store={self.stores[0].name} emit={self.emit}{windows}{late}"
-
-
-class AgentKind(Enum):
-    FUNCTION = "function"
-    GENERATOR = "generator"
-    ASYNC_GENERATOR = "async generator"
-    COROUTINE = "coroutine"
 
 
 @dataclass(eq=False, kw_only=True)

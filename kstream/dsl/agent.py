@@ -19,8 +19,9 @@ from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
+from kstream.specs.steps import AgentKind
 from kstream.specs.topic import Topic, check_topic
-from kstream.topology import DEFAULT_GROUP, AgentKind, AgentNode, Node, SourceNode
+from kstream.topology import DEFAULT_GROUP, AgentNode, Node, SourceNode
 
 if TYPE_CHECKING:
     from kstream.specs.policy import Policy

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from kstream.errors import TopologyError
 from kstream.specs.schema import UNKNOWN
-from kstream.topology import AgentKind
+from kstream.specs.steps import AgentKind
 
 
 def name_of(function: Any) -> str:

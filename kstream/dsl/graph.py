@@ -15,6 +15,7 @@ from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, check_name, cut
 from kstream.specs.schema import Schema, with_none
+from kstream.specs.steps import Step
 from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import (
@@ -25,7 +26,6 @@ from kstream.topology import (
     SinkNode,
     SourceNode,
     StatelessNode,
-    Step,
     changelog_of,
     with_all_before,
 )

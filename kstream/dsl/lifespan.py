@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kstream.dsl.functions import check_takes, kind_of, name_of
 from kstream.errors import TopologyError
-from kstream.topology import AgentKind
+from kstream.specs.steps import AgentKind
 
 _NOT: Final = {
     AgentKind.FUNCTION: "is a plain function",

@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast, overload
 from kstream.dsl.graph import Graph
 from kstream.dsl.stream import AggregateTable
 from kstream.specs.schema import Schema
-from kstream.topology import AggregateNode, Step
+from kstream.specs.steps import Step
+from kstream.topology import AggregateNode
 
 K = TypeVar("K")
 R = TypeVar("R")

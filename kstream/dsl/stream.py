@@ -22,9 +22,10 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
+from kstream.specs.steps import Step
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic
-from kstream.topology import AggregateNode, Emit, Node, Step
+from kstream.topology import AggregateNode, Emit, Node
 
 if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink

@@ -15,10 +15,11 @@ from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
+from kstream.specs.steps import Step
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic
 from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinHow, TableNode
-from kstream.topology import MergeNode, Node, StatelessNode, Step
+from kstream.topology import MergeNode, Node, StatelessNode
 
 if TYPE_CHECKING:
     from kstream.dsl.regrouped import GroupedTable

@@ -12,8 +12,8 @@ import pytest
 import kstream
 from kstream.dsl.functions import kind_of, wants_context
 from kstream.errors import ProcessingError, TopologyError
+from kstream.specs.steps import AgentKind
 from kstream.testing import TestDriver
-from kstream.topology import AgentKind
 
 
 class Callme:
