@@ -117,8 +117,8 @@ class Hopping(Windows):
             )
         if length // advance > MOST_OF_A_RECORD:
             raise TopologyError(
-                f"Hopping: each record would be in {length // advance} windows, each with an entry of its own: take a longer "
-                f"every= ({MOST_OF_A_RECORD} windows at most), or kstream.Sliding"
+                f"Hopping: each record would be in {length // advance} windows, each with an entry of its own: take a "
+                f"longer every= ({MOST_OF_A_RECORD} windows at most), or kstream.Sliding"
             )
         super().__init__(length, advance, _offset(offset, "Hopping"))
 
