@@ -241,3 +241,47 @@ def test_what_a_part_writes_to_itself_does_not_hold_its_windows_back() -> None:
         driver.commit()
         driver.advance(6)
         assert len(driver.values(out)) >= 8
+
+
+class Counts(kstream.Processor[int, int, list[int]]):
+    """When a timer fires, all records of its time and of earlier ones have come: it says how many these are."""
+
+    times = kstream.ListState(int)
+
+    def process(self, value: int, ctx: kstream.ProcessorContext[int, list[int]]) -> None:
+        self.times.append(ctx.timestamp)
+        ctx.timer(at=ctx.timestamp, name=str(ctx.timestamp))
+
+    def on_timer(self, timer: kstream.Timer, ctx: kstream.ProcessorContext[int, list[int]]) -> None:
+        ctx.emit([timer.at, sum(at <= timer.at for at in self.times)])
+
+
+@given(st.lists(actions, max_size=30), st.integers(0, 5), st.sampled_from(["memory", "rocksdb"]))
+def test_timers_wait_for_records_of_slower_partitions(script: list[Any], out_of_order: int, backend: str) -> None:
+    app = kstream.App("carried")
+    source = app.topic("in", key=str, value=int, partitions=PARTITIONS, out_of_order=out_of_order * MS)
+    out = app.topic("out", key=int, value=list[int])
+    grouped = app.stream(source).group_by(lambda n: n % 4, name="by", key=int, parallelism=2).stream()
+    grouped.process(Counts, name="p").to(out)
+    times, of_key = [1000] * PARTITIONS, defaultdict[int, list[int]](list)
+    with TestDriver(app, backend=backend) as driver:
+        for action, *how in script:
+            if action == "send":
+                partition, n, later = how
+                times[partition] += later
+                at = times[partition] - n % (out_of_order + 1)
+                driver.send(source, n, key="k", timestamp=at, partition=partition)
+                of_key[n % 4].append(at)
+            elif action == "commit":
+                driver.commit()
+            else:
+                driver.crash()
+        for partition in range(PARTITIONS):
+            driver.send(source, 0, key="k", timestamp=5000, partition=partition)
+        driver.commit()
+        found = defaultdict[int, list[list[int]]](list)
+        for record in driver.records(out):
+            found[record.key].append(record.value)
+        assert found == {
+            key: [[at, sum(one <= at for one in some)] for at in sorted(set(some))] for key, some in of_key.items()
+        }
