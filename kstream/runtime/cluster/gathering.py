@@ -17,6 +17,7 @@ from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import TopicError, UsageError
+from kstream.runtime.cluster.covered import lost_inputs, newest
 from kstream.runtime.cluster.filling import gather
 from kstream.runtime.cluster.metadata import SET_OR_RESET, decode, made_anew, state_without_offsets
 from kstream.runtime.cluster.naming import consumer_group, directory_name
@@ -171,11 +172,13 @@ class Gathering:
         offsets by being moved."""
         at = [each for each in offsets if each.partition == number]
         outside = any(not source.topic.internal for source in part.sources)
-        if not self._guards or (self._begins and outside) or any(offsets[each] is not None for each in at):
+        own = {each: offsets[each] for each in at}
+        lost = lost_inputs(own, newest(own))
+        if (own and not lost) or not self._guards or (self._begins and outside):
             return
         if kept := [one.name for one in stores if next(iter(backend.scan(one.name)), None) is not None]:
             group = consumer_group(self._topology.app, part.group)
-            problem = state_without_offsets(f"{part.name}/{number}", kept, group, at)
+            problem = state_without_offsets(f"{part.name}/{number}", kept, group, lost)
             more = "; of a topic that the app did not read before, --inputs says where it begins" if outside else ""
             raise TopicError(f"{problem}: {SET_OR_RESET}{more}")
 

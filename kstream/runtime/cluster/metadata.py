@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kstream.errors import TopicError
 from kstream.types import TopicPartition
@@ -30,6 +30,7 @@ class Said(NamedTuple):
         commit: the number of the task's commit.
         event_time, wall_time: the time of the task's state (ms since the epoch), 0 where it keeps none.
         task_time, input_time: event time as windows have it, of the task and of this input; 0 where it keeps none.
+        inputs, changelogs: what else the commit covered (covered.py); empty where that is not known.
     """
 
     topic_id: str | None = None
@@ -38,11 +39,16 @@ class Said(NamedTuple):
     wall_time: int = 0
     task_time: int = 0
     input_time: int = 0
+    inputs: str = ""
+    changelogs: str = ""
 
 
 _NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w",
-    "task_time": "t", "input_time": "i",
+    "task_time": "t", "input_time": "i", "inputs": "in", "changelogs": "c",
 }  # fmt: skip
+
+_TEXTS: Final = ("topic_id", "inputs", "changelogs")
+NUMBERS: Final = tuple(name for name in Said._fields if name not in _TEXTS)
 
 
 def encode(said: Said) -> str:
@@ -67,11 +73,9 @@ def decode(text: str, at: TopicPartition) -> Said:
             f"{at}: its offset was committed by a later version of kstream (metadata version {found['v']}, this "
             f"version reads up to {VERSION}): run the later version"
         )
-    topic_id, *numbers = (found.get(name) for name in _NAMES.values())
-    return Said(
-        topic_id if isinstance(topic_id, str) else None,
-        *(one if isinstance(one, int) else 0 for one in numbers),
-    )
+    read = {name: found.get(short) for name, short in _NAMES.items()}
+    known: dict[str, Any] = {name: one for name, one in read.items() if isinstance(one, str if name in _TEXTS else int)}
+    return Said(**known)
 
 
 def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:

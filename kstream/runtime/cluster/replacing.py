@@ -216,7 +216,10 @@ def _commit_offsets(plan: Plan, topology: Topology, admin: AdminClient) -> None:
     counts = {name: info.partitions for name, info in admin.topics(TIMEOUT).items()}
     for isolation in topology.groups:
         group = consumer_group(topology.app, isolation)
-        offsets = dict(plan.offsets.get(group, {}))
+        offsets = {
+            at: (offset, _moved(text, at, decode(text, at).topic_id))
+            for at, (offset, text) in plan.offsets.get(group, {}).items()
+        }
         parts = topology.of_group(isolation).parts
         own = {source.topic.name for part in parts for source in part.sources if source.topic.internal}
         own |= {delay.topic for part in parts for delay in part.delays}
@@ -225,6 +228,11 @@ def _commit_offsets(plan: Plan, topology: Topology, admin: AdminClient) -> None:
             topic_id = ids[topic].id if topic in ids else None
             for number in range(counts[topic]):
                 at = TopicPartition(topic, number)
-                offsets[at] = 0, encode(decode(plan.beside.get(at, ""), at)._replace(topic_id=topic_id))
+                offsets[at] = 0, _moved(plan.beside.get(at, ""), at, topic_id)
         if offsets:
             answer(lambda group=group, offsets=offsets: admin.set_committed(group, offsets), f"the offsets of {group}")  # type: ignore[misc]
+
+
+def _moved(text: str, at: TopicPartition, topic_id: str | None) -> str:
+    """What lay beside an offset, for the app as it is now: the changelogs are others, and it may read other inputs."""
+    return encode(decode(text, at)._replace(topic_id=topic_id, inputs="", changelogs=""))

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 from kstream.config import Settings
 from kstream.errors import UsageError
-from kstream.runtime.cluster.metadata import Said, decode, encode
+from kstream.runtime.cluster.metadata import NUMBERS, Said, decode, encode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.replacing import Committed, Plan
@@ -278,7 +279,9 @@ def _latest(tasks: Iterable[SavedTask]) -> str:
         for task in tasks
         for one in (*task.offsets, *task.own)
     ]
-    said = {name: [getattr(each, name) for each in found] for name in Said._fields[1:]}
+    said = {name: [getattr(each, name) for each in found] for name in NUMBERS}
     times = ("task_time", "input_time")  # windows that one of the tasks has open are not closed by another
-    latest = {name: min(one, default=0) if name in times else max(one, default=0) for name, one in said.items()}
-    return encode(Said(None, **latest))
+    latest: dict[str, Any] = {
+        name: min(one, default=0) if name in times else max(one, default=0) for name, one in said.items()
+    }
+    return encode(Said(**latest))

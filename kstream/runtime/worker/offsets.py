@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kstream.errors import TopicError
+from kstream.runtime.cluster.covered import inputs_of, lost_inputs
 from kstream.runtime.cluster.metadata import SET_OR_RESET, Said, decode, encode, made_anew, state_without_offsets
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
@@ -17,9 +18,11 @@ log = logging.getLogger(__name__)
 
 def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
-    ageing = task.ageing
+    ageing, positions = task.ageing, task.positions
+    inputs = inputs_of(at.topic for at in positions)
     return {
-        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at))) for at in task.positions
+        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at), inputs))
+        for at in positions
     }
 
 
@@ -96,18 +99,22 @@ class CommittedOffsets:
             anew.add(at)
         return anew
 
-    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None]) -> None:
+    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said) -> None:
         """Once the state is restored.
 
+        Args:
+            said: by the task's last commit.
+
         Raises:
-            TaskFailed: there is state without any offsets.
+            TaskFailed: there is state, and the offset of an input that was committed with it is gone.
         """
-        if any(offset is not None for offset in committed.values()):
+        lost = lost_inputs(committed, said)
+        if not lost:
             return
         kept = [name for name in task.stores if next(iter(task.backend.scan(name)), None) is not None]
         if not kept:
             return
-        problem = state_without_offsets(task.name, kept, self._group, task.inputs)
+        problem = state_without_offsets(task.name, kept, self._group, lost)
         if not self._stop or not self._exactly_once:
             log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)
             return

@@ -17,13 +17,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Final
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
+from kstream.runtime.cluster.covered import newest
 from kstream.runtime.cluster.metadata import Said, decode
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.states import TaskState, move
@@ -188,7 +188,7 @@ class Restorer:
 
         Raises:
             StateDamaged: the state of a task cannot be read.
-            TaskFailed: a task has state and no committed offsets.
+            TaskFailed: a task has state, and no committed offset of an input that it was committed with.
         """
         for one in [one for one in self._restoring.values() if one.stage is RestoreStage.DONE]:
             self._finish(one)
@@ -228,7 +228,7 @@ class Restorer:
         one.anew = self._offsets.made_anew(one.task, found, topics)
         restored = one.task.restored_at is None and self._opening.is_open(one.task)
         said = {at: decode(entry[1], at) for at, entry in found.items() if entry is not None}
-        one.said = max(said.values(), key=attrgetter("commit"), default=Said())
+        one.said = newest(found)
         unmoved = one.committed == one.task.committed and one.said.commit == one.task.commits
         if restored and not one.full and not one.anew and unmoved:
             one.positions = one.task.committed
@@ -359,7 +359,7 @@ class Restorer:
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
         with damage_of(one.task):
-            self._offsets.check_state(one.task, one.committed)
+            self._offsets.check_state(one.task, one.committed, one.said)
             self._bulk(one.task, one.task.stores, on=False)
         touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
         one.task.start_from(one.positions)

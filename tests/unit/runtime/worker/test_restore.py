@@ -614,11 +614,11 @@ def test_a_task_that_fails_at_the_end_of_its_restore_takes_nothing_from_the_one_
     offsets = worker.restorer._offsets
     really, failed = offsets.check_state, []
 
-    def check(task: Task, committed: Any) -> None:
+    def check(task: Task, *more: Any) -> None:
         if task is second and not failed:
             failed.append(task.name)
             raise StateError("planned") if error == "damaged" else TaskFailed(task.name, TopicError("planned"))
-        really(task, committed)
+        really(task, *more)
 
     monkeypatch.setattr(offsets, "check_state", check)
     fleet.step("a")

@@ -1,0 +1,79 @@
+"""What a commit covered: the inputs that had offsets with it, and the changelogs its state went to.
+
+A task commits the offsets of all its inputs at once. So an input without an offset is either new to the app, or its
+offset is gone (brokers delete offsets with the topic). The offsets that are left tell which: each names all inputs that
+it was committed with. It names the changelogs too, with their ids: one that has another id now lost what was in it,
+while a store that the commit did not name is new, and rightly empty.
+
+Names are kept as checksums of eight characters, since metadata is short. Two that are equal by chance are one case in
+four thousand million. What does not fit is not named, and nothing is known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+from zlib import crc32
+
+from kstream.runtime.cluster.metadata import Said, decode
+from kstream.types import TopicPartition
+
+MOST: Final = 1600
+"""Characters for the inputs, and as many for the changelogs: 200 inputs and 100 stores a task. All of an offset's
+metadata may be 4096 characters long."""
+
+_WIDTH: Final = 8
+
+
+def inputs_of(topics: Iterable[str]) -> str:
+    """How a commit names its inputs. One that is alone has nobody to be told of."""
+    names = "".join(map(_sum, topics))
+    return names[:MOST] if len(names) > _WIDTH else ""
+
+
+def changelogs_of(ids: Mapping[str, str]) -> str:
+    """How a commit names its changelogs, of which these are the ids."""
+    return "".join(_sum(topic) + _sum(one) for topic, one in ids.items())[:MOST]
+
+
+def newest(found: Mapping[TopicPartition, tuple[int, str] | None]) -> Said:
+    """What the last commit of a task said, of all that lies beside its offsets.
+
+    Raises:
+        TopicError: a later version of kstream committed one of them.
+    """
+    said = (decode(entry[1], at) for at, entry in found.items() if entry is not None)
+    return max(said, key=lambda one: one.commit, default=Said())
+
+
+def lost_inputs(committed: Mapping[TopicPartition, object | None], said: Said) -> list[TopicPartition]:
+    """The inputs of a task that must have had offsets, if it has state, and have none.
+
+    Args:
+        committed: None where nothing is committed.
+        said: by the task's last commit.
+    """
+    without = [at for at, entry in committed.items() if entry is None]
+    if len(without) == len(committed):
+        return without
+    known = set(_parts(said.inputs))
+    return [at for at in without if _sum(at.topic) in known]
+
+
+def lost_changelogs(said: Said, ids: Mapping[str, str]) -> list[str]:
+    """The changelogs, by topic, that are others than those of the task's last commit.
+
+    Args:
+        ids: as they are now.
+    """
+    parts = _parts(said.changelogs)
+    known = dict(zip(parts[::2], parts[1::2], strict=False))
+    return [topic for topic, one in ids.items() if known.get(_sum(topic), _sum(one)) != _sum(one)]
+
+
+def _parts(text: str) -> list[str]:
+    return [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
+
+
+def _sum(text: str) -> str:
+    return f"{crc32(text.encode()):08x}"

@@ -1,0 +1,194 @@
+"""What a task's last commit covered, and is gone: the offsets of one of its inputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.runtime.cluster.prepare import prepare_topics
+from kstream.runtime.task.states import TaskState
+from kstream.testing.clients import MemoryClients
+
+from ..harness import Fleet
+
+KEYS = [f"k{i}" for i in range(20)]
+
+
+class Merged:
+    """Counts the records of several inputs together; made again with others, it is the same app."""
+
+    def __init__(self, *names: str) -> None:
+        self.app = kstream.App("merged")
+        self.inputs = {name: self.app.topic(name, key=str, value=int) for name in names}
+        self.counts = self.app.topic("counts", key=str, value=int)
+        first, *others = (self.app.stream(topic) for topic in self.inputs.values())
+        for other in others:
+            first = first.merge(other)
+        first.group_by_key().count(name="n").to(self.counts)
+
+
+class Service:
+    """The fleet of such an app; the cluster and the state outlive it."""
+
+    def __init__(self, directory: Path, *names: str, **settings: Any) -> None:
+        self.directory, self.settings = directory, settings
+        self.merged = Merged(*names)
+        self.fleet = Fleet(self.merged.app, directory, partitions=2, **settings)
+
+    def run(self, *topics: str) -> None:
+        """Writes each key to these inputs, and the app runs until it has processed them, and is stopped."""
+        self.fleet.start("a")
+        for topic in topics:
+            self.send(topic)
+        self.fleet.settle()
+        self.fleet.leave("a")
+
+    def send(self, topic: str) -> None:
+        self.fleet.send(self.merged.inputs[topic], KEYS)
+
+    def change(self, *names: str) -> None:
+        """From now on it reads these."""
+        before, self.merged = self.fleet, Merged(*names)
+        self.fleet = Fleet(self.merged.app, self.directory, partitions=2, **self.settings)
+        self.fleet.cluster, self.fleet.clock = before.cluster, before.clock
+        self.fleet.partitions = prepare_topics(
+            self.fleet.topology, MemoryClients(before.cluster).admin(), self.fleet.settings
+        )
+
+    def lose(self, topic: str) -> None:
+        """An operator deletes the offsets of an input, or the brokers do, with the topic."""
+        offsets = self.fleet.cluster.group("merged").offsets
+        for at in [at for at in offsets if at.topic == topic]:
+            del offsets[at]
+
+    def make_anew(self, topic: str) -> None:
+        config = dict(self.fleet.cluster.topic(topic).config)
+        self.fleet.cluster.delete_topic(topic)
+        self.fleet.cluster.create_topic(topic, 2, config)
+
+    def start(self, turns: int = 20) -> set[str]:
+        """Runs it. Returns what the tasks say that stopped."""
+        self.fleet.start("a")
+        for _ in range(turns):
+            self.fleet.step(seconds=0.3)
+        return self.errors()
+
+    def errors(self) -> set[str]:
+        tasks = self.fleet.workers["a"].tasks.values()
+        return {str(task.error) for task in tasks if task.state is TaskState.FAILED}
+
+    @property
+    def counted(self) -> Counter[int]:
+        """How many keys have which count."""
+        return Counter(values[-1] for values in self.fleet.outputs(self.merged.counts).values())
+
+
+Make = Callable[..., Service]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[Service] = []
+
+    def service(*names: str, **settings: Any) -> Service:
+        made.append(Service(tmp_path, *names, **settings))
+        return made[-1]
+
+    yield service
+    for one in made:
+        one.fleet.close()
+
+
+# ---- offsets of one of several inputs
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("lost", ["one", "two"])
+def test_the_offsets_of_one_of_two_inputs_are_gone(make: Make, lost: str, anew: bool) -> None:
+    """It was read from its start, and each record counted twice."""
+    service = make("one", "two")
+    service.run("one", "two")
+    service.lose(lost)
+    if anew:
+        service.make_anew(lost)
+        service.send(lost)
+    said = service.start()
+    assert len(said) == 2, "each names its partition"
+    assert all(text.startswith("state without offsets: ") for text in said), said
+    assert all(f"no committed offsets for {lost}[" in text and "lost_offsets" in text for text in said), said
+    assert service.counted == {2: 20}
+
+
+@pytest.mark.parametrize("settings", [{"lost_offsets": "continue"}, {"processing_guarantee": "at_least_once"}])
+def test_it_goes_on_without_them_where_that_is_wanted(make: Make, settings: dict[str, Any]) -> None:
+    service = make("one", "two", **settings)
+    service.run("one", "two")
+    service.lose("two")
+    assert service.start() == set()
+    service.fleet.settle()
+    assert service.counted == {3: 20}
+    service.fleet.leave("a")
+    service.run("one")
+    assert service.counted == {4: 20}, "the offsets of both are committed again"
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_an_input_that_the_app_did_not_read_before_has_no_offsets_to_lose(make: Make, crash: bool) -> None:
+    from kstream.errors import ProducerLost
+
+    service = make("one")
+    service.run("one")
+    service.change("one", "two")
+    service.send("two")
+    if crash:
+        service.fleet.cluster.fail_next("commit", ProducerLost("planned"))
+    assert service.start() == set()
+    service.fleet.settle()
+    assert service.counted == {2: 20}
+    service.fleet.leave("a")
+    service.lose("two")
+    assert len(service.start()) == 2, "from its first commit on it has"
+
+
+def test_an_input_that_is_read_again_begins_where_it_was_left(make: Make) -> None:
+    service = make("one", "two")
+    service.run("one", "two")
+    service.change("one")
+    service.run("one")
+    service.change("one", "two")
+    service.run("two")
+    assert service.counted == {4: 20}
+
+
+def test_the_offsets_of_an_input_that_was_not_read_any_more_may_expire(make: Make) -> None:
+    service = make("one", "two")
+    service.run("one", "two")
+    service.change("one")
+    service.run("one")
+    service.lose("two")
+    service.change("one", "two")
+    assert service.start() == set(), "the last commit was without it: where it begins, auto_offset_reset says"
+
+
+def test_a_task_without_state_has_nothing_that_counts_twice(tmp_path: Path) -> None:
+    app = kstream.App("plain")
+    one, two, out = (app.topic(name, key=str, value=int) for name in ("one", "two", "out"))
+    app.stream(one).merge(app.stream(two)).to(out)
+    fleet = Fleet(app, tmp_path, partitions=2)
+    fleet.start("a")
+    fleet.send(one, KEYS)
+    fleet.send(two, KEYS)
+    fleet.settle()
+    fleet.leave("a")
+    offsets = fleet.cluster.group("plain").offsets
+    for at in [at for at in offsets if at.topic == "two"]:
+        del offsets[at]
+    fleet.start("a")
+    fleet.settle()
+    assert Counter(len(values) for values in fleet.outputs(out).values()) == {3: 20}
+    fleet.close()
