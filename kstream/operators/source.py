@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import length_hint
 from typing import Any
 
 from msgspec import UNSET
 
 from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
+from kstream.errors import text_of
 from kstream.operators.base import Meeting, Operator
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.bounds import NONE, Bounds, check_values
@@ -60,16 +62,13 @@ class Source(Operator):
         raw, json = self._values(fetch)
         batch = Batch(len(fetch), topic.key.codec, topic.value.codec, origin=origin, raw_values=raw, json=json)
         if topic.timestamp is not None:
-            values = iter(batch.values)
+            values = batch.values
             try:
                 times = self._event_times(values, fetch)
-                self.origin = batch.origin = origin = Origin(fetch, times, self._bounds, topic.name)
             except ColumnError as error:
                 batch.blame(error.index)
                 raise
-            except BaseException:
-                batch.blame_last(values)
-                raise
+            self.origin = batch.origin = origin = Origin(fetch, times, self._bounds, topic.name)
         origin.leave_out = self.leave_out
         if self._time is not None:
             try:
@@ -119,14 +118,25 @@ class Source(Operator):
         values = fetch.values()
         return values, self._bounds.json_beyond(check_values(fetch, values, self._bounds.size))
 
-    def _event_times(self, values: Iterable[Any], fetch: Fetch) -> list[int]:
-        """Those of the values; a tombstone has that of its record, and 0 where that has none."""
+    def _event_times(self, values: Sequence[Any], fetch: Fetch) -> list[int]:
+        """Those of the values; a tombstone has that of its record, and 0 where that has none.
+
+        Raises:
+            ColumnError: a record has none, or one that cannot be.
+        """
         time_of: Any = self.topic.timestamp
-        if is_nullable(self.topic.value.codec):
-            pairs = zip(values, fetch.timestamps(), strict=True)
-            times = [max(own, 0) if value is None else time_of(value) for value, own in pairs]
-        else:
-            times = list(map(time_of, values))
+        left = iter(values)
+        try:
+            if is_nullable(self.topic.value.codec):
+                pairs = zip(left, fetch.timestamps(), strict=True)
+                times = [max(own, 0) if value is None else time_of(value) for value, own in pairs]
+            else:
+                times = list(map(time_of, left))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the function raises, `sys.exit` too
+            index = len(values) - length_hint(left) - 1
+            raise ColumnError(text_of(error), index, reading=True) from (error.__cause__ or error)
         if times and not (min(times) >= 0 and max(times) < FOREVER):
             index = next(index for index, at in enumerate(times) if not 0 <= at < FOREVER)
             raise ColumnError(

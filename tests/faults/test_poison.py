@@ -36,7 +36,7 @@ HOW_MANY = {
 """One record in a hundred is one of these."""
 
 REASONS = {
-    "malformed": ("kstream.codecs.base.ColumnError", "decode"),
+    "malformed": ("msgspec.DecodeError", "decode"),
     "deep": ("kstream.errors.JsonOutOfBounds", "decode"),
     "digits": ("kstream.errors.JsonOutOfBounds", "decode"),
     "oversize": ("kstream.errors.RecordRefused", "produce"),

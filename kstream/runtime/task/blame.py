@@ -53,6 +53,19 @@ def raised_in(error: BaseException) -> BaseException:
     return error.__cause__ if type(error) is KStreamError and error.__cause__ is not None else error
 
 
+def reason_of(error: BaseException) -> BaseException:
+    """What was raised first, whose class a record is said to have failed with: the one that policies are given."""
+    while type(error) in (KStreamError, ColumnError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def kind_of(error: BaseException) -> type[BaseException]:
+    """The class of that; of kstream's own, the one that users can name."""
+    kind = type(reason_of(error))
+    return CodecError if kind is ColumnError else kind
+
+
 def _phase(error: BaseException) -> Phase:
     if isinstance(error, RecordRefused):
         return "produce"

@@ -15,7 +15,7 @@ from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Refusals, Suspected
 from kstream.plan import TaskPlan
-from kstream.runtime.task.blame import blame, raised_in
+from kstream.runtime.task.blame import blame, kind_of, raised_in
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
@@ -134,14 +134,14 @@ class Deciding:
                 again.due = pauses.failed(self._clock.monotonic())
                 if pauses.exhausted:
                     continue
-                self._measures.retried[where.topic, self._measures.named(raised)] += 1
+                self._measures.retried[where.topic, self._measures.named(kind_of(cause))] += 1
                 self._tell(error, where, raised, f"is tried again in {pauses.pause:.1f} s, attempt {failed + 1}")
                 return again
             if isinstance(policy, RetryLater) and where.moved >= len(policy.delays):
                 continue
             if isinstance(policy, Fail) or self._too_many(error, found.node, records):
                 return None
-            reason = self._measures.named(raised)
+            reason = self._measures.named(kind_of(cause))
             if isinstance(raised, RecordRefused):
                 self._refusals.learn(raised)
             if isinstance(policy, RetryLater):
@@ -213,5 +213,5 @@ class Deciding:
     def _tell(self, error: ProcessingError, where: Note, raised: BaseException, what: str) -> None:
         log.warning(
             "task %s: %s[%d] offset %d %s: %s: %s", error.task, where.topic, where.partition, where.offset, what,
-            type(raised).__name__, text_of(raised), extra=place_of(error, error.task),
+            kind_of(raised).__name__, text_of(raised), extra=place_of(error, error.task),
         )  # fmt: skip

@@ -231,9 +231,9 @@ class Measures:
             name = "other"
         self.errors[phase, name] += 1
 
-    def named(self, error: BaseException) -> str:
-        """The class of the error, as the reason that metrics have."""
-        name = type(error).__name__
+    def named(self, kind: type[BaseException]) -> str:
+        """The class of an error, as the reason that metrics have."""
+        name = kind.__name__
         if name not in self._reasons and len(self._reasons) >= CLASSES:
             return OTHER
         self._reasons.add(name)

@@ -19,6 +19,7 @@ from kstream.backoff import Pauses
 from kstream.errors import ProcessingError, RecordRefused, text_of
 from kstream.operators.delayed import Note
 from kstream.operators.writer import Writer
+from kstream.runtime.task.blame import kind_of
 from kstream.specs.policy import Retry
 from kstream.types import Fetch, TopicPartition
 
@@ -111,7 +112,7 @@ def dead_letter(
         now: the wall clock.
     """
     cause = error.__cause__ or error
-    kind = type(cause)
+    kind = kind_of(cause)
     said = {
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
         f"{PREFIX}message": text_of(cause)[:LONGEST],

@@ -66,12 +66,65 @@ def test_bytes_that_do_not_decode_become_dead_letters(declare: Declare) -> None:
     (record,) = driver.cluster.records("odd")
     assert (record.key, record.value) == (b"k1", b"\xff{")
     headers = dict(record.headers or ())
-    assert (headers["__streams.errors.exception"] or b"").endswith(b".ColumnError")
+    assert headers["__streams.errors.exception"] in (b"msgspec.DecodeError", b"kstream.errors.CodecError")
     assert (headers["__streams.errors.topic"], headers["__streams.errors.partition"]) == (b"in", b"0")
     assert headers["__streams.errors.offset"] == b"4"
     assert b"ColumnError" in (headers["__streams.errors.stacktrace"] or b"")
     assert headers["kstream.app"] == b"failing"
     driver.close()
+
+
+def _time_of(n: int) -> Any:
+    """None has no time, so much is negative, and others raise."""
+    if n == 3:
+        raise KeyError("at")
+    if n == 4:
+        sys.exit(3)
+    return {1: None, 2: "noon", 5: -5, 6: 2**63}.get(n, 1000 + n)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["a batch", "one by one"])
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_record_without_an_event_time_fails_in_phase_decode(together: bool, nullable: bool) -> None:
+    """The class is the one that `on=` is given."""
+    app = kstream.App("timed", on_error=[kstream.DeadLetter(phase="decode")])
+    source = app.topic("in", key=str, value=int | None if nullable else int, timestamp=_time_of)  # type: ignore[arg-type]
+    app.stream(source).to(app.topic("out", key=str, value=int | None if nullable else int))  # type: ignore[arg-type]
+    driver = TestDriver(app, partitions=1)
+    for n in range(9):
+        if together:
+            driver.cluster.append("in", b"k", b"%d" % n)
+        else:
+            driver.send(source, n, key="k")
+    driver.commit()
+    assert outputs(driver) == [0, 7, 8]
+    found = {}
+    for record in driver.cluster.records("timed-dead-letters"):
+        headers = dict(record.headers or ())
+        assert headers["kstream.phase"] == b"decode"
+        found[int(record.value or b"")] = (headers["__streams.errors.exception"] or b"").decode()
+    of_kstream = "kstream.errors.CodecError"
+    assert found == {
+        1: "builtins.TypeError", 2: "builtins.ValueError", 3: "builtins.KeyError", 4: "builtins.SystemExit",
+        5: of_kstream, 6: of_kstream,
+    }  # fmt: skip
+    driver.close()
+
+
+def test_a_sink_outside_fails_with_its_own_class(caplog: pytest.LogCaptureFixture) -> None:
+    class Down(kstream.BatchingSink):
+        def write(self, batch: Any) -> None:
+            raise OSError("db")
+
+    app = kstream.App("sinking", on_error=[kstream.DeadLetter(on=(OSError,))])
+    source = app.topic("in", key=str, value=str)
+    app.stream(source).sink(Down(size=1), name="s")
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, "x", key="k")
+        driver.commit()
+        (letter,) = driver.cluster.records("sinking-dead-letters")
+    assert dict(letter.headers or ())["__streams.errors.exception"] == b"builtins.OSError"
+    assert "is a dead letter now, in sinking-dead-letters: OSError: " in caplog.text
 
 
 def test_sys_exit_is_left_out_too() -> None:
