@@ -75,7 +75,8 @@ class Graph:
             TopologyError: this is no topic, the group's name cannot be one, or the topic is read with other policies.
         """
         check_topic(topic, "app.stream")
-        if group is not None and not (isinstance(group, str) and re.fullmatch(GROUP_NAME, group)):
+        given: Any = group
+        if given is not None and not (isinstance(given, str) and re.fullmatch(GROUP_NAME, given)):
             raise TopologyError(
                 f"group={group!r} cannot be an isolation group's name: use small letters, digits and '-'"
             )
