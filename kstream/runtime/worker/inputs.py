@@ -92,11 +92,11 @@ class Inputs:
         return at.partition >= self._counts.get(at.topic, 0)
 
     def ask_for(self, tasks: Iterable[Task], *, last: bool) -> Future[dict[str, DescribedTopic]] | None:
-        """Before a commit of these tasks, with nothing read after it: the inputs of those that have state. A producer
-        that knows of more partitions has put the records of a key where its state is not, and they may have been read
-        already: `confirm` finds that out before they are committed. None where no task has state, or a commit a moment
-        ago asked; before partitions leave (`last`) there is always a question."""
-        topics = {topic: None for task in tasks if task.part.stores for topic in task.part.topics}
+        """Before a commit of these tasks, with nothing read after it: their inputs. A producer that knows of more
+        partitions has put the records of a key where its state is not; a topic that was created again is read on at the
+        old one's offset. Either may have been read already: `confirm` finds that out before it is committed. None where
+        a commit a moment ago asked; before partitions leave (`last`) there is always a question."""
+        topics = {topic: None for task in tasks for topic in task.part.topics}
         now = self._clock.monotonic()
         if not topics or (now - self._asked_for < CONFIRM_AGAIN and not last):
             return None
@@ -107,17 +107,19 @@ class Inputs:
         """With the answer: the offsets are sent meanwhile, so it is there mostly.
 
         Raises:
-            TaskFailed: one of the tasks has state, and an input has other partitions than that.
+            TaskFailed: one of the tasks reads a topic that was created again; or it has state, and an input has other
+                partitions than that.
         """
         if question is None:
             return
         try:
             found = question.result(CONFIRM_SECONDS)
-        except (KStreamError, TimeoutError) as error:  # who cannot be asked has told nobody of new partitions
+        except (KStreamError, TimeoutError) as error:  # who cannot be asked has told nobody of new ones
             log.debug("the input topics could not be described for a commit: %r", error)
             return
         for task in tasks:
             self.check_partitions(task, found)
+            _check_ids(task, found)
 
     def check_partitions(self, task: Task, found: Answer) -> None:
         """Raises TaskFailed where the task has state, and keys lie in other partitions than that."""
@@ -151,10 +153,7 @@ class Inputs:
         self._search(question, found)
         for task in tasks:
             self.check_partitions(task, found)
-            for at, was in task.topic_ids.items():
-                now = id_in(found, at.topic)
-                if now is not None and was != now:
-                    raise TaskFailed(task.name, made_anew(at, was, now))
+            _check_ids(task, found)
         self._looked = question  # all are as they were
 
     def _search(self, question: Future[dict[str, DescribedTopic]], found: Answer) -> None:
@@ -179,6 +178,14 @@ class Inputs:
 def _lacks(topics: Sequence[str]) -> str:
     which = f"topic {topics[0]} does not exist" if len(topics) == 1 else f"topics {', '.join(topics)} do not exist"
     return f"{which}, or this user may not see it: {MEND}"
+
+
+def _check_ids(task: Task, found: Answer) -> None:
+    """Raises TaskFailed where the task reads a topic that was created again since it began."""
+    for at, was in task.topic_ids.items():
+        now = id_in(found, at.topic)
+        if now is not None and was != now:
+            raise TaskFailed(task.name, made_anew(at, was, now))
 
 
 def id_in(found: Answer, topic: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,4 +192,42 @@ def test_a_task_without_state_has_nothing_that_counts_twice(tmp_path: Path) -> N
     fleet.start("a")
     fleet.settle()
     assert Counter(len(values) for values in fleet.outputs(out).values()) == {3: 20}
+    fleet.close()
+
+
+# ---- an input that is made anew while it is read
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("state", [True, False])
+def test_nothing_of_a_topic_made_anew_is_committed_for_the_old_one(tmp_path: Path, state: bool, guarantee: str) -> None:
+    """The new topic is longer than the old one by then: reading goes on at the old offset, and what lies before was
+    skipped. Only after ten seconds of commits the task stopped."""
+    app = kstream.App("anew")
+    source, out = (app.topic(name, key=str, value=int) for name in ("in", "out"))
+    stream = app.stream(source)
+    (stream.group_by_key().count(name="n") if state else stream).to(out)
+    fleet = Fleet(app, tmp_path, partitions=2, processing_guarantee=guarantee)
+    fleet.start("a")
+    fleet.send(source, KEYS)
+    fleet.settle()
+    committed, outputs = fleet.committed("in"), fleet.outputs(out)
+    fleet.cluster.delete_topic("in")
+    fleet.cluster.create_topic("in", 2)
+    fleet.send(source, KEYS * 5)
+    for _ in range(30):
+        fleet.step(seconds=0.1)
+    tasks = fleet.workers["a"].tasks.values()
+    said = {str(task.error)[:40] for task in tasks if task.state is TaskState.FAILED}
+    assert said == {"topic in was deleted and created again ("[:40]}
+    assert fleet.committed("in") == committed
+    if guarantee == "exactly_once":  # else what was sent cannot be taken back
+        assert fleet.outputs(out) == outputs
+    fleet.leave("a")
+    fleet.settings = replace(fleet.settings, lost_offsets="continue")
+    fleet.start("a")
+    fleet.settle()
+    if guarantee == "exactly_once":
+        wanted = Counter({6: 20})
+        assert Counter(values[-1] if state else len(values) for values in fleet.outputs(out).values()) == wanted
     fleet.close()
