@@ -185,9 +185,8 @@ class TimerFailed(ResultFailed):
 
 
 class RecordRefused(KStreamError):
-    """A record that was to be written, and that Kafka or its client does not take, now or the next time.
-
-    The broker answers for a batch: what was sent together with the bad record is refused with it.
+    """A record that was to be written, and that Kafka or its client does not take, now or the next time. The broker
+    answers for a batch: what was sent together with the bad record is refused with it, as INVALID_RECORD.
 
     Attributes:
         code: Kafka's name for the reason: INVALID_RECORD, MSG_SIZE_TOO_LARGE, INVALID_TIMESTAMP,
@@ -195,10 +194,9 @@ class RecordRefused(KStreamError):
         topic, partition: where to; partition -1 is the one that the key chooses.
         key: as it was to be written.
         size: bytes of key and value.
-        timestamp: in ms since the epoch; 0 where it is not known.
+        timestamp: in ms since the epoch; 0 where it is not known. `why` is what the code means.
         asked, told: when the client got it, and when it was known that Kafka refuses it (s since the epoch); 0 where
             that is not known.
-        why: what the code means.
         known: Kafka was not asked, for it refused a record like this a short while ago.
     """
 
@@ -219,13 +217,15 @@ class RecordRefused(KStreamError):
         self.code, self.topic, self.partition, self.key, self.size = code, topic, partition, key, size
         self.timestamp, self.asked, self.told, self.known = timestamp, asked, told, known
         where = topic if partition == -1 else f"{topic}[{partition}]"
-        self.why = _REFUSALS[code].format(topic=topic) if code in _REFUSALS else why
+        why = _REFUSALS[code].format(topic=topic) if code in _REFUSALS else why
+        self.why = _OF_ITS_BATCH if code == "INVALID_RECORD" and key is not None else why
         super().__init__(
             f"Kafka refuses a record for {where}, {_shown(key)}, {size:,} bytes without headers: {self.why} ({code})"
             f"{', as it refused another less than a minute ago' if known else ''}"
         )
 
 
+_OF_ITS_BATCH = "it, or another record of the batch it was sent in, cannot be taken"
 _REFUSALS = {
     "INVALID_RECORD": "a compacted topic takes no record without a key",
     "INVALID_TIMESTAMP": "its timestamp is outside the topic's message.timestamp.before.max.ms or .after.max.ms",

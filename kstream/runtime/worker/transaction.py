@@ -34,7 +34,7 @@ class Transaction:
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
         refused: of a watched transaction, the first record that the broker did not take; the largest where they are
-            too large.
+            too large, and one of which it is known why before those of its batch.
     """
 
     def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
@@ -147,7 +147,8 @@ class Transaction:
         if refused is None:
             return
         before = self.refused
-        if before is None or (before.code == refused.code == "MSG_SIZE_TOO_LARGE" and refused.size > before.size):
+        larger = before and before.code == refused.code == "MSG_SIZE_TOO_LARGE" and refused.size > before.size
+        if before is None or larger or (_of_its_batch(before) and not _of_its_batch(refused)):
             self.refused = refused
 
     def produce_watched(
@@ -270,6 +271,11 @@ class Transaction:
     def _go(self, to: TransactionState) -> None:
         move("transaction", self._state, to, TRANSACTION_MOVES)
         self._state = to
+
+
+def _of_its_batch(refused: RecordRefused) -> bool:
+    """Whether it may have been refused for another record of its batch."""
+    return refused.code == "INVALID_RECORD" and refused.key is not None
 
 
 def _no_producer(*_: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.errors import AbortRequired, InstanceFenced, ProducerLost, RecordRefused
 from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.transaction import Transaction
 from kstream.testing import MemoryCluster
@@ -170,3 +170,19 @@ def test_a_full_queue_is_waited_for(cluster: MemoryCluster) -> None:
     transaction.commit()
     assert offsets == [0, 1, 2, 3, 4]
     assert values(cluster) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_of_a_batch_the_record_that_says_why_is_told(cluster: MemoryCluster) -> None:
+    """Kafka refuses all of a batch for one record of it: of one that has a key, INVALID_RECORD says nothing more."""
+    innocent = RecordRefused("INVALID_RECORD", "out", 0, b"k", 3)
+    assert "compacted" not in str(innocent) and "another record of the batch" in str(innocent)
+    for guilty in (
+        RecordRefused("INVALID_TIMESTAMP", "out", 0, b"k", 3),
+        RecordRefused("INVALID_RECORD", "out", 0, None, 3),
+    ):
+        for order in ((innocent, guilty), (guilty, innocent)):
+            transaction = Transaction(MemoryClients(cluster), "t", timeout=1.0)
+            for one in order:
+                transaction._was_delivered(None, one)
+            assert transaction.refused is guilty
+    assert "a compacted topic takes no record without a key" in str(guilty)
