@@ -96,7 +96,7 @@ class Recovery:
         except SnapshotsFailed as failed:  # no record is at fault
             task = self._tasks.all[failed.task]
             if task.state is TaskState.RUNNING:
-                self._abort(failed, task)
+                self._abort(failed, task, told=True)
                 self._fail(task, failed)
         except TopicError as error:
             if not error.topics or self._lacks_all(error.topics):
@@ -150,9 +150,9 @@ class Recovery:
 
     # ---- transactions
 
-    def _abort(self, error: BaseException, failed: Task | None = None) -> None:
+    def _abort(self, error: BaseException, failed: Task | None = None, *, told: bool = False) -> None:
         """Takes the transaction back; every task that had a part in it goes on from its committed offsets."""
-        self._go_on(error, self.take_back(error, failed))
+        self._go_on(error, self.take_back(error, failed, told=told))
 
     def _go_on(self, error: BaseException, tasks: Sequence[Task]) -> None:
         """With these, which were taken back."""
@@ -161,13 +161,14 @@ class Recovery:
         elif tasks:
             self._tasks.seek({at: offset for task in tasks for at, offset in task.committed.items()})
 
-    def take_back(self, error: BaseException, failed: Task | None = None) -> list[Task]:
+    def take_back(self, error: BaseException, failed: Task | None = None, *, told: bool = False) -> list[Task]:
         """Aborts, and rewinds the tasks of which something was in it. Returns them.
 
         Args:
             failed: the task that failed; it is rewound in any case.
+            told: there is another line about the error.
         """
-        log.warning("transaction aborted: %s", error)
+        log.log(logging.DEBUG if told else logging.WARNING, "transaction aborted: %s", error)
         self.aborts += 1
         try:
             self._transaction.abort()
@@ -204,7 +205,7 @@ class Recovery:
         log.error(
             "task %s: %s; its local state is rebuilt from the changelog", task.name, error, extra={"task": task.name}
         )
-        tasks = self.take_back(error, task)
+        tasks = self.take_back(error, task, told=True)
         self.close(task)
         self._tasks.wipe(task)
         for other in tasks:
@@ -227,7 +228,7 @@ class Recovery:
         goes_on = (
             about_a_record and isinstance(error, ProcessingError) and task.handling.decide_late(error, task.uncommitted)
         )
-        self._abort(error, task)
+        self._abort(error, task, told=found)  # a line about the record, the timer or the task says it
         if isinstance(error.__cause__, TimerFailed) and error.__cause__.goes_on:
             return
         if goes_on:
@@ -268,7 +269,7 @@ class Recovery:
             log.warning("%s; no task of this worker reads it now", error)
             return
         in_it = any(task.takes_part for task in readers)
-        taken_back = self.take_back(error) if in_it else []
+        taken_back = self.take_back(error, told=True) if in_it else []
         for task in readers:
             task.rewind()
             problem = f"task {task.name}: {error}: {MEND}"

@@ -23,6 +23,7 @@ from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.catalogue import LATENCIES
 from kstream.observe.instruments import Histogram
 from kstream.observe.logs import PERFORMANCE
+from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.covered import newest
 from kstream.runtime.cluster.metadata import Said, decode
 from kstream.runtime.task.failures import TaskFailed
@@ -41,6 +42,8 @@ from kstream.state.replayed import reset
 from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
+again = logging.getLogger(f"{__name__}.again")
+again.addFilter(Throttle())  # each second, for each task: one line in ten seconds, with the count of the others
 
 RETRY_SECONDS = 0.02
 """How long after 'a transaction is pending' the question is asked again: the markers of a commit made just before a
@@ -219,7 +222,7 @@ class Restorer:
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
             return
         except KStreamError as error:
-            log.warning("task %s: its committed offsets cannot be read: %s; trying again", one.task.name, error)
+            again.warning("task %s: its committed offsets cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
@@ -284,7 +287,9 @@ class Restorer:
         try:
             ends, starts = ends_future.result(), starts_future.result()
         except KStreamError as error:
-            log.warning("task %s: the end offsets of its topics cannot be read: %s; trying again", one.task.name, error)
+            again.warning(
+                "task %s: the end offsets of its topics cannot be read: %s; trying again", one.task.name, error
+            )
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             self._doubt(one, error)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -336,6 +337,24 @@ def test_an_output_that_takes_nothing_is_no_records_fault(
             assert records == list(range(0 if how == "denied" else 10, 20))
         assert set(records) >= set(range(10, 20)), records
     assert all(task.state is TaskState.RUNNING for task in worker.tasks.values())
+    fleet.close()
+
+
+def test_each_attempt_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = kstream.App("svc")
+    source = app.topic("in", key=str, value=int)
+    app.stream(source).to(app.topic("out", key=str, value=int))
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.cluster.delete_topic("out")
+    fleet.send(source, ["k"])
+    fleet.step(times=200, seconds=0.1)
+    (task,) = worker.tasks.values()
+    lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert task.measures.retries >= 3
+    assert len(lines) in (task.measures.retries, task.measures.retries + 1), lines
+    assert all("topic out: the topic does not exist" in line and "is tried again" in line for line in lines), lines
     fleet.close()
 
 
