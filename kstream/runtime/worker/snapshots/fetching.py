@@ -123,6 +123,7 @@ class Fetch:
         self.task, self.stage = task, FetchStage.WAITING
         self._who = who  # in the log
         self.manifest: Manifest | None = None
+        self._refused: list[str] = []  # one line is logged of them: each restore finds the damaged ones again
         self.error: UsageError | None = None
         self.size = self.fetched = 0
         self._app, self._backend = app, task.backend
@@ -203,6 +204,7 @@ class Fetch:
         except Exception as error:
             log.exception("%s: its snapshots cannot be used: %s", self._who, error)
         finally:
+            self._tell_refused()
             if self._detached.is_set() and self.manifest is None:
                 self._attach_nothing()
             self._go(FetchStage.DONE)
@@ -322,13 +324,15 @@ class Fetch:
 
     def _refuse(self, entry: Entry, kind: str, reason: object) -> bool:
         self._counts.refused[kind] += 1
-        log.warning(
-            "%s: snapshot %s is not used: %s", self._who, entry.name.rpartition("/")[2], reason,
-            extra={"task": self.task.name},
-        )  # fmt: skip
+        self._refused.append(f"snapshot {entry.name.rpartition('/')[2]} is not used: {reason}")
         if self.stage is not FetchStage.LOOKING:
             self._go(FetchStage.LOOKING)
         return False
+
+    def _tell_refused(self) -> None:
+        if self._refused:
+            more = f" (nor are {len(self._refused) - 1} others)" if len(self._refused) > 1 else ""
+            log.warning("%s: %s%s", self._who, self._refused[0], more, extra={"task": self.task.name})
 
     def _without(self, error: KStreamError) -> None:
         log.warning("%s is restored without a snapshot: %s", self._who, error, extra={"task": self.task.name})
@@ -380,17 +384,9 @@ class Fetches:
 
     def begin(self, task: Fetching, fits: Fits) -> Fetch:
         made = self._last[task.name] = Fetch(
-            self._app,
-            task,
-            f"{self._whose} {task.name}",
-            self._storage,
-            self._scratch,
-            fits,
-            self._clock,
-            self._counts,
-            self._patience,
-            self._turns,
-        )
+            self._app, task, f"{self._whose} {task.name}", self._storage, self._scratch, fits, self._clock,
+            self._counts, self._patience, self._turns,
+        )  # fmt: skip
         return made
 
     def holds(self, task: Fetching) -> bool:

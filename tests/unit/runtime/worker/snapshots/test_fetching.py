@@ -131,13 +131,15 @@ def test_one_that_is_damaged_is_passed_over_for_the_one_before(
     assert line.startswith(f"task in/0: snapshot {newest.name.partition('/')[2]} is not used: ")
 
 
-def test_where_all_are_damaged_the_changelog_has_everything(snapped: Make) -> None:
+def test_where_all_are_damaged_the_changelog_has_everything(snapped: Make, caplog: pytest.LogCaptureFixture) -> None:
     one = filled(slowly(snapped, partitions=1), snapshots=2)
     for path in one.root.rglob("files/*"):
         if path.stat().st_size:
             flip(path)
     assert restored(one) == 2 * 84
     assert one.fleet.workers["one"].snapshot_counts.refused["damaged"] == 2
+    (line,) = [record.message for record in caplog.records if "is not used" in record.message]
+    assert line.endswith(" (nor are 1 others)")
 
 
 def test_one_that_rocksdb_does_not_open_is_passed_over(snapped: Make) -> None:
