@@ -126,8 +126,8 @@ class Settings(SnapshotSettings, RestartSettings):
     lost_offsets: Literal["stop", "continue"] = _setting(
         "stop",
         kinds.choice("stop", "continue"),
-        "What a task does that has state and no committed offsets, or offsets of a topic that was deleted and created "
-        "again: stop with a message, or continue (records may count twice).",
+        "What a task does that has state and lost committed offsets, or an input or changelog that was deleted and "
+        "created again: stop with a message, or continue (records may count twice, or their counts be lost).",
     )
     changed_types: Literal["stop", "continue"] = _setting(
         "stop",

@@ -71,6 +71,13 @@ def lost_changelogs(said: Said, ids: Mapping[str, str]) -> list[str]:
     return [topic for topic, one in ids.items() if known.get(_sum(topic), _sum(one)) != _sum(one)]
 
 
+def without_changelog(said: Said, topic: str) -> Said:
+    """For a changelog that was made anew on purpose, with what the store is to have."""
+    parts, gone = _parts(said.changelogs), _sum(topic)
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return said._replace(changelogs="".join(name + one for name, one in pairs if name != gone))
+
+
 def _parts(text: str) -> list[str]:
     return [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
 

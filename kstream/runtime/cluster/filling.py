@@ -17,8 +17,9 @@ from kstream.config import Settings
 from kstream.errors import UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
+from kstream.runtime.cluster.covered import without_changelog
 from kstream.runtime.cluster.fitting import misfit
-from kstream.runtime.cluster.metadata import decode
+from kstream.runtime.cluster.metadata import decode, encode
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import check_user_topics, prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
@@ -270,7 +271,13 @@ class Filling:
         at = [TopicPartition(topic, number) for topic in part.topics for number in range(counts[topic])]
         known = committed(self._admin, group, at)
         missing = [each for each in at if each not in known]
+        offsets = {}
+        for each, (offset, text) in known.items():
+            said = decode(text, each)
+            if (other := without_changelog(said, self._changelog)) != said:
+                offsets[each] = offset, encode(other)
         if missing:
             starts, ends = bounds(self._admin, missing)
-            offsets = {each: ((starts if self._inputs == "earliest" else ends)[each], "") for each in missing}
+            offsets |= {each: ((starts if self._inputs == "earliest" else ends)[each], "") for each in missing}
+        if offsets:
             answer(lambda: self._admin.set_committed(group, offsets), f"the offsets of group {group}")

@@ -17,9 +17,9 @@ from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import TopicError, UsageError
-from kstream.runtime.cluster.covered import lost_inputs, newest
+from kstream.runtime.cluster.covered import lost_changelogs, lost_inputs, newest
 from kstream.runtime.cluster.filling import gather
-from kstream.runtime.cluster.metadata import SET_OR_RESET, decode, made_anew, state_without_offsets
+from kstream.runtime.cluster.metadata import SET_OR_RESET, changelog_lost, decode, made_anew, state_without_offsets
 from kstream.runtime.cluster.naming import consumer_group, directory_name
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
@@ -102,6 +102,7 @@ class Gathering:
         committed = {part.name: self._committed(part) for part in self._topology.parts}
         offsets = {name: self._trusted(found) for name, found in committed.items()}
         for part in self._topology.parts:
+            self._check_changelogs(part, committed[part.name])
             self._check_empty(part, offsets[part.name])
         tasks = [self._task(part, number, offsets[part.name]) for part, number in self._tasks()]
         check_stopped(self._topology, self._admin, list(groups.values()))
@@ -181,6 +182,18 @@ class Gathering:
             problem = state_without_offsets(f"{part.name}/{number}", kept, group, lost)
             more = "; of a topic that the app did not read before, --inputs says where it begins" if outside else ""
             raise TopicError(f"{problem}: {SET_OR_RESET}{more}")
+
+    def _check_changelogs(self, part: SubTopology, offsets: Offsets) -> None:
+        """Raises TopicError where a changelog was deleted since the app committed to it: the savepoint would lack what
+        it had."""
+        if not self._stops:
+            return
+        gone = [name for store in part.stores if (name := self._topology.changelog(store)) not in self._counts]
+        ids = {name: one for name, one in self._ids.items() if one is not None} | dict.fromkeys(gone, "")
+        for number in sorted({at.partition for at in offsets}):
+            said = newest({at: entry for at, entry in offsets.items() if at.partition == number})
+            for topic in lost_changelogs(said, ids):
+                raise changelog_lost(topic, f"{part.name}/{number}", again=topic not in gone)
 
     def _check_empty(self, part: SubTopology, offsets: Offsets) -> None:
         """Raises UsageError where the app's own topics have records that it did not read."""

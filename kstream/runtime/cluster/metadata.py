@@ -87,6 +87,21 @@ def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
     )
 
 
+def changelog_lost(topic: str, task: str, *, again: bool = True) -> TopicError:
+    """What is said when a changelog is not the one that the task's offsets were committed with.
+
+    Args:
+        again: there is one of that name.
+    """
+    how = "was deleted and created again" if again else "was deleted"
+    return TopicError(
+        f"changelog {topic} {how}: what task {task} had in it is gone, and the committed offsets lie behind "
+        "the records that made it; the local state is left as it is. Restore a savepoint, fill the store "
+        "(kstream state import), or begin anew (kstream reset); with lost_offsets=continue the store begins with what "
+        "the new changelog has, and the local state is given up"
+    )
+
+
 def state_without_offsets(task: str, stores: Sequence[str], group: str, inputs: Sequence[TopicPartition]) -> str:
     """What is said when a task has entries, and nothing is committed of its inputs."""
     return (

@@ -61,6 +61,7 @@ class Task:
         self.touched = False  # whether it did anything that is not committed
         self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore leaves it; {}: not known yet
         self.topic_ids: dict[TopicPartition, str] = {}  # of its inputs, where the broker gives topics any
+        self.changelog_ids: dict[str, str] = {}  # the same of its changelogs, by topic
         self.ageing = Ageing(plan, self.name)
         self._clock, self._target = clock, target_seconds
         self.reading = Reading(

@@ -16,7 +16,7 @@ from typing import Final
 
 from kstream.errors import KStreamError, TopicError
 from kstream.runtime.cluster.fitting import misfit
-from kstream.runtime.cluster.metadata import made_anew
+from kstream.runtime.cluster.metadata import changelog_lost, made_anew
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.topology import SubTopology, Topology
@@ -181,11 +181,15 @@ def _lacks(topics: Sequence[str]) -> str:
 
 
 def _check_ids(task: Task, found: Answer) -> None:
-    """Raises TaskFailed where the task reads a topic that was created again since it began."""
+    """Raises TaskFailed where an input or changelog of the task was created again since it began."""
     for at, was in task.topic_ids.items():
         now = id_in(found, at.topic)
         if now is not None and was != now:
             raise TaskFailed(task.name, made_anew(at, was, now))
+    for topic, was in task.changelog_ids.items():
+        now = id_in(found, topic)
+        if now is not None and was != now:
+            raise TaskFailed(task.name, changelog_lost(topic, task.name))
 
 
 def id_in(found: Answer, topic: str) -> str | None:

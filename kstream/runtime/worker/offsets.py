@@ -7,8 +7,16 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kstream.errors import TopicError
-from kstream.runtime.cluster.covered import inputs_of, lost_inputs
-from kstream.runtime.cluster.metadata import SET_OR_RESET, Said, decode, encode, made_anew, state_without_offsets
+from kstream.runtime.cluster.covered import changelogs_of, inputs_of, lost_changelogs, lost_inputs
+from kstream.runtime.cluster.metadata import (
+    SET_OR_RESET,
+    Said,
+    changelog_lost,
+    decode,
+    encode,
+    made_anew,
+    state_without_offsets,
+)
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.types import DescribedTopic, TopicPartition
@@ -19,9 +27,9 @@ log = logging.getLogger(__name__)
 def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
     ageing, positions = task.ageing, task.positions
-    inputs = inputs_of(at.topic for at in positions)
+    covered = inputs_of(at.topic for at in positions), changelogs_of(task.changelog_ids)
     return {
-        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at), inputs))
+        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at), *covered))
         for at in positions
     }
 
@@ -98,6 +106,25 @@ class CommittedOffsets:
             log.warning("task %s: %s", task.name, problem)
             anew.add(at)
         return anew
+
+    def lost_state(self, task: Task, said: Said, ids: Mapping[str, str]) -> bool:
+        """Whether a changelog was deleted, and created again, since it was committed to. Before anything is done to the
+        local state: it is the only copy left.
+
+        Args:
+            said: by the task's last commit.
+            ids: of its changelogs, by topic.
+
+        Raises:
+            TaskFailed: so it is, and that stops the task.
+        """
+        lost = lost_changelogs(said, ids)
+        for topic in lost:
+            problem = changelog_lost(topic, task.name)
+            if self._stop:
+                raise TaskFailed(task.name, problem)
+            log.warning("task %s: %s", task.name, problem)
+        return bool(lost)
 
     def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said) -> None:
         """Once the state is restored.

@@ -70,6 +70,7 @@ class _Restoring:
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
     topics: Future[dict[str, DescribedTopic]] | None = None
     topic_ids: dict[TopicPartition, str] = field(default_factory=dict)
+    changelog_ids: dict[str, str] = field(default_factory=dict)
     said: Said = field(default_factory=Said)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
@@ -160,9 +161,9 @@ class Restorer:
 
         Raises:
             StateDamaged: the local state of a task cannot be used.
-            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost; its inputs have
-                other partitions than its state; a topic or partition of it is missing; or one has no committed offset
-                and `auto_offset_reset` is "error".
+            TaskFailed: the committed offsets of a task belong to topics that are gone, or are lost, or a changelog is;
+                its inputs have other partitions than its state; a topic or partition of it is missing; or one has no
+                committed offset and `auto_offset_reset` is "error".
         """
         self._beside = beside
         for one in self._restoring.values():
@@ -232,14 +233,17 @@ class Restorer:
         restored = one.task.restored_at is None and self._opening.is_open(one.task)
         said = {at: decode(entry[1], at) for at, entry in found.items() if entry is not None}
         one.said = newest(found)
+        changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
+        logs = [changelog.topic for _, changelog in changelogs]
+        one.changelog_ids = {topic: known for topic in logs if (known := id_in(topics, topic)) is not None}
+        lost = self._offsets.lost_state(one.task, one.said, one.changelog_ids)
         unmoved = one.committed == one.task.committed and one.said.commit == one.task.commits
-        if restored and not one.full and not one.anew and unmoved:
+        if restored and not one.full and not one.anew and not lost and unmoved:
             one.positions = one.task.committed
             one.go(RestoreStage.DONE)
             return
         one.task.rewind()
         one.task.restored_at = {}
-        changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
         for _, changelog in changelogs:
             changelog.is_of(id_in(topics, changelog.topic))
         one.task.ageing.seed(one.said.event_time, one.said.wall_time)
@@ -370,6 +374,7 @@ class Restorer:
         one.task.start_from(one.positions)
         one.task.restored_at = None
         one.task.topic_ids, one.task.commits = one.topic_ids, one.said.commit
+        one.task.changelog_ids = one.changelog_ids
         one.task.touched = touched
         if one.task.state is TaskState.RESTORING:
             one.task.go(TaskState.RUNNING)

@@ -607,6 +607,19 @@ def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_its_own(bench: 
     bench.check()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_app_whose_changelog_was_deleted_is_not_moved(bench: Bench, again: bool) -> None:
+    """Its state would be moved without what was in it, and get offsets by that."""
+    bench.run(KEYS)
+    bench.cluster.delete_topic("words-seen-changelog")
+    if again:
+        bench.cluster.create_topic("words-seen-changelog", 4, {"cleanup.policy": "compact"})
+    before = bench.everything()
+    with pytest.raises(TopicError, match="changelog words-seen-changelog was deleted"):
+        bench.rescale(12, "n")
+    assert bench.everything() == before
+
+
 def test_a_topic_that_nobody_may_make_is_missed_before_anything_is_changed(bench: Bench) -> None:
     bench.run(KEYS)
     bench.cluster.delete_topic("grouped")

@@ -13,9 +13,10 @@ import pytest
 import kstream
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
+from kstream.state.rocksdb import RocksBackend
 from kstream.testing.clients import MemoryClients
 
-from ..harness import Fleet
+from ..harness import ROCKS, Fleet
 
 KEYS = [f"k{i}" for i in range(20)]
 
@@ -231,3 +232,96 @@ def test_nothing_of_a_topic_made_anew_is_committed_for_the_old_one(tmp_path: Pat
         wanted = Counter({6: 20})
         assert Counter(values[-1] if state else len(values) for values in fleet.outputs(out).values()) == wanted
     fleet.close()
+
+
+# ---- changelogs
+
+
+def entries_in(directory: Path) -> int:
+    """How many keys lie in the local state of workers that are stopped."""
+    found = 0
+    for current in directory.rglob("CURRENT"):
+        backend = RocksBackend(current.parent, ["n"], ROCKS)
+        found += sum(1 for _ in backend.scan("n"))
+        backend.close()
+    return found
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_a_changelog_that_was_made_anew_stops_the_task_and_its_local_state_is_kept(
+    make: Make, tmp_path: Path, guarantee: str, other: bool
+) -> None:
+    """It was taken for the truth: the local state, the only copy left, was emptied, and all was counted from 0."""
+    service = make("one", "two", processing_guarantee=guarantee)
+    service.fleet.backend = "rocksdb"
+    service.run("one", "two")
+    service.make_anew("merged-n-changelog")
+    if other:  # the new one may have something by then
+        service.fleet.cluster.append("merged-n-changelog", b"k0", b"7", partition=0)
+    for _ in range(2):
+        said = service.start()
+        assert len(said) == 2
+        assert all("changelog merged-n-changelog was deleted and created again" in text for text in said), said
+        assert all("kstream reset" in text and "lost_offsets" in text for text in said), said
+        service.fleet.leave("a")
+    assert entries_in(tmp_path) == len(KEYS)
+    assert service.counted == {2: 20}
+
+
+def test_it_stops_a_task_that_has_no_local_state_too(make: Make) -> None:
+    service = make("one")
+    service.run("one")
+    service.make_anew("merged-n-changelog")
+    assert len(service.start()) == 2, "the memory backend has nothing of its own"
+
+
+def test_a_changelog_that_is_made_anew_while_the_app_runs_stops_the_task(make: Make) -> None:
+    """What is written from then on would be all that a restore finds."""
+    service = make("one")
+    service.fleet.start("a")
+    service.send("one")
+    service.fleet.settle()
+    service.make_anew("merged-n-changelog")
+    for _ in range(40):
+        service.fleet.step(seconds=0.3)
+    assert {text[:38] for text in service.errors()} == {"changelog merged-n-changelog was delet"}
+    service.fleet.leave("a")
+    assert len(service.start()) == 2, "and so it does after a restart"
+
+
+def test_with_the_setting_a_store_begins_with_what_its_new_changelog_has(make: Make) -> None:
+    service = make("one", lost_offsets="continue")
+    service.run("one")
+    service.make_anew("merged-n-changelog")
+    service.run("one")
+    assert service.counted == {1: 20}
+    service.fleet.settings = replace(service.fleet.settings, lost_offsets="stop")
+    service.run("one")
+    assert service.counted == {2: 20}, "the new one is what the last commit knows"
+
+
+def test_a_store_that_the_app_did_not_have_before_has_an_empty_changelog_rightly(tmp_path: Path) -> None:
+    def app(*stores: str) -> Fleet:
+        app = kstream.App("grown")
+        source = app.topic("in", key=str, value=int)
+        for store in stores:
+            app.stream(source).group_by_key().count(name=store).to(app.topic(f"out-{store}", key=str, value=int))
+        return Fleet(app, tmp_path, partitions=2)
+
+    first = app("n")
+    first.start("a")
+    first.cluster.append("in", b"k", b"1")
+    first.settle()
+    first.leave("a")
+    second = app("n", "m")
+    second.cluster, second.clock = first.cluster, first.clock
+    second.partitions = prepare_topics(second.topology, MemoryClients(first.cluster).admin(), second.settings)
+    second.start("a")
+    second.cluster.append("in", b"k", b"1")
+    second.settle()
+    assert all(task.state is TaskState.RUNNING for task in second.workers["a"].tasks.values())
+    assert [int(value) for value in second.stores("n").values()] == [2]
+    assert [int(value) for value in second.stores("m").values()] == [1]
+    first.close()
+    second.close()
