@@ -182,3 +182,31 @@ def test_with_the_setting_a_topic_made_anew_is_read_from_its_start(
     assert service.read(service.counts) == sorted(ONCE + TWICE)
     assert not service.failed
     assert sum(offset or 0 for offset in service.committed.values()) >= len(KEYS)
+
+
+def test_nothing_of_a_topic_made_anew_at_once_is_committed(make: Make) -> None:
+    """The client need not notice that it is another topic: it reads on at the old one's offset where that is there."""
+    service = make("stop")
+    service.delete(service.counted)
+    service.create(service.counted)
+    for _ in range(10):
+        service.write(service.counted)
+    service.until(lambda: service.stopped, "the tasks to stop")
+    assert all("lost_offsets" in line for line in service.failed.values()), service.failed
+    service.process(service.plain, service.passed)
+    assert service.read(service.counts) == sorted(ONCE)
+
+
+def test_the_tasks_of_a_changelog_made_anew_stop_and_the_others_go_on(make: Make) -> None:
+    service = make("stop")
+    service.worker.close()
+    changelog = f"{service.app.name}-n-changelog"
+    service.admin.delete_topics([changelog])[changelog].result(60)
+    until(lambda: changelog not in service.admin.list_topics(timeout=10).topics, "the changelog to be gone")
+    service.start()
+    service.write(service.counted)
+    service.until(lambda: service.stopped, "the tasks to stop")
+    assert all(f"changelog {changelog} was deleted and created again" in line for line in service.failed.values())
+    service.process(service.plain, service.passed)
+    assert service.read(service.counts) == sorted(ONCE)
+    assert set(service.committed.values()) != {None}
