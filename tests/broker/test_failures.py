@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    NewTopic,
     ResourcePatternType,
     ResourceType,
 )
@@ -285,4 +286,29 @@ def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -
     assert sorted(answers) == [b"%d" % n for n in range(6)]
     failing.allow(f"{failing.name}.denied-out")
     failing.comes("denied", lambda lines: len(lines[0]) >= 2, "what was forbidden")
+    assert served.supervisor.workers[0].restarts == 0
+
+
+def test_an_output_that_is_deleted_is_no_records_failure(failing_policies: None, failing: Failing) -> None:
+    """With dead letters for all that fails: none is written, the task says which topic it is, and what came meanwhile
+    is put out when it is there again."""
+    topic = f"{failing.name}.exit-out"
+    failing.feed("exit", "good", 1, range(100, 100 + COUNT))
+    served = failing.start(kafka={"topic.metadata.refresh.interval.ms": "500"})
+    failing.comes("exit", lambda lines: len(lines[1]) >= COUNT, "the first ones")
+    failing.admin.delete_topics([topic])[topic].result(SECONDS)
+    failing.feed("exit", "good", 1, range(200, 200 + COUNT))
+
+    def told() -> bool:
+        ok, reasons = served.probe("ready")
+        return not ok and f"topic {topic}" in " ".join(reasons) and "does not exist" in " ".join(reasons)
+
+    until(told, "/ready to name the topic")
+    made = lambda: failing.admin.create_topics([NewTopic(topic, 2, 1)])[topic].exception(SECONDS) is None  # noqa: E731
+    until(made, "the topic to be made")
+    failing.comes("exit", lambda lines: len(lines[1]) >= COUNT, "what came meanwhile")
+    assert [int(value) for value in failing.put_out("exit")[1]] == list(range(200, 200 + COUNT))
+    letters = f"{failing.name}-dead-letters"
+    assert read(failing.servers, [letters])[letters] == []
+    until(lambda: served.probe("ready")[0], "/ready to be green")
     assert served.supervisor.workers[0].restarts == 0
