@@ -56,9 +56,15 @@ def is_bytes(codec: Codec[Any]) -> bool:
     return codec.encode is bytes.__bytes__
 
 
+def is_ordered(codec: Codec[Any]) -> bool:
+    """Whether encoded keys lie in the order of the keys: text (UTF-8 keeps the order of code points) and bytes. Numbers
+    are written in digits: "10" comes before "9"."""
+    return codec.encode in (str.encode, bytes.__bytes__)
+
+
 def check_ordered(codec: Codec[Any], what: str) -> None:
     """Raises UsageError where encoded keys do not lie in the order of the keys: a range of them has no meaning."""
-    if codec.encode not in (str.encode, bytes.__bytes__):
+    if not is_ordered(codec):
         raise UsageError(
             f"{what} has keys of type {name_of(codec)}, which do not lie in their order: from, to and prefix are for "
             "keys that are text or bytes; ask for all entries, or for single keys"

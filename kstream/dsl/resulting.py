@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
 
 from kstream.dsl.graph import Graph
@@ -39,6 +39,3 @@ class ResultTable(AggregateTable[K, R]):
     def get(self, key: K, default: Any = None) -> Any:
         kept = super().get(key)
         return default if kept is None else self._result(kept)
-
-    def items(self) -> Iterator[tuple[K, R]]:
-        return ((key, self._result(kept)) for key, kept in super().items())

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from kstream.codecs import copier, encode_value, sure_classes
 from kstream.codecs.checking import check
+from kstream.codecs.keys import after_prefix, is_ordered
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.hints import Hinted
 from kstream.errors import TableError, TopologyError
@@ -71,8 +72,31 @@ class ReadableTable(Generic[K, V]):
 
     def items(self) -> Iterator[tuple[K, V]]:
         """All entries of this partition, in the order of their encoded keys. Do not write while iterating."""
-        for raw, value in current_store(self.name).scan():
-            yield self._key_of(raw), value
+        return self._scan(b"", None)
+
+    def range(self, start: K | None = None, stop: K | None = None) -> Iterator[tuple[K, V]]:
+        """The entries of this partition from the key `start` on, before `stop`, in the order of keys; None: no bound.
+        Do not write while iterating.
+
+        Reads nothing that lies outside. As with slices `stop` is left out (Kafka Streams' `range` has it in), and there
+        is nothing between bounds that are the wrong way round. Text is ordered by code points, as Python does.
+
+        Raises:
+            TableError: keys of this type do not lie in their order: only text and bytes do.
+        """
+        self._check_ordered("range")
+        return self._scan(b"" if start is None else self._encoded(start), None if stop is None else self._encoded(stop))
+
+    def prefix(self, prefix: K) -> Iterator[tuple[K, V]]:
+        """The entries of this partition whose keys begin with this text or these bytes, in the order of keys. Do not
+        write while iterating.
+
+        Raises:
+            TableError: the keys are neither text nor bytes.
+        """
+        self._check_ordered("prefix")
+        first = self._encoded(prefix)
+        return self._scan(first, after_prefix(first))
 
     def keys(self) -> Iterator[K]:
         return (key for key, _ in self.items())
@@ -90,6 +114,27 @@ class ReadableTable(Generic[K, V]):
     def shown(self, value: Any) -> Any:
         """What users see of an entry."""
         return value
+
+    def _scan(self, start: bytes, stop: bytes | None) -> Iterator[tuple[K, V]]:
+        for raw, value in current_store(self.name).scan(start, stop):
+            yield self._key_of(raw), self.shown(value)
+
+    def _encoded(self, key: K) -> bytes:
+        if key.__class__ not in self._key_classes:
+            self._check_key(key)
+        try:
+            return self._encode_key(key)
+        except UnicodeEncodeError:
+            self._check_key(key)
+            raise
+
+    def _check_ordered(self, what: str) -> None:
+        """Raises TableError where a range of keys has no meaning."""
+        if not is_ordered(self.spec.key.codec):
+            raise TableError(
+                f"table {self.name!r} has keys of type {self.spec.key}, which do not lie in their order: {what}() is "
+                "for keys of type str or bytes (write numbers with leading zeros: f'{n:012}'), items() for all entries"
+            )
 
     def _key_of(self, raw: bytes) -> K:
         try:

@@ -57,9 +57,9 @@ class Backend(Protocol):
         """The committed values of these keys, in their order."""
         ...
 
-    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """All entries from the key `start` on, in the order of their keys (bytewise), as they were when the scan
-        began."""
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """All entries from the key `start` on, before `stop` (None: to the end), in the order of their keys (bytewise),
+        as they were when the scan began. Nothing where `stop` is not behind `start`."""
         ...
 
     def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:

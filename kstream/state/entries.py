@@ -120,9 +120,9 @@ class EntriesStore(ExpiringStore[V]):
         else:
             self.live[key] = self._dirty[key] = None
 
-    def scan(self) -> Iterator[tuple[bytes, V]]:
+    def scan(self, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, V]]:
         """As that of a store. What has expired is left out."""
-        for key, found in super().scan():
+        for key, found in super().scan(start, stop):
             value, limit = cast("Timed", found), self._limit
             if value.oldest <= limit and not (value := value.without(limit)):
                 continue

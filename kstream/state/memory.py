@@ -12,6 +12,7 @@ from kstream.config.units import show_size
 from kstream.errors import StateError, StateTooLarge
 from kstream.state.backend import Changes, Mark, Page
 from kstream.state.dump import dump, load
+from kstream.state.scanning import FEW, KeyOrder
 
 ENTRY_OVERHEAD = 130
 """What Python's objects and the dict's slot take for an entry besides its bytes."""
@@ -44,7 +45,7 @@ class MemoryBackend:
     """Keeps the stores of one task in memory. Implements `kstream.state.backend.Backend`.
 
     Nothing survives `close` but what was copied into a checkpoint. `scan` sorts all keys first: time and memory for
-    n log n of them.
+    n log n of them; one with a `stop` does so the first time only.
 
     Args:
         snapshotted: whether snapshots are taken of it: the backend `file`.
@@ -55,6 +56,7 @@ class MemoryBackend:
         self._limit = limit or MemoryLimit(1 << 62)
         self._held = 0
         self._data: dict[str, dict[bytes, bytes]] = {store: {} for store in stores}
+        self._orders: dict[str, KeyOrder] = {}  # of stores whose ranges are asked for
         self._marks: dict[str, Mark] = {}
         self._closed = False
         self.queried = threading.Lock()
@@ -67,8 +69,14 @@ class MemoryBackend:
         """The committed values of these keys, in their order."""
         return list(map(self._store(store).get, keys))
 
-    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """All entries from the key `start` on, in the order of their keys, as they are now."""
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """All entries from the key `start` on, before `stop` (None: to the end), in the order of their keys, as they
+        are now. Where there is a `stop`, the order of all keys is kept from then on."""
+        if stop is not None:
+            data, order = self._store(store), self._orders.get(store)
+            if order is None or len(order) > 2 * len(data) + FEW:  # it keeps those that were deleted, too
+                order = self._orders[store] = KeyOrder(data)
+            return iter({key: data[key] for key in order.between(start, stop) if key in data}.items())
         entries = self._store(store).items()
         return iter(sorted([entry for entry in entries if entry[0] >= start] if start else entries))
 
@@ -95,17 +103,19 @@ class MemoryBackend:
             StateTooLarge: all backends of the worker hold more than they may. The changes were applied, for they are
                 committed: only a worker with a higher limit can go on.
         """
-        listed = [(self._store(store), list(entries)) for store, entries in changes.items()]
+        listed = [(self._store(store), list(entries), self._orders.get(store)) for store, entries in changes.items()]
         for store in marks:
             self._store(store)
         held = 0
-        for data, entries in listed:
+        for data, entries, order in listed:
             for key, value in entries:
                 before = data.pop(key, None) if value is None else data.get(key)
                 if before is not None:
                     held -= len(key) + len(before) + ENTRY_OVERHEAD
                 if value is not None:
                     data[key] = value
+                    if order is not None and before is None:
+                        order.added.append(key)
                     held += len(key) + len(value) + ENTRY_OVERHEAD
         self._marks.update(marks)
         self._take(held)
@@ -131,6 +141,7 @@ class MemoryBackend:
         with self.queried:
             data.clear()
         self._marks.pop(store, None)
+        self._orders.pop(store, None)
 
     def flush(self) -> None:
         """Nothing to do: the changelog is the only copy."""
@@ -163,7 +174,7 @@ class MemoryBackend:
         if self._closed:
             raise StateError("the state in memory is closed")
         self._marks = {store: mark for store in data if store in found and (mark := found[store][0]) is not None}
-        self._data = data
+        self._data, self._orders = data, {}
         self._take(held - self._held)
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
@@ -187,6 +198,7 @@ class MemoryBackend:
         with self.queried:
             self._data.clear()
         self._marks.clear()
+        self._orders.clear()
 
     def _store(self, store: str) -> dict[bytes, bytes]:
         if self._closed:

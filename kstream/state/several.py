@@ -46,8 +46,8 @@ class SeveralBackends:
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._of[store].multi_get(store, keys)
 
-    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        return self._of[store].scan(store, start)
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return self._of[store].scan(store, start, stop)
 
     def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
         return self._of[store].page(store, start, stop, limit, most)

@@ -22,6 +22,7 @@ from kstream.state.backend import Backend, Changes
 from kstream.state.containers import plain_of
 from kstream.state.large import Large
 from kstream.state.mutations import Mutations
+from kstream.state.scanning import KeyOrder, overlaid
 
 V = TypeVar("V")
 
@@ -62,6 +63,7 @@ class Store(Generic[V]):
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
         self._dirty: dict[bytes, bytes | _Mark | None] = {}
+        self._order: KeyOrder | None = None  # of the keys of `_dirty`, where there was a scan
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
         self.backend, self._cache_bytes = backend, cache_bytes
         self._value_bytes = 64.0  # running mean of encoded entries
@@ -111,28 +113,20 @@ class Store(Generic[V]):
                 self.mutations.read.add(key)
         return value
 
-    def scan(self) -> Iterator[tuple[bytes, V]]:
-        """All entries, uncommitted changes included, in the order of their keys."""
-        changed = {key: self.live.get(key) for key in self._dirty}
+    def scan(self, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, V]]:
+        """The entries from the key `start` on, before `stop` (None: to the end), uncommitted changes included, in the
+        order of their keys."""
+        if self._order is None:
+            self._order = KeyOrder(self._dirty)
+        elif new := len(self._dirty) - len(self._order):
+            self._order.added += islice(reversed(self._dirty), new)
+        changed = {key: self.live.get(key) for key in self._order.between(start, stop)}
         self._remember(changed)  # these are live: what is done to them in place may come to be assigned
-        pending = iter(sorted(changed))
-        upcoming = next(pending, None)
-        for key, raw in self.backend.scan(self.name):
-            while upcoming is not None and upcoming < key:
-                if changed[upcoming] is not None:
-                    yield upcoming, cast("V", changed[upcoming])
-                upcoming = next(pending, None)
-            if upcoming == key:
-                if changed[key] is not None:
-                    yield key, cast("V", changed[key])
-                upcoming = next(pending, None)
-            else:
-                value = self._decoded(key, raw)
-                yield key, self.mutations.handed_out(self, key, value) if self.verify else value
-        while upcoming is not None:
-            if changed[upcoming] is not None:
-                yield upcoming, cast("V", changed[upcoming])
-            upcoming = next(pending, None)
+        read = self._handed_out if self.verify else self._decoded
+        return overlaid(changed, self.backend.scan(self.name, start, stop), read)
+
+    def _handed_out(self, key: bytes, raw: bytes) -> V:
+        return self.mutations.handed_out(self, key, self._decoded(key, raw))
 
     def _fetch(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -274,6 +268,7 @@ class Store(Generic[V]):
             return False
         self.live.update(zip(kept, values, strict=True))
         self._dirty.update(kept)
+        self._order = None
         self.mutations.scanned.clear()
         for key in keys:
             self.mutations.forget(key)
@@ -377,7 +372,7 @@ class Store(Generic[V]):
             sample = next(iter(self._dirty.values()))
             if isinstance(sample, bytes):
                 self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
-        self._dirty, self._encoded = {}, True
+        self._dirty, self._order, self._encoded = {}, None, True
         self.mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
         if len(self.live) > limit:  # an overlay may be many times the cache: what was loaded last stays
@@ -388,7 +383,7 @@ class Store(Generic[V]):
         self._clean_at_commit = len(self.live)
 
     def aborted(self) -> None:
-        self._dirty, self._encoded = {}, True
+        self._dirty, self._order, self._encoded = {}, None, True
         self.mutations.clear()
         self.keep()
         self.live, self._older = {}, {}

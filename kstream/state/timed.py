@@ -96,12 +96,11 @@ class TimedStore(ExpiringStore[V]):
             self._newer[key] = now
         return value
 
-    def scan(self) -> Iterator[tuple[bytes, V]]:
+    def scan(self, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, V]]:
         """As that of a store. What has expired is left out, if that is hidden."""
-        changed = self._new | self._newer
-        for key, value in super().scan():
-            stamp = changed.get(key, self._scanned)
-            if self._shows or not self.ttl.expired(stamp, self.now):
+        for key, value in super().scan(start, stop):
+            stamp = self._stamp(key)
+            if self._shows or not self.ttl.expired(self._scanned if stamp is None else stamp, self.now):
                 yield key, value
 
     def _decoded(self, key: bytes, raw: bytes) -> V:

@@ -29,7 +29,7 @@ class Unopened:
     def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
         self._refuse(store)
 
-    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         self._refuse(store)
 
     def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:

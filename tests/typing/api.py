@@ -248,6 +248,9 @@ def use_table() -> None:
     reveal_type(spend.get("a"))  # T: int | None
     reveal_type(spend.get("a", 0))  # T: int
     reveal_type(list(spend.items()))  # T: builtins.list[tuple[str, int]]
+    reveal_type(spend.range("a", None))  # T: typing.Iterator[tuple[str, int]]
+    reveal_type(spend.prefix("a"))  # T: typing.Iterator[tuple[str, int]]
+    spend.range(1)  # E: Argument 1 to "range" of "ReadableTable" has incompatible type "int"; expected "str | None"
     spend["a"] = "b"  # E: Incompatible types in assignment (expression has type "str", target has type "int")
     reveal_type(aggregated[1])  # T: api.Total
     aggregated[1] = Total()  # E: Unsupported target for indexed assignment ("AggregateTable[int, Total]")

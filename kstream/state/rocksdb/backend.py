@@ -133,14 +133,15 @@ class RocksBackend:
             values = [None if key == MARK_KEY else value for key, value in zip(listed, values, strict=True)]
         return values
 
-    def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """All entries from the key `start` on, in the order of their keys, as they are now.
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """All entries from the key `start` on, before `stop` (None: to the end), in the order of their keys, as they
+        are now.
 
         Raises StateError where damaged data begin.
         A scan that is not finished holds old data on disk: drop it. `reset` and `close` end it (it raises then).
         """
         self._check(store)
-        scan = Scan(store, self._stores[store][0].snapshot(), self._mapped, start)
+        scan = Scan(store, self._stores[store][0].snapshot(), self._mapped, start, stop)
         self._scans.add(scan)
         return scan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from rocksdict import Snapshot
+from rocksdict import ReadOptions, Snapshot
 
 from kstream.errors import StateError
 
@@ -21,10 +21,15 @@ class Scan:
     is asked whether the last key really was the last.
     """
 
-    __slots__ = ("__weakref__", "_ended", "_items", "_last", "_mapped", "_snapshot", "_start", "store")
+    __slots__ = ("__weakref__", "_ended", "_items", "_last", "_mapped", "_options", "_snapshot", "_start", "store")
 
     def __init__(
-        self, store: str, snapshot: Snapshot, mapped: Callable[[Exception, str], Exception], start: bytes = b""
+        self,
+        store: str,
+        snapshot: Snapshot,
+        mapped: Callable[[Exception, str], Exception],
+        start: bytes = b"",
+        stop: bytes | None = None,
     ) -> None:
         self.store = store
         self._mapped = mapped  # what an error of rocksdict means
@@ -32,7 +37,17 @@ class Scan:
         self._last: bytes | None = None
         self._ended = False
         self._snapshot: Snapshot | None = snapshot
-        self._items: Iterator[Any] | None = snapshot.items(from_key=start or None)
+        self._options: ReadOptions | None = None
+        if (
+            stop is not None
+        ):  # with a bound RocksDB does not look for a next entry among those that were deleted behind it
+            self._options = ReadOptions()
+            self._options.set_iterate_upper_bound(stop)
+        self._items: Iterator[Any] | None = (
+            iter(())
+            if stop is not None and stop <= start
+            else snapshot.items(from_key=start or None, read_opt=self._options)
+        )
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return self
@@ -58,7 +73,7 @@ class Scan:
 
     def _check_complete(self) -> None:
         assert self._snapshot is not None
-        probe = self._snapshot.iter()
+        probe = self._snapshot.iter(self._options)
         try:
             if self._last is None and not self._start:
                 probe.seek_to_first()

@@ -197,21 +197,30 @@ def test_an_unknown_store_is_a_key_error_and_a_closed_backend_says_so(backend: B
             st.lists(st.tuples(st.binary(max_size=3), st.one_of(st.none(), st.binary(max_size=3))), max_size=8),
         ),
         max_size=8,
-    )
+    ),
+    st.lists(st.tuples(st.binary(max_size=3), st.one_of(st.none(), st.binary(max_size=3))), max_size=4),
 )
 def test_the_one_on_disk_is_the_one_in_memory(
-    tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[str, list[tuple[bytes, bytes | None]]]]
+    tmp_path_factory: pytest.TempPathFactory,
+    writes: list[tuple[str, list[tuple[bytes, bytes | None]]]],
+    bounds: list[tuple[bytes, bytes | None]],
 ) -> None:
     directory = tmp_path_factory.mktemp("rocks")
     disk, memory = rocks(directory), MemoryBackend(STORES)
     for offset, (store, changes) in enumerate(writes):
         for each in (disk, memory):
             each.write({store: changes}, {store: Mark(offset, 1.0)})
+        for start, stop in bounds:
+            assert list(disk.scan(store, start, stop)) == list(memory.scan(store, start, stop))
         if offset % 3 == 2:
             disk.close()
             disk = rocks(directory)
     for store in STORES:
-        assert list(disk.scan(store)) == list(memory.scan(store))
+        found = list(disk.scan(store))
+        assert found == list(memory.scan(store))
+        for start, stop in bounds:
+            expected = [entry for entry in found if start <= entry[0] and (stop is None or entry[0] < stop)]
+            assert list(disk.scan(store, start, stop)) == list(memory.scan(store, start, stop)) == expected
         assert disk.mark(store) == memory.mark(store)
     disk.close()
 
@@ -748,3 +757,23 @@ def test_files_are_not_put_into_a_directory_that_somebody_is_moving(tmp_path: Pa
     backend.attach(tmp_path / "copy")
     assert backend.multi_get("counts", [b"a"]) == [b"1"]
     backend.close()
+
+
+def test_a_range_notices_damaged_data_in_it(tmp_path: Path) -> None:
+    filled(tmp_path)
+    damage(biggest(tmp_path))
+    backend = rocks(tmp_path)
+    with pytest.raises(StateError, match="damaged"):
+        list(backend.scan("counts", b"000100", b"019000"))
+    backend.close()
+
+
+def test_a_range_of_the_memory_backend_shows_the_store_as_it_was_when_it_began() -> None:
+    backend = MemoryBackend(STORES)
+    backend.write({"counts": [(b"%d" % n, b"1") for n in range(5)]}, {})
+    scan = backend.scan("counts", b"1", b"4")
+    backend.write({"counts": [(b"2", None), (b"3", b"2"), (b"15", b"1")]}, {})
+    assert list(scan) == [(b"1", b"1"), (b"2", b"1"), (b"3", b"1")]
+    assert list(backend.scan("counts", b"1", b"4")) == [(b"1", b"1"), (b"15", b"1"), (b"3", b"2")]
+    backend.write({"counts": [(b"2", b"3")]}, {})
+    assert [key for key, _ in backend.scan("counts", b"1", b"4")] == [b"1", b"15", b"2", b"3"]

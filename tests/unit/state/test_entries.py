@@ -219,10 +219,14 @@ class EntriesAgainstDicts(RuleBasedStateMachine):
         if found is not None and entries is not None and self.is_dict:
             assert list(found) == [name for name, _, _ in entries]
 
-    @rule()
-    def scan(self) -> None:
-        expected = {key: self.shown(entries) for key, entries in sorted(self.visible(self.now).items())}
-        found = list(self.held.store.scan())
+    @rule(start=st.one_of(st.just(b""), keys), stop=st.one_of(st.none(), keys))
+    def scan(self, start: bytes, stop: bytes | None) -> None:
+        expected = {
+            key: self.shown(entries)
+            for key, entries in sorted(self.visible(self.now).items())
+            if start <= key and (stop is None or key < stop)
+        }
+        found = list(self.held.store.scan(start, stop))
         assert [key for key, _ in found] == list(expected) and dict(found) == expected
 
     @rule(records=st.integers(0, 3))

@@ -172,6 +172,11 @@ class StoreAgainstDict(RuleBasedStateMachine):
         if hasattr(self, "backend") and self.kept is None:  # where it is guarded, a scan takes notes
             assert [(key, box.n) for key, box in self.store.scan()] == sorted(self.now.items())
 
+    @rule(start=keys, stop=st.one_of(keys, st.none()))
+    def scan_a_range(self, start: bytes, stop: bytes | None) -> None:
+        found = [(key, box.n) for key, box in self.store.scan(start, stop)]
+        assert found == [(key, n) for key, n in sorted(self.now.items()) if start <= key < (stop or b"~")]
+
     @invariant()
     def nothing_uncommitted_is_in_the_backend(self) -> None:
         if hasattr(self, "backend"):

@@ -193,11 +193,15 @@ class TimedAgainstDict(RuleBasedStateMachine):
         self.store.written(column, None)
         self.store.changed_to(column, taken)
 
-    @rule()
-    def scan(self) -> None:
+    @rule(start=st.one_of(st.just(b""), keys), stop=st.one_of(st.none(), keys))
+    def scan(self, start: bytes, stop: bytes | None) -> None:
         shows = self.ttl.visibility != "never_return_expired"
-        expected = {key: n for key, (n, _) in self.now.items() if shows or not self.expired(key)}
-        found = list(self.store.scan())
+        expected = {
+            key: n
+            for key, (n, _) in self.now.items()
+            if (shows or not self.expired(key)) and start <= key and (stop is None or key < stop)
+        }
+        found = list(self.store.scan(start, stop))
         assert [key for key, _ in found] == sorted(expected)
         assert {key: box.n for key, box in found} == expected
 

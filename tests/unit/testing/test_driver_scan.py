@@ -24,6 +24,12 @@ def take(order: str, ctx: kstream.Context[str]) -> None:
         case "items":
             for _, value in lists.items():
                 value.append(9)
+        case "range":
+            for _, value in lists.range("a", "z"):
+                value.append(9)
+        case "prefix":
+            for _, value in lists.prefix("k"):
+                value.append(9)
         case "assigned":
             for key, value in list(lists.items()):
                 value.append(9)
@@ -36,7 +42,7 @@ def take(order: str, ctx: kstream.Context[str]) -> None:
             raise ValueError("after the change")
 
 
-@pytest.mark.parametrize("how", ["values", "items"])
+@pytest.mark.parametrize("how", ["values", "items", "range", "prefix"])
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_change_that_would_be_lost_fails_the_commit(how: str, committed: bool) -> None:
     with TestDriver(app) as driver:
