@@ -67,7 +67,7 @@ STAGES = [
     ("kstream.state.changelog", "Changelog.write", "produce changelog"),
     ("kstream.state.rocksdb", "RocksBackend.multi_get", "rocksdb: multi_get"),
     ("kstream.state.rocksdb", "RocksBackend.write", "rocksdb: write"),
-    ("kstream.state.rocksdb.backend", "_fill", "rocksdb: sort and fill the batch"),
+    ("kstream.state.rocksdb.backend", "fill", "rocksdb: sort and fill the batch"),
     ("kstream.runtime.worker.checkpoint", "send_offsets", "commit: send offsets"),
     ("kstream.runtime.worker.checkpoint", "commit_transaction", "commit: Kafka's commit"),
     ("kstream.runtime.worker.replay", "Replay._apply", "restore: apply"),
