@@ -13,10 +13,11 @@ from kstream.topology import Node, WayNode
 
 @dataclass(eq=False, kw_only=True)
 class ProcessNode(Node):
-    """Calls a processor of the user's. `make` makes one for a task, given the stores of its state by attribute, and its
-    context; `states` are the specs of these stores, `timer_store` that of its timers, where it has any. `sides` are its
-    side outputs, by name: they are declared later than it is."""
+    """Calls a processor of the user's, of the class `processor`. `make` makes one for a task, given the stores of its
+    state by attribute, and its context; `states` are the specs of these stores, `timer_store` that of its timers, where
+    it has any. `sides` are its side outputs, by name: they are declared later than it is."""
 
+    processor: type
     make: Callable[[dict[str, Any], Any], Any]
     states: dict[str, StoreSpec]
     timer_store: StoreSpec | None

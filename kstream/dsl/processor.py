@@ -133,6 +133,7 @@ class Processing(Deduplicating[K, V]):
             key=before.key,
             value=schema(value or of_results, f"the results of processor {name!r}"),
             stores=(*own, *(table.spec for table in tables_used(*functions))),
+            processor=kind,
             make=make,
             states=specs,
             timer_store=timers,

@@ -84,6 +84,10 @@ class State:
         mine._store, mine._place = store, place
         instance.__dict__[self._attribute] = mine
 
+    def shown(self, kept: Any) -> Any:
+        """What users see of what is kept of a key."""
+        return kept
+
     def clear(self) -> None:
         """The key has none any more."""
         store, key = self._here()
@@ -367,6 +371,7 @@ class AggregatingState(State, Generic[V, A, R]):
     def value(self) -> R | None:
         """The result; None where nothing was added."""
         found = self._get()
-        if found is None or self._result is None:
-            return found  # type: ignore[no-any-return]
-        return self._result(found)  # type: ignore[no-any-return]
+        return None if found is None else self.shown(found)
+
+    def shown(self, kept: Any) -> Any:
+        return kept if self._result is None else self._result(kept)

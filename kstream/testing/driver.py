@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from kstream.app import App
 from kstream.aside import Aside
@@ -18,7 +18,8 @@ from kstream.building import tell_untyped
 from kstream.codecs import decode_keys, decode_value, encode_keys, encode_value
 from kstream.config import Settings
 from kstream.config.given import checked
-from kstream.dsl.table import ReadableTable, check_table
+from kstream.dsl.states import AggregatingState, ListState, MapState, ReducingState, ValueState
+from kstream.dsl.table import ReadableTable
 from kstream.errors import KStreamError
 from kstream.observe.catalogue import Metric
 from kstream.observe.merging import Merged
@@ -35,6 +36,7 @@ from kstream.state.rocksdb import RocksMemory
 from kstream.testing.clients import MemoryClients
 from kstream.testing.clock import ManualClock
 from kstream.testing.cluster import MemoryCluster
+from kstream.testing.tables import TableView, view_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -261,11 +263,26 @@ class TestDriver:
             for record in self.cluster.records(topic.name)
         ]
 
-    def table(self, table: ReadableTable[K, V]) -> TableView[K, V]:
-        """The committed content of a table, over all partitions."""
-        check_table(table, "table")
+    @overload
+    def table(self, table: ReadableTable[K, V]) -> TableView[K, V]: ...
+    @overload
+    def table(self, table: ValueState[V] | ReducingState[V] | AggregatingState[Any, Any, V]) -> TableView[Any, V]: ...
+    @overload
+    def table(self, table: ListState[V]) -> TableView[Any, list[V]]: ...
+    @overload
+    def table(self, table: MapState[T, V]) -> TableView[Any, dict[T, V]]: ...
+    @overload
+    def table(self, table: str) -> TableView[Any, Any]: ...
+    def table(self, table: Any) -> TableView[Any, Any]:
+        """The committed content of a table, over all partitions; or of a processor's state: `Visits.pages`, or by the
+        name of its store, `"visits-pages"`, where several processors are of that class.
+
+        Raises:
+            KStreamError: no processor of the app has such a state, or several have it.
+        """
         self.commit()
-        return TableView(self._open(), table)
+        nodes = [node for part in self._topology.parts for node in part.nodes]
+        return view_of(table, nodes, self._open())
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of the app's own metrics, by the name that is exposed (`orders_total`; of a histogram
@@ -371,29 +388,3 @@ class TestDriver:
 def _rests(worker: StreamWorker, task: Task) -> bool:
     """It waits until a record is tried again: `advance` moves it on."""
     return worker.now < task.rests_until
-
-
-class TableView(Mapping[K, V], Generic[K, V]):
-    """What a table holds, read from the stores of all tasks."""
-
-    def __init__(self, workers: Sequence[StreamWorker], table: ReadableTable[K, V]) -> None:
-        self._content: dict[bytes, V] = {}  # by their bytes, as the stores have them: equal keys may be two entries
-        self._codec = table.spec.key.codec
-        for task in (task for worker in workers for task in worker.tasks.values()):
-            if table.name in task.stores:
-                self._content.update((key, table.shown(value)) for key, value in task.stores[table.name].scan())
-
-    def __getitem__(self, key: K) -> V:
-        try:
-            return self._content[self._codec.encode(key)]
-        except KeyError:
-            raise KeyError(key) from None
-
-    def __iter__(self) -> Iterator[K]:
-        return map(self._codec.decode, self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{key!r}: {value!r}" for key, value in self.items()) + "}"

@@ -328,5 +328,14 @@ class Sessions(kstream.Processor[str, Bid, Total]):
 
 
 processed = stream.process(Sessions, name="sessions")
+with kstream.TestDriver(app) as driver:
+    reveal_type(driver.table(Sessions.total)["x"])  # T: api.Total
+    reveal_type(driver.table(Sessions.last)["x"])  # T: int | None
+    reveal_type(driver.table(Sessions.some)["x"])  # T: builtins.list[api.Bid]
+    reveal_type(driver.table(Sessions.by_auction)["x"])  # T: builtins.dict[int, api.Bid]
+    reveal_type(driver.table(Sessions.dearest)["x"])  # T: int
+    reveal_type(driver.table(Sessions.means)["x"])  # T: float
+    reveal_type(driver.table("sessions-total"))  # T: kstream.testing.tables.TableView[Any, Any]
+    driver.table(3)  # E: No overload variant of "table" of "TestDriver" matches argument type "int"
 reveal_type(processed)  # T: kstream.dsl.processed.Processed[str, api.Total]
 reveal_type(processed.side("late", value=Bid))  # T: kstream.dsl.stream.Stream[str, api.Bid]
