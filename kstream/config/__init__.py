@@ -110,7 +110,7 @@ class Settings(SnapshotSettings, RestartSettings):
     max_event_time_ahead: float = _setting(
         86_400.0,
         kinds.duration(),
-        "How far an event time may be ahead of the clock, where state expires by event times; a record further fails.",
+        "How far an event time may be ahead of the clock where TTL, windows or timers go by it; one further fails.",
         _SECONDS,
     )
     poll_batch: int = _setting(2000, kinds.integer(1), "Records taken by one poll at most.")
