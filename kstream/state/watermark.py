@@ -22,7 +22,7 @@ class _Channel(NamedTuple):
     task: int = -1
 
 
-_State = tuple[int, dict[_Channel, int], dict[_Channel, float]]
+_State = tuple[int, dict[_Channel, int], dict[_Channel, float], dict[_Channel, tuple[int, float]]]
 
 
 class Watermark:
@@ -160,17 +160,17 @@ class Watermark:
 
     @property
     def _state(self) -> _State:
-        return self.now, dict(self._times), dict(self._idle)
+        return self.now, dict(self._times), dict(self._idle), dict(self._since)
 
     def _set(self, state: _State) -> None:
-        self.now, self._times, self._idle = state[0], dict(state[1]), dict(state[2])
-        self._since = {}
+        self.now = state[0]
+        self._times, self._idle, self._since = dict(state[1]), dict(state[2]), dict(state[3])
 
     def seed(self, now: int, inputs: Mapping[str, int]) -> None:
         """What the last commit says: the task's time, and those of its inputs. Of the tasks before an input each was so
         far at least."""
         times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
-        self._set((now, times, {}))
+        self._set((now, times, {}, {}))
         self.keep()
         self.committed()
 

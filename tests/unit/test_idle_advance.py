@@ -252,3 +252,46 @@ def test_nothing_is_lost_and_nothing_doubled(script: list[Any], moved: bool, emi
 def test_it_is_yes_or_no() -> None:
     with pytest.raises(TopologyError, match="idle_advance=5 is neither True nor False"):
         kstream.App("quiet").topic("in", idle_advance=5)  # type: ignore[call-overload]
+
+
+def good_results(bad: bool) -> list[Any]:
+    """A record every ten minutes, of one of two inputs; the fifth is the one that may fail. Then one every 20 s."""
+
+    def checked(value: str) -> str:
+        if value == "bad":
+            raise ValueError(value)
+        return value
+
+    app = kstream.App("quiet", on_error=[kstream.Skip()])
+    a, b = (app.topic(name, key=str, value=str, idle_advance=True) for name in "ab")
+    out = app.topic("out", key=Windowed[str], value=int)
+    windows = app.stream(a).merge(app.stream(b)).map(checked).group_by_key().window(Tumbling(60 * S), grace=0 * S)
+    windows.count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        seconds = 0
+
+        def waits(so_long: int) -> None:
+            nonlocal seconds
+            for _ in range(so_long // 20):
+                driver.advance(20)
+            seconds += so_long
+
+        def sends(value: str, key: str) -> None:
+            driver.send(a, value, key=key, timestamp=START + seconds * 1000)
+
+        sends("bad" if bad else "x", "other")
+        driver.send(b, "x", key="b", timestamp=START)
+        for index in range(6):
+            waits(600)
+            sends("bad" if bad and index == 4 else "x", "other")
+        waits(40)
+        for _ in range(10):
+            waits(20)
+            sends("v", "good")
+        waits(4000)
+        return [(record.key, record.value) for record in driver.records(out) if record.key.key == "good"]
+
+
+def test_after_a_record_that_fails_idle_time_counts_once() -> None:
+    assert sum(count for _, count in good_results(bad=False)) == 10
+    assert good_results(bad=True) == good_results(bad=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 
 
@@ -93,3 +96,41 @@ def test_a_task_that_no_longer_says_that_it_is_idle_is_not_believed() -> None:
     time.doubt()
     time.heard("by", 0, 30)
     assert time.now == 20
+
+
+TOPICS = st.sampled_from("ab")
+MOVES = st.one_of(
+    st.tuples(st.just("record"), TOPICS, st.integers(0, 100)),
+    st.tuples(st.just("all are idle"), st.just(""), st.integers(0, 10)),
+    st.tuples(st.just("is idle"), TOPICS, st.integers(0, 10)),
+    st.tuples(st.just("time goes on"), st.just(""), st.integers(1, 50)),
+    st.tuples(st.sampled_from(["takes back", "aborts"]), TOPICS, st.integers(0, 200)),
+)
+
+
+@given(st.lists(MOVES, max_size=30))
+@example([("record", "a", 1), ("all are idle", "", 0), ("takes back", "a", 1), ("time goes on", "", 1)])
+@example([("record", "a", 1), ("all are idle", "", 0), ("aborts", "a", 1), ("time goes on", "", 1)])
+def test_what_is_taken_back_leaves_no_trace(moves: list[tuple[str, str, int]]) -> None:
+    """Of two that live through the same, one is given records besides that fail: the time is that of the other, now and
+    by the clock."""
+    clock = [0.0]
+    plain, tried = (Watermark({"a": 0, "b": 0}, {}, clock=lambda: clock[0], by_clock="ab") for _ in range(2))
+    for move, topic, seconds in moves:
+        if move == "time goes on":
+            clock[0] += seconds
+        elif move in ("takes back", "aborts"):
+            tried.committed()
+            tried.keep()
+            tried.running(topic, [seconds * 1000])
+            tried.take_back() if move == "takes back" else tried.rewind()
+        elif move == "record":
+            for one in (plain, tried):
+                one.running(topic, [seconds * 1000])
+        else:
+            for one in (plain, tried):
+                for idle in topic or "ab":
+                    one.is_idle(idle, clock[0] - seconds)
+                one.go_by_clock()
+        assert tried.by_clock() == plain.by_clock() and tried.now == plain.now
+        assert tried.seen() == plain.seen()
