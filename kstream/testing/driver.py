@@ -278,7 +278,7 @@ class TestDriver:
         name of its store, `"visits-pages"`, where several processors are of that class.
 
         Raises:
-            KStreamError: no processor of the app has such a state, or several have it.
+            TopologyError: it is no table, and no state of the app; or the state of several processors.
         """
         self.commit()
         nodes = [node for part in self._topology.parts for node in part.nodes]

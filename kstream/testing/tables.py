@@ -9,7 +9,7 @@ from kstream.codecs import Codec
 from kstream.dsl.processor import states_of
 from kstream.dsl.states import State
 from kstream.dsl.table import ReadableTable, check_table
-from kstream.errors import KStreamError
+from kstream.errors import TopologyError
 from kstream.processor_nodes import ProcessNode
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.topology import Node
@@ -55,8 +55,7 @@ def view_of(given: object, nodes: Iterable[Node], workers: Sequence[StreamWorker
     """Of a table, of the state of a processor, or of a state by the name of its store.
 
     Raises:
-        TopologyError: it is none of these.
-        KStreamError: no processor has such a state, or several have it.
+        TopologyError: it is none of these, or the state of several processors.
     """
     if not isinstance(given, State | str):
         check_table(given, "table")
@@ -69,13 +68,13 @@ def view_of(given: object, nodes: Iterable[Node], workers: Sequence[StreamWorker
         for attribute, state in states_of(node.processor).items()
     }
     names = [name for name, (_, state) in known.items() if given in (name, state)]
-    if len(names) != 1:
-        what = repr(given) if isinstance(given, str) else f"this {type(given).__name__}"
-        raise KStreamError(
-            f"{what} is the state of several processors: table({names[0]!r}), say, or one of {', '.join(names)}"
-            if names
-            else f"{what} is no state of a processor of this app; there are: {', '.join(known) or 'none'} (of a table "
-            "give what app.table(...) or count(...) returned)"
+    what = repr(given) if isinstance(given, str) else f"this {type(given).__name__}"
+    if not names:
+        raise TopologyError(
+            f"table takes a table, not {what}: give it what app.table(...) or count(...) returned, or the state of a "
+            f"processor of this app; there are: {', '.join(known) or 'none'}"
         )
+    if len(names) > 1:
+        raise TopologyError(f"{what} is the state of several processors: give its name, one of {', '.join(names)}")
     codec, state = known[names[0]]
     return TableView(workers, names[0], codec, state.shown)
