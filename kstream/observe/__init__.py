@@ -1,1 +1,1 @@
-"""What an operator of a service sees: log lines; metrics and health come with issue 4."""
+"""What an operator of a service sees: log lines, metrics, traces, and what the status page and `/ready` say."""

@@ -667,12 +667,14 @@ class Result:
 class Run:
     """One run of a case over an input that is all there from the beginning."""
 
-    def __init__(self, made: Case, records: list[Input], backend: str = "memory", **settings: Any) -> None:
+    def __init__(
+        self, made: Case, records: list[Input], backend: str = "memory", strikes: Strikes = STRIKES, **settings: Any
+    ) -> None:
         self.case = made
         self.driver = TestDriver(
             made.app, partitions=made.partitions, backend=backend, commit_interval=1.0, **settings
         )  # fmt: skip
-        self.faults = Planner(self.driver.cluster, STRIKES)
+        self.faults = Planner(self.driver.cluster, strikes)
         for which, key, value, timestamp in records:
             topic = made.inputs[which % len(made.inputs)]
             if (key is None and not made.null_keys) or (value is None and not made.null_values):

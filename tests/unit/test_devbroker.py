@@ -278,6 +278,18 @@ def test_transactions_are_looked_for_once_the_brokers_former_session_is_over() -
     assert int(values["broker.session.timeout.ms"]) < interval
 
 
+@pytest.mark.parametrize("place", ["docker-compose.yml", "deploy", "helm", "kstream/devbroker"])
+def test_no_broker_of_ours_but_those_of_tests_looks_for_them_more_often(place: str) -> None:
+    """A broker that comes back with such a setting may leave a transaction open for good, and its partitions are read
+    no further."""
+    there = Path(__file__).parents[2] / place
+    files = [there] if there.is_file() else [one for one in there.rglob("*") if one.is_file()]
+    assert files
+    for file in files:
+        text = file.read_bytes().lower().replace(b"_", b".")
+        assert b"transaction.abort.timed.out" not in text, file
+
+
 # ---- the metadata probe
 
 

@@ -19,8 +19,10 @@ from kstream.testing import ManualClock, MemoryCluster, TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
 from support.failing import app_of, feed, put_out
+from support.strikes import Kind, Planner, Strikes
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
 
+STRIKES = Strikes()
 LATER = kstream.RetryLater([5, 60])
 UNPURGED = 1e6
 """Seconds: what is over stays to be looked at."""
@@ -124,10 +126,11 @@ def test_each_record_is_handled_once_whatever_fails_when(
         app_of(declare, call, LATER, kstream.DeadLetter()), partitions=1, flush_interval=UNPURGED
     ) as driver:
         left = list(range(60))
+        faults = Planner(driver.cluster, STRIKES)
         driver.cluster.batch_sizes = iter(sizes)
         for event in events:
             if event == "commit fails":
-                driver.cluster.faults.plan("producer.commit", AbortRequired("no"))
+                faults.plan(Kind("producer.commit", AbortRequired, False), 0)
             elif event == "crash":
                 driver.crash()
             elif event == "feed":
@@ -142,6 +145,7 @@ def test_each_record_is_handled_once_whatever_fails_when(
             if seconds == 5:
                 for n in (n for n, passes in bad.items() if passes):
                     call.mend(n)
+        faults.count()
         out, dead = put_out(driver), put_out(driver, DEAD)
         assert sorted(out + dead) == list(range(60))
         assert {n for n, passes in bad.items() if not passes} <= set(dead) <= set(bad)
@@ -149,6 +153,11 @@ def test_each_record_is_handled_once_whatever_fails_when(
             assert len(put_out(driver, topic)) == len(set(put_out(driver, topic)))
             committed, _ = driver.cluster.group("failing").offsets[TopicPartition(topic, 0)]
             assert all(record.offset < committed for record in driver.cluster.records(topic))
+
+
+def test_most_planned_faults_struck() -> None:
+    """Of the runs above: else they would say little about failures."""
+    STRIKES.check(share=0.5)
 
 
 def test_a_fold_counts_it_once() -> None:

@@ -14,8 +14,10 @@ import kstream
 from kstream.errors import AbortRequired, AgentTooSlow, ProcessingError, TopologyError
 from kstream.testing import TestDriver
 from support.failing import app_of, feed, put_out
+from support.strikes import Kind, Planner, Strikes
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
 
+STRIKES = Strikes()
 RETRY = kstream.Retry(3, base=1.0, max=60.0, jitter=0.0)
 
 
@@ -38,12 +40,14 @@ def test_however_the_input_is_cut_all_but_what_fails_is_there(
             raise Poison(n)
 
     with TestDriver(app_of(declare, call, kstream.DeadLetter()), partitions=1) as driver:
+        planned = Planner(driver.cluster, STRIKES)
         for skip in range(faults):
-            driver.cluster.faults.plan("producer.commit", AbortRequired("no"), skip=skip)
+            planned.plan(Kind("producer.commit", AbortRequired, False), skip)
         feed(driver, range(200))
         driver.cluster.batch_sizes = iter(sizes)
         for _ in range(faults + 1):
             driver.commit()
+        planned.count()
         assert put_out(driver) == [n for n in range(200) if n not in bad]
         assert put_out(driver, "failing-dead-letters") == sorted(bad)
         last = {n % 3: n for n in range(200) if n not in bad}
@@ -54,6 +58,11 @@ def test_however_the_input_is_cut_all_but_what_fails_is_there(
                 for key, value in task.stores[name].scan()
             }  # fmt: skip
             assert found in ({}, {b"k%d" % key: n for key, n in last.items()})
+
+
+def test_most_planned_faults_struck() -> None:
+    """Of the runs above: else they would say little about failures."""
+    STRIKES.check(share=0.9)
 
 
 @pytest.mark.parametrize("declare", WAYS)

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import AbortRequired, ProducerLost
-from support.strikes import Kind
+from support.strikes import Kind, Strikes
 from unit.runtime.worker.test_failures import Poison
 from unit.test_batching import Case, Input, Run, actions
 
+STRIKES = Strikes()
 BAD: dict[str, set[int]] = {}
 """The values that fail, by the step at which they do."""
 STEPS = ("first", "second")
@@ -416,7 +417,7 @@ def test_outputs_and_tables_are_those_without_the_records_that_fail(
     expected, none = singly(case, good)
     assert not none
     tiny = {"memory_state_fraction": 0.000002} if small else {}
-    found, bad = outcome(Run(case, records, backend, **tiny), sizes, script)
+    found, bad = outcome(Run(case, records, backend, STRIKES, **tiny), sizes, script)
     assert found.outputs == expected.outputs
     assert found.coalesced == expected.coalesced
     assert found.stores == expected.stores
@@ -441,7 +442,7 @@ def test_what_passes_in_the_end_is_all_there_and_in_order(
     expected, _ = singly(case, records)
     PASSING.update({(row[2], n): times[n] for n, row in enumerate(table) if row[2] != "good"})
     try:
-        found, _ = outcome(Run(case, records), sizes, script)
+        found, _ = outcome(Run(case, records, strikes=STRIKES), sizes, script)
     finally:
         PASSING.clear()
     assert found.outputs == expected.outputs
@@ -505,10 +506,15 @@ def test_a_record_fails_only_on_account_of_what_is_there(
     case = the(name, DEPENDING)
     records, _ = input_of(table)
     expected, fail = singly(case, records)
-    found, bad = outcome(Run(case, records), sizes, script)
+    found, bad = outcome(Run(case, records, strikes=STRIKES), sizes, script)
     assert found.outputs == expected.outputs
     assert found.stores == expected.stores
     assert bad == fail
+
+
+def test_most_planned_faults_struck() -> None:
+    """Of the runs above: else they would say little about failures."""
+    STRIKES.check(share=0.5)
 
 
 def test_a_dead_letter_that_a_transaction_takes_not_is_no_record_s_fault() -> None:

@@ -16,8 +16,10 @@ import kstream
 from kstream.errors import AbortRequired, ProducerLost
 from kstream.state.expiry import index_of
 from kstream.types import TopicPartition
+from support.strikes import Kind, Planner, Strikes
 from unit.runtime.harness import Fleet
 
+STRIKES = Strikes()
 KEYS = [f"k{i}" for i in range(6)]
 WAIT = timedelta(seconds=10)
 
@@ -168,6 +170,7 @@ def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend
     sent: list[str] = []
     with TemporaryDirectory() as directory:
         fleet = Fleet(app, Path(directory), partitions=2, backend=backend, idle_timeout=3.0)
+        faults = Planner(fleet.cluster, STRIKES)
         fleet.start("a")
         fleet.step(times=2)
         try:
@@ -178,10 +181,9 @@ def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend
                 elif what == "step":
                     fleet.step(times=how, seconds=0.6)
                 elif what in ("abort", "lost"):
-                    error = AbortRequired if what == "abort" else ProducerLost
-                    fleet.cluster.fail_next("commit", error("planned"), skip=how)
+                    faults.plan(Kind("commit", AbortRequired if what == "abort" else ProducerLost, False), how)
                 elif what == "unknown":
-                    fleet.cluster.fail_next("commit", ProducerLost("planned"), after=True, skip=how)
+                    faults.plan(Kind("commit", ProducerLost, True), how)
                 elif what == "other":
                     fleet.leave("b") if "b" in fleet.workers else fleet.start("b")
                     fleet.step(times=2)
@@ -199,7 +201,13 @@ def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend
             assert {key: value for key, value in rung(fleet).items() if not key.startswith("end")} == expected
             check(fleet)
         finally:
+            faults.count()
             fleet.close()
+
+
+def test_most_planned_faults_struck() -> None:
+    """Of the runs above: else they would say little about failures."""
+    STRIKES.check(share=0.5)
 
 
 def test_a_restore_finds_timers_that_were_moved_many_times(tmp_path: Path) -> None:
