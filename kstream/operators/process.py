@@ -220,11 +220,11 @@ class Process(Dropping, Closing):
 
     def _is_due(self, time: int) -> bool:
         due = time > self.reached and self._timers is not None and self._timers.is_due("event", time)
-        return due and not self._rests
+        return due and not self.rests
 
     def is_due(self) -> bool:
         """Whether a timer is, without a record, so that a commit is worth while."""
-        if self._timers is None or self._time is None or self._rests:
+        if self._timers is None or self._time is None or self.rests:
             return False
         return self._timers.is_due("wall", self._wall_now + 1) or self._is_due(self._time.now)
 
@@ -234,7 +234,8 @@ class Process(Dropping, Closing):
         return self._wall.wall
 
     @property
-    def _rests(self) -> bool:
+    def rests(self) -> bool:
+        """A timer has failed, and none fires until it is tried again."""
         return self.rests_until > 0 and self._wall is not None and self._wall.clock.monotonic() < self.rests_until
 
     def closes_by(self, time: int) -> bool:
@@ -248,7 +249,7 @@ class Process(Dropping, Closing):
         """Fires what is due before `now`. What it emits is caused by the records that moved time there."""
         if now <= self.reached:
             return
-        if self._rests:
+        if self.rests:
             self._reached = self.reached  # a commit that comes meanwhile says more
             return
         if self._timers is not None and self._timers.events.next < now:
@@ -256,7 +257,7 @@ class Process(Dropping, Closing):
         self._reached = now
 
     def _fire_wall(self, origin: Origin | None, row: int | None) -> None:
-        if self._timers is not None and not self._rests and self._timers.is_due("wall", self._wall_now + 1):
+        if self._timers is not None and not self.rests and self._timers.is_due("wall", self._wall_now + 1):
             self._fire_all("wall", self._wall_now + 1, origin, row)
 
     def _fire_all(self, clock: TimerClock, before: int, origin: Origin | None, row: int | None) -> None:

@@ -50,9 +50,17 @@ class Ageing:
         if self._watermark is not None:
             self._watermark.seed(now or UNKNOWN, {topic: time or UNKNOWN for topic, time in inputs.items()})
 
+    @property
+    def _stands(self) -> bool:
+        """A timer has failed, and is tried again later. Until then time stands, as no record is taken: what the timer
+        will emit would be late behind it, and after a restart the timer would count as fired."""
+        return any([one.rests for one in self._processors])
+
     def is_idle(self, at: TopicPartition, since: float) -> bool:
         """Nothing comes of this input, since then (monotonic). Returns whether that changes anything."""
         mark = self._watermark
+        if self._stands:
+            return False
         return mark is not None and at.topic in mark.own_inputs and mark.is_idle(at.topic, since)
 
     def go_by_clock(self, quiet: Collection[TopicPartition], *, carry: bool) -> bool:
@@ -63,7 +71,7 @@ class Ageing:
             quiet: the inputs of which nothing comes at this moment.
         """
         mark = self._watermark
-        if mark is None or (then := mark.by_clock()) <= mark.now:
+        if mark is None or self._stands or (then := mark.by_clock()) <= mark.now:
             return False
         if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
             return False
@@ -71,6 +79,14 @@ class Ageing:
             return False
         mark.go_by_clock()
         return True
+
+    def repeat(self, *, waiting: int) -> bool:
+        """Says again with the next commit that it is idle, where it is. Returns whether it does.
+
+        Args:
+            waiting: records that it has, as where one failed and is tried again later: then it is not idle.
+        """
+        return self._writer is not None and not waiting and not self._stands and self._writer.repeat()
 
     def tell(self) -> None:
         """Before a commit, behind all that was written: what time it is, to those who read it."""

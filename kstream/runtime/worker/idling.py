@@ -32,7 +32,7 @@ class Idling:
             if task.plan.watermark is None or task.busy:
                 continue
             task.plan.watermark.doubt()
-            if again and task.plan.time_writer is not None and task.plan.time_writer.repeat():
+            if again and task.ageing.repeat(waiting=task.buffered):
                 task.touched = True
             idle = task.reading.idle_since(now - self._seconds)
             lags = self._tasks.lags_of(task) if idle else {}
