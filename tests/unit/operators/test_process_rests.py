@@ -76,7 +76,7 @@ def test_after_a_crash_it_fires_though_no_record_comes(crash_after: int) -> None
 
 
 def test_a_task_that_rests_no_longer_says_that_it_is_idle() -> None:
-    """Another task goes on meanwhile: once it is not believed any more that this one is idle, time behind them waits."""
+    """Another task goes on meanwhile: once this one is not believed to be idle any more, time behind them waits."""
     made: Any = type("Made", (Sets,), {"failures": [1]})
     app = kstream.App("rests", on_error=[kstream.Retry(attempts=5, base=60, max=60, jitter=0)])
     a = app.topic("a", key=str, value=str, partitions=2)
