@@ -76,13 +76,22 @@ class Watermark:
         return min((time for channel, time in self._times.items() if channel.topic == topic), default=UNKNOWN)
 
     def seen(self) -> dict[str, tuple[int, bool]]:
-        """The time of each input, and whether it is idle: UNKNOWN before there is any."""
+        """The time of each input, and whether it is idle: UNKNOWN before there is any. Of a repartition topic it is the
+        least that tasks before have said which are not idle, for that is what holds time back; where all are, the
+        latest."""
         times = self._times | (self._now_by_clock() if self.goes_by_clock else {})
-        found: dict[str, tuple[int, bool]] = {}
+        going: dict[str, int] = {}
+        idle: dict[str, int] = {}
         for channel, at in times.items():
-            least, idle = found.get(channel.topic, (at, True))
-            found[channel.topic] = min(least, at), idle and channel in self._idle
-        return found
+            topic = channel.topic
+            if channel in self._idle:
+                idle[topic] = max(idle.get(topic, at), at)
+            else:
+                going[topic] = min(going.get(topic, at), at)
+        return {
+            channel.topic: (going[channel.topic], False) if channel.topic in going else (idle[channel.topic], True)
+            for channel in times
+        }
 
     # ---- time goes on
 

@@ -69,6 +69,23 @@ def test_what_is_taken_back() -> None:
     assert time.now == 10 and time.of_input("b") == 10
 
 
+def test_what_is_shown_of_an_input_is_what_holds_time_back() -> None:
+    time = Watermark({}, {"by": 3})
+    assert time.seen() == {"by": (UNKNOWN, False)}
+    time.heard("by", 0, 1000)
+    time.heard("by", 1, IDLE)
+    assert time.seen() == {"by": (UNKNOWN, False)}  # nothing is heard of the last
+    time.heard("by", 2, IDLE, 700)
+    assert time.now == 1000 and time.seen() == {"by": (1000, False)}
+    time.heard("by", 0, 5000)
+    time.heard("by", 2, 4000)
+    assert time.seen() == {"by": (4000, False)}
+    for task in (0, 2):
+        time.heard("by", task, IDLE)
+    assert time.now == 5000 and time.seen() == {"by": (5000, True)}
+    assert time.of_input("by") == UNKNOWN  # what is committed is of all: each may come back
+
+
 def test_after_a_restart_it_is_what_was_committed() -> None:
     time = Watermark({"a": 0}, {"by": 2})
     time.seed(50, {"a": 70, "by": 40})

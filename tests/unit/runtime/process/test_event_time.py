@@ -62,3 +62,23 @@ def test_that_it_goes_on_with_the_clock_is_seen_before_something_closes() -> Non
         tasks, metrics = told(driver)
         assert metrics["event_time_seconds", "in/0"] == 1030.0
         assert tasks["in/0"].inputs[0].event_time == 1030.0
+
+
+def test_behind_a_repartition_the_task_before_that_is_idle_is_not_blamed() -> None:
+    app = kstream.App("shop")
+    source = app.topic("a", key=str, value=str, partitions=2)
+    app.stream(source).repartition(name="r").group_by_key().window(
+        kstream.Tumbling(seconds=10), grace=timedelta(0)
+    ).count(name="w")
+    with TestDriver(app, partitions=2) as driver:
+        driver.send(source, "x", key="z", timestamp=START, partition=1)
+        for _ in range(20):
+            driver.advance(1)
+        for second in range(4000, 4020):
+            driver.send(source, "x", key="k", timestamp=START + second * 1000, partition=0)
+            driver.advance(1)
+        tasks, metrics = told(driver)
+        task = tasks["shop-r-repartition/0"]
+        [moved] = task.inputs
+        assert (moved.event_time, moved.idle) == (task.event_time, False) and task.event_time == 5019.0
+        assert metrics["input_event_time_seconds", task.part, moved.topic, "0"] == 5019.0
