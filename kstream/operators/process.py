@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -96,7 +97,9 @@ class Process(Dropping, Closing):
         self._place: int | None = None  # of the timer at hand, among those that fire
         self._reached: int | None = None  # timers before are fired; None: as far as the last commit says
         self._kept_reached: int | None = None
-        self.skipped: set[bytes] = set()  # timers that a policy leaves out
+        self.skipped: Counter[bytes] = Counter()  # timers that a policy leaves out, so many times
+        self._used: Counter[bytes] = Counter()  # those that were, since the last commit
+        self._kept_used: Counter[bytes] = Counter()  # and before the batch at hand
         self.rests_until = 0.0  # no timer fires before (monotonic): one has failed, and is tried again then
 
     def side(self, name: str) -> list[Push]:
@@ -271,7 +274,9 @@ class Process(Dropping, Closing):
         last = 0
         try:
             while (one := self._timers.pop(clock, before)) is not None:
-                if one.entry in self.skipped:
+                if self.skipped and one.entry in self.skipped:
+                    self.skipped -= Counter([one.entry])  # once: it may be set anew
+                    self._used[one.entry] += 1
                     continue
                 if origin is not None:
                     if row is None:
@@ -360,9 +365,12 @@ class Process(Dropping, Closing):
         for output in self._outputs.values():
             output.keep()
         self._kept_reached = self._reached
+        if self._used or self._kept_used:
+            self._kept_used = self._used.copy()
 
     def take_back(self) -> bool:
         self._reached = self._kept_reached
+        self._skip_again(self._kept_used)
         self._forget()
         for output in self._outputs.values():
             output.take_back()
@@ -371,7 +379,18 @@ class Process(Dropping, Closing):
     def reset(self) -> None:
         super().reset()
         self._reached = self._kept_reached = None
+        self._skip_again(Counter())
         self._forget()
+
+    def committed(self) -> None:
+        super().committed()
+        if self._used:
+            self._used, self._kept_used = Counter(), Counter()
+
+    def _skip_again(self, used: Counter[bytes]) -> None:
+        """What was left out since `used` comes again, and is left out again."""
+        self.skipped += self._used - used
+        self._used, self._kept_used = used.copy(), used
 
     def _forget(self) -> None:
         for output in self._outputs.values():

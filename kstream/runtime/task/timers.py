@@ -39,7 +39,7 @@ class FailedTimers:
             self._again[one] = again
             self._operator(error.processor).rests_until = again.due
         else:
-            self._operator(error.processor).skipped.add(error.entry)
+            self._operator(error.processor).skipped[error.entry] += 1
         error.goes_on = True
         return True
 

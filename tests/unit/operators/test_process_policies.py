@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.codecs.timers import key_and_name
-from kstream.errors import KStreamError, TimerFailed, TopologyError
+from kstream.errors import AbortRequired, KStreamError, TimerFailed, TopologyError
 from kstream.testing import TestDriver
 from unit.operators.test_process import Asked, Definition
 
@@ -97,6 +97,48 @@ def test_a_timer_is_tried_again_and_what_comes_behind_it_waits(together: bool) -
         assert driver.values(out) == GOOD[: GOOD.index("c timer 11")]
         driver.advance(2.1)
         assert driver.values(out) == GOOD
+
+
+class SetAnew(kstream.Processor[str, int, str]):
+    """A record says for when its timer is set; 0 sets none. The first firing fails."""
+
+    fails: list[int]
+
+    def process(self, value: int, ctx: Any) -> None:
+        if value:
+            ctx.timer(at=value)
+        ctx.emit(f"{value}")
+
+    def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+        if self.fails[0]:
+            self.fails[0] -= 1
+            raise ValueError("no")
+        ctx.emit(f"fired {timer.at}")
+
+
+@pytest.mark.parametrize("aborts", [False, True])
+@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("way", ["together", "apart", "committed"])
+def test_a_timer_that_is_set_anew_for_the_same_time_is_not_the_one_that_was_skipped(
+    way: str, fails: int, aborts: bool
+) -> None:
+    made: Any = type("Made", (SetAnew,), {"fails": [fails]})
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    app.stream(source).process(made, name="p").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for value, at in ((50, 1), (0, 60), (50, 60), (0, 70), (50, 70), (0, 80)):
+            driver.cluster.append("in", b"k", str(value).encode(), at)
+            if way != "together":
+                driver.process()
+            if way == "committed":
+                driver.commit()
+        driver.process()
+        if aborts:
+            driver.cluster.faults.plan("producer.commit", AbortRequired("no"), skip=0)
+        driver.commit()
+        fired = ["50", "fired 50"] if fails == 1 else ["50"]
+        assert driver.values(out) == ["50", "0", *fired, "0", "50", "fired 50", "0"]
 
 
 def test_after_the_last_attempt_the_next_policy_decides() -> None:
