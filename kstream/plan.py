@@ -28,7 +28,7 @@ from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
-from kstream.operators.process import Process, ProcessorCursor
+from kstream.operators.process import Process
 from kstream.operators.processors import processor
 from kstream.operators.refusals import Refusals
 from kstream.operators.retract import Retract
@@ -37,6 +37,7 @@ from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.upsert import Upsert
+from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
 from kstream.specs.steps import AgentKind, Step

@@ -34,6 +34,15 @@ R = TypeVar("R")
 
 class _Place(Protocol):
     raw_key: bytes | None
+    processor: Any
+
+
+def _changes_in_place(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return True
+    return value.__class__.__hash__ is object.__hash__
 
 
 class State:
@@ -101,6 +110,16 @@ class State:
                 f"state {self._attribute!r} was used outside a record or timer: use it in process() and on_timer()"
             )
         return self._store, key
+
+    def _folded(self, fold: Callable[[Any, Any], Any], found: Any, value: Any) -> Any:
+        """What is kept, with a value folded in. A fold that raises may have changed half of it: then the record or
+        timer fails, even where the processor catches the error."""
+        try:
+            return fold(found, value)
+        except Exception as error:
+            if self._place is not None and _changes_in_place(found):
+                self._place.processor.spoil(error)
+            raise
 
     def _get(self) -> Any:
         store, key = self._here()
@@ -199,9 +218,11 @@ class ListState(State, Generic[T]):
         self._put(found)
 
     def extend(self, values: Iterable[T]) -> None:
-        found = self._get() or []
-        found.extend(values)
-        self.value = found
+        more = list(values)  # first: what raises here has changed nothing, and the values may be those of this list
+        if more:
+            found = self._get() or []
+            found.extend(more)
+            self._put(found)
 
     @property
     def value(self) -> list[T]:
@@ -314,7 +335,7 @@ class ReducingState(State, Generic[T]):
 
     def add(self, value: T) -> None:
         found = self._get()
-        self._put(value if found is None else self._fold(found, value))
+        self._put(value if found is None else self._folded(self._fold, found, value))
 
     @property
     def value(self) -> T | None:
@@ -362,7 +383,7 @@ class AggregatingState(State, Generic[V, A, R]):
 
     def add(self, value: V) -> None:
         found = self._get()
-        made = self._fold(self._initial() if found is None else found, value)
+        made = self._fold(self._initial(), value) if found is None else self._folded(self._fold, found, value)
         if made is None:
             raise TopologyError(f"the fold of state {self._attribute!r} returned None: it returns the accumulator")
         self._put(made)

@@ -6,7 +6,7 @@ import logging
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from kstream.codecs import Codec
 from kstream.errors import (
@@ -17,12 +17,13 @@ from kstream.errors import (
     TransactionError,
     text_of,
 )
-from kstream.operators.base import Cursor, Push
+from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.operators.emitting import Output
-from kstream.specs.timers import Due, Timer, TimerClock
+from kstream.operators.user_processor import ProcessorCursor, UserProcessor
+from kstream.specs.timers import Due, TimerClock
 from kstream.specs.ttl import FOREVER
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
@@ -33,29 +34,6 @@ log = logging.getLogger(__name__)
 
 _PASSES: Final = (TransactionError, StateError, KeyboardInterrupt)
 """What is not the failure of a user's function."""
-
-
-class UserProcessor(Protocol):
-    """What is called of it."""
-
-    def open(self, ctx: Any, /) -> None: ...
-    def process(self, value: Any, ctx: Any, /) -> None: ...
-    def on_timer(self, timer: Timer, ctx: Any, /) -> None: ...
-    def close(self) -> None: ...
-
-
-class ProcessorCursor(Cursor, Protocol):
-    """The context of a processor.
-
-    Attributes:
-        raw_key: the key at hand, encoded; None: there is none.
-        row: the record that made the timer at hand due, where that is known.
-        processor: what does as the context is asked to.
-    """
-
-    raw_key: bytes | None
-    row: int | None
-    processor: Any
 
 
 class Process(Dropping, Closing):
@@ -95,6 +73,7 @@ class Process(Dropping, Closing):
         self._user: UserProcessor | None = None
         self._times: Sequence[int] = ()  # of the task, at each record of the batch at hand
         self._place: int | None = None  # of the timer at hand, among those that fire
+        self._spoilt: tuple[int, Exception] | None = None  # see `spoil`
         self._reached: int | None = None  # timers before are fired; None: as far as the last commit says
         self._kept_reached: int | None = None
         self.skipped: Counter[bytes] = Counter()  # timers that a policy leaves out, so many times
@@ -151,8 +130,12 @@ class Process(Dropping, Closing):
                         break
                     ctx.index, ctx.raw_key = index, keys[index]
                     process(values[index], ctx)
+            if self._spoilt is not None:
+                index, error = self._spoilt
+                raise error
         except BaseException:
             batch.blame(index)
+            self._spoilt = None
             raise
         finally:
             ctx.batch = ctx.raw_key = None
@@ -180,6 +163,12 @@ class Process(Dropping, Closing):
                 f"process(...), as side({to!r}, value=...)"
             )
         output.take(self._ctx.index if self._place is None else self._place, value)
+
+    def spoil(self, error: Exception) -> None:
+        """State of the key at hand may be half changed: the record or timer fails, even where the user's code goes on
+        after the error."""
+        if self._spoilt is None:
+            self._spoilt = self._ctx.index, error
 
     def set_timer(self, name: str, clock: TimerClock, at: int | None, after: int) -> None:
         """For the key at hand.
@@ -302,9 +291,12 @@ class Process(Dropping, Closing):
         ctx.index, ctx.raw_key, ctx.row, self._place = 0, one.key, row, place
         try:
             user.on_timer(one.timer, ctx)
+            if self._spoilt is not None:
+                raise self._spoilt[1]
         except _PASSES:
             raise
         except BaseException as error:
+            self._spoilt = None
             raise TimerFailed(self.name, self._shown(one.key), one.timer.name, at, one.entry, error) from error
 
     def _shown(self, key: bytes) -> str:
@@ -393,5 +385,6 @@ class Process(Dropping, Closing):
         self._used, self._kept_used = used.copy(), used
 
     def _forget(self) -> None:
+        self._spoilt = None
         for output in self._outputs.values():
             output.forget()

@@ -7,7 +7,8 @@ from typing import Any
 
 from kstream.operators.dropping import Lines
 from kstream.operators.emitting import Output
-from kstream.operators.process import Process, ProcessorCursor
+from kstream.operators.process import Process
+from kstream.operators.user_processor import ProcessorCursor
 from kstream.processor_nodes import ProcessNode
 from kstream.state.store import Store
 from kstream.state.time import TaskTime

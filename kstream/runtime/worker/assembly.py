@@ -14,8 +14,8 @@ from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
 from kstream.operators.base import Cursor
 from kstream.operators.bounds import Bounds
-from kstream.operators.process import ProcessorCursor
 from kstream.operators.refusals import Refusals
+from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import Writer
 from kstream.partitioning import partition_of
 from kstream.plan import plan_task
