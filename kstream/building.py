@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kstream.errors import TopologyError
 from kstream.specs.names import check_derived, metric_name, own_topics
-from kstream.specs.schema import UNKNOWN
+from kstream.specs.schema import UNKNOWN, told_apart
 from kstream.specs.topic import Topic
 from kstream.topology import (
     DEFAULT_GROUP,
@@ -101,8 +101,9 @@ def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:
     for side in ("key", "value"):
         have, want = getattr(node, side), getattr(topic, side)
         if not want.accepts(have):
+            one, other = told_apart(have.kind, want.kind)
             raise TopologyError(
-                f"{node.describe()} has {side}s of type {have}, but topic {topic.name!r} is declared {side}={want}"
+                f"{node.describe()} has {side}s of type {one}, but topic {topic.name!r} is declared {side}={other}"
             )
 
 

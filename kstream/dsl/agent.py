@@ -18,7 +18,7 @@ from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
 from kstream.specs.record import Record
-from kstream.specs.schema import UNKNOWN, returned_by, schema, type_name
+from kstream.specs.schema import UNKNOWN, returned_by, schema, told_apart, type_name
 from kstream.specs.steps import AgentKind
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import DEFAULT_GROUP, AgentNode, Node, SourceNode
@@ -229,15 +229,16 @@ def _check_output(function: Callable[..., Any], kind: AgentKind, parent: Node, t
         else:
             pairs = [("value", member, to.value)]
             if not to.key.accepts(parent.key):
+                one, other = told_apart(parent.key.kind, to.key.kind)
                 raise TopologyError(
-                    f"agent {name!r} keeps the keys of its input, of type {parent.key}, but topic {to.name!r} is "
-                    f"declared key={to.key}: return kstream.Record(key, value)"
+                    f"agent {name!r} keeps the keys of its input, of type {one}, but topic {to.name!r} is "
+                    f"declared key={other}: return kstream.Record(key, value)"
                 )
         for side, have, want in pairs:
             if isinstance(have, TypeVar) or have in (Any, None, type(None)):
                 continue
             if not want.accepts(schema(have, f"agent {name!r}", key=side == "key")):
+                one, other = told_apart(have, want.kind)
                 raise TopologyError(
-                    f"agent {name!r} puts out {side}s of type {type_name(have)}, but topic "
-                    f"{to.name!r} is declared {side}={want}"
+                    f"agent {name!r} puts out {side}s of type {one}, but topic {to.name!r} is declared {side}={other}"
                 )

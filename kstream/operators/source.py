@@ -136,7 +136,8 @@ class Source(Operator):
             raise
         except BaseException as error:  # whatever the function raises, `sys.exit` too
             index = len(values) - length_hint(left) - 1
-            raise ColumnError(text_of(error), index, reading=True) from (error.__cause__ or error)
+            text = f"timestamp= of topic {self.topic.name!r}: {type(error).__name__}: {text_of(error)}"
+            raise ColumnError(text, index, reading=True) from (error.__cause__ or error)
         if times and not (min(times) >= 0 and max(times) < FOREVER):
             index = next(index for index, at in enumerate(times) if not 0 <= at < FOREVER)
             raise ColumnError(

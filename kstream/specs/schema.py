@@ -54,6 +54,31 @@ def type_name(kind: Any) -> str:
     return getattr(kind, "__name__", None) or str(kind)
 
 
+def told_apart(have: Any, want: Any) -> tuple[str, str]:
+    """What an error calls two types or codecs that are not the same, also where they have one name."""
+    one, other = type_name(have), type_name(want)
+    if one != other:
+        return one, other
+    if not is_codec(have) or not is_codec(want) or type(have) is not type(want):
+        return _whole_name(have), _whole_name(want)
+    mine, theirs = _attributes(have), _attributes(want)
+    unlike = [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]
+    why = f", whose {' and '.join(unlike)} differ{'' if unlike[1:] else 's'}" if unlike else ""
+    return one, f"another {other}{why}: use one object for both"
+
+
+def _whole_name(kind: Any) -> str:
+    named = type(kind) if is_codec(kind) else kind
+    return f"{named.__module__}.{named.__qualname__}" if isinstance(named, type) else str(named)
+
+
+def _attributes(codec: Any) -> dict[str, Any]:
+    """By their names, as `_equal` compares them. Errors have the names only: values may be long, or secrets."""
+    state = codec.__getstate__()
+    parts = state if isinstance(state, tuple) else (state,)  # with those in slots
+    return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+
+
 def _members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 

@@ -241,6 +241,55 @@ def test_types_that_do_not_fit_are_named_both() -> None:
     )
 
 
+class Scaled:
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def encode(self, value: int) -> bytes:
+        return b"%d" % (value * self.scale)
+
+    def decode(self, data: bytes) -> int:
+        return int(data) // self.scale
+
+
+class Slotted(Scaled):
+    __slots__ = ("unit",)
+
+    def __init__(self, unit: str) -> None:
+        super().__init__(1)
+        self.unit = unit
+
+
+def test_types_of_one_name_that_do_not_fit_are_told_apart() -> None:
+    """ "of type Scaled, but declared value=Scaled" says nothing."""
+
+    def passed_on(one: Any, other: Any) -> Any:
+        return lambda app, _: app.stream(app.topic("in", key=str, value=one)).to(app.topic("out", key=str, value=other))
+
+    def of_another_module(one: Any, name: str = "elsewhere") -> Any:
+        return type(one.__name__, (one,), {"__module__": name, "__qualname__": one.__qualname__})
+
+    refused(
+        r"has values of type Scaled, but topic 'out' is declared value=another Scaled, whose scale differs: use",
+        passed_on(Scaled(10), Scaled(100)),
+    )
+    refused(r"value=another Slotted, whose unit differs", passed_on(Slotted("m"), Slotted("km")))
+    refused(
+        r"of type elsewhere\.Other, but .* value=.*test_topology\.Other",
+        passed_on(of_another_module(Other), of_another_module(Other, "test_topology")),
+    )
+    refused(
+        r"of type .*test_topology\.Scaled, but .* value=elsewhere\.Scaled",
+        passed_on(Scaled(1), of_another_module(Scaled)(1)),
+    )
+    with pytest.raises(TopologyError, match=r"value=another Scaled"):
+        app = kstream.App("codecs")
+        app.stream(app.topic("in", key=str, value=Scaled(10))).map(lambda n: n, value=Scaled(10)).to(
+            app.topic("out", key=str, value=Scaled(11))
+        )
+        app.topology()
+
+
 def test_outputs_of_agents_that_do_not_fit_are_named_both() -> None:
     async def yields(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[Other]:
         async for bid in stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
@@ -107,5 +108,67 @@ def test_whatever_user_code_raises_fails_its_record_and_no_other(where: str, err
         with pytest.raises(ProcessingError, match="offset 1") as caught:
             driver.commit()
         assert type(error).__name__ in str(caught.value)
+        assert [record.value for record in driver.cluster.records("out")] == [b"1"]
+        driver.close(commit=False)
+
+
+class Numbers:
+    """A codec of the user's that may leave, and a type's default, a key and a time that do so too."""
+
+    def __init__(self, leave: Callable[[int], int]) -> None:
+        self.leave = leave
+
+    def encode(self, value: int) -> bytes:
+        return b"%d" % self.leave(value)
+
+    def decode(self, data: bytes) -> int:
+        return self.leave(int(data))
+
+
+def leaves_in(place: str, leave: Callable[[int], int]) -> tuple[kstream.App, kstream.Topic[str, int]]:
+    app = kstream.App("leaves")
+    source = app.topic(
+        "in", key=str, value=Numbers(leave) if place == "decode" else int, partitions=1,
+        timestamp=leave if place == "timestamp=" else None,
+    )  # fmt: skip
+    out = app.topic("out", key=str, value=Numbers(leave) if place == "encode" else int, partitions=1)
+    stream = app.stream(source)
+    if place == "group_by":
+        counts = stream.group_by(lambda n: str(leave(n)), key=str).count(name="counts")
+        counts.to(app.topic("counted", key=str, value=int))
+    elif place == "rekey":
+        stream = stream.rekey(lambda n: str(leave(n)), key=str)
+    elif place == "default":
+        at = [0]
+        table = app.table("seen", key=str, value=int, default=lambda: leave(at[0]))
+
+        def seen(n: int) -> int:
+            at[0] = n
+            table[str(n)] += 1
+            return n
+
+        stream = stream.map(seen, value=int)
+    elif place in ("decode", "encode"):
+        stream = stream.map(lambda n: n, value=out.value.codec if place == "encode" else int)
+    stream.to(out)
+    return app, source
+
+
+@pytest.mark.parametrize("code", [0, 1, "enough"])
+@pytest.mark.parametrize("place", ["group_by", "rekey", "timestamp=", "default", "decode", "encode"])
+def test_what_leaves_fails_its_record_wherever_it_does(place: str, code: Any) -> None:
+    def leave(n: int) -> int:
+        if n == 2:
+            sys.exit(code)
+        return n
+
+    app, source = leaves_in(place, leave)
+    with TestDriver(app, partitions=1) as driver:
+        for n in (1, 2, 3):
+            driver.cluster.append(source.name, b"k", b"%d" % n)
+        with pytest.raises(ProcessingError, match=r"in\[0\] offset 1: ") as caught:
+            driver.commit()
+        assert "SystemExit" in str(caught.value) and str(code) in str(caught.value)
+        assert place != "timestamp=" or "timestamp= of topic 'in'" in str(caught.value)
         assert [record.value for record in driver.cluster.records("out")] == [b"1"]
         driver.close(commit=False)

@@ -160,8 +160,6 @@ class TestOutputs:
                     return ctx.send(out, value)
                 return kstream.Record("k", value) if form == "record" else value
 
-        if form == "send" and isinstance(value["a"], Counter):
-            return  # ctx.send compares whether it is equal
         with TestDriver(app, partitions=1) as driver, pytest.raises(ProcessingError, match="declare value=<type>"):
             driver.send(source, "x", key="k")
 
