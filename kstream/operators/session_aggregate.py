@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, cast
 
 from kstream.codecs import check_column, encode_column
 from kstream.codecs.spans import bounds_after
-from kstream.errors import KStreamError
+from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
+from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.sessions import OpenSession, Session
 from kstream.state.sessions import Sessions, SessionStore
 from kstream.state.watermark import Watermark
@@ -179,6 +180,8 @@ class SessionAggregate(Dropping, Closing):
                     late.append(index)
                     continue
                 last = found
+            if not at and not last.end and told is None:
+                raise CodecError(f"the result of a session of {self.store.name!r}: {EPOCH_IS_NOW}")
             if told is not None:
                 told.add(index, key, last, self._value_codec.encode(last.value))
 

@@ -8,12 +8,14 @@ from itertools import groupby, islice
 from typing import Any, cast
 
 from kstream.codecs.windowed import StoredKeys, start_in, stored_start
+from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
+from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
@@ -50,6 +52,9 @@ class WindowedAggregate(Aggregate, Closing):
         super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
         self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
         self._emit_closed, self._late = emit == "close", late
+        first = 1 - windows.size  # of a window whose result would have a time that cannot be written, if there is one
+        ends_at_epoch = self._emit_closed and windows.last_start(first) == first
+        self._refused: int | None = first if ends_at_epoch else None
         self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
         self._kept_closed: int | None = None
         self._told: dict[bytes, int] = {}  # of what was kept: what this batch has told, since it closed
@@ -119,6 +124,11 @@ class WindowedAggregate(Aggregate, Closing):
             self._fold_into(batch, keys, starts)
 
     def _fold_into(self, batch: Batch, keys: list[bytes], starts: list[int] | int) -> None:
+        if self._refused is not None:
+            of_each = [starts] if isinstance(starts, int) else starts
+            if self._refused in of_each:
+                batch.blame(of_each.index(self._refused))
+                raise CodecError(f"the result of a window of {self.store.name!r}, when it closes: {EPOCH_IS_NOW}")
         super().push(batch.with_encoded_keys(StoredKeys(keys, starts), self.store.key_codec))
 
     def _too_late(self, batch: Batch, open_: Sequence[Any]) -> None:

@@ -12,13 +12,14 @@ from typing import Any, Final, cast
 from kstream.codecs import SAMPLE, Codec, holds_none
 from kstream.codecs.buffered import PLACE, Kept, before_key
 from kstream.codecs.windowed import start_in, stored_start
-from kstream.errors import EntryUnreadable
+from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.stateless import apply
+from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.within import Within
 from kstream.state.buffers import BufferStore
 from kstream.state.time import TaskTime
@@ -168,11 +169,20 @@ class StreamStreamJoin(Dropping, Closing):
                     results.add(side, row, key, value, None, at)
                 elif not found:
                     self._left_out(LATE, 1)
-            elif side.put(place, Kept(at, bool(found), raw)) and until < self._due:
-                self._due = until + 1
+            else:
+                if not at and not found and side.kept:
+                    self._refuse_epoch(row, origin)
+                if side.put(place, Kept(at, bool(found), raw)) and until < self._due:
+                    self._due = until + 1
         for side in self._sides:
             side.tell()
         self._emit(results, origin)
+
+    def _refuse_epoch(self, row: int, origin: Origin | None) -> None:
+        """Now it is the failure of the record; when it is over, it would be one of the task."""
+        if origin is not None:
+            origin.at_fault = row
+        raise CodecError(f"join {self._name!r}, of a record that has found nothing yet: {EPOCH_IS_NOW}")
 
     def _found(self, side: Side, low: int, high: int, asked: Sequence[bytes]) -> Sequence[Kept]:
         """The records of the other side at these places, of these times, the earliest first."""

@@ -672,3 +672,20 @@ def test_records_of_one_key_that_find_nothing_leave_one_by_one() -> None:
         assert [record.timestamp for record in driver.records(joined.out) if record.value == "x-null"] == list(
             range(100_000, 100_000 + count // 2)
         )
+
+
+@pytest.mark.parametrize("how", ["left", "outer"])
+def test_a_record_whose_lone_result_could_not_be_written_fails_itself(how: str) -> None:
+    """Its time is 1970-01-01T00:00:00Z. Behind it, when it is over, no policy could help."""
+    app = kstream.App("epoch", on_error=[kstream.DeadLetter()])
+    left, right = (app.topic(side, key=str, value=str, partitions=1) for side in (LEFT, RIGHT))
+    out = app.topic("out", key=str, value=str)
+    joined: Any = app.stream(left)
+    joined.join(app.stream(right), pair, within=MS, grace=0 * MS, how=how, name="j").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(left, "alone", key="alone", timestamp=0)
+        driver.send(left, "a", key="k", timestamp=1000)
+        driver.send(right, "b", key="k", timestamp=1000)
+        assert driver.values(out) == ["a-b"]
+        (dead,) = driver.cluster.records("epoch-dead-letters")
+        assert dead.value == b"alone"
