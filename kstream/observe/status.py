@@ -33,9 +33,9 @@ class TaskStatus(msgspec.Struct):
     have it, because an input does not exist. `at_end`: it has read all that may
     be read.
 
-    `busy` and `backpressured` are shares (0..1) of the last seconds. `retrying`: it waits until a record that failed is
-    tried again, as its policy says. `event_time` is what time it is for its windows, timers and joins, where it has
-    any: the least of its inputs' that are not idle.
+    `busy` and `backpressured` are shares (0..1) of the last seconds. `retrying`: it waits until a record or timer that
+    failed is tried again, as its policy says. `event_time` is what time it is for its windows, timers and joins, where
+    it has any: the least of its inputs' that are not idle.
     """
 
     name: str

@@ -128,7 +128,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         buffered=task.buffered,
         why=_why(worker, task),
         at_end=task.reading.at_end and not task.buffered and not task.busy,
-        retrying=worker.now < task.rests_until,
+        retrying=worker.now < task.rests_until or task.handling.timers.rests is not None,
         error=None if task.error is None else one_line(task.error),
         inputs=inputs,
         event_time=_seconds(event_time),
@@ -156,6 +156,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
     if task.busy:
         where = "" if task.working is None else f", at {task.working.at} from offset {task.working.first_offset}"
         return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
+    if (timer := task.handling.timers.waits_for) is not None:
+        return f"a timer that failed is tried again in {timer[1]:.0f} s: {one_line(timer[0])}"
     left = task.rests_until - worker.now
     if left > 0:
         return f"a record that failed is tried again in {left:.0f} s"

@@ -17,14 +17,27 @@ class FailedTimers:
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self._processors = plan.processors
         self._again: dict[tuple[str, bytes], Again] = {}
+        self._failed: dict[tuple[str, bytes], TimerFailed] = {}  # those
 
     @property
     def rests(self) -> Again | None:
         """The timer that the task waits for, to try it again: it takes no record before."""
+        last = self._last
+        return None if last is None else self._again[last]
+
+    @property
+    def waits_for(self) -> tuple[TimerFailed, float] | None:
+        """What became of that timer, and in how many seconds it is tried again."""
+        if (last := self._last) is None:
+            return None
+        return self._failed[last], self._again[last].due - self._clock.monotonic()
+
+    @property
+    def _last(self) -> tuple[str, bytes] | None:
         if not self._again:
             return None
-        last = max(self._again.values(), key=lambda one: one.due)
-        return last if self._clock.monotonic() < last.due else None
+        last = max(self._again, key=lambda one: self._again[one].due)
+        return last if self._clock.monotonic() < self._again[last].due else None
 
     def decide(self, error: ResultFailed) -> bool:
         """Whether the task goes on after this."""
@@ -36,7 +49,7 @@ class FailedTimers:
         if verdict is None:
             return False
         if verdict is again:
-            self._again[one] = again
+            self._again[one], self._failed[one] = again, error
             self._operator(error.processor).rests_until = again.due
         else:
             self._operator(error.processor).skipped[error.entry] += 1
@@ -52,7 +65,7 @@ class FailedTimers:
         """All that was due has been fired, unless the task rests."""
         if self.rests is not None:
             return
-        self._again = {}
+        self._again, self._failed = {}, {}
         for operator in self._processors:
             operator.skipped.clear()
 

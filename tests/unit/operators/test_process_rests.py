@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import kstream
+from kstream.runtime.process.reporting import report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.testing import TestDriver
 
 SECOND = 1000
@@ -103,3 +105,22 @@ def test_a_task_that_rests_no_longer_says_that_it_is_idle() -> None:
             sends(driver, "y", 1180, partition)
         waits(driver, 30)
         assert [(record.key.start, record.value) for record in driver.records(out)] == [(1000 * SECOND, 1)]
+
+
+@pytest.mark.parametrize("record", [False, True])
+def test_the_status_says_which_timer_a_task_waits_for(record: bool) -> None:
+    app, a, _, given = app_of(1)
+    given.to(app.topic("out", key=str, value=str))
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(a, "1005", key="k", timestamp=1001 * SECOND)
+        driver.send(a, "y", key="k", timestamp=1050 * SECOND)
+        waits(driver, 8)
+        if record:
+            driver.send(a, "y", key="k", timestamp=1051 * SECOND)
+        [task] = report_of(driver.worker, StoreSizes(driver.clock.monotonic)).tasks
+        assert task.retrying and task.why is not None
+        assert task.why.startswith("a timer that failed is tried again in 1")
+        assert "processor 'p' failed for key 'k', timer '1005' of 1005000 (ms): ConnectionError: down" in task.why
+        waits(driver, 30)
+        [task] = report_of(driver.worker, StoreSizes(driver.clock.monotonic)).tasks
+        assert not task.retrying
