@@ -160,9 +160,27 @@ def _class_of(processor: Any, name: str) -> type[Processor[Any, Any, Any]]:
             )
         check_takes(processor, 0)
         kind = type(processor())
+    elif issubclass(kind, Processor):
+        _check_can_be_made(processor, kind, name)
     if not (isinstance(kind, type) and issubclass(kind, Processor)):
         raise TopologyError(f"processor {name!r}: {kind.__name__} has not the base kstream.Processor")
     return kind
+
+
+def _check_can_be_made(processor: Any, kind: type, name: str) -> None:
+    if left := sorted(getattr(kind, "__abstractmethods__", ())):
+        raise TopologyError(
+            f"processor {name!r} cannot be made: {kind.__name__} is abstract, define {', '.join(left)} in it"
+        )
+    try:
+        inspect.signature(processor).bind()
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and not isinstance(processor, functools.partial):
+            return  # it has no signature that can be read
+        raise TopologyError(
+            f"processor {name!r} cannot be made: {kind.__name__}: {error}; it is made without arguments, so give those "
+            "of __init__ by functools.partial(...)"
+        ) from None
 
 
 def _check(kind: type[Processor[Any, Any, Any]], name: str) -> None:
