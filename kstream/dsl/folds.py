@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from kstream.codecs import Codec, copier, encode_value
+from kstream.errors import KStreamError
 from kstream.specs.schema import UNKNOWN
 
 Fold = Callable[[Any, Any], Any]
@@ -36,9 +37,29 @@ def summing(function: Callable[[Any], Any]) -> Fold:
     return lambda total, value: function(value) if total is None else total + function(value)
 
 
+def comparable(found: Any, what: str) -> Any:
+    """What others are compared with. What cannot be compared is refused when it comes: once kept it would stay for
+    good, and the sound values behind it would be lost, or fail in its place.
+
+    Raises:
+        KStreamError: it is None, or not equal to itself (NaN), or a tuple or list that has such a one.
+    """
+    if found is None or found != found:
+        raise KStreamError(f"{what} got {found!r}, which cannot be compared: filter such records out before it")
+    if found.__class__ is tuple or found.__class__ is list:
+        for one in found:
+            comparable(one, what)
+    return found
+
+
+def compared(function: Callable[[Any], Any], what: str) -> Callable[[Any], Any]:
+    """The function, where its results can be compared. Raises as `comparable`."""
+    return lambda value: comparable(function(value), what)
+
+
 def least(function: Callable[[Any], Any]) -> Fold:
     def fold(so_far: Any, value: Any) -> Any:
-        new = function(value)
+        new = comparable(function(value), "min")
         return new if so_far is None or new < so_far else so_far
 
     return fold
@@ -46,7 +67,7 @@ def least(function: Callable[[Any], Any]) -> Fold:
 
 def greatest(function: Callable[[Any], Any]) -> Fold:
     def fold(so_far: Any, value: Any) -> Any:
-        new = function(value)
+        new = comparable(function(value), "max")
         return new if so_far is None or new > so_far else so_far
 
     return fold
@@ -81,7 +102,7 @@ def ranking(n: int, by: Callable[[Any], Any], codec: Codec[Any], *, least: bool)
     copy = copier(codec)
 
     def fold(best: list[Any], value: Any) -> list[Any]:
-        rank, place = by(value), len(best)
+        rank, place = comparable(by(value), "top_n's by="), len(best)
         while place and (by(best[place - 1]) > rank if least else by(best[place - 1]) < rank):
             place -= 1
         if place < n:
@@ -101,8 +122,12 @@ class Mean(msgspec.Struct):
 
 def averaging(function: Callable[[Any], Any]) -> Fold:
     def fold(mean: Mean, value: Any) -> Mean:
-        mean.total += function(value)
-        mean.count += 1
+        total, count = mean.total + function(value), mean.count + 1
+        try:  # here a record is at hand; when the mean is told there is none
+            total / count
+        except OverflowError:
+            raise KStreamError("mean: the total is an integer that no float can hold") from None
+        mean.total, mean.count = total, count
         return mean
 
     return fold

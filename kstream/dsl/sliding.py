@@ -78,7 +78,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
         """The least result of the function over the values of the window."""
         check_takes(function, 1)
         kind = value or returned_by(function)
-        return self._aggregate("min", function, min, kind, kind, name, backend, function)
+        return self._aggregate("min", folds.compared(function, "min"), min, kind, kind, name, backend, function)
 
     def max(
         self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
@@ -87,7 +87,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
         """The greatest result of the function over the values of the window."""
         check_takes(function, 1)
         kind = value or returned_by(function)
-        return self._aggregate("max", function, max, kind, kind, name, backend, function)
+        return self._aggregate("max", folds.compared(function, "max"), max, kind, kind, name, backend, function)
 
     def reduce(
         self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,

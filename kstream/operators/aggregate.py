@@ -14,7 +14,7 @@ from kstream.codecs import holds_none
 from kstream.errors import KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.dropping import NO_KEY, NO_VALUE, Dropping, Lines
+from kstream.operators.dropping import NO_KEY, NO_VALUE, Dropping, Lines, refuse_epoch
 from kstream.state.store import Store
 
 
@@ -39,6 +39,7 @@ class Aggregate(Dropping):
         super().__init__(lines)
         self.store, self.initial, self.fold, self.cursor = store, initial, fold, cursor
         self.every_update = every_update
+        self._tells_last = not every_update  # before a commit, with the time of the last record of each key
         self._changed_at: dict[bytes, int] = {}  # since the last commit, by key: what was kept
         self._changed_now: dict[bytes, int] = {}  # the same since then
 
@@ -54,6 +55,8 @@ class Aggregate(Dropping):
         if holds_none(batch.value_codec) and None in batch.values:
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(store.key_codec)
+        if self._tells_last and self.children and 0 in batch.timestamps:
+            refuse_epoch(batch, batch.timestamps.index(0), store.name)
         encoded, left_out = self._fold_column(batch, keys)
         if self.cursor is not None:
             self.cursor.batch = None
@@ -65,7 +68,8 @@ class Aggregate(Dropping):
             self.emit(batch.with_encoded_values(encoded, store.value_codec))
         else:
             store.changed(keys)
-            self._changed_now.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
+            if self._tells_last:
+                self._changed_now.update(zip(cast("list[bytes]", keys), batch.timestamps, strict=True))
 
     def _fold_column(self, batch: Batch, keys: list[bytes | None]) -> tuple[list[bytes | None] | None, list[int]]:
         """Folds each value in. Returns each accumulator as it was then, encoded, where every update is emitted; and

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from kstream.codecs import Codec, holds_none
+from kstream.codecs import Codec, ColumnError, holds_none
 from kstream.observe.throttle import Tally
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
+from kstream.specs.record import EPOCH_IS_NOW
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,17 @@ class Lines:
     def _log(self, reason: str, count: int) -> None:
         if count:
             log.warning("%d record%s %s left out of %s", count, "s" * (count > 1), LEFT_OUT[reason], self._name)
+
+
+def refuse_epoch(batch: Batch, index: int, name: str) -> NoReturn:
+    """A result that is told later would have the time 0, with which it cannot be written. Its record is at fault, and
+    at hand now: when the result is told no record is.
+
+    Raises:
+        ColumnError: always.
+    """
+    batch.blame(index)
+    raise ColumnError(f"{name}: {EPOCH_IS_NOW}", index)
 
 
 class Dropping(Operator):

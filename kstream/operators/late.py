@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kstream.codecs import SAMPLE, ColumnError
 from kstream.operators.batch import Batch
+from kstream.operators.dropping import refuse_epoch
 from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.specs.topic import Topic
 
@@ -30,6 +31,8 @@ class LateTopic:
         except ColumnError as error:
             batch.blame(error.index)
             raise ColumnError(f"topic {topic.name!r}: {error}", error.index) from error.__cause__ or error
+        if 0 in batch.timestamps:
+            refuse_epoch(batch, batch.timestamps.index(0), topic.name)
         for index, (value, key, at, ms) in enumerate(zip(values, keys, batch.timestamps, by, strict=True)):
             row = AFTER_ALL if origin is None else batch.row(index)
             own = () if origin is None else origin.headers[row] or ()

@@ -52,6 +52,7 @@ class WindowedAggregate(Aggregate, Closing):
         super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
         self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
         self._emit_closed, self._late = emit == "close", late
+        self._tells_last = emit == "commit"
         first = 1 - windows.size  # of a window whose result would have a time that cannot be written, if there is one
         ends_at_epoch = self._emit_closed and windows.last_start(first) == first
         self._refused: int | None = first if ends_at_epoch else None
@@ -194,8 +195,6 @@ class WindowedAggregate(Aggregate, Closing):
 
     def flush(self) -> None:
         self._close(self._closed_by(self._time.now), None)  # records that were left out moved time too, and idle inputs
-        if self._emit_closed:
-            self._forget()
         super().flush()
 
     def keep(self) -> None:
