@@ -1,9 +1,9 @@
 """What a commit covered: the inputs that had offsets with it, and the changelogs its state went to.
 
 A task commits the offsets of all its inputs at once. So an input without an offset is either new to the app, or its
-offset is gone (brokers delete offsets with the topic). The offsets that are left tell which: each names all inputs that
-it was committed with. It names the changelogs too, with their ids: one that has another id now lost what was in it,
-while a store that the commit did not name is new, and rightly empty.
+offset is gone (brokers delete offsets with the topic). The offsets that are left tell which: some of them name all
+inputs that they were committed with. They name the changelogs too, with their ids: one that has another id now lost
+what was in it, while a store that the commit did not name is new, and rightly empty.
 
 Names are kept as checksums of eight characters, since metadata is short. Two that are equal by chance are one case in
 four thousand million. What does not fit is not named, and nothing is known of it.
@@ -22,6 +22,11 @@ MOST: Final = 1600
 """Characters for the inputs, and as many for the changelogs: 200 inputs and 100 stores a task. All of an offset's
 metadata may be 4096 characters long."""
 
+WITNESSES: Final = 3
+"""Inputs of a task beside whose offsets this lies. Brokers write all offsets of a worker's commit as one batch, of at
+most a megabyte: beside each of twenty inputs of a hundred tasks it would not fit. Where the offsets of all three are
+gone and others are not, nothing is known."""
+
 _WIDTH: Final = 8
 
 
@@ -37,13 +42,13 @@ def changelogs_of(ids: Mapping[str, str]) -> str:
 
 
 def newest(found: Mapping[TopicPartition, tuple[int, str] | None]) -> Said:
-    """What the last commit of a task said, of all that lies beside its offsets.
+    """What the last commit of a task said, of all that lies beside its offsets: where it said most.
 
     Raises:
         TopicError: a later version of kstream committed one of them.
     """
     said = (decode(entry[1], at) for at, entry in found.items() if entry is not None)
-    return max(said, key=lambda one: one.commit, default=Said())
+    return max(said, key=lambda one: (one.commit, len(one.inputs) + len(one.changelogs)), default=Said())
 
 
 def lost_inputs(committed: Mapping[TopicPartition, object | None], said: Said) -> list[TopicPartition]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kstream.errors import TopicError
-from kstream.runtime.cluster.covered import changelogs_of, inputs_of, lost_changelogs, lost_inputs
+from kstream.runtime.cluster.covered import WITNESSES, changelogs_of, inputs_of, lost_changelogs, lost_inputs
 from kstream.runtime.cluster.metadata import (
     SET_OR_RESET,
     Said,
@@ -28,10 +28,16 @@ def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
     ageing, positions = task.ageing, task.positions
     covered = inputs_of(at.topic for at in positions), changelogs_of(task.changelog_ids)
+    witnesses = set(sorted(positions)[:WITNESSES])
     return {
-        at: encode(Said(task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at), *covered))
+        at: encode(
+            Said(
+                task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at),
+                *(covered if at in witnesses else ()),
+            )
+        )
         for at in positions
-    }
+    }  # fmt: skip
 
 
 class CommittedOffsets:

@@ -31,6 +31,8 @@ def test_the_newest_commit_says_it() -> None:
     found = {ONE: (5, encode(Said(ID, 7, inputs="00000001"))), TWO: (5, encode(Said(ID, 9))), THREE: None}
     assert newest(found) == Said(ID, 9)
     assert newest({ONE: None}) == Said()
+    witness = Said(ID, 9, inputs="00000001")
+    assert newest({ONE: (5, encode(Said(ID, 9))), TWO: (5, encode(witness))}) == witness, "not beside each"
 
 
 def test_metadata_stays_below_what_brokers_take() -> None:

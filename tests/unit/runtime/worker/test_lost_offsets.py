@@ -126,6 +126,20 @@ def test_the_offsets_of_one_of_two_inputs_are_gone(make: Make, lost: str, anew: 
     assert service.counted == {2: 20}
 
 
+@pytest.mark.parametrize("lost", ["ab", "c", "e"])
+def test_some_of_many_inputs_know_of_all(make: Make, lost: str) -> None:
+    """A commit of many inputs must not grow with the square of their number: brokers take a megabyte of it."""
+    service = make(*"abcde")
+    service.run(*"abcde")
+    offsets = service.fleet.cluster.group("merged").offsets
+    known = {at.topic for at, entry in offsets.items() if '"in"' in str(entry)}
+    assert known == {"a", "b", "c"}
+    for topic in lost:
+        service.lose(topic)
+    said = service.start()
+    assert len(said) == 2 and all(f"no committed offsets for {lost[0]}[" in text for text in said), said
+
+
 @pytest.mark.parametrize("settings", [{"lost_offsets": "continue"}, {"processing_guarantee": "at_least_once"}])
 def test_it_goes_on_without_them_where_that_is_wanted(make: Make, settings: dict[str, Any]) -> None:
     service = make("one", "two", **settings)
