@@ -77,7 +77,8 @@ class KafkaConsumer:
         self._raised: BaseException | None = None
         """What the listener raised in a callback of the current call."""
         self._later: KStreamError | None = None
-        """An error that came along with good records: raised by the next poll."""
+        self._later_of: TopicPartition | None = None
+        """An error that came along with good records: raised by the next poll, unless its partition is left by then."""
 
     # ---- what to read
 
@@ -161,7 +162,7 @@ class KafkaConsumer:
             elif error.code() == KafkaError._PARTITION_EOF:
                 ends[place_of(message)] = message.offset()  # type: ignore[assignment]
             elif self._later is None:
-                self._later = self._of_message(message, error)
+                self._later, self._later_of = self._of_message(message, error), place_of(message)
         return good
 
     def _of_message(self, message: Message, error: KafkaError) -> KStreamError | None:
@@ -357,6 +358,7 @@ class KafkaConsumer:
                 try:
                     self._consumer.seek(confluent_kafka.TopicPartition(at.topic, at.partition, offset))
                     self._fresh.pop(at, None)
+                    self._later = None if self._later_of == at else self._later
                     break
                 except RuntimeError as error:
                     raise KafkaUnavailable(f"{at}: cannot go to offset {offset}: {error}") from error
