@@ -84,9 +84,13 @@ def test_the_bytes_a_group_consumes_are_keys_and_values(clients: KafkaClients) -
     consumer.subscribe([topic], listener)  # type: ignore[arg-type]
     deadline = time.monotonic() + SECONDS
     resumed = False
-    while values(clients).get(("consumed_bytes_total", topic), 0.0) < 3000:
+    while values(clients).get(("consumed_bytes_total", topic), 0.0) < 3000 or (
+        "produced_bytes_total",
+        topic,
+    ) not in values(clients):
         assert time.monotonic() < deadline, values(clients)
         consumer.poll(2000, 0.1)
+        producer.flush(SECONDS)  # the producer tells its own when it is its time, and is asked
         if not resumed and getattr(listener, "partitions", None):
             consumer.resume(listener.partitions)
             resumed = True
