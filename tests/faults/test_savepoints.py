@@ -45,7 +45,15 @@ def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str) -> None:
         service.commands.append(command)
         return command.wait(), command.err.read_text()
 
-    status, said = create("first")
+    made: list[tuple[int, str]] = []
+
+    def begun() -> bool:
+        """A task that moves is restored first: until then a savepoint is refused."""
+        made.append(create("first"))
+        return "is restoring" not in made[-1][1]
+
+    service.until(begun, "no task to be restored")
+    status, said = made[-1]
     assert service.struck, said
     assert status == (0 if (place / "first" / FILE).exists() else 1), said
     if status:
