@@ -60,7 +60,8 @@ def test_a_task_takes_its_local_state_along(fleet: Fleet) -> None:
     finish(fleet)
     assert files and restored(fleet, "b") == 0
     moved = inodes(directory(fleet, "b"))
-    assert files.items() <= moved.items(), "they were copied"
+    both = files.keys() & moved.keys()  # RocksDB may have merged some meanwhile
+    assert both and all(moved[name] == files[name] for name in both), "they were copied"
     assert not directory(fleet, "a").exists()
 
 
