@@ -101,13 +101,10 @@ def _parser(inner: Codec[Any]) -> Callable[[bytes], WindowedSpan[Any]]:
     """From JSON: {"key": ..., "start": ..., "end": ...}, as such keys are shown."""
 
     def parse(data: bytes) -> WindowedSpan[Any]:
-        from kstream.codecs.text import from_json
+        from kstream.codecs.text import key_from_json
 
         read = msgspec.json.decode(data, type=_Shown)
-        raw = from_json(inner, read.key, "the key in it")
-        if raw is None:
-            raise CodecError("the key in it is null")
-        return WindowedSpan(inner.decode(raw), read.start, read.end)
+        return WindowedSpan(key_from_json(inner, read.key), read.start, read.end)
 
     return parse
 

@@ -13,8 +13,21 @@ import msgspec
 from kstream.clock import since_epoch
 from kstream.codecs.base import BuiltIn, Codec, is_nullable, name_of
 from kstream.codecs.columns import decode_value, encode_value
-from kstream.errors import UsageError
+from kstream.errors import CodecError, UsageError
 from kstream.escape import escaped
+
+
+def key_from_json(codec: Codec[Any], data: bytes | msgspec.Raw) -> Any:
+    """The key within a key that is shown as an object, such as that of a window.
+
+    Raises:
+        UsageError: it is not JSON, or not of the declared type.
+        CodecError: it is null.
+    """
+    raw = from_json(codec, data, "the key in it")
+    if raw is None:
+        raise CodecError("the key in it is null")
+    return codec.decode(raw)
 
 
 def from_json(codec: Codec[Any], data: bytes | msgspec.Raw, what: str) -> bytes | None:

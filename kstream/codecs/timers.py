@@ -82,13 +82,10 @@ def _parser(inner: Codec[Any]) -> Callable[[bytes], TimerKey[Any]]:
     """From JSON: {"key": ..., "name": ...}, as such keys are shown."""
 
     def parse(data: bytes) -> TimerKey[Any]:
-        from kstream.codecs.text import from_json
+        from kstream.codecs.text import key_from_json
 
         read = msgspec.json.decode(data, type=_Shown)
-        raw = from_json(inner, read.key, "the key in it")
-        if raw is None:
-            raise CodecError("the key in it is null")
-        return TimerKey(inner.decode(raw), read.name)
+        return TimerKey(key_from_json(inner, read.key), read.name)
 
     return parse
 

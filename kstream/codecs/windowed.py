@@ -141,13 +141,10 @@ def _parser(inner: Codec[Any]) -> Callable[[bytes], Windowed[Any]]:
     """From JSON: {"key": ..., "start": ...}, as such keys are shown."""
 
     def parse(data: bytes) -> Windowed[Any]:
-        from kstream.codecs.text import from_json
+        from kstream.codecs.text import key_from_json
 
         read = msgspec.json.decode(data, type=_Shown)
-        raw = from_json(inner, read.key, "the key in it")
-        if raw is None:
-            raise CodecError("the key in it is null")
-        return Windowed(inner.decode(raw), read.start)
+        return Windowed(key_from_json(inner, read.key), read.start)
 
     return parse
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Operator
-from kstream.operators.batch import Origin
+from kstream.operators.batch import Batch, Origin
 
 AT_ONCE: Final = 10_000
 """Results that are due together go on in batches of so many."""
@@ -26,6 +26,11 @@ class Closing(Operator):
         """Whether something would be told, or removed, if it were this time (ms). Asked of idle tasks: time goes on
         there when it matters, for that takes a commit. True where that cannot be said."""
         return True
+
+
+def task_times(batch: Batch, now: int) -> list[int]:
+    """The time of the task at each record; `now` where nothing was read that the batch comes of."""
+    return [now] * batch.size if batch.origin is None else batch.of_rows(batch.origin.watermarks)
 
 
 @contextmanager

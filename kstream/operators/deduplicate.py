@@ -10,7 +10,7 @@ from kstream.codecs import ColumnError, encode_keys, holds_none
 from kstream.codecs.timers import key_with_id
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing
+from kstream.operators.closing import AT_ONCE, Closing, task_times
 from kstream.operators.dropping import DUPLICATE, LATE, NO_KEY, Dropping, Lines
 from kstream.operators.stateless import apply
 from kstream.state.store import Store
@@ -51,7 +51,7 @@ class Deduplicate(Dropping, Closing):
             ids: Sequence[bytes | None] = keys
         else:
             ids = self._ids(batch)
-        stamps, times = batch.timestamps, self._times(batch)
+        stamps, times = batch.timestamps, task_times(batch, self._time.now)
         spans = [at // within for at in stamps]
         begins = {
             span: (stored_start((span - 1) * within), stored_start(span * within), stored_start((span + 1) * within))
@@ -107,12 +107,6 @@ class Deduplicate(Dropping, Closing):
             raise ColumnError(text, error.index) from error.__cause__ or error
         pairs = zip(batch.encoded_keys(self._key_codec), encoded, strict=True)
         return [None if one is None else key_with_id(key or b"", one) for key, one in pairs]
-
-    def _times(self, batch: Batch) -> Sequence[int]:
-        """The time of the task at each record."""
-        if batch.origin is None:
-            return [self._time.now] * batch.size
-        return batch.of_rows(batch.origin.watermarks)
 
     # ---- what can be met no more
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kstream.codecs import SAMPLE, ColumnError
 from kstream.operators.batch import Batch
+from kstream.operators.closing import task_times
 from kstream.operators.dropping import refuse_epoch
 from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.specs.topic import Topic
@@ -21,6 +22,23 @@ class LateTopic:
 
     def __init__(self, topic: Topic[Any, Any], writer: Writer, order: int, check_every: int = SAMPLE) -> None:
         self._topic, self._writer, self._order, self._check_every = topic, writer, order, check_every
+
+    def write_of(self, batch: Batch, indices: Sequence[int], now: int, wait: int) -> None:
+        """These records of a batch.
+
+        Args:
+            now: the time of the task.
+            wait: so many ms after its time a record is late.
+
+        Raises:
+            ColumnError: one cannot be written.
+        """
+        mask = [False] * batch.size
+        for index in indices:
+            mask[index] = True
+        late = batch.where(mask)
+        times = zip(task_times(late, now), late.timestamps, strict=True)
+        self.write(late, [time - at - wait for time, at in times])
 
     def write(self, batch: Batch, by: Sequence[int]) -> None:
         """Raises ColumnError where one cannot be written."""

@@ -19,7 +19,7 @@ from kstream.errors import (
 )
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
 from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
@@ -102,15 +102,10 @@ class Process(Dropping, Closing):
             self._records(user, batch, cast("list[bytes]", keys), 0)
             return
         self._fire_wall(batch.origin, batch.row(0))
-        self._times, start = self._times_of(batch), 0
+        assert self._time is not None
+        self._times, start = task_times(batch, self._time.now), 0
         while (start := self._records(user, batch, cast("list[bytes]", keys), start)) < batch.size:
             self._fire(self._times[start], batch.origin)
-
-    def _times_of(self, batch: Batch) -> Sequence[int]:
-        assert self._time is not None
-        if batch.origin is None:
-            return [self._time.now] * batch.size
-        return batch.of_rows(batch.origin.watermarks)
 
     def _records(self, user: UserProcessor, batch: Batch, keys: list[bytes], start: int) -> int:
         """Processes the records from `start` on, up to one before which a timer is due. Returns where that is."""

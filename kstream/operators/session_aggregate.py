@@ -13,7 +13,7 @@ from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.record import EPOCH_IS_NOW
@@ -121,8 +121,8 @@ class SessionAggregate(Dropping, Closing):
 
     def _fold_column(self, batch: Batch, keys: list[bytes], told: _Told | None) -> set[int]:
         """Folds each value in. Returns the indices of those that were left out."""
-        origin, fold, late = batch.origin, self._fold_over(batch), cast("list[int]", [])
-        times: Iterable[int] = [self._time.now] * batch.size if origin is None else batch.of_rows(origin.watermarks)
+        fold, late = self._fold_over(batch), cast("list[int]", [])
+        times: Iterable[int] = task_times(batch, self._time.now)
         values, failed = iter(batch.values), cast("list[int]", [])
         rest = zip(count(), keys, values, batch.timestamps, times)  # `count` has no end
         while True:
@@ -143,13 +143,7 @@ class SessionAggregate(Dropping, Closing):
     def _too_late(self, batch: Batch, indices: list[int]) -> None:
         self._left_out(LATE, len(indices))
         if self._late is not None:
-            mask = [False] * batch.size
-            for index in indices:
-                mask[index] = True
-            late = batch.where(mask)
-            times = [self._time.now] * late.size if late.origin is None else late.of_rows(late.origin.watermarks)
-            by = [now - at - self._wait - 1 for now, at in zip(times, late.timestamps, strict=True)]
-            self._late.write(late, by)
+            self._late.write_of(batch, indices, self._time.now, self._wait + 1)
 
     def _fold_rest(
         self, fold: Fold, rest: Iterator[tuple[int, bytes, Any, int, int]], told: _Told | None, late: list[int]

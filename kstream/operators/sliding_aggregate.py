@@ -11,7 +11,7 @@ from kstream.codecs import ColumnError, check_column, copier
 from kstream.codecs.windowed import stored_start
 from kstream.errors import KStreamError
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing
+from kstream.operators.closing import AT_ONCE, Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.sliding import Kept, Sliding
@@ -103,8 +103,7 @@ class SlidingAggregate(Dropping, Closing):
         self, batch: Batch, keys: list[bytes], begins: dict[int, bytes]
     ) -> tuple[list[bytes | None], set[int]]:
         """The results, encoded, and the indices of records that were left out."""
-        origin = batch.origin
-        times: Iterable[int] = [self._time.now] * batch.size if origin is None else batch.of_rows(origin.watermarks)
+        times: Iterable[int] = task_times(batch, self._time.now)
         results: list[bytes | None] = []
         late, failed, values = cast("list[int]", []), cast("list[int]", []), iter(batch.values)
         rest = zip(count(), keys, values, batch.timestamps, times)  # `count` has no end
@@ -159,12 +158,7 @@ class SlidingAggregate(Dropping, Closing):
     def _too_late(self, batch: Batch, indices: list[int]) -> None:
         self._left_out(LATE, len(indices))
         if self._late is not None:
-            mask = [False] * batch.size
-            for index in indices:
-                mask[index] = True
-            late = batch.where(mask)
-            times = [self._time.now] * late.size if late.origin is None else late.of_rows(late.origin.watermarks)
-            self._late.write(late, [now - self._grace - at for now, at in zip(times, late.timestamps, strict=True)])
+            self._late.write_of(batch, indices, self._time.now, self._grace)
 
     # ---- parts that leave
 

@@ -12,7 +12,7 @@ from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.record import EPOCH_IS_NOW
@@ -67,18 +67,12 @@ class WindowedAggregate(Aggregate, Closing):
         if self.leaves_out:
             batch = batch.readable()
         batch, keys = self._sound(batch, self._key_codec)  # others are in no window, so they are neither late nor twice
-        times = self._times(batch)
+        times = task_times(batch, self._time.now)
         for start, stop, end in self._runs(times):
             self._close(end, batch.origin)
             self._cut = stop - start < batch.size
             part = batch.cut(start, stop) if self._cut else batch
             self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), end)
-
-    def _times(self, batch: Batch) -> Sequence[int]:
-        """The time of the task at each record."""
-        if batch.origin is None:
-            return [self._time.now] * batch.size
-        return batch.of_rows(batch.origin.watermarks)
 
     def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         """Parts of a batch within which no window closes, each with the end of the last windows that closed before."""
@@ -138,7 +132,7 @@ class WindowedAggregate(Aggregate, Closing):
         self._left_out(LATE, late.size)
         if self._late is not None:
             wait, last_start = self._windows_of.size + self._grace, self._windows_of.last_start
-            times = zip(self._times(late), late.timestamps, strict=True)
+            times = zip(task_times(late, self._time.now), late.timestamps, strict=True)
             self._late.write(late, [now - last_start(at) - wait for now, at in times])
 
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, telling
+from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.stateless import apply
@@ -96,7 +96,7 @@ class StreamStreamJoin(Dropping, Closing):
         if not batch.size:
             return
         origin = batch.origin
-        times = [self._watermark.now] * batch.size if origin is None else batch.of_rows(origin.watermarks)
+        times = task_times(batch, self._watermark.now)
         came = self._prepared(side, batch, keys, times)
         if self._meets and origin is not None:
             self._held_of = origin
