@@ -156,22 +156,22 @@ class WindowedAggregate(Aggregate, Closing):
         self._closed = end
         size, store = self._windows_of.size, cast("WindowStore[Any]", self.store)
         due = store.before(stored_start(end - size + 1))
-        changed = None if self._emit_closed else self._changed_at | self._changed_now
+        now, before = self._changed_now, self._changed_at
         while entries := list(islice(due, AT_ONCE)):
             for key, _ in entries:
                 store.delete(key)
-            if changed is None:
+            if self._emit_closed:
                 stamps = [start_in(key) + size - 1 for key, _ in entries]
             else:  # "commit": what was not told yet is told now, for it will not be there at the commit
-                entries = [entry for entry in entries if entry[0] in changed]
-                stamps = [changed[key] for key, _ in entries]
-            if entries and (changed is None or not self.every_update):
+                entries = [entry for entry in entries if entry[0] in now or entry[0] in before]
+                stamps = [now[key] if key in now else before[key] for key, _ in entries]
+            if entries:
                 with telling(self.store.name):
                     self.emit(self._results(entries, stamps, origin))
-            for key, _ in entries if changed is not None else ():
-                self._changed_now.pop(key, None)
-                if key in self._changed_at:
-                    self._told[key] = self._changed_at.pop(key)
+            for key, _ in () if self._emit_closed else entries:
+                now.pop(key, None)
+                if key in before:
+                    self._told[key] = before.pop(key)
 
     def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
         rows = None

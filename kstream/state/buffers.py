@@ -98,9 +98,7 @@ class BufferStore(Store[Part]):
         for key in [key for key in changed if start <= key < stop]:
             if (part := live[key]) is not None:
                 yield key, part
-        for key, raw in self.backend.scan(self.name, max(start, self._floor)):
-            if key >= stop:
-                break
+        for key, raw in self.backend.scan(self.name, max(start, self._floor), stop):
             if key not in changed:
                 yield key, decode(raw)
 
