@@ -354,7 +354,8 @@ def _build(
             return Upsert(stores[node.stores[0].name], lines, check_every, quiet=node.quiet)
         case RetractNode():
             (table,) = node.parents
-            return Retract(node.function, node.views, table.stores[0].value.codec, node.key.codec, node.value.codec)
+            lines, rows = _LINES.setdefault(node, Lines(node.name)), table.stores[0].value.codec
+            return Retract(node.function, node.views, rows, node.key.codec, node.value.codec, lines)
         case TableChangeNode():
             return TableChanges(
                 Lookup(stores[node.stores[0].name], node.views),

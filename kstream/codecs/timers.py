@@ -19,6 +19,7 @@ K = TypeVar("K")
 
 _END: Final = b"\0"
 _ESCAPED: Final = b"\0\xff"
+_NO_KEY: Final = "\u2400".encode()  # beyond Latin-1, so no id begins with it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,9 +35,11 @@ def timer_key(key: bytes, name: str) -> bytes:
     return _before_name(key) + name.encode()
 
 
-def key_with_id(key: bytes, own: bytes) -> bytes:
-    """The same of what has bytes instead of a name, whatever they are."""
-    return _before_name(key) + (own if own.isascii() else own.decode("latin-1").encode())
+def key_with_id(key: bytes | None, own: bytes) -> bytes:
+    """The same of what has bytes instead of a name, whatever they are; and perhaps no key, which is not an empty
+    one."""
+    name = own if own.isascii() else own.decode("latin-1").encode()
+    return _END + _NO_KEY + name if key is None else _before_name(key) + name
 
 
 def _before_name(key: bytes) -> bytes:

@@ -139,10 +139,15 @@ def averaged(mean: Mean) -> float:
 
 def distinguishing(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
     """What the function gives, each once, as the text of its bytes: `codec` is that of a key, so equal ones are equal
-    there."""
+    there. None is no value, as in SQL."""
 
     def fold(seen: set[str], value: Any) -> set[str]:
-        raw: bytes = encode_value(codec, function(value)) or b""
+        found = function(value)
+        if found is None:
+            return seen
+        if found.__class__ is float:
+            found += 0.0  # -0.0, which equals 0.0, would be written otherwise
+        raw: bytes = encode_value(codec, found) or b""
         seen.add(raw.decode("latin-1"))
         return seen
 

@@ -91,9 +91,9 @@ class Summaries(Generic[K, V]):
         self, function: Callable[[V], Any], *, of: Kind[Any] | None = None, name: str | None = None,
         emit: Emit = "update", backend: BackendKind | None = None, ttl: TTL | None = None,
     ) -> ResultTable[K, int]:  # fmt: skip
-        """How many different results the function has over each key's values, exactly. Kept are all of them, in one
-        entry of state, so it must stay small (some thousands): each commit writes all of it, with emit="update" each
-        record does.
+        """How many different results the function has over each key's values, exactly. None does not count, as in SQL.
+        Kept are all of them, in one entry of state, so it must stay small (some thousands): each commit writes all of
+        it, with emit="update" each record does.
 
         Args:
             of: the type of the results, where the function's annotation does not say.

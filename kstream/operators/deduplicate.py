@@ -106,7 +106,7 @@ class Deduplicate(Dropping, Closing):
             text = f"what deduplicate of {self.store.name!r} is given: {error}"
             raise ColumnError(text, error.index) from error.__cause__ or error
         pairs = zip(batch.encoded_keys(self._key_codec), encoded, strict=True)
-        return [None if one is None else key_with_id(key or b"", one) for key, one in pairs]
+        return [None if one is None else key_with_id(key, one) for key, one in pairs]
 
     # ---- what can be met no more
 

@@ -158,7 +158,7 @@ class SlidingAggregate(Dropping, Closing):
     def _too_late(self, batch: Batch, indices: list[int]) -> None:
         self._left_out(LATE, len(indices))
         if self._late is not None:
-            self._late.write_of(batch, indices, self._time.now, self._grace)
+            self._late.write_of(batch, indices, self._time.now, self._grace + 1)
 
     # ---- parts that leave
 

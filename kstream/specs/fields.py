@@ -47,15 +47,16 @@ def _fields(cls: type) -> list[str]:
     return list(dict.fromkeys(name for base in bases for name in inspect.get_annotations(base) if name[0] != "_"))
 
 
-def whole_milliseconds(length: Any, what: str, *, least: int = 0) -> int:
+def whole_milliseconds(length: Any, what: str, *, least: int | None = 0) -> int:
     """A timedelta in ms.
 
     Raises:
-        TopologyError: it is none, is less than `least` ms, or has parts of a millisecond.
+        TopologyError: it is none, is less than `least` ms (None: any will do), or has parts of a millisecond.
     """
     if not isinstance(length, timedelta):
         raise TopologyError(f"{what}{length!r} is not a timedelta")
     found, rest = divmod(length, timedelta(milliseconds=1))
-    if rest or found < least:
-        raise TopologyError(f"{what}{length!r}: it is a whole number of milliseconds, {least} at least")
+    if rest or (least is not None and found < least):
+        bound = "" if least is None else f", {least} at least"
+        raise TopologyError(f"{what}{length!r}: it is a whole number of milliseconds{bound}")
     return found

@@ -20,7 +20,7 @@ def length_of(size: timedelta | None, parts: dict[str, float], what: str, called
         raise TopologyError(f"{what}: give it a {called}, as a timedelta or in days=, hours=, minutes=, seconds=")
     try:
         found = timedelta(**parts) if size is None else size
-    except (TypeError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TopologyError(f"{what}: {error}") from None
     return whole_milliseconds(found, f"{what}: {called}=", least=1)
 
@@ -115,11 +115,7 @@ class Hopping(Windows):
             raise TopologyError(
                 f"Hopping: every={every!r} is longer than a window, so records between them would be in none"
             )
-        if length // advance > MOST_OF_A_RECORD:
-            raise TopologyError(
-                f"Hopping: each record would be in {length // advance} windows, each with an entry of its own: take a "
-                f"longer every= ({MOST_OF_A_RECORD} windows at most), or kstream.Sliding"
-            )
+        _check_most(-(-length // advance), "Hopping", "a longer every=, or kstream.Sliding")
         super().__init__(length, advance, _offset(offset, "Hopping"))
 
 
@@ -158,6 +154,7 @@ class Cumulating(Windows):
                 f"Cumulating: the longest window, {timedelta(milliseconds=longest)}, is no whole multiple of "
                 f"step={step!r}: the last step would end with the next windows' first"
             )
+        _check_most(longest // length, "Cumulating", "a longer step=")
         Windows.__init__(self, length, length, _offset(offset, "Cumulating"))
         object.__setattr__(self, "longest", longest)
 
@@ -186,9 +183,16 @@ class Cumulating(Windows):
 
 
 def _offset(offset: Any, what: str) -> int:
-    if not isinstance(offset, timedelta):
-        raise TopologyError(f"{what}: offset={offset!r} is not a timedelta")
-    return offset // timedelta(milliseconds=1)
+    return whole_milliseconds(offset, f"{what}: offset=", least=None)
+
+
+def _check_most(count: int, what: str, advice: str) -> None:
+    """Raises TopologyError where a record would be in so many windows that each would take too long."""
+    if count > MOST_OF_A_RECORD:
+        raise TopologyError(
+            f"{what}: each record would be in {count} windows, each with an entry of its own: take {advice} "
+            f"({MOST_OF_A_RECORD} windows at most)"
+        )
 
 
 def check_windows(windows: Any) -> Windows:

@@ -227,19 +227,24 @@ class TestDriver:
         self.process()
 
     def close(self, *, commit: bool = True) -> None:
-        workers, self._workers = self._workers, []
+        """Ends the app, after a last commit (`commit`). What fails then, as a value that was changed and not assigned,
+        is raised."""
         try:
-            self._end(workers, commit=commit)
+            self._end(commit=commit)
         finally:
             self._calls.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     @_aside
-    def _end(self, workers: Sequence[StreamWorker], *, commit: bool) -> None:
+    def _end(self, *, commit: bool) -> None:
         try:
-            for worker in workers if commit else ():
+            searching = self._is_searching()
+            for worker in self._workers if commit else ():
                 worker.commit_now()
+            if commit and not searching and self._is_searching():
+                self.commit()  # it finds the record at fault, and raises
         finally:
+            workers, self._workers = self._workers, []
             for worker in workers:
                 worker.abandon()
 

@@ -139,6 +139,21 @@ def test_what_is_kept_shares_nothing_with_what_came() -> None:
         assert driver.values(out) == [[{"n": 1}], [{"n": 1}, {"n": 2}]]
 
 
+def test_distinct_results_are_those_of_sql() -> None:
+    """None is none of them, and zero is one, whatever its sign."""
+    app = kstream.App("summaries")
+    source, out = app.topic("in", key=str, value=dict), app.topic("out", key=str, value=int)
+
+    def price(row: dict[str, Any]) -> float | None:
+        return row.get("price")
+
+    app.stream(source).group_by_key().count_distinct(price, name="n", of=float).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for row in ({}, {"price": 0.0}, {"price": -0.0}, {}, {"price": 1.5}):
+            driver.send(source, row, key="a")
+        assert driver.values(out) == [0, 1, 1, 1, 2]
+
+
 def test_of_undeclared_types() -> None:
     app = kstream.App("summaries")
     source = app.topic("in", key=str)

@@ -124,6 +124,21 @@ def test_keys_that_were_changed_go_home_first() -> None:
         assert driver.values(out) == ["n:x"]
 
 
+def test_no_key_is_not_an_empty_one() -> None:
+    app = kstream.App("distinct")
+    source, out = app.topic("in", key=str | None, value=str), app.topic("out", key=str | None, value=str)
+    app.stream(source).deduplicate(lambda id_: id_, within=timedelta(minutes=1), of=str, name="seen").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        again = [(None, "1"), ("", "1"), (None, "1"), ("", "1")]
+        for key, id_ in (*again, (None, "2"), (None, "\xff"), ("", "\u24001")):
+            driver.send(source, id_, key=key)
+        driver.crash()
+        driver.commit()
+        assert [(one.key, one.value) for one in driver.records(out)] == [
+            (None, "1"), ("", "1"), (None, "2"), (None, "\xff"), ("", "\u24001"),
+        ]  # fmt: skip
+
+
 def test_a_tombstone_has_no_id() -> None:
     app, source, out = app_of()
     with TestDriver(app, partitions=1) as driver:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
@@ -83,6 +83,26 @@ def test_each_group_is_of_the_rows_that_there_are(records: list[tuple[str, Perso
         assert {key: n for key, n in driver.table(cities.sum).items() if n} == {k: sum(v) for k, v in wanted.items()}
         grown = {key: len([age for age in ages if age > 2]) for key, ages in wanted.items()}
         assert {key: n for key, n in driver.table(cities.grown).items() if n} == {k: n for k, n in grown.items() if n}
+
+
+def test_rows_of_no_group_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    app = kstream.App("cities")
+    people, counts = app.topic("people", key=str, value=Person | None), app.topic("counts", key=str, value=int)
+    app.stream(people).to_table("people").filter(grown).group_by(city, name="by-city", key=str).count(name="n").to(
+        counts
+    )
+    with TestDriver(app, partitions=1) as driver:
+        for person in (Person(None, 3), Person(None, 1), None, Person("x", 3), Person(None, 4)):
+            driver.send(people, person, key="a")
+        driver.crash()
+        driver.commit()
+        dropped: Counter[str] = Counter()
+        for task in driver.worker.tasks.values():
+            for operator in task.plan.operators:
+                dropped += operator.dropped
+        assert dropped == {"no key": 2}  # those that are in the view
+        assert driver.values(counts) == [1, 0]
+    assert "without a key left out of by-city" in caplog.text
 
 
 def test_a_change_within_a_group_is_one_update() -> None:

@@ -116,7 +116,21 @@ def test_a_result_for_each_record_over_the_last_while() -> None:
         for n, at in ((1, 60_000), (2, 120_000), (4, 120_001), (8, 115_000), (16, 110_000)):
             driver.send(source, n, key="a", timestamp=at)
         assert driver.values(out) == [1, 3, 6, 9]
-        assert [(one.value, one.headers) for one in driver.records(late)] == [(16, [("kstream.late.by", b"1")])]
+        assert [(one.value, one.headers) for one in driver.records(late)] == [(16, [("kstream.late.by", b"0")])]
+
+
+def test_so_much_more_grace_and_a_millisecond_would_have_kept_it() -> None:
+    for more, kept in ((0, False), (1, True)):
+        app = kstream.App("windows")
+        source, out, late = (app.topic(name, key=str, value=int) for name in ("in", "out", "late"))
+        grace = timedelta(milliseconds=10 + 57 * more + more)
+        group = app.stream(source).group_by_key().window(Sliding(minutes=1), grace=grace, late=late)
+        group.count(name="counts").to(out)
+        with TestDriver(app, partitions=1) as driver:
+            driver.send(source, 1, key="a", timestamp=1000)
+            driver.send(source, 1, key="a", timestamp=1000 - 10 - 58)
+            assert len(driver.values(out)) == 1 + kept
+            assert [one.headers for one in driver.records(late)] == [[("kstream.late.by", b"57")]] * (not kept)
 
 
 def test_a_function_that_changes_what_it_is_given_changes_no_other_result() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream import Hopping, Tumbling, Windowed
+from kstream import Cumulating, Hopping, Tumbling, Windowed
 from kstream.errors import KStreamError, TopologyError
 from kstream.specs.windows import Windows
 from kstream.testing import TestDriver
@@ -392,6 +392,15 @@ def refused(declare: Callable[[kstream.App, Any], object]) -> str:
         (lambda app, s: Tumbling(MS, seconds=1), "give it a size"),
         (lambda app, s: Tumbling(0 * MS), "1 at least"),
         (lambda app, s: Tumbling(seconds=0.0001), "whole number of milliseconds"),
+        (lambda app, s: Tumbling(minutes=float("nan")), "Tumbling: cannot convert float NaN"),
+        (lambda app, s: Tumbling(minutes=float("inf")), "Tumbling: cannot convert float infinity"),
+        (
+            lambda app, s: Tumbling(MS, offset=timedelta(microseconds=-1500)),
+            "Tumbling: offset=datetime.timedelta(days=-1, seconds=86399, microseconds=998500): it is a whole number of "
+            "milliseconds",
+        ),
+        (lambda app, s: Hopping(10_001 * MS, every=MS), "Hopping: each record would be in 10001 windows"),
+        (lambda app, s: Cumulating(10_001 * MS, step=MS), "Cumulating: each record would be in 10001 windows"),
         (lambda app, s: Hopping(MS, every=2 * MS), "records between them would be in none"),
         (lambda app, s: app.topic("x", out_of_order=3), "topic 'x': out_of_order=3 is not a timedelta"),
         (

@@ -71,3 +71,23 @@ def test_one_of_a_record_that_failed_is_not_meant() -> None:
         driver.commit()
         with pytest.raises(ProcessingError, match="after the change"):
             driver.send(orders, "fails", key="k")
+
+
+def test_a_change_that_was_not_assigned_fails_at_the_end_too() -> None:
+    """The test ends without a look at anything: the last commit is that of the driver's end."""
+    app = kstream.App("carts")
+    adds = app.topic("adds", key=str, value=str)
+    carts = app.table("carts", key=str, value=list[str], default=list)
+
+    @app.agent(adds)
+    async def put(stream: kstream.AgentStream[str, str]) -> None:
+        async for item in stream:
+            carts["x"].append(item)
+
+    with pytest.raises(ProcessingError) as caught, TestDriver(app, partitions=1) as driver:
+        driver.send(adds, "apple", key="a")
+    assert isinstance(caught.value.__cause__, MutatedWithoutAssignment)
+    assert (caught.value.topic, caught.value.offset) == ("adds", 0)
+    with pytest.raises(ZeroDivisionError), TestDriver(app, partitions=1) as driver:
+        driver.send(adds, "apple", key="a")
+        raise ZeroDivisionError  # the test's own failure is told
