@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kstream.pool import Pool
     from kstream.specs.counting import Counting
     from kstream.specs.listener import Checkpoint
+    from kstream.specs.local_days import LocalDays
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
     from kstream.specs.restart import ExponentialDelay, FailureRate, FixedDelay, NoRestart
     from kstream.specs.sessions import OpenSession, Session
@@ -62,6 +63,7 @@ __all__ = [
     "Incremental",
     "KStreamError",
     "ListState",
+    "LocalDays",
     "MapState",
     "NoRestart",
     "NonRetryable",
@@ -110,6 +112,7 @@ _WHEN_WANTED = {
     "FullSnapshot": "specs.ttl",
     "Hopping": "specs.windows",
     "Incremental": "specs.ttl",
+    "LocalDays": "specs.local_days",
     "NoRestart": "specs.restart",
     "OpenSession": "specs.sessions",
     "Pool": "pool",

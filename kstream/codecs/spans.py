@@ -67,24 +67,24 @@ def span_codec(inner: Codec[Any]) -> BuiltIn[WindowedSpan[Any]]:
     )
 
 
-def stored_span_codec(inner: Codec[Any], step: int, begin: Callable[[int], int]) -> BuiltIn[WindowedSpan[Any]]:
-    """The codec of such keys in a store, where the start of a window's last step comes first, so that the windows that
-    close are a range.
+def stored_span_codec(
+    inner: Codec[Any], place: Callable[[int, int], int], span: Callable[[int], tuple[int, int]]
+) -> BuiltIn[WindowedSpan[Any]]:
+    """The codec of such keys in a store, where a time comes first that windows close in the order of.
 
     Args:
-        step: its length in ms.
-        begin: says of a time (ms) when the windows begin that it is in.
+        place: gives this time (ms) of a window, by its first and last ms.
+        span: gives these of a window, by that time.
     """
     encode_key, decode_key = inner.encode, inner.decode
 
-    def encode(span: WindowedSpan[Any]) -> bytes:
-        return stored_start(span.end + 1 - step) + encode_key(span.key)
+    def encode(key: WindowedSpan[Any]) -> bytes:
+        return stored_start(place(key.start, key.end)) + encode_key(key.key)
 
     def decode(data: bytes) -> WindowedSpan[Any]:
         if len(data) < START:
             raise CodecError(f"a key of a window has at least {START} bytes in a store; these are {len(data)}")
-        last = start_in(data)
-        return WindowedSpan(decode_key(data[START:]), begin(last), last + step - 1)
+        return WindowedSpan(decode_key(data[START:]), *span(start_in(data)))
 
     return BuiltIn(
         f"WindowedSpan[{name_of(inner)}]",

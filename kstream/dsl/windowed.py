@@ -15,11 +15,13 @@ from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
-from kstream.specs.windows import Cumulating, Windows, check_windows
+from kstream.specs.windows import Windows, check_windows
 from kstream.topology import Emit, Node
 
 if TYPE_CHECKING:
+    from kstream.specs.local_days import LocalDays
     from kstream.specs.ttl import TTL
+    from kstream.specs.windows import Cumulating
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -76,14 +78,14 @@ class WindowedGroup(OfWindows[Windowed[K], V], Generic[K, V]):
         return windowed_codec(key.codec, stored=True)
 
 
-class CumulatingGroup(OfWindows[WindowedSpan[K], V], Generic[K, V]):
-    """Of windows that begin together: results have keys of the type `kstream.WindowedSpan`."""
+class SpanGroup(OfWindows[WindowedSpan[K], V], Generic[K, V]):
+    """Of windows whose ends do not follow from their starts: results have keys of the type `kstream.WindowedSpan`."""
 
     _key_class = WindowedSpan
 
     def _stored(self, key: Schema) -> Codec[Any]:
-        windows = cast("Cumulating", self._windows)
-        return stored_span_codec(key.codec, windows.size, windows.begin)
+        windows = cast("Cumulating | LocalDays", self._windows)
+        return stored_span_codec(key.codec, windows.place, windows.span)
 
 
 def check_emit_of_windows(emit: object) -> None:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from kstream.dsl.counting import CountingGroup
     from kstream.dsl.sessions import SessionGroup
     from kstream.dsl.sliding import SlidingGroup
-    from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
+    from kstream.dsl.windowed import SpanGroup, WindowedGroup
     from kstream.specs.counting import Counting
+    from kstream.specs.local_days import LocalDays
     from kstream.specs.sessions import Session
     from kstream.specs.sliding import Sliding
     from kstream.specs.topic import Topic
@@ -31,8 +32,8 @@ class Windowing(Generic[K, V]):
     ) -> WindowedGroup[K, V]: ...
     @overload
     def window(
-        self, windows: Cumulating, *, grace: timedelta, late: Topic[K, V] | None = None
-    ) -> CumulatingGroup[K, V]: ...
+        self, windows: Cumulating | LocalDays, *, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> SpanGroup[K, V]: ...
     @overload
     def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
     @overload
@@ -45,7 +46,7 @@ class Windowing(Generic[K, V]):
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
 
         Args:
-            windows: `Tumbling`, `Hopping`, `Cumulating`, `Sliding`, `Session` or `Counting`.
+            windows: `Tumbling`, `Hopping`, `Cumulating`, `LocalDays`, `Sliding`, `Session` or `Counting`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
                 (Not with `Counting`.)
@@ -58,11 +59,10 @@ class Windowing(Generic[K, V]):
         from kstream.dsl.counting import CountingGroup
         from kstream.dsl.sessions import SessionGroup
         from kstream.dsl.sliding import SlidingGroup
-        from kstream.dsl.windowed import CumulatingGroup, WindowedGroup
+        from kstream.dsl.windowed import SpanGroup, WindowedGroup
         from kstream.specs.counting import Counting
         from kstream.specs.sessions import Session
         from kstream.specs.sliding import Sliding
-        from kstream.specs.windows import Cumulating
 
         group: Any = self
         if isinstance(windows, Counting):
@@ -73,5 +73,5 @@ class Windowing(Generic[K, V]):
             return SlidingGroup(group, windows, grace, late)
         if isinstance(windows, Session):
             return SessionGroup(group, windows, grace, late)
-        kind = CumulatingGroup if isinstance(windows, Cumulating) else WindowedGroup
+        kind = SpanGroup if getattr(windows, "spans", False) else WindowedGroup
         return kind(group, windows, grace, late)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, cast
 
-from kstream.codecs.windowed import StoredKeys, start_in, stored_start
+from kstream.codecs.windowed import START, StoredKeys, start_in, stored_start
 from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
@@ -53,10 +53,11 @@ class WindowedAggregate(Aggregate, Closing):
         self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
         self._emit_closed, self._late = emit == "close", late
         self._tells_last = emit == "commit"
-        first = 1 - windows.size  # of a window whose result would have a time that cannot be written, if there is one
-        ends_at_epoch = self._emit_closed and windows.last_start(first) == first
-        self._refused: int | None = first if ends_at_epoch else None
-        self._closed: int | None = None  # windows that end then or before are closed; None: not known since a restart
+        # of a window whose result would have a time that cannot be written, if there is one
+        self._refused = next((start for start in windows.starts(0) if windows.end_of(start) == 1), None)
+        if not self._emit_closed:
+            self._refused = None
+        self._closed: int | None = None  # windows that begin before are closed; None: not known since a restart
         self._kept_closed: int | None = None
         self._told: dict[bytes, int] = {}  # of what was kept: what this batch has told, since it closed
         self._cut = False
@@ -68,47 +69,46 @@ class WindowedAggregate(Aggregate, Closing):
             batch = batch.readable()
         batch, keys = self._sound(batch, self._key_codec)  # others are in no window, so they are neither late nor twice
         times = task_times(batch, self._time.now)
-        for start, stop, end in self._runs(times):
-            self._close(end, batch.origin)
+        for start, stop, first in self._runs(times):
+            self._close(first, batch.origin)
             self._cut = stop - start < batch.size
             part = batch.cut(start, stop) if self._cut else batch
-            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), end)
+            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), first)
 
     def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Parts of a batch within which no window closes, each with the end of the last windows that closed before."""
+        """Parts of a batch within which no window closes, each with where the windows begin that are open then."""
         if not times:
             return
-        if (end := self._closed_by(times[0])) == self._closed_by(times[-1]):
-            yield 0, len(times), end
+        if (first := self._open_at(times[0])) == self._open_at(times[-1]):
+            yield 0, len(times), first
             return
         start = 0
-        for end, run in groupby(map(self._closed_by, times)):
+        for first, run in groupby(map(self._open_at, times)):
             stop = start + sum(1 for _ in run)
-            yield start, stop, end
+            yield start, stop, first
             start = stop
 
-    def _closed_by(self, time: int) -> int:
-        """The end of the last windows that are closed at this time."""
-        windows, at = self._windows_of, time - self._grace
-        return at - (at - windows.offset - windows.size) % windows.advance
+    def _open_at(self, time: int) -> int:
+        """Windows that begin before are closed at this time."""
+        return self._windows_of.open_from(time - self._grace)
 
-    def _into_windows(self, batch: Batch, keys: list[bytes], end: int) -> None:
-        """Folds the records into their windows, those that end after `end`."""
-        windows, size = self._windows_of, self._windows_of.size
+    def _into_windows(self, batch: Batch, keys: list[bytes], first: int) -> None:
+        """Folds the records into their windows, of those that begin at `first` or later."""
+        windows = self._windows_of
         if windows.apart:
-            offset, stamps = windows.offset, batch.timestamps
-            if stamps and end < (stop := windows.last_start(min(stamps)) + size) > max(stamps):
-                self._fold_into(batch, keys, stop - size)  # all are in one window, as those of most batches
+            stamps = batch.timestamps
+            if stamps and first <= (start := windows.last_start(min(stamps))) and windows.end_of(start) > max(stamps):
+                self._fold_into(batch, keys, start)  # all are in one window, as those of most batches
                 return
-            starts = [at - (at - offset) % size for at in stamps]
-            if starts and min(starts) + size <= end:
-                open_ = [start + size > end for start in starts]
+            starts = windows.starts_of(stamps)
+            if starts and min(starts) < first:
+                open_ = [start >= first for start in starts]
                 self._too_late(batch, open_)
                 batch = batch.where(open_)
                 keys = [key for key, kept in zip(keys, open_, strict=True) if kept]
                 starts = [start for start, kept in zip(starts, open_, strict=True) if kept]
         else:
-            of_each = windows.starts_after(end - size, batch.timestamps)
+            of_each = windows.starts_after(first - 1, batch.timestamps)
             if [] in of_each:
                 self._too_late(batch, of_each)
             counts = list(map(len, of_each))
@@ -131,9 +131,9 @@ class WindowedAggregate(Aggregate, Closing):
         late = batch.where([not windows for windows in open_])
         self._left_out(LATE, late.size)
         if self._late is not None:
-            wait, last_start = self._windows_of.size + self._grace, self._windows_of.last_start
+            windows, grace = self._windows_of, self._grace
             times = zip(task_times(late, self._time.now), late.timestamps, strict=True)
-            self._late.write(late, [now - last_start(at) - wait for now, at in times])
+            self._late.write(late, [now - windows.end_of(windows.last_start(at)) - grace for now, at in times])
 
     def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
         """Taking back goes as far as the batch: where it was cut, earlier parts may have the same windows."""
@@ -143,25 +143,26 @@ class WindowedAggregate(Aggregate, Closing):
 
     def time_passed(self, origin: Origin | None) -> None:
         """A batch is through, whether or not some of it came here; or time went on by itself."""
-        self._close(self._closed_by(self._time.now), origin)
+        self._close(self._open_at(self._time.now), origin)
 
     def closes_by(self, time: int) -> bool:
         first = cast("WindowStore[Any]", self.store).first()
-        return first is not None and start_in(first) + self._windows_of.size + self._grace <= time
+        return first is not None and self._windows_of.end_of(start_in(first)) + self._grace <= time
 
-    def _close(self, end: int, origin: Origin | None) -> None:
-        """Closes the windows that end by then. What they emit is caused by the records that moved time there."""
-        if self._closed is not None and end <= self._closed:
+    def _close(self, first: int, origin: Origin | None) -> None:
+        """Closes the windows that begin before. What they emit is caused by the records that moved time there."""
+        if self._closed is not None and first <= self._closed:
             return
-        self._closed = end
-        size, store = self._windows_of.size, cast("WindowStore[Any]", self.store)
-        due = store.before(stored_start(end - size + 1))
+        self._closed = first
+        store = cast("WindowStore[Any]", self.store)
+        due = store.before(stored_start(first))
         now, before = self._changed_now, self._changed_at
         while entries := list(islice(due, AT_ONCE)):
             for key, _ in entries:
                 store.delete(key)
             if self._emit_closed:
-                stamps = [start_in(key) + size - 1 for key, _ in entries]
+                last = {key[:START]: self._windows_of.end_of(start_in(key)) - 1 for key, _ in entries}
+                stamps = [last[key[:START]] for key, _ in entries]
             else:  # "commit": what was not told yet is told now, for it will not be there at the commit
                 entries = [entry for entry in entries if entry[0] in now or entry[0] in before]
                 stamps = [now[key] if key in now else before[key] for key, _ in entries]
@@ -176,10 +177,13 @@ class WindowedAggregate(Aggregate, Closing):
     def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
         rows = None
         if origin is not None:
-            grace, size, times = self._grace, self._windows_of.size, origin.watermarks
-            due = {start: bisect_left(times, start + size + grace) for start in {start_in(key) for key, _ in entries}}
+            grace, end_of, times = self._grace, self._windows_of.end_of, origin.watermarks
             last = len(times) - 1
-            rows = [min(due[start_in(key)], last) for key, _ in entries]
+            due = {
+                start: min(bisect_left(times, end_of(start_in(start)) + grace), last)
+                for start in {key[:START] for key, _ in entries}
+            }
+            rows = [due[key[:START]] for key, _ in entries]
         return Batch(
             len(entries), self.store.key_codec, self.store.value_codec, origin=origin, rows=rows,
             raw_keys=[key for key, _ in entries], raw_values=[raw for _, raw in entries], timestamps=stamps,
@@ -188,7 +192,7 @@ class WindowedAggregate(Aggregate, Closing):
     # ---- the end of a batch, and of a transaction
 
     def flush(self) -> None:
-        self._close(self._closed_by(self._time.now), None)  # records that were left out moved time too, and idle inputs
+        self._close(self._open_at(self._time.now), None)  # records that were left out moved time too, and idle inputs
         super().flush()
 
     def keep(self) -> None:

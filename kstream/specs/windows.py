@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
@@ -38,6 +38,9 @@ class Windows:
     advance: int
     offset: int
 
+    spans: ClassVar[bool] = False
+    """Whether their results have keys of the type `WindowedSpan`."""
+
     @property
     def apart(self) -> bool:
         """Whether a time is in one window only."""
@@ -47,6 +50,20 @@ class Windows:
         """When the latest window begins that has this time (ms) in it: it begins then at the latest, and its end is
         not in it."""
         return at - (at - self.offset) % self.advance
+
+    def end_of(self, start: int) -> int:
+        """When the window ends that begins then. The end is not in it."""
+        return start + self.size
+
+    def open_from(self, at: int) -> int:
+        """Windows that begin before have ended at this time, the others have not."""
+        ended = at - self.size
+        return ended - (ended - self.offset) % self.advance + self.advance
+
+    def starts_of(self, times: Sequence[int]) -> list[int]:
+        """When the window of each of these times begins, where a time is in one only."""
+        offset, size = self.offset, self.size
+        return [at - (at - offset) % size for at in times]
 
     def starts(self, at: int) -> list[int]:
         """When the windows begin that have this time in them, the earliest first."""
@@ -72,8 +89,8 @@ class Tumbling(Windows):
 
     Args:
         size: how long a window is, as a timedelta; or in `days`, `hours`, `minutes`, `seconds`, which are added up.
-        offset: they begin so much after the whole multiples of their size since the epoch: days of a time zone an hour
-            east of Greenwich have `offset=-timedelta(hours=1)`.
+        offset: they begin so much after the whole multiples of their size since the epoch. (Days of a time zone are
+            `kstream.LocalDays`.)
 
     Raises:
         TopologyError: there can be no such windows.
@@ -142,6 +159,8 @@ class Cumulating(Windows):
 
     longest: int
 
+    spans: ClassVar[bool] = True
+
     def __init__(
         self, size: timedelta | None = None, *, step: timedelta, days: float = 0, hours: float = 0,
         minutes: float = 0, seconds: float = 0, offset: timedelta = timedelta(0),
@@ -165,6 +184,14 @@ class Cumulating(Windows):
     def begin(self, at: int) -> int:
         """When the windows begin that have this time (ms) in them."""
         return at - (at - self.offset) % self.longest
+
+    def span(self, start: int) -> tuple[int, int]:
+        """The first and the last ms of a window, by the start of its last step."""
+        return self.begin(start), start + self.size - 1
+
+    def place(self, start: int, end: int) -> int:
+        """The start of the last step of a window, by its first and last ms."""
+        return end + 1 - self.size
 
     def last_start(self, at: int) -> int:
         return self.begin(at) + self.longest - self.size

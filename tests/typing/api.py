@@ -277,6 +277,8 @@ reveal_type(sliding.aggregate(Total, add, name="s5"))  # T: kstream.dsl.stream.S
 reveal_type(grouped.window(kstream.Counting(9)).reduce(lambda a, b: a))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 cumulating = grouped.window(kstream.Cumulating(days=1, step=timedelta(hours=1)), grace=timedelta(0))
 reveal_type(cumulating.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]
+days = grouped.window(kstream.LocalDays("Europe/Berlin"), grace=timedelta(0))
+reveal_type(days.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]
 tumbling = grouped.window(kstream.Tumbling(seconds=1), grace=timedelta(0))
 reveal_type(tumbling.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.windowed.Windowed[int], int]
 
