@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, cast
 
-from kstream.codecs.buffered import Kept, Part, first_of, number_in, part_of
+from kstream.codecs.buffered import Kept, Part, part_of
 from kstream.state.store import Store
 
 ROWS: Final = 32
@@ -22,6 +22,7 @@ class BufferStore(Store[Part]):
     """See the module's text. `place` is the key of a part 0."""
 
     _floor = b""  # what comes before was removed: a scan need not go through what was deleted there
+    _kept_floor = b""
 
     def load_places(self, places: Iterable[bytes]) -> None:
         """Brings all parts of these places into `live`: two multi-gets at most."""
@@ -66,29 +67,59 @@ class BufferStore(Store[Part]):
             live[place] = Part(number, first.gone, size, at, at, [row])
             self.changed((full,))
 
-    def take(self, place: bytes, last: int) -> list[Kept]:
-        """Removes the records of a place that was loaded up to this time, and returns those that found nothing."""
-        parts = self.parts(place)
-        if not parts:
+    def load_parts(self, parts: Iterable[tuple[bytes, int]]) -> None:
+        """Brings these parts into `live`, by place and number, and their parts 0: two multi-gets at most."""
+        wanted = set(parts)
+        self.load({place for place, _ in wanted})
+        live = self.live
+        others = [
+            part_of(place, number)
+            for place, number in wanted
+            if (first := live[place]) is not None and number <= first.full
+        ]
+        if others:
+            self.load(others)
+
+    def take(self, place: bytes, number: int, last: int) -> list[Kept]:
+        """Removes the records up to this time of one part, which was loaded, and returns those that found nothing.
+
+        Args:
+            number: of the part; or that it will have, of part 0.
+        """
+        live = self.live
+        if (first := live[place]) is None:
             return []
-        taken: list[Kept] = []
-        first, left = parts[-1][1], False
-        for key, part in parts:
-            if part.low <= last:
-                taken += [row for row in part.rows if row.at <= last and not row.found]
-                part.rows = [row for row in part.rows if row.at > last]
-                part.low, part.size = last + 1, sum(len(row.raw) for row in part.rows)
-                if part.rows or part is first:
-                    self.changed((key,))
-                else:
-                    self.delete(key)
-            if part.rows and not left:
-                left = True
-                first.gone = first.full if part is first else number_in(key) - 1
-                self.changed((place,))
-        if not left:
-            self.delete(place)
+        key = place if number > first.full else part_of(place, number)
+        part = live[key]
+        if part is None or part.low > last:
+            return []
+        taken = [row for row in part.rows if row.at <= last and not row.found]
+        part.rows = [row for row in part.rows if row.at > last]
+        part.low, part.size = last + 1, sum(len(row.raw) for row in part.rows)
+        if part.rows or part is first:
+            self.changed((key,))
+        else:
+            self.delete(key)
+        self._close_up(place, first, last)
         return taken
+
+    def _close_up(self, place: bytes, first: Part, last: int) -> None:
+        """Passes over the first parts of a place that have left, and over those whose records are of this time at most
+        and found others: nobody takes these."""
+        before = first.gone
+        while first.gone < first.full:
+            key = part_of(place, first.gone + 1)
+            if key not in self.live:
+                self.load((key,))
+            if (part := self.live[key]) is not None:
+                if part.high > last or not all(row.found for row in part.rows):
+                    break
+                self.delete(key)
+            first.gone += 1
+        if first.gone == first.full and not first.rows:
+            self.delete(place)
+        elif first.gone != before:
+            self.changed((place,))
 
     # ---- by time
 
@@ -102,12 +133,9 @@ class BufferStore(Store[Part]):
             if key not in changed:
                 yield key, decode(raw)
 
-    def waiting(self, start: bytes, stop: bytes, after: int) -> Iterator[tuple[int, bytes]]:
-        """Time and place of the records in this range that are later than `after` and have found nothing yet."""
-        for key, part in self.between(start, stop):
-            for row in part.rows:
-                if not row.found and row.at > after:
-                    yield row.at, first_of(key)
+    def was_used(self, key: bytes) -> bool:
+        """Whether the batch at hand has used an entry: what it did may be taken back."""
+        return self._before is not None and key in self._before
 
     def remove_before(self, stop: bytes, most: int) -> bool:
         """Removes what comes before this key, so many entries at most. Returns whether that was all."""
@@ -131,8 +159,12 @@ class BufferStore(Store[Part]):
         there = next((key for key, _ in self.backend.scan(self.name, self._floor) if key not in changed), None)
         return min((key for key in (own, there) if key is not None), default=None)
 
+    def keep(self) -> None:
+        super().keep()
+        self._kept_floor = self._floor
+
     def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
-        self._floor = b""
+        self._floor = self._kept_floor
         return super().take_back(keys)
 
     def aborted(self) -> None:

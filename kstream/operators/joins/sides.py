@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappush
 from typing import Any, TypeAlias
 
 from kstream.codecs import Codec
 from kstream.codecs.buffered import Kept, before_key
+from kstream.operators.joins.waiting import Waiting
 from kstream.specs.within import Within
 from kstream.state.buffers import BufferStore
 
@@ -24,40 +24,32 @@ class Side:
     other: Side
 
     def __init__(self, store: BufferStore, codec: Codec[Any], within: Within, *, left: bool, kept: bool) -> None:
-        self.store, self.codec, self.left, self.kept, self._within = store, codec, left, kept, within
+        self.store, self.codec, self.left, self.kept = store, codec, left, kept
         # ms before and after a record's time within which it looks for others
         self.back, self.ahead = (within.before, within.after) if left else (within.after, within.before)
         # so long after its time, of the task, a record is not over; of windows `until` says it
         self.open_for = within.left_open if left else within.right_open
         self.changed: set[bytes] = set()  # keys of the store
         self.pushed = 0  # since the last commit
-        self.forget()
+        self.waiting = Waiting(store, within, within.grace if within.size else self.open_for)
+        self.removed: int | None = None  # buckets before this time have left
 
     def forget(self) -> None:
         """What is known of the store besides its entries is found out anew."""
-        self.waiting: list[tuple[int, bytes]] = []  # a heap: time and place of records that found nothing
-        self.seen: int | None = None  # it has all of them up to this time; None: nothing is known
-        self.removed: int | None = None  # buckets before this time have left
+        self.waiting.forget()
+        self.removed = None
         self.changed.clear()
 
-    def until(self, at: int) -> int:
-        """The last time, of the task, at which a record of this time is not over."""
-        within = self._within
-        return within.window(at)[1] + within.grace if within.size else at + self.open_for
-
-    def over_at(self, now: int) -> int:
-        """The last time whose records are over at this time of the task."""
-        within = self._within
-        return within.window(now - within.grace)[0] - 1 if within.size else now - self.open_for - 1
-
-    def put(self, place: bytes, row: Kept) -> bool:
-        """Keeps a record. Whether it is one that waits to be over, which the store would not be asked about again."""
+    def put(self, place: bytes, row: Kept) -> None:
+        """Keeps a record."""
         self.store.append(place, row)
         self.changed.add(place)
-        if not self.kept or row.found or self.seen is None or row.at > self.seen:
-            return False
-        heappush(self.waiting, (row.at, place))
-        return True
+
+    def wait(self, until: int, place: bytes) -> bool:
+        """The record that was kept last, at this place, has found nothing. False where the store tells of it later."""
+        first = self.store.live[place]
+        assert first is not None
+        return self.waiting.add(until, place, first.full + 1)
 
     def tell(self) -> None:
         """The store is told what was changed in place."""
@@ -112,5 +104,5 @@ class Over:
 
     __slots__ = ("due", "kept", "place", "side")
 
-    def __init__(self, side: Side, place: bytes, kept: Kept) -> None:
-        self.side, self.place, self.kept, self.due = side, place, kept, side.until(kept.at)
+    def __init__(self, side: Side, place: bytes, kept: Kept, due: int) -> None:
+        self.side, self.place, self.kept, self.due = side, place, kept, due

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heapify, heappop
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final, cast
 
 from kstream.codecs import SAMPLE, Codec, holds_none
-from kstream.codecs.buffered import PLACE, Kept, before_key
+from kstream.codecs.buffered import PLACE, Kept
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
@@ -18,6 +17,7 @@ from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
+from kstream.operators.joins.waiting import Entry
 from kstream.operators.stateless import apply
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.within import Within
@@ -25,8 +25,8 @@ from kstream.state.buffers import BufferStore
 from kstream.state.time import TaskTime
 from kstream.state.watermark import UNKNOWN, Watermark
 
-LOOKED_AHEAD: Final = 50_000
-"""Records of one side that are known to wait for the end of their time, beyond which the store is read again."""
+TAKEN: Final = 2_000
+"""Entries of what waits that are taken at once: each has up to a part's records."""
 REMOVED: Final = 10_000
 """Entries that a commit removes, and two more for each record: so what is over leaves as fast as it came, in pieces."""
 
@@ -164,6 +164,10 @@ class StreamStreamJoin(Dropping, Closing):
                 for kept in found[1:]:  # a value of its own for each: a joiner may change it
                     own = side.codec.decode(raw)
                     results.add(side, row, key, own, self._read(side.other, kept.raw), max(at, kept.at))
+                    if len(results.keys) >= AT_ONCE:
+                        self._emit(results, origin)
+                if len(results.keys) >= AT_ONCE:
+                    self._emit(results, origin)
             if until < now or key is None:  # late, or what nothing can be joined with
                 if not found and side.kept:
                     results.add(side, row, key, value, None, at)
@@ -172,7 +176,8 @@ class StreamStreamJoin(Dropping, Closing):
             else:
                 if not at and not found and side.kept:
                     self._refuse_epoch(row, origin)
-                if side.put(place, Kept(at, bool(found), raw)) and until < self._due:
+                side.put(place, Kept(at, bool(found), raw))
+                if side.kept and not found and side.wait(until, place) and until < self._due:
                     self._due = until + 1
         for side in self._sides:
             side.tell()
@@ -241,14 +246,10 @@ class StreamStreamJoin(Dropping, Closing):
             first = side.store.first()
             if first is None:
                 continue
-            over = side.over_at(time)
-            if start_in(first) + self._width - 1 <= over:
+            if start_in(first) + self._width - 1 <= side.waiting.over_at(time):
                 return True
-            if side.kept:
-                if side.seen is None or side.seen < over:
-                    self._look(side, over)
-                if side.waiting and side.waiting[0][0] <= over:
-                    return True
+            if side.kept and side.waiting.first(time) is not None:
+                return True
         return False
 
     def _let_go(self, now: int, origin: Origin | None, before: Results) -> None:
@@ -261,48 +262,30 @@ class StreamStreamJoin(Dropping, Closing):
             return
         for side in self._waits:
             side.tell()
-        known = UNKNOWN
-        while known < now:
+        while entries := self._entries(now):
             for side in self._waits:
-                if side.seen is None or side.seen < side.over_at(now):
-                    self._look(side, side.over_at(now))
-            known = min(now, *(side.until(cast("int", side.seen) + 1) for side in self._waits))
-            over = [one for side in self._waits for one in self._over(side, side.over_at(known))]
+                side.store.load_parts([(place, number) for one, (_, place, number) in entries if one is side])
+            over = [
+                Over(side, place, kept, due)
+                for side, (due, place, number) in entries
+                for kept in side.store.take(place, number, side.waiting.last(due))
+            ]
             if over:
                 self._emit(before, origin)
-                over.sort(key=_first_over)
-                for start in range(0, len(over), AT_ONCE):
-                    self._tell(over[start : start + AT_ONCE], origin)
-        self._due = min(
-            side.until(side.waiting[0][0] if side.waiting else cast("int", side.seen) + 1) + 1 for side in self._waits
-        )
+            for start in range(0, len(over), AT_ONCE):
+                self._tell(over[start : start + AT_ONCE], origin)
+        self._due = min(side.waiting.due for side in self._waits) + 1
 
-    def _look(self, side: Side, until: int) -> None:
-        """Finds the records that wait, up to this time and to the end of its bucket, or as many as may be known."""
-        width, offset, seen = self._width, self._offset, side.seen
-        most = 1 << 62 if self._within.size else LOOKED_AHEAD  # all of a window are over at once
-        end = ((until - offset) // width + 1) * width + offset
-        start = b"" if seen is None else before_key((seen + 1 - offset) // width * width + offset)
-        waiting, last = side.waiting, end - 1
-        for entry in side.store.waiting(start, before_key(end), -(1 << 63) if seen is None else seen):
-            if entry[0] <= last:
-                waiting.append(entry)
-                if len(waiting) >= 2 * most:
-                    waiting.sort()
-                    last = waiting[most - 1][0]
-                    del waiting[bisect_right(waiting, last, key=_first) :]
-        heapify(waiting)
-        side.seen = last
-
-    def _over(self, side: Side, last: int) -> list[Over]:
-        """Removes the records up to this time; returns those that found nothing."""
-        places: dict[bytes, None] = {}
-        while side.waiting and side.waiting[0][0] <= last:
-            places[heappop(side.waiting)[1]] = None
-        if not places:
-            return []
-        side.store.load_places(places)
-        return [Over(side, place, kept) for place in places for kept in side.store.take(place, last)]
+    def _entries(self, now: int) -> list[tuple[Side, Entry]]:
+        """The first that are over at this time; of both sides, those of the left first of one end."""
+        found: list[tuple[Side, Entry]] = []
+        while len(found) < TAKEN:
+            heads = [(first, side) for side in self._waits if (first := side.waiting.first(now)) is not None]
+            if not heads:
+                break
+            side = heads[0][1] if len(heads) == 1 or heads[0][0][0] <= heads[1][0][0] else heads[1][1]
+            found.append((side, side.waiting.pop()))
+        return found
 
     def _tell(self, over: Sequence[Over], origin: Origin | None) -> None:
         results = Results()
@@ -320,34 +303,39 @@ class StreamStreamJoin(Dropping, Closing):
         now = self._watermark.now
         self._let_go(now, None, Results())
         for side in self._sides if now != UNKNOWN else ():
-            stop = (side.over_at(now) + 1 - self._offset) // self._width * self._width + self._offset
+            stop = (side.waiting.over_at(now) + 1 - self._offset) // self._width * self._width + self._offset
             if (side.removed is None or side.removed < stop) and side.store.remove_before(
                 stored_start(stop), REMOVED + 2 * side.pushed
             ):
                 side.removed = stop
             side.pushed = 0
 
+    def keep(self) -> None:
+        super().keep()
+        for side in self._waits:
+            side.waiting.keep()
+
     def take_back(self) -> bool:
-        self._forget()
+        self._held, self._due = [], UNKNOWN + 1
+        for side in self._sides:
+            side.waiting.take_back()
+            side.changed.clear()
         return super().take_back()
 
-    def reset(self) -> None:
-        self._forget()
-        super().reset()
+    def committed(self) -> None:
+        for side in self._waits:
+            side.waiting.committed()
+        super().committed()
 
-    def _forget(self) -> None:
+    def reset(self) -> None:
         self._held, self._due = [], UNKNOWN + 1
         for side in self._sides:
             side.forget()
-
-
-def _first_over(one: Over) -> tuple[int, bool, bytes]:
-    return one.due, not one.side.left, one.place
+        super().reset()
 
 
 def _place(one: Came) -> tuple[int, bool]:
     return one[1], not one[0].left
 
 
-_first: Final = itemgetter(0)
 _time_of: Final = attrgetter("at")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import kstream
 from kstream import Tumbling, table_nodes
 from kstream.codecs.buffered import Place, place_codec
-from kstream.operators.joins import stream_stream
+from kstream.operators.base import Operator
+from kstream.operators.joins import stream_stream, waiting
 from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.partitioning import partition_of
 from kstream.state import buffers
@@ -351,11 +352,11 @@ def test_what_the_definition_says(
     out = both_of(app, how, window or (within[0] * MS, within[1] * MS), grace, one_topic, ooo)
     oracles = [Oracle(how, within, window, grace, ooo, 1 if one_topic else 2) for _ in range(partitions)]
     after = dict(cuts)
-    limits = (2, 1) if small else (buffers.ROWS, stream_stream.LOOKED_AHEAD)
+    limits = (2, 1) if small else (buffers.ROWS, waiting.LOOKED_AHEAD)
     with (
         patch.object(table_nodes, "STEP", step),
         patch.object(buffers, "ROWS", limits[0]),
-        patch.object(stream_stream, "LOOKED_AHEAD", limits[1]),
+        patch.object(waiting, "LOOKED_AHEAD", limits[1]),
         TestDriver(app, partitions=partitions, backend=backend) as driver,
     ):
         segment: list[Row] = []
@@ -689,3 +690,71 @@ def test_a_record_whose_lone_result_could_not_be_written_fails_itself(how: str) 
         assert driver.values(out) == ["a-b"]
         (dead,) = driver.cluster.records("epoch-dead-letters")
         assert dead.value == b"alone"
+
+
+def test_results_of_a_key_with_many_records_go_on_in_pieces() -> None:
+    joined, sizes = Joined("inner", timedelta(seconds=1), 0), []
+
+    def emit(self: StreamStreamJoin, batch: Any) -> None:
+        sizes.append(batch.size)
+        Operator.emit(self, batch)
+
+    with (
+        TestDriver(joined.app) as driver,
+        patch.object(stream_stream, "AT_ONCE", 100),
+        patch.object(StreamStreamJoin, "emit", emit),
+    ):
+        for side in (LEFT, RIGHT):
+            for n in range(70):
+                driver.cluster.append(side, b"k", b"%d" % n, 1000 + n, None, 0)
+        assert driver.values(joined.out) == [f"{left}-{right}" for right in range(70) for left in range(70)]
+    assert max(sizes) <= 100
+    assert sum(sizes) == 4900
+
+
+@pytest.mark.parametrize("within", [timedelta(minutes=1), Tumbling(minutes=1)], ids=["apart", "windows"])
+def test_thousands_that_are_over_at_once_are_known_in_pieces(within: Any) -> None:
+    """Of one ms, and of one window: no more than twice what may be known is, and each is told once."""
+    joined, known = Joined("left", within, 0), []
+    look = waiting.Waiting._look
+
+    def looked(self: waiting.Waiting, now: int) -> None:
+        look(self, now)
+        known.append(len(self._known))
+
+    with (
+        TestDriver(joined.app) as driver,
+        patch.object(waiting, "LOOKED_AHEAD", 50),
+        patch.object(waiting.Waiting, "_look", looked),
+    ):
+        for n in range(1000):
+            driver.cluster.append(LEFT, b"%04d" % n, b"l", 60_000, None, 0)
+        driver.send(joined.right, "r", key="r", timestamp=60_000)
+        for topic in (joined.left, joined.right):
+            driver.send(topic, "x", key="later", timestamp=300_000)
+        assert [record.key for record in driver.records(joined.out)][:1000] == [f"{n:04}" for n in range(1000)]
+        assert len(driver.records(joined.out)) == 1001
+    assert max(known) < 100
+    assert sum(known) >= 1000
+
+
+def test_a_record_that_fails_does_not_have_the_store_read_again() -> None:
+    app = kstream.App("again", on_error=[kstream.Skip()])
+    left, right = (app.topic(side, key=str, value=str, partitions=1) for side in (LEFT, RIGHT))
+    out = app.topic("out", key=str, value=str)
+    app.stream(left).join(
+        app.stream(right), unless_poison, within=timedelta(minutes=1), grace=0 * MS, how="left", name="j"
+    ).to(out)
+    with TestDriver(app) as driver:
+        driver.send(right, "r", key="k", timestamp=1000)
+        driver.commit()
+        driver.send(left, POISON, key="k", timestamp=1000)  # from now on care is taken
+        driver.send(left, "first", key="a", timestamp=1001)
+        with patch.object(waiting.Waiting, "_look", autospec=True, side_effect=waiting.Waiting._look) as look:
+            for n in range(10):
+                driver.send(left, f"l{n}", key=f"{n}", timestamp=1002)
+                driver.send(left, POISON, key="k", timestamp=1002)
+            assert look.call_count <= 2
+        for topic in (left, right):
+            driver.send(topic, "x", key="later", timestamp=200_000)
+        assert sorted(driver.values(out)) == sorted(["first-null", *(f"l{n}-null" for n in range(10)), "x-x"])
