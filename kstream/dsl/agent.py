@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, TypeVar, Union,
 
 from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
 from kstream.dsl.graph import Graph
+from kstream.dsl.processor import Processor
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import ReadableTable, check_table
 from kstream.dsl.uses import tables_used
@@ -102,6 +103,11 @@ def declare(
         TopologyError: the function's form, or what it puts out, does not fit.
     """
     agent_name = name or name_of(function)
+    if inspect.isclass(function) and issubclass(function, Processor):
+        raise TopologyError(
+            f"agent {agent_name!r}: {function.__name__} is a processor: write app.stream(...).process("
+            f"{function.__name__}, name=...)"
+        )
     if not callable(function):
         raise TopologyError(f"agent {agent_name!r}: {function!r} is not a function")
     if to is not None:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from kstream.errors import TopologyError
 from kstream.specs.schema import UNKNOWN
@@ -55,10 +55,15 @@ def _layers(function: Any, decorated: bool) -> Iterator[Any]:
 
 def first_annotation(function: Callable[..., Any]) -> Any:
     """What the first parameter is annotated with; UNKNOWN where it is not, or the annotation cannot be resolved."""
+    return _annotation(function, 0)
+
+
+def _annotation(function: Callable[..., Any], place: int) -> Any:
+    """The same of the parameter at this place."""
     try:
         *_, innermost = _layers(function, True)
-        first = next(iter(inspect.signature(function).parameters.values()))
-        return get_type_hints(innermost).get(first.name, UNKNOWN)
+        name = list(inspect.signature(function).parameters)[place]
+        return get_type_hints(innermost).get(name, UNKNOWN)
     except Exception:  # names that exist only under TYPE_CHECKING, functions in C: as good as no annotation
         return UNKNOWN
 
@@ -116,9 +121,23 @@ def wants_context(function: Callable[..., Any], values: int = 1) -> bool:
     """Whether the function takes a context after its `values` arguments: it does when it needs one more.
 
     Raises:
-        TopologyError: it takes neither `values` arguments nor one more.
+        TopologyError: it takes neither `values` arguments nor one more, or a context of processors.
     """
-    return _takes(function, values, values + 1, f"{values}, or {values + 1} with the context last")
+    if not _takes(function, values, values + 1, f"{values}, or {values + 1} with the context last"):
+        return False
+    _refuse_processors_context(function, values)
+    return True
+
+
+def _refuse_processors_context(function: Callable[..., Any], place: int) -> None:
+    from kstream.runtime.task.processing import ProcessorContext
+
+    kind = _annotation(function, place)
+    if (get_origin(kind) or kind) is ProcessorContext:
+        raise TopologyError(
+            f"{name_of(function)} is declared with a ProcessorContext, which has timers and state of a key; a function "
+            "is given a kstream.Context: write a kstream.Processor, and use it by stream.process(...)"
+        )
 
 
 def check_takes(function: Callable[..., Any], values: int) -> None:

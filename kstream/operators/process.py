@@ -73,6 +73,7 @@ class Process(Dropping, Closing):
         self._user: UserProcessor | None = None
         self._times: Sequence[int] = ()  # of the task, at each record of the batch at hand
         self._place: int | None = None  # of the timer at hand, among those that fire
+        self._clock: TimerClock = "event"  # of that
         self._spoilt: tuple[int, Exception] | None = None  # see `spoil`
         self._reached: int | None = None  # timers before are fired; None: as far as the last commit says
         self._kept_reached: int | None = None
@@ -165,21 +166,30 @@ class Process(Dropping, Closing):
         if self._spoilt is None:
             self._spoilt = self._ctx.index, error
 
-    def set_timer(self, name: str, clock: TimerClock, at: int | None, after: int) -> None:
+    def set_timer(self, name: str, clock: TimerClock | None, at: int | None, after: int) -> None:
         """For the key at hand.
 
         Args:
+            clock: None: that of the timer at hand, and of event time at a record.
             at: ms since the epoch; None: `after` ms from now, or from the time of the record or timer at hand.
 
         Raises:
             KStreamError: the processor has no on_timer, or that is no time.
         """
         timers, ctx = self._timers_of("timer"), self._ctx
+        if clock is None:
+            clock = "event" if self._place is None else self._clock
         if at is None:
             assert ctx.batch is not None and self._wall is not None
-            at = after + (ctx.batch.timestamps[ctx.index] if clock == "event" else self._wall.wall)
+            now = ctx.batch.timestamps[ctx.index] if clock == "event" else self._wall.wall
+            if now < 0:
+                raise KStreamError(
+                    "ctx.timer: after= counts from the time of the record, and this one has none: say at=, or "
+                    "clock='wall'"
+                )
+            at = after + now
         if not 0 < at < FOREVER:
-            raise KStreamError(f"ctx.timer: {at} is no time of a timer: it is in ms since the epoch, 1 at least")
+            raise KStreamError(f"ctx.timer: {at} is no time of a timer: ms since the epoch, from 1 to {FOREVER - 1}")
         if clock == "event" and self._place is None and at < (now := self._times[ctx.index]):
             self._reached = max(self.reached, now)  # until time goes on
         timers.set(cast("bytes", ctx.raw_key), name, Due(clock, at))
@@ -283,7 +293,7 @@ class Process(Dropping, Closing):
     def _call(self, user: UserProcessor, one: Fired, place: int, row: int | None) -> None:
         ctx, at = self._ctx, one.timer.at
         ctx.batch = Batch(1, self._key_codec, self._outputs[None].codec, raw_keys=[one.key], timestamps=[at])
-        ctx.index, ctx.raw_key, ctx.row, self._place = 0, one.key, row, place
+        ctx.index, ctx.raw_key, ctx.row, self._place, self._clock = 0, one.key, row, place, one.timer.clock
         try:
             user.on_timer(one.timer, ctx)
             if self._spoilt is not None:

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from kstream.errors import KStreamError
+
 TimerClock = Literal["event", "wall"]
 
 LONGEST_NAME: Final = 1000
@@ -37,5 +39,14 @@ class Timer:
 
     @property
     def time(self) -> datetime:
-        """The same as a datetime, in UTC."""
-        return datetime.fromtimestamp(self.at / 1000, UTC)
+        """The same as a datetime, in UTC.
+
+        Raises:
+            KStreamError: it is after the year 9999.
+        """
+        try:
+            return datetime.fromtimestamp(self.at / 1000, UTC)
+        except (ValueError, OverflowError):
+            raise KStreamError(
+                f"timer.time: {self.at} ms is after the year 9999, which no datetime holds: use timer.at"
+            ) from None

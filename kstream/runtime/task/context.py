@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
 from kstream.errors import CodecError, TableError
 from kstream.observe import logs
@@ -30,6 +30,9 @@ V = TypeVar("V")
 G = TypeVar("G")
 
 _UNSET: Any = object()
+
+OF_PROCESSORS: Final = ("timer", "cancel", "due", "emit")
+"""What the context of a processor has besides."""
 
 
 class Worker:
@@ -94,6 +97,16 @@ class Context(Generic[K]):
         self.fetch = fetch
         for cursor in self.cursors:
             cursor.batch, cursor.index = None, -1
+
+    if not TYPE_CHECKING:  # there it is an error without a word more
+
+        def __getattr__(self, name: str) -> Any:
+            if name in OF_PROCESSORS:
+                raise AttributeError(
+                    f"ctx.{name}: only a processor has it, as it has state of a key: write a kstream.Processor, and "
+                    "use it by stream.process(...)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _at(self) -> tuple[Batch, int]:
         if self.batch is None or self.index < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from kstream.errors import KStreamError, TopologyError
+from kstream.errors import CodecError, KStreamError, TopologyError
 from kstream.operators.batch import Batch
 from kstream.runtime.task.context import Context
 from kstream.specs.fields import whole_milliseconds
@@ -51,7 +51,7 @@ class ProcessorContext(Context[K], Generic[K, R]):
         at: datetime | int | None = None,
         after: timedelta | None = None,
         name: str = "",
-        clock: TimerClock = "event",
+        clock: TimerClock | None = None,
     ) -> None:
         """Sets a timer of the key at hand: `on_timer` is called when it is due. A key has one timer of each name:
         setting it again moves it.
@@ -61,11 +61,14 @@ class ProcessorContext(Context[K], Generic[K, R]):
             after: or so long after the time of the record or timer at hand; of the clock "wall": from now.
             name: what it is called.
             clock: "event": it fires when event time has passed it. "wall": by the clock, within a commit interval.
+                None: the clock of the timer at hand, so that one which sets itself again goes on as it was; "event" at
+                a record.
 
         Raises:
-            KStreamError: the processor has no `on_timer`, or an argument is none of these.
+            KStreamError: the processor has no `on_timer`, an argument is none of these, or `after=` counts from a
+                record that has no time.
         """
-        self.processor.set_timer(_named(name), _known(clock), *_when(at, after))
+        self.processor.set_timer(_named(name), None if clock is None else _known(clock), *_when(at, after))
 
     def cancel(self, name: str = "") -> None:
         """The key's timer of this name is no more. It is no error where there is none."""
@@ -83,6 +86,13 @@ class ProcessorContext(Context[K], Generic[K, R]):
 def _named(name: object) -> str:
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         raise KStreamError(f"name={name!r} of a timer: it is text, of {LONGEST_NAME} characters at most")
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise KStreamError(
+                f"name={name!r} of a timer: it has half of a surrogate pair, which is not UTF-8"
+            ) from None
     return name
 
 
@@ -100,7 +110,12 @@ def _when(at: datetime | int | None, after: timedelta | None) -> tuple[int | Non
     if (at is None) == (after is None):
         raise KStreamError("ctx.timer: say when it is due, by at= or after=, and by one of them")
     if at is not None:
-        return milliseconds(at), 0
+        try:
+            return milliseconds(at), 0
+        except CodecError:
+            raise KStreamError(
+                f"ctx.timer: at={at!r} is neither a datetime nor a whole number of ms since the epoch"
+            ) from None
     try:
         return None, whole_milliseconds(after, "ctx.timer: after=", least=1)
     except TopologyError as error:

@@ -522,8 +522,17 @@ def two_sides(stream: Any) -> None:
     [
         (lambda ctx: ctx.timer(), "say when it is due"),
         (lambda ctx: ctx.timer(at=1, after=MS), "by one of them"),
-        (lambda ctx: ctx.timer(at=0), "0 is no time of a timer"),
-        (lambda ctx: ctx.timer(at="now"), "neither a datetime"),
+        (
+            lambda ctx: ctx.timer(at=0),
+            "ctx.timer: 0 is no time of a timer: ms since the epoch, from 1 to 9223372036854775806",
+        ),
+        (lambda ctx: ctx.timer(at=2**63), "from 1 to 9223372036854775806"),
+        (lambda ctx: ctx.timer(at="now"), "ctx.timer: at='now' is neither a datetime"),
+        (lambda ctx: ctx.timer(at=1.5), "ctx.timer: at=1.5 is neither a datetime"),
+        (lambda ctx: ctx.timer(after=timedelta.max), "ctx.timer: after=.* whole number of milliseconds"),
+        (lambda ctx: ctx.timer(at=5, name="\ud800"), r"name='\\ud800' of a timer: .* not UTF-8"),
+        (lambda ctx: ctx.cancel("\ud800"), "not UTF-8"),
+        (lambda ctx: ctx.due("\ud800"), "not UTF-8"),
         (lambda ctx: ctx.timer(after=0 * MS), "1 at least"),
         (lambda ctx: ctx.timer(after=5), "is not a timedelta"),
         (lambda ctx: ctx.timer(at=5, clock="sun"), "neither 'event' nor 'wall'"),
@@ -544,6 +553,90 @@ def test_what_cannot_be_asked_of_the_context(call: Callable[[Any], None], said: 
 
     app.stream(source).process(Calls, name="p")
     with TestDriver(app) as driver, pytest.raises(ProcessingError, match=said):
+        driver.send(source, 1, key="k")
+
+
+class Waits(kstream.Processor[str, int, str]):
+    """Sets a timer, by the clock or not, and one more from it, of a clock that is not said."""
+
+    first: Any = "wall"
+    again: dict[str, Any] = {"after": timedelta(minutes=1)}  # noqa: RUF012
+
+    def process(self, value: int, ctx: Any) -> None:
+        if value:
+            ctx.timer(after=timedelta(minutes=1), clock=self.first)
+
+    def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+        ctx.emit(f"{timer.clock} {timer.name}")
+        if timer.name != "again":
+            ctx.timer(name="again", **self.again)
+
+
+@pytest.mark.parametrize("at", [-1, -5])
+def test_a_record_without_a_time_has_none_to_count_from(at: int) -> None:
+    app = kstream.App("asked", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    made: Any = type("Made", (Waits,), {"first": "event"})
+    app.stream(source).process(made, name="p").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.append("in", b"k", b"1", at)
+        driver.process()
+        driver.commit()
+        driver.send(source, 0, key="k", timestamp=10_000_000)
+        assert driver.values(out) == []
+        assert driver.worker.measures.skipped["in", "KStreamError"] == 1
+
+
+@pytest.mark.parametrize("first", ["wall", "event"])
+@pytest.mark.parametrize("said", [None, "wall", "event"])
+def test_a_timer_that_a_timer_sets_goes_by_its_clock_unless_another_is_said(first: str, said: str | None) -> None:
+    again = {"after": timedelta(minutes=1)} | ({} if said is None else {"clock": said})
+    made: Any = type("Made", (Waits,), {"first": first, "again": again})
+    app = kstream.App("asked")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    app.stream(source).process(made, name="p").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="k", timestamp=1000)
+        if first == "event":
+            driver.send(source, 0, key="k", timestamp=61_001)
+        else:
+            driver.advance(minutes=1)
+        assert driver.values(out) == [f"{first} "]
+        driver.advance(minutes=1)
+        by_clock = (said or first) == "wall"
+        assert driver.values(out) == [f"{first} "] + ["wall again"] * by_clock
+        driver.send(source, 0, key="k", timestamp=int(driver.clock.time() * 1000) + 120_000)
+        assert driver.values(out) == [f"{first} ", f"{said or first} again"]
+
+
+def test_a_timer_beyond_what_a_datetime_holds() -> None:
+    assert kstream.Timer("", 253_402_300_799_000, "event").time.year == 9999
+    with pytest.raises(KStreamError, match=r"timer\.time: 253402300800000 ms .* use timer\.at"):
+        _ = kstream.Timer("", 253_402_300_800_000, "event").time
+
+
+def test_agents_have_no_timers_and_say_what_has() -> None:
+    app = kstream.App("asked")
+    source = app.topic("in", key=str, value=int)
+    with pytest.raises(
+        TopologyError, match=r"Waits is a processor: write app\.stream\(\.\.\.\)\.process\(Waits, name=\.\.\.\)"
+    ):
+        app.agent(source)(Waits)
+
+    def wants(value: int, ctx: kstream.ProcessorContext[str, int]) -> int:
+        return value
+
+    for declare in (app.agent(source), app.stream(source).map):
+        with pytest.raises(
+            TopologyError, match=r"wants is declared with a ProcessorContext, .* write a kstream\.Processor"
+        ):
+            declare(wants)
+
+    @app.agent(source)
+    def asks(value: int, ctx: Any) -> None:
+        ctx.timer(after=MS)
+
+    with TestDriver(app) as driver, pytest.raises(ProcessingError, match=r"ctx\.timer: .* write a kstream\.Processor"):
         driver.send(source, 1, key="k")
 
 
