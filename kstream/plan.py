@@ -20,10 +20,7 @@ from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
 from kstream.operators.deduplicate import Deduplicate
 from kstream.operators.dropping import Lines
-from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_stream import StreamStreamJoin
-from kstream.operators.joins.stream_table import StreamTableJoin
-from kstream.operators.joins.table_table import TableChanges
 from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
@@ -31,11 +28,11 @@ from kstream.operators.merge import Merge
 from kstream.operators.process import Process
 from kstream.operators.processors import processor
 from kstream.operators.refusals import Refusals
-from kstream.operators.retract import Retract
 from kstream.operators.route import Route
 from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
+from kstream.operators.tables import of_tables
 from kstream.operators.upsert import Upsert
 from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
@@ -349,31 +346,10 @@ def _build(
         case DeduplicateNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             return Deduplicate(node, stores[node.stores[0].name], watermark, lines)
-        case TableNode():
+        case TableNode() | RetractNode() | TableChangeNode() | TableJoinNode():
             lines = _LINES.setdefault(node, Lines(node.name))
-            return Upsert(stores[node.stores[0].name], lines, check_every, quiet=node.quiet)
-        case RetractNode():
-            (table,) = node.parents
-            lines, rows = _LINES.setdefault(node, Lines(node.name)), table.stores[0].value.codec
-            return Retract(node.function, node.views, rows, node.key.codec, node.value.codec, lines)
-        case TableChangeNode():
-            return TableChanges(
-                Lookup(stores[node.stores[0].name], node.views),
-                node.joiner,
-                node.value.codec,
-                left=node.how != "outer",
-                right=node.how == "inner",
-                is_left=node.left,
-            )
-        case TableJoinNode():
-            return StreamTableJoin(
-                Lookup(stores[node.stores[0].name], node.views),
-                node.joiner,
-                cursor() if node.wants_context else None,
-                node.value.codec,
-                _LINES.setdefault(node, Lines(node.name)),
-                left=node.how == "left",
-            )
+            own = cursor() if node.may_send else None
+            return of_tables(node, stores, own, lines, watermark, check_every)
         case StreamJoinNode():
             left, right = (stores[one.name] for one in node.stores[:2])
             assert isinstance(left, BufferStore) and isinstance(right, BufferStore)

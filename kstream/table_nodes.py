@@ -50,14 +50,21 @@ TableJoinHow = Literal["inner", "left", "outer"]
 @dataclass(eq=False, kw_only=True)
 class TableNode(Node):
     """Keeps the last value of each key in `stores[0]`, None deletes, and passes the changes on. `quiet`: but not that a
-    key was deleted which was not there."""
+    key was deleted which was not there. With a `history` (ms) its last value is that of the latest time, and
+    `stores[1]` has those that were valid so long before the time of the task."""
 
     by_column = True
 
     quiet: bool = False
+    history: int = 0
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(follows=self.history > 0)
 
     def describe(self) -> str:
-        return f"table {self.name}  store={self.stores[0].name}"
+        history = f" history={timedelta(milliseconds=self.history)}" if self.history else ""
+        return f"table {self.name}  store={self.stores[0].name}{history}"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -77,6 +84,21 @@ class TableJoinNode(Node):
 
     def describe(self) -> str:
         return f"join {self.name}  table={self.stores[0].name} how={self.how}"
+
+
+@dataclass(eq=False, kw_only=True)
+class AsOfJoinNode(TableJoinNode):
+    """Joins each record with the row of its key that was valid at its time: `stores[1]` has the versions of the table
+    `stores[0]`, for `history` ms."""
+
+    history: int
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(follows=True)
+
+    def describe(self) -> str:
+        return f"{super().describe()} as of its time"
 
 
 @dataclass(eq=False, kw_only=True)

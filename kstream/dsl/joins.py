@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
 from kstream.dsl.functions import called, wants_context
@@ -10,13 +11,15 @@ from kstream.dsl.graph import advice
 from kstream.dsl.table import ReadableTable, check_table
 from kstream.dsl.tabular import StreamTable, Tabular, check_lasting, check_no_windows
 from kstream.dsl.uses import tables_used
+from kstream.dsl.versioned import versions_of
 from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.config import check_changelog
+from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema, with_none
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
-from kstream.table_nodes import JoinHow, StreamJoinHow, TableJoinNode, TableNode
+from kstream.table_nodes import AsOfJoinNode, JoinHow, StreamJoinHow, TableJoinNode, TableNode
 from kstream.topology import Node
 
 if TYPE_CHECKING:
@@ -36,43 +39,51 @@ class Joining(Ways[K, V]):
 
     @overload
     def to_table(
-        self: Joining[K, T | None], name: str | None = None, *, backend: BackendKind | None = None,
-        changelog: Mapping[str, str] | None = None,
+        self: Joining[K, T | None], name: str | None = None, *, history: timedelta | None = None,
+        backend: BackendKind | None = None, changelog: Mapping[str, str] | None = None,
     ) -> StreamTable[K, T]: ...  # fmt: skip
     @overload
     def to_table(
-        self, name: str | None = None, *, backend: BackendKind | None = None,
-        changelog: Mapping[str, str] | None = None,
+        self, name: str | None = None, *, history: timedelta | None = None,
+        backend: BackendKind | None = None, changelog: Mapping[str, str] | None = None,
     ) -> StreamTable[K, V]: ...  # fmt: skip
     def to_table(
         self,
         name: str | None = None,
         *,
+        history: timedelta | None = None,
         backend: BackendKind | None = None,
         changelog: Mapping[str, str] | None = None,
     ) -> StreamTable[Any, Any]:
         """A table of the last value of each key; the value None deletes the key. What comes last in a partition counts,
-        whatever its timestamp. (Kafka Streams' `builder.table` and `toTable`.)
+        whatever its timestamp; with `history` what has the latest timestamp. (Kafka Streams' `builder.table` and
+        `toTable`, its versioned tables.)
 
         A record without a key is left out, counted and logged. Where the key was changed by `rekey`, records travel to
         its home first, through `<app>-<name>-repartition`.
 
         Args:
             name: of the table and its changelog `<app>-<name>-changelog`: give one, and keep it.
+            history: what was valid so long before the time of the task is kept, too, in the store `<name>-versions`: a
+                stream that is joined finds what was valid at its record's time. A record that comes later than that
+                after its time is left out, counted and logged.
             backend: where what is committed lies: "rocksdb", "memory" or "file"; None: where the setting says.
             changelog: Kafka's topic settings for the changelog, for when it is created.
 
         Raises:
-            TopologyError: the name is taken, or cannot be one.
+            TopologyError: the name is taken, or cannot be one, or `history` can be none.
         """
         made = self._graph.child_name(self.node, "table") if name is None else name
+        kept = 0 if history is None else whole_milliseconds(history, f"table {made!r}: history=", least=1)
         config = check_changelog(changelog, f"table {made!r}: changelog")
         check_backend(backend, f"table {made!r}")
         before = self.at_home(made)
         rows = with_none(before.value)
         spec = StoreSpec(made, before.key, rows, changelog=config, backend=backend)
-        self._graph.store(spec, "table", advice(name))
-        node = TableNode(name=made, parents=(before,), key=before.key, value=rows, stores=(spec,))
+        stores = (spec,) if not kept else (spec, versions_of(spec))
+        for one in stores:
+            self._graph.store(one, "table", advice(name))
+        node = TableNode(name=made, parents=(before,), key=before.key, value=rows, stores=stores, history=kept)
         self._graph.add(node)
         return StreamTable(self._graph, node)
 
@@ -139,8 +150,9 @@ class Joining(Ways[K, V]):
     ) -> Stream[Any, Any]:
         """Each record with what another stream or a table has of its key.
 
-        Of a table: what it has when the record is processed. Only records of this stream give results; a change of the
-        table gives none. (Kafka Streams' stream-table join, null keys as since KIP-962.)
+        Of a table: what it has when the record is processed; of one with a `history` what it had at the record's time
+        (Flink's temporal join, Kafka Streams' join with a versioned table). Only records of this stream give results; a
+        change of the table gives none. (Kafka Streams' stream-table join, null keys as since KIP-962.)
 
         Of a stream: the records whose times are `within` so much of its own, whichever comes first. A result has the
         later of the two times. (Kafka Streams' stream-stream join, as since 3.1; Flink's interval join.)
@@ -193,12 +205,16 @@ class Joining(Ways[K, V]):
             )
         made = self._graph.child_name(self.node, "join") if name is None else name
         before = self.at_home(made, spec.key, f"table {spec.name!r}", call)
-        node = TableJoinNode(
+        table = other.base if isinstance(other, Tabular) else None
+        own = (spec,) if table is None else table.stores
+        history = table.history if table is not None else 0
+        kind: Any = partial(AsOfJoinNode, history=history) if history else TableJoinNode
+        node = kind(
             name=made,
             parents=(before,),
             key=before.key,
             value=schema(value or returned_by(joiner), f"the result of {call}"),
-            stores=(spec, *(one.spec for one in tables_used(joiner, *views) if one.spec is not spec)),
+            stores=(*own, *(one.spec for one in tables_used(joiner, *views) if one.spec is not spec)),
             joiner=joiner,
             wants_context=wants_context(joiner, 2),
             how=cast("JoinHow", how),

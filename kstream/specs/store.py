@@ -31,7 +31,8 @@ class StoreSpec:
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
     `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
     it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
-    (codecs/buffered.py). `with_ids`: the keys of its windows are `TimerKey`, a key and an id.
+    (codecs/buffered.py). `versions`: it has those of the rows of a table (codecs/versioned.py). `with_ids`: the keys of
+    its windows are `TimerKey`, a key and an id.
     """
 
     name: str
@@ -46,6 +47,7 @@ class StoreSpec:
     sessions: bool = False
     timers: bool = False
     buffered: bool = False
+    versions: bool = False
     with_ids: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class StoreSpec:
         records do."""
         if self.timers:
             return key_and_name(key)[0]
-        if self.buffered:
+        if self.buffered or self.versions:
             return key[PLACE:]
         if self.windows is None:
             return key

@@ -26,6 +26,7 @@ from kstream.state.sessions import SessionStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timers import TimerStore
+from kstream.state.versions import VersionStore
 from kstream.state.windows import WindowStore
 
 V = TypeVar("V")
@@ -352,6 +353,7 @@ def make_store(
     if spec.ttl is None:
         plain: type[Store[Any]] = WindowStore if spec.windows is not None else Store
         plain = SessionStore if spec.sessions else BufferStore if spec.buffered else plain
+        plain = VersionStore if spec.versions else plain
         return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None
     kind = EntriesStore if spec.ttl.per == "entry" else TimedStore
