@@ -36,9 +36,18 @@ def inputs_of(topics: Iterable[str]) -> str:
     return names[:MOST] if len(names) > _WIDTH else ""
 
 
-def changelogs_of(ids: Mapping[str, str]) -> str:
-    """How a commit names its changelogs, of which these are the ids."""
-    return "".join(_sum(topic) + _sum(one) for topic, one in ids.items())[:MOST]
+def changelogs_of(ids: Mapping[str, str], topics: Iterable[str], said: Said) -> str:
+    """How a commit names its changelogs.
+
+    Args:
+        ids: by topic.
+        topics: all of them. Of one without an id, what was said before holds: an answer without ids says nothing of it.
+        said: by the task's last commit.
+    """
+    names = {_sum(topic): _sum(one) for topic, one in ids.items()}
+    before = _pairs(said.changelogs)
+    kept = {name: before[name] for name in map(_sum, topics) if name in before and name not in names}
+    return "".join(name + one for name, one in (names | kept).items())[:MOST]
 
 
 def newest(found: Mapping[TopicPartition, tuple[int, str] | None]) -> Said:
@@ -49,6 +58,20 @@ def newest(found: Mapping[TopicPartition, tuple[int, str] | None]) -> Said:
     """
     said = (decode(entry[1], at) for at, entry in found.items() if entry is not None)
     return max(said, key=lambda one: (one.commit, len(one.inputs) + len(one.changelogs)), default=Said())
+
+
+def number_of(said: Said, committed: Mapping[TopicPartition, object | None], now: float) -> int:
+    """The number of a task's last commit. Where there are offsets and no number, another tool set them: it goes on
+    above all numbers that there have been, since an input that is not read for the moment may still have one.
+
+    Args:
+        said: by the task's last commit.
+        committed: None where nothing is committed.
+        now: seconds since the epoch. No task commits a thousand times a second.
+    """
+    if said.commit or all(entry is None for entry in committed.values()):
+        return said.commit
+    return int(now * 1000)
 
 
 def lost_inputs(committed: Mapping[TopicPartition, object | None], said: Said) -> list[TopicPartition]:
@@ -71,16 +94,21 @@ def lost_changelogs(said: Said, ids: Mapping[str, str]) -> list[str]:
     Args:
         ids: as they are now.
     """
-    parts = _parts(said.changelogs)
-    known = dict(zip(parts[::2], parts[1::2], strict=False))
+    known = _pairs(said.changelogs)
     return [topic for topic, one in ids.items() if known.get(_sum(topic), _sum(one)) != _sum(one)]
 
 
 def without_changelog(said: Said, topic: str) -> Said:
     """For a changelog that was made anew on purpose, with what the store is to have."""
-    parts, gone = _parts(said.changelogs), _sum(topic)
-    pairs = zip(parts[::2], parts[1::2], strict=False)
-    return said._replace(changelogs="".join(name + one for name, one in pairs if name != gone))
+    gone = _sum(topic)
+    return said._replace(
+        changelogs="".join(name + one for name, one in _pairs(said.changelogs).items() if name != gone)
+    )
+
+
+def _pairs(text: str) -> dict[str, str]:
+    parts = _parts(text)
+    return dict(zip(parts[::2], parts[1::2], strict=False))
 
 
 def _parts(text: str) -> list[str]:

@@ -93,7 +93,7 @@ def changelog_lost(topic: str, task: str, *, again: bool = True) -> TopicError:
     Args:
         again: there is one of that name.
     """
-    how = "was deleted and created again" if again else "was deleted"
+    how = "was deleted and created again" if again else "does not exist any more (or this user may not see it)"
     return TopicError(
         f"changelog {topic} {how}: what task {task} had in it is gone, and the committed offsets lie behind "
         "the records that made it; the local state is left as it is. Restore a savepoint, fill the store "

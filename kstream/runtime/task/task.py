@@ -62,6 +62,7 @@ class Task:
         self.restored_at: dict[TopicPartition, int] | None = {}  # where a restore leaves it; {}: not known yet
         self.topic_ids: dict[TopicPartition, str] = {}  # of its inputs, where the broker gives topics any
         self.changelog_ids: dict[str, str] = {}  # the same of its changelogs, by topic
+        self.changelog_note = ""  # how its commits name them (runtime/cluster/covered.py)
         self.ageing = Ageing(plan, self.name)
         self._clock, self._target = clock, target_seconds
         self.reading = Reading(

@@ -34,8 +34,8 @@ CONFIRM_AGAIN: Final = 0.1
 """Least time between two questions for commits: each takes a millisecond of processor time, and commits may come a
 hundred times a second."""
 
-FRESH_SECONDS: Final = 1.0
-"""For how long an answer serves all restores that ask."""
+DOUBT_SECONDS: Final = 1.0
+"""The same while there is doubt about one."""
 
 MEND: Final = "create the topic, or give this user the right to read it"
 
@@ -50,6 +50,7 @@ class Inputs:
 
     Attributes:
         gone: inputs that the brokers do not know, or do not show to this user.
+        asked: how often they were asked for all inputs and changelogs.
     """
 
     def __init__(self, admin: AdminClient, clock: Clock, topology: Topology, counts: Mapping[str, int]) -> None:
@@ -58,7 +59,8 @@ class Inputs:
         self._changelogs = [topology.changelog(store) for part in topology.parts for store in part.stores]
         self._most: dict[str, int] = {}  # partitions of a topic that were seen
         self._question: Future[dict[str, DescribedTopic]] | None = None
-        self._asked = self._asked_for = float("-inf")
+        self.asked = 0
+        self._asked_at = self._asked_for = float("-inf")
         self._looked: Future[dict[str, DescribedTopic]] | None = None
         self._searched: Future[dict[str, DescribedTopic]] | None = None
         self._missing: frozenset[str] = frozenset()  # in the answer before
@@ -73,14 +75,18 @@ class Inputs:
         """Whether the worker has inputs besides these."""
         return bool(set(self._topics).difference(topics))
 
-    def ask(self) -> Future[dict[str, DescribedTopic]]:
-        """The inputs and changelogs as of now, or of a moment ago."""
-        if self._question is None or self._clock.monotonic() - self._asked > FRESH_SECONDS or _failed(self._question):
-            self._question, self._asked = (
-                self._admin.describe([*self._topics, *self._changelogs]),
-                self._clock.monotonic(),
-            )
+    def ask(self, *, after: int) -> Future[dict[str, DescribedTopic]] | None:
+        """The inputs and changelogs, as they are after so many questions. None while an earlier one is under way: one
+        at a time is asked, for all who wait."""
+        if self.asked <= after:
+            if self._question is not None and not self._question.done():
+                return None
+            self._ask()
         return self._question
+
+    def _ask(self) -> None:
+        self.asked, self._asked_at = self.asked + 1, self._clock.monotonic()
+        self._question = self._admin.describe([*self._topics, *self._changelogs])
 
     def seen(self, partitions: Iterable[TopicPartition]) -> None:
         """The group has shared these out: it may know of partitions that the broker which is asked has not heard of."""
@@ -140,8 +146,8 @@ class Inputs:
             TaskFailed: one of these tasks reads a topic that was created again, or has other partitions than its state.
         """
         time = self._clock.monotonic()
-        if time - self._asked > (FRESH_SECONDS if time < self._doubtful_until else CHECK_SECONDS):
-            self.ask()
+        if time - self._asked_at > (DOUBT_SECONDS if time < self._doubtful_until else CHECK_SECONDS):
+            self._ask()
         question = self._question
         if question is None or question is self._looked or not question.done():
             return

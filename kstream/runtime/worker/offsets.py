@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kstream.errors import TopicError
-from kstream.runtime.cluster.covered import WITNESSES, changelogs_of, inputs_of, lost_changelogs, lost_inputs
+from kstream.runtime.cluster.covered import WITNESSES, inputs_of, lost_changelogs, lost_inputs
 from kstream.runtime.cluster.metadata import (
     SET_OR_RESET,
     Said,
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
     """What lies beside the offsets of a task's commit of this number."""
     ageing, positions = task.ageing, task.positions
-    covered = inputs_of(at.topic for at in positions), changelogs_of(task.changelog_ids)
+    covered = inputs_of(at.topic for at in positions), task.changelog_note
     witnesses = set(sorted(positions)[:WITNESSES])
     return {
         at: encode(
@@ -89,21 +89,32 @@ class CommittedOffsets:
             return end
         return start
 
+    def said(self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None]) -> dict[TopicPartition, Said]:
+        """What lies beside each offset; nothing where there is none.
+
+        Raises:
+            TaskFailed: a later version of kstream committed one of them.
+        """
+        try:
+            return {at: Said() if entry is None else decode(entry[1], at) for at, entry in found.items()}
+        except TopicError as error:
+            raise TaskFailed(task.name, error) from None
+
     def made_anew(
-        self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None], topics: Mapping[str, DescribedTopic]
+        self, task: Task, said: Mapping[TopicPartition, Said], topics: Mapping[str, DescribedTopic]
     ) -> set[TopicPartition]:
         """Inputs whose offsets were committed for a topic that was deleted since, and created again under its name.
 
+        Args:
+            said: beside each offset.
+            topics: all that the task reads.
+
         Raises:
-            TaskFailed: there are some, and that stops the task; or a later version of kstream committed them.
+            TaskFailed: there are some, and that stops the task.
         """
         anew = set()
-        for at, entry in found.items():
-            now = topics[at.topic].id if at.topic in topics else None
-            try:
-                was = None if entry is None else decode(entry[1], at).topic_id
-            except TopicError as error:
-                raise TaskFailed(task.name, error) from None
+        for at, one in said.items():
+            was, now = one.topic_id, topics[at.topic].id
             if was is None or now is None or was == now:
                 continue
             problem = made_anew(at, was, now)
@@ -132,8 +143,8 @@ class CommittedOffsets:
             log.warning("task %s: %s", task.name, problem)
         return bool(lost)
 
-    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said) -> None:
-        """Once the state is restored.
+    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said) -> bool:
+        """Once the state is restored: whether it goes on without offsets that it had.
 
         Args:
             said: by the task's last commit.
@@ -143,12 +154,12 @@ class CommittedOffsets:
         """
         lost = lost_inputs(committed, said)
         if not lost:
-            return
+            return False
         kept = [name for name in task.stores if next(iter(task.backend.scan(name)), None) is not None]
         if not kept:
-            return
+            return False
         problem = state_without_offsets(task.name, kept, self._group, lost)
         if not self._stop or not self._exactly_once:
             log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)
-            return
+            return True
         raise TaskFailed(task.name, TopicError(f"{problem}: {SET_OR_RESET}"))

@@ -14,22 +14,20 @@ them lies before the end that is asked for next. Read committed stops at a pendi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
-from kstream.observe.catalogue import LATENCIES
-from kstream.observe.instruments import Histogram
-from kstream.observe.logs import PERFORMANCE
 from kstream.observe.throttle import Throttle
-from kstream.runtime.cluster.covered import newest
-from kstream.runtime.cluster.metadata import Said, decode
-from kstream.runtime.task.failures import TaskFailed
+from kstream.runtime.cluster.covered import changelogs_of, newest, number_of
+from kstream.runtime.cluster.metadata import Said
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
-from kstream.runtime.worker.inputs import Inputs, id_in
+from kstream.runtime.worker.described import Later, Missing, are_others, ids_in, lacking, undescribed
+from kstream.runtime.worker.durations import Durations
+from kstream.runtime.worker.inputs import Answer, Inputs
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
 from kstream.runtime.worker.replay import Replay, damage_of, fit
@@ -39,7 +37,7 @@ from kstream.runtime.worker.snapshots.fetching import Fetch, Fetches
 from kstream.runtime.worker.states import RESTORE_MOVES, RestoreStage
 from kstream.state.changelog import Changelog
 from kstream.state.replayed import reset
-from kstream.types import AdminClient, Clock, ConsumerClient, DescribedTopic, TopicPartition
+from kstream.types import AdminClient, Clock, ConsumerClient, TopicPartition
 
 log = logging.getLogger(__name__)
 again = logging.getLogger(f"{__name__}.again")
@@ -52,9 +50,8 @@ rebalance take about as long."""
 FAILED_SECONDS = 1.0
 """The same after a failed request."""
 
-MISSING_SECONDS = 5.0
-"""For so long a topic or partition may be unknown to the brokers: one that was just made is, for a moment."""
-
+LAG_SECONDS = 0.1
+"""The same where a topic is not described yet."""
 
 MUCH: Final = 100_000
 """Changelog records from which a replay is a bulk load."""
@@ -68,14 +65,17 @@ class _Restoring:
     stage: RestoreStage = RestoreStage.OFFSETS
     not_before: float = 0.0
     offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
-    topics: Future[dict[str, DescribedTopic]] | None = None
+    topics: Later | None = None
+    ids: dict[str, str] = field(default_factory=dict)  # of its inputs and changelogs
     topic_ids: dict[TopicPartition, str] = field(default_factory=dict)
     changelog_ids: dict[str, str] = field(default_factory=dict)
+    changelog_note: str = ""
     said: Said = field(default_factory=Said)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
     starts: Future[dict[TopicPartition, int]] | None = None
-    missing_since: float | None = None
+    missing: Missing = field(default_factory=Missing)
+    lost: bool = False  # a changelog, or state's offsets
     committed: dict[TopicPartition, int | None] = field(default_factory=dict)
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     changelogs: dict[TopicPartition, tuple[str, Changelog]] = field(default_factory=dict)
@@ -111,8 +111,7 @@ class Restorer:
         self._restoring: dict[str, _Restoring] = {}
         self._beside = False  # as it was said last
         self.replay = Replay(reader, clock)
-        self.durations = Histogram(LATENCIES)
-        self._finished: list[float] = []  # seconds of each restore since the last line that told of some
+        self.durations = Durations(log)
 
     def __len__(self) -> int:
         return len(self._restoring)
@@ -211,14 +210,16 @@ class Restorer:
             if self._clock.monotonic() < one.not_before:
                 return
             one.offsets = self._admin.committed(self._group, one.task.inputs)
-            one.topics = self._inputs.ask()
-        assert one.topics is not None
-        if not (one.offsets.done() and one.topics.done()):
+        if not one.offsets.done():
             return
-        future, one.offsets = one.offsets, None
+        if one.topics is None:
+            one.topics = Later(self._inputs)
+        if not one.topics.done():
+            return
+        future, described, one.offsets, one.topics = one.offsets, one.topics, None, None
         try:
             found = future.result()
-            topics = one.topics.result()
+            topics = described.result()
         except AbortRequired:  # a transaction on these offsets is pending: its end decides
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
             return
@@ -227,25 +228,30 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
-        one.topic_ids = {at: known for at in one.task.inputs if (known := id_in(topics, at.topic)) is not None}
-        self._inputs.check_partitions(one.task, topics)
-        one.anew = self._offsets.made_anew(one.task, found, topics)
-        restored = one.task.restored_at is None and self._opening.is_open(one.task)
-        said = {at: decode(entry[1], at) for at, entry in found.items() if entry is not None}
+        said = self._offsets.said(one.task, found)
         one.said = newest(found)
         changelogs = [(store, self.changelog(one.task, store)) for store in one.task.stores]
         logs = [changelog.topic for _, changelog in changelogs]
-        one.changelog_ids = {topic: known for topic in logs if (known := id_in(topics, topic)) is not None}
-        lost = self._offsets.lost_state(one.task, one.said, one.changelog_ids)
+        names = [*(at.topic for at in one.task.inputs), *logs]
+        if not self._are_described(one, names, topics):
+            return
+        one.ids = ids_in(topics, names)
+        one.topic_ids = {at: known for at in one.task.inputs if (known := one.ids.get(at.topic) or said[at].topic_id)}
+        self._inputs.check_partitions(one.task, topics)
+        one.anew = self._offsets.made_anew(one.task, said, topics)
+        one.changelog_ids = {topic: one.ids[topic] for topic in logs if topic in one.ids}
+        one.changelog_note = changelogs_of(one.changelog_ids, logs, one.said)
+        one.lost = self._offsets.lost_state(one.task, one.said, one.changelog_ids)
         unmoved = one.committed == one.task.committed and one.said.commit == one.task.commits
-        if restored and not one.full and not one.anew and not lost and unmoved:
+        restored = one.task.restored_at is None and self._opening.is_open(one.task)
+        if restored and not one.full and not one.anew and not one.lost and unmoved:
             one.positions = one.task.committed
             one.go(RestoreStage.DONE)
             return
         one.task.rewind()
         one.task.restored_at = {}
         for _, changelog in changelogs:
-            changelog.is_of(id_in(topics, changelog.topic))
+            changelog.is_of(one.ids.get(changelog.topic))
         one.task.ageing.seed(one.said.event_time, one.said.wall_time)
         one.task.ageing.seed_inputs(one.said.task_time, {at.topic: each.input_time for at, each in said.items()})
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
@@ -264,20 +270,23 @@ class Restorer:
         one.not_before = self._clock.monotonic() + RETRY_SECONDS
         return False
 
+    def _are_described(self, one: _Restoring, names: Sequence[str], topics: Answer) -> bool:
+        """Whether all its topics are known to the broker that was asked. Without their ids its next commit would not
+        name them. Raises TaskFailed where they are not for too long."""
+        missing = [name for name in dict.fromkeys(names) if name not in topics]
+        if not missing:
+            return True
+        if one.missing.is_too_long(self._clock.monotonic()):
+            raise undescribed(one.task, one.said, missing)
+        one.not_before = self._clock.monotonic() + LAG_SECONDS
+        return False
+
     def _doubt(self, one: _Restoring, error: KStreamError) -> None:
         """Raises TaskFailed where a topic or partition has been unknown for too long to be just made."""
         if not isinstance(error, TopicError):
-            one.missing_since = None
-        elif one.missing_since is None:
-            one.missing_since = self._clock.monotonic()
-        elif self._clock.monotonic() - one.missing_since >= MISSING_SECONDS:
-            topics = ", ".join(dict.fromkeys(at.topic for at in (*one.task.inputs, *one.changelogs)))
-            line = (
-                f"task {one.task.name}: of the topics {topics} one does not exist, or has no partition "
-                f"{one.task.partition} any more, or this user may not see it ({error}): create it as it was, or reset "
-                "the app"
-            )
-            raise TaskFailed(one.task.name, TopicError(line))
+            one.missing.nothing()
+        elif one.missing.is_too_long(self._clock.monotonic()):
+            raise lacking(one.task, (at.topic for at in (*one.task.inputs, *one.changelogs)), error)
 
     def _ask_ends(self, one: _Restoring) -> None:
         if one.ends is None or one.starts is None:
@@ -287,9 +296,14 @@ class Restorer:
             one.ends, one.starts = self._admin.end_offsets(partitions), self._admin.start_offsets(partitions)
         if not (one.ends.done() and one.starts.done()):
             return
-        ends_future, starts_future, one.ends, one.starts = one.ends, one.starts, None, None
+        if one.topics is None:
+            one.topics = Later(self._inputs)
+        if not one.topics.done():
+            return
+        ends_future, starts_future, described = one.ends, one.starts, one.topics
+        one.ends = one.starts = one.topics = None
         try:
-            ends, starts = ends_future.result(), starts_future.result()
+            ends, starts, topics = ends_future.result(), starts_future.result(), described.result()
         except KStreamError as error:
             again.warning(
                 "task %s: the end offsets of its topics cannot be read: %s; trying again", one.task.name, error
@@ -297,7 +311,10 @@ class Restorer:
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             self._doubt(one, error)
             return
-        one.missing_since = None
+        if are_others(one.ids, topics):  # made anew since: these may be another topic's ends
+            one.go(RestoreStage.OFFSETS)
+            return
+        one.missing.nothing()
         if self._fetches is not None and one.fetch is None:
             bounds = [Bound(*each, starts[at], ends[at]) for at, each in one.changelogs.items()]
             choice = Choice(bounds, one.task.backend.mark, self._clock.time(), self._delete_retention)
@@ -368,33 +385,16 @@ class Restorer:
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
         with damage_of(one.task):
-            self._offsets.check_state(one.task, one.committed, one.said)
+            one.lost = self._offsets.check_state(one.task, one.committed, one.said) or one.lost
             self._bulk(one.task, one.task.stores, on=False)
-        touched = one.task.touched or bool(one.anew)  # committed soon: with the ids that hold now
+        touched = one.task.touched or bool(one.anew) or one.lost  # committed soon: with what holds now
         one.task.start_from(one.positions)
         one.task.restored_at = None
-        one.task.topic_ids, one.task.commits = one.topic_ids, one.said.commit
+        one.task.topic_ids = one.topic_ids
+        one.task.commits = number_of(one.said, one.committed, self._clock.time())
         one.task.changelog_ids = one.changelog_ids
+        one.task.changelog_note = one.changelog_note
         one.task.touched = touched
         if one.task.state is TaskState.RESTORING:
             one.task.go(TaskState.RUNNING)
-        seconds = self._clock.monotonic() - one.began
-        self.durations.observe(seconds)
-        log.debug(
-            "task %s runs after %.2f s of restore",
-            one.task.name,
-            seconds,
-            extra=PERFORMANCE | {"task": one.task.name, "seconds": seconds},
-        )
-        self._finished.append(seconds)
-        if not self._restoring:  # one line for all that were restored together
-            if len(self._finished) == 1:
-                log.info("restored 1 task, it runs after %.2f s", seconds, extra=PERFORMANCE)
-            else:
-                log.info(
-                    "restored %d tasks, all of them run; the slowest took %.2f s",
-                    len(self._finished),
-                    max(self._finished),
-                    extra=PERFORMANCE,
-                )
-            self._finished.clear()
+        self.durations.took(one.task.name, self._clock.monotonic() - one.began, others=bool(self._restoring))

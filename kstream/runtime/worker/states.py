@@ -69,13 +69,14 @@ TRANSACTION_MOVES: Mapping[TransactionState, frozenset[TransactionState]] = {
 class RestoreStage(Enum):
     """How far the restore of one task is.
 
-        OFFSETS -> ENDS -> REPLAY -> DONE
-           |       ^  ^       |
-           |   FETCH  +-------+
-           +---------------------> DONE
+        OFFSETS <-> ENDS -> REPLAY -> DONE
+           |        ^  ^       |
+           |    FETCH  +-------+
+           +----------------------> DONE
 
     A task without local state fetches a snapshot (ENDS to FETCH and back), where there are some.
-    A position that is no longer in its changelog leads from REPLAY back to ENDS. A task whose own offsets are still
+    A topic that was made anew meanwhile leads from ENDS back to OFFSETS, and a position that is no longer in its
+    changelog from REPLAY back to ENDS. A task whose own offsets are still
     the group's has nothing to replay. A restore begins anew by a new one, in OFFSETS.
     """
 
@@ -88,7 +89,7 @@ class RestoreStage(Enum):
 
 RESTORE_MOVES: Mapping[RestoreStage, frozenset[RestoreStage]] = {
     RestoreStage.OFFSETS: frozenset({RestoreStage.ENDS, RestoreStage.DONE}),
-    RestoreStage.ENDS: frozenset({RestoreStage.FETCH, RestoreStage.REPLAY}),
+    RestoreStage.ENDS: frozenset({RestoreStage.FETCH, RestoreStage.REPLAY, RestoreStage.OFFSETS}),
     RestoreStage.FETCH: frozenset({RestoreStage.ENDS}),
     RestoreStage.REPLAY: frozenset({RestoreStage.DONE, RestoreStage.ENDS}),
     RestoreStage.DONE: frozenset(),

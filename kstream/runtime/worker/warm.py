@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kstream.errors import KStreamError, StateDirectoryError
+from kstream.errors import KStreamError, StateDirectoryError, TopicError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.worker.inputs import id_in
 from kstream.runtime.worker.opening import Opening
@@ -334,6 +334,8 @@ class Warm:
         copy = self.copies.get(name) or self._open(name)
         if copy is None or copy.fetching:
             return
+        if any(at.topic not in topics for at in changelogs):  # and so not to be told from one that was made anew
+            raise TopicError(f"the brokers do not describe one of {', '.join(at.topic for at in changelogs)}")
         specs = {spec.name: spec for spec in copy.part.stores}
         bounds = []
         for at, store in changelogs.items():

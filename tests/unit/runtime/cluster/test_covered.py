@@ -20,7 +20,7 @@ def test_an_input_is_lost_that_the_last_commit_names() -> None:
 
 
 def test_a_changelog_is_lost_that_has_another_id_than_the_last_commit_names() -> None:
-    said = Said(changelogs=changelogs_of({"a": ID, "b": "x"}))
+    said = Said(changelogs=changelogs_of({"a": ID, "b": "x"}, "ab", Said()))
     assert lost_changelogs(said, {"a": ID, "b": "x"}) == []
     assert lost_changelogs(said, {"a": ID, "b": "y", "c": "new"}) == ["b"]
     assert lost_changelogs(said, {"b": "x"}) == []
@@ -39,7 +39,16 @@ def test_metadata_stays_below_what_brokers_take() -> None:
     """offset.metadata.max.bytes is 4096."""
     large = (1 << 63) - 1
     topics = [f"topic-{number}" for number in range(1000)]
-    said = Said(ID, large, large, large, large, large, inputs_of(topics), changelogs_of(dict.fromkeys(topics, ID)))
+    said = Said(
+        ID,
+        large,
+        large,
+        large,
+        large,
+        large,
+        inputs_of(topics),
+        changelogs_of(dict.fromkeys(topics, ID), topics, Said()),
+    )
     assert len(encode(said)) < 4096
     assert decode(encode(said), ONE) == said
     assert lost_inputs({ONE: 5, TopicPartition("topic-199", 0): None}, said) == [TopicPartition("topic-199", 0)]

@@ -339,3 +339,37 @@ def test_a_store_that_the_app_did_not_have_before_has_an_empty_changelog_rightly
     assert [int(value) for value in second.stores("m").values()] == [1]
     first.close()
     second.close()
+
+
+# ---- what is committed once it goes on
+
+
+@pytest.mark.parametrize("lost", ["two", "merged-n-changelog"])
+def test_a_task_that_goes_on_without_commits_what_holds_now(make: Make, lost: str) -> None:
+    """An idle one did not: back at lost_offsets=stop it stopped, for what had been given up long ago."""
+    service = make("one", "two", lost_offsets="continue")
+    service.run("one", "two")
+    service.lose(lost)
+    service.make_anew(lost)
+    assert service.start() == set()
+    service.fleet.leave("a")
+    service.fleet.settings = replace(service.fleet.settings, lost_offsets="stop")
+    assert service.start() == set()
+
+
+def test_an_old_offset_of_an_input_that_is_read_again_is_not_the_last_commit(make: Make) -> None:
+    """Another tool had set the others, so numbers began at 1, below what the old one had."""
+    service = make("one", "two")
+    for _ in range(4):
+        service.run("one", "two")
+    service.change("one")
+    service.run("one")
+    offsets = service.fleet.cluster.group("merged").offsets
+    for at, (offset, _) in list(offsets.items()):
+        if at.topic == "one":
+            offsets[at] = (offset, "")
+    service.make_anew("merged-n-changelog")  # as an import does, which takes the note away
+    service.run("one")
+    service.run("one")
+    service.change("one", "two")
+    assert service.start() == set()
