@@ -13,6 +13,7 @@ from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.specs.store import StoreSpec
 from kstream.topology import Topology
 from kstream.web.client import AsyncQuery, Query
+from kstream.web.signing import key_of
 from kstream.web.tls import trusting
 from kstream.web.token import FILE
 
@@ -31,7 +32,7 @@ def async_query(topology: Topology, settings: Settings, urls: Sequence[str], tim
 
 def _maker(topology: Topology, settings: Settings, urls: Sequence[str], timeout: float) -> Callable[[], AsyncQuery]:
     stores: dict[str, StoreSpec] = {store.name: store for part in topology.parts for store in part.stores}
-    token, tls = _token(settings), trusting(settings.web_tls_ca)
+    key, tls = key_of(_token(settings), topology.app), trusting(settings.web_tls_ca)
 
     def find() -> Sequence[str]:
         if urls:
@@ -40,7 +41,7 @@ def _maker(topology: Topology, settings: Settings, urls: Sequence[str], timeout:
         found = read_instances(clients, topology.app, FIND_SECONDS)
         return [one.url for one in found if one.url is not None and one.state != "silent"]
 
-    return lambda: AsyncQuery(stores, find, token, timeout, tls)
+    return lambda: AsyncQuery(stores, find, key, timeout, tls)
 
 
 def _token(settings: Settings) -> str:

@@ -65,17 +65,17 @@ def make_app(
 
     `names` are the host names it may be asked under, besides localhost and addresses.
     """
-    state, names = state or State(None, token), list(names)
+    state, names = state or State(None, None), list(names)
     return _App(
         state,
-        Guard(state.answer, token, names),
+        Guard(state.answer, token, state.key, names),
         routes=[
             *state.routes(),
             *_open_routes(observed),
             *_data_routes(observed, feed or Feed(observed)),
             *_action_routes(observed),
         ],
-        middleware=[Middleware(Guard, token=token, names=names)],
+        middleware=[Middleware(Guard, token=token, key=state.key, names=names)],
         exception_handlers={HTTPException: _refused, ConfigError: _not_accepted, Exception: _failed},
     )
 

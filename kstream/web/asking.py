@@ -31,11 +31,12 @@ class Asking:
     """Belongs to one event loop.
 
     Args:
+        key: what requests are signed with (signing.key_of).
         tls: what https is made with; None: the system's authorities.
     """
 
-    def __init__(self, token: str, tls: ssl.SSLContext | None = None) -> None:
-        self._token, self._tls = token.encode(), tls
+    def __init__(self, key: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self._key, self._tls = key, tls
         self._idle: dict[str, list[_Connection]] = {}
 
     async def ask(
@@ -62,7 +63,7 @@ class Asking:
         if at.scheme not in ("http", "https") or not at.hostname:
             raise ValueError("it is no URL of an instance")
         method, target, host = "GET" if body is None else "POST", at.path + target, at.netloc.rpartition("@")[2]
-        headers = {"host": host, "authorization": sign(self._token, method, host, target, body or b""), **more}
+        headers = {"host": host, "authorization": sign(self._key, method, host, target, body or b""), **more}
         if body is not None:
             headers |= {"content-length": str(len(body)), "content-type": "application/json"}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]

@@ -110,6 +110,7 @@ class AsyncQuery:
     Args:
         stores: those of the app, by name.
         find: the URLs of the app's instances; called on a thread when none is known that answers, for all who ask.
+        key: what requests are signed with (signing.key_of).
         timeout: seconds for which a question is tried again.
     """
 
@@ -117,12 +118,12 @@ class AsyncQuery:
         self,
         stores: Mapping[str, StoreSpec],
         find: Callable[[], Sequence[str]],
-        token: str,
+        key: bytes,
         timeout: float,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._stores, self._timeout = stores, timeout
-        self._asking = Asking(token, tls)
+        self._asking = Asking(key, tls)
         self._instances = Instances(find, self._asking)
         self._gathering: dict[tuple[str, str | None], _Gathering] = {}
 

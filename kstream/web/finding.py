@@ -164,7 +164,7 @@ class Finding:
         except (msgspec.MsgspecError, KeyError):
             why = f"it answers {answer.status}"
         if answer.status == 401:
-            why = "it has another token, or another time: set the same web_token for all instances"
+            why = "it has another token, another time, or is of another app: set the same web_token for all instances"
         raise StateUnavailable(f"instance {other.instance} was asked: {why}")
 
 

@@ -55,12 +55,13 @@ class Guard:
     """ASGI middleware around the whole application.
 
     Args:
+        key: what this app's instances and clients sign with (signing.key_of); None: nothing signed is taken.
         names: host names it may be asked under, besides localhost; `*.example.com` is all below it, `*` any.
     """
 
-    def __init__(self, app: ASGIApp, token: str, names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, token: str, key: bytes | None, names: Iterable[str] = ()) -> None:
         self.app = app
-        self.token = token.encode()
+        self.token, self.key = token.encode(), key
         self.names = frozenset(name.lower().rstrip(".") for name in ("localhost", *names) if name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,15 +124,15 @@ class Guard:
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.token)
 
     def is_signed(self, headers: Headers, scope: Scope) -> bool:
-        """Whether another instance or `app.query()` asks, and proves to know the token."""
+        """Whether another instance or `app.query()` of this app asks, and proves to know the token."""
         path: str = scope["path"]
-        if path != ONLY and not path.startswith(f"{ONLY}/"):
+        if self.key is None or (path != ONLY and not path.startswith(f"{ONLY}/")):
             return False
         target = scope["raw_path"].decode("latin-1")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("latin-1")
         signed = signature(headers)
-        return signed is not None and signed.is_good(self.token, scope["method"], headers.get("host", ""), target)
+        return signed is not None and signed.is_good(self.key, scope["method"], headers.get("host", ""), target)
 
 
 def signature(headers: Headers) -> Signed | None:

@@ -23,6 +23,7 @@ from kstream.runtime.view.observer import Observer
 from kstream.runtime.view.queries import Queries
 from kstream.topology import Topology
 from kstream.web.server import WebServer
+from kstream.web.signing import key_of
 from kstream.web.state import State
 from kstream.web.tls import tls_of, trusting
 from kstream.web.token import FILE, token_for
@@ -46,7 +47,7 @@ def observed(
     queries = None
     if settings.state_queries:
         queries = Queries(supervisor, topology, supervisor.partitions, instance, partial(_others, observer))
-    server = _serve(observer, settings, queries) if settings.web else None
+    server = _serve(topology.app, observer, settings, queries) if settings.web else None
     announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
     sizes = _sizes(topology.app, settings) if settings.worker_range else None
     if sizes is not None:
@@ -68,10 +69,10 @@ def _others(observer: Observer) -> list[InstanceStatus]:
     return observer.others()
 
 
-def _serve(observer: Observer, settings: Settings, queries: Queries | None) -> WebServer:
+def _serve(app: str, observer: Observer, settings: Settings, queries: Queries | None) -> WebServer:
     tls = tls_of(settings)
     token = token_for(settings.web_token, Path(settings.state_dir))
-    state = State(queries, token, trusting(settings.web_tls_ca))
+    state = State(queries, key_of(token, app), trusting(settings.web_tls_ca))
     server = WebServer(observer, token, settings.web_host, settings.web_port, _names(settings), tls, state)
     server.start()
     observer.url = settings.web_url or _url_for_others(server, settings.web_host)

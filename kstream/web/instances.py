@@ -1,7 +1,9 @@
 """An app's instances, as `app.query()` knows them: their URLs, and which partitions they have.
 
 They are found through Kafka, as they find each other, once for all who ask meanwhile. What an instance answers is no
-reason to forget it, not even that a partition moves: then one of those that are known is asked who has what now.
+reason to forget it, not even that a partition moves: then one of those that are known is asked who has what now. An
+instance that ended leaves an address which another program, or another app's instance, may take: who answers there as a
+stranger is forgotten, and is wrong about the request only if everybody is a stranger.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Instances:
         """Waits until instances are known.
 
         Raises:
-            StateUnavailable: none is there, or none answers.
+            StateUnavailable: none is there, or none answers. UsageError: all refuse.
         """
         while not self._urls:
             await asyncio.shield(self._look())
@@ -84,11 +86,11 @@ class Instances:
         except StateUnavailable:
             self._forget(asked)
             raise
-        if answer.status == 200 or _why(answer) is not None:
-            if answer.status == 503:
-                self.moved()
-            return _decoded(asked, answer, kind)
-        self._forget(asked)  # that was said by something in between
+        if _is_strange(answer):
+            self._forget(asked)
+            raise StateUnavailable(_refusal(asked, answer))
+        if answer.status == 503:
+            self.moved()
         return _decoded(asked, answer, kind)
 
     def moved(self) -> None:
@@ -112,17 +114,26 @@ class Instances:
             return
         why = await self._told_by(await asyncio.to_thread(self._find))
         if why is not None:
-            raise StateUnavailable(why)
+            raise why
 
-    async def _told_by(self, urls: Sequence[str]) -> str | None:
-        """Asks them one by one until one says who has what; else, why none does."""
-        why = "no instance of the app is heard of (web and announce_interval must be on)"
+    async def _told_by(self, urls: Sequence[str]) -> StateUnavailable | UsageError | None:
+        """Asks them one by one until one says who has what; else, why none does: a UsageError where each of them
+        refuses, and so would tomorrow."""
+        refused: UsageError | None = None
+        silent = (
+            None
+            if urls
+            else StateUnavailable("no instance of the app is heard of (web and announce_interval must be on)")
+        )
         for url in random.sample(urls, len(urls)):
             try:
                 answer = await self._asking.ask(url, "/state", seconds=OVERVIEW_SECONDS)
                 overview = _decoded(url, answer, StateOverview)
+            except UsageError as error:
+                refused = error
+                continue
             except StateUnavailable as error:
-                why = str(error)
+                silent = error
                 continue
             self._owners = {
                 store.name: (store.partitions, {one.partition: one.url for one in store.owners if one.url is not None})
@@ -130,7 +141,9 @@ class Instances:
             }
             self._urls = list({url, *(owner for _, owners in self._owners.values() for owner in owners.values())})
             return None
-        return why
+        if silent is not None and refused is not None:
+            return StateUnavailable(f"{silent}; {refused}")
+        return silent or refused
 
 
 def _heeded(looking: asyncio.Future[None]) -> None:
@@ -154,9 +167,17 @@ def _decoded(url: str, answer: Response, kind: type[T]) -> T:
             return msgspec.json.decode(answer.body, type=kind)
         except msgspec.MsgspecError as error:
             raise UsageError(f"{url} does not answer as an instance of this version: {error}") from None
+    if answer.status in (400, 401, 404, 413, 421):
+        raise UsageError(_refusal(url, answer))
+    raise StateUnavailable(_refusal(url, answer))
+
+
+def _is_strange(answer: Response) -> bool:
+    """Whether no instance of the app says so: one of another app, something in between, or another program."""
+    return answer.status == 401 or (answer.status != 200 and _why(answer) is None)
+
+
+def _refusal(url: str, answer: Response) -> str:
     if answer.status == 401:
-        raise UsageError(f"{url} has another token, or another time: set web_token as the instances have it")
-    why = _why(answer) or f"it answers {answer.status}"
-    if answer.status in (400, 404, 413, 421):
-        raise UsageError(f"{url}: {why}")
-    raise StateUnavailable(f"{url}: {why}")
+        return f"{url} has another token, another time, or is of another app: set web_token as the instances have it"
+    return f"{url}: {_why(answer) or f'it answers {answer.status}'}"

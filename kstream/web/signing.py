@@ -2,8 +2,9 @@
 
 Where an instance is asked is known from Kafka, and whoever may write to the topic of announcements could name an
 address of their own: a token sent there would be theirs. So instances and `app.query()` sign what they ask: an HMAC
-(RFC 2104) over the method, the host that is asked, path, query, body and time, with the token for its key. A signature
-is good for that one request at that one host, for a minute.
+(RFC 2104) over the method, the host that is asked, path, query, body and time, with a key made of the token and the
+app's name. A signature is good for that one request at that one host, for a minute. An address that another app has
+taken meanwhile does not answer it, though both have one token.
 """
 
 from __future__ import annotations
@@ -21,10 +22,15 @@ ONLY: Final = "/state"
 """The paths that signed requests may ask for begin with it."""
 
 
-def sign(token: bytes, method: str, host: str, target: str, body: bytes = b"", now: float | None = None) -> str:
+def key_of(token: str, app: str) -> bytes:
+    """What requests among an app's instances are signed with."""
+    return hmac.new(token.encode(), f"{SCHEME}\n{app}".encode(), hashlib.sha256).digest()
+
+
+def sign(key: bytes, method: str, host: str, target: str, body: bytes = b"", now: float | None = None) -> str:
     """The value of the header `Authorization`. `target` is path and query, as they are sent."""
     at, digest = str(int(time.time() if now is None else now)), hashlib.sha256(body).hexdigest()
-    return f"{SCHEME} {at}.{digest}.{_proof(token, method, host, target, at, digest)}"
+    return f"{SCHEME} {at}.{digest}.{_proof(key, method, host, target, at, digest)}"
 
 
 class Signed:
@@ -34,17 +40,15 @@ class Signed:
         self._at, self._digest, self._given = given.split(".")
         self._time = int(self._at) if self._at.isascii() and self._at.isdecimal() and len(self._at) < 15 else -1
 
-    def is_good(
-        self, token: bytes, method: str, host: str, target: str, clock: Callable[[], float] = time.time
-    ) -> bool:
-        """Whether who made it knows the token, and it is not too old. The body is still to be looked at."""
-        proof = _proof(token, method, host, target, self._at, self._digest)
+    def is_good(self, key: bytes, method: str, host: str, target: str, clock: Callable[[], float] = time.time) -> bool:
+        """Whether who made it has the key, and it is not too old. The body is still to be looked at."""
+        proof = _proof(key, method, host, target, self._at, self._digest)
         return hmac.compare_digest(proof.encode(), self._given.encode()) and abs(clock() - self._time) <= GOOD_FOR
 
     def is_of(self, body: bytes) -> bool:
         return hmac.compare_digest(hashlib.sha256(body).hexdigest().encode(), self._digest.encode())
 
 
-def _proof(token: bytes, method: str, host: str, target: str, at: str, digest: str) -> str:
+def _proof(key: bytes, method: str, host: str, target: str, at: str, digest: str) -> str:
     said = "\n".join((SCHEME, method, host.lower(), target, at, digest))
-    return hmac.new(token, said.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    return hmac.new(key, said.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

@@ -82,11 +82,12 @@ class _Asked:
 
 
 class State:
-    """The routes, and who is asked. `queries` is None where the setting state_queries is off."""
+    """The routes, and who is asked. `queries` is None where the setting state_queries is off; `key` is what requests
+    are signed with (signing.key_of)."""
 
-    def __init__(self, queries: Queries | None, token: str, tls: ssl.SSLContext | None = None) -> None:
-        self._queries = queries
-        self._finding = None if queries is None else Finding(queries, Asking(token, tls))
+    def __init__(self, queries: Queries | None, key: bytes | None, tls: ssl.SSLContext | None = None) -> None:
+        self._queries, self.key = queries, key
+        self._finding = None if queries is None or key is None else Finding(queries, Asking(key, tls))
         self._one = self._guarded(self._of_store(self._entry))
         self._many = self._guarded(self._of_store(self._entries))
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstream.web.server import WebServer
+from kstream.web.signing import key_of
 
 TOKEN = "correct-horse"
+KEY = key_of(TOKEN, "app")
 
 
 @dataclass

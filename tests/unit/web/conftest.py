@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from kstream.web.server import WebServer
+from kstream.web.state import State
 from support.observed import FakeObserved
-from support.web import TOKEN, Client
+from support.web import KEY, TOKEN, Client
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def observed() -> FakeObserved:
 
 @pytest.fixture
 def client(observed: FakeObserved) -> Iterator[Client]:
-    server = WebServer(observed, TOKEN, "127.0.0.1", 0)
+    server = WebServer(observed, TOKEN, "127.0.0.1", 0, state=State(None, KEY))
     server.start()
     try:
         yield Client(server)

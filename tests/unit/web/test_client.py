@@ -60,7 +60,7 @@ def _in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def query(timeout: float, find: Any = lambda: ["well"]) -> AsyncQuery:
-    return AsyncQuery({one.name: one for part in app.topology().parts for one in part.stores}, find, "token", timeout)
+    return AsyncQuery({one.name: one for part in app.topology().parts for one in part.stores}, find, b"key", timeout)
 
 
 def test_keys_of_an_instance_that_hangs_take_no_slots_of_another() -> None:

@@ -28,7 +28,7 @@ from kstream.web.server import WebServer
 from kstream.web.state import State
 from support.observed import FakeObserved
 from support.queried import Instance
-from support.web import TOKEN, Client
+from support.web import KEY, TOKEN, Client
 
 PARTITIONS = 4
 
@@ -65,7 +65,7 @@ class Served:
 
     def query(self, timeout: float) -> AsyncQuery:
         stores = {one.name: one for part in app.topology().parts for one in part.stores}
-        return AsyncQuery(stores, lambda: [self.client.server.url], TOKEN, timeout)
+        return AsyncQuery(stores, lambda: [self.client.server.url], KEY, timeout)
 
     def without(self, partition: int) -> str:
         """Nobody says any more that this worker runs that partition of `of-words`. The task's name."""
@@ -85,7 +85,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         instance = Instance(d)
         topics = {topic: PARTITIONS for part in app.topology().parts for topic in part.topics}
         queries = Queries(instance, app.topology(), topics, "a", lambda: instance.others)
-        server = WebServer(FakeObserved(), TOKEN, "127.0.0.1", 0, state=State(queries, TOKEN))
+        server = WebServer(FakeObserved(), TOKEN, "127.0.0.1", 0, state=State(queries, KEY))
         server.start()
         queries.url = server.url
         yield Served(instance, queries, Client(server))

@@ -269,7 +269,7 @@ class TestHosts:
         async def app(*_: Any) -> None:
             raise AssertionError
 
-        assert Guard(app, "t", names).is_ours(host) is ours
+        assert Guard(app, "t", None, names).is_ours(host) is ours
 
     @pytest.mark.parametrize(
         ("host", "name"), [("[::1]:80", "::1"), ("A.b:80", "a.b"), ("a.b.", "a.b"), ("[::1", "::1"), ("", "")]

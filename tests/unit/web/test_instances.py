@@ -17,11 +17,13 @@ from kstream.web.asking import Response
 from kstream.web.instances import Instances
 
 ENTRIES = StateEntries("counts", [], [0])
+UNKNOWN = b'{"error":"a token is needed"}'
 
 
 @dataclass
 class Answers:
-    """Instances by their URLs; what each answers for a store, None where it cannot be reached."""
+    """Instances by their URLs; what each answers for a store, None where it cannot be reached. One that says anything
+    but that a partition cannot be asked says it to whoever asks who has what, too."""
 
     of: dict[str, Response | None]
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -31,10 +33,14 @@ class Answers:
         await asyncio.sleep(0)
         if (answer := self.of[url]) is None:
             raise StateUnavailable(f"{url} cannot be asked")
-        if target != "/state":
+        if target != "/state" or self._is_stranger(answer):
             return answer
-        owners = [Owner(at, url, url, "running") for at, url in enumerate(self.of)]
+        ours = [url for url, said in self.of.items() if not self._is_stranger(said)]
+        owners = [Owner(at, url, url, "running") for at, url in enumerate(ours)]
         return ok(StateOverview("shop", "a", [QueriedStore("counts", "str", "int", "keyed", len(owners), owners)]))
+
+    def _is_stranger(self, answer: Response | None) -> bool:
+        return answer is not None and answer.status != 200 and b"partition" not in answer.body
 
 
 def ok(told: object) -> Response:
@@ -155,17 +161,42 @@ def test_one_that_cannot_be_reached_is_forgotten_and_the_others_are_not(failure:
     assert (find.count, find.most) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    "stranger", [refusing(401, UNKNOWN), refusing(404, b"<html>"), refusing(400, b"")], ids=["app", "program", "proxy"]
+)
+def test_a_stranger_at_an_address_that_an_instance_had_is_forgotten(stranger: Response) -> None:
+    find, answers = Found(["a"]), Answers({"a": ok(ENTRIES), "b": ok(ENTRIES)})
+
+    async def asked() -> None:
+        instances = Instances(find, answers)  # type: ignore[arg-type]
+        await instances.found()
+        answers.of["b"] = stranger
+        with pytest.raises(StateUnavailable):  # so that it is tried again
+            await entries(instances, "b")
+        assert await entries(instances, "b") == ENTRIES
+        answers.of, find.urls = {"a": stranger, "c": None}, ["a", "c"]
+        with pytest.raises(StateUnavailable):
+            await entries(instances, "a")
+        with pytest.raises(StateUnavailable, match="cannot be asked"):  # c is not heard yet
+            await entries(instances, "a")
+        answers.of = {"a": stranger, "c": ok(ENTRIES)}
+        assert await entries(instances, "a") == ENTRIES
+
+    asyncio.run(asked())
+
+
 def test_what_is_wrong_everywhere_is_said_and_looked_for_again() -> None:
-    find, answers = Found([]), Answers({"a": refusing(401)})
+    find, answers = Found([]), Answers({"a": refusing(401, UNKNOWN), "b": refusing(401, UNKNOWN)})
 
     async def asked() -> None:
         instances = Instances(find, answers)  # type: ignore[arg-type]
         with pytest.raises(StateUnavailable, match="no instance of the app is heard of"):
             await entries(instances)
-        find.urls = ["a"]
-        await instances.found()
+        find.urls = ["a", "b"]
         with pytest.raises(UsageError, match="another token"):
             await entries(instances)
+        answers.of = {"a": ok(ENTRIES), "b": ok(ENTRIES)}
+        assert await entries(instances) == ENTRIES
 
     asyncio.run(asked())
-    assert find.count == 2
+    assert find.count == 3

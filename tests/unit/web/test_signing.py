@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kstream.web.signing import GOOD_FOR, Signed, sign
-from support.web import Client
+from kstream.web.signing import GOOD_FOR, Signed, key_of, sign
+from support.web import KEY, Client
 
 TOKEN = b"correct-horse"
 REQUEST = ("POST", "host:8010", "/state/totals?form=raw")
@@ -60,9 +60,16 @@ def test_a_time_that_is_none_is_old(at: str) -> None:
 def test_a_signature_opens_queries_of_state_and_nothing_else(client: Client) -> None:
     host = f"127.0.0.1:{client.server.port}"
     for path, status in (("/state/x/%C3%A4?form=raw", 404), ("/api/status", 401), ("/statement", 401)):
-        given = sign(b"correct-horse", "GET", host, path)
+        given = sign(KEY, "GET", host, path)
         assert client.ask(path, token=None, Authorization=given).status == status, path
-    given = sign(b"correct-horse", "POST", host, "/state/x", b'{"keys":[]}')
+    given = sign(KEY, "POST", host, "/state/x", b'{"keys":[]}')
     assert client.ask("/state/x", "POST", b'{"keys":[]}', token=None, Authorization=given).status == 404
     assert client.ask("/state/x", "POST", b'{"keys":[1]}', token=None, Authorization=given).status == 401
     assert "off" in client.ask("/state/x/key").json["error"]
+
+
+def test_another_app_with_the_same_token_does_not_answer(client: Client) -> None:
+    host = f"127.0.0.1:{client.server.port}"
+    for key in (key_of("correct-horse", "other"), b"correct-horse", b""):
+        assert client.ask("/state", token=None, Authorization=sign(key, "GET", host, "/state")).status == 401
+    assert client.ask("/state", token=None, Authorization=sign(KEY, "GET", host, "/state")).status == 404

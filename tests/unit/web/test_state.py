@@ -26,7 +26,7 @@ from kstream.web.state import State
 from support.observed import FakeObserved
 from support.queried import Instance
 from support.running import until
-from support.web import TOKEN, Client
+from support.web import KEY, TOKEN, Client
 
 PARTITIONS = 4
 WIDE = 16
@@ -80,7 +80,7 @@ def instance() -> Iterator[Instance]:
 def served(instance: Instance) -> Iterator[Client]:
     counts = dict.fromkeys(("words", "numbers", "blobs", "seats"), PARTITIONS)
     queries = Queries(instance, app.topology(), counts, "a", lambda: instance.others)
-    server = WebServer(FakeObserved(), TOKEN, "127.0.0.1", 0, state=State(queries, TOKEN))
+    server = WebServer(FakeObserved(), TOKEN, "127.0.0.1", 0, state=State(queries, KEY))
     server.start()
     queries.url = server.url
     yield Client(server)
@@ -115,7 +115,7 @@ def test_a_value_that_is_too_large_fails_for_those_only_who_ask_for_it(served: C
     keys = [f"k{n:02}" for n in range(20)]
 
     async def asked() -> list[Any]:
-        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], KEY, 5.0) as query:
             all_of_them = [*keys[:7], "large", *keys[7:], "large"]
             return await asyncio.gather(*(query.get("of-words", key) for key in all_of_them), return_exceptions=True)
 
@@ -138,7 +138,7 @@ def test_many_keys_with_one_that_is_too_large(served: Client) -> None:
     assert sorted(keys) == [*(f"k{n:02}" for n in range(50)), "large", *(f"wide {n:02}" for n in range(WIDE))]
 
     async def asked() -> None:
-        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], KEY, 5.0) as query:
             with pytest.raises(ValueTooLarge, match="the value of 'large' of up to 4,194,305 bytes") as caught:
                 await query.get_many("of-words", ["k01", "large", "k02", "nobody"])
             assert caught.value.keys == ["large"] and caught.value.found == {"k01": "word 1", "k02": "word 2"}
@@ -160,7 +160,7 @@ def test_what_an_answer_has_no_room_for_is_left_and_asked_for_again(served: Clie
     assert sorted(found) == keys and rounds > 2
 
     async def asked() -> dict[str, str]:
-        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], TOKEN, 5.0) as query:
+        async with AsyncQuery(stores_of_app(), lambda: [served.server.url], KEY, 5.0) as query:
             return await query.get_many("of-words", [*keys, "nobody"])
 
     assert {key: len(value) for key, value in asyncio.run(asked()).items()} == dict.fromkeys(keys, 700_000)
