@@ -15,6 +15,11 @@ IDLE: Final = -1
 """What a task says that waits for nothing: it holds back no other."""
 
 
+PARTS: Final = 4
+"""While something waits on a quiet topic, the wait is committed whenever so large a part of it is not: a restart costs
+a quarter at most, and a wait of a day some 50 commits."""
+
+
 class _Channel(NamedTuple):
     """What time comes by: an input of Kafka's users, or what one of the tasks before says by a repartition topic."""
 
@@ -22,7 +27,7 @@ class _Channel(NamedTuple):
     task: int = -1
 
 
-_State = tuple[int, dict[_Channel, int], dict[_Channel, float], dict[_Channel, tuple[int, float]]]
+_State = tuple[int, dict[_Channel, int], dict[_Channel, float], dict[_Channel, tuple[int, float]], dict[_Channel, int]]
 
 
 class Watermark:
@@ -59,6 +64,8 @@ class Watermark:
         self._idle: dict[_Channel, float] = {}  # until when (monotonic)
         self._by_clock = frozenset(by_clock)
         self._since: dict[_Channel, tuple[int, float]] = {}  # of idle ones: their time, at one of the clock
+        self._waited: dict[_Channel, int] = {}  # before a restart, in ms: of those that are not idle again yet
+        self._waited_until = UNKNOWN  # what time it was by the clock at the last commit
         self.now = UNKNOWN
         self._kept = self._committed = self._state
 
@@ -102,6 +109,7 @@ class Watermark:
         mine, bound = _Channel(topic), self._bounds[topic]
         self._idle.pop(mine, None)
         self._since.pop(mine, None)
+        self._waited.pop(mine, None)
         first = self._times[mine]
         own = running_largest([at - bound for at in timestamps] if bound else timestamps, first)
         self._times[mine] = own[-1]
@@ -135,7 +143,7 @@ class Watermark:
         """Nothing comes of an input of users', since then (monotonic). Returns whether that is new."""
         channel = _Channel(topic)
         if topic in self._by_clock and self._times[channel] != UNKNOWN:
-            self._since.setdefault(channel, (self._times[channel], since))
+            self._since.setdefault(channel, (self._times[channel] + self._waited.pop(channel, 0), since))
         if channel in self._idle:
             return False
         self._idle[channel] = math.inf
@@ -150,6 +158,21 @@ class Watermark:
     def by_clock(self) -> int:
         """What time it is by the clock, where that counts."""
         return max([self.now, *self._now_by_clock().values()]) if self.goes_by_clock else self.now
+
+    @property
+    def wait_is_worth_a_commit(self) -> bool:
+        """Whether a part of the wait, since a restart where there was one, would be lost with the next that is not
+        small."""
+        now = self._clock()
+        waited = max([now - since for _, since in self._since.values()], default=0.0)
+        return (self.by_clock() - max(self._waited_until, self.now)) * PARTS >= waited * 1000
+
+    def waited(self, topic: str) -> int:
+        """For how many ms an input was quiet, as far as its time does not say so."""
+        channel = _Channel(topic)
+        if channel in self._since:
+            return self._now_by_clock()[channel] - self._times[channel]
+        return self._waited.get(channel, 0)
 
     def go_by_clock(self) -> None:
         """It is that time from now on."""
@@ -169,17 +192,18 @@ class Watermark:
 
     @property
     def _state(self) -> _State:
-        return self.now, dict(self._times), dict(self._idle), dict(self._since)
+        return self.now, dict(self._times), dict(self._idle), dict(self._since), dict(self._waited)
 
     def _set(self, state: _State) -> None:
         self.now = state[0]
         self._times, self._idle, self._since = dict(state[1]), dict(state[2]), dict(state[3])
+        self._waited = dict(state[4])
 
-    def seed(self, now: int, inputs: Mapping[str, int]) -> None:
-        """What the last commit says: the task's time, and those of its inputs. Of the tasks before an input each was so
-        far at least."""
+    def seed(self, now: int, inputs: Mapping[str, int], waited: Mapping[str, int] | None = None) -> None:
+        """What the last commit says: the task's time, and those of its inputs, and for how long they were quiet. Of the
+        tasks before an input each was so far at least."""
         times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
-        self._set((now, times, {}, {}))
+        self._set((now, times, {}, {}, {_Channel(topic): ms for topic, ms in (waited or {}).items() if ms}))
         self.keep()
         self.committed()
 
@@ -193,6 +217,7 @@ class Watermark:
 
     def committed(self) -> None:
         self._committed = self._state
+        self._waited_until = self.by_clock()
 
     @property
     def committed_now(self) -> int:

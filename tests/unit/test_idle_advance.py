@@ -79,7 +79,7 @@ def commits(driver: TestDriver) -> int:
     return driver.worker.commits
 
 
-def test_an_idle_task_commits_only_when_something_closes() -> None:
+def test_nothing_is_committed_where_nothing_waits() -> None:
     app, source, out, _ = app_of()
     with TestDriver(app) as driver:
         sent(driver, source, 3)
@@ -89,6 +89,44 @@ def test_an_idle_task_commits_only_when_something_closes() -> None:
             driver.advance(1)
         assert driver.values(out) == [1]
         assert commits(driver) == before + 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("seconds", [12, 30, 59])
+def test_restarts_that_are_more_frequent_than_the_wait(seconds: int, moved: bool) -> None:
+    """Each costs what was not committed of the time since the one before: a quarter of it at most."""
+    app = kstream.App("quiet")
+    source, out = app.topic("in", key=str, value=int, idle_advance=True), app.topic("out", key=Windowed[str], value=int)
+    stream: Any = app.stream(source)
+    group = stream.group_by(lambda n, ctx: ctx.key, key=str, name="by") if moved else stream.group_by_key()
+    group.window(Tumbling(60 * S), grace=0 * S).count(name="n", emit="close").to(out)
+    start = START // 60_000 * 60_000
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=start)
+        driver.commit()
+        passed = 0
+        while not driver.values(out):
+            for _ in range(seconds):
+                driver.advance(1)
+            passed += seconds
+            driver.crash()
+            assert passed < 60 * 2 + 60
+        assert [(one.key, one.value) for one in driver.records(out)] == [(Windowed("a", start), 1)]
+        assert passed >= 60
+
+
+def test_a_long_wait_takes_few_commits() -> None:
+    app = kstream.App("quiet")
+    source, out = app.topic("in", key=str, value=int, idle_advance=True), app.topic("out", key=Windowed[str], value=int)
+    app.stream(source).group_by_key().window(Tumbling(days=1), grace=0 * S).count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=0 + 1)
+        driver.commit()
+        before = commits(driver)
+        for _ in range(2881):
+            driver.advance(30)
+        assert driver.values(out) == [1]
+        assert 10 < commits(driver) - before < 60
 
 
 def test_what_comes_later_is_late_and_that_is_so_after_a_crash() -> None:

@@ -31,6 +31,7 @@ class Said(NamedTuple):
         event_time, wall_time: the time of the task's state (ms since the epoch), 0 where it keeps none.
         task_time, input_time: event time as windows have it, of the task and of this input; 0 where it keeps none.
         inputs, changelogs: what else the commit covered (covered.py); empty where that is not known.
+        waited: for how many ms the input was quiet after its time, where that goes on with the clock then.
     """
 
     topic_id: str | None = None
@@ -41,10 +42,11 @@ class Said(NamedTuple):
     input_time: int = 0
     inputs: str = ""
     changelogs: str = ""
+    waited: int = 0
 
 
 _NAMES: Final = {"topic_id": "id", "commit": "n", "event_time": "e", "wall_time": "w",
-    "task_time": "t", "input_time": "i", "inputs": "in", "changelogs": "c",
+    "task_time": "t", "input_time": "i", "waited": "q", "inputs": "in", "changelogs": "c",
 }  # fmt: skip
 
 _TEXTS: Final = ("topic_id", "inputs", "changelogs")

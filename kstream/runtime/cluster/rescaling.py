@@ -280,7 +280,7 @@ def _latest(tasks: Iterable[SavedTask]) -> str:
         for one in (*task.offsets, *task.own)
     ]
     said = {name: [getattr(each, name) for each in found] for name in NUMBERS}
-    times = ("task_time", "input_time")  # windows that one of the tasks has open are not closed by another
+    times = ("task_time", "input_time", "waited")  # windows that one of the tasks has open are not closed by another
     latest: dict[str, Any] = {
         name: min(one, default=0) if name in times else max(one, default=0) for name, one in said.items()
     }

@@ -36,6 +36,10 @@ class Ageing:
         mark = self._watermark
         return (0, 0) if mark is None else (max(0, mark.now), max(0, mark.of_input(at.topic)))
 
+    def waited(self, at: TopicPartition) -> int:
+        """For how many ms this input was quiet after that, where its time goes on with the clock then."""
+        return 0 if self._watermark is None else self._watermark.waited(at.topic)
+
     def seen(self) -> tuple[int | None, dict[str, tuple[int | None, bool]]]:
         """What time it is for windows, timers and joins, and in each input, with whether that is idle (ms; None before
         there is any). No inputs where the task keeps no time."""
@@ -45,10 +49,11 @@ class Ageing:
         inputs = {topic: (None if time < 0 else time, idle) for topic, (time, idle) in mark.seen().items()}
         return (None if (now := mark.by_clock()) < 0 else now), inputs
 
-    def seed_inputs(self, now: int, inputs: Mapping[str, int]) -> None:
+    def seed_inputs(self, now: int, inputs: Mapping[str, tuple[int, int]]) -> None:
         """The same as the last commit says."""
         if self._watermark is not None:
-            self._watermark.seed(now or UNKNOWN, {topic: time or UNKNOWN for topic, time in inputs.items()})
+            times = {topic: time or UNKNOWN for topic, (time, _) in inputs.items()}
+            self._watermark.seed(now or UNKNOWN, times, {topic: waited for topic, (_, waited) in inputs.items()})
 
     @property
     def _stands(self) -> bool:
@@ -65,7 +70,9 @@ class Ageing:
 
     def go_by_clock(self, quiet: Collection[TopicPartition], *, carry: bool) -> bool:
         """Where all inputs are idle, and a topic wants it (`idle_advance`), time goes on with the clock: when something
-        is due by then, for it takes a commit; or to `carry` it to those behind this task. Returns whether it does.
+        is due by then, for it takes a commit; or to `carry` it to those behind this task. Returns whether there is
+        something to commit: it does, or the wait is worth one, for where restarts came before each, windows would never
+        close.
 
         Args:
             quiet: the inputs of which nothing comes at this moment.
@@ -76,7 +83,7 @@ class Ageing:
         if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
             return False
         if not (carry and self._writer is not None) and not self._plan.closes_by(then):
-            return False
+            return mark.wait_is_worth_a_commit and self._plan.waits()
         mark.go_by_clock()
         return True
 

@@ -33,7 +33,7 @@ def metadata_of(task: Task, commit: int) -> dict[TopicPartition, str]:
         at: encode(
             Said(
                 task.topic_ids.get(at), commit, *ageing.times, *ageing.times_of(at),
-                *(covered if at in witnesses else ()),
+                *(covered if at in witnesses else ("", "")), waited=ageing.waited(at),
             )
         )
         for at in positions

@@ -253,7 +253,7 @@ class Restorer:
         for _, changelog in changelogs:
             changelog.is_of(one.ids.get(changelog.topic))
         one.task.ageing.seed(one.said.event_time, one.said.wall_time)
-        one.task.ageing.seed_inputs(one.said.task_time, {at.topic: each.input_time for at, each in said.items()})
+        one.task.ageing.seed_inputs(one.said.task_time, {at.topic: (s.input_time, s.waited) for at, s in said.items()})
         one.changelogs = {TopicPartition(each[1].topic, one.task.partition): each for each in changelogs}
         one.go(RestoreStage.ENDS)
 
