@@ -268,7 +268,8 @@ class App(Topics):
         sources: Mapping[str, str] | None = None,
     ) -> int:
         """Runs the app until SIGTERM or SIGINT. Returns the exit status. Within a running event loop it is waited for
-        too: that loop stands still meanwhile.
+        too: that loop stands still meanwhile. In a thread other than the main one it gets no signals, and runs until
+        the main thread ends: wait for it there.
 
         Args:
             workers: processes for each isolation group; "1..4" follows the load; 0 runs a group in this process, where
@@ -283,19 +284,20 @@ class App(Topics):
             ProcessingError: a record failed (in this process only).
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line
+        from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line, main_thread_needed
 
         refuse_while_loading("app.run()")
         try:
-            settings, sources = self._resolve(workers, settings, sources)
-            if settings.workers == 0:
-                from kstream.starting import run_here
+            with main_thread_needed():
+                settings, sources = self._resolve(workers, settings, sources)
+                if settings.workers == 0:
+                    from kstream.starting import run_here
 
-                topology = self.topology()
-                tell_untyped(topology)
-                return run_here(self, topology, settings)
-            with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
-                return supervisor.run()
+                    topology = self.topology()
+                    tell_untyped(topology)
+                    return run_here(self, topology, settings)
+                with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
+                    return supervisor.run()
         except ONE_LINE:
             end_in_one_line()
             raise

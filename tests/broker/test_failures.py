@@ -48,11 +48,11 @@ CASES = {
     "keyless": ("{app}.keyless", ("keyless-out", "INVALID_RECORD", "without a key")),
     "time": ("{app}.time", ("time-out", "INVALID_TIMESTAMP")),
     "grouped": ("{app}-by-all-repartition", ("grouped-out", "INVALID_TIMESTAMP")),
-    "sink": ("{app}.sink", ("sink-out", "50,0", "MSG_SIZE_TOO_LARGE")),
+    "sink": ("{app}.sink", ("sink-out", "50,0", "MSG_SIZE_TOO_LARGE", "takes 10,000 bytes")),
     "exit": ("{app}.exit", ("SystemExit: 1",)),
     "denied": ("{app}.denied", ("denied-out", "TOPIC_AUTHORIZATION_FAILED")),
-    "table": ("{app}.table", ("large-changelog", "2,000,0", "'bad'")),
-    "changelog": ("{app}.changelog", ("notes-changelog", "50,0", "'bad'")),
+    "table": ("{app}.table", ("large-changelog", "2,000,0", "'bad'", "the producer takes 1,000,000 bytes")),
+    "changelog": ("{app}.changelog", ("notes-changelog", "50,0", "'bad'", "takes 10,000 bytes")),
     "leaves": ("{app}.leaves", ("SystemExit",)),
 }
 """The input of the record at fault, and what the error says beside it."""

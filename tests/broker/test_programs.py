@@ -136,26 +136,46 @@ if __name__ == "__main__":
 
 
 def test_a_lifespan_that_fails_is_a_line_with_its_cause(program: Program) -> None:
-    """It was a bare traceback among lines of JSON, and `ended with status 1` for all that the page knew."""
+    """It was a bare traceback among lines of JSON, and `ended with status 1` for all that the page knew: before its
+    yield, when the worker is started again, and after it, when the instance is stopped."""
     process = program.start(
         *("-m", "kstream.cli", "run", "svc:app", "--workers", "1", "--set", "log_format=json"),
         svc=HEAD
         + """
+from pathlib import Path
 app.agent(source, to=found)(str.upper)
 @app.lifespan
 async def prepare(worker):
-    raise ConnectionError("no database")
+    if not Path("begun").exists():
+        Path("begun").touch()
+        raise ConnectionError("no database")
     yield
+    raise ConnectionError("it does not close")
 """,
     )
     assert process.stderr is not None
-    said = []
-    while not any("starting it again" in one["message"] for one in said):
-        said.append(json.loads(process.stderr.readline()))  # every line is JSON
+    said: list[dict[str, str]] = []
+
+    def hear(text: str) -> None:
+        while not any(text in one["message"] for one in said):
+            line = process.stderr.readline()  # type: ignore[union-attr]  # a pipe
+            assert line, said
+            said.append(json.loads(line))  # every line is JSON
+
+    hear("starting it again")
     why, again = [one for one in said if "no database" in one["message"]]
     assert again["message"].startswith("worker 0 ended with status 1 (the lifespan failed before its yield: ")
-    assert why["message"] == "the lifespan failed before its yield: svc.py:11: ConnectionError: no database"
+    assert why["message"] == "the lifespan failed before its yield: svc.py:14: ConnectionError: no database"
     assert why["level"] == "error" and "Traceback" in why["exception"]
+    hear("assigned ")
+    process.send_signal(signal.SIGTERM)
+    hear("it does not close")
+    why = said[-1]
+    assert why["message"] == "the lifespan failed after its yield: svc.py:16: ConnectionError: it does not close"
+    assert why["level"] == "error" and "Traceback" in why["exception"]
+    rest = process.stderr.read().splitlines()
+    assert all(json.loads(line) for line in rest), "every line is JSON"
+    assert process.wait(SECONDS) == 0
 
 
 AS_PROGRAM, AS_COMMAND = ("svc.py",), ("-m", "kstream.cli", "run", "svc:app", "--workers", "1")
@@ -265,3 +285,55 @@ if __name__ == "__main__":
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0 and "killing them" not in said, said
     assert time.monotonic() - began < 20
+
+
+def test_errors_of_a_worker_are_known_whatever_a_module_does_to_logging(program: Program) -> None:
+    """It puts a handler of its own in the place of ours, and disables all loggers that there are."""
+    text = f"""{HEAD}
+import logging.config
+own = {{"class": "logging.NullHandler"}}
+logging.config.dictConfig({{"version": 1, "handlers": {{"own": own}}, "root": {{"handlers": ["own"]}}}})
+
+@app.agent(source, to=found)
+def bad(text: str) -> str:
+    return str(1 / len(text))
+
+if __name__ == "__main__":
+    with app.supervisor(workers=1) as supervisor:
+        supervisor.start()
+        while True:
+            supervisor.poll(0.05)
+            for error in supervisor.workers[0].report.errors:
+                print(error.text, flush=True)
+"""
+    write(program.servers, f"{program.app}-in", [("k", b"", int(time.time() * 1000))])
+    process = program.start("svc.py", svc=text)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert f"{program.app}-in[0] offset 0: ZeroDivisionError" in line
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.more)])
+def test_it_runs_in_a_thread_for_as_long_as_the_main_thread_waits(program: Program, workers: int) -> None:
+    """`signal only works in main thread` was all that came of it. SIGTERM does to the program what it does to any
+    other, and nothing outlives it. Without the join: unit/runtime/instance/test_caller.py."""
+    text = f"""{HEAD}
+import threading
+app.agent(source, to=found)(str.upper)
+
+if __name__ == "__main__":
+    thread = threading.Thread(target=app.run, kwargs=dict(workers={workers}))
+    thread.start()
+    thread.join()
+"""
+    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
+    process = program.start("svc.py", svc=text)
+    topic = f"{program.app}-out"
+    output = Reader(program.servers, [topic])
+    until(lambda: output.rows[topic], "the agent's output", SECONDS, each=output.poll)
+    output.close()
+    children = children_of(process.pid)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == -signal.SIGTERM, said
+    until(lambda: not any(map(alive, children)), "the end of the workers")

@@ -86,13 +86,15 @@ class FakeObserved:
     """An `Observed`. The tasks of all sub-topologies are dealt out over instances and their workers in turn.
 
     Attributes:
-        restoring: the instance restores half of its tasks; failing: a task stops again and again, a worker was killed.
+        starting: its loop has not gone round; restoring: half of its tasks are.
+        failing: a task stops again and again, a worker was killed.
         calls: what the actions were asked for.
     """
 
     partitions: int = 4
     instance_count: int = 1
     worker_count: int = 2
+    starting: bool = False
     restoring: bool = False
     failing: bool = False
     killed: bool = False
@@ -230,7 +232,7 @@ class FakeObserved:
         return Health(not reasons, reasons)
 
     def started(self) -> Health:
-        return self.ready()
+        return Health(not self.starting, ["the supervisor's loop has not gone round yet"] if self.starting else [])
 
     def pause(self) -> None:
         self.calls.append(("pause",))

@@ -7,6 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Served:
-    """`app.supervisor(...)`, polled by a thread until `stop`."""
+    """`app.supervisor(...)`, polled by a thread until `stop`. Its page has any free port: of those from 8010 on, the
+    first that is free may be one on which another test's instance has just stopped, and is still asked."""
 
     def __init__(self, app: kstream.App, target: str, settings: Settings, workers: int = 1) -> None:
+        settings = replace(settings, web_port=0) if settings.web_port is None else settings
         self.settings, self.name = settings, str(settings.instance)
         self._context = app.supervisor(workers=workers, settings=settings, target=target)
         self.supervisor: Supervisor = self._context.__enter__()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -34,3 +36,32 @@ def test_the_wheel_has_the_files_that_are_no_modules(tmp_path: Path) -> None:
     for name in filter(None, FILES.values()):
         assert f"kstream/cli/template/{name}" in names
     assert not [name for name in names if name.startswith(("tests/", "services/"))]
+
+
+@pytest.mark.more
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["build", "install"])
+def test_a_clone_is_built_and_installed_by_what_others_use(tmp_path: Path, how: str) -> None:
+    """`python -m build` (a source archive, and a wheel out of it) and `pip install git+file://`. Both fetch the back
+    end from the package index that pip is configured with."""
+    clone, python = tmp_path / "clone", tmp_path / "env" / "bin" / "python"
+    subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, clone], check=True)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*arguments: object, module: str = "pip") -> str:
+        given = [python, *("-m", module)[: 2 * bool(module)], *map(str, arguments)]
+        return subprocess.run(
+            given, check=True, timeout=500, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    if how == "build":
+        run("install", "--quiet", "build")
+        run("--outdir", tmp_path / "dist", clone, module="build")
+        assert sorted(path.suffix for path in (tmp_path / "dist").iterdir()) == [".gz", ".whl"]
+        return
+    run("install", "--quiet", "--no-deps", f"git+file://{clone}")
+    where = "import importlib.util; print(importlib.util.find_spec('kstream').origin)"
+    found = run("-c", where, module="")
+    assert found.startswith(str(tmp_path / "env"))
+    assert (Path(found.strip()).parent / "web/static/index.html").exists() and (tmp_path / "env/bin/kstream").exists()

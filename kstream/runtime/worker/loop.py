@@ -29,6 +29,7 @@ from kstream.runtime.worker.eventloop import EventLoop
 from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.runtime.worker.idling import Idling
 from kstream.runtime.worker.inputs import Inputs
+from kstream.runtime.worker.limits import SizeLimits
 from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
@@ -112,7 +113,7 @@ class StreamWorker:
         )  # fmt: skip
         self._recovery = Recovery(
             settings, clock, self.registry, self.transaction, self.committer, self.restorer, self.inputs,
-            self.measures, self.snapshots, raise_failures=parts.raise_failures,
+            self.measures, self.snapshots, SizeLimits(self._admin, settings), raise_failures=parts.raise_failures,
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,

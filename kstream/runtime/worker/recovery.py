@@ -29,6 +29,7 @@ from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.inputs import MEND, Inputs
+from kstream.runtime.worker.limits import SizeLimits
 from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.snapshots.taking import Snapshots
 from kstream.runtime.worker.states import TransactionState
@@ -67,10 +68,11 @@ class Recovery:
         inputs: Inputs,
         measures: Measures,
         snapshots: Snapshots | None,
+        limits: SizeLimits,
         *,
         raise_failures: bool,
     ) -> None:
-        self._snapshots = snapshots
+        self._snapshots, self._limits = snapshots, limits
         self._settings, self._clock, self._raise_failures = settings, clock, raise_failures
         self._tasks, self._transaction, self._committer = tasks, transaction, committer
         self._restorer, self._inputs, self._measures = restorer, inputs, measures
@@ -281,6 +283,7 @@ class Recovery:
         """The task stops, and is tried again after a pause."""
         of_timer = "timer" if isinstance(error.__cause__, TimerFailed) else "commit"
         self._measures.failed("process" if isinstance(error, ProcessingError) else of_timer, error)
+        self._limits.add_to(error)
         task.error = error
         if self._raise_failures:
             raise error

@@ -44,6 +44,13 @@ class Deep(msgspec.Struct):
     counts: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+class Keyed(msgspec.Struct):
+    """Dicts by what JSON has no keys for."""
+
+    by_number: dict[int, int]
+    by_id: dict[UUID, list[dict[Decimal, str]]] = msgspec.field(default_factory=dict)
+
+
 class Seen(msgspec.Struct, frozen=True):
     at: datetime
 
@@ -172,6 +179,7 @@ RIGHT = [
     (dict[Decimal, str], {Decimal("1.50"): "a"}),
     (dict[datetime, int], {datetime(2024, 1, 1, tzinfo=UTC): 1}),
     (list[dict[int, str]], [{1: "a"}]),
+    (Keyed, Keyed({2: 1, 1: 2}, {UUID(int=1): [{Decimal("1.50"): "a"}]})),
     (list[Decimal], [Decimal("NaN"), Decimal("1.00")]),
     (datetime, datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=2)))),
     (Seen, Seen(datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN))),  # the hour that comes twice: equal to nothing else

@@ -265,3 +265,19 @@ def test_a_table_whose_name_is_a_field_does_not_join_two_parts() -> None:
     assert {part.name: [store.name for store in part.stores] for part in own.topology().parts} == {
         "first@cpu": ["folded"], "second@io": ["total"],
     }  # fmt: skip
+
+
+def test_nor_does_it_hold_a_parallelism() -> None:
+    own = kstream.App("fields")
+    source = own.topic("in", key=str, value=int)
+    variables: dict[str, Any] = {"total": own.table("total", key=str, value=int, default=0)}
+    exec(
+        "def fold(acc, value):\n    acc.total += value\n    return acc\n"
+        "def book(value, ctx):\n    total[ctx.key] += value\n",
+        variables,
+    )
+    group = own.stream(source).group_by(str, key=str, name="by", parallelism=7)
+    group.aggregate(dict, variables["fold"], name="folded")
+    own.agent(source)(variables["book"])
+    parts = own.topology().parts
+    assert len(parts) == 2 and [sink.partitions for part in parts for sink in part.sinks if sink.internal] == [7]

@@ -152,6 +152,7 @@ def test_a_sum_is_of_whatever_can_be_added() -> None:
     untyped = group.sum(lambda n: int(n) + 0, name="untyped")
     times = group.sum(lambda n: timedelta(seconds=int(n)), value=timedelta, name="times")
     coded = group.sum(int, value=Hex(), name="coded")
+    least, most = group.min(int, value=Hex(), name="least"), group.max(int, value=Hex(), name="most")
     counts = group.count(value=Hex(), name="counts")
     long = Decimal("1.00000000000000000000000000000000001")  # more digits than arithmetic with 0 leaves
     with TestDriver(app, partitions=1) as driver:
@@ -161,7 +162,10 @@ def test_a_sum_is_of_whatever_can_be_added() -> None:
         assert dict(driver.table(exact)) == {"one": long, "many": Decimal(15)}
         assert driver.table(untyped)["many"] == driver.table(coded)["many"] == driver.table(counts)["many"] == 15
         assert driver.table(times)["many"] == timedelta(seconds=15)
-        assert driver.cluster.records("sums-counts-changelog")[-1].value == b"f"
+        driver.send(source, Decimal(31), key="many")
+        assert (driver.table(least)["many"], driver.table(most)["many"]) == (1, 31)
+        assert driver.cluster.records("sums-most-changelog")[-1].value == b"1f"
+        assert driver.cluster.records("sums-counts-changelog")[-1].value == b"10"
 
 
 @dataclass

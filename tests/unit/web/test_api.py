@@ -42,11 +42,18 @@ def test_a_healthy_instance_is_green_for_everybody(client: Client, probe: str) -
 
 def test_a_restoring_instance_is_live_and_not_ready_and_says_why(client: Client, observed: FakeObserved) -> None:
     observed.restoring = True
-    assert client.ask("/live", token=None).status == 200
+    assert client.ask("/live", token=None).status == client.ask("/startup", token=None).status == 200
     answer = client.ask("/ready", token=None)
     assert answer.status == 503
     assert answer.json == {"status": "failing", "reasons": observed.ready().reasons}
     assert "restore" in answer.json["reasons"][0]
+
+
+def test_a_start_that_hangs_is_red_on_startup_and_live(client: Client, observed: FakeObserved) -> None:
+    observed.starting = True
+    answer = client.ask("/startup", token=None)
+    assert (answer.status, answer.json) == (503, {"status": "failing", "reasons": observed.started().reasons})
+    assert client.ask("/live", token=None).status == 200
 
 
 def test_metrics_are_prometheus_text_for_everybody(client: Client, observed: FakeObserved) -> None:

@@ -36,6 +36,49 @@ def test_in_another_thread_there_are_no_signals_and_no_error(caplog: pytest.LogC
     assert done == [before] and "app.supervisor()" in caplog.text
 
 
+THREADS = "import threading\nmain = threading.main_thread()\n"
+
+
+def test_the_end_of_the_main_thread_stops_what_runs_in_another() -> None:
+    """Python begins no work in threads then: the app would run on until it needs some."""
+    found = ended(
+        THREADS
+        + """
+import logging
+logging.basicConfig()
+def run():
+    asked = threading.Event()
+    with signals_to(asked.set):
+        assert asked.wait(60)
+    print("stopped")
+threading.Thread(target=run).start()
+"""
+    )
+    assert (found.returncode, found.stdout) == (0, "stopped\n")
+    assert "WARNING" in found.stderr and "thread.join()" in found.stderr
+
+
+def test_what_begins_after_the_end_of_the_main_thread_is_one_line() -> None:
+    """`Thread(target=app.run).start()` as a program's last line was "can't register atexit after shutdown"."""
+    found = ended(
+        THREADS
+        + """
+def run():
+    main.join()
+    end_in_one_line()
+    with main_thread_needed():
+        from concurrent.futures import ThreadPoolExecutor
+        ThreadPoolExecutor().submit(print)
+threading.Thread(target=run).start()
+"""
+    )
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("kstream: app.run() is in a thread and the main thread has ended"), found
+    other = ended("def run():\n    with main_thread_needed():\n        raise RuntimeError('mine')\n"
+                  "import threading\nthreading.Thread(target=run).start()\nthreading.main_thread()")  # fmt: skip
+    assert "RuntimeError: mine" in other.stderr
+
+
 def ended(text: str) -> subprocess.CompletedProcess[str]:
     program = "import sys\nfrom kstream.errors import ConfigError\nfrom kstream.runtime.instance.caller import *\n"
     return subprocess.run([sys.executable, "-c", program + text], capture_output=True, text=True, check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -328,15 +328,23 @@ def test_from_a_share_of_failures_on_nothing_more_is_left_out() -> None:
     driver.close(commit=False)
 
 
-def test_a_table_entry_that_cannot_be_read_any_more_has_a_phase_and_is_named() -> None:
-    app = kstream.App("failing", on_error=[kstream.DeadLetter(phase="restore")])
-    source = app.topic("in", key=str, value=int, partitions=1)
+def by_an_agent(app: kstream.App, source: kstream.Topic[str, int]) -> None:
     table = app.table("seen", key=str, value=int, default=0)
 
     @app.agent(source)
     def agent(n: int, ctx: kstream.Context[str]) -> None:
         table[ctx.key] += n
 
+
+def by_an_aggregation(app: kstream.App, source: kstream.Topic[str, int]) -> None:
+    app.stream(source).group_by_key().aggregate(int, lambda total, n: total + n, name="seen")
+
+
+@pytest.mark.parametrize("declare", [by_an_agent, by_an_aggregation])
+def test_a_table_entry_that_cannot_be_read_any_more_has_a_phase_and_is_named(declare: Callable[..., None]) -> None:
+    app = kstream.App("failing", on_error=[kstream.DeadLetter(phase="restore")])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    declare(app, source)
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, 1, key="k1")
         driver.commit()
