@@ -140,7 +140,7 @@ class AggregateNode(Node):
 
     `initial()` is the accumulator of a key seen for the first time; it may be None, which only `fold` sees. With
     `windows` there is one for each window of a key, open until `grace` ms after its end; `merge` makes one of two, and
-    records that are too late go to the topic `late`, where there is one.
+    records that are too late go to the topic `late`, where there is one; `early`: open windows tell each so many ms.
     """
 
     by_column = True
@@ -153,6 +153,7 @@ class AggregateNode(Node):
     grace: int = 0
     late: Topic[Any, Any] | None = None
     merge: Callable[[Any, Any], Any] | None = None
+    early: int = 0
 
     @property
     def writes(self) -> Sequence[Topic[Any, Any]]:

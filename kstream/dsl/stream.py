@@ -337,12 +337,14 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
             windows=spec.windows,
             grace=self._grace,
             late=self._late,
+            early=self._early,
         )
         self._graph.add(node)
         return AggregateTable(self._graph, node)
 
     _grace = 0  # ms that windows stay open
     _late: Topic[Any, Any] | None = None
+    _early = 0  # ms of event time after which open windows are told again
 
     def _check_emit(self, emit: Emit) -> None:
         if emit == "close":

@@ -38,7 +38,8 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
     INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
 
     def __init__(
-        self, group: Grouped[Any, V], windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None
+        self, group: Grouped[Any, V], windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None,
+        early: timedelta | None = None,
     ) -> None:  # fmt: skip
         self._group_before, self._windows = group, check_windows(windows)
         super().__init__(group._graph, group._node, group._repartition, group._parallelism, group._group)
@@ -46,12 +47,21 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
         if late is not None:
             check_topic(late, "window: late=")
         self._late = late
+        if early is not None:
+            self._early = whole_milliseconds(early, "window: early=", least=1)
+            if self._early >= windows.size:
+                raise TopologyError(f"window: early={early!r} is no shorter than the windows, {windows}: leave it out")
 
     def node(self) -> Node:
         return self._group_before.node()
 
     def _check_emit(self, emit: Emit) -> None:
         check_emit_of_windows(emit)
+        if self._early and emit != "close":
+            raise TopologyError(
+                f"window: early= tells results before those of emit='close'; emit={emit!r} does so by itself: leave "
+                "early= out"
+            )
 
     def _store(
         self, name: str, key: Schema, value: Schema, backend: BackendKind | None, ttl: TTL | None

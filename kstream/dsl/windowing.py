@@ -28,19 +28,24 @@ class Windowing(Generic[K, V]):
 
     @overload
     def window(
-        self, windows: Tumbling | Hopping, *, grace: timedelta, late: Topic[K, V] | None = None
-    ) -> WindowedGroup[K, V]: ...
+        self, windows: Tumbling | Hopping, *, grace: timedelta, late: Topic[K, V] | None = None,
+        early: timedelta | None = None,
+    ) -> WindowedGroup[K, V]: ...  # fmt: skip
     @overload
     def window(
-        self, windows: Cumulating | LocalDays, *, grace: timedelta, late: Topic[K, V] | None = None
+        self, windows: LocalDays, *, grace: timedelta, late: Topic[K, V] | None = None, early: timedelta | None = None
     ) -> SpanGroup[K, V]: ...
+    @overload
+    def window(self, windows: Cumulating, *, grace: timedelta, late: Topic[K, V] | None = None) -> SpanGroup[K, V]: ...
     @overload
     def window(self, windows: Session, *, grace: timedelta, late: Topic[K, V] | None = None) -> SessionGroup[K, V]: ...
     @overload
     def window(self, windows: Sliding, *, grace: timedelta, late: Topic[K, V] | None = None) -> SlidingGroup[K, V]: ...
     @overload
     def window(self, windows: Counting) -> CountingGroup[K, V]: ...
-    def window(self, windows: Any, *, grace: Any = None, late: Topic[K, V] | None = None) -> Any:
+    def window(
+        self, windows: Any, *, grace: Any = None, late: Topic[K, V] | None = None, early: timedelta | None = None
+    ) -> Any:
         """Parts each key's records into windows of event time, to be aggregated by themselves.
 
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
@@ -52,6 +57,8 @@ class Windowing(Generic[K, V]):
                 (Not with `Counting`.)
             late: a topic for records that are too late for all their windows, in the task's transaction, with the
                 header `kstream.late.by`: the ms for which the last of these windows had been closed.
+            early: with `emit="close"`, what open windows have is told too, whenever so much event time has passed: at
+                whole multiples of it since the epoch. (`Tumbling`, `Hopping` and `LocalDays`.)
 
         Raises:
             TopologyError: these are no windows, or that can be no grace.
@@ -63,8 +70,11 @@ class Windowing(Generic[K, V]):
         from kstream.specs.counting import Counting
         from kstream.specs.sessions import Session
         from kstream.specs.sliding import Sliding
+        from kstream.specs.windows import Cumulating
 
         group: Any = self
+        if early is not None and (isinstance(windows, Session | Sliding | Cumulating | Counting)):
+            raise TopologyError("window: early= is for Tumbling, Hopping and LocalDays: leave it out")
         if isinstance(windows, Counting):
             if grace is not None or late is not None:
                 raise TopologyError("window: Counting(n) counts records as they come: leave grace= and late= out")
@@ -74,4 +84,4 @@ class Windowing(Generic[K, V]):
         if isinstance(windows, Session):
             return SessionGroup(group, windows, grace, late)
         kind = SpanGroup if getattr(windows, "spans", False) else WindowedGroup
-        return kind(group, windows, grace, late)
+        return kind(group, windows, grace, late, early)

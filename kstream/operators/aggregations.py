@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.counting_aggregate import CountingAggregate
 from kstream.operators.dropping import Lines
+from kstream.operators.early_aggregate import EarlyAggregate
 from kstream.operators.late import LateTopic
 from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sliding_aggregate import SlidingAggregate
@@ -40,8 +42,8 @@ def aggregation(
     if isinstance(node, CountingNode):
         return CountingAggregate(node, store, cursor, lines, check_every)
     if node.windows is None:
-        kind = Aggregate if node.stores[0].ttl is None else TimedAggregate
-        return kind(store, node.initial, node.fold, cursor, every_update=node.emit == "update", lines=lines)
+        of_keys = Aggregate if node.stores[0].ttl is None else TimedAggregate
+        return of_keys(store, node.initial, node.fold, cursor, every_update=node.emit == "update", lines=lines)
     assert time is not None
     if isinstance(store, SessionStore):
         return SessionAggregate(node, store, cursor, lines, time, check_every, late)
@@ -50,7 +52,8 @@ def aggregation(
     if isinstance(node, SlidingNode):
         return SlidingAggregate(node, store, parent.key.codec, lines, time, check_every, late)
     assert isinstance(node.windows, Windows)
-    return WindowedAggregate(
+    kind = partial(EarlyAggregate, every=node.early) if node.early else WindowedAggregate
+    return kind(
         store, node.initial, node.fold, cursor, emit=node.emit, lines=lines, key_codec=parent.key.codec,
         windows=node.windows, grace=node.grace, time=time, late=late,
     )  # fmt: skip

@@ -69,28 +69,33 @@ class WindowedAggregate(Aggregate, Closing):
             batch = batch.readable()
         batch, keys = self._sound(batch, self._key_codec)  # others are in no window, so they are neither late nor twice
         times = task_times(batch, self._time.now)
-        for start, stop, first in self._runs(times):
-            self._close(first, batch.origin)
+        for start, stop, moment in self._runs(times):
+            self._reach(moment, batch.origin)
             self._cut = stop - start < batch.size
             part = batch.cut(start, stop) if self._cut else batch
-            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), first)
+            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), moment[0])
 
-    def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Parts of a batch within which no window closes, each with where the windows begin that are open then."""
+    def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, tuple[int, int]]]:
+        """Parts of a batch within which nothing falls due, each with what fell due by then."""
         if not times:
             return
-        if (first := self._open_at(times[0])) == self._open_at(times[-1]):
-            yield 0, len(times), first
+        if (moment := self._moment(times[0])) == self._moment(times[-1]):
+            yield 0, len(times), moment
             return
         start = 0
-        for first, run in groupby(map(self._open_at, times)):
+        for moment, run in groupby(map(self._moment, times)):
             stop = start + sum(1 for _ in run)
-            yield start, stop, first
+            yield start, stop, moment
             start = stop
 
-    def _open_at(self, time: int) -> int:
-        """Windows that begin before are closed at this time."""
-        return self._windows_of.open_from(time - self._grace)
+    def _moment(self, time: int) -> tuple[int, int]:
+        """What is due at this time: windows that begin before the first of these two are closed. (The other is for
+        classes that tell something else.)"""
+        return self._windows_of.open_from(time - self._grace), 0
+
+    def _reach(self, moment: tuple[int, int], origin: Origin | None) -> None:
+        """Does what is due by then."""
+        self._close(moment[0], origin)
 
     def _into_windows(self, batch: Batch, keys: list[bytes], first: int) -> None:
         """Folds the records into their windows, of those that begin at `first` or later."""
@@ -143,7 +148,7 @@ class WindowedAggregate(Aggregate, Closing):
 
     def time_passed(self, origin: Origin | None) -> None:
         """A batch is through, whether or not some of it came here; or time went on by itself."""
-        self._close(self._open_at(self._time.now), origin)
+        self._reach(self._moment(self._time.now), origin)
 
     def closes_by(self, time: int) -> bool:
         first = cast("WindowStore[Any]", self.store).first()
@@ -192,7 +197,7 @@ class WindowedAggregate(Aggregate, Closing):
     # ---- the end of a batch, and of a transaction
 
     def flush(self) -> None:
-        self._close(self._open_at(self._time.now), None)  # records that were left out moved time too, and idle inputs
+        self._reach(self._moment(self._time.now), None)  # records that were left out moved time too, and idle inputs
         super().flush()
 
     def keep(self) -> None:

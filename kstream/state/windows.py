@@ -46,6 +46,10 @@ class _ByStart:
                 due.append(start)
         return due
 
+    def starts_before(self, stop: bytes) -> list[bytes]:
+        """The same starts, which stay where they are."""
+        return sorted(start for start in self._keys if start < stop)
+
     def of(self, start: bytes) -> list[bytes]:
         """Its keys, in their order."""
         return sorted(self._keys[start])
@@ -79,16 +83,26 @@ class WindowStore(Store[V]):
 
     def before(self, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All entries whose keys come before this one, in their order, encoded. Whoever takes them removes them all."""
-        changed, by_start = self._dirty, self._by_start
-        by_start.take_in(changed)
+        by_start = self._by_start
+        by_start.take_in(self._dirty)
         starts = by_start.before(stop)
+        yield from self._entries(starts, stop)
+        by_start.forget(starts)
+        self._floor = max(self._floor, stop)
+
+    def up_to(self, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The same entries, to be read only."""
+        self._by_start.take_in(self._dirty)
+        return self._entries(self._by_start.starts_before(stop), stop)
+
+    def _entries(self, starts: Iterable[bytes], stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Those that changed, of these starts, and what else is stored before `stop`."""
+        changed, by_start = self._dirty, self._by_start
         keys = (key for start in starts for key in by_start.of(start) if key in changed)
         due = {key: None if changed[key] is None else b"" for key in keys}  # encoded when it is their turn
         stored = (one for one in self.backend.scan(self.name, self._floor, stop) if one[0] not in changed)
         for key, raw in overlaid(due, stored, _as_stored):
             yield key, self._now(key) if key in due else raw
-        by_start.forget(starts)
-        self._floor = max(self._floor, stop)
 
     def first(self) -> bytes | None:
         """The first key of all."""

@@ -279,6 +279,7 @@ cumulating = grouped.window(kstream.Cumulating(days=1, step=timedelta(hours=1)),
 reveal_type(cumulating.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]
 days = grouped.window(kstream.LocalDays("Europe/Berlin"), grace=timedelta(0))
 reveal_type(days.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]
+grouped.window(kstream.Session(minutes=1), grace=timedelta(0), early=timedelta(0))  # E: No overload variant of "window"
 tumbling = grouped.window(kstream.Tumbling(seconds=1), grace=timedelta(0))
 reveal_type(tumbling.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.windowed.Windowed[int], int]
 

@@ -1,0 +1,153 @@
+"""Windows that tell what they have while they are open, against their definition: cut, committed, crashed at random."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kstream
+from kstream import Counting, Cumulating, Hopping, LocalDays, Session, Sliding, Tumbling, Windowed, WindowedSpan
+from kstream.errors import KStreamError, ProducerLost, TopologyError
+from kstream.specs.windows import Windows
+from kstream.testing import TestDriver
+
+MS = timedelta(milliseconds=1)
+MINUTE = timedelta(minutes=1)
+Told = tuple[Windowed[str], list[int], int]
+"""A window, what it had, the time of the result."""
+
+
+def by_definition(
+    records: list[tuple[str, int, int]], windows: Windows, every: int, grace: int, behind: int
+) -> list[Told]:
+    open_: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
+    told: list[Told] = []
+    time = before = 0
+    for key, value, at in records:
+        time = max(time, at - behind)
+        for start, one in sorted(open_):
+            if start + windows.size + grace <= time:
+                told.append((Windowed(one, start), open_.pop((start, one)), start + windows.size - 1))
+        passed = time // every * every
+        if passed > before:
+            before = passed
+            for (start, one), values in sorted(open_.items()):
+                if start < passed:
+                    told.append((Windowed(one, start), list(values), min(passed, start + windows.size) - 1))
+        for start in windows.starts(at):
+            if start + windows.size + grace > time:
+                open_[start, key].append(value)
+    return told
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 60).map(lambda at: 1000 + at)),
+        min_size=1, max_size=30,
+    ),
+    st.sampled_from([Tumbling(10 * MS), Tumbling(7 * MS, offset=3 * MS), Hopping(12 * MS, every=5 * MS)]),
+    st.integers(1, 6), st.integers(0, 8), st.integers(0, 6),
+    st.lists(st.sampled_from(["", "", "process", "commit", "crash", "abort"]), min_size=1, max_size=8),
+    st.sampled_from(["memory", "memory", "rocksdb"]),
+)  # fmt: skip
+def test_open_windows_are_told_as_time_passes(
+    given_: list[tuple[str, int, int]], windows: Any, every: int, grace: int, behind: int, between: list[str],
+    backend: str,
+) -> None:  # fmt: skip
+    app = kstream.App("early")
+    source = app.topic("in", key=str, value=int, out_of_order=behind * MS)
+    out = app.topic("out", key=Windowed[str], value=list[int])
+    group = app.stream(source).group_by_key().window(windows, grace=grace * MS, early=every * MS)
+    group.collect(name="collected", emit="close").to(out)
+    with TestDriver(app, partitions=1, backend=backend) as driver:
+        for number, (key, value, at) in enumerate(given_):
+            driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
+            what = between[number % len(between)]
+            if what == "abort":
+                driver.process()
+                driver.cluster.fail_next("commit", ProducerLost("planned"))
+                driver.worker.commit_now()
+            elif what:
+                getattr(driver, what)()
+        found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
+        assert found == by_definition(given_, windows, every, grace, behind)
+
+
+def test_a_day_is_told_each_hour() -> None:
+    app = kstream.App("early")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=WindowedSpan[str], value=int)
+    days = app.stream(source).group_by_key().window(LocalDays("Europe/Berlin"), grace=0 * MS, early=60 * MINUTE)
+    days.count(name="n", emit="close").to(out)
+    midnight, hour = 1_648_335_600_000, 3_600_000  # of a day of 23 hours
+    with TestDriver(app, partitions=1) as driver:
+        for at in (0.5, 0.7, 1.2, 5.1, 5.2, 23.5):
+            driver.send(source, 1, key="a", timestamp=midnight + round(at * hour))
+        found = [((one.timestamp + 1 - midnight) // hour, one.value) for one in driver.records(out)]
+        assert found == [(1, 2), (5, 3), (23, 5)]
+
+
+def test_on_a_quiet_topic_it_is_told_by_the_clock() -> None:
+    app = kstream.App("early")
+    source, out = app.topic("in", key=str, value=int, idle_advance=True), app.topic("out", key=Windowed[str], value=int)
+    group = app.stream(source).group_by_key().window(Tumbling(MINUTE), grace=0 * MS, early=MINUTE / 3)
+    group.count(name="n", emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=600_000)
+        driver.commit()
+        for _ in range(100):
+            driver.advance(1)
+        assert [one.timestamp - 600_000 for one in driver.records(out)] == [19_999, 39_999, 59_999]
+
+
+def test_what_is_done_with_it_and_fails_blames_no_record_and_is_told_again() -> None:
+    app = kstream.App("early", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
+    group = app.stream(source).group_by_key().window(Tumbling(MINUTE), grace=0 * MS, early=MINUTE / 3)
+    broken = [True]
+
+    def checked(n: int) -> int:
+        if broken[0]:
+            raise ValueError("broken")
+        return n
+
+    group.count(name="n", emit="close").stream().map(checked).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="a", timestamp=600_000)
+        driver.commit()
+        with pytest.raises(KStreamError, match="what is done with the result of a window of 'n': ValueError"):
+            driver.send(source, 1, key="a", timestamp=625_000)
+        broken[0] = False
+        driver.crash()
+        assert driver.values(out) == [1]
+        assert driver.cluster.records("early-dead-letters") == []
+
+
+@pytest.mark.parametrize(
+    ("declare", "said"),
+    [
+        (lambda group: group.window(Session(MINUTE), grace=0 * MS, early=MS), "early= is for Tumbling, Hopping"),
+        (lambda group: group.window(Sliding(MINUTE), grace=0 * MS, early=MS), "early= is for Tumbling, Hopping"),
+        (lambda group: group.window(Counting(3), early=MS), "early= is for Tumbling, Hopping"),
+        (
+            lambda group: group.window(Cumulating(MINUTE, step=MINUTE / 2), grace=0 * MS, early=MS),
+            "early= is for Tumbling, Hopping",
+        ),
+        (lambda group: group.window(Tumbling(MINUTE), grace=0 * MS, early=MINUTE), "is no shorter than the windows"),
+        (lambda group: group.window(Tumbling(MINUTE), grace=0 * MS, early=0 * MS), "1 at least"),
+        (lambda group: group.window(Tumbling(MINUTE), grace=0 * MS, early=5), "window: early=5 is not a timedelta"),
+        (
+            lambda group: group.window(Tumbling(MINUTE), grace=0 * MS, early=MS).count(),
+            "emit='update' does so by itself: leave early= out",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(declare: Any, said: str) -> None:
+    app = kstream.App("early")
+    with pytest.raises(TopologyError) as error:
+        declare(app.stream(app.topic("in", key=str, value=int)).group_by_key())
+    assert said in str(error.value)
