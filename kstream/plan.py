@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from kstream.codecs import SAMPLE
+from kstream.foreign_nodes import AloneNode, ForeignNode
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
@@ -20,6 +21,7 @@ from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
 from kstream.operators.deduplicate import Deduplicate
 from kstream.operators.dropping import Lines
+from kstream.operators.joins.foreign import Subscribe
 from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
@@ -254,6 +256,8 @@ def _children(giver: Operator, node: Node) -> list[Push]:
     """Where what gives to a node has it."""
     if isinstance(node, RetractNode) and isinstance(giver, Upsert):
         return giver.pairs
+    if isinstance(node, AloneNode) and isinstance(giver, Subscribe):
+        return giver.alone
     if isinstance(node, SideNode) and isinstance(giver, Process):
         return giver.side(node.output)
     return giver.children
@@ -346,7 +350,7 @@ def _build(
         case DeduplicateNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             return Deduplicate(node, stores[node.stores[0].name], watermark, lines)
-        case TableNode() | RetractNode() | TableChangeNode() | TableJoinNode():
+        case TableNode() | RetractNode() | TableChangeNode() | TableJoinNode() | ForeignNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             own = cursor() if node.may_send else None
             return of_tables(node, stores, own, lines, watermark, check_every)

@@ -94,11 +94,24 @@ class Tabular(Generic[K, V]):
         self, other: Tabular[K, T], joiner: Callable[[V | None, T | None], R], *, how: Literal["outer"],
         name: str | None = None, value: Kind[R] | None = None, backend: BackendKind | None = None,
     ) -> StreamTable[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: Tabular[G, T], joiner: Callable[[V, T], R], *, on: Callable[[V], G | None],
+        how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> StreamTable[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: Tabular[G, T], joiner: Callable[[V, T | None], R], *, on: Callable[[V], G | None],
+        how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
+        backend: BackendKind | None = None,
+    ) -> StreamTable[K, R]: ...  # fmt: skip
     def join(
         self,
         other: Tabular[Any, Any],
         joiner: Callable[[Any, Any], Any],
         *,
+        on: Callable[[Any], Any] | None = None,
         how: TableJoinHow = "inner",
         name: str | None = None,
         value: Any = None,
@@ -108,9 +121,14 @@ class Tabular(Generic[K, V]):
         ("outer"), with what the joiner makes of the two rows. A change on either side is a change of the result, with
         its timestamp. (Kafka Streams' table-table join.)
 
-        The topics of both sides need as many partitions each.
+        With `on` by a foreign key: each row of this table finds the row of the other whose key is `on(row)`, and is
+        joined anew when that changes. (Kafka Streams' foreign-key join, KIP-213.)
+
+        The topics of both sides need as many partitions each, but not with `on`: then rows ask and are answered through
+        the topics `<app>-<name>-subscription-repartition` and `<app>-<name>-answer-repartition`.
 
         Args:
+            on: says of a row of this table the key of the other's; None: it has no partner.
             joiner: takes this table's row and the other's; None stands for one that is not there. What it is given of
                 the side that did not change is a copy.
             name: of the resulting table and its changelog: give one, and keep it.
@@ -140,6 +158,12 @@ class Tabular(Generic[K, V]):
                     "stay for ever: leave ttl= out, or join a table of its changes, which keeps them: "
                     "stream().to_table(name)"
                 )
+        if on is not None:
+            from kstream.dsl.foreign import join_foreign
+
+            return StreamTable(
+                self._graph, join_foreign(self, other, joiner, on, how, name, value, backend)
+            )  # fmt: skip
         if other.rows.key.codec is not self.rows.key.codec:
             check_no_windows(call, self.rows.key, other.rows.key)
             raise TopologyError(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
 from kstream.operators.base import Cursor, Operator
+from kstream.operators.branch import Pass
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.as_of import AsOfJoin
+from kstream.operators.joins.foreign import AnswerAll, AnswerOne, ForeignJoin, Subscribe
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.joins.stream_table import StreamTableJoin
 from kstream.operators.joins.table_table import TableChanges
@@ -61,4 +64,25 @@ def of_tables(
         case TableJoinNode():
             lookup = Lookup(stores[node.stores[0].name], node.views)
             return StreamTableJoin(lookup, node.joiner, cursor, node.value.codec, lines, left=node.how == "left")
+        case SubscribeNode():
+            (before,) = node.parents
+            return Subscribe(
+                stores[node.stores[0].name], node.on, node.joiner, before.value.codec, node.key.codec,
+                node.results.codec, left=node.left,
+            )  # fmt: skip
+        case AloneNode():
+            return Pass()
+        case AnswerNode():
+            lookup = Lookup(stores[node.stores[1].name], node.views)
+            return AnswerOne(stores[node.stores[0].name], lookup, node.row.codec, node.key.codec)
+        case TellNode():
+            (before,) = node.parents
+            return AnswerAll(
+                stores[node.stores[0].name], before.key.codec, before.value.codec, node.key.codec
+            )  # fmt: skip
+        case ForeignJoinNode():
+            lookup = Lookup(stores[node.stores[1].name], node.views)
+            return ForeignJoin(
+                stores[node.stores[0].name], lookup, node.joiner, node.row.codec, node.value.codec, left=node.left
+            )  # fmt: skip
     raise AssertionError(node)

@@ -32,7 +32,8 @@ class StoreSpec:
     `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
     it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
     (codecs/buffered.py). `versions`: it has those of the rows of a table (codecs/versioned.py). `with_ids`: the keys of
-    its windows are `TimerKey`, a key and an id.
+    its windows are `TimerKey`, a key and an id. `subscriptions`: so are its keys, and the ids are keys of another table
+    (codecs/foreign.py).
     """
 
     name: str
@@ -48,6 +49,7 @@ class StoreSpec:
     timers: bool = False
     buffered: bool = False
     versions: bool = False
+    subscriptions: bool = False
     with_ids: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class StoreSpec:
     def home_key(self, key: bytes) -> bytes:
         """What of an encoded key decides about its partition: that of a window, a timer or a buffer lies where its
         records do."""
-        if self.timers:
+        if self.timers or self.subscriptions:
             return key_and_name(key)[0]
         if self.buffered or self.versions:
             return key[PLACE:]

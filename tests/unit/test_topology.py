@@ -416,8 +416,7 @@ def test_a_repartition_that_is_fed_by_the_part_that_reads_it_has_the_partitions_
     assert prepare(app.topology(), {"bids": 3})["shop-by-repartition"] == 3
 
 
-def test_two_parts_that_feed_each_other_wait_for_each_other() -> None:
-    """The partitions of their repartitions cannot be told."""
+def test_of_two_parts_that_feed_each_other_what_else_they_read_says_how_many() -> None:
     app, bids = app_with_bids()
     more = app.topic("more", key=str, value=Bid)
     for name, before, behind in (("one", bids, more), ("two", more, bids)):
@@ -425,8 +424,8 @@ def test_two_parts_that_feed_each_other_wait_for_each_other() -> None:
         group = app.stream(before).group_by(auction, name=name)
         app.agent(group, name=f"{name}-group", tables=[table])(same)
         app.agent(behind, name=f"{name}-agent", tables=[table])(same)
-    with pytest.raises(TopologyError, match=r"in a circle \(.*\): give one parallelism="):
-        prepare(app.topology(), {"bids": 3, "more": 3})
+    made = prepare(app.topology(), {"bids": 3, "more": 4})
+    assert (made["shop-one-repartition"], made["shop-two-repartition"]) == (4, 3)
 
 
 def test_the_test_driver_runs_what_was_declared() -> None:

@@ -1,0 +1,97 @@
+"""Two tables that are joined by a foreign key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from kstream.codecs.foreign import ANSWERS, ASKED, SUBSCRIPTIONS, Answer, Subscription
+from kstream.codecs.timers import timer_codec
+from kstream.dsl.functions import called, check_takes
+from kstream.dsl.graph import advice
+from kstream.dsl.uses import tables_used
+from kstream.errors import TopologyError
+from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
+from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema
+from kstream.specs.store import StoreSpec
+from kstream.table_nodes import JoinHow, TableNode
+from kstream.topology import MergeNode
+
+if TYPE_CHECKING:
+    from kstream.dsl.tabular import Tabular
+
+
+def join_foreign(
+    left: Tabular[Any, Any],
+    right: Tabular[Any, Any],
+    joiner: Callable[[Any, Any], Any],
+    on: Callable[[Any], Any],
+    how: str,
+    name: str | None,
+    value: Any,
+    backend: Any,
+) -> TableNode:
+    """The node of `left.join(right, joiner, on=...)`, which has the joined table. Raises as that."""
+    call, graph = called(joiner, "join"), left._graph
+    called(on, "join")
+    check_takes(on, 1)
+    if how not in get_args(JoinHow):
+        raise TopologyError(
+            f"{call}: how={how!r} is neither 'inner' nor 'left', as joins by a foreign key are: on the right a row may "
+            "have any number of partners, or none"
+        )
+    keys, asked_for = left.rows.key, right.rows.key
+    declared = _without_none(returned_by(on))
+    if declared is not UNKNOWN and (given := schema(declared, "on=", key=True)).codec is not asked_for.codec:
+        raise TopologyError(
+            f"{call}: on= gives keys of type {given}, and table {right.rows.name!r} has keys of type {asked_for}"
+        )
+    made = graph.child_name(left.node, "join") if name is None else name
+    said = f"the result of {call}"
+    results = nullable(schema(value or returned_by(joiner), said), said)
+    asked = StoreSpec(f"{made}-asked", keys, Schema(bytes, ASKED), backend=backend)
+    subscribed = StoreSpec(
+        f"{made}-subscriptions", Schema(asked_for.kind, timer_codec(asked_for.codec)), schema(bytes, "tokens"),
+        backend=backend, subscriptions=True,
+    )  # fmt: skip
+    spec = StoreSpec(made, keys, results, backend=backend)
+    for one in (asked, subscribed, spec):
+        graph.store(one, "table", advice(name))
+    used = tuple(table.spec for table in tables_used(on, joiner))
+    subscribe = SubscribeNode(
+        name=made, parents=(left.node,), key=asked_for, value=Schema(Subscription, SUBSCRIPTIONS),
+        stores=(asked, *used), on=on, joiner=joiner, left=how == "left", results=results,
+    )  # fmt: skip
+    graph.add(subscribe)
+    alone = AloneNode(name=made, parents=(subscribe,), key=keys, value=results)
+    graph.add(alone)
+    asking = graph.repartition(
+        subscribe, graph.group_name(f"{made}-subscription", subscribe, ""), None, None, asked_for
+    )  # fmt: skip
+    answered = Schema(Answer, ANSWERS)
+    answer = AnswerNode(
+        name=made, parents=(asking,), key=keys, value=answered,
+        stores=(subscribed, right.rows, *(one.spec for one in tables_used(*right.views))),
+        row=right.node.value, views=right.views,
+    )  # fmt: skip
+    tell = TellNode(name=made, parents=(right.node,), key=keys, value=answered, stores=(subscribed,))
+    answers = MergeNode(name=f"{made}-answers", parents=(answer, tell), key=keys, value=answered)
+    for node in (answer, tell, answers):
+        graph.add(node)
+    back = graph.repartition(answers, graph.group_name(f"{made}-answer", answers, ""), None, None, keys)
+    joined = ForeignJoinNode(
+        name=made, parents=(back,), key=keys, value=results,
+        stores=(asked, left.rows, *(one.spec for one in tables_used(joiner, *left.views))),
+        joiner=joiner, left=how == "left", row=right.node.value, views=left.views,
+    )  # fmt: skip
+    both = MergeNode(name=made, parents=(alone, joined), key=keys, value=results)
+    table = TableNode(name=made, parents=(both,), key=keys, value=results, stores=(spec,), quiet=True)
+    for made_node in (joined, both, table):
+        graph.add(made_node)
+    return table
+
+
+def _without_none(kind: Any) -> Any:
+    members = [one for one in get_args(kind) if one is not NoneType] if get_origin(kind) in (Union, UnionType) else ()
+    return members[0] if len(members) == 1 else kind
