@@ -112,6 +112,14 @@ def state_without_offsets(task: str, stores: Sequence[str], group: str, inputs: 
     )
 
 
+def counted_without_offsets(task: str, topics: Sequence[str], group: str, inputs: Sequence[TopicPartition]) -> str:
+    """What is said when what a task wrote was read, and nothing is committed of its inputs."""
+    return (
+        f"lost offsets: group {group} has no committed offsets for {', '.join(map(str, inputs))} (deleted, as they are "
+        f"with the topic, or expired), but what task {task} wrote to {', '.join(topics)} was counted"
+    )
+
+
 SET_OR_RESET: Final = (
     "set the group's offsets, or reset the app; with lost_offsets=continue reading starts where auto_offset_reset says,"
     " and records may count twice"

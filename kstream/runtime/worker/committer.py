@@ -143,7 +143,7 @@ class Committer:
             self._drain(running, self._settings.commit_interval)
             self._sample_keys(running)
             told.records = sum(task.uncommitted for task in running)
-            question = self._inputs.ask_for((task for task in running if task.touched), last=last)
+            question = self._inputs.ask_for(task for task in running if task.touched)
             told.tasks = checkpoint(
                 running,
                 self._tasks.changelog,

@@ -30,10 +30,6 @@ CHECK_SECONDS: Final = 10.0
 CONFIRM_SECONDS: Final = 1.0
 """How long a commit waits for an answer. Brokers that are slower than that, and cannot be asked, do not hold it up."""
 
-CONFIRM_AGAIN: Final = 0.1
-"""Least time between two questions for commits: each takes a millisecond of processor time, and commits may come a
-hundred times a second."""
-
 DOUBT_SECONDS: Final = 1.0
 """The same while there is doubt about one."""
 
@@ -60,7 +56,8 @@ class Inputs:
         self._most: dict[str, int] = {}  # partitions of a topic that were seen
         self._question: Future[dict[str, DescribedTopic]] | None = None
         self.asked = 0
-        self._asked_at = self._asked_for = float("-inf")
+        self._asked_at = float("-inf")
+        self._confirming: Future[dict[str, DescribedTopic]] | None = None
         self._looked: Future[dict[str, DescribedTopic]] | None = None
         self._searched: Future[dict[str, DescribedTopic]] | None = None
         self._missing: frozenset[str] = frozenset()  # in the answer before
@@ -97,17 +94,18 @@ class Inputs:
         """Whether the partition is newer than the worker: all its records are to be read."""
         return at.partition >= self._counts.get(at.topic, 0)
 
-    def ask_for(self, tasks: Iterable[Task], *, last: bool) -> Future[dict[str, DescribedTopic]] | None:
+    def ask_for(self, tasks: Iterable[Task]) -> Future[dict[str, DescribedTopic]] | None:
         """Before a commit of these tasks, with nothing read after it: their inputs. A producer that knows of more
         partitions has put the records of a key where its state is not; a topic that was created again is read on at the
-        old one's offset. Either may have been read already: `confirm` finds that out before it is committed. None where
-        a commit a moment ago asked; before partitions leave (`last`) there is always a question."""
+        old one's offset. Either may have been read already: `confirm` finds that out before it is committed.
+
+        None where the answer to an earlier commit's is still to come: the brokers have no controller, so no topic can
+        be made, or do not answer; each commit would wait for them in vain."""
         topics = {topic: None for task in tasks for topic in task.part.topics}
-        now = self._clock.monotonic()
-        if not topics or (now - self._asked_for < CONFIRM_AGAIN and not last):
+        if not topics or (self._confirming is not None and not self._confirming.done()):
             return None
-        self._asked_for = now
-        return self._admin.describe(list(topics))
+        self._confirming = self._admin.describe(list(topics))
+        return self._confirming
 
     def confirm(self, tasks: Iterable[Task], question: Future[dict[str, DescribedTopic]] | None) -> None:
         """With the answer: the offsets are sent meanwhile, so it is there mostly.

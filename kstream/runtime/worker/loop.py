@@ -96,9 +96,7 @@ class StreamWorker:
             clock,
             self.inputs,
             opening,
-            CommittedOffsets(
-                identity.group, settings.lost_offsets, settings.auto_offset_reset, exactly_once=exactly_once
-            ),
+            CommittedOffsets(identity.group, settings, parts.topology, parts.partitions, exactly_once=exactly_once),
             Restraint(clock, settings.restore_share, settings.restore_rate),
             of_tasks,
             delete_retention=DELETE_RETENTION,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
+from kstream.config import Settings
 from kstream.errors import TopicError
 from kstream.runtime.cluster.covered import WITNESSES, inputs_of, lost_changelogs, lost_inputs
 from kstream.runtime.cluster.metadata import (
     SET_OR_RESET,
     Said,
     changelog_lost,
+    counted_without_offsets,
     decode,
     encode,
     made_anew,
@@ -19,6 +20,8 @@ from kstream.runtime.cluster.metadata import (
 )
 from kstream.runtime.task.failures import TaskFailed
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.downstream import Downstream
+from kstream.topology import Topology
 from kstream.types import DescribedTopic, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -45,17 +48,22 @@ class CommittedOffsets:
 
     Args:
         group: whose offsets they are, for messages.
-        lost: what a task does whose offsets cannot be trusted.
-        reset: where an input without a committed offset is read from (`auto_offset_reset`).
+        settings: what a task does whose offsets cannot be trusted (`lost_offsets`), and where an input without a
+            committed offset is read from (`auto_offset_reset`).
+        counts: partitions of each topic.
         exactly_once: with at-least-once, a crash in the very first commit leaves state without offsets: that is only
             logged.
+
+    Attributes:
+        downstream: where what tasks without state write is counted.
     """
 
     def __init__(
-        self, group: str, lost: Literal["stop", "continue"], reset: Literal["earliest", "latest", "error"], *,
-        exactly_once: bool,
-    ) -> None:  # fmt: skip
-        self._group, self._stop, self._reset, self._exactly_once = group, lost == "stop", reset, exactly_once
+        self, group: str, settings: Settings, topology: Topology, counts: Mapping[str, int], *, exactly_once: bool
+    ) -> None:
+        self.downstream = Downstream(topology, counts)
+        self._group, self._reset, self._exactly_once = group, settings.auto_offset_reset, exactly_once
+        self._stop = settings.lost_offsets == "stop"
 
     def position(self, task: Task, at: TopicPartition, committed: int | None, start: int, end: int) -> int:
         """Where an input is read from: the committed offset, if the log still has it.
@@ -143,22 +151,28 @@ class CommittedOffsets:
             log.warning("task %s: %s", task.name, problem)
         return bool(lost)
 
-    def check_state(self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said) -> bool:
+    def check_state(
+        self, task: Task, committed: Mapping[TopicPartition, int | None], said: Said, counted: Sequence[str]
+    ) -> bool:
         """Once the state is restored: whether it goes on without offsets that it had.
 
         Args:
             said: by the task's last commit.
+            counted: the app's own topics whose readers counted what came of inputs that have no offsets.
 
         Raises:
-            TaskFailed: there is state, and the offset of an input that was committed with it is gone.
+            TaskFailed: there is state, here or behind, and the offset of an input that was committed with it is gone.
         """
         lost = lost_inputs(committed, said)
         if not lost:
             return False
         kept = [name for name in task.stores if next(iter(task.backend.scan(name)), None) is not None]
-        if not kept:
+        if kept:
+            problem = state_without_offsets(task.name, kept, self._group, lost)
+        elif counted := counted or (self.downstream.leading(task.part) if len(lost) < len(committed) else []):
+            problem = counted_without_offsets(task.name, counted, self._group, lost)
+        else:
             return False
-        problem = state_without_offsets(task.name, kept, self._group, lost)
         if not self._stop or not self._exactly_once:
             log.warning("%s; reading starts where auto_offset_reset says, and records may count twice", problem)
             return True

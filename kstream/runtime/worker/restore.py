@@ -70,6 +70,8 @@ class _Restoring:
     topic_ids: dict[TopicPartition, str] = field(default_factory=dict)
     changelog_ids: dict[str, str] = field(default_factory=dict)
     changelog_note: str = ""
+    behind: Sequence[TopicPartition] = ()  # whose offsets are asked for, too
+    counted: Sequence[str] = ()
     said: Said = field(default_factory=Said)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
@@ -90,20 +92,10 @@ class Restorer:
     """Restores any number of tasks at once, beside those that run."""
 
     def __init__(
-        self,
-        group: str,
-        admin: AdminClient,
-        reader: Callable[[], ConsumerClient],
-        changelogs: Callable[[Task, str], Changelog],
-        clock: Clock,
-        inputs: Inputs,
-        opening: Opening,
-        offsets: CommittedOffsets,
-        restraint: Restraint,
-        fetches: Fetches | None = None,
-        *,
-        delete_retention: float,
-    ) -> None:
+        self, group: str, admin: AdminClient, reader: Callable[[], ConsumerClient],
+        changelogs: Callable[[Task, str], Changelog], clock: Clock, inputs: Inputs, opening: Opening,
+        offsets: CommittedOffsets, restraint: Restraint, fetches: Fetches | None = None, *, delete_retention: float,
+    ) -> None:  # fmt: skip
         self.restraint, self._fetches = restraint, fetches
         self._group, self._admin, self.changelog = group, admin, changelogs
         self._clock, self._delete_retention = clock, delete_retention
@@ -209,7 +201,7 @@ class Restorer:
         if one.offsets is None:
             if self._clock.monotonic() < one.not_before:
                 return
-            one.offsets = self._admin.committed(self._group, one.task.inputs)
+            one.offsets = self._admin.committed(self._group, [*one.task.inputs, *one.behind])
         if not one.offsets.done():
             return
         if one.topics is None:
@@ -227,6 +219,11 @@ class Restorer:
             again.warning("task %s: its committed offsets cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
             return
+        if not one.behind and (behind := self._offsets.downstream.to_ask(one.task, found)):
+            one.behind = behind
+            return
+        one.counted = self._offsets.downstream.counted(one.task, found) if one.behind else []
+        found = {at: found[at] for at in one.task.inputs}
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
         said = self._offsets.said(one.task, found)
         one.said = newest(found)
@@ -385,7 +382,7 @@ class Restorer:
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
         with damage_of(one.task):
-            one.lost = self._offsets.check_state(one.task, one.committed, one.said) or one.lost
+            one.lost = self._offsets.check_state(one.task, one.committed, one.said, one.counted) or one.lost
             self._bulk(one.task, one.task.stores, on=False)
         touched = one.task.touched or bool(one.anew) or one.lost  # committed soon: with what holds now
         one.task.start_from(one.positions)

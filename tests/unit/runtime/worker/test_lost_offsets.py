@@ -373,3 +373,136 @@ def test_an_old_offset_of_an_input_that_is_read_again_is_not_the_last_commit(mak
     service.run("one")
     service.change("one", "two")
     assert service.start() == set()
+
+
+# ---- a part without state, before a repartition
+
+
+class Regrouped:
+    """Two inputs, one of them by itself, are counted behind a repartition; with `chained`, behind two."""
+
+    def __init__(self, directory: Path, *, merged: bool, chained: bool, **settings: Any) -> None:
+        self.app = kstream.App("regrouped")
+        names = ("one", "two") if merged else ("one",)
+        self.inputs = [self.app.topic(name, key=str, value=int) for name in names]
+        first, *others = map(self.app.stream, self.inputs)
+        for other in others:
+            first = first.merge(other)
+        if chained:
+            first = first.repartition(name="first")
+        self.out = self.app.topic("out", key=str, value=int)
+        first.group_by(str, key=str, name="g").count(name="c").to(self.out)
+        self.fleet = Fleet(self.app, directory, partitions=2, **settings)
+        self.fleet.start("a")
+        for topic in self.inputs:
+            self.fleet.send(topic, KEYS)
+        self.fleet.settle()
+
+    def restart_without(self, *topics: str) -> set[str]:
+        self.fleet.leave("a")
+        offsets = self.fleet.cluster.group("regrouped").offsets
+        for at in [at for at in offsets if at.topic in topics]:
+            del offsets[at]
+        self.fleet.start("a")
+        for _ in range(20):
+            self.fleet.step(seconds=0.3)
+        tasks = self.fleet.workers["a"].tasks.values()
+        return {str(task.error)[:13] for task in tasks if task.state is TaskState.FAILED}
+
+    @property
+    def counted(self) -> int:
+        return self.fleet.outputs(self.out)["1"][-1]
+
+
+@pytest.mark.parametrize(("chained", "merged", "lost"), [
+    (False, False, ["one"]), (False, True, ["one"]), (False, True, ["one", "two"]), (True, False, ["one"]),
+])  # fmt: skip
+def test_what_goes_into_a_repartition_without_state_is_not_counted_twice(
+    tmp_path: Path, chained: bool, merged: bool, lost: list[str]
+) -> None:
+    """It had nothing that could tell: it was read from its start, and written to the repartition topic once more."""
+    service = Regrouped(tmp_path, merged=merged, chained=chained)
+    right = service.counted
+    assert service.restart_without(*lost) == {"lost offsets:"}
+    assert service.counted == right == 20 * len(service.inputs)
+    service.fleet.close()
+
+
+@pytest.mark.parametrize("settings", [{"lost_offsets": "continue"}, {"processing_guarantee": "at_least_once"}])
+def test_it_is_where_that_is_wanted(tmp_path: Path, settings: dict[str, Any]) -> None:
+    service = Regrouped(tmp_path, merged=False, chained=False, **settings)
+    assert service.restart_without("one") == set()
+    service.fleet.settle()
+    assert service.counted == 40
+    service.fleet.close()
+
+
+@pytest.mark.parametrize("how", ["one partition", "crash", "both"])
+def test_a_part_that_begins_has_lost_nothing(tmp_path: Path, how: str) -> None:
+    """A partition that has had no records has no offset; a crash in the first commit leaves none."""
+    from kstream.errors import ProducerLost
+
+    app = kstream.App("regrouped")
+    source, out = (app.topic(name, key=str, value=int) for name in ("in", "out"))
+    app.stream(source).group_by(str, key=str, name="g").count(name="c").to(out)
+    fleet = Fleet(app, tmp_path, partitions=2)
+    if how != "one partition":
+        fleet.cluster.fail_next("commit", ProducerLost("planned"))
+    fleet.start("a")
+    fleet.send(source, KEYS if how == "crash" else ["k0"])
+    fleet.settle()
+    fleet.leave("a")
+    fleet.start("a")
+    fleet.send(source, KEYS)
+    fleet.settle()
+    assert fleet.outputs(out)["1"][-1] == (40 if how == "crash" else 21)
+    fleet.close()
+
+
+# ---- commits that follow each other at once
+
+
+def test_commits_a_few_milliseconds_apart_are_confirmed_each(tmp_path: Path) -> None:
+    """One in 0.1 s was: of two the second committed offsets of a topic that was made anew in between."""
+    app = kstream.App("anew")
+    source, out = (app.topic(name, key=str, value=int) for name in ("in", "out"))
+    app.stream(source).to(out)
+    fleet = Fleet(app, tmp_path, partitions=2, commit_interval=0.05)
+    fleet.start("a")
+    fleet.send(source, KEYS)
+    fleet.settle()
+    fleet.send(source, ["k0", "k3"])
+    fleet.step(times=6, seconds=0.02)
+    committed, outputs = fleet.committed("in"), fleet.outputs(out)
+    fleet.cluster.delete_topic("in")
+    fleet.cluster.create_topic("in", 2)
+    fleet.send(source, KEYS * 5)
+    fleet.step(times=60, seconds=0.02)
+    assert {task.state for task in fleet.workers["a"].tasks.values()} == {TaskState.FAILED}
+    assert (fleet.committed("in"), fleet.outputs(out)) == (committed, outputs)
+    fleet.close()
+
+
+def test_commits_do_not_wait_for_brokers_that_never_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a controller each commit waited a second, and asked once more."""
+    from concurrent.futures import Future
+
+    from kstream.runtime.worker import inputs
+
+    app = kstream.App("slow")
+    source, out = (app.topic(name, key=str, value=int) for name in ("in", "out"))
+    app.stream(source).to(out)
+    fleet = Fleet(app, tmp_path, partitions=2)
+    worker = fleet.start("a")
+    fleet.settle()
+    monkeypatch.setattr(inputs, "CONFIRM_SECONDS", 0.01)
+    asked: list[object] = []
+    silent: Future[Any] = Future()
+    monkeypatch.setattr(worker.inputs._admin, "describe", lambda names: asked.append(names) or silent)
+    before = worker.commits
+    for _ in range(3):
+        fleet.send(source, KEYS)
+        fleet.settle()
+    assert worker.commits - before == 3
+    assert asked.count(["in"]) == 1
+    fleet.close()

@@ -1,0 +1,73 @@
+"""Whether what a task once wrote was counted, where it has no state itself: a part that only prepares records for a
+repartition.
+
+Read from its start again, it writes them again, and they count twice in the stores behind. It has no state that could
+tell, but the offsets of those who read the repartition topic do: they were committed after what came of its inputs. So
+where no partition of its inputs has an offset, and partitions of the topic have been read, the offsets were lost.
+
+A single partition of an input without an offset may be one that never had records, so nothing is concluded from that
+(docs/decisions/0021-lost-offsets-before-a-repartition.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kstream.runtime.task.task import Task
+from kstream.topology import SubTopology, Topology
+from kstream.types import TopicPartition
+
+
+class Downstream:
+    """Of an app's parts, or of those of one isolation group: all have the group's offsets.
+
+    Args:
+        counts: partitions of each topic.
+    """
+
+    def __init__(self, topology: Topology, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+        self._readers = {topic: part for part in topology.parts for topic in part.topics}
+        self._leading = {part.name: self._to_state(part) for part in topology.parts}
+
+    def leading(self, part: SubTopology) -> list[str]:
+        """The app's own topics into which it writes what is counted behind it."""
+        return self._leading[part.name]
+
+    def to_ask(self, task: Task, found: Mapping[TopicPartition, object | None]) -> list[TopicPartition]:
+        """Of what the committed offsets are needed, besides those of its inputs, to know whether they were lost.
+
+        Args:
+            found: committed of its inputs.
+        """
+        topics = self._leading[task.part.name]
+        if not topics or any(entry is not None for entry in found.values()):
+            return []
+        if all(source.topic.internal for source in task.part.sources):  # it may be new to the app
+            return []
+        asked = [*(source.topic.name for source in task.part.sources), *topics]
+        return [TopicPartition(topic, number) for topic in asked for number in range(self._counts.get(topic, 0))]
+
+    def counted(self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None]) -> list[str]:
+        """The repartition topics that were read, though nothing is committed of what leads to them.
+
+        Args:
+            found: committed, of all that is to be asked.
+        """
+        topics = self._leading[task.part.name]
+        if any(entry is not None and at.topic not in topics for at, entry in found.items()):
+            return []
+        read = (at.topic for at, entry in found.items() if entry is not None and entry[0] > 0)
+        return list(dict.fromkeys(read))
+
+    def _to_state(self, part: SubTopology) -> list[str]:
+        """The app's own topics that it writes to, which lead to stores."""
+        own = (topic.name for topic in part.sinks if topic.internal and topic.name in self._readers)
+        return [name for name in dict.fromkeys(own) if self._has_state(self._readers[name], {part.name})]
+
+    def _has_state(self, part: SubTopology, seen: set[str]) -> bool:
+        if part.stores:
+            return True
+        own = [topic.name for topic in part.sinks if topic.internal and topic.name in self._readers]
+        later = [self._readers[name] for name in own if self._readers[name].name not in seen]
+        return any(self._has_state(one, seen | {part.name}) for one in later)
