@@ -73,6 +73,9 @@ def prune(
         typer.Option("--retain", min=0, metavar="N", help="Of each task (default: the setting snapshots_retained)."),
     ] = None,
     task: Task = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file, and delete snapshots that are damaged too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -83,4 +86,4 @@ def prune(
     from kstream.cli.snapshots import keeping
 
     on = subject(target, None, set_ or [], config)
-    return keeping.prune(on, retain, task, dry_run=dry_run, as_json=as_json)
+    return keeping.prune(on, retain, task, dry_run=dry_run, as_json=as_json, verify=verify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.text import Text
 
@@ -10,8 +11,11 @@ from kstream.cli import human
 from kstream.cli.operate import Subject
 from kstream.cli.snapshots.finding import chosen, places, storage_of
 from kstream.clock import SystemClock
+from kstream.errors import FileMissing, SnapshotError
 from kstream.state.snapshots.collector import collect
-from kstream.state.snapshots.transfer import check_files
+from kstream.state.snapshots.manifest import StoredFile, manifests_of, stored_manifest
+from kstream.state.snapshots.storage import Storage
+from kstream.state.snapshots.transfer import check_files, problems_of
 
 
 def verify(on: Subject, ids: Sequence[str], task: str | None, *, newest: bool, as_json: bool) -> int:
@@ -42,15 +46,20 @@ def verify(on: Subject, ids: Sequence[str], task: str | None, *, newest: bool, a
     return 1 if bad else 0
 
 
-def prune(on: Subject, retain: int | None, task: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """The command. Raises ConfigError, StorageError."""
+def prune(
+    on: Subject, retain: int | None, task: str | None, *, dry_run: bool, as_json: bool, verify: bool = False
+) -> int:
+    """The command. With `verify` every file is read, and what is damaged does not count. Raises ConfigError,
+    StorageError."""
     assert on.app is not None
     storage, clock = storage_of(on), SystemClock()
     retained = on.settings.snapshots_retained if retain is None else retain
     garbage = [
         one
         for place in places(storage, on.app.name, task)
-        for one in collect(storage, place, retained, clock, dry_run=dry_run)
+        for one in collect(
+            storage, place, retained, clock, dry_run=dry_run, damaged=_damaged(storage, place) if verify else ()
+        )
     ]
     if as_json:
         human.write_json([{"name": one.entry.name, "size": one.entry.size, "why": one.why} for one in garbage])
@@ -61,3 +70,12 @@ def prune(on: Subject, retain: int | None, task: str | None, *, dry_run: bool, a
     total = human.size(sum(one.entry.size for one in garbage))
     out.print(f"{human.plural(len(garbage), 'file')}, {total}: {'would be deleted' if dry_run else 'deleted'}")
     return 0
+
+
+def _damaged(storage: Storage, place: str) -> set[str]:
+    """The files of a task's snapshots that are missing or damaged. Each is read once."""
+    files: dict[str, StoredFile] = {}
+    for entry in manifests_of(storage, place):
+        with suppress(SnapshotError, FileMissing):  # the collector sees to those
+            files |= {file.at: file for file in stored_manifest(storage, entry.name).files}
+    return {at for at, _ in problems_of(storage, place, files.values())}

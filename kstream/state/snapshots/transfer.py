@@ -8,7 +8,7 @@ storage: each file is checked by its size and hash on its way. Both are stopped 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -77,6 +77,7 @@ def write_snapshot(
     id: str | None = None,
     incremental: bool = True,
     hashes: Hashes | None = None,
+    anew: Collection[str] = (),
     go_on: Callable[[], None] = lambda: None,
 ) -> Manifest:
     """Stores the files of a directory as a snapshot, and returns its manifest, which is stored too.
@@ -88,6 +89,7 @@ def write_snapshot(
         id: 12 hexadecimal digits, unlike that of any other snapshot; None: random ones.
         incremental: files that the storage has already are not stored again. Otherwise the snapshot shares none.
         hashes: those of the files of earlier calls for the same task.
+        anew: files (`StoredFile.at`) that are stored again though they are there: they are known to be damaged.
         go_on: called often; what it raises ends the upload.
 
     Raises:
@@ -105,7 +107,7 @@ def write_snapshot(
     note_name = f"{place}/{UPLOADS}/{id}"
     go_on()
     storage.put(note_name, [msgspec.json.encode(note)])
-    uploaded = _upload_missing(storage, place, directory, files, go_on)
+    uploaded = _upload_missing(storage, place, directory, files, go_on, anew)
     manifest = Manifest(
         **{name: getattr(draft, name) for name in Draft.__struct_fields__},
         id=id,
@@ -123,16 +125,21 @@ def write_snapshot(
 
 
 def _upload_missing(
-    storage: Storage, place: str, directory: Path, files: Iterable[StoredFile], go_on: Callable[[], None]
+    storage: Storage,
+    place: str,
+    directory: Path,
+    files: Iterable[StoredFile],
+    go_on: Callable[[], None],
+    anew: Collection[str] = (),
 ) -> int:
-    """Stores the files that are not there, or have another size there. Returns their bytes."""
+    """Stores files that are not there, have another size there, or are to be stored anew. Returns their bytes."""
     there: dict[str, int] = {}
     uploaded = 0
     for folder in {file.at.partition("/")[0] for file in files}:
         there |= {entry.name: entry.size for entry in storage.list(f"{place}/{folder}")}
     for file in files:
         name = f"{place}/{file.at}"
-        if there.get(name) == file.size:
+        if there.get(name) == file.size and file.at not in anew:
             continue
         storage.put(name, _checked(chunks_of(directory / file.name), file, f"{directory / file.name}", go_on))
         there[name] = file.size
@@ -149,6 +156,7 @@ def read_snapshot(
     link: bool = False,
     go_on: Callable[[], None] = lambda: None,
     fetched: Callable[[int], object] = lambda size: None,
+    damaged: Callable[[str], object] = lambda at: None,
 ) -> None:
     """Brings the files of a snapshot into a directory, which is made. What is there when it raises is of no use.
 
@@ -156,6 +164,7 @@ def read_snapshot(
         link: files that do not change are shared with a storage on the same file system. They are checked all the same.
         go_on: called often; what it raises ends it.
         fetched: told the bytes of each piece that came. Called on several threads.
+        damaged: told which file (`StoredFile.at`) is missing or not what the manifest says. Called on several threads.
 
     Raises:
         SnapshotError: a file is missing, or is not what the manifest says.
@@ -164,6 +173,13 @@ def read_snapshot(
     directory.mkdir(parents=True)
 
     def fetch(file: StoredFile) -> None:
+        try:
+            bring(file)
+        except SnapshotError:
+            damaged(file.at)
+            raise
+
+    def bring(file: StoredFile) -> None:
         path, where = directory / file.name, f"{storage.url}: {place}/{file.at}"
         if link and file.name.endswith(UNCHANGING) and _linked(storage, place, file, path):
             for piece in _checked(chunks_of(path), file, where, go_on):
@@ -188,12 +204,21 @@ def check_files(
     storage: Storage, place: str, manifest: Manifest, go_on: Callable[[], None] = lambda: None
 ) -> Iterator[str]:
     """What is wrong with the files of a snapshot: each is read. Raises StorageError: the storage cannot be read."""
-    for file in manifest.files:
+    for _, problem in problems_of(storage, place, manifest.files, go_on):
+        yield problem
+
+
+def problems_of(
+    storage: Storage, place: str, files: Iterable[StoredFile], go_on: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, str]]:
+    """Those of these files that are missing or damaged (`StoredFile.at`), and what is wrong with them. Raises
+    StorageError: the storage cannot be read."""
+    for file in files:
         try:
             for _ in _checked(_pieces(storage, place, file), file, f"{storage.url}: {place}/{file.at}", go_on):
                 pass
         except SnapshotError as error:
-            yield str(error)
+            yield file.at, str(error)
 
 
 def _pieces(storage: Storage, place: str, file: StoredFile) -> Iterator[bytes]:

@@ -132,6 +132,20 @@ def test_verify_reads_every_file(kept: Kept, capsys: pytest.CaptureFixture[str])
     assert len(as_json(capsys)[0]["problems"]) == 1
 
 
+def test_prune_reads_what_it_keeps_where_it_is_told_to(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    newest = kept.made[-1]
+    (own,) = [file.at for file in newest.files if file.name == "CURRENT"]
+    kept.path(newest, own).write_bytes(b"x")
+    kept.age()
+    keeping.prune(kept.on, 2, "orders/2", dry_run=True, as_json=False)
+    assert newest.name not in out(capsys), "its size is what it should be"
+    keeping.prune(kept.on, 2, "orders/2", dry_run=False, as_json=False, verify=True)
+    said = out(capsys)
+    assert f"{newest.name}  " in said and f"of a snapshot whose file {own} is damaged" in said
+    assert keeping.verify(kept.on, [], "orders/2", newest=False, as_json=False) == 0
+    assert out(capsys).count(": whole") == 2
+
+
 def test_prune_says_first_and_deletes_then(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
     kept.age()
     assert keeping.prune(kept.on, 1, None, dry_run=True, as_json=False) == 0

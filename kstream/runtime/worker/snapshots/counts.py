@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -26,7 +26,8 @@ REFUSED: Final = ("damaged", "misfit", "storage", "disk")
 
 class SnapshotCounts:
     """`last_success` is by task, in seconds since the epoch: when its newest snapshot held all that was committed; 0
-    for a task that has had none since it came here. `sizes` are those of the newest snapshots."""
+    for a task that has had none since it came here. `sizes` are those of the newest snapshots. `damaged` are the files
+    that restores found not to be what they should be, by task, until the task's next snapshot has dealt with them."""
 
     def __init__(self) -> None:
         self.taken = self.unchanged = 0
@@ -36,6 +37,7 @@ class SnapshotCounts:
         self.durations = Histogram(LATENCIES)
         self.last_success: dict[str, float] = {}
         self.sizes: dict[str, int] = {}
+        self.damaged: defaultdict[str, set[str]] = defaultdict(set)
         self.last: deque[SnapshotStatus] = deque(maxlen=50)  # until they are reported
 
     def failed(self, error: BaseException) -> None:
@@ -45,6 +47,7 @@ class SnapshotCounts:
     def forget(self, task: str) -> None:
         self.last_success.pop(task, None)
         self.sizes.pop(task, None)
+        self.damaged.pop(task, None)
 
     def series(self) -> Iterator[Series]:
         yield Series("snapshots_total", (), self.taken)

@@ -313,8 +313,9 @@ class Fetch:
         self.size, self.fetched = manifest.size, 0
         self._go(FetchStage.FETCHING)
         read_snapshot(
-            self._storage, self._place, manifest, directory, link=True, go_on=self._go_on, fetched=self._count
-        )
+            self._storage, self._place, manifest, directory, link=True, go_on=self._go_on, fetched=self._count,
+            damaged=self._counts.damaged[self.task.name].add,
+        )  # fmt: skip
 
     def _count(self, size: int) -> None:
         with self._lock:

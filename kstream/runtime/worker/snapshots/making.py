@@ -79,6 +79,7 @@ class Earlier:
 
     def __init__(self) -> None:
         self.newest: Manifest | None = None
+        self.damaged: set[str] = set()  # files whose snapshots are to be deleted
         self.looked = False
         self.manifests: dict[str, Manifest] = {}
         self.hashes = Hashes()
@@ -103,6 +104,8 @@ class Snapshot:
         place: of the task's snapshots in the storage.
         directory: for the links; it is made, and deleted at the end.
         patience: seconds after which it is given up.
+        damaged: files of earlier snapshots (`StoredFile.at`) that are known to be damaged: those that this one has are
+            stored anew, snapshots with others are deleted. They are taken out of the set.
 
     Attributes:
         stage: how far it is.
@@ -125,6 +128,7 @@ class Snapshot:
         patience: float,
         retained: int,
         incremental: bool,
+        damaged: set[str],
     ) -> None:
         self.task, self.stage = task, SnapshotStage.FLUSHING
         self.error: Exception | None = None
@@ -133,6 +137,7 @@ class Snapshot:
         self._app, self._backend = app, task.backend
         self._storage, self._place, self._directory, self._earlier = storage, place, directory / self.id, earlier
         self._clock, self._patience, self._retained, self._incremental = clock, patience, retained, incremental
+        self._damaged = damaged
         self.began, self.started = clock.monotonic(), clock.time()
         self._draft: Draft | None = None
         self._complete: Callable[[], None] | None = None
@@ -221,18 +226,23 @@ class Snapshot:
     def _store(self) -> None:
         assert self._draft is not None and self._complete is not None
         self._complete()
-        earlier, storage = self._earlier, self._storage
+        earlier, storage, damaged = self._earlier, self._storage, set(self._damaged)
         earlier.look(storage, self._place)
         newest = earlier.newest
-        if newest is not None and newest.backend == self._draft.backend and same(newest.stores, self._draft.stores):
+        whole = None if damaged else newest  # else the newest may be of no use
+        if whole is not None and whole.backend == self._draft.backend and same(whole.stores, self._draft.stores):
             return
         draft = msgspec.structs.replace(self._draft, number=1 if newest is None else newest.number + 1)
         self.manifest = earlier.newest = write_snapshot(
             storage, self._place, self._directory, draft, self._clock, id=self.id, patience=self._patience,
-            incremental=self._incremental, hashes=earlier.hashes, go_on=self._go_on,
+            incremental=self._incremental, hashes=earlier.hashes, anew=damaged, go_on=self._go_on,
         )  # fmt: skip
+        self._damaged -= damaged
+        earlier.damaged |= damaged
+        earlier.damaged -= {file.at for file in self.manifest.files}
         try:
-            collect(storage, self._place, self._retained, self._clock, known=earlier.manifests)
+            collect(storage, self._place, self._retained, self._clock, known=earlier.manifests, damaged=earlier.damaged)
+            earlier.damaged.clear()
         except KStreamError as error:
             log.warning("task %s: old snapshots could not be deleted: %s; trying again later", self.task.name, error)
 

@@ -140,7 +140,8 @@ class Snapshots:
                 continue
             with damage_of(pace.task):
                 stores = stores_of(pace.task)
-            if not stores or (pace.stores is not None and same(stores, pace.stores)):  # nothing, or it has all there is
+            whole = not self.counts.damaged[pace.task.name]
+            if not stores or (whole and pace.stores is not None and same(stores, pace.stores)):  # there is nothing new
                 pace.due = now + interval
                 self._unchanged(pace.task)
             else:
@@ -159,6 +160,7 @@ class Snapshots:
             patience=settings.snapshot_timeout,
             retained=settings.snapshots_retained,
             incremental=settings.snapshot_incremental,
+            damaged=self.counts.damaged[task.name],
         )
 
     def _unchanged(self, task: Task) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -37,7 +37,8 @@ class View:
         retained: snapshots to keep.
         files: those of snapshots, by where they lie below the place.
         snapshots: with the entries of their manifests, the newest first.
-        damaged: manifests that cannot be read; later: those of a later version, whose files nobody here knows.
+        damaged: manifests that cannot be read; lacking: those of snapshots that are not whole, and why; later: those
+            of a later version, whose files nobody here knows.
         notes: of uploads, None where they cannot be read.
         unfinished: files that were not stored to their ends.
     """
@@ -47,6 +48,7 @@ class View:
     files: dict[str, Entry]
     snapshots: list[tuple[Entry, Manifest]]
     damaged: list[Entry]
+    lacking: list[tuple[Entry, str]]
     later: list[Entry]
     notes: list[tuple[Entry, UploadNote | None]]
     unfinished: list[Entry]
@@ -59,7 +61,14 @@ class View:
         return self.now - entry.modified > GRACE
 
 
-def look(storage: Storage, place: str, now: float, retained: int, known: MutableMapping[str, Manifest]) -> View:
+def look(
+    storage: Storage,
+    place: str,
+    now: float,
+    retained: int,
+    known: MutableMapping[str, Manifest],
+    bad: Collection[str] = (),
+) -> View:
     """What lies in `place`.
 
     Files are listed first, then notes, then manifests: what is taken for garbage was there before any of those that
@@ -67,6 +76,7 @@ def look(storage: Storage, place: str, now: float, retained: int, known: Mutable
 
     Args:
         known: manifests that were read before, by name; those that are read are added.
+        bad: files (`StoredFile.at`) that are known not to be what their manifests say.
 
     Raises:
         StorageError: it cannot be read.
@@ -75,7 +85,7 @@ def look(storage: Storage, place: str, now: float, retained: int, known: Mutable
     files = {entry.name.removeprefix(f"{place}/"): entry for entry in storage.list(place)}
     files = {at: entry for at, entry in files.items() if _FILE.fullmatch(at)}
     notes = list(_notes(storage, place))
-    snapshots, damaged, later = [], [], []
+    snapshots, damaged, lacking, later = [], [], [], []
     for entry in storage.list(f"{place}/{MANIFESTS}"):
         if number_of(entry.name) is None:
             continue
@@ -91,9 +101,31 @@ def look(storage: Storage, place: str, now: float, retained: int, known: Mutable
             continue
         else:
             known[entry.name] = manifest
-            snapshots.append((entry, manifest))
+            why = _lacking(storage, place, manifest, files, bad, new=now - entry.modified <= GRACE)
+            if why:
+                lacking.append((entry, why))
+            else:
+                snapshots.append((entry, manifest))
     snapshots.sort(key=lambda one: one[1].order, reverse=True)
-    return View(now, retained, files, snapshots, damaged, later, notes, unfinished)
+    return View(now, retained, files, snapshots, damaged, lacking, later, notes, unfinished)
+
+
+def _lacking(
+    storage: Storage, place: str, manifest: Manifest, files: dict[str, Entry], bad: Collection[str], *, new: bool
+) -> str:
+    """What is wrong with a snapshot, as far as can be seen without reading its files. A new one is taken for whole:
+    its files may have come since they were listed."""
+    for file in manifest.files:
+        if file.at in bad:
+            return f"of a snapshot whose file {file.at} is damaged"
+        found = files.get(file.at)
+        if new or (found is not None and found.size == file.size):
+            continue
+        if found is not None:
+            return f"of a snapshot whose file {file.at} is cut off"
+        if not storage.exists(f"{place}/{file.at}"):  # asked once more: a list may lack what is replaced just then
+            return f"of a snapshot whose file {file.at} is missing"
+    return ""
 
 
 def _notes(storage: Storage, place: str) -> Iterator[tuple[Entry, UploadNote | None]]:

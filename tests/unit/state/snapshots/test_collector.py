@@ -154,6 +154,38 @@ def test_damaged_manifests_do_not_count_and_go(place: Place) -> None:
     place.check()
 
 
+@pytest.mark.parametrize("how", ["missing", "cut off"])
+def test_snapshots_that_lack_a_file_do_not_count_and_go(place: Place, how: str) -> None:
+    place.change("own")
+    good = place.snapshot()
+    place.change("own")
+    bad = place.snapshot()
+    path = Path(place.storage.url, PLACE, next(file.at for file in bad.files if file.at not in str(good.files)))
+    path.unlink() if how == "missing" else os.truncate(path, 3)
+    place.age()
+    assert place.collect(1) == [good.name], "it is new: it may be stored just now"
+    place.change("own")
+    newest = place.snapshot()
+    place.clock.advance(GRACE + 1)
+    assert bad.name in place.collect(3)
+    assert {file.at for file in newest.files} < place.names and bad.name not in place.names
+    place.check()
+
+
+def test_snapshots_with_a_file_that_is_known_to_be_damaged_go_at_once(place: Place) -> None:
+    place.change("own", b"first")
+    good = place.snapshot()
+    place.change("own", b"other")
+    bad = place.snapshot()
+    (at,) = [file.at for file in bad.files]
+    found = collect(place.storage, PLACE, 1, place.clock, damaged={at})
+    assert [one.entry.name for one in found] == [f"{PLACE}/{bad.name}"]
+    assert found[0].why == f"of a snapshot whose file {at} is damaged"
+    assert good.name in place.names, "it is the newest of those that count"
+    place.clock.advance(GRACE + 1)
+    assert place.collect(1) == [at]
+
+
 def test_a_manifest_of_a_later_version_protects_all_files(place: Place) -> None:
     place.change("own")
     later = place.snapshot()

@@ -142,6 +142,45 @@ def test_where_all_are_damaged_the_changelog_has_everything(snapped: Make, caplo
     assert line.endswith(" (nor are 1 others)")
 
 
+def damaged_and_restored(one: Snapped, kind: str) -> tuple[str, str]:
+    """One snapshot of two is damaged, and the machine lost. Returns the names of both."""
+    filled(one, snapshots=2)
+    newest, before = one.manifests(0)
+    DAMAGE[kind](one, 0)
+    restored(one)
+    return newest.name, before.name
+
+
+@pytest.mark.parametrize("kind", ["file flipped", "file truncated", "file deleted"])
+def test_the_next_snapshot_takes_the_place_of_one_that_is_damaged(snapped: Make, kind: str) -> None:
+    """Also where nothing came since: else the damaged one stayed the newest."""
+    one = slowly(snapped, partitions=1, snapshots_retained=2)
+    damaged, before = damaged_and_restored(one, kind)
+    one.snapshot_all()
+    names = [manifest.name for manifest in one.manifests(0)]
+    assert damaged not in names and before in names and len(names) == 2
+    one.check()
+    one.fleet.crash("one")
+    one.fleet.expire("one")
+    one.lose_state()
+    assert restored(one) == 0, "the snapshot has all"
+    assert one.fleet.workers["one"].snapshot_counts.refused["damaged"] == 0
+
+
+def test_a_damaged_file_that_is_needed_again_is_stored_anew(snapped: Make) -> None:
+    """A file that is there is not stored again: what was damaged once damaged every snapshot to come."""
+    one = filled(slowly(snapped, partitions=1), snapshots=2)
+    newest, before = one.manifests(0)
+    shared = {file.at for file in before.files} & {file.at for file in newest.files}
+    at = next(file.at for file in newest.files if file.at in shared and file.name.endswith(".sst"))
+    flip(one.path(0, at))
+    one.fleet.start("one")
+    one.settle()
+    one.fleet.workers["one"].snapshot_counts.damaged["in/0"] |= {at}
+    one.snapshot_all()
+    one.check()
+
+
 def test_one_that_rocksdb_does_not_open_is_passed_over(snapped: Make) -> None:
     """Its checksums fit, for it was damaged before they were made."""
     from hashlib import sha256
