@@ -176,6 +176,8 @@ def encode_record(to: Topic[Any, Any] | None, record: Record[Any, Any], who: str
 class FunctionAgent(Operator):
     """A plain function of one value, or a generator function of one value (`many`)."""
 
+    traceless = True
+
     def __init__(
         self,
         function: Callable[..., Any],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
@@ -53,7 +53,13 @@ class Meeting(Protocol):
 
 
 class Operator:
-    """A node at run time. `push` takes a batch; results go to `emit`."""
+    """A node at run time. `push` takes a batch; results go to `emit`.
+
+    Attributes:
+        traceless: of a record that is left out nothing remains with it, where what came of it does not go out.
+    """
+
+    traceless: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.children: list[Push] = []

@@ -14,6 +14,8 @@ class Branch(Operator):
     """A record goes to the child at the place of the first predicate that is true of it, to the last child where none
     is. All predicates are asked before any child has a record."""
 
+    traceless = True
+
     def __init__(self, predicates: Sequence[tuple[Callable[..., Any], Cursor | None]]) -> None:
         super().__init__()
         self._predicates = predicates
@@ -32,6 +34,8 @@ class Branch(Operator):
 
 class Pass(Operator):
     """What comes is passed on: one way of a branch, or a step that is only a name."""
+
+    traceless = True
 
     def push(self, batch: Batch) -> None:
         self.emit(batch)

@@ -11,6 +11,7 @@ record is suspected, and comes to Kafka alone: a refusal costs one abort then, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -79,34 +80,43 @@ class Refusals:
         if found is not None and found.large is not None:
             found.large = max(found.large, suspected.size + 1)
 
-    def first(
+    def found(
         self,
         topic: str,
         values: Sequence[bytes | None],
         keys: Sequence[bytes | None],
         timestamps: Sequence[int],
-    ) -> tuple[int, RecordRefused] | None:
-        """The first of these records that is refused or `Suspected`, and why."""
+    ) -> list[tuple[int, RecordRefused]]:
+        """Those of these records that are refused or `Suspected`, in their order, and why."""
         known = self.known.get(topic)
         if known is None:
-            return None
+            return []
         if self._clock.monotonic() >= known.until:
             del self.known[topic]
-            return None
-        wall = int(self._clock.time() * 1000)
-        early = None if known.behind is None else wall - known.behind
-        late = None if known.ahead is None else wall + known.ahead
-        for index, (value, key, timestamp) in enumerate(zip(values, keys, timestamps, strict=True)):
-            size = len(value or b"") + len(key or b"")
-            if known.keyless and key is None:
-                code = "INVALID_RECORD"
-            elif (late is not None and timestamp >= late) or (early is not None and timestamp <= early):
-                code = "INVALID_TIMESTAMP"
-            elif known.too_large and size > self._largest:
-                code = "MSG_SIZE_TOO_LARGE"
-            elif known.large is not None and size >= known.large:
-                return index, Suspected("MSG_SIZE_TOO_LARGE", topic, -1, key, size, timestamp=timestamp)
-            else:
-                continue
-            return index, RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=True)
-        return None
+            return []
+        codes: dict[int, str] = {}
+        if known.keyless and None in keys:
+            codes = {index: "INVALID_RECORD" for index, key in enumerate(keys) if key is None}
+        if known.ahead is not None or known.behind is not None:
+            wall = int(self._clock.time() * 1000)
+            early = -1 if known.behind is None else wall - known.behind
+            late = math.inf if known.ahead is None else wall + known.ahead
+            codes |= {index: "INVALID_TIMESTAMP" for index, at in enumerate(timestamps) if at >= late or at <= early}
+        if known.too_large or known.large is not None:
+            large = self._largest + 1 if known.large is None else known.large
+            for index, (value, key) in enumerate(zip(values, keys, strict=True)):
+                size = len(value or b"") + len(key or b"")
+                if size >= large or (known.too_large and size > self._largest):
+                    codes.setdefault(index, "MSG_SIZE_TOO_LARGE")
+        return [
+            (index, self._refused(known, topic, values[index], keys[index], timestamps[index], codes[index]))
+            for index in sorted(codes)
+        ]
+
+    def _refused(
+        self, known: _Known, topic: str, value: bytes | None, key: bytes | None, timestamp: int, code: str
+    ) -> RecordRefused:
+        size = len(value or b"") + len(key or b"")
+        if code == "MSG_SIZE_TOO_LARGE" and not (known.too_large and size > self._largest):
+            return Suspected(code, topic, -1, key, size, timestamp=timestamp)
+        return RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=True)

@@ -18,6 +18,8 @@ from kstream.topology import RouteNode
 class Route(Operator):
     """A sink for each topic that was chosen."""
 
+    traceless = True
+
     def __init__(
         self, node: RouteNode, cursor: Cursor | None, writer: Writer, order: int, check_every: int = SAMPLE
     ) -> None:

@@ -15,6 +15,8 @@ class Sink(Operator):
     """Encodes the columns for its topic (columns already encoded by its codecs pass as they are), and compares one of
     `check_every` values with what a reader gets."""
 
+    traceless = True
+
     def __init__(self, topic: Topic[Any, Any], writer: Writer, order: int, check_every: int = SAMPLE) -> None:
         super().__init__()
         self._check_every = check_every

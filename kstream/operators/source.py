@@ -27,6 +27,8 @@ class Source(Operator):
     """A record that is not within `bounds` fails. `time` and `watermark` are moved on by event times, where these are
     wanted."""
 
+    traceless = True
+
     def __init__(
         self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None,
         watermark: Watermark | None = None,

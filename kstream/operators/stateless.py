@@ -67,6 +67,8 @@ def _name(function: Callable[..., Any]) -> str:
 class Stateless(Operator):
     """Common form: `function`, and the cursor when it wants a context."""
 
+    traceless = True
+
     def __init__(
         self, function: Callable[..., Any], cursor: Cursor | None, key_codec: Codec[Any], value_codec: Codec[Any]
     ) -> None:

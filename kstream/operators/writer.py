@@ -12,9 +12,8 @@ record that caused it (docs/exactly-once.md: batching is invisible).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Protocol
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from kstream.errors import RecordRefused
 from kstream.operators.base import Outlet, send_all, send_one
@@ -30,16 +29,23 @@ Output = tuple[str, bytes | None, int]
 """How an output is told from others when Kafka refuses it: topic, key, bytes of key and value."""
 
 
+class Refused(NamedTuple):
+    """An input record of which Kafka is known to refuse something, and the node that wrote that."""
+
+    row: int
+    error: RecordRefused
+    order: int
+
+
 class Writer(Protocol):
     """Takes the outputs of a task's operators to its outlet; `holds` them until `release` where that is set.
 
-    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output. `refused` is
-    what Kafka is known to refuse of that which is held, the first of it, and its row. `by` tells which node wrote what
-    Kafka refuses: it has what is written while it is `watched`, in a search for the record at fault, and what is known.
+    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output. `by` tells
+    which node wrote what Kafka refuses: it has what is written while it is `watched`, in a search for the record at
+    fault.
     """
 
     holds: bool
-    refused: tuple[int, RecordRefused] | None
     watched: bool
     by: dict[Output, int]
 
@@ -59,6 +65,14 @@ class Writer(Protocol):
         partition: int,
     ) -> None: ...
 
+    def heed(self) -> list[Refused]:
+        """The rows of which something that is held is known to be refused by Kafka, in their order."""
+        ...
+
+    def drop(self, rows: Collection[int]) -> None:
+        """What these rows caused, of that which is held, does not go out."""
+        ...
+
     def release(self) -> None:
         """The batch is through: what was staged goes out."""
         ...
@@ -69,12 +83,11 @@ class Writer(Protocol):
 
 
 class _Heeding:
-    """Finds what Kafka is known to refuse. A record may cause several outputs: the first record counts."""
+    """Finds what Kafka is known to refuse."""
 
     def __init__(self, outlet: Outlet, refusals: Refusals | None) -> None:
         self._outlet, self._refusals = outlet, refusals
         self._known: Mapping[str, object] = {} if refusals is None else refusals.known
-        self.refused: tuple[int, RecordRefused] | None = None
         self.watched = False
         self.by: dict[Output, int] = {}
 
@@ -82,21 +95,23 @@ class _Heeding:
         for value, key in zip(values, keys, strict=True):
             self.by[topic, key, len(value or b"") + len(key or b"")] = order
 
-    def _heed(
-        self,
-        order: int,
-        topic: str,
-        values: Sequence[bytes | None],
-        keys: Sequence[bytes | None],
-        timestamps: Sequence[int],
-        rows: Sequence[int],
-    ) -> None:
-        found = None if self._refusals is None else self._refusals.first(topic, values, keys, timestamps)
-        if found is not None:
-            row, error = rows[found[0]], found[1]
-            if self.refused is None or row < self.refused[0]:
-                self.refused = row, error
-                self.by[topic, error.key, error.size] = order
+    def heed(self) -> list[Refused]:
+        """A record may cause several outputs: the first that is refused counts."""
+        refusals = self._refusals
+        if refusals is None or not self._known:
+            return []
+        found: dict[int, Refused] = {}
+        for topic, values, keys, timestamps, rows, orders in self._columns():
+            for index, error in refusals.found(topic, values, keys, timestamps):
+                found.setdefault(rows[index], Refused(rows[index], error, orders[index]))
+        return [found[row] for row in sorted(found)]
+
+    def _columns(self) -> Iterable[_Column]:
+        """What is held for topics of which something is known: topic, values, keys, timestamps, rows, orders."""
+        raise NotImplementedError
+
+
+_Column = tuple[str, Sequence[bytes | None], Sequence[bytes | None], Sequence[int], Sequence[int], Sequence[int]]
 
 
 class DirectWriter(_Heeding):
@@ -109,7 +124,7 @@ class DirectWriter(_Heeding):
     def __init__(self, outlet: Outlet, refusals: Refusals | None = None, *, holds: bool = False) -> None:
         super().__init__(outlet, refusals)
         self.holds = holds
-        self._held: list[Callable[[], None]] = []
+        self._held: list[_Held] = []
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -117,9 +132,7 @@ class DirectWriter(_Heeding):
         if self.watched:
             self._watch(order, topic, values, keys)
         if self.holds:
-            if topic in self._known:
-                self._heed(order, topic, values, keys, batch.timestamps, _rows(batch))
-            self._held.append(partial(send_all, self._outlet, topic, values, keys, batch.timestamps))
+            self._held.append(_Held(order, topic, values, keys, batch.timestamps, _rows(batch)))
         else:
             send_all(self._outlet, topic, values, keys, batch.timestamps)
 
@@ -137,9 +150,7 @@ class DirectWriter(_Heeding):
         if self.watched:
             self._watch(order, topic, (value,), (key,))
         if self.holds:
-            if topic in self._known:
-                self._heed(order, topic, (value,), (key,), (timestamp,), (row,))
-            self._held.append(partial(self._send, topic, value, key, timestamp, headers, partition))
+            self._held.append(_Held(order, topic, [value], [key], [timestamp], (row,), True, headers, partition))
         else:
             self._send(topic, value, key, timestamp, headers, partition)
 
@@ -155,17 +166,49 @@ class DirectWriter(_Heeding):
         send_one(self._outlet, topic, value, key, timestamp, headers, partition)
         self._outlet.produced[topic] += 1
 
+    def _columns(self) -> Iterable[_Column]:
+        for one in self._held:
+            if one.topic in self._known:
+                yield one.topic, one.values, one.keys, one.timestamps, one.rows, [one.order] * len(one.values)
+
+    def drop(self, rows: Collection[int]) -> None:
+        self._held = [one.without(rows) for one in self._held]
+
     def release(self) -> None:
-        self.refused = None
         if not self._held:
             return
         held, self._held = self._held, []
-        for send in held:
-            send()
+        for one in held:
+            if not one.single:
+                send_all(self._outlet, one.topic, one.values, one.keys, one.timestamps)
+            elif one.values:
+                key, at = one.keys[0], one.timestamps[0]
+                self._send(one.topic, one.values[0], key, at, one.headers, one.partition)
 
     def reset(self) -> None:
         self._held.clear()
-        self.refused = None
+
+
+class _Held(NamedTuple):
+    """Outputs of one call: a column, or a `single` one."""
+
+    order: int
+    topic: str
+    values: list[bytes | None]
+    keys: list[bytes | None]
+    timestamps: list[int]
+    rows: Sequence[int]
+    single: bool = False
+    headers: Headers | None = None
+    partition: int = -1
+
+    def without(self, rows: Collection[int]) -> _Held:
+        stay = [index for index, row in enumerate(self.rows) if row not in rows]
+        if len(stay) == len(self.values):
+            return self
+        values, keys = [self.values[index] for index in stay], [self.keys[index] for index in stay]
+        timestamps, left = [self.timestamps[index] for index in stay], [self.rows[index] for index in stay]
+        return self._replace(values=values, keys=keys, timestamps=timestamps, rows=left)
 
 
 def _rows(batch: Batch) -> Sequence[int]:
@@ -192,8 +235,6 @@ class OrderedWriter(_Heeding):
         rows = _rows(batch)
         if self.watched:
             self._watch(order, topic, values, keys)
-        if topic in self._known:
-            self._heed(order, topic, values, keys, batch.timestamps, rows)
         self._staged.extend(
             (row, order, topic, value, key, timestamp, None, -1)
             for row, value, key, timestamp in zip(rows, values, keys, batch.timestamps, strict=True)
@@ -212,12 +253,20 @@ class OrderedWriter(_Heeding):
     ) -> None:
         if self.watched:
             self._watch(order, topic, (value,), (key,))
-        if topic in self._known:
-            self._heed(order, topic, (value,), (key,), (timestamp,), (row,))
         self._staged.append((row, order, topic, value, key, timestamp, headers, partition))
 
+    def _columns(self) -> Iterable[_Column]:
+        for topic in {one[2] for one in self._staged} & self._known.keys():
+            rows, orders, _, values, keys, timestamps, _, _ = zip(
+                *[one for one in self._staged if one[2] == topic], strict=True
+            )
+            yield topic, values, keys, timestamps, rows, orders
+
+    def drop(self, rows: Collection[int]) -> None:
+        self._staged = [one for one in self._staged if one[0] not in rows]
+
     def release(self) -> None:
-        staged, self._staged, self.refused = self._staged, [], None
+        staged, self._staged = self._staged, []
         staged.sort(key=lambda item: item[:2])
         for _, _, topic, value, key, timestamp, headers, partition in staged:
             send_one(self._outlet, topic, value, key, timestamp, headers, partition)
@@ -225,4 +274,3 @@ class OrderedWriter(_Heeding):
 
     def reset(self) -> None:
         self._staged.clear()
-        self.refused = None

@@ -8,6 +8,7 @@ from functools import partial
 from kstream.errors import KStreamError, ProcessingError, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Suspected
+from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
@@ -29,6 +30,7 @@ class Handling:
         search: the task's.
         rests_until: a record is tried again then (monotonic).
         left_out: records of the fetch that is worked at, and what was decided about them.
+        traceless: of a record that is left out nothing remains, where what it put out does not go out.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Handling:
         self._note_of, self.search = note_of, search
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self.care = Care(plan)
+        self.traceless = not plan.stores and all(one.traceless for one in plan.operators)
+        self._records = 0  # of the transaction, before the fetch
         self.timers = FailedTimers(task, plan, clock, deciding)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
@@ -56,7 +60,7 @@ class Handling:
         Args:
             failed_before: its records have, and were set aside.
         """
-        self.left_out, self._decided, self._asked = [], None, None
+        self.left_out, self._decided, self._asked, self._records = [], None, None, records
         self._plan.writer.watched = bool(self.search)
         self._plan.writer.by.clear()
         if failed_before:
@@ -92,15 +96,33 @@ class Handling:
         Raises:
             RecordRefused: Kafka is known to refuse something of it. Suspected: it may.
         """
-        if (refused := self._plan.writer.refused) is None or isinstance(self.on(fetch), Again):
+        if not (refused := self._plan.writer.heed()) or isinstance(self.on(fetch), Again):
             return
-        row, error = refused
+        if not sent and self._goes_on_without(fetch, refused):
+            return
+        row, error, order = refused[0]
+        self._plan.writer.by[error.topic, error.key, error.size] = order
         if isinstance(error, Suspected) and (sent or self.search or not self.care or row >= len(fetch)):
             self._asked = error if len(fetch) == 1 else None
             return
         if (origin := self._plan.sources[fetch.at.topic].origin) is not None:
             origin.at_fault = row if row < len(fetch) else None
         raise error
+
+    def _goes_on_without(self, fetch: Fetch, refused: list[Refused]) -> bool:
+        """Leaves these rows out, where all that is left of them is what they put out: nothing is processed again. False
+        where that cannot be, or one of them is not left out."""
+        if not self.care or self.search or self.left_out or not self.traceless or refused[-1].row >= len(fetch):
+            return False
+        if any(isinstance(one.error, Suspected) for one in refused):
+            return False
+        for one in refused:
+            self._plan.writer.by[one.error.topic, one.error.key, one.error.size] = one.order
+            if not self._leave_out(fetch, self._records, one.row, one.error):
+                refused[:] = [one]
+                return False
+        self._plan.writer.drop({one.row for one in refused})
+        return True
 
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""

@@ -38,11 +38,12 @@ class Known:
         )  # fmt: skip
 
     def refuses(self, *, value: bytes | None = b"v", key: bytes | None = b"k", at: int | None = None) -> str | None:
-        found = self.refusals.first("t", [b"", value], [b"k", key], [self.now, self.now if at is None else at])
-        if found is None:
+        found = self.refusals.found("t", [b"", value], [b"k", key], [self.now, self.now if at is None else at])
+        if not found:
             return None
-        assert found[0] == 1
-        return found[1].code
+        ((row, error),) = found
+        assert row == 1
+        return error.code
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_no_key(known: Known) -> None:
     known.learn("INVALID_RECORD", key=None)
     assert known.refuses(key=None) == "INVALID_RECORD"
     assert known.refuses(key=b"") is None
-    assert known.refusals.first("other", [b""], [None], [known.now]) is None
+    assert known.refusals.found("other", [b""], [None], [known.now]) == []
 
 
 def test_times_at_least_as_far_out_of_bounds(known: Known) -> None:
@@ -90,9 +91,11 @@ def test_what_is_as_large_as_one_that_a_broker_refused_is_suspected(known: Known
     """The topic's limit counts compressed bytes."""
 
     def suspected(size: int) -> Suspected | None:
-        found = known.refusals.first("t", [b"v" * (size - 1)], [b"k"], [known.now])
-        assert found is None or isinstance(found[1], Suspected)
-        return None if found is None else found[1]  # type: ignore[return-value]
+        found = known.refusals.found("t", [b"v" * (size - 1)], [b"k"], [known.now])
+        for _, error in found:
+            assert isinstance(error, Suspected)
+            return error
+        return None
 
     known.learn("MSG_SIZE_TOO_LARGE", size=600)
     known.learn("MSG_SIZE_TOO_LARGE", size=500)
@@ -124,9 +127,8 @@ def test_kafka_is_asked_again_after_a_while_however_many_come(known: Known) -> N
 
 def test_it_says_that_kafka_was_not_asked(known: Known) -> None:
     known.learn("INVALID_RECORD", key=None)
-    found = known.refusals.first("t", [b"v"], [None], [1])
-    assert found is not None
-    assert str(found[1]).endswith("(INVALID_RECORD), as it refused another less than a minute ago")
+    ((_, error),) = known.refusals.found("t", [b"v"], [None], [1])
+    assert str(error).endswith("(INVALID_RECORD), as it refused another less than a minute ago")
 
 
 class Outlet:
@@ -138,28 +140,34 @@ class Outlet:
         self.records.append((key, value))
 
 
-def row_of(writer: DirectWriter | OrderedWriter) -> int | None:
-    return None if writer.refused is None else writer.refused[0]
-
-
 @pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
-def test_writers_tell_the_first_record_of_a_batch(known: Known, ordered: bool) -> None:
+def test_writers_tell_the_records_of_a_batch_and_go_on_without_them(known: Known, ordered: bool) -> None:
     known.learn("INVALID_RECORD", key=None)
     outlet: Any = Outlet()
     writer = OrderedWriter(outlet, known.refusals) if ordered else DirectWriter(outlet, known.refusals, holds=True)
+
+    def rows() -> list[int]:
+        return [one.row for one in writer.heed()]
+
     values: list[bytes | None] = [b"a", b"b", b"c"]
     batch = Batch(3, BYTES, BYTES, origin=object(), rows=[2, 7, 9], timestamps=[1, 1, 1])  # type: ignore[arg-type]
-    writer.column(0, batch, "t", values, [b"k", None, None])
-    assert row_of(writer) == 7
+    writer.column(3, batch, "t", values, [b"k", None, None])
+    assert rows() == [7, 9]
     writer.one(1, 5, "t", b"v", None, 1, None, -1)
-    assert row_of(writer) == 5
+    assert rows() == [5, 7, 9]
     writer.one(1, 4, "t", b"v", b"k", 1, None, -1)
+    writer.one(1, 7, "t", b"fine", b"k", 1, None, -1)
     writer.one(1, 3, "other", b"v", None, 1, None, -1)
-    assert row_of(writer) == 5
-    writer.reset()
-    assert row_of(writer) is None
+    assert rows() == [5, 7, 9]
+    assert [one.order for one in writer.heed()] == [1, 3, 3]
+    writer.drop({5, 7, 9})
+    assert rows() == []
     writer.release()
-    assert not outlet.records
+    assert sorted(outlet.records, key=str) == [(None, b"v"), (b"k", b"a"), (b"k", b"v")], "of record 7 nothing went out"
+    assert outlet.produced == {"t": 2, "other": 1}
+    writer.one(1, 5, "t", b"v", None, 1, None, -1)
+    writer.reset()
+    assert rows() == []
     writer.one(1, 5, "t", b"v", None, 1, None, -1)  # Kafka is asked all the same
     writer.release()
-    assert row_of(writer) is None and outlet.records == [(None, b"v")]
+    assert rows() == [] and outlet.records[-1] == (None, b"v")

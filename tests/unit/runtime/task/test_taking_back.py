@@ -277,6 +277,28 @@ def results_that_kafka_refuses(app: kstream.App) -> Case:
 
 
 @case
+def results_without_state_that_kafka_refuses(app: kstream.App) -> Case:
+    """What came of the record before goes with it, whichever step wrote it; its batch goes on."""
+    source = app.topic("in", key=str, value=int)
+    out, copy = (app.topic(name, key=str, value=int, config={"cleanup.policy": "compact"}) for name in ("out", "copy"))
+    twice = app.stream(source).flat_map(lambda n: [n, n + 1000], value=int)
+    ways = twice.branch(even=lambda n: n % 2 == 0, odd=lambda n: n % 2 == 1)
+    ways["even"].to(copy)
+    ways["odd"].filter(lambda n: n % 3 > 0).to(out)
+
+    @app.agent(source, to=out)
+    def agent(n: int, ctx: kstream.Context[str]) -> Iterator[Any]:
+        yield n
+        yield kstream.Record(None if n in BAD["first"] else ctx.key, n)
+
+    @app.agent(source)
+    def sends(n: int, ctx: kstream.Context[str]) -> None:
+        ctx.send(copy, n, key=None if n in BAD["second"] else ctx.key, headers=[("h", b"1")])
+
+    return Case(app, [source], [out, copy], partitions=2, null_keys=False)
+
+
+@case
 def results_that_may_be_too_large_for_a_topic(app: kstream.App) -> Case:
     """What counts is their size when they are compressed: some that are as large as one that was refused are taken."""
     limited = {"max.message.bytes": "10000"}

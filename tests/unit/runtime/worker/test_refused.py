@@ -445,18 +445,20 @@ def _large(app: kstream.App, source: Any, sink: Any) -> None:
 OFTEN = {"no key": _keyless, "a time ahead": _ahead, "a time behind": _behind, "larger than the client takes": _large}
 
 
+@pytest.mark.parametrize("state", [True, False], ids=["with state", "without"])
 @pytest.mark.parametrize("case", OFTEN)
-def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: str) -> None:
+def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: str, state: bool) -> None:
     app = kstream.App("svc", on_error=[kstream.DeadLetter()])
     source = app.topic("in", key=str, value=int)
     config = {"cleanup.policy": "compact", "message.timestamp.before.max.ms": str(DAY)}
     sink = app.topic("sink", key=str, value=int, config=config)
-    seen = app.table("seen", key=str, value=int, default=int)
     OFTEN[case](app, source, sink)
+    if state:
+        seen = app.table("seen", key=str, value=int, default=int)
 
-    @app.agent(source)
-    def counts(n: int, ctx: kstream.Context[str]) -> None:
-        seen[ctx.key] += 1
+        @app.agent(source)
+        def counts(n: int, ctx: kstream.Context[str]) -> None:
+            seen[ctx.key] += 1
 
     fleet = Fleet(app, tmp_path, partitions=1)
     worker = fleet.start("a")
@@ -480,7 +482,56 @@ def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: s
     assert [n for n in fleet.outputs(sink)["k"] if n] == good
     letters = fleet.cluster.records("svc-dead-letters")
     assert [-int(one.value or b"") for one in letters] == [n for n in range(1, 1501) if n % 10 == 3]
-    assert fleet.stores("seen") == fleet.changelog("seen") == {(0, b"k"): b"%d" % len(good)}
+    if state:
+        assert fleet.stores("seen") == fleet.changelog("seen") == {(0, b"k"): b"%d" % len(good)}
+    fleet.close()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["left out", "one stops the task"])
+def test_without_state_what_kafka_refuses_has_nothing_processed_again(tmp_path: Path, fails: bool) -> None:
+    """All that a record puts out is left out with it, whichever step Kafka refuses something of; the policies of that
+    step decide."""
+    app = kstream.App("svc")
+    source = app.topic("in", key=str, value=int)
+    one, other = (app.topic(name, key=str, value=int, config={"cleanup.policy": "compact"}) for name in "ab")
+    plain, calls = app.topic("plain", key=str, value=int), 0
+    stops = [kstream.Skip(on=(RuntimeError,))] if fails else []
+
+    @app.agent(source, to=one, on_error=[kstream.DeadLetter()])
+    def first(n: int, ctx: kstream.Context[str]) -> Any:
+        nonlocal calls
+        calls += 1
+        return kstream.Record(None if n % 10 == 3 else ctx.key, n)
+
+    @app.agent(source, to=other, on_error=[*stops, kstream.Skip(on=(kstream.errors.RecordRefused,))])
+    def second(n: int, ctx: kstream.Context[str]) -> Any:
+        if fails and n == 1995:
+            raise ValueError
+        return kstream.Record(None if n % 10 in (5, 8) else ctx.key, n)
+
+    app.stream(source).to(plain)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    worker = fleet.start("a")
+    fleet.settle()
+    for n in range(100):
+        fleet.send(source, ["k"], n)
+    fleet.settle()
+    calls, aborts = 0, worker.aborts
+    for n in range(100, 2000):
+        fleet.send(source, ["k"], n)
+    fleet.step(times=400) if fails else fleet.settle()
+    end = 1995 if fails else 2000
+    (task,) = worker.tasks.values()
+    assert (task.error is not None) is fails
+    if not fails:
+        assert calls == 1900 and worker.aborts == aborts
+    good = [n for n in range(end) if n % 10 not in (3, 5, 8)]
+    assert [
+        int(record.value or b"") for topic in (one, other, plain) for record in fleet.cluster.records(topic.name)
+    ] == 3 * good
+    letters = [int(record.value or b"") for record in fleet.cluster.records("svc-dead-letters")]
+    assert letters == [n for n in range(end) if n % 10 == 3]
+    assert worker.measures.skipped.total() == sum(n % 10 in (5, 8) for n in range(end))
     fleet.close()
 
 
