@@ -22,8 +22,11 @@ from kstream.table_nodes import RetractNode, TableChangeNode, TableJoinHow, Tabl
 from kstream.topology import MergeNode, Node, StatelessNode
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from kstream.dsl.regrouped import GroupedTable
     from kstream.dsl.stream import Stream
+    from kstream.specs.timers import TimerClock
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -152,12 +155,7 @@ class Tabular(Generic[K, V]):
             raise TopologyError(f"{call}: table {other.rows.name!r} is of another app")
         for rows in (self.rows, other.rows):
             check_lasting(rows, call)
-            if rows.ttl is not None:
-                raise TopologyError(
-                    f"{call}: rows of {rows.name!r} expire (ttl=) without a change, and what is joined with them would "
-                    "stay for ever: leave ttl= out, or join a table of its changes, which keeps them: "
-                    "stream().to_table(name)"
-                )
+            check_not_expiring(rows, call)
         if on is not None:
             from kstream.dsl.foreign import join_foreign
 
@@ -194,6 +192,32 @@ class Tabular(Generic[K, V]):
         for one in (*sides, both, node):
             self._graph.add(one)
         return StreamTable(self._graph, node)
+
+    def suppress(
+        self, after: timedelta, *, name: str, clock: TimerClock = "event", backend: BackendKind | None = None
+    ) -> StreamTable[K, V]:
+        """A table of the same rows that changes less often: a row that was changed is told so long after that, as it is
+        then; what it was meanwhile is not. (Kafka Streams' `suppress(untilTimeLimit(...))`, KIP-328.)
+
+        A change has the time at which it was due. What waits is state: one entry and one timer for each such row.
+
+        Args:
+            after: counted from the first change since the row was told last.
+            name: of the resulting table and its changelog, and with `-held` behind it of what waits: keep it.
+            clock: "event": a change is told when the time of the task has passed it. "wall": by the clock.
+            backend: as in `to_table`.
+
+        Raises:
+            TopologyError: there is no such length of time or clock, or the rows go without a change: those of windows
+                (`emit="close"` tells them once), and those that expire.
+        """
+        from kstream.dsl.suppressing import suppress
+
+        call = f"suppress {name!r}"
+        check_lasting(self.rows, call)
+        check_not_expiring(self.rows, call)
+        check_backend(backend, f"table {name!r}")
+        return StreamTable(self._graph, suppress(self.stream(), after, name, clock, backend))
 
     def group_by(
         self, function: Callable[[V], G], *, name: str | None = None, key: Kind[G] | None = None,
@@ -285,6 +309,15 @@ def check_lasting(rows: StoreSpec, call: str) -> None:
         raise TopologyError(
             f"{call}: {rows.name!r} has a row for each window, which goes when it closes; join a table of its changes, "
             "by a key of their own: stream().rekey(...).to_table(name)"
+        )
+
+
+def check_not_expiring(rows: StoreSpec, call: str) -> None:
+    """The same of rows with a TTL."""
+    if rows.ttl is not None:
+        raise TopologyError(
+            f"{call}: rows of {rows.name!r} expire (ttl=) without a change, and what is made of them would stay for "
+            "ever: leave ttl= out, or take a table of its changes, which keeps them: stream().to_table(name)"
         )
 
 
