@@ -62,6 +62,14 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": 
         return None
 
 
+def changelog_in(packed: bytes) -> str | None:
+    """The id of the changelog that entries are of, of which this was said; None where that is not known."""
+    try:
+        return msgspec.json.decode(packed, type=About).changelog
+    except msgspec.MsgspecError:
+        return None
+
+
 def form_in(packed: bytes) -> str:
     """The form of entries of which this was said; plain, where it cannot be read."""
     try:

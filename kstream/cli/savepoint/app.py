@@ -191,6 +191,10 @@ def export(
     to: Annotated[Path, typer.Option("--to", metavar="PATH", help="A directory; each store gets one in it.")] = Path(
         "state"
     ),
+    state_dir: Annotated[
+        str | None,
+        typer.Option("--state-dir", metavar="PATH", help="Of stopped instances, in place of the changelogs."),
+    ] = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
@@ -199,7 +203,10 @@ def export(
     from kstream.cli.operate import subject
     from kstream.cli.savepoint import state as command
 
-    return command.export_(subject(target, bootstrap_servers, set_ or [], config), stores or [], to)
+    on = subject(target, bootstrap_servers, set_ or [], config)
+    if state_dir is not None:
+        return command.export_local(on, stores or [], to, state_dir)
+    return command.export_(on, stores or [], to)
 
 
 @state.command("import")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from rich.text import Text
@@ -14,8 +15,9 @@ from kstream.cli.data.reading import clients_of, find, stores_of
 from kstream.cli.meant import agreed, place_named
 from kstream.cli.operate import Subject
 from kstream.cli.savepoint.places import told_when_broken_off
+from kstream.cli.state.stopped import stopped
 from kstream.errors import UsageError
-from kstream.runtime.cluster.filling import Filling, export
+from kstream.runtime.cluster.filling import Filling, Stored, export, export_stored
 
 
 def export_(on: Subject, names: Sequence[str], to: Path) -> int:
@@ -33,6 +35,30 @@ def export_(on: Subject, names: Sequence[str], to: Path) -> int:
             written = dict(export(topology, spec, clients, admin, to / spec.name, time.time()))
             entries = human.plural(sum(written.values()), "row")
             out.print(Text(f"{spec.name}: {entries} in {human.plural(len(written), 'file')} in {to / spec.name}"))
+    return 0
+
+
+def export_local(on: Subject, names: Sequence[str], to: Path, state_dir: str) -> int:
+    """The same of the state directory of instances that are stopped: where a changelog was deleted, the only copy.
+
+    Raises:
+        UsageError: there is no such store. StateDirectoryError, IdentityInUse: the directory cannot be read.
+    """
+    assert on.app is not None
+    out, stores = human.lines(), stores_of(on.app.topology())
+    wanted = [find("table", name, stores, on.app.name) for name in names] or list(stores.values())
+    with stopped(Path(state_dir), on.app.name, "export its changelogs (without --state-dir)") as here:
+        for spec in [one for one in wanted if names or one.name in here.stores]:
+            parts = [
+                Stored(one.partition, one.reader.form(spec.name), partial(one.reader.stored, spec.name))
+                for one in here.parts_of(spec.name)
+            ]
+            written = export_stored(on.app.name, spec, parts, to / spec.name, time.time())
+            entries, numbers = (
+                human.plural(sum(written.values()), "row"),
+                ", ".join(str(one.partition) for one in parts),
+            )
+            out.print(Text(f"{spec.name}: {entries} in {to / spec.name}, of partitions {numbers}"))
     return 0
 
 

@@ -98,6 +98,11 @@ def lost_changelogs(said: Said, ids: Mapping[str, str]) -> list[str]:
     return [topic for topic, one in ids.items() if known.get(_sum(topic), _sum(one)) != _sum(one)]
 
 
+def names_changelog(said: Said, topic: str, one: str) -> bool:
+    """Whether a commit was made with the changelog that has this id."""
+    return _pairs(said.changelogs).get(_sum(topic)) == _sum(one)
+
+
 def without_changelog(said: Said, topic: str) -> Said:
     """For a changelog that was made anew on purpose, with what the store is to have."""
     gone = _sum(topic)

@@ -8,18 +8,19 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from kstream.config import Settings
-from kstream.errors import UsageError
+from kstream.errors import TopicError, UsageError
 from kstream.partitioning import partition_of
 from kstream.runtime.cluster.control import Control, RestoreNote, check_own, ensure_topic, unfinished_restore
-from kstream.runtime.cluster.covered import without_changelog
+from kstream.runtime.cluster.covered import lost_inputs, newest, without_changelog
 from kstream.runtime.cluster.fitting import misfit
-from kstream.runtime.cluster.metadata import decode, encode
+from kstream.runtime.cluster.metadata import SET_OR_RESET, decode, encode, state_without_offsets
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.prepare import check_user_topics, prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
@@ -28,7 +29,7 @@ from kstream.runtime.cluster.replacing import EntryWriter, check_stopped
 from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.sizes import limit_of, refuse_large
 from kstream.specs.store import StoreSpec
-from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
+from kstream.state.forms import NEVER, PLAIN, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
 from kstream.state.parquet import partition_in, read_table, write_table
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
@@ -54,35 +55,62 @@ def export(
         UsageError: the store has no changelog yet, or the directory has files that no export wrote. KafkaUnavailable:
             it cannot be read.
     """
-    _check_ours(directory)
     changelog = topology.changelog(spec)
     there = admin.topics(TIMEOUT)
     if changelog not in there:
         raise UsageError(f"topic {changelog} does not exist: the app has not been started yet")
+    counts: dict[Path, int] = {}
+    with _replacing(directory) as made:
+        for partition in range(there[changelog].partitions):
+            with TemporaryDirectory(prefix="kstream-") as scratch:
+                entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
+                try:
+                    gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
+                    by = _time_of(topology, spec, admin, partition, now)
+                    stored = Stored(partition, spec.form, partial(entries.scan, spec.name))
+                    file = _write(made, topology.app, spec, stored, by)
+                finally:
+                    entries.close()
+            counts[directory / file[0]] = file[1]
+    yield from counts.items()
+
+
+class Stored(NamedTuple):
+    """A partition of a store. `form` is that of its entries (state/forms.py); `scan` gives them, anew each time."""
+
+    partition: int
+    form: str
+    scan: Callable[[], Iterator[tuple[bytes, bytes]]]
+
+
+def export_stored(app: str, spec: StoreSpec, parts: Iterable[Stored], directory: Path, now: float) -> dict[Path, int]:
+    """The same of entries that are at hand. By event time nothing is left out: what time it is, Kafka knows."""
+    by = int(now * 1000) if spec.ttl is not None and spec.ttl.time == "wall" else 0
+    with _replacing(directory) as made:
+        written = [_write(made, app, spec, one, by) for one in parts]
+    return {directory / file: entries for file, entries in written}
+
+
+def _write(made: Path, app: str, spec: StoreSpec, stored: Stored, by: int) -> tuple[str, int]:
+    """Returns the file's name, and how many entries it has."""
+    file = f"{stored.partition}.parquet"
+    about = {"kstream.app": app, "kstream.store": spec.name, "kstream.partition": str(stored.partition)}
+    return file, write_table(made / file, spec, partial(_alive, stored, spec, by), about, stored.form)
+
+
+@contextmanager
+def _replacing(directory: Path) -> Iterator[Path]:
+    """The directory that takes the place of this one when all is in it."""
+    _check_ours(directory)
     made, old = directory.with_name(f".{directory.name}.part"), directory.with_name(f".{directory.name}.old")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    counts: dict[Path, int] = {}
-    for partition in range(there[changelog].partitions):
-        with TemporaryDirectory(prefix="kstream-") as scratch:
-            entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
-            try:
-                gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
-                by = _time_of(topology, spec, admin, partition, now)
-                file = f"{partition}.parquet"
-                about = {
-                    "kstream.app": topology.app, "kstream.store": spec.name, "kstream.partition": str(partition),
-                }  # fmt: skip
-                alive = partial(_alive, entries, spec, by)
-                counts[directory / file] = write_table(made / file, spec, alive, about, spec.form)
-            finally:
-                entries.close()
+    yield made
     if directory.exists():
         shutil.rmtree(old, ignore_errors=True)
         directory.rename(old)
     made.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
-    yield from counts.items()
 
 
 def _check_ours(directory: Path) -> None:
@@ -151,10 +179,10 @@ def _time_of(topology: Topology, spec: StoreSpec, admin: AdminClient, partition:
     return max((decode(metadata, each).event_time for each, (_, metadata) in known.items()), default=0)
 
 
-def _alive(entries: RocksBackend, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:
+def _alive(stored: Stored, spec: StoreSpec, now: int) -> Iterator[tuple[bytes, bytes]]:
     ttl = spec.ttl
-    for key, raw in entries.scan(spec.name):
-        if ttl is None or not ttl.expired(newest_in(spec.form, raw), now):
+    for key, raw in stored.scan():
+        if ttl is None or stored.form == PLAIN or not ttl.expired(newest_in(stored.form, raw), now):
             yield key, raw
 
 
@@ -211,6 +239,7 @@ class Filling:
         app, spec = self._topology.app, self._spec.name
         self._check_partitions()
         self._check_topics()
+        self._check_offsets()
         limit = limit_of(self._spec, self._settings)
         for _, key, value, _ in self._entries(1):  # every entry is looked at before anything is changed
             refuse_large(self._spec, key, value, limit)
@@ -265,6 +294,27 @@ class Filling:
             for key, value, headers in read_table(path, self._spec):
                 home = partition_of(self._spec.home_key(key), partitions) if own is None else own
                 yield home, key, value, headers
+
+    def _check_offsets(self) -> None:
+        """Raises TopicError where other stores have counted an input that has lost its offsets: it must not get some by
+        the way, or they count it twice."""
+        if self._settings.lost_offsets != "stop" or self._settings.processing_guarantee != "exactly_once":
+            return
+        there = {name: info.partitions for name, info in self._admin.topics(TIMEOUT).items()}
+        part, group = self._part, consumer_group(self._topology.app, self._part.group)
+        at = [TopicPartition(topic, number) for topic in part.topics for number in range(there.get(topic, 0))]
+        known = committed(self._admin, group, at)
+        others = {self._topology.changelog(store): store.name for store in part.stores if store is not self._spec}
+        for number in sorted({each.partition for each in at}):
+            found = {each: known.get(each) for each in at if each.partition == number}
+            if not (lost := lost_inputs(found, newest(found))):
+                continue
+            starts, ends = bounds(
+                self._admin, [TopicPartition(log, number) for log in others if number < there.get(log, 0)]
+            )
+            if kept := [others[each.topic] for each in starts if starts[each] < ends[each]]:
+                problem = state_without_offsets(f"{part.name}/{number}", kept, group, lost)
+                raise TopicError(f"{problem}: {SET_OR_RESET}")
 
     def _commit_missing(self, part: SubTopology, counts: dict[str, int]) -> None:
         group = consumer_group(self._topology.app, part.group)

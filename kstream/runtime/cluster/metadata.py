@@ -98,8 +98,9 @@ def changelog_lost(topic: str, task: str, *, again: bool = True) -> TopicError:
     how = "was deleted and created again" if again else "does not exist any more (or this user may not see it)"
     return TopicError(
         f"changelog {topic} {how}: what task {task} had in it is gone, and the committed offsets lie behind "
-        "the records that made it; the local state is left as it is. Restore a savepoint, fill the store "
-        "(kstream state import), or begin anew (kstream reset); with lost_offsets=continue the store begins with what "
+        "the records that made it; the local state is left as it is. Fill the store from it (kstream state export "
+        "--state-dir, kstream state import), restore a savepoint, or begin anew (kstream reset); with "
+        "lost_offsets=continue the store begins with what "
         "the new changelog has, and the local state is given up"
     )
 

@@ -15,6 +15,7 @@ from kstream.runtime.cluster.naming import directory_name, whole_name
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.leftovers import Leftovers
 from kstream.runtime.worker.opening import WARM, last_change
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.replay import Replayed
@@ -47,7 +48,7 @@ class Housekeeping:
         clock: Clock,
         renewal: Renewal | None = None,
     ) -> None:
-        self._renewal = renewal
+        self._renewal, self._leftovers = renewal, Leftovers(topology, admin)
         self._settings, self._admin, self._directory, self._clock = settings, admin, directory, clock
         self._internal = {
             source.topic.name for part in topology.parts for source in part.sources if source.topic.internal
@@ -70,6 +71,8 @@ class Housekeeping:
             flushed.result()
         if self._renewal is not None:
             self._renewal.step()
+        if leave := self._leftovers.answered():
+            self._delete(leave, self._idle(tasks.keys(), {copy.name for copy in copies}))
         now = self._clock.monotonic()
         if now - self._last < self._settings.flush_interval:
             return
@@ -101,26 +104,38 @@ class Housekeeping:
             self._admin.delete_records(before).add_done_callback(_log_failure)
 
     def _clean_up(self, open_tasks: Collection[str], warm: Collection[str]) -> None:
-        """Deletes local state of tasks that have not run here for long: the changelog has all of it. Each worker has a
-        directory of its own, so what other workers use is never looked at.
+        """Deletes local state of tasks that have not run here for long, where the changelog has all of it. Each worker
+        has a directory of its own, so what other workers use is never looked at.
 
         Args:
             warm: the tasks of which warm copies are open.
         """
-        delay = self._settings.state_cleanup_delay
+        idle = self._idle(open_tasks, warm)
+        self._leftovers.ask(one for one in idle if self._is_old(one))
+        self._delete(self._leftovers.answered(), idle)
+
+    def _idle(self, open_tasks: Collection[str], warm: Collection[str]) -> list[Path]:
+        """Directories that this worker has not open."""
         left = [one for one in self._directory.glob("*/*/") if one.parent.name not in _NO_TASKS]
         idle = [one for one in left if _of(one) not in set(map(_directories, open_tasks))]
-        idle += [one for one in self._directory.glob(f"{WARM}/*/*/") if _of(one) not in set(map(_directories, warm))]
-        for directory in idle:
+        return idle + [
+            one for one in self._directory.glob(f"{WARM}/*/*/") if _of(one) not in set(map(_directories, warm))
+        ]
+
+    def _is_old(self, directory: Path) -> bool:
+        return self._clock.time() - last_change(directory) >= self._settings.state_cleanup_delay
+
+    def _delete(self, directories: Collection[Path], idle: Collection[Path]) -> None:
+        for directory in directories:
             name = f"{whole_name(directory.parent)}/{directory.name}"
             try:
-                if self._clock.time() - last_change(directory) < delay:
+                if directory not in idle or not self._is_old(directory):
                     continue
                 with locked(directory) as free:  # else another worker is just taking it
                     if free:
                         log.info(
                             "deleting the local state of task %s: it has not run here for %.0f s (state_cleanup_delay)",
-                            name, delay,
+                            name, self._settings.state_cleanup_delay,
                         )  # fmt: skip
                         shutil.rmtree(directory)
             except OSError as error:

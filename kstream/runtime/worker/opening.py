@@ -45,6 +45,9 @@ in between."""
 WANTED: Final = "WANTED"
 """Lies in a warm copy that somebody else has open and another worker of the host needs."""
 
+READ: Final = "rocksdict-config.json"
+"""Written by whoever opens local state, for reading too."""
+
 REPLACED: Final = "@replaced"
 """Ends the name of a directory whose place a newer one takes, until it is deleted. No partition is called so."""
 
@@ -197,7 +200,7 @@ class Opening:
                 return _Found(directory, changed, None)
             at = directory, changed
             if at not in self._applied:
-                self._applied[at] = _marks_in(directory)
+                self._applied[at] = marks_in(directory)
             return _Found(directory, changed, self._applied[at])
 
     def _elsewhere(self, directory: Path) -> Iterator[Path]:
@@ -280,7 +283,7 @@ def _compared(one: _Found, other: _Found) -> int:
     return (one.changed > other.changed) - (one.changed < other.changed)
 
 
-def _marks_in(directory: Path) -> Mapping[str, Mark] | None:
+def marks_in(directory: Path) -> Mapping[str, Mark] | None:
     """Of the stores of a directory that nobody has open."""
     try:
         reader = RocksReader(directory, RocksMemory(1 << 20, 1 << 20))
@@ -297,10 +300,12 @@ def _marks_in(directory: Path) -> Mapping[str, Mark] | None:
 
 def last_change(directory: Path) -> float:
     """When a file in this directory was last written to, in seconds since the epoch; 0 where there is none. RocksDB
-    writes to its log when it is closed."""
+    writes to its log when it is closed. What its binding writes when it only reads is no change."""
     times = [0.0]
     with suppress(FileNotFoundError, NotADirectoryError):  # moved meanwhile, or nobody's
         for file in directory.iterdir():
+            if file.name == READ:
+                continue
             with suppress(FileNotFoundError):  # deleted since it was listed
                 times.append(file.stat().st_mtime)
     return max(times)

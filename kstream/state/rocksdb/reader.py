@@ -67,16 +67,20 @@ class RocksReader:
             found: list[bytes | None] = list(self._families[store].get(list(keys)))  # type: ignore[arg-type]
         except Exception as error:
             raise self._mapped(error, f"read of store {store!r}") from None
-        form = self._form(store)
+        form = self.form(store)
         return found if form == PLAIN else [None if raw is None else plain_in(form, raw) for raw in found]
 
     def scan(self, store: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Entries in the order of their keys."""
-        scan, form = Scan(store, self._families[store].snapshot(), self._mapped, start), self._form(store)
+        scan, form = Scan(store, self._families[store].snapshot(), self._mapped, start), self.form(store)
         return scan if form == PLAIN else ((key, plain_in(form, raw)) for key, raw in scan)
 
-    def _form(self, store: str) -> str:
-        """Of its entries."""
+    def stored(self, store: str) -> Iterator[tuple[bytes, bytes]]:
+        """The same, with the values in the store's form."""
+        return Scan(store, self._families[store].snapshot(), self._mapped)
+
+    def form(self, store: str) -> str:
+        """Of its entries (state/forms.py)."""
         mark = self.mark(store)
         return PLAIN if mark is None else form_in(mark.about)
 

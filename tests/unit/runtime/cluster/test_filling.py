@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 import kstream
-from kstream.errors import UsageError
+from kstream.errors import TopicError, UsageError
 from kstream.runtime.cluster import filling
 from kstream.runtime.cluster.control import Control, RestoreNote, unfinished_restore
 from kstream.runtime.cluster.filling import Filling, export
@@ -196,4 +198,50 @@ def test_of_two_at_once_the_first_to_end_does_not_end_the_other(
         bench.fill()
     assert unfinished_restore(clients, clients.admin(), "shop") is not None
     assert bench.fill() == len(OLD + NEW)
+    bench.fleet.close()
+
+
+@pytest.mark.parametrize("time", ["wall", "event"])
+def test_a_deleted_changelog_comes_back_from_the_state_directory(tmp_path: Path, time: str) -> None:
+    """The local state of the stopped instance is the only copy."""
+    from kstream.cli.state.stopped import stopped
+    from kstream.runtime.cluster.filling import Stored, export_stored
+
+    bench = Bench(tmp_path, time)
+    bench.fleet.leave("a")
+    bench.fleet.backend = "rocksdb"
+    bench.fleet.start("a")
+    bench.fleet.settle()
+    bench.fleet.leave("a")
+    bench.fleet.cluster.delete_topic("shop-seen-changelog")
+    (tmp_path / "state" / "app").write_text("shop")
+    with stopped(tmp_path / "state", "shop", "wait") as here:
+        parts = [
+            Stored(one.partition, one.reader.form("seen"), partial(one.reader.stored, "seen"))
+            for one in here.parts_of("seen")
+        ]
+        written = export_stored("shop", bench.table.spec, parts, bench.out, bench.fleet.clock.time())
+    assert sum(written.values()) == len(OLD + NEW)
+    assert bench.fill() == len(OLD + NEW)
+    worker = bench.fleet.start("a")
+    bench.fleet.settle()
+    assert all(task.error is None for task in worker.tasks.values())
+    assert bench.fleet.stores("seen") == bench.before
+    bench.fleet.close()
+
+
+@pytest.mark.parametrize("lost_offsets", ["stop", "continue"])
+def test_offsets_that_were_lost_are_not_set_by_an_import_into_another_store(tmp_path: Path, lost_offsets: str) -> None:
+    """The stores that had counted the input would count it twice, and no task stopped any more."""
+    bench = Bench(tmp_path, "wall", second=True)
+    bench.export(0.0)
+    bench.fleet.leave("a")
+    bench.fleet.settings = replace(bench.fleet.settings, lost_offsets=lost_offsets)
+    bench.fleet.cluster.group("shop").offsets.clear()
+    if lost_offsets == "stop":
+        with pytest.raises(TopicError, match="task in/0 has entries in other, but group shop has no"):
+            bench.fill()
+        assert not bench.fleet.cluster.group("shop").offsets
+    else:
+        assert bench.fill() == len(OLD + NEW)
     bench.fleet.close()

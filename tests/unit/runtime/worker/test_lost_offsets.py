@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -506,3 +507,39 @@ def test_commits_do_not_wait_for_brokers_that_never_answer(tmp_path: Path, monke
     assert worker.commits - before == 3
     assert asked.count(["in"]) == 1
     fleet.close()
+
+
+# ---- the only copy
+
+
+@pytest.mark.parametrize("anew", ["deleted", "made anew", "no", "given up"])
+def test_the_only_copy_is_not_cleaned_up(make: Make, tmp_path: Path, anew: str) -> None:
+    """A changelog was deleted, and local state that was not used since went with state_cleanup_delay."""
+    service = make("one", state_cleanup_delay=120.0)
+    fleet = service.fleet
+    fleet.backend = "rocksdb"
+    service.run("one")
+    fleet.start("a")
+    fleet.settle()
+    kept = [one for one in fleet.workers["a"].directory.glob("one/*") if one.is_dir()]
+    assert len(kept) == 2
+    fleet.leave("a")
+    if anew == "deleted":
+        fleet.cluster.delete_topic("merged-n-changelog")
+    elif anew != "no":
+        service.make_anew("merged-n-changelog")
+    if anew == "given up":
+        fleet.settings = replace(fleet.settings, lost_offsets="continue")
+    fleet.settings = replace(fleet.settings, state_dir=str(tmp_path / "other-host"))
+    fleet.start("b")
+    for _ in range(10):
+        fleet.step(seconds=0.3)
+    housekeeping = fleet.workers["b"]._housekeeping
+    housekeeping._directory = kept[0].parent.parent
+    for one in kept:
+        for file in one.iterdir():
+            os.utime(file, (fleet.clock.time() - 10, fleet.clock.time() - 10))
+    fleet.clock.advance(500)
+    housekeeping.step({})
+    housekeeping.step({})
+    assert [one.exists() for one in kept] == [anew in ("deleted", "made anew")] * 2

@@ -1,0 +1,98 @@
+"""Which local state that a worker has no use for may be deleted: what its changelog has, too.
+
+Where the changelog was deleted since, the copy may be the only one. It says which changelog it is of (state/about.py);
+where that is not the one that is there now, it is kept, until the app has committed with the new one: then what was
+lost has been made good, or given up (`kstream reset`, `kstream state import`, `lost_offsets = "continue"`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
+
+from kstream.errors import KStreamError
+from kstream.runtime.cluster.covered import names_changelog, newest
+from kstream.runtime.cluster.naming import consumer_group, whole_name
+from kstream.runtime.worker.opening import last_change, marks_in
+from kstream.state.about import changelog_in
+from kstream.topology import Topology
+from kstream.types import AdminClient, DescribedTopic, TopicPartition
+
+log = logging.getLogger(__name__)
+
+Committed = Future[dict[TopicPartition, tuple[int, str] | None]]
+
+
+class Leftovers:
+    """Of a worker's directory. Asks Kafka, and never waits."""
+
+    def __init__(self, topology: Topology, admin: AdminClient) -> None:
+        self._topology, self._admin = topology, admin
+        self._changelogs: Final = {
+            store.name: topology.changelog(store) for part in topology.parts for store in part.stores
+        }
+        self._parts: Final = {part.name: part for part in topology.parts}
+        self._ids: dict[tuple[Path, float], dict[str, str]] = {}  # of changelogs, as read when last changed then
+        self._asked: list[Path] = []
+        self._topics: Future[dict[str, DescribedTopic]] | None = None
+        self._committed: dict[Path, Committed] = {}
+        self._told: set[Path] = set()
+
+    def ask(self, directories: Iterable[Path]) -> None:
+        """Asks what is to be known before these are deleted. Nobody may have them open."""
+        if self._topics is not None:
+            return
+        self._asked = [one for one in directories if one.exists()]
+        names = {topic for one in self._asked for topic in self._of(one)}
+        self._topics = self._admin.describe(sorted(names))
+        for one in self._asked:
+            part = self._parts.get(whole_name(one.parent))
+            if part is not None and self._of(one):
+                at = [TopicPartition(topic, int(one.name)) for topic in part.topics]
+                self._committed[one] = self._admin.committed(consumer_group(self._topology.app, part.group), at)
+
+    def answered(self) -> list[Path]:
+        """Those that may be deleted, once that is known; as of now."""
+        if self._topics is None or not self._topics.done():
+            return []
+        if not all(each.done() for each in self._committed.values()):
+            return []
+        asked, topics, committed = self._asked, self._topics, self._committed
+        self._asked, self._topics, self._committed = [], None, {}
+        try:
+            found = topics.result()
+            return [one for one in asked if not self._is_kept(one, found, committed)]
+        except KStreamError as error:
+            log.debug("local state of tasks that left is not deleted yet: %s", error)
+            return []
+
+    def _is_kept(
+        self, directory: Path, topics: Mapping[str, DescribedTopic], committed: Mapping[Path, Committed]
+    ) -> bool:
+        for topic, was in self._of(directory).items():
+            now = topics[topic].id if topic in topics else ""
+            if now is None or now == was:
+                continue
+            if now and directory in committed and names_changelog(newest(committed[directory].result()), topic, now):
+                continue
+            if directory not in self._told:
+                self._told.add(directory)
+                log.warning(
+                    "the local state in %s is kept, though it has not been used for long: changelog %s was deleted "
+                    "since, and it may be the only copy (kstream state export --state-dir; delete it by hand)",
+                    directory, topic,
+                )  # fmt: skip
+            return True
+        return False
+
+    def _of(self, directory: Path) -> dict[str, str]:
+        """The ids of the changelogs that its stores are of, by topic; nothing of a directory that cannot be read."""
+        at = directory, last_change(directory)
+        if at not in self._ids:
+            marks = (marks_in(directory) if (directory / "CURRENT").exists() else None) or {}
+            said = {name: changelog_in(mark.about) for name, mark in marks.items() if name in self._changelogs}
+            self._ids[at] = {self._changelogs[name]: one for name, one in said.items() if one is not None}
+        return self._ids[at]
