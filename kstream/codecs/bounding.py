@@ -64,16 +64,17 @@ class JsonBounds:
         if (
             size > 2 * self.depth
             and 2 * size - len(data.replace(b"{", b"")) - len(data.replace(b"[", b"")) > self.depth
-            and is_deeper(data, self.depth)
+            and (levels := deeper(data, self.depth))
         ):
-            return f"JSON of more than {self.depth:,} levels (max_json_depth)"
-        if size > self.number and has_longer_number(data, self.number):
-            return f"a number of more than {self.number:,} characters in JSON (max_number_length)"
+            return f"JSON of {levels:,} levels, more than max_json_depth ({self.depth:,})"
+        if size > self.number and (length := longer_number(data, self.number)):
+            return f"a number of {length:,} characters in JSON, more than max_number_length ({self.number:,})"
         return None
 
 
-def is_deeper(data: bytes, depth: int) -> bool:
-    """Whether more than so many brackets are open at once, outside of strings. It may err in what is no JSON."""
+def deeper(data: bytes, depth: int) -> int:
+    """How many brackets are open at once, outside of strings, where that is more than `depth`; else 0. It may err in
+    what is no JSON."""
     if b"\\" in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     # only brackets and quotes are left, then no strings: without a bracket in it a string is two quotes in a row
@@ -82,25 +83,27 @@ def is_deeper(data: bytes, depth: int) -> bool:
         left = b"".join(left.split(b'"')[::2])
     for taken in range(PASSES):
         if left.count(b"[") <= depth - taken:
-            return False
+            return 0
         left = left.replace(b"[]", b"") if taken < depth else left  # the innermost level
     steps = memoryview(left.translate(_STEPS)).cast("b")
-    return max(accumulate(steps), default=0) > depth - min(PASSES, depth)
+    levels = max(accumulate(steps), default=0) + min(PASSES, depth)
+    return levels if levels > depth else 0
 
 
-def has_longer_number(data: bytes, longest: int) -> bool:
-    """Whether a number, outside of strings, has more characters."""
+def longer_number(data: bytes, longest: int) -> int:
+    """The characters of the first number, outside of strings, that has more than `longest`; 0 where none has."""
     window = min(WINDOW, longest // 2)
     step = longest + 2 - window  # one that is too long has all of one window
     for at in range(0, len(data) - window + 1, step):
         if data[at] in _NUMBER and not data[at : at + window].translate(None, _NUMBER):
-            return _goes_on(data, longest)
-    return False
+            return _first_longer(data, longest)
+    return 0
 
 
-def _goes_on(data: bytes, longest: int) -> bool:
+def _first_longer(data: bytes, longest: int) -> int:
     in_bounds = re.compile(
         rb'(?:[^"0-9.eE+-]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[0-9.eE+-]{1,%d}+(?![0-9.eE+-]))*+' % longest, re.DOTALL
     )
     found = in_bounds.match(data)
-    return found is None or found.end() < len(data)
+    rest = data[found.end() :] if found else data
+    return len(rest) - len(rest.lstrip(_NUMBER))

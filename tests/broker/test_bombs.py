@@ -132,17 +132,21 @@ def test_a_decompression_bomb_stops_its_task_and_no_other(
 
 
 HOSTILE = {
-    "deep lists": ("any", b"[" * 100_000 + b"]" * 100_000, "JSON of more than 250 levels (max_json_depth)"),
+    "deep lists": ("any", b"[" * 100_000 + b"]" * 100_000, "JSON of 100,000 levels, more than max_json_depth (250)"),
     "deep objects": (
         "json",
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        "JSON of more than 250 levels (max_json_depth)",
+        "JSON of 100,000 levels, more than max_json_depth (250)",
     ),
-    "large integer": ("int", b"7" * 10_000_000, "a number of more than 4,300 characters in JSON (max_number_length)"),
+    "large integer": (
+        "int",
+        b"7" * 10_000_000,
+        "a number of 10,000,000 characters in JSON, more than max_number_length (4,300)",
+    ),
     "large integer inside": (
         "json",
         b'{"n":' + b"7" * 10_000_000 + b"}",
-        "a number of more than 4,300 characters in JSON (max_number_length)",
+        "a number of 10,000,000 characters in JSON, more than max_number_length (4,300)",
     ),
     "no text": ("text", b"\xff" * 10_000_000, "can't decode byte 0xff"),
 }

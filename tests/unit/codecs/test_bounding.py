@@ -12,7 +12,7 @@ import pytest
 
 import kstream
 from kstream.codecs import JsonBounds, resolve
-from kstream.codecs.bounding import has_longer_number, is_deeper
+from kstream.codecs.bounding import deeper, longer_number
 from kstream.errors import ConfigError
 from kstream.testing import TestDriver
 
@@ -54,9 +54,9 @@ def test_depth_and_number_are_those_of_a_plain_reading(seed: int) -> None:
         json.loads(text)
         data, depth, number = text.encode(), depth_of(text), longest_number_of(text)
         for bound in range(max(1, depth - 6), depth + 3):
-            assert is_deeper(data, bound) is (depth > bound), (text, bound)
+            assert deeper(data, bound) == (depth if depth > bound else 0), (text, bound)
         for bound in (24, 25, 39, 40, 41, 42, 43, 99, 100, 101):
-            assert has_longer_number(data, bound) is (number > bound), (text, bound)
+            assert bool(longer_number(data, bound)) is (number > bound), (text, bound)
 
 
 @pytest.mark.parametrize("length", [24, 25, 63, 64, 65, 1000, 4300])
@@ -64,8 +64,8 @@ def test_a_number_too_long_is_found_wherever_it_lies(length: int) -> None:
     for before in [*range(70), length // 2, length - 1, length, length + 1, 3 * length]:
         for behind in (b"]", b"," + b"1," * length + b"1]"):
             start = b"[" + b" " * before
-            assert not has_longer_number(start + b"7" * length + behind, length)
-            assert has_longer_number(start + b"7" * (length + 1) + behind, length)
+            assert not longer_number(start + b"7" * length + behind, length)
+            assert longer_number(start + b"7" * (length + 1) + behind, length) == length + 1
 
 
 KINDS = {"any": Any, "dict": dict, "list": list[Any], "typed": dict[str, Any]}
@@ -77,10 +77,13 @@ def test_the_first_out_of_bounds_is_named(kind: str) -> None:
     good = [b'{"a":[1]}', None, b"[" * 10 + b"]" * 10, b"[" + b"7" * 30 + b"]", b'"' + b"7" * 99 + b'"', b"no JSON"]
     assert bounds.outside(codec, good) is None
     index, error = bounds.outside(codec, [*good, b"[" * 11 + b"]" * 11]) or (0, None)
-    assert (index, str(error)) == (6, f"JSON of more than 10 levels (max_json_depth) (in {b'[' * 11 + b']' * 11!r})")
+    assert (index, str(error)) == (
+        6,
+        f"JSON of 11 levels, more than max_json_depth (10) (in {b'[' * 11 + b']' * 11!r})",
+    )
     index, error = bounds.outside(codec, [b"[1," + b"7" * 31 + b"]", *good]) or (9, None)
     assert index == 0
-    assert str(error).startswith("a number of more than 30 characters in JSON (max_number_length) (in b'[1,777")
+    assert str(error).startswith("a number of 31 characters in JSON, more than max_number_length (30) (in b'[1,777")
 
 
 def test_what_is_no_json_has_neither_depth_nor_numbers() -> None:
@@ -150,7 +153,7 @@ def test_a_record_out_of_bounds_reaches_the_policy_as_one_that_cannot_be_decoded
         for _, headers in letters(d):
             assert headers["kstream.phase"] == b"decode"
             assert headers["__streams.errors.exception"] == b"kstream.errors.JsonOutOfBounds"
-            setting = {"deep": b"(max_json_depth)", "number": b"(max_number_length)"}[what]
+            setting = {"deep": b"max_json_depth (", "number": b"max_number_length ("}[what]
             assert setting in (headers["__streams.errors.message"] or b"")
 
 
