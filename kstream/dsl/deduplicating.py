@@ -63,6 +63,7 @@ class Deduplicating(Joining[K, V]):
         spec = StoreSpec(
             made, _places(before.key, with_ids=by is not None), schema(int, made), backend=backend,
             windows=Tumbling(within), with_ids=by is not None,
+            layout=f"deduplicate within {within}{'' if by is None else ', by id'}",
         )  # fmt: skip
         self._graph.store(spec, "deduplicate", advice(name))
         node = DeduplicateNode(

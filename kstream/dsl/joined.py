@@ -11,9 +11,10 @@ from kstream.dsl.graph import advice
 from kstream.dsl.joins import Joining
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
+from kstream.specs.layout import NOTED
 from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
-from kstream.specs.within import within_of
+from kstream.specs.within import Within, within_of
 from kstream.table_nodes import StreamJoinHow, StreamJoinNode
 from kstream.topology import Node
 
@@ -40,7 +41,10 @@ def join_streams(
     first = left.at_home(f"{made}-left", keys)
     itself = right.node is left.node
     second = first if itself else right.at_home(f"{made}-right", keys, left.node.describe(), call)
-    specs = tuple(_kept(f"{made}-{side}", node) for side, node in (("left", first), ("right", second)))
+    specs = (
+        _kept(f"{made}-left", first, apart, noted=how != "inner"),
+        _kept(f"{made}-right", second, apart, noted=how == "outer"),
+    )
     for spec in specs:
         graph.store(spec, "join", advice(name))
     node = StreamJoinNode(
@@ -58,7 +62,12 @@ def join_streams(
     return node
 
 
-def _kept(name: str, node: Node) -> StoreSpec:
-    """The store of one side. Its types are those of the records, for it is they that a later version has to read."""
+def _kept(name: str, node: Node, within: Within, *, noted: bool) -> StoreSpec:
+    """The store of one side. Its types are those of the records, for it is they that a later version has to read.
+
+    Args:
+        noted: it is noted of each record whether it found one.
+    """
     keys = Schema(node.key.kind, place_codec(node.key.codec))
-    return StoreSpec(name, keys, Schema(node.value.kind, part_codec(node.value.codec)), buffered=True)
+    layout = within.layout + (NOTED if noted else "")
+    return StoreSpec(name, keys, Schema(node.value.kind, part_codec(node.value.codec)), buffered=True, layout=layout)

@@ -6,6 +6,7 @@ They make each other, so they share a module.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.dsl import folds
@@ -20,6 +21,7 @@ from kstream.dsl.uses import tables_used
 from kstream.dsl.windowing import Windowing
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
+from kstream.specs.layout import together
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
 from kstream.specs.steps import Step
@@ -309,6 +311,7 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
         backend: BackendKind | None,
         ttl: TTL | None,
         *users: Callable[..., Any],
+        layout: str = "",
     ) -> AggregateTable[Any, Any]:
         self._check_emit(emit)
         for function in users:
@@ -323,6 +326,8 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
                 "entries of its result is not seen"
             )
         spec = self._store(made, source.key, value, backend, ttl)
+        if layout:
+            spec = replace(spec, layout=together(layout, spec.layout))
         self._graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,

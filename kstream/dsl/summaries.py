@@ -75,7 +75,8 @@ class Summaries(Generic[K, V]):
         check_takes(by, 1)
         values = self.node().value
         kind, fold = list_of(values, "top_n"), folds.ranking(n, by, values.codec, least=least)
-        return self._aggregate("top", list, fold, kind, name, emit, backend, ttl, by)
+        layout = f"the {n} {'least' if least else 'greatest'}"
+        return self._aggregate("top", list, fold, kind, name, emit, backend, ttl, by, layout=layout)
 
     def mean(
         self, function: Callable[[V], float], *, name: str | None = None, emit: Emit = "update",

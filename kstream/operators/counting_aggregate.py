@@ -63,7 +63,7 @@ class CountingAggregate(Aggregate):
             result = fold(counted.value, value)
             if result is None:
                 raise self._returned_none()
-            if counted.count + 1 == n:
+            if counted.count + 1 >= n:  # more, where a larger n was declared before
                 append(encode(result))
                 live[key] = None
                 continue

@@ -159,6 +159,10 @@ class LocalDays(Windows):
     def place(self, start: int, end: int) -> int:
         return start
 
+    @property
+    def layout(self) -> str:
+        return f"windows of {self.size // DAY} days of {self.zone}{self._from(self.size)}"
+
     def __str__(self) -> str:
         moved = f" from {timedelta(milliseconds=self.offset)}" if self.offset else ""
         days = self.size // DAY

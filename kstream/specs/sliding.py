@@ -46,6 +46,10 @@ class Sliding(Windows):
         Windows.__init__(self, part, part, 0)
         object.__setattr__(self, "reach", reach)
 
+    @property
+    def layout(self) -> str:
+        return f"windows {self}"
+
     def __str__(self) -> str:
         return f"sliding {timedelta(milliseconds=self.reach)}"
 

@@ -33,7 +33,8 @@ class StoreSpec:
     it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
     (codecs/buffered.py). `versions`: it has those of the rows of a table (codecs/versioned.py). `with_ids`: the keys of
     its windows are `TimerKey`, a key and an id. `subscriptions`: so are its keys, and the ids are keys of another table
-    (codecs/foreign.py).
+    (codecs/foreign.py). `layout`: what besides the types decides what its entries mean, as the size of its windows
+    (specs/layout.py); "": nothing does.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StoreSpec:
     versions: bool = False
     subscriptions: bool = False
     with_ids: bool = False
+    layout: str = ""
 
     def __post_init__(self) -> None:
         """Raises TopologyError where `ttl` is something else."""

@@ -79,6 +79,16 @@ class Windows:
         found = {last: [start for start in self.starts(last) if start > bound] for last in set(lasts)}
         return [found[last] for last in lasts]
 
+    @property
+    def layout(self) -> str:
+        """What its store is laid out by."""
+        every = "" if self.advance == self.size else f" every {timedelta(milliseconds=self.advance)}"
+        return f"windows of {timedelta(milliseconds=self.size)}{every}{self._from(self.advance)}"
+
+    def _from(self, length: int) -> str:
+        begins = self.offset % length
+        return f" from {timedelta(milliseconds=begins)}" if begins else ""
+
     def __str__(self) -> str:
         every = "" if self.advance == self.size else f" every {timedelta(milliseconds=self.advance)}"
         return f"{type(self).__name__.lower()} {timedelta(milliseconds=self.size)}{every}"
@@ -204,6 +214,10 @@ class Cumulating(Windows):
         firsts = [at - (at - offset) % step for at in times]  # each is in the same windows, and is among few
         found = {first: [start for start in self.starts(first) if start > bound] for first in set(firsts)}
         return [found[first] for first in firsts]
+
+    @property
+    def layout(self) -> str:
+        return f"windows {self}{self._from(self.longest)}"
 
     def __str__(self) -> str:
         return f"cumulating {timedelta(milliseconds=self.longest)} by {timedelta(milliseconds=self.size)}"

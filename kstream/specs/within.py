@@ -53,12 +53,24 @@ class Within:
         first = at - (at - self.offset) % self.size
         return first, first + self.size - 1
 
-    def __str__(self) -> str:
+    @property
+    def layout(self) -> str:
+        """What the stores of a join are laid out by: the buckets."""
         if self.size:
-            size, grace = (timedelta(milliseconds=one) for one in (self.size, self.grace))
-            return f"windows of {size}, grace={grace}"
-        before, after, grace = (timedelta(milliseconds=one) for one in (self.before, self.after, self.grace))
-        return f"{before} before to {after} after, grace={grace}"
+            begins = self.offset % self.size
+            moved = f" from {timedelta(milliseconds=begins)}" if begins else ""
+            return f"a join in windows of {timedelta(milliseconds=self.size)}{moved}"
+        return f"a join within {self._apart}"
+
+    @property
+    def _apart(self) -> str:
+        return f"{timedelta(milliseconds=self.before)} before to {timedelta(milliseconds=self.after)} after"
+
+    def __str__(self) -> str:
+        grace = timedelta(milliseconds=self.grace)
+        return f"windows of {timedelta(milliseconds=self.size)}, grace={grace}" if self.size else (
+            f"{self._apart}, grace={grace}"
+        )  # fmt: skip
 
 
 def within_of(within: Any, grace: Any, call: str) -> Within:

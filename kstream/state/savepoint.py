@@ -67,11 +67,12 @@ class SavedStore(msgspec.Struct, frozen=True):
 
 
 class SavedType(msgspec.Struct, frozen=True):
-    """Types that a store has had: its entries may be of each of them."""
+    """Types and the layout that a store has had: its entries may be of each of them."""
 
     store: str
     key: Shape
     value: Shape
+    layout: str = ""
 
 
 class SavedTask(msgspec.Struct, frozen=True):

@@ -41,9 +41,9 @@ def service(bootstrap_servers: str, tmp_path: Path) -> Iterator[Callable[..., Co
     name = f"types-{uuid.uuid4().hex[:8]}"
     started: list[Command] = []
 
-    def start(form: dict[str, str], **settings: str) -> Command:
+    def start(form: dict[str, str], text: str = SERVICE, **settings: str) -> Command:
         shutil.rmtree(tmp_path / "state", ignore_errors=True)  # as on a fresh machine
-        (tmp_path / "service.py").write_text(SERVICE.format(name=name, **form))
+        (tmp_path / "service.py").write_text(text.format(name=name, **form))
         environment = {
             "KSTREAM_BOOTSTRAP_SERVERS": bootstrap_servers, "KSTREAM_STATE_DIR": str(tmp_path / "state"),
             "KSTREAM_COMMIT_INTERVAL": "50ms", "KSTREAM_WEB": "false", "KSTREAM_ANNOUNCE_INTERVAL": "0",
@@ -91,3 +91,42 @@ def test_what_reads_the_old_entries_goes_on_and_what_does_not_is_refused_at_the_
     grown = service(NOTED)
     say("Cart(count=1)", "Cart(count=2, note='none')")
     assert stopped(grown) == 0
+
+
+WINDOWS = """
+from datetime import timedelta
+import kstream
+
+app = kstream.App({name!r})
+items = app.topic("{name}.items", key=str, value=str, partitions=2)
+totals = app.topic("{name}.totals", key=kstream.Windowed[str], value=int, partitions=2)
+windows = app.stream(items).group_by_key().window(kstream.Tumbling(minutes={minutes}), grace=timedelta({grace}))
+windows.count(name="n").to(totals)
+"""
+
+
+def test_windows_of_another_size_are_refused_at_the_start(
+    service: Callable[..., Command], bootstrap_servers: str
+) -> None:
+    name = service.name  # type: ignore[attr-defined]
+
+    def totals() -> list[bytes]:
+        return [row.value for row in read(bootstrap_servers, [f"{name}.totals"])[f"{name}.totals"]]
+
+    first = service({"minutes": "60", "grace": "0"}, text=WINDOWS)
+    until(lambda: "restored" in first.err.read_text(), "the start")
+    write(bootstrap_servers, f"{name}.items", [("ann", b"tea", 0)])
+    until(lambda: totals() == [b"1"], "a result")
+    assert stopped(first) == 0
+
+    changed = service({"minutes": "10", "grace": "0"}, text=WINDOWS)
+    assert changed.wait(60) == 2
+    said = changed.err.read_text()
+    assert "store 'n' was written for windows of 1:00:00, and is declared for windows of 0:10:00 now" in said
+    assert "restored" not in said, "no task ran"
+
+    later = service({"minutes": "60", "grace": "1"}, text=WINDOWS)
+    until(lambda: "restored" in later.err.read_text(), "the start with another grace")
+    write(bootstrap_servers, f"{name}.items", [("ann", b"tea", 0)])
+    until(lambda: len(totals()) == 2, "a result")
+    assert stopped(later) == 0

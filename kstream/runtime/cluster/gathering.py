@@ -137,7 +137,7 @@ class Gathering:
 
     def _types(self) -> list[SavedType]:
         had = types_of(self._topology, self._clients, self._admin)
-        return [SavedType(one.store, one.key, one.value) for one in had]
+        return [SavedType(one.store, one.key, one.value, one.layout) for one in had]
 
     def _tasks(self) -> list[tuple[SubTopology, int]]:
         found = []

@@ -66,7 +66,11 @@ def look(
     partitions = _own_partitions(topology, savepoint, rescaled)
     _check_partitions(topology, there, partitions, settings, savepoint, stores, own, rescaled)
     names = {old: new for new, old in stores.items()}
-    types = tuple(StoredType(names[one.store], one.key, one.value) for one in savepoint.types if one.store in names)
+    types = tuple(
+        StoredType(names[one.store], one.key, one.value, layout=one.layout)
+        for one in savepoint.types
+        if one.store in names
+    )
     if settings.changed_types != "continue":
         refuse_misfits(topology, admin, types)
     notes: list[str] = []

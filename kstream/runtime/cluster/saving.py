@@ -248,7 +248,7 @@ class Saving:
 
     def _types(self) -> list[SavedType]:
         had = types_of(self._topology, self._clients, self._admin)
-        return [SavedType(one.store, one.key, one.value) for one in had]
+        return [SavedType(one.store, one.key, one.value, one.layout) for one in had]
 
     def _task(self, part: SubTopology, name: str, partition: int, told: TaskPart) -> SavedTask:
         folder, state = "", None

@@ -20,6 +20,7 @@ from kstream.errors import KStreamError, StoredTypeChanged
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.specs.layout import reads
 from kstream.specs.names import own_topic
 from kstream.specs.store import StoreSpec
 from kstream.topology import Topology
@@ -39,6 +40,7 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
         changelog: the id of its changelog topic: one that is made anew begins without entries. None where brokers give
             no ids.
         at: when an app first started with them, ms since the epoch.
+        layout: of the store (specs/layout.py); "": it has none, or an older version wrote this.
         v: the version of this form.
     """
 
@@ -48,11 +50,13 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
     changelog: str | None = None
     at: int = 0
     v: int = VERSION
+    layout: str = ""
 
     @property
     def name(self) -> bytes:
-        """The key of its record: another for other types."""
-        return f"{self.store}:{self.key.digest}:{self.value.digest}:{self.changelog or ''}".encode()
+        """The key of its record: another for other types, and another layout."""
+        laid = f":{self.layout}" if self.layout else ""
+        return f"{self.store}:{self.key.digest}:{self.value.digest}:{self.changelog or ''}{laid}".encode()
 
 
 def topic_of(app: str) -> str:
@@ -158,6 +162,7 @@ def _types_now(topology: Topology, admin: AdminClient, stores: Sequence[StoreSpe
             shape_of(store.value.kind),
             described[changelogs[store.name]].id if changelogs[store.name] in described else None,
             at,
+            layout=store.layout,
         )
         for store in stores
     }
@@ -209,6 +214,16 @@ def _misfits(
                 yield store.name, _line(store, "keys", before.key, now[store.name].key, why)
             elif (why := misread(now[store.name].value, before.value, reads=_reads(store.value.kind))) is not None:
                 yield store.name, _line(store, "values", before.value, now[store.name].value, why)
+            elif not reads(store.layout, before.layout):
+                yield (
+                    store.name,
+                    (
+                        f"store {store.name!r} was written for {before.layout}, and is declared for "
+                        f"{store.layout or 'none of that'} now, which would read its entries wrongly: take the change "
+                        "back, use another name for the store (it begins empty), or reset the app (kstream reset); "
+                        "changed_types=continue starts it as it is"
+                    ),
+                )
 
 
 def _line(store: StoreSpec, side: str, old: Shape, new: Shape, why: str) -> str:

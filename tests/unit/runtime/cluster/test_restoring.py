@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import msgspec
 import pytest
 
 import kstream
+from kstream.codecs.shapes import shape_of
 from kstream.config import Settings
-from kstream.errors import UsageError
+from kstream.errors import StoredTypeChanged, UsageError
 from kstream.runtime.cluster.restoring import look
-from kstream.state.savepoint import Format, SavedOffset, SavedStore, SavedTask, SavedTopic, Savepoint
+from kstream.state.savepoint import Format, SavedOffset, SavedStore, SavedTask, SavedTopic, SavedType, Savepoint
 from kstream.testing import MemoryCluster
 from kstream.testing.clients import MemoryClients
 from kstream.topology import DEFAULT_GROUP
@@ -87,3 +91,21 @@ def test_states_of_different_offsets_are_not_put_together() -> None:
         offsets(app_of(("n", None), ("m", None)), savepoint)
     same = saved((WAS, 7, ("n",)), ("fast", 7, ("m",)))
     assert offsets(app_of(("n", None), ("m", None)), same) == {"shop": [7, 7]}
+
+
+@pytest.mark.parametrize("form", ["native", "canonical"])
+def test_windows_of_another_size_are_refused(form: Format) -> None:
+    app = kstream.App("shop")
+    group = app.stream(app.topic("in", key=str, value=int)).group_by_key()
+    group.window(kstream.Tumbling(minutes=10), grace=timedelta(0)).count(name="n")
+    (store,) = (store for part in app.topology().parts for store in part.stores)
+    savepoint = saved((WAS, 7, ("n",)), form=form)
+
+    def made_of(layout: str) -> Savepoint:
+        types = [SavedType("n", shape_of(store.key.kind), shape_of(store.value.kind), layout)]
+        return msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(savepoint, types=types)), type=Savepoint)
+
+    with pytest.raises(StoredTypeChanged, match=r"store 'n' was written for windows of 1:00:00, .* 0:10:00 now"):
+        offsets(app, made_of("windows of 1:00:00"))
+    for fits in ("windows of 0:10:00", ""):
+        assert offsets(app, made_of(fits)) == {"shop": [7, 7]}
