@@ -254,6 +254,7 @@ class App(Topics):
         Raises:
             TopologyError: it cannot run.
         """
+        self._graph.look_again()
         topics = list(self._graph.topics.values())
         own = (one for node in self._graph.nodes for one in node.on_error or ())
         topics += dead_letters((*self._on_error, *own), self.name, self._graph.topics)

@@ -204,7 +204,9 @@ def plan_task(
     clock = time if by_event else None
     watermark = _watermark(part, counts or {}, time, lease)
     writer = _writer(part, outlet, refusals)
-    shared = contexts.new(stores, writer, 0)
+    # of others nothing would take care that they are used one record at a time
+    visible = {spec.name: stores[spec.name] for node in part.nodes for spec in node.stores[node.own :]}
+    shared = contexts.new(visible, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
     if part.carries:
         assert watermark is not None and counts is not None and time is not None
@@ -215,21 +217,16 @@ def plan_task(
     for order, node in enumerate(part.nodes):
 
         def cursor(order: int = order) -> Cursor:
-            return contexts.new(stores, writer, order)
+            return contexts.new(visible, writer, order)
 
         operator = built[node] = (
             processor(
-                node,
-                stores,
-                contexts.processing(stores, writer, order),
-                watermark,
-                time,
-                _LINES.setdefault(node, Lines(node.name)),
-                check_every,
+                node, stores, contexts.processing(visible, writer, order), watermark, time,
+                _LINES.setdefault(node, Lines(node.name)), check_every,
             )
             if isinstance(node, ProcessNode)
             else _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark)
-        )
+        )  # fmt: skip
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             giver = built[parent]

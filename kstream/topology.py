@@ -34,15 +34,17 @@ DEFAULT_GROUP = "default"
 
 @dataclass(eq=False, kw_only=True)
 class Node:
-    """One step. `parents` are the nodes whose output it takes, in the order of its inputs: a source has none, most
-    have one. `key` and `value` are the schemas of what it emits; `stores` are those its functions use; `group` is the
-    isolation group it was declared with, `on_error` the policies: None has those of what it reads."""
+    """One step. `parents` are the nodes whose output it takes, in the order of its inputs: a source has none. `key` and
+    `value` are the schemas of what it emits; `stores` are its `own`, so many, and those that its functions, `users`,
+    use (dsl/graph.py); `group` is its isolation group as declared, with `on_error` None it has that of its input."""
 
     name: str
     parents: tuple[Node, ...]
     key: Schema
     value: Schema
     stores: tuple[StoreSpec, ...] = ()
+    users: tuple[Callable[..., Any], ...] = ()
+    own: int = 0
     group: str | None = None
     on_error: tuple[Policy, ...] | None = None
 
@@ -297,14 +299,12 @@ class SubTopology:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether two nodes share a store: then a record must pass all of them before the next may start. (Not where a
-        join reads what others write, and no topic leads to both: a batch is of one topic.) Or whether a table expires
-        in event time: it is read and written at the time of one record. (An aggregation knows the times of a whole
-        batch.)"""
+        """Whether two nodes share a store, or one's functions use its own: then a record must pass all before the next.
+        (Not where a join reads what others write, and no topic leads to both: a batch is of one topic.) Or a table
+        expires in event time: it is used at that of one record. (An aggregation knows those of a whole batch.)"""
         users: dict[str, list[Node]] = defaultdict(list)
-        for node in self.nodes:
-            for store in node.stores:
-                users[store.name].append(node)
+        for node, store in ((node, store) for node in self.nodes for store in node.stores):
+            users[store.name].append(node)
         return any(_meet(nodes) for nodes in users.values()) or self._follows_events
 
     @property

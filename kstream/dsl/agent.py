@@ -14,7 +14,6 @@ from kstream.dsl.graph import Graph
 from kstream.dsl.processor import Processor
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import ReadableTable, check_table
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
@@ -119,14 +118,14 @@ def declare(
     _check_timeout(timeout, kind, agent_name)
     parent = _node(graph, source, group)
     context = wants_context(function)
-    used = dict.fromkeys(table.spec for table in (*tables_used(function), *tables))
     out = schema(UNKNOWN, agent_name)
     node = AgentNode(
         name=agent_name,
         parents=(parent,),
         key=parent.key,
         value=out,
-        stores=tuple(used),
+        stores=tuple(dict.fromkeys(table.spec for table in tables)),
+        users=(function,),
         function=function,
         agent=kind,
         wants_context=context,

@@ -11,7 +11,6 @@ from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.counting import Counted, Counting
@@ -139,7 +138,8 @@ class CountingGroup(Hinted, Generic[K, V]):
             parents=(source,),
             key=source.key,
             value=value,
-            stores=(spec, *(table.spec for table in tables_used(*users))),
+            stores=(spec,),
+            users=users,
             initial=initial,
             fold=fold,
             wants_context=wants_context(fold, 2),

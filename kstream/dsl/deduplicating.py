@@ -11,7 +11,6 @@ from kstream.codecs.timers import TimerKey, timer_codec
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.joins import Joining
-from kstream.dsl.uses import tables_used
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
@@ -71,7 +70,8 @@ class Deduplicating(Joining[K, V]):
             parents=(before,),
             key=before.key,
             value=before.value,
-            stores=(spec, *(table.spec for table in tables_used(*(() if by is None else (by,))))),
+            stores=(spec,),
+            users=() if by is None else (by,),
             by=by,
             ids=ids,
             within=length,

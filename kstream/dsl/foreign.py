@@ -10,7 +10,6 @@ from kstream.codecs.foreign import ANSWERS, ASKED, SUBSCRIPTIONS, Answer, Subscr
 from kstream.codecs.timers import timer_codec
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
 from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema
@@ -58,10 +57,9 @@ def join_foreign(
     spec = StoreSpec(made, keys, results, backend=backend)
     for one in (asked, subscribed, spec):
         graph.store(one, "table", advice(name))
-    used = tuple(table.spec for table in tables_used(on, joiner))
     subscribe = SubscribeNode(
         name=made, parents=(left.node,), key=asked_for, value=Schema(Subscription, SUBSCRIPTIONS),
-        stores=(asked, *used), on=on, joiner=joiner, left=how == "left", results=results,
+        stores=(asked,), users=(on, joiner), on=on, joiner=joiner, left=how == "left", results=results,
     )  # fmt: skip
     graph.add(subscribe)
     alone = AloneNode(name=made, parents=(subscribe,), key=keys, value=results)
@@ -72,7 +70,7 @@ def join_foreign(
     answered = Schema(Answer, ANSWERS)
     answer = AnswerNode(
         name=made, parents=(asking,), key=keys, value=answered,
-        stores=(subscribed, right.rows, *(one.spec for one in tables_used(*right.views))),
+        stores=(subscribed, right.rows), users=right.views,
         row=right.node.value, views=right.views,
     )  # fmt: skip
     tell = TellNode(name=made, parents=(right.node,), key=keys, value=answered, stores=(subscribed,))
@@ -82,7 +80,7 @@ def join_foreign(
     back = graph.repartition(answers, graph.group_name(f"{made}-answer", answers, ""), None, None, keys)
     joined = ForeignJoinNode(
         name=made, parents=(back,), key=keys, value=results,
-        stores=(asked, left.rows, *(one.spec for one in tables_used(joiner, *left.views))),
+        stores=(asked, left.rows), users=(joiner, *left.views),
         joiner=joiner, left=how == "left", row=right.node.value, views=left.views,
     )  # fmt: skip
     both = MergeNode(name=made, parents=(alone, joined), key=keys, value=results)

@@ -20,6 +20,7 @@ from kstream.specs.store import StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import (
     DEFAULT_GROUP,
+    AgentNode,
     AggregateNode,
     Node,
     OutsideNode,
@@ -98,13 +99,33 @@ class Graph:
 
     def add(self, node: Node) -> None:
         self.declared()
+        if not isinstance(node, AgentNode):  # it has none: those it begins with are in tables=
+            node.own = len(node.stores)
+        self._look(node)
+        self.nodes.append(node)
+
+    def look_again(self) -> None:
+        """Functions may name tables that were declared after them: so they are looked for once more when all is
+        declared. Without its table a node would be given records a batch at a time, behind which the table is.
+
+        Raises:
+            TopologyError: a function uses a table of another app.
+        """
+        for node in self.nodes:
+            self._look(node)
+
+    def _look(self, node: Node) -> None:
+        """Finds the tables that its functions use. A fold may use that of its own results; what a join looks up is
+        found by the join already."""
+        own, known = node.stores[: node.own], node.stores[node.own :]
+        found = dict.fromkeys((*known, *(table.spec for table in tables_used(*node.users))))
+        node.stores = (*own, *(spec for spec in found if spec not in own or isinstance(node, AggregateNode)))
         for spec in node.stores:
             if self._stores.get(spec.name) is not spec:
                 raise TopologyError(
                     f"{node.name!r} uses the table {spec.name!r} of another app: each app has tables of its own; what "
                     "another app knows is read from a topic, or asked for by app.query()"
                 )
-        self.nodes.append(node)
 
     def step(
         self, parent: Node, step: Step, function: Callable[..., Any], key: Schema | None, value: Schema | None
@@ -115,7 +136,7 @@ class Graph:
             parents=(parent,),
             key=key or parent.key,
             value=value or parent.value,
-            stores=tuple(table.spec for table in tables_used(function)),
+            users=(function,),
             step=step,
             function=function,
             wants_context=wants_context(function),

@@ -9,7 +9,6 @@ from kstream.codecs.buffered import part_codec, place_codec
 from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.joins import Joining
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.layout import NOTED
 from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
@@ -52,7 +51,8 @@ def join_streams(
         parents=(first, second),
         key=first.key,
         value=schema(value or returned_by(joiner), f"the result of {call}"),
-        stores=(*specs, *(table.spec for table in tables_used(joiner))),
+        stores=specs,
+        users=(joiner,),
         joiner=joiner,
         wants_context=wants_context(joiner, 2),
         how=how,

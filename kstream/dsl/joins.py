@@ -10,7 +10,6 @@ from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.table import ReadableTable, check_table
 from kstream.dsl.tabular import StreamTable, Tabular, check_lasting, check_no_windows
-from kstream.dsl.uses import tables_used
 from kstream.dsl.versioned import versions_of
 from kstream.dsl.ways import Ways
 from kstream.errors import TopologyError
@@ -214,7 +213,8 @@ class Joining(Ways[K, V]):
             parents=(before,),
             key=before.key,
             value=schema(value or returned_by(joiner), f"the result of {call}"),
-            stores=(*own, *(one.spec for one in tables_used(joiner, *views) if one.spec is not spec)),
+            stores=own,
+            users=(joiner, *views),
             joiner=joiner,
             wants_context=wants_context(joiner, 2),
             how=cast("JoinHow", how),

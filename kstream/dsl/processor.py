@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
 from kstream.codecs.timers import timer_codec
@@ -12,7 +13,6 @@ from kstream.dsl.deduplicating import Deduplicating
 from kstream.dsl.functions import check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.states import State
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.processor_nodes import ProcessNode
 from kstream.runtime.task.processing import ProcessorContext
@@ -126,13 +126,16 @@ class Processing(Deduplicating[K, V]):
                 state.bind(made, stores[attribute], ctx)
             return made
 
-        functions = [one for cls in kind.__mro__ for one in vars(cls).values() if inspect.isfunction(one)]
+        functions = [
+            MethodType(one, kind) for cls in kind.__mro__ for one in vars(cls).values() if inspect.isfunction(one)
+        ]
         node = ProcessNode(
             name=name,
             parents=(before,),
             key=before.key,
             value=schema(value or of_results, f"the results of processor {name!r}"),
-            stores=(*own, *(table.spec for table in tables_used(*functions))),
+            stores=own,
+            users=(*functions, processor),
             processor=kind,
             make=make,
             states=specs,

@@ -15,7 +15,6 @@ from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
 from kstream.dsl.summaries import list_of
 from kstream.dsl.table import ReadableTable
-from kstream.dsl.uses import tables_used
 from kstream.dsl.windowed import check_emit_of_windows
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
@@ -260,7 +259,8 @@ class SessionGroup(Hinted, Generic[K, V]):
             parents=(source,),
             key=_span_of(source.key),
             value=value if emit == "close" else nullable(value, what),
-            stores=(spec, *(table.spec for table in tables_used(*users))),
+            stores=(spec,),
+            users=users,
             initial=initial,
             fold=fold,
             wants_context=wants_context(fold, 2),

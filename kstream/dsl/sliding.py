@@ -15,7 +15,6 @@ from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.stream import Grouped, Stream
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
@@ -158,7 +157,8 @@ class SlidingGroup(Hinted, Generic[K, V]):
             parents=(source,),
             key=source.key,
             value=schema(kind, f"the result of {step} {made!r}"),
-            stores=(spec, *(table.spec for table in tables_used(*users))),
+            stores=(spec,),
+            users=users,
             initial=folds.nothing,
             keep=keep,
             kept=schema(kept, what),

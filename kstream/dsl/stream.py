@@ -17,7 +17,6 @@ from kstream.dsl.processor import Processing
 from kstream.dsl.summaries import Summaries
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.tabular import Tabular
-from kstream.dsl.uses import tables_used
 from kstream.dsl.windowing import Windowing
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
@@ -334,7 +333,8 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
             parents=(source,),
             key=spec.key,
             value=value,
-            stores=(spec, *(table.spec for table in tables_used(*users))),
+            stores=(spec,),
+            users=users,
             initial=initial,
             fold=fold,
             wants_context=wants_context(fold, 2),

@@ -11,7 +11,6 @@ from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.hints import OTHER_STEPS, Hinted
 from kstream.dsl.table import ReadableTable
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
@@ -179,7 +178,8 @@ class Tabular(Generic[K, V]):
                 parents=(changed.node,),
                 key=self.rows.key,
                 value=results,
-                stores=_stores(asked.rows, joiner, *asked.views),
+                stores=(asked.rows,),
+                users=(joiner, *asked.views),
                 joiner=joiner,
                 how=how,
                 left=left,
@@ -255,7 +255,7 @@ class Tabular(Generic[K, V]):
             parents=(self.base,),
             key=schema(key or returned_by(function), f"the key of {call}", key=True),
             value=pairs,
-            stores=tuple(table.spec for table in tables_used(function, *self.views)),
+            users=(function, *self.views),
             function=function,
             views=self.views,
         )
@@ -269,7 +269,7 @@ class Tabular(Generic[K, V]):
             parents=(self.node,),
             key=self.node.key,
             value=nullable(value, f"{step} of table {self.rows.name!r}"),
-            stores=tuple(table.spec for table in tables_used(function)),
+            users=(function,),
             step=Step.MAP,
             function=partial(_seen, view),
             wants_context=False,
@@ -336,7 +336,3 @@ def _kept(predicate: Callable[[Any], Any], row: Any) -> Any:
 
 def _seen(view: View, row: Any) -> Any:
     return None if row is None else view(row)
-
-
-def _stores(rows: StoreSpec, *functions: Callable[..., Any]) -> tuple[StoreSpec, ...]:
-    return (rows, *(table.spec for table in tables_used(*functions) if table.spec is not rows))

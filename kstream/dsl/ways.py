@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 
 from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import Graph
-from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_name, check_partitions
@@ -16,7 +15,7 @@ from kstream.specs.topic import Topic, check_topic
 from kstream.topology import BranchNode, DebugNode, MergeNode, Node, RouteNode, SampleNode, WayNode
 
 if TYPE_CHECKING:
-    from kstream.specs.store import StoreSpec
+    pass
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,7 +52,7 @@ class Ways(Generic[K, V]):
             check_name(name, "way")
             called(function, "branch")
         asked = tuple((function, wants_context(function)) for function in predicates.values())
-        branch = self._add(BranchNode, "branch", stores=_stores(*predicates.values()), predicates=asked)
+        branch = self._add(BranchNode, "branch", users=tuple(predicates.values()), predicates=asked)
         return {name: self._on(self._add(WayNode, name, parents=(branch,))) for name in (*predicates, REST)}
 
     def merge(self, *others: Self) -> Self:
@@ -117,7 +116,7 @@ class Ways(Generic[K, V]):
         self._add(
             RouteNode,
             "to",
-            stores=_stores(topic),
+            users=(topic,),
             function=topic,
             wants_context=wants_context(topic),
             topics=self._graph.topics,
@@ -167,7 +166,3 @@ def _common(nodes: Sequence[Node], side: str) -> Schema:
             f"{'map' if side == 'value' else 'rekey'} one of them, with {side}= for its result"
         )
     return first
-
-
-def _stores(*functions: Callable[..., Any]) -> tuple[StoreSpec, ...]:
-    return tuple(table.spec for table in tables_used(*functions))

@@ -284,7 +284,8 @@ def current_store(table: str) -> Store[Any]:
         return context.stores[table]  # type: ignore[no-any-return]  # a cast would be a call, twice a record
     except KeyError:
         raise TableError(
-            f"table {table!r} is not attached to task {context.task}: pass tables=[...] to the agent that uses it"
+            f"table {table!r} is not attached to task {context.task}: name it in the function that uses it, or pass "
+            "tables=[...] to the agent"
         ) from None
     except TypeError:
         raise TableError(

@@ -13,6 +13,7 @@ import pytest
 import kstream
 from kstream.dsl.table import Table
 from kstream.dsl.uses import tables_used
+from kstream.testing import TestDriver
 
 app = kstream.App("uses")
 one: Table[str, int] = app.table("one", key=str, value=int)
@@ -211,7 +212,135 @@ def test_found_behind_decorators_methods_and_callable_objects() -> None:
     def by_closure(n: int) -> int:
         return counter.count(n)
 
-    assert isinstance(names(by_closure), list)
+    assert sorted(names(by_closure)) == ["three", "two"]
+
+
+class Shop:
+    """Has tables, and methods that use each other's."""
+
+    kept = one
+
+    def __init__(self, own: Any = None) -> None:
+        self.own = own
+
+    def call(self, n: int) -> int:
+        return self.deeper(n)
+
+    def deeper(self, n: int) -> int:
+        return two["a"]
+
+    def nested(self, n: int) -> int:
+        return sum(self.own["a"] for _ in range(n))
+
+    @property
+    def shown(self) -> int:
+        return three["a"]
+
+    @staticmethod
+    def static(n: int) -> int:
+        return one["a"]
+
+    @classmethod
+    def of_class(cls, n: int) -> int:
+        return cls.kept["a"]
+
+    def by_property(self, n: int) -> int:
+        return self.shown
+
+
+shop_object = Shop(three)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (Shop().call, ["two"]),
+        (Shop(three).call, ["three", "two"]),
+        (Shop(three).nested, ["three"]),
+        (Shop().by_property, ["three"]),
+        (Shop.static, ["one"]),
+        (Shop.of_class, ["one"]),
+        (lambda n: Shop.kept["a"], ["one"]),
+        (lambda n: shop_object.own["a"], ["three"]),
+        (lambda n: -shop_object.call(n), ["two", "three"]),
+        (functools.partial(Shop.deeper, Shop()), ["two"]),
+    ],
+)
+def test_found_by_way_of_classes_and_objects(function: Callable[..., Any], expected: list[str]) -> None:
+    assert sorted(names(function)) == sorted(expected)
+
+
+BELOW = """
+import functools
+import kstream
+app = kstream.App("below")
+source = app.topic("in", key=str, value=str, partitions=1)
+out = app.topic("out", key=str, value=int)
+stream = app.stream(source)
+{function}
+{uses}
+counts = stream.group_by_key().count(name="counts")
+"""
+PLAIN = "def so_far(x, ctx):\n    return counts.get(ctx.key, 0)"
+METHOD = """class Of:
+    def so_far(self, x, ctx):
+        return self.deeper(ctx)
+    def deeper(self, ctx):
+        return counts.get(ctx.key, 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "uses"),
+    [
+        (PLAIN, "stream.map(so_far, value=int).to(out)"),
+        (f"{PLAIN}\nof = functools.partial(so_far)", "stream.map(lambda x, ctx: of(x, ctx), value=int).to(out)"),
+        (METHOD, "stream.map(Of().so_far, value=int).to(out)"),
+        (
+            "class So(kstream.Processor[str, str, int]):\n    def process(self, x, ctx):\n"
+            "        ctx.emit(counts.get(ctx.key, 0))",
+            "stream.process(So, name='so').to(out)",
+        ),
+        (PLAIN, "app.agent(source, to=out, name='a')(so_far)"),
+    ],
+)
+def test_a_function_above_the_table_that_it_reads_sees_it_at_its_own_record(function: str, uses: str) -> None:
+    """However the input is cut: before, it saw what the whole batch had done."""
+    for at_once in (False, True):
+        variables: dict[str, Any] = {"__name__": __name__}
+        exec(BELOW.format(function=function, uses=uses), variables)
+        with TestDriver(variables["app"], partitions=1) as driver:
+            for _ in range(5):
+                driver.send(variables["source"], "x", key="k")
+                if not at_once:
+                    driver.process()
+            if at_once:
+                driver.crash()  # all come again, as one batch
+            assert driver.values(variables["out"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_table_that_cannot_be_found_is_refused_where_it_is_used() -> None:
+    own = kstream.App("hidden")
+    source, out = own.topic("in", key=str, value=str, partitions=1), own.topic("out", key=str, value=int)
+    stream = own.stream(source)
+    counts = stream.group_by_key().count(name="counts")
+    hidden = {"counts": counts}
+    stream.map(lambda x: hidden["counts"].get(x, 0), value=int).to(out)
+    with TestDriver(own, partitions=1) as driver, pytest.raises(kstream.ProcessingError, match="name it in the func"):
+        driver.send(source, "x", key="k")
+        driver.process()
+
+
+def test_a_fold_that_reads_its_own_table_is_called_for_one_record_at_a_time() -> None:
+    variables: dict[str, Any] = {"__name__": __name__}
+    exec(
+        BELOW.format(function="def fold(n, x):\n    return n + len(list(counts.items()))", uses="").replace(
+            'count(name="counts")', 'aggregate(int, fold, name="counts", value=int)'
+        ),
+        variables,
+    )
+    (part,) = variables["app"].topology().parts
+    assert part.one_at_a_time
 
 
 def test_a_variable_that_is_not_bound_yet_is_no_error() -> None:

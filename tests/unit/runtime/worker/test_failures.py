@@ -514,7 +514,7 @@ def test_a_table_that_was_not_detected_says_how_to_name_it() -> None:
 
     app.agent(source)(agent)
     driver = TestDriver(app, partitions=1)
-    with pytest.raises(ProcessingError, match=r"'boxes' is not attached to task in/0: pass tables=\[\.\.\.\]"):
+    with pytest.raises(ProcessingError, match=r"'boxes' is not attached to task in/0: name it in the function"):
         driver.send(source, 1, key="a")
     driver.close(commit=False)
 
