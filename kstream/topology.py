@@ -303,8 +303,8 @@ class SubTopology:
         (Not where a join reads what others write, and no topic leads to both: a batch is of one topic.) Or a table
         expires in event time: it is used at that of one record. (An aggregation knows those of a whole batch.)"""
         users: dict[str, list[Node]] = defaultdict(list)
-        for node, store in ((node, store) for node in self.nodes for store in node.stores):
-            users[store.name].append(node)
+        for store, user in ((store, node) for node in self.nodes for store in node.stores):
+            users[store.name].append(user)
         return any(_meet(nodes) for nodes in users.values()) or self._follows_events
 
     @property
