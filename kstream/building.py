@@ -136,8 +136,9 @@ def _part(nodes: list[Node]) -> SubTopology:
 
 
 def _assign_times(parts: Sequence[SubTopology]) -> None:
-    """Where something goes by time, the repartition topics before it carry time, and so do those before these. What a
-    part writes to itself, by other parts too, holds nothing back: it would wait for what it says itself.
+    """Where something goes by time, or several inputs are read in the order of their times, the repartition topics
+    before it carry time, and so do those before these. What a part writes to itself, by other parts too, holds nothing
+    back: it would wait for what it says itself.
 
     Raises:
         TopologyError: windows take the results of others that come later than their times.
@@ -165,7 +166,7 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                 f"windows of {node.name!r}: late={node.late.name!r} is the topic that their records come from, so they "
                 "would come again, late again, for ever: take another topic"
             )
-    open_ends = [part for part in parts if part.by_time]
+    open_ends = [part for part in parts if part.by_time or len(part.sources) > 1]  # several are read by their times
     while open_ends:
         part = open_ends.pop()
         for source in part.sources:

@@ -280,7 +280,7 @@ class SubTopology:
     @property
     def tells_time(self) -> bool:
         """Whether its tasks keep their event time."""
-        return bool(self.by_time or self.carries)
+        return bool(self.by_time or self.carries or self.upstream)
 
     @property
     def sinks(self) -> list[Topic[Any, Any]]:

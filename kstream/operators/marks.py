@@ -34,12 +34,14 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         task: its partition.
         time: in ms since the epoch; IDLE: it waits for nothing, and holds nobody back.
         meanwhile: of IDLE, what time it is all the same, where there is any.
+        at_end: it has processed all that there is, and so have those before it.
     """
 
     v: int = VERSION
     task: int
     time: int
     meanwhile: int | msgspec.UnsetType = msgspec.UNSET
+    at_end: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode = msgspec.json.Decoder(Mark).decode
@@ -110,7 +112,7 @@ class TimeWriter:
         self._said: Mark | None = None
         self._saying: Mark | None = None
 
-    def _mark(self) -> Mark | None:
+    def _mark(self, *, at_end: bool) -> Mark | None:
         """What there is to say."""
         mark, task = self._watermark, self._task
         time = None if mark.now == UNKNOWN else max(0, mark.now - self._hold)
@@ -120,11 +122,22 @@ class TimeWriter:
             # with its time, which those behind it may not have heard: it commits late, or they were started anew
             if not mark.goes_by_clock or not self._waits():
                 return Mark(task=task, time=IDLE, meanwhile=time)
+        if at_end:  # it may be that there was never anything
+            return Mark(task=task, time=UNKNOWN if time is None else time, at_end=True)
         return None if time is None else Mark(task=task, time=time)
 
-    def write(self) -> None:
-        """Behind all that the transaction has of the task. Raises as `send_one`."""
-        mark = self._mark()
+    def has_to_say(self, *, at_end: bool) -> bool:
+        """Whether it is through, and has not said so."""
+        said = self._saying
+        return at_end and (said is None or (said.at_end is not True and said.time != IDLE))
+
+    def write(self, *, at_end: bool = False) -> None:
+        """Behind all that the transaction has of the task. Raises as `send_one`.
+
+        Args:
+            at_end: it has processed all that there is.
+        """
+        mark = self._mark(at_end=at_end)
         if mark is None or mark == self._saying:
             return
         headers = [(HEADER, msgspec.json.encode(mark))]

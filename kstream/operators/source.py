@@ -113,7 +113,7 @@ class Source(Operator):
         if self._watermark is not None:
             for mark in marks.said:
                 meanwhile = UNKNOWN if mark.meanwhile is UNSET else mark.meanwhile
-                self._watermark.heard(marks.at.topic, mark.task, mark.time, meanwhile)
+                self._watermark.heard(marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True)
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

@@ -27,7 +27,14 @@ class _Channel(NamedTuple):
     task: int = -1
 
 
-_State = tuple[int, dict[_Channel, int], dict[_Channel, float], dict[_Channel, tuple[int, float]], dict[_Channel, int]]
+_State = tuple[
+    int,
+    dict[_Channel, int],
+    dict[_Channel, float],
+    dict[_Channel, tuple[int, float]],
+    dict[_Channel, int],
+    dict[_Channel, float],
+]
 
 
 class Watermark:
@@ -66,6 +73,7 @@ class Watermark:
         self._since: dict[_Channel, tuple[int, float]] = {}  # of idle ones: their time, at one of the clock
         self._waited: dict[_Channel, int] = {}  # before a restart, in ms: of those that are not idle again yet
         self._waited_until = UNKNOWN  # what time it was by the clock at the last commit
+        self._ended: dict[_Channel, float] = {}  # have processed all that there is; believed until then (monotonic)
         self.now = UNKNOWN
         self._kept = self._committed = self._state
 
@@ -121,10 +129,14 @@ class Watermark:
         self.now = times[-1]
         return times
 
-    def heard(self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN) -> None:
+    def heard(self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN, *, at_end: bool = False) -> None:
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
-        same."""
+        same. `at_end`: it has processed all that there is."""
         channel = _Channel(topic, task)
+        if at_end or time == IDLE:
+            self._ended[channel] = self._clock() + self._lease
+        else:
+            self._ended.pop(channel, None)
         before = self._times.setdefault(channel, UNKNOWN)  # there are more of them now, where it was none
         if time == IDLE:
             self._idle[channel] = self._clock() + self._lease
@@ -133,6 +145,15 @@ class Watermark:
             self._idle.pop(channel, None)
             self._times[channel] = max(before, time)
         self._go_on()
+
+    def least_to_come(self, topic: str) -> int | None:
+        """The time before which nothing comes any more of the tasks that write a repartition topic, of those that still
+        have something to process; UNKNOWN where one has not been heard. None where all are through, or it carries no
+        time."""
+        now, ended = self._clock(), self._ended
+        times = (time for channel, time in self._times.items() if channel.topic == topic and channel.task >= 0
+                 and ended.get(channel, -math.inf) < now)  # fmt: skip
+        return min(times, default=None)
 
     def doubt(self) -> None:
         """Whoever has not said for so long that it is idle may not be."""
@@ -192,18 +213,20 @@ class Watermark:
 
     @property
     def _state(self) -> _State:
-        return self.now, dict(self._times), dict(self._idle), dict(self._since), dict(self._waited)
+        waited, ended = dict(self._waited), dict(self._ended)
+        return self.now, dict(self._times), dict(self._idle), dict(self._since), waited, ended
 
     def _set(self, state: _State) -> None:
         self.now = state[0]
         self._times, self._idle, self._since = dict(state[1]), dict(state[2]), dict(state[3])
-        self._waited = dict(state[4])
+        self._waited, self._ended = dict(state[4]), dict(state[5])
 
     def seed(self, now: int, inputs: Mapping[str, int], waited: Mapping[str, int] | None = None) -> None:
         """What the last commit says: the task's time, and those of its inputs, and for how long they were quiet. Of the
         tasks before an input each was so far at least."""
         times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
-        self._set((now, times, {}, {}, {_Channel(topic): ms for topic, ms in (waited or {}).items() if ms}))
+        quiet = {_Channel(topic): ms for topic, ms in (waited or {}).items() if ms}
+        self._set((now, times, {}, {}, quiet, {}))
         self.keep()
         self.committed()
 

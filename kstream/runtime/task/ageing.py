@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from kstream.plan import TaskPlan
+from kstream.runtime.task.reading import Reading
 from kstream.specs.ttl import TimeKind
 from kstream.state.watermark import UNKNOWN
 from kstream.types import Fetch, TopicPartition
@@ -95,10 +96,14 @@ class Ageing:
         """
         return self._writer is not None and not waiting and not self._stands and self._writer.repeat()
 
-    def tell(self) -> None:
+    def has_to_tell(self, reading: Reading) -> bool:
+        """Whether all that there is has been processed, and those who read its results do not know."""
+        return self._writer is not None and not self._stands and self._writer.has_to_say(at_end=reading.is_through)
+
+    def tell(self, reading: Reading) -> None:
         """Before a commit, behind all that was written: what time it is, to those who read it."""
         if self._writer is not None:
-            self._writer.write()
+            self._writer.write(at_end=reading.is_through and not self._stands)
 
     def seed(self, event: int, wall: int) -> None:
         """What the last commit says."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks, apart
 from kstream.runtime.task.measures import Runs
+from kstream.state.watermark import Watermark
 from kstream.types import Clock, Fetch, TopicPartition
 
 _BEFORE_ALL = -(1 << 63)
+
+_Rank: TypeAlias = tuple[bool, TopicPartition]
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Reading:
         event_times: of the records of a fetch (ms), as the topic declares them.
         max_idle: seconds that the others wait for an empty input which is at its end.
         step: ms within which records of several inputs may come in any order: those of one are taken together.
+        watermark: knows what the tasks before an input may still have.
     """
 
     def __init__(
@@ -74,8 +79,9 @@ class Reading:
         delays: Mapping[TopicPartition, float] | None = None,
         carrying: Collection[TopicPartition] = (),
         step: int = 1,
+        watermark: Watermark | None = None,
     ) -> None:
-        self._step = step
+        self._step, self._watermark = step, watermark
         self._carrying = frozenset(carrying)
         self._event_times, self._clock, self._max_idle = event_times, clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
@@ -83,6 +89,10 @@ class Reading:
         self._delays = {at: _Waiting(seconds) for at, seconds in (delays or {}).items()}
         self._sources = {at: one for at, one in self.inputs.items() if at not in self._delays}
         self._sources_next = True  # both kinds have records: by turns
+        in_order = watermark is not None and step == 1 and len(self._sources) > 1
+        # of one time, what users write comes before what has travelled
+        self._ranks: dict[TopicPartition, _Rank] = {at: (at in self._carrying, at) for at in self._sources}
+        self._behind = [at for at in carrying if in_order and at in self._sources]  # others wait for those before them
 
     # ---- how far it is
 
@@ -199,6 +209,15 @@ class Reading:
         waiting = self.waiting if self._delays else ()
         return all(one.at_end or at in waiting for at, one in self.inputs.items())
 
+    @property
+    def is_through(self) -> bool:
+        """Whether all was processed that there is, here and in the tasks before."""
+        if not self.at_end or any(self._buffers[at] for at in self._sources):
+            return False
+        return self._watermark is None or all(
+            self._watermark.least_to_come(at.topic) is None for at in self._carrying if at in self._sources
+        )
+
     def drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
@@ -259,25 +278,44 @@ class Reading:
         """The input to read next: the one with the earliest head, as Kafka Streams does (KIP-695).
 
         While an input is empty and not known to be at its end, the others wait for it; at its end they wait
-        `max_idle` seconds more.
+        `max_idle` seconds more. Of a repartition topic, until the tasks that write it are through, or as far.
         """
         if len(self._sources) == 1:
             (at,) = self._sources
             return at if self._buffers[at] else None
-        heads: list[tuple[int, TopicPartition]] = []
+        heads: list[tuple[int, _Rank]] = []
         for at, one in self._sources.items():
             if buffer := self._buffers[at]:
-                heads.append((self._head(buffer), at))
+                heads.append((self._head(buffer), self._ranks[at]))
             elif not self._may_be_skipped(one):
                 return None
-        return min(heads)[1] if heads else None
+        if self._behind and heads and (before := self._before()) and min(before) < min(heads):
+            return None
+        return min(heads)[1][1] if heads else None
+
+    def _before(self) -> list[tuple[int, _Rank]]:
+        """What may come next of empty inputs, at the earliest."""
+        assert self._watermark is not None
+        empty = (at for at in self._behind if not self._buffers[at] and not self.inputs[at].held)
+        least = ((self._watermark.least_to_come(at.topic), at) for at in empty)
+        return [(time, self._ranks[at]) for time, at in least if time is not None]
+
+    @property
+    def waits_for_commits(self) -> bool:
+        """Whether it has records, and takes none before the tasks before have committed."""
+        return bool(self._behind) and any(self._buffers[at] for at in self._sources) and self._choose() is None
 
     @property
     def missing(self) -> list[TopicPartition]:
         """Empty inputs that the others, which have records, wait for."""
         if self._choose() is not None or not any(self._buffers[at] for at in self._sources):
             return []
-        return [at for at, one in self._sources.items() if not self._buffers[at] and not self._may_be_skipped(one)]
+        behind = {at for _, (_, at) in self._before()} if self._behind else ()
+        return [
+            at
+            for at, one in self._sources.items()
+            if not self._buffers[at] and (at in behind or not self._may_be_skipped(one))
+        ]
 
     def _head(self, buffer: deque[Fetch]) -> int:
         """The step of time that the next record is of."""
@@ -297,14 +335,16 @@ class Reading:
     def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
         """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
         buffers = {other: self._buffers[other] for other in self._sources}
-        others = [(self._head(buffer), other) for other, buffer in buffers.items() if other != at and buffer]
+        ranks, rank = self._ranks, self._ranks[at]
+        others = [(self._head(buffer), ranks[other]) for other, buffer in buffers.items() if other != at and buffer]
+        others += self._before() if self._behind else ()
         if not others:
             return len(fetch)
         limit, step, times = min(others), self._step, self._times(fetch)
-        if (max(times) // step, at) <= limit:
+        if (max(times) // step, rank) <= limit:
             return len(fetch)
         for index, timestamp in enumerate(times):
-            if (timestamp // step, at) > limit:
+            if (timestamp // step, rank) > limit:
                 return max(1, index)
         return len(fetch)
 

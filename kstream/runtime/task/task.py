@@ -73,6 +73,7 @@ class Task:
             {TopicPartition(one.topic, partition): one.seconds for one in part.delays},
             [TopicPartition(one.topic.name, partition) for one in part.sources if one.topic.internal],
             plan.step,
+            plan.watermark,
         )
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._care = self.handling.care

@@ -85,7 +85,7 @@ def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], Non
     for task in tasks:
         with attributed(task):
             task.ageing.clean_up(task.uncommitted)
-            task.ageing.tell()
+            task.ageing.tell(task.reading)
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:

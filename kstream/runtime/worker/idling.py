@@ -21,7 +21,11 @@ class Idling:
         self._next = self._again = clock.monotonic()
 
     def step(self) -> None:
-        """Looks, when it is time. What becomes of the idle ones goes with the next commit."""
+        """Looks, when it is time. What becomes of the idle ones goes with the next commit, and who is through says so
+        with it to those behind."""
+        for task in self._tasks.running:
+            if not task.touched and not task.busy and task.ageing.has_to_tell(task.reading):
+                task.touched = True
         now = self._clock.monotonic()
         if now < self._next:
             return
