@@ -17,6 +17,7 @@ from kstream.runtime.kafka import KafkaClients, KafkaOptions, options_from
 from kstream.runtime.kafka.members import remove_members
 from kstream.runtime.process.making import make_worker
 from kstream.runtime.worker.loop import StreamWorker
+from kstream.state.rocksdb import RocksMemory, RocksReader
 from kstream.types import TopicPartition
 from support.kafka import read, write
 from support.running import prepare, until
@@ -43,7 +44,7 @@ class Service:
             kafka={"topic.metadata.refresh.interval.ms": "500"},
         )  # fmt: skip
         self.identity = Identity(self.app.name, "one", 0)
-        self.worker = self.start()
+        self.worker, self.closed = self.start(), False
 
     def start(self) -> StreamWorker:
         self.worker = make_worker(self.app, self.identity, self.settings, prepare(self.app, self.settings))
@@ -119,7 +120,8 @@ def make(bootstrap_servers: str, tmp_path: Path) -> Iterator[Make]:
 
     yield made
     for service in services:
-        service.worker.abandon()
+        if not service.closed:
+            service.worker.abandon()
 
 
 def anew_while_stopped(service: Service) -> None:
@@ -210,3 +212,36 @@ def test_the_tasks_of_a_changelog_made_anew_stop_and_the_others_go_on(make: Make
     service.process(service.plain, service.passed)
     assert service.read(service.counts) == sorted(ONCE)
     assert set(service.committed.values()) != {None}
+
+
+def test_a_changelog_that_is_made_anew_while_tasks_wait_for_it_costs_no_local_state(make: Make, tmp_path: Path) -> None:
+    """The worker died, and comes back while the changelog is not there. It went on without, and did not name it in its
+    next commit; with the new one the local state was emptied."""
+    service = make("stop")
+    partitions = prepare(service.app, service.settings)
+    service.worker.close()
+    changelog = f"{service.app.name}-n-changelog"
+    service.admin.delete_topics([changelog])[changelog].result(60)
+    until(lambda: changelog not in service.admin.list_topics(timeout=10).topics, "the changelog to be gone")
+    service.worker = make_worker(service.app, service.identity, service.settings, partitions)
+    service.worker.start()
+    waiting = {f"{service.counted.name}/{number}" for number in range(2)}
+    service.until(lambda: waiting <= service.worker.tasks.keys(), "the tasks to be given")
+    for _ in range(3):
+        service.turns()
+    made = service.admin.create_topics([NewTopic(changelog, 2, 1, config={"cleanup.policy": "compact"})])
+    made[changelog].result(60)
+    service.write(service.counted)
+    again = f"changelog {changelog} was deleted and created again"
+    service.until(
+        lambda: service.stopped and all(again in line for line in service.failed.values()), "the tasks to stop"
+    )
+    service.process(service.plain, service.passed)
+    service.worker.close()
+    service.closed = True
+    assert service.read(service.counts) == sorted(ONCE)
+    kept = [current.parent for current in tmp_path.rglob("CURRENT") if "counted" in str(current)]
+    readers = [RocksReader(directory, RocksMemory(1 << 20, 1 << 20)) for directory in kept]
+    assert sum(reader.entries("n") for reader in readers) == len(KEYS)
+    for reader in readers:
+        reader.close()
