@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from kstream.errors import AbortRequired
+from kstream.errors import AbortRequired, KafkaUnavailable
 from kstream.testing.log import Transaction, TransactionState
 from kstream.types import TopicPartition
 
@@ -176,8 +176,11 @@ class Group:
             self.offsets.update(offsets)
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str] | None]:
-        """Stable offsets. Raises AbortRequired while a transaction on one of them is open."""
+        """Stable offsets. Raises AbortRequired while a transaction on one of them is open, and KafkaUnavailable, as the
+        client's refusal is told, where one is asked for twice."""
         wanted = tuple(partitions)
+        if len(set(wanted)) < len(wanted):
+            raise KafkaUnavailable("_INVALID_ARG: Duplicate partitions not allowed")
         for transaction, offsets in self._pending.items():
             unstable = [str(at) for at in wanted if at in offsets]
             if unstable:

@@ -201,7 +201,7 @@ class Restorer:
         if one.offsets is None:
             if self._clock.monotonic() < one.not_before:
                 return
-            one.offsets = self._admin.committed(self._group, [*one.task.inputs, *one.behind])
+            one.offsets = self._admin.committed(self._group, list(dict.fromkeys([*one.task.inputs, *one.behind])))
         if not one.offsets.done():
             return
         if one.topics is None:
