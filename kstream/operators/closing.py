@@ -15,6 +15,23 @@ AT_ONCE: Final = 10_000
 """Results that are due together go on in batches of so many."""
 
 
+class TooManyDue(ResultFailed):
+    """More timers are due before one record than fire in a row: what was done is taken back, and time goes on by
+    pieces (`runtime/task/overdue.py`).
+
+    Attributes:
+        before: the time that it was to go to, in ms since the epoch.
+    """
+
+    def __init__(self, processor: str, key: str, timer: str, at: int, before: int) -> None:
+        self.before = before
+        super().__init__(
+            f"{AT_ONCE:,} timers fired in a row and there are more, the last of processor {processor!r}, key {key}, "
+            f"timer {timer!r} of {at} (ms), on the way to event time {before}: time goes on from timer to timer now, "
+            "with commits in between. One that sets itself again fires for each step of a jump in time"
+        )
+
+
 class Closing(Operator):
     """Is told of time by the sources before it."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -19,9 +18,10 @@ from kstream.errors import (
 )
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
+from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, task_times, telling
 from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.operators.emitting import Output
+from kstream.operators.skips import Skips
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
 from kstream.specs.timers import Due, TimerClock
 from kstream.specs.ttl import FOREVER
@@ -77,9 +77,8 @@ class Process(Dropping, Closing):
         self._spoilt: tuple[int, Exception] | None = None  # see `spoil`
         self._reached: int | None = None  # timers before are fired; None: as far as the last commit says
         self._kept_reached: int | None = None
-        self.skipped: Counter[bytes] = Counter()  # timers that a policy leaves out, so many times
-        self._used: Counter[bytes] = Counter()  # those that were, since the last commit
-        self._kept_used: Counter[bytes] = Counter()  # and before the batch at hand
+        self.skipped = Skips()  # timers that a policy leaves out
+        self.stepwise = False  # time goes on by pieces, however many are due
         self.rests_until = 0.0  # no timer fires before (monotonic): one has failed, and is tried again then
 
     def side(self, name: str) -> list[Push]:
@@ -238,6 +237,15 @@ class Process(Dropping, Closing):
     def closes_by(self, time: int) -> bool:
         return self._timers is not None and self._timers.is_due("event", time)
 
+    def due_by(self, before: int) -> int | None:
+        """When its first timer of event time is due, where that is before this time."""
+        timers = self._timers
+        return timers.events.next if timers is not None and timers.is_due("event", before) else None
+
+    def fire_some(self, before: int, most: int) -> int:
+        """Fires what is due before this time, so many at most, ahead of the task's time. Returns how many."""
+        return 0 if self.due_by(before) is None else self._fire_all("event", before, None, None, most)
+
     def time_passed(self, origin: Origin | None) -> None:
         if self._timers is not None and self._time is not None:
             self._fire(self._time.now, origin)
@@ -257,9 +265,12 @@ class Process(Dropping, Closing):
         if self._timers is not None and not self.rests and self._timers.is_due("wall", self._wall_now + 1):
             self._fire_all("wall", self._wall_now + 1, origin, row)
 
-    def _fire_all(self, clock: TimerClock, before: int, origin: Origin | None, row: int | None) -> None:
+    def _fire_all(
+        self, clock: TimerClock, before: int, origin: Origin | None, row: int | None, most: int | None = None
+    ) -> int:
         """Args:
         row: of the record that comes next; None: it is the one that moved time to where the timer is due.
+        most: that fire, where the others can wait. Raises TooManyDue where they cannot.
         """
         user = self._user or self._opened()
         assert self._timers is not None
@@ -268,9 +279,7 @@ class Process(Dropping, Closing):
         last = 0
         try:
             while (one := self._timers.pop(clock, before)) is not None:
-                if self.skipped and one.entry in self.skipped:
-                    self.skipped -= Counter([one.entry])  # once: it may be set anew
-                    self._used[one.entry] += 1
+                if self.skipped and self.skipped.takes(one.entry):
                     continue
                 if origin is not None:
                     if row is None:
@@ -281,14 +290,17 @@ class Process(Dropping, Closing):
                     rows.append(last)
                 self._call(user, one, len(fired), last if origin is not None else None)
                 fired.append(one)
-                if len(fired) == AT_ONCE:
-                    if clock == "wall":
-                        break  # the others can wait for the next commit
+                if len(fired) >= (most or AT_ONCE):
+                    if clock == "wall" or most or not self._timers.is_due(clock, before):
+                        break
+                    if not self.stepwise:
+                        raise TooManyDue(self.name, self._shown(one.key), one.timer.name, one.timer.at, before)
                     self._tell(fired, rows, origin)
                     fired, rows = [], []
         finally:
             self._place = self._ctx.batch = self._ctx.raw_key = self._ctx.row = None
         self._tell(fired, rows, origin)
+        return len(fired)
 
     def _call(self, user: UserProcessor, one: Fired, place: int, row: int | None) -> None:
         ctx, at = self._ctx, one.timer.at
@@ -362,12 +374,11 @@ class Process(Dropping, Closing):
         for output in self._outputs.values():
             output.keep()
         self._kept_reached = self._reached
-        if self._used or self._kept_used:
-            self._kept_used = self._used.copy()
+        self.skipped.keep()
 
     def take_back(self) -> bool:
         self._reached = self._kept_reached
-        self._skip_again(self._kept_used)
+        self.skipped.take_back()
         self._forget()
         for output in self._outputs.values():
             output.take_back()
@@ -376,18 +387,12 @@ class Process(Dropping, Closing):
     def reset(self) -> None:
         super().reset()
         self._reached = self._kept_reached = None
-        self._skip_again(Counter())
+        self.skipped.reset()
         self._forget()
 
     def committed(self) -> None:
         super().committed()
-        if self._used:
-            self._used, self._kept_used = Counter(), Counter()
-
-    def _skip_again(self, used: Counter[bytes]) -> None:
-        """What was left out since `used` comes again, and is left out again."""
-        self.skipped += self._used - used
-        self._used, self._kept_used = used.copy(), used
+        self.skipped.committed()
 
     def _forget(self) -> None:
         self._spoilt = None

@@ -96,6 +96,10 @@ class Source(Operator):
             if self._watermark is not None:
                 self._watermark.running(self.topic.name, times)
 
+    def time_passed(self) -> None:
+        """Time has gone on by itself."""
+        self._through(None)
+
     def _heard(self, marks: Marks) -> None:
         """The tasks before have said what time it is there."""
         self.origin = None

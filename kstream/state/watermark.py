@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from kstream.specs.ttl import FOREVER
 from kstream.state.time import running_largest
 
 UNKNOWN: Final = -(1 << 62)
@@ -75,6 +76,7 @@ class Watermark:
         self._waited_until = UNKNOWN  # what time it was by the clock at the last commit
         self._ended: dict[_Channel, float] = {}  # have processed all that there is; believed until then (monotonic)
         self.now = UNKNOWN
+        self.limit = FOREVER  # it goes no further by itself (see runtime/task/overdue.py)
         self._kept = self._committed = self._state
 
     @property
@@ -206,8 +208,25 @@ class Watermark:
         return {channel: time + int((now - since) * 1000) for channel, (time, since) in self._since.items()}
 
     def _go_on(self) -> None:
+        self.now = max(self.now, min(self.target, self.limit))
+
+    @property
+    def target(self) -> int:
+        """Where its inputs are: `now`, or later."""
         times = [time for channel, time in self._times.items() if channel not in self._idle]
-        self.now = max(self.now, min(times) if times else max(self._times.values()))
+        return max(self.now, min(times) if times else max(self._times.values()))
+
+    def go_to(self, time: int) -> None:
+        """By itself, before what moves it further: this is on the way there."""
+        self.now, self.limit = max(self.now, time), max(self.limit, time)
+
+    def would_be(self, topic: str, timestamps: Sequence[int]) -> list[int]:
+        """What `running` would give."""
+        before = self._state
+        try:
+            return self.running(topic, timestamps)
+        finally:
+            self._set(before)
 
     # ---- what is taken back, and what is committed
 

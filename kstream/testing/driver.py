@@ -368,7 +368,9 @@ class TestDriver:
     def _reached(self) -> list[object]:
         """How far the tasks have come."""
         return [
-            (name, task.state, dict(task.positions)) for worker in self._open() for name, task in worker.tasks.items()
+            (name, task.state, dict(task.positions), task.ageing.times_of(task.inputs[0]))
+            for worker in self._open()
+            for name, task in worker.tasks.items()
         ]
 
     def _idle(self) -> bool:

@@ -13,8 +13,6 @@ from kstream.plan import TaskPlan
 
 LONG: Final = 100_000
 """Records in a row that do not fail, after which no care is taken any more: it costs time with each of them."""
-SHORTEST: Final = 16
-"""Records of a batch that failed, from which on it is made no shorter."""
 
 
 class Care:

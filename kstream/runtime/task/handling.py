@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kstream.errors import KStreamError, ProcessingError, ResultFailed, StateError, TransactionError, text_of
+from kstream.operators.closing import TooManyDue
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Suspected
 from kstream.operators.writer import Refused
@@ -13,6 +14,7 @@ from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.failures import PASSES, PushFailed, Search
+from kstream.runtime.task.overdue import Overdue
 from kstream.runtime.task.timers import FailedTimers
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
 from kstream.types import Clock, Fetch, TopicPartition
@@ -47,7 +49,8 @@ class Handling:
         self.care = Care(plan)
         self.traceless = not plan.stores and all(one.traceless for one in plan.operators)
         self._records = 0  # of the transaction, before the fetch
-        self.timers = FailedTimers(task, plan, clock, deciding)
+        self.overdue = Overdue(task, plan)
+        self.timers = FailedTimers(task, plan, clock, deciding, self.overdue)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
         self.left_out: list[tuple[LeftOut, Fetch]] = []
@@ -152,6 +155,11 @@ class Handling:
         self.rests_until = verdict.due
         return True
 
+    def waits_for_timer(self) -> bool:
+        """The same of a timer that failed."""
+        rests = self.timers.rests
+        return rests is not None and self.rests(rests)
+
     def taken_back(self, fetch: Fetch, error: BaseException, sent: bool, records: int) -> None:
         """What a fetch that failed has done is taken back, by itself. Where it is known which of its records is at
         fault, the policies decide about that one; else fewer of them are to come at a time. One that Kafka is to be
@@ -167,7 +175,8 @@ class Handling:
         if isinstance(error, ResultFailed):  # no record is at fault
             goes_on = self.timers.decide(error)
             if not self.care and goes_on:
-                self.care.take()  # from the next batch on
+                if not isinstance(error, TooManyDue):
+                    self.care.take()  # from the next batch on
                 raise PushFailed(0, self.timers.located(error)) from error
             if not goes_on or sent or not self.care.take_back():
                 raise PushFailed(0, self.timers.located(error)) from error

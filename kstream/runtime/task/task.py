@@ -14,13 +14,13 @@ from kstream.errors import KStreamError, ProcessingError
 from kstream.operators.base import Operator
 from kstream.plan import TaskPlan
 from kstream.runtime.task.ageing import Ageing
-from kstream.runtime.task.care import SHORTEST
 from kstream.runtime.task.context import Context, activate, deactivate
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.failures import PASSES, PushFailed, Search
 from kstream.runtime.task.handling import Handling
 from kstream.runtime.task.measures import PartMeasures
-from kstream.runtime.task.pace import Pace
+from kstream.runtime.task.overdue import Overdue
+from kstream.runtime.task.pace import Chunk, Pace
 from kstream.runtime.task.reading import Reading
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
@@ -53,8 +53,7 @@ class Task:
     ) -> None:
         self.part, self.partition, self.plan, self.backend = part, partition, plan, backend
         self.measures = measures or PartMeasures(part)
-        self.name = f"{part.name}/{partition}"
-        self.state = TaskState.CREATED
+        self.name, self.state = f"{part.name}/{partition}", TaskState.CREATED
         self.error: KStreamError | None = None
         self.search, self.pace = Search(), Pace(heeds_waits)
         self.records, self.commits = 0, 0  # the number of its last commit, whoever made it
@@ -63,8 +62,7 @@ class Task:
         self.topic_ids: dict[TopicPartition, str] = {}  # of its inputs, where the broker gives topics any
         self.changelog_ids: dict[str, str] = {}  # the same of its changelogs, by topic
         self.changelog_note = ""  # how its commits name them (runtime/cluster/covered.py)
-        self.ageing = Ageing(plan, self.name)
-        self._clock, self._target = clock, target_seconds
+        self.ageing, self._clock = Ageing(plan, self.name), clock
         self.reading = Reading(
             [TopicPartition(topic, partition) for topic in part.topics],
             lambda fetch: plan.sources[fetch.at.topic].timestamps(fetch),
@@ -76,13 +74,10 @@ class Task:
             plan.watermark,
         )
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
-        self._care = self.handling.care
         self._working: Fetch | None = None  # delivered to an agent that is still at it
-        self._sent = False  # whether anything of the batch left the task
+        self._started, self._sent = 0.0, False  # whether anything of the batch left the task
         self._emitting = False  # agents are still at what operators emitted for the commit
-        self._started = 0.0
-        # Records pushed at a time; grows while they are quick. Agents that wait may take seconds for one.
-        self._chunk = 1 if plan.agents else 64
+        self._chunk = Chunk(target_seconds, agents=bool(plan.agents))
         self._waited = False  # whether agents were not through with `_working` in the turn in which it was pushed
         self._released = False  # whether anything since the last commit went into the transaction
         self.slow = SlowRecords(self.name, slow_record)
@@ -128,7 +123,7 @@ class Task:
 
     @property
     def buffered(self) -> int:
-        return self.reading.buffered
+        return self.reading.buffered + self.handling.overdue.behind  # it has to run
 
     @property
     def overlay_bytes(self) -> int:
@@ -210,6 +205,8 @@ class Task:
                 if self._is_full or self._clock.monotonic() >= until:
                     return
                 fetch = self._next()
+                if self.handling.overdue:
+                    fetch = self._time_first(fetch)
                 if fetch is None:
                     return
                 verdict = self.handling.on(fetch)
@@ -222,6 +219,19 @@ class Task:
                     self._push(fetch)
         finally:
             deactivate()
+
+    def _time_first(self, fetch: Fetch | None) -> Fetch | None:
+        """What may be processed of it now. None: event time went on by a piece, and the loop is to turn."""
+        waits = self.handling.waits_for_timer()
+        size = 1 if waits else self.handling.overdue.aim(fetch)
+        if fetch is not None:
+            if size and not waits:
+                return self.reading.cut(fetch, size)
+            self.reading.put_back(fetch)
+        if not size:
+            self.touched = True
+            self.flush((self.handling.overdue,))
+        return None
 
     def check_agents(self) -> None:
         """Raises PushFailed of no record where one failed between records, as when a time-out is up."""
@@ -285,17 +295,10 @@ class Task:
         self.records += records
         self.measures.processed(fetch.at.topic, records, seconds)
         self.slow.look(fetch, seconds)
-        self._adapt_chunk(records, seconds)
-        if self._care:
-            self._care.passed(records)
+        self._chunk.managed(records, seconds, care=bool(self.handling.care))
+        if self.handling.care:
+            self.handling.care.passed(records)
         return True
-
-    def _adapt_chunk(self, records: int, seconds: float) -> None:
-        """Operators get as much at a time as they manage within a commit interval."""
-        if seconds > self._target and records:
-            self._chunk = max(1, int(records * self._target / seconds))
-        elif records >= self._chunk:
-            self._chunk += self._chunk // 4 + 1 if self._care else self._chunk
 
     def _failed(self, fetch: Fetch, error: BaseException) -> None:
         """The fetch failed: it is taken back by itself, and comes again (see `Handling.taken_back`)."""
@@ -304,15 +307,14 @@ class Task:
         self._working = None
         self._context.works_on(None)
         self.reading.put_back(fetch)
-        if len(fetch) > 1:
-            self._chunk = max(min(SHORTEST, len(fetch) // 2), self._chunk * 3 // 4)
+        self._chunk.failed(len(fetch))
 
     def located(self, error: BaseException) -> ProcessingError:
         """The error of the last record that was processed."""
         return self.handling.located(error, *self.reading.last_record)
 
     def _next(self) -> Fetch | None:
-        size = 1 if self.plan.one_at_a_time else self._chunk
+        size = 1 if self.plan.one_at_a_time else self._chunk.size
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
         fetch, verdicts = self.reading.take(size), self.handling.verdicts
@@ -330,12 +332,12 @@ class Task:
 
     # ---- the end of a transaction
 
-    def flush(self) -> None:
+    def flush(self, by: Sequence[Operator | Overdue] | None = None) -> None:
         """Before a commit: operators emit what they hold back. Agents behind them may then be busy with it."""
         self._emitting = self._released = True
-        self._finish_emitting(self.plan.operators)
+        self._finish_emitting(self.plan.operators if by is None else by)
 
-    def _finish_emitting(self, operators: Sequence[Operator]) -> None:
+    def _finish_emitting(self, operators: Sequence[Operator | Overdue]) -> None:
         activate(self._context)
         try:
             for operator in operators:
@@ -373,7 +375,7 @@ class Task:
     def rewind(self) -> dict[TopicPartition, int]:
         """After an abort: everything since the last commit is forgotten. Returns where reading starts again."""
         if self._working is not None:  # an agent was not through with it: it gets less the next time
-            self._chunk = max(1, len(self._working) // 4)
+            self._chunk.size = max(1, len(self._working) // 4)
         self.plan.reset()
         self.ageing.rewind()
         self.start_from(self.committed)

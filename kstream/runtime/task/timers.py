@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from kstream.errors import KStreamError, ResultFailed, TimerFailed
+from kstream.operators.closing import TooManyDue
 from kstream.operators.process import Process
 from kstream.plan import TaskPlan
 from kstream.runtime.task.deciding import Deciding
+from kstream.runtime.task.overdue import Overdue
 from kstream.runtime.task.verdicts import Again
 from kstream.types import Clock
 
@@ -13,7 +15,8 @@ from kstream.types import Clock
 class FailedTimers:
     """Of one task. What was decided is remembered until the timer is committed; a restart forgets it."""
 
-    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
+    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None, overdue: Overdue) -> None:
+        self._overdue = overdue
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self._processors = plan.processors
         self._again: dict[tuple[str, bytes], Again] = {}
@@ -41,6 +44,9 @@ class FailedTimers:
 
     def decide(self, error: ResultFailed) -> bool:
         """Whether the task goes on after this."""
+        if isinstance(error, TooManyDue):
+            self._overdue.begin(error)
+            return True
         if not isinstance(error, TimerFailed) or self._deciding is None:
             return False
         one = (error.processor, error.entry)
@@ -52,7 +58,7 @@ class FailedTimers:
             self._again[one], self._failed[one] = again, error
             self._operator(error.processor).rests_until = again.due
         else:
-            self._operator(error.processor).skipped[error.entry] += 1
+            self._operator(error.processor).skipped.add(error.entry)
         error.goes_on = True
         return True
 

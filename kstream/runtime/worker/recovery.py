@@ -22,6 +22,7 @@ from kstream.errors import (
     TopicError,
     TransactionError,
 )
+from kstream.operators.closing import TooManyDue
 from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, without_frames
 from kstream.runtime.task.lost_topics import LOST, lost_topic, refusal_in
 from kstream.runtime.task.measures import Measures
@@ -232,6 +233,8 @@ class Recovery:
         )
         self._abort(error, task, told=found)  # a line about the record, the timer or the task says it
         if isinstance(error.__cause__, TimerFailed) and error.__cause__.goes_on:
+            return
+        if isinstance(error.__cause__, TooManyDue):
             return
         if goes_on:
             task.search.suspect(1)  # it comes first, and stays apart until it is committed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ import kstream
 from kstream.codecs.text import decoded, from_json
 from kstream.codecs.timers import key_and_name, timer_key
 from kstream.errors import KStreamError, ProcessingError, TopologyError
+from kstream.operators import process
+from kstream.runtime.task import overdue
 from kstream.state.expiry import index_of
 from kstream.testing import TestDriver
 
@@ -97,6 +101,26 @@ scripts = st.lists(st.lists(steps, min_size=1, max_size=6) | st.sampled_from(["c
 
 @given(scripts, st.integers(0, 4), st.sampled_from(["memory", "rocksdb"]))
 def test_timers_are_what_their_definition_says(script: list[Any], out_of_order: int, backend: str) -> None:
+    check_definition(script, out_of_order, backend)
+
+
+@given(scripts, st.integers(0, 4), st.integers(1, 3), st.integers(1, 3))
+def test_and_where_time_goes_on_from_timer_to_timer(
+    script: list[Any], out_of_order: int, most: int, piece: int
+) -> None:
+    """More are due in a row than fire at once: the batch, or the transaction, is taken back, and the rest goes by
+    pieces."""
+    with few_at_once(most, piece):
+        check_definition(script, out_of_order, "memory")
+
+
+@contextmanager
+def few_at_once(most: int, piece: int) -> Iterator[None]:
+    with mock.patch.object(process, "AT_ONCE", most), mock.patch.object(overdue, "PIECE", piece):
+        yield
+
+
+def check_definition(script: list[Any], out_of_order: int, backend: str) -> None:
     app, source, out = app_of(out_of_order)
     definition = Definition(out_of_order)
     with TestDriver(app, partitions=1, backend=backend) as driver:
