@@ -54,6 +54,8 @@ def build(
             _check_fits(node.parents[0], node.topic)
         elif isinstance(node, AggregateNode) and node.late is not None:
             _check_fits(node.parents[0], node.late)
+        elif isinstance(node, AgentNode):
+            _check_windows(node)
     for topic in _topics(nodes, declared):
         if topic.name in own_topics(app):
             raise TopologyError(f"topic {topic.name!r}: the app keeps its own data there: take another name")
@@ -104,6 +106,17 @@ def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:
             one, other = told_apart(have.kind, want.kind)
             raise TopologyError(
                 f"{node.describe()} has {side}s of type {one}, but topic {topic.name!r} is declared {side}={other}"
+            )
+
+
+def _check_windows(node: AgentNode) -> None:
+    """Raises TopologyError where an agent has a table of windows, which it looks up by the keys of its records, and
+    these are of no windows."""
+    for store in node.stores:
+        if store.windows is not None and not store.key.accepts(node.key):
+            raise TopologyError(
+                f"agent {node.name!r} reads {store.name!r}, whose keys are {store.key}, and its records have keys of "
+                f"type {node.key}: a table of windows is read by agents over results of windows, and by app.query()"
             )
 
 

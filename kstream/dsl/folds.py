@@ -34,7 +34,13 @@ NUMBERS: Final = (int, float, UNKNOWN)
 
 
 def summing(function: Callable[[Any], Any]) -> Fold:
-    return lambda total, value: function(value) if total is None else total + function(value)
+    def fold(total: Any, value: Any) -> Any:
+        found = function(value)
+        if found is None:
+            raise KStreamError("sum got None, which cannot be added: filter such records out before it")
+        return found if total is None else total + found
+
+    return fold
 
 
 def comparable(found: Any, what: str) -> Any:

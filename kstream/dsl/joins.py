@@ -18,6 +18,7 @@ from kstream.specs.config import check_changelog
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema, with_none
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.topic import Topic
 from kstream.table_nodes import AsOfJoinNode, JoinHow, StreamJoinHow, TableJoinNode, TableNode
 from kstream.topology import Node
 
@@ -186,6 +187,8 @@ class Joining(Ways[K, V]):
 
             joined: Any = type(self)(self._graph, join_streams(self, other, joiner, within, grace, how, name, value))
             return joined  # type: ignore[no-any-return]
+        if isinstance(other, Topic):
+            raise TopologyError(f"{call}: topic {other.name!r} is read as a stream: join app.stream(topic)")
         if within is not None or grace is not None:
             raise TopologyError(
                 f"{call}: within= and grace= are for two streams; a table is joined as it is when a record comes"

@@ -13,6 +13,7 @@ from kstream.dsl.deduplicating import Deduplicating
 from kstream.dsl.functions import check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.states import State
+from kstream.dsl.written import check_written
 from kstream.errors import TopologyError
 from kstream.processor_nodes import ProcessNode
 from kstream.runtime.task.processing import ProcessorContext
@@ -111,6 +112,7 @@ class Processing(Deduplicating[K, V]):
         _check_fits(name, "keys", of_keys, before.key)
         _check_fits(name, "values", of_values, before.value)
         declared = states_of(kind)
+        check_written(kind, declared, name)
         timed = has_timers(kind)
         if timed and TIMERS in declared:
             raise TopologyError(f"processor {name!r}: its timers are kept as {TIMERS!r}: call the state otherwise")

@@ -19,6 +19,7 @@ from kstream.dsl.table import default_factory
 from kstream.errors import TableError, TopologyError
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.state.mutations import copied
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -227,7 +228,7 @@ class ListState(State, Generic[T]):
     @property
     def value(self) -> list[T]:
         """A copy. Assigning it writes it."""
-        return list(self._get() or ())
+        return copied(*self._here(), list)
 
     @value.setter
     def value(self, value: list[T]) -> None:
@@ -273,7 +274,7 @@ class MapState(State, MutableMapping[T, V], Generic[T, V]):
     @property
     def value(self) -> dict[T, V]:
         """A copy. Assigning it writes it."""
-        return dict(self._get() or ())
+        return copied(*self._here(), dict)
 
     @value.setter
     def value(self, value: dict[T, V]) -> None:

@@ -116,7 +116,8 @@ class Process(Dropping, Closing):
             if self._timers is None:
                 for index in range(start, stop):
                     ctx.index, ctx.raw_key = index, keys[index]
-                    process(values[index], ctx)
+                    if process(values[index], ctx) is not None:
+                        raise self._returned()
             else:
                 events, times = self._timers.events, self._times
                 for index in range(start, stop):
@@ -124,7 +125,8 @@ class Process(Dropping, Closing):
                         stop = index
                         break
                     ctx.index, ctx.raw_key = index, keys[index]
-                    process(values[index], ctx)
+                    if process(values[index], ctx) is not None:
+                        raise self._returned()
             if self._spoilt is not None:
                 index, error = self._spoilt
                 raise error
@@ -140,6 +142,9 @@ class Process(Dropping, Closing):
                 out = batch if places == list(range(batch.size)) else batch.at(places)
                 self._pass_on(output, out.with_encoded_values(raw, output.codec))
         return stop
+
+    def _returned(self) -> KStreamError:
+        return KStreamError(f"process of processor {self.name!r} returned a value, which goes nowhere: ctx.emit(value)")
 
     def _pass_on(self, output: Output, batch: Batch) -> None:
         if output is self._outputs[None]:

@@ -54,7 +54,7 @@ def whole_milliseconds(length: Any, what: str, *, least: int | None = 0) -> int:
         TopologyError: it is none, is less than `least` ms (None: any will do), or has parts of a millisecond.
     """
     if not isinstance(length, timedelta):
-        raise TopologyError(f"{what}{length!r} is not a timedelta")
+        raise TopologyError(f"{what}{length!r} is not a timedelta: say it with its unit, as in timedelta(seconds=10)")
     found, rest = divmod(length, timedelta(milliseconds=1))
     if rest or (least is not None and found < least):
         bound = "" if least is None else f", {least} at least"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from kstream.codecs import difference
 from kstream.errors import MutatedWithoutAssignment
@@ -87,6 +87,12 @@ class Mutations(Generic[V]):
             now = live.get(key)
             if _differs(store, None if now is None else encode(now), store.stored(key)):
                 _refuse(store, key)
+
+
+def copied(store: Store[Any], key: bytes, kind: Callable[[Any], V]) -> V:
+    """A copy of what a key has, of this kind (list, dict), for user code: to change it is to lose the change."""
+    copy = kind(store.get(key) or ())
+    return store.mutations.handed_out(store, key, copy) if store.verify else copy
 
 
 def _differs(store: Store[V], one: bytes | None, other: bytes | None) -> bool:
