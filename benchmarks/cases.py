@@ -80,7 +80,14 @@ GROUPS = (
         "update",
         1.0,
     ),
-    Group((Case("commit", "DSL, one per changed key and commit", "commit", 0.85, 1.0),), "commit", 1.0),
+    Group(
+        (
+            Case("commit", "DSL, one per changed key and commit", "commit", 0.85, 1.0),
+            Case("windowed", "windows of a second, on close", "windowed", 0.6),
+        ),
+        "commit",
+        1.0,
+    ),
     Group((Case("update-default", "the first, commits every 0.2 s", "update", 0.85),), "update", None),
     Group((Case("commit-default", "one per key and commit, every 0.2 s", "commit", 0.75, 0.85),), "commit", None),
     Group((Case("many", "64 partitions, within the memory setting", "update", 1.3),), "update", 1.0, many=True),

@@ -82,3 +82,22 @@ def check_totals(bootstrap: str, topic: str, data: Data, *, every_update: bool) 
         )
     if every_update and written.records != data.records:
         raise WrongOutput(f"{topic}: {written.records} records instead of one for each of {data.records}")
+
+
+def check_windows(bootstrap: str, topic: str, changelog: str, data: Data) -> None:
+    """The totals of the windows that closed, each told once, and of those that are open must add up to the input.
+
+    Raises:
+        WrongOutput: they do not.
+    """
+    told, kept = read(bootstrap, topic), read(bootstrap, changelog)
+    if told.records != len(told.last) or not told.records:
+        raise WrongOutput(f"{topic}: {told.records} records of {len(told.last)} windows")
+    values = [*told.last.values(), *(value for value in kept.last.values() if value)]
+    totals = json.decode(b"[" + b",".join(values) + b"]", type=list[Total])
+    count, price = sum(total.count for total in totals), sum(total.sum for total in totals)
+    if (count, price) != (data.records, price_sum(data)):
+        raise WrongOutput(
+            f"{topic}: with the open windows counts add up to {count} and prices to {price} instead of {data.records} "
+            f"and {price_sum(data)}"
+        )

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from benchmarks import services
-from benchmarks.checks import check_totals
+from benchmarks.checks import check_totals, check_windows
 from benchmarks.child import WATCH, Result, Watch
 from benchmarks.data import Data, delete_topics, make_topics
 from kstream.config import Settings
@@ -155,6 +155,9 @@ class Service:
 
     def check(self) -> None:
         """Raises WrongOutput when the output is not what the input makes of it."""
+        if self.kind == "windowed":
+            check_windows(self.bootstrap, f"{self.name}-out", f"{self.name}-totals-changelog", self.data)
+            return
         check_totals(self.bootstrap, f"{self.name}-out", self.data, every_update=self.kind != "commit")
 
     def remove(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import kstream
@@ -45,6 +46,16 @@ def ttl(name: str, source: str) -> kstream.App:
 
 def commit(name: str, source: str) -> kstream.App:
     return dsl(name, source, "commit")
+
+
+def windowed(name: str, source: str) -> kstream.App:
+    """Totals of each second, told when it closes: about as often as the yardstick commits."""
+    app = kstream.App(name)
+    bids = app.topic(source, key=int, value=Bid)
+    totals = app.topic(f"{name}-out", key=kstream.Windowed[int], value=Total)
+    seconds = app.stream(bids).group_by_key().window(kstream.Tumbling(seconds=1), grace=timedelta(0))
+    seconds.aggregate(new_total, add, name="totals", emit="close").to(totals)
+    return app
 
 
 def agent(name: str, source: str) -> kstream.App:
@@ -86,7 +97,9 @@ def untyped(name: str, source: str) -> kstream.App:
     return app
 
 
-KINDS = {"update": update, "ttl": ttl, "commit": commit, "agent": agent, "untyped": untyped}
+KINDS = {
+    "update": update, "ttl": ttl, "commit": commit, "windowed": windowed, "agent": agent, "untyped": untyped,
+}  # fmt: skip
 
 
 def as_environment(kind: str, name: str, source: str) -> dict[str, str]:
