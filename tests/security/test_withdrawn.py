@@ -16,6 +16,7 @@ from typing import ClassVar
 import pytest
 
 import kstream
+from kstream.errors import KStreamError
 from security.lettered_service import make_app as lettered_app
 from security.test_rights import RUN, Guarded, Right, guarded
 from support.kafka import Reader, create
@@ -213,6 +214,27 @@ def test_a_right_to_what_is_set_aside_is_withdrawn(
     finally:
         lettered.stop()
     secrets_are_kept(said, *capfd.readouterr())
+
+
+AT_START = [right for right in Lettered.RIGHTS if right[1] in (DELAY, LETTERS) and right[2] != "DELETE"]
+
+
+@pytest.mark.parametrize(
+    "right", [pytest.param(right, id=" ".join(right[1:]), marks=pytest.mark.more) for right in AT_START]
+)
+def test_without_a_right_to_what_is_set_aside_a_line_says_which(guarded: Guarded, right: Right) -> None:
+    """With exactly these it runs (above); with one less it says which, at the start or where it is needed first."""
+    guarded.app = lettered_app(guarded.name)
+    create(guarded.servers, f"{guarded.name}.letters", 1)
+    guarded.allow(*(one for one in Lettered.RIGHTS if one != right))
+    guarded.write("boom", "a")
+    with pytest.raises(KStreamError) as failed:
+        guarded.run()
+    ((_, name, operation),) = guarded.rights(right)
+    line = str(failed.value)
+    unseen = f"may not CREATE topic {name} "  # a topic that may not be seen looks as if it were not there
+    assert f"may not {operation} topic {name}" in line or unseen in line, line
+    assert "\n" not in line
 
 
 CLUSTER: list[Right] = [
