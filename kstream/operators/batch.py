@@ -49,6 +49,8 @@ class Origin:
         "topic", "watermarks",
     )  # fmt: skip
 
+    of_time = False  # see `closing.behind`
+
     def __init__(
         self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE, topic: str | None = None
     ) -> None:
@@ -358,14 +360,14 @@ class Batch:
         """What columns it has, of which codecs: batches of one form can be joined without a trace."""
         return (
             self.key_codec, self._keys is not None and self._raw_keys is None,
-            self.value_codec, self._raw_values is None, self.json,
+            self.value_codec, self._raw_values is None, self.json, self.origin is not None and self.origin.of_time,
         )  # fmt: skip
 
     @staticmethod
     def joined(places: Sequence[tuple[Batch, int]]) -> Batch:
         """A batch of these elements of batches, which are of one origin and form."""
         first = places[0][0]
-        _, decoded_keys, _, decoded_values, _ = first.form
+        _, decoded_keys, _, decoded_values, *_ = first.form
         columns: dict[int, tuple[Any, Any]] = {}
         for batch, _ in places:
             if id(batch) not in columns:

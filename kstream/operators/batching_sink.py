@@ -94,7 +94,7 @@ async def _awaited(result: Any) -> None:
 
 
 def _records(batch: Batch) -> Any:
-    if batch.origin is None:
+    if batch.origin is None or batch.origin.of_time:
         return map(
             SinkRecord, batch.keys, batch.values, batch.timestamps, repeat(None), repeat(None), repeat(None),
             repeat(None),

@@ -50,6 +50,24 @@ def task_times(batch: Batch, now: int) -> list[int]:
     return [now] * batch.size if batch.origin is None else batch.of_rows(batch.origin.watermarks)
 
 
+class TimeOrigin(Origin):
+    """The batch that moved time to where results are told: they have their places in its order and its times. Its
+    records have nothing to do with them, so they have no topic, no headers and no offset of one."""
+
+    __slots__ = ()
+    of_time = True
+
+    def __init__(self, moved: Origin) -> None:
+        super().__init__(moved.fetch, bounds=moved.bounds, topic="")
+        self.times, self.watermarks = moved.times, moved.watermarks
+        self._headers, self._offsets = [None] * len(moved.fetch), [-1] * len(moved.fetch)
+
+
+def behind(origin: Origin | None) -> Origin | None:
+    """The origin of results that are told because time went on, by the batch of this one."""
+    return origin if origin is None or origin.of_time else TimeOrigin(origin)
+
+
 @contextmanager
 def telling(store: str, what: str = "the result of a window of") -> Iterator[None]:
     """No record is at fault where this fails: the one that moved time has nothing to do with the results.

@@ -78,7 +78,7 @@ class Sample(Operator):
 
     def _places(self, batch: Batch) -> list[int]:
         origin = batch.origin
-        if origin is None:
+        if origin is None or origin.of_time:
             pairs = zip(batch.timestamps, batch.encoded_keys(batch.key_codec), strict=True)
             return [at ^ _hash(key or b"") for at, key in pairs]
         offsets, partition = origin.offsets, _mixed(origin.fetch.at.partition)

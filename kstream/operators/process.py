@@ -18,7 +18,7 @@ from kstream.errors import (
 )
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, task_times, telling
+from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, behind, task_times, telling
 from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.skips import Skips
@@ -335,7 +335,7 @@ class Process(Dropping, Closing):
             with telling(self.name, "the result of a timer of processor"):
                 raw, places = output.taken()
                 batch = Batch(
-                    len(raw), self._key_codec, output.codec, origin=origin,
+                    len(raw), self._key_codec, output.codec, origin=behind(origin),
                     rows=None if origin is None else [rows[place] for place in places],
                     raw_keys=[fired[place].key for place in places], raw_values=raw,
                     timestamps=[fired[place].timer.at for place in places],

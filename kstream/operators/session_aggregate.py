@@ -13,7 +13,7 @@ from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
+from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.record import EPOCH_IS_NOW
@@ -297,7 +297,7 @@ class SessionAggregate(Dropping, Closing):
             keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
             self.emit(
                 Batch(
-                    len(results), self._key_codec, self._value_codec, origin=origin, rows=rows,
+                    len(results), self._key_codec, self._value_codec, origin=behind(origin), rows=rows,
                     raw_keys=cast("list[bytes | None]", keys),
                     raw_values=encode_column(self._value_codec, [value for _, _, value in results], self._check_every),
                     timestamps=[session.end for _, session, _ in results],

@@ -12,7 +12,7 @@ from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
+from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
 from kstream.specs.record import EPOCH_IS_NOW
@@ -190,7 +190,7 @@ class WindowedAggregate(Aggregate, Closing):
             }
             rows = [due[key[:START]] for key, _ in entries]
         return Batch(
-            len(entries), self.store.key_codec, self.store.value_codec, origin=origin, rows=rows,
+            len(entries), self.store.key_codec, self.store.value_codec, origin=behind(origin), rows=rows,
             raw_keys=[key for key, _ in entries], raw_values=[raw for _, raw in entries], timestamps=stamps,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch, Origin
-from kstream.operators.closing import AT_ONCE, Closing, task_times, telling
+from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.joins.waiting import Entry
@@ -99,7 +99,8 @@ class StreamStreamJoin(Dropping, Closing):
         times = task_times(batch, self._watermark.now)
         came = self._prepared(side, batch, keys, times)
         if self._meets and origin is not None:
-            self._held_of = origin
+            if not self._held or not origin.of_time:
+                self._held_of = origin
             self._held += came
         else:
             self._join(came, origin)
@@ -295,7 +296,7 @@ class StreamStreamJoin(Dropping, Closing):
                 row = min(bisect_left(times, one.due + 1), len(times) - 1)  # the record that moved time beyond it
                 value = self._read(one.side, one.kept.raw)
                 results.add(one.side, row, one.place[PLACE:], value, None, one.kept.at)
-            self._emit(results, origin)
+            self._emit(results, behind(origin))
 
     # ---- the end of a batch, and of a transaction
 

@@ -152,7 +152,7 @@ class Context(Generic[K]):
     def working_on(self) -> str | None:
         """The record, for a message; another thread may ask."""
         batch, index = self.batch, self.index
-        if batch is None or batch.origin is None or index < 0:
+        if batch is None or batch.origin is None or batch.origin.of_time or index < 0:
             return None
         return (
             f"{batch.origin.topic}[{batch.origin.fetch.at.partition}] offset {batch.origin.offsets[batch.row(index)]}"
@@ -254,6 +254,8 @@ def here() -> dict[str, object]:
     fetch = context.fetch
     for cursor in (*context.cursors, context):
         if cursor.batch is not None and cursor.batch.origin is not None:
+            if cursor.batch.origin.of_time:  # of no record
+                return {"task": context.task}
             fetch = cursor.batch.origin.fetch
             if cursor.index >= 0:
                 return {
