@@ -75,7 +75,7 @@ class _ByStart:
 class WindowStore(Store[V]):
     """See the module's text. What comes before `_floor` is gone: a scan need not go through what was deleted there."""
 
-    _floor = b""
+    _floor = _kept_floor = b""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -119,12 +119,18 @@ class WindowStore(Store[V]):
 
     # ---- what one batch did, and the end of a transaction
 
+    def keep(self) -> None:
+        super().keep()
+        self._kept_floor = self._floor
+
     def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
         touched = list(self._before or () if keys is None else keys)
         self._by_start.take_in(self._dirty)
         if not super().take_back(touched):
             return False
-        if there := [key for key in touched if self.live[key] is not None]:
+        if keys is None:  # time goes back too, so what comes again may lie before what closed meanwhile
+            self._floor = self._kept_floor
+        elif there := [key for key in touched if self.live[key] is not None]:
             self._floor = min(self._floor, *there)
         again = [key for key in touched if key in self._dirty]
         self._by_start.taken_back(again, self._dirty, all_of_batch=keys is None)
@@ -135,8 +141,8 @@ class WindowStore(Store[V]):
         self._by_start = _ByStart()
 
     def aborted(self) -> None:
-        super().aborted()
         self._floor, self._by_start = b"", _ByStart()
+        super().aborted()  # keeps that
 
 
 def _as_stored(_: bytes, raw: bytes) -> bytes:

@@ -110,7 +110,6 @@ class AsyncQuery:
     Args:
         stores: those of the app, by name.
         find: the URLs of the app's instances; called on a thread when none is known that answers, for all who ask.
-        key: what requests are signed with (signing.key_of).
         timeout: seconds for which a question is tried again.
     """
 

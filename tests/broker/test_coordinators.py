@@ -151,7 +151,7 @@ def test_a_process_endures_that_a_coordinator_comes_back_after_its_question_has_
         until(lambda: ask() == "-", "the first answer")
         for _ in range(2):
             broker.kill()
-            assert ask().endswith("no answer from the coordinator)")
+            assert "committed offsets of group g" in ask()  # there is no answer, or the connection broke before
             broker.start()
             other = KafkaClients(broker.bootstrap_servers).admin()
             answer(partial(other.committed, "other", [TopicPartition("t", 0)]), "the broker's coordinators")

@@ -134,11 +134,12 @@ class Recovery:
 
     def _seek_refused(self, error: TransactionError) -> bool:
         """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that
-        were in it. False when none was."""
+        were in it. False when none was. A search that began in the middle of the transaction, which nobody watched, has
+        its record alone the next time."""
         tasks = [task for task in self._tasks.running if task.uncommitted and not task.waits]
         if not tasks:
             return False
-        if len(tasks) == 1:
+        if len(tasks) == 1 and (self._transaction.watched or not tasks[0].search):
             (task,) = tasks
             refused = self._transaction.named(error) if task.search else error
             self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False), refused)

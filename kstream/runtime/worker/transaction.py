@@ -31,6 +31,7 @@ class Transaction:
 
     Attributes:
         produce: the current producer's method; read it anew for each batch, it changes with producer and transaction.
+        watched: whether the open transaction, or the last one, was watched from its beginning.
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
         refused: of a watched transaction, the first record that the broker did not take; the largest where they are
@@ -44,7 +45,7 @@ class Transaction:
         self.produced: defaultdict[str, int] = defaultdict(int)
         self.blocked = 0.0
         self.refused: RecordRefused | None = None
-        self._watched = False
+        self._watched = self.watched = False
         self._written: set[str] = set()  # topics, while watched
         self._spoilt = False  # the broker refused a record: the producer is of no use after the abort
 
@@ -88,6 +89,7 @@ class Transaction:
                     self._lose()
                     raise ProducerLost(f"the transaction cannot begin: {error}") from error
                 self._choose_produce()
+            self.watched = self._watched
             self._go(TransactionState.OPEN)
 
     @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kstream.codecs import windowed_codec
@@ -72,6 +72,9 @@ STEPS = st.lists(
 
 
 @given(STEPS)
+@example([("close", 1, 0), ("half", 0, 0), ("assign", 0, 0), ("commit", 0, 0)])
+@example([("assign", 0, 0), ("close", 3, 0), ("half", 0, 0), ("assign", 0, 0), ("commit", 0, 0)])
+@example([("half", 0, 0), ("assign", 0, 0), ("commit", 0, 0)])
 def test_what_closes_is_what_was_assigned(steps: list[tuple[str, int, int]]) -> None:
     store, backend = opened()
     now: dict[bytes, int] = {}
