@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_POOLS: WeakSet[Pool[Any]] = WeakSet()
+_STOCKS: WeakSet[_Stock[Any]] = WeakSet()
 
 
 @dataclass(slots=True)
@@ -58,16 +58,10 @@ class Pool(Generic[T]):
             raise KStreamError(f"Pool: size={size!r} is not a number of objects: give it 1 or more")
         if not callable(making) or inspect.iscoroutinefunction(factory):
             raise KStreamError(f"Pool: {factory!r} cannot make objects: give it a function that is not async")
-        self._factory, self._size, self._close = factory, size, close
-        self._changed = threading.Condition()
-        self._free: list[T] = []
-        self._lent: dict[int, _Lent[T]] = {}
-        self._made = 0  # free, lent and in the making
-        self._waiting: set[Callable[[], object]] = set()  # wake those who await
-        _POOLS.add(self)
+        self._stock = _Stock(factory, size, close)
 
     def __repr__(self) -> str:
-        return f"Pool(size={self._size}, free={len(self._free)}, lent={len(self._lent)})"
+        return repr(self._stock)
 
     def borrow(self, timeout: float = 30.0) -> Loan[T]:
         """A context manager, for `with` and for `async with`, that gives one object.
@@ -79,19 +73,52 @@ class Pool(Generic[T]):
             KStreamError: (on entering) none came back in that time; or all are lent, and `with` would hold up the
                 event loop in which they are to come back.
         """
-        return Loan(self, timeout)
+        return Loan(self._stock, timeout)
 
     def discard(self, thing: T) -> None:
         """The borrowed object is broken: it is closed when it comes back. Raises KStreamError when it is not lent."""
-        with self._changed:
+        self._stock.discard(thing)
+
+    async def aclose(self) -> None:
+        """Closes what is free; what is lent is closed when it comes back. The pool may go on being used."""
+        await self._stock.aclose()
+
+
+class _Stock(Generic[T]):
+    """What a pool has: the pool and its loans share it.
+
+    Attributes:
+        size: how many objects there are at most.
+        changed: held while what follows is read or changed, and notified when something came free.
+        waiting: called when something came free, once: they wake those who await.
+    """
+
+    def __init__(self, factory: Callable[[], T], size: int, close: Callable[[T], Awaitable[Any] | Any] | None) -> None:
+        self._factory, self.size, self._close = factory, size, close
+        self.changed = threading.Condition()
+        self._free: list[T] = []
+        self._lent: dict[int, _Lent[T]] = {}
+        self._made = 0  # free, lent and in the making
+        self.waiting: set[Callable[[], object]] = set()
+        _STOCKS.add(self)
+
+    def __repr__(self) -> str:
+        return f"Pool(size={self.size}, free={len(self._free)}, lent={len(self._lent)})"
+
+    @property
+    def all_lent(self) -> bool:
+        """Nothing is free, and nothing more may be made. Asked while `changed` is held."""
+        return not self._free and self._made >= self.size
+
+    def discard(self, thing: T) -> None:
+        with self.changed:
             lent = self._lent.get(id(thing))
             if lent is None:
                 raise KStreamError(f"Pool: {thing!r} is not lent: discard what was borrowed, within its block")
             lent.broken = True
 
     async def aclose(self) -> None:
-        """Closes what is free; what is lent is closed when it comes back. The pool may go on being used."""
-        with self._changed:
+        with self.changed:
             free, self._free = self._free, []
             self._made -= len(free)
             for lent in self._lent.values():
@@ -100,16 +127,14 @@ class Pool(Generic[T]):
         for thing in free:
             result = self._closing(thing)
             if inspect.isawaitable(result):
-                await self._closed(result)
+                await self.closed(result)
 
-    # ---- used by loans
-
-    def _take(self) -> T | None:
+    def take(self) -> T | None:
         """One that is free or made now; None while all are lent."""
-        with self._changed:
+        with self.changed:
             if self._free:
                 return self._lend(self._free.pop())
-            if self._made >= self._size:
+            if self._made >= self.size:
                 return None
             self._made += 1
         try:
@@ -117,20 +142,20 @@ class Pool(Generic[T]):
             if thing is None or inspect.isawaitable(thing):
                 raise KStreamError(f"Pool: the factory gave {thing!r}, which is no object to lend")
         except BaseException:
-            with self._changed:
+            with self.changed:
                 self._made -= 1
                 self._wake()
             raise
-        with self._changed:
+        with self.changed:
             return self._lend(thing)
 
     def _lend(self, thing: T) -> T:
         self._lent[id(thing)] = _Lent(thing)
         return thing
 
-    def _give_back(self, thing: T) -> Any:
+    def give_back(self, thing: T) -> Any:
         """Returns what is to be awaited, where its closing is async."""
-        with self._changed:
+        with self.changed:
             lent = self._lent.pop(id(thing))
             if lent.broken or lent.old:
                 self._made -= 1
@@ -141,10 +166,10 @@ class Pool(Generic[T]):
         return None if thing is None else self._closing(thing)
 
     def _wake(self) -> None:
-        self._changed.notify_all()
-        for wake in self._waiting:
+        self.changed.notify_all()
+        for wake in self.waiting:
             wake()
-        self._waiting.clear()
+        self.waiting.clear()
 
     def _closing(self, thing: T) -> Any:
         close: Any = self._close
@@ -157,83 +182,83 @@ class Pool(Generic[T]):
             log.warning("an object of a pool could not be closed: %s: %s", type(error).__name__, error)
             return None
 
-    async def _closed(self, result: Awaitable[Any]) -> None:
+    async def closed(self, result: Awaitable[Any]) -> None:
         try:
             await result
         except Exception as error:
             log.warning("an object of a pool could not be closed: %s: %s", type(error).__name__, error)
 
-    def _none_came(self, timeout: float) -> KStreamError:
-        return KStreamError(f"Pool: all {self._size} objects are lent, and none came back within {timeout:g} s")
+    def none_came(self, timeout: float) -> KStreamError:
+        return KStreamError(f"Pool: all {self.size} objects are lent, and none came back within {timeout:g} s")
 
 
 class Loan(Generic[T]):
     """One object of a pool, for the time of a `with` or `async with` block."""
 
-    def __init__(self, pool: Pool[T], timeout: float) -> None:
-        self._pool, self._timeout = pool, timeout
+    def __init__(self, stock: _Stock[T], timeout: float) -> None:
+        self._stock, self._timeout = stock, timeout
         self._things: list[T] = []
 
     def __enter__(self) -> T:
-        pool, deadline = self._pool, time.monotonic() + self._timeout
-        while (thing := pool._take()) is None:
+        stock, deadline = self._stock, time.monotonic() + self._timeout
+        while (thing := stock.take()) is None:
             asyncio = sys.modules.get("asyncio")
             if asyncio is not None and asyncio._get_running_loop() is not None:
-                raise KStreamError(f"Pool: all {pool._size} objects are lent: write async with, which can wait")
-            with pool._changed:
-                if not pool._free and pool._made >= pool._size:
+                raise KStreamError(f"Pool: all {stock.size} objects are lent: write async with, which can wait")
+            with stock.changed:
+                if stock.all_lent:
                     left = deadline - time.monotonic()
-                    if left <= 0 or not pool._changed.wait(left):
-                        raise pool._none_came(self._timeout)
+                    if left <= 0 or not stock.changed.wait(left):
+                        raise stock.none_came(self._timeout)
         self._things.append(thing)
         return thing
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        result = self._pool._give_back(self._things.pop())
+        result = self._stock.give_back(self._things.pop())
         if inspect.isawaitable(result):
             import asyncio
 
             try:
-                asyncio.get_running_loop().create_task(self._pool._closed(result))
+                asyncio.get_running_loop().create_task(self._stock.closed(result))
             except RuntimeError:
-                asyncio.run(self._pool._closed(result))
+                asyncio.run(self._stock.closed(result))
 
     async def __aenter__(self) -> T:
         import asyncio
 
-        pool, loop = self._pool, asyncio.get_running_loop()
+        stock, loop = self._stock, asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
-        while (thing := pool._take()) is None:
+        while (thing := stock.take()) is None:
             came = asyncio.Event()
 
             def wake(came: asyncio.Event = came) -> None:
                 loop.call_soon_threadsafe(came.set)
 
-            with pool._changed:
-                if pool._free or pool._made < pool._size:
+            with stock.changed:
+                if not stock.all_lent:
                     continue
-                pool._waiting.add(wake)
+                stock.waiting.add(wake)
             try:
                 await asyncio.wait_for(came.wait(), deadline - loop.time())
             except TimeoutError:
-                raise pool._none_came(self._timeout) from None
+                raise stock.none_came(self._timeout) from None
             finally:
-                with pool._changed:
-                    pool._waiting.discard(wake)
+                with stock.changed:
+                    stock.waiting.discard(wake)
         self._things.append(thing)
         return thing
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        result = self._pool._give_back(self._things.pop())
+        result = self._stock.give_back(self._things.pop())
         if inspect.isawaitable(result):
-            await self._pool._closed(result)
+            await self._stock.closed(result)
 
 
 async def close_pools() -> None:
     """The worker ends: all pools of the process close what they have."""
-    for pool in list(_POOLS):
-        await pool.aclose()
+    for stock in list(_STOCKS):
+        await stock.aclose()

@@ -9,8 +9,9 @@ from kstream.codecs.base import is_codec
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
+from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
-from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.stream import Stream
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.counting import Counted, Counting
@@ -38,11 +39,11 @@ class CountingGroup(Hinted, Generic[K, V]):
         **dict.fromkeys(FOLDS, "windows of so many records have sum, min, max, reduce and aggregate"),
     }
 
-    def __init__(self, group: Grouped[K, V], windows: Counting) -> None:
-        self._group, self._windows = group, windows
+    def __init__(self, records: Grouping, windows: Counting) -> None:
+        self._records, self._windows = records, windows
 
     def node(self) -> Node:
-        return self._group.node()
+        return self._records.node()
 
     def sum(
         self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
@@ -121,7 +122,7 @@ class CountingGroup(Hinted, Generic[K, V]):
     ) -> Stream[Any, Any]:
         for function in users:
             called(function, step)
-        graph, source = self._group._graph, self.node()
+        graph, source = self._records.graph, self.node()
         made = graph.child_name(source, step) if name is None else name
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from kstream.codecs.foreign import ANSWERS, ASKED, SUBSCRIPTIONS, Answer, Subscription
 from kstream.codecs.timers import timer_codec
 from kstream.dsl.functions import called, check_takes
-from kstream.dsl.graph import advice
+from kstream.dsl.graph import Graph, advice
 from kstream.errors import TopologyError
 from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
 from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 def join_foreign(
+    graph: Graph,
     left: Tabular[Any, Any],
     right: Tabular[Any, Any],
     joiner: Callable[[Any, Any], Any],
@@ -32,7 +33,7 @@ def join_foreign(
     backend: Any,
 ) -> TableNode:
     """The node of `left.join(right, joiner, on=...)`, which has the joined table. Raises as that."""
-    call, graph = called(joiner, "join"), left._graph
+    call = called(joiner, "join")
     called(on, "join")
     check_takes(on, 1)
     if how not in get_args(JoinHow):

@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 from kstream.codecs.buffered import part_codec, place_codec
 from kstream.dsl.functions import called, wants_context
-from kstream.dsl.graph import advice
+from kstream.dsl.graph import Graph, advice
 from kstream.dsl.joins import Joining
 from kstream.errors import TopologyError
 from kstream.specs.layout import NOTED
-from kstream.specs.schema import UNKNOWN, Schema, returned_by, schema
+from kstream.specs.schema import Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.within import Within, within_of
 from kstream.table_nodes import StreamJoinHow, StreamJoinNode
@@ -19,8 +19,10 @@ from kstream.topology import Node
 
 
 def join_streams(
+    graph: Graph,
     left: Joining[Any, Any],
     right: Joining[Any, Any],
+    keys: Schema,
     joiner: Callable[..., Any],
     within: Any,
     grace: Any,
@@ -28,15 +30,16 @@ def join_streams(
     name: str | None,
     value: Any,
 ) -> StreamJoinNode:
-    """The node of `left.join(right, ...)`, with a store for each side. Raises as that."""
-    call, graph = called(joiner, "join"), left._graph
+    """The node of `left.join(right, ...)`, with a store for each side. Raises as that.
+
+    Args:
+        keys: the type of the keys of both.
+    """
+    call = called(joiner, "join")
     if how not in get_args(StreamJoinHow):
         raise TopologyError(f"{call}: how={how!r} is neither 'inner', 'left' nor 'outer'")
-    if right._graph is not graph:
-        raise TopologyError(f"{call}: {right.node.describe()} is of another app ({right._graph.app})")
     apart = within_of(within, grace, call)
     made = graph.child_name(left.node, "join") if name is None else name
-    keys = right.node.key if left._rekeyed and left.node.key.kind is UNKNOWN else left.node.key
     first = left.at_home(f"{made}-left", keys)
     itself = right.node is left.node
     second = first if itself else right.at_home(f"{made}-right", keys, left.node.describe(), call)

@@ -185,7 +185,10 @@ class Joining(Ways[K, V]):
         if isinstance(other, Joining):
             from kstream.dsl.joined import join_streams
 
-            joined: Any = type(self)(self._graph, join_streams(self, other, joiner, within, grace, how, name, value))
+            self._check_app(other, call)
+            keys = other.node.key if self._rekeyed and self.node.key.kind is UNKNOWN else self.node.key
+            both = join_streams(self._graph, self, other, keys, joiner, within, grace, how, name, value)
+            joined: Any = type(self)(self._graph, both)
             return joined  # type: ignore[no-any-return]
         if isinstance(other, Topic):
             raise TopologyError(f"{call}: topic {other.name!r} is read as a stream: join app.stream(topic)")

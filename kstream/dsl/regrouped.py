@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes
+from kstream.dsl.stream import AggregateTable, Grouped
 from kstream.specs.schema import UNKNOWN, Kind, returned_by
 from kstream.specs.store import BackendKind
 from kstream.topology import Emit
-
-if TYPE_CHECKING:
-    from kstream.dsl.stream import AggregateTable, Grouped
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -20,18 +18,38 @@ A = TypeVar("A")
 N = TypeVar("N", int, float)
 
 
+class Pairs(Grouped[Any, Any]):
+    """Rows by their groups, as pairs: what a row was before and what it is now, None where it is not there."""
+
+    def folded(
+        self,
+        step: str,
+        initial: Callable[[], Any],
+        add: Callable[[Any, Any], Any],
+        subtract: Callable[[Any, Any], Any],
+        kind: Any,
+        name: str | None,
+        emit: Emit,
+        backend: BackendKind | None,
+        *users: Callable[..., Any],
+    ) -> AggregateTable[Any, Any]:
+        """The table of what `add` and `subtract` make of each group."""
+        fold = _folding(add, subtract)
+        return self._aggregate(step, initial, fold, kind, name, emit, backend, None, *users)
+
+
 class GroupedTable(Generic[K, V]):
     """All aggregations take `name=`, `emit=` and `backend=`, as those of a stream's group do. Rows of a group come from
     several partitions, in any order: adding and taking away must come to the same in any order."""
 
-    def __init__(self, pairs: Grouped[Any, Any]) -> None:
+    def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs
 
     def count(
         self, *, name: str | None = None, emit: Emit = "update", backend: BackendKind | None = None
     ) -> AggregateTable[K, int]:
         """How many rows each group has; 0 where it has none any more."""
-        return self._aggregate("count", int, folds.counting, _less, int, name, emit, backend)
+        return self._pairs.folded("count", int, folds.counting, _less, int, name, emit, backend)
 
     def sum(
         self, function: Callable[[V], N], *, name: str | None = None, value: Kind[N] | None = None,
@@ -48,7 +66,7 @@ class GroupedTable(Generic[K, V]):
         def subtract(total: Any, row: Any) -> Any:
             return total - function(row)
 
-        return self._aggregate("sum", int, add, subtract, kind, name, emit, backend, function)
+        return self._pairs.folded("sum", int, add, subtract, kind, name, emit, backend, function)
 
     def aggregate(
         self,
@@ -75,22 +93,9 @@ class GroupedTable(Generic[K, V]):
         kind = value or returned_by(initial)
         if kind is UNKNOWN:
             kind = returned_by(add)
-        return self._aggregate("aggregate", initial, add, subtract, kind, name, emit, backend, add, subtract, initial)
-
-    def _aggregate(
-        self,
-        step: str,
-        initial: Callable[[], Any],
-        add: Callable[[Any, Any], Any],
-        subtract: Callable[[Any, Any], Any],
-        kind: Any,
-        name: str | None,
-        emit: Emit,
-        backend: BackendKind | None,
-        *users: Callable[..., Any],
-    ) -> AggregateTable[Any, Any]:
-        fold = _folding(add, subtract)
-        return self._pairs._aggregate(step, initial, fold, kind, name, emit, backend, None, *users)
+        return self._pairs.folded(
+            "aggregate", initial, add, subtract, kind, name, emit, backend, add, subtract, initial
+        )
 
 
 def _less(count: int, _: Any) -> int:

@@ -11,8 +11,9 @@ from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
+from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
-from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.stream import Stream
 from kstream.dsl.summaries import list_of
 from kstream.dsl.table import ReadableTable
 from kstream.dsl.windowed import check_emit_of_windows
@@ -55,15 +56,15 @@ class SessionGroup(Hinted, Generic[K, V]):
     }
 
     def __init__(
-        self, group: Grouped[K, V], sessions: Session, grace: timedelta, late: Topic[K, V] | None = None
+        self, records: Grouping, sessions: Session, grace: timedelta, late: Topic[K, V] | None = None
     ) -> None:  # fmt: skip
-        self._group, self._sessions, self._late = group, sessions, late
+        self._records, self._sessions, self._late = records, sessions, late
         if late is not None:
             check_topic(late, "window: late=")
         self._grace = whole_milliseconds(grace, "window: grace=")
 
     def node(self) -> Node:
-        return self._group.node()
+        return self._records.node()
 
     @overload
     def count(
@@ -243,7 +244,7 @@ class SessionGroup(Hinted, Generic[K, V]):
         check_emit_of_windows(emit)
         for function in users:
             called(function, step)
-        graph, source = self._group._graph, self.node()
+        graph, source = self._records.graph, self.node()
         made = graph.child_name(source, step) if name is None else name
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)

@@ -13,8 +13,9 @@ from kstream.codecs.base import is_codec
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
+from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
-from kstream.dsl.stream import Grouped, Stream
+from kstream.dsl.stream import Stream
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
@@ -44,15 +45,15 @@ class SlidingGroup(Hinted, Generic[K, V]):
     }
 
     def __init__(
-        self, group: Grouped[K, V], windows: Sliding, grace: timedelta, late: Topic[K, V] | None = None
+        self, records: Grouping, windows: Sliding, grace: timedelta, late: Topic[K, V] | None = None
     ) -> None:  # fmt: skip
-        self._group, self._windows, self._late = group, windows, late
+        self._records, self._windows, self._late = records, windows, late
         self._grace = whole_milliseconds(grace, "window: grace=")
         if late is not None:
             check_topic(late, "window: late=")
 
     def node(self) -> Node:
-        return self._group.node()
+        return self._records.node()
 
     def count(
         self, *, name: str | None = None, value: Kind[int] = int, backend: BackendKind | None = None
@@ -138,7 +139,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
     ) -> Stream[Any, Any]:
         for function in users:
             called(function, step)
-        graph, source = self._group._graph, self.node()
+        graph, source = self._records.graph, self.node()
         made = graph.child_name(source, step) if name is None else name
         what = f"what {step} {made!r} keeps"
         check_backend(backend, f"{step} {made!r}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import Graph, advice
+from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
 from kstream.dsl.processor import Processing
 from kstream.dsl.summaries import Summaries
@@ -131,7 +132,7 @@ class Stream(Hinted, Processing[K, V]):
         rekeyed: Stream[G, V] = self._rekey(function, key, "group_by")
         name = self._graph.group_name(name, self.node, "by")
         check_partitions(parallelism, f"group {name!r}: parallelism")
-        return Grouped(self._graph, rekeyed.node, name, parallelism, group)
+        return Grouped(Grouping(self._graph, rekeyed.node, name, parallelism, group))
 
     def group_by_key(
         self, *, name: str | None = None, parallelism: int | None = None, group: str | None = None
@@ -142,8 +143,8 @@ class Stream(Hinted, Processing[K, V]):
             name = self._graph.group_name(name, self.node, "by-key")
             check_partitions(parallelism, f"group {name!r}: parallelism")
         if self._rekeyed or group is not None:
-            return Grouped(self._graph, self.node, name, parallelism, group)
-        return Grouped(self._graph, self.node, None, None)
+            return Grouped(Grouping(self._graph, self.node, name, parallelism, group))
+        return Grouped(Grouping(self._graph, self.node))
 
     def sink(self, sink: BatchingSink, *, name: str | None = None) -> None:
         """Writes the records into something outside Kafka, in batches, as a part of the checkpoint.
@@ -182,34 +183,16 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
 
     INSTEAD = dict.fromkeys((*STEPS, "to"), "stream() gives the grouped records as a stream")
 
-    def __init__(
-        self,
-        graph: Graph,
-        node: Node,
-        repartition: str | None,
-        parallelism: int | None,
-        group: str | None = None,
-    ) -> None:
-        self._graph, self._node = graph, node
-        self._repartition, self._parallelism, self._group = repartition, parallelism, group
-        self._source: Node | None = None
+    def __init__(self, records: Grouping) -> None:
+        self._records, self._graph = records, records.graph
 
     def node(self) -> Node:
         """The node that emits the grouped records: the repartition topic's source, made once, when first wanted."""
-        if self._source is None:
-            if self._repartition is None:
-                self._source = self._node
-            else:
-                self._source = self._graph.repartition(
-                    self._node, self._repartition, self._parallelism, self._group
-                )  # fmt: skip
-        return self._source
+        return self._records.node()
 
     def isolated(self, group: str) -> Grouped[K, V]:
         """The same, with what comes behind it in an isolation group, where none was given yet."""
-        if self._repartition is None or self._group is not None or self._source is not None:
-            return self
-        return Grouped(self._graph, self._node, self._repartition, self._parallelism, group)
+        return Grouped(self._records.isolated(group))
 
     def stream(self) -> Stream[K, V]:
         """The records behind the repartition, as a stream."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from kstream.dsl.graph import advice
+from kstream.dsl.graph import Graph, advice
 from kstream.dsl.processor import Processor
 from kstream.dsl.states import ValueState
 from kstream.errors import TopologyError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def suppress(
-    changes: Stream[Any, Any], after: timedelta, name: str, clock: TimerClock, backend: Any
+    graph: Graph, changes: Stream[Any, Any], after: timedelta, name: str, clock: TimerClock, backend: Any
 ) -> TableNode:  # fmt: skip
     """The node of the table that `suppress` makes of changes. Raises as that."""
     whole_milliseconds(after, f"suppress {name!r}: after=", least=1)
@@ -48,9 +48,9 @@ def suppress(
 
     told = changes.process(Held, name=f"{name}-held", value=told_as)
     spec = StoreSpec(name, told.node.key, told.node.value, backend=backend)
-    changes._graph.store(spec, "table", advice(name))
+    graph.store(spec, "table", advice(name))
     node = TableNode(
         name=name, parents=(told.node,), key=told.node.key, value=told.node.value, stores=(spec,), quiet=True
     )  # fmt: skip
-    changes._graph.add(node)
+    graph.add(node)
     return node

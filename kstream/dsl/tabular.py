@@ -158,9 +158,8 @@ class Tabular(Generic[K, V]):
         if on is not None:
             from kstream.dsl.foreign import join_foreign
 
-            return StreamTable(
-                self._graph, join_foreign(self, other, joiner, on, how, name, value, backend)
-            )  # fmt: skip
+            joined = join_foreign(self._graph, self, other, joiner, on, how, name, value, backend)
+            return StreamTable(self._graph, joined)
         if other.rows.key.codec is not self.rows.key.codec:
             check_no_windows(call, self.rows.key, other.rows.key)
             raise TopologyError(
@@ -217,7 +216,7 @@ class Tabular(Generic[K, V]):
         check_lasting(self.rows, call)
         check_not_expiring(self.rows, call)
         check_backend(backend, f"table {name!r}")
-        return StreamTable(self._graph, suppress(self.stream(), after, name, clock, backend))
+        return StreamTable(self._graph, suppress(self._graph, self.stream(), after, name, clock, backend))
 
     def group_by(
         self, function: Callable[[V], G], *, name: str | None = None, key: Kind[G] | None = None,
@@ -232,8 +231,8 @@ class Tabular(Generic[K, V]):
         Raises:
             TopologyError: this is an aggregation, which does not keep what it emitted last.
         """
-        from kstream.dsl.regrouped import GroupedTable
-        from kstream.dsl.stream import Grouped
+        from kstream.dsl.grouping import Grouping
+        from kstream.dsl.regrouped import GroupedTable, Pairs
 
         call = called(function, "group_by")
         check_takes(function, 1)
@@ -260,7 +259,7 @@ class Tabular(Generic[K, V]):
             views=self.views,
         )
         self._graph.add(node)
-        return GroupedTable(Grouped(self._graph, node, made, parallelism))
+        return GroupedTable(Pairs(Grouping(self._graph, node, made, parallelism)))
 
     def _derived(self, step: str, view: View, function: Callable[..., Any], value: Schema) -> DerivedTable[Any, Any]:
         made = self._graph.child_name(self.node, step)

@@ -68,8 +68,7 @@ class Ways(Generic[K, V]):
         for other in others:
             if not isinstance(other, Ways):
                 raise TopologyError(f"merge takes streams, not {other!r}: a table's changes are table.stream()")
-            if other._graph is not self._graph:
-                raise TopologyError(f"merge: {other.node.describe()} is of another app ({other._graph.app})")
+            self._check_app(other, "merge")
         nodes = (self.node, *(other.node for other in others))
         key, value = _common(nodes, "key"), _common(nodes, "value")
         made = self._add(MergeNode, "merge", parents=nodes, key=key, value=value)
@@ -142,6 +141,11 @@ class Ways(Generic[K, V]):
             raise TopologyError(f"sample: rate={rate!r} is no share of the records: give it one above 0, at most 1")
         made = name or self._graph.child_name(self.node, "sample")
         return self._on(self._add(SampleNode, "sample", name=made, rate=float(rate)), rekeyed=self._rekeyed)
+
+    def _check_app(self, other: Ways[Any, Any], call: str) -> None:
+        """Raises TopologyError where `call` is given a stream of another app."""
+        if other._graph is not self._graph:
+            raise TopologyError(f"{call}: {other.node.describe()} is of another app ({other._graph.app})")
 
     def _on(self, node: Node, *, rekeyed: bool | None = None) -> Self:
         return type(self)(self._graph, node, rekeyed=self._rekeyed if rekeyed is None else rekeyed)

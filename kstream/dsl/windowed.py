@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from kstream.codecs import Codec, Windowed, WindowedSpan, windowed_codec
 from kstream.codecs.base import is_codec
 from kstream.codecs.spans import stored_span_codec
+from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import STEPS
 from kstream.dsl.stream import Grouped
 from kstream.errors import TopologyError
@@ -16,7 +17,7 @@ from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.specs.windows import Windows, check_windows
-from kstream.topology import Emit, Node
+from kstream.topology import Emit
 
 if TYPE_CHECKING:
     from kstream.specs.local_days import LocalDays
@@ -38,11 +39,11 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
     INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
 
     def __init__(
-        self, group: Grouped[Any, V], windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None,
+        self, records: Grouping, windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None,
         early: timedelta | None = None,
     ) -> None:  # fmt: skip
-        self._group_before, self._windows = group, check_windows(windows)
-        super().__init__(group._graph, group._node, group._repartition, group._parallelism, group._group)
+        self._windows = check_windows(windows)
+        super().__init__(records)
         self._grace = whole_milliseconds(grace, "window: grace=")
         if late is not None:
             check_topic(late, "window: late=")
@@ -51,9 +52,6 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
             self._early = whole_milliseconds(early, "window: early=", least=1)
             if self._early >= windows.size:
                 raise TopologyError(f"window: early={early!r} is no shorter than the windows, {windows}: leave it out")
-
-    def node(self) -> Node:
-        return self._group_before.node()
 
     def _check_emit(self, emit: Emit) -> None:
         check_emit_of_windows(emit)

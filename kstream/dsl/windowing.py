@@ -9,6 +9,7 @@ from kstream.errors import TopologyError
 
 if TYPE_CHECKING:
     from kstream.dsl.counting import CountingGroup
+    from kstream.dsl.grouping import Grouping
     from kstream.dsl.sessions import SessionGroup
     from kstream.dsl.sliding import SlidingGroup
     from kstream.dsl.windowed import SpanGroup, WindowedGroup
@@ -25,6 +26,8 @@ V = TypeVar("V")
 
 class Windowing(Generic[K, V]):
     """What a group does with windows."""
+
+    _records: Grouping
 
     @overload
     def window(
@@ -72,16 +75,15 @@ class Windowing(Generic[K, V]):
         from kstream.specs.sliding import Sliding
         from kstream.specs.windows import Cumulating
 
-        group: Any = self
         if early is not None and (isinstance(windows, Session | Sliding | Cumulating | Counting)):
             raise TopologyError("window: early= is for Tumbling, Hopping and LocalDays: leave it out")
         if isinstance(windows, Counting):
             if grace is not None or late is not None:
                 raise TopologyError("window: Counting(n) counts records as they come: leave grace= and late= out")
-            return CountingGroup(group, windows)
+            return CountingGroup(self._records, windows)
         if isinstance(windows, Sliding):
-            return SlidingGroup(group, windows, grace, late)
+            return SlidingGroup(self._records, windows, grace, late)
         if isinstance(windows, Session):
-            return SessionGroup(group, windows, grace, late)
+            return SessionGroup(self._records, windows, grace, late)
         kind = SpanGroup if getattr(windows, "spans", False) else WindowedGroup
-        return kind(group, windows, grace, late, early)
+        return kind(self._records, windows, grace, late, early)

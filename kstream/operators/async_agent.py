@@ -339,10 +339,11 @@ class AsyncAgent(Operator):
         self.variables = self._first_variables.copy()
         self._stream = AgentStream(self.name, self.cursor, self._drained, self._loop)
         arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
-        steps = _Steps(self._drive(self.function(*arguments)), self._stream)
+        steps = _Steps(self.drive(self.function(*arguments)), self._stream)
         self._task = self._loop.create_task(steps, context=self.variables)
 
-    async def _drive(self, running: AsyncGenerator[Any, None] | Coroutine[Any, Any, None]) -> None:
+    async def drive(self, running: AsyncGenerator[Any, None] | Coroutine[Any, Any, None]) -> None:
+        """Runs the agent to its end. (By its frame the watchdog knows which record is worked on.)"""
         if isinstance(running, Coroutine):
             await running
             return

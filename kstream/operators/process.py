@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from kstream.codecs import Codec
-from kstream.errors import (
-    KStreamError,
-    ProcessorFailed,
-    StateError,
-    TimerFailed,
-    TransactionError,
-    text_of,
-)
+from kstream.errors import KStreamError, TimerFailed
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, behind, task_times, telling
 from kstream.operators.dropping import NO_KEY, Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.skips import Skips
-from kstream.operators.user_processor import ProcessorCursor, UserProcessor
+from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
 from kstream.specs.timers import Due, TimerClock
 from kstream.specs.ttl import FOREVER
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timers import Fired, TimerStore
 from kstream.state.watermark import Watermark
-
-log = logging.getLogger(__name__)
-
-_PASSES: Final = (TransactionError, StateError, KeyboardInterrupt)
-"""What is not the failure of a user's function."""
 
 
 class Process(Dropping, Closing):
@@ -315,7 +302,7 @@ class Process(Dropping, Closing):
             user.on_timer(one.timer, ctx)
             if self._spoilt is not None:
                 raise self._spoilt[1]
-        except _PASSES:
+        except PASSES:
             raise
         except BaseException as error:
             self._spoilt = None
@@ -345,26 +332,14 @@ class Process(Dropping, Closing):
     # ---- the user's processor
 
     def _opened(self) -> UserProcessor:
-        try:
-            user = self._make()
-            user.open(self._ctx)
-        except _PASSES:
-            raise
-        except BaseException as error:
-            text = f"open of processor {self.name!r} failed: {type(error).__name__}: {text_of(error)}"
-            raise ProcessorFailed(text) from error
-        self._user = user
+        self._user = user = opened(self._make, self._ctx, self.name)
         return user
 
     def close(self) -> None:
         super().close()
         user, self._user = self._user, None
-        if user is None:
-            return
-        try:
-            user.close()
-        except Exception as error:  # the task leaves all the same
-            log.error("close of processor %r failed: %s: %s", self.name, type(error).__name__, text_of(error))
+        if user is not None:
+            closed(user, self.name)
 
     # ---- the end of a batch, and of a transaction
 

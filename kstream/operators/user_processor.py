@@ -1,11 +1,19 @@
-"""What a processor of the user's looks like to its operator, and the context that it is given."""
+"""What a processor of the user's looks like to its operator, how it is opened and closed, and its context."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
+from kstream.errors import ProcessorFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Cursor
 from kstream.specs.timers import Timer
+
+log = logging.getLogger(__name__)
+
+PASSES: Final = (TransactionError, StateError, KeyboardInterrupt)
+"""What is not the failure of a user's function."""
 
 
 class UserProcessor(Protocol):
@@ -29,3 +37,24 @@ class ProcessorCursor(Cursor, Protocol):
     raw_key: bytes | None
     row: int | None
     processor: Any
+
+
+def opened(make: Callable[[], UserProcessor], ctx: ProcessorCursor, name: str) -> UserProcessor:
+    """Makes the user's processor and opens it. Raises ProcessorFailed where that fails."""
+    try:
+        user = make()
+        user.open(ctx)
+    except PASSES:
+        raise
+    except BaseException as error:
+        text = f"open of processor {name!r} failed: {type(error).__name__}: {text_of(error)}"
+        raise ProcessorFailed(text) from error
+    return user
+
+
+def closed(user: UserProcessor, name: str) -> None:
+    """Closes it. A failure is logged: the task leaves all the same."""
+    try:
+        user.close()
+    except Exception as error:
+        log.error("close of processor %r failed: %s: %s", name, type(error).__name__, text_of(error))

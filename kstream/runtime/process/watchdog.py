@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 0.5
 _KSTREAM: Final = str(Path(__file__).parents[2]) + "/"
 _STANDARD: Final = sysconfig.get_path("stdlib") + "/"
 _TURN: Final = Handle._run.__code__  # what asyncio runs each callback in
-_DRIVE: Final = AsyncAgent._drive.__code__
+_DRIVE: Final = AsyncAgent.drive.__code__
 
 
 class Watchdog:
