@@ -116,7 +116,7 @@ class TimeWriter:
         """What there is to say."""
         mark, task = self._watermark, self._task
         time = None if mark.now == UNKNOWN else max(0, mark.now - self._hold)
-        if mark.idle:
+        if mark.idle and mark.target <= mark.now:
             if time is None:
                 return Mark(task=task, time=IDLE)
             # with its time, which those behind it may not have heard: it commits late, or they were started anew
@@ -148,8 +148,9 @@ class TimeWriter:
         self._saying = mark
 
     def repeat(self) -> bool:
-        """Says again with the next commit that it is idle, where it is. Returns whether it does."""
-        if not self._watermark.idle:
+        """Says again with the next commit that it is idle or through, where it is. Returns whether it does."""
+        at_end = self._said is not None and self._said.at_end is True
+        if not self._watermark.idle and not at_end:
             return False
         self._saying = None
         return True

@@ -214,7 +214,7 @@ class Watermark:
     def target(self) -> int:
         """Where its inputs are: `now`, or later."""
         times = [time for channel, time in self._times.items() if channel not in self._idle]
-        return max(self.now, min(times) if times else max(self._times.values()))
+        return max(self.now, min(times) if times else max(self._times.values(), default=UNKNOWN))
 
     def go_to(self, time: int) -> None:
         """By itself, before what moves it further: this is on the way there."""

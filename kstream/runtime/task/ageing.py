@@ -89,7 +89,7 @@ class Ageing:
         return True
 
     def repeat(self, *, waiting: int) -> bool:
-        """Says again with the next commit that it is idle, where it is. Returns whether it does.
+        """Says again with the next commit that it is idle or through, where it is. Returns whether it does.
 
         Args:
             waiting: records that it has, as where one failed and is tried again later: then it is not idle.

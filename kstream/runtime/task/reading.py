@@ -37,6 +37,7 @@ class Input:
     last: int = -1
     runs: Runs = field(default_factory=Runs)
     held: bool = False
+    only_marks: bool = False  # since it was at its end nothing came but marks of time
 
 
 class _Waiting:
@@ -136,7 +137,7 @@ class Reading:
         for at, offset in positions.items():
             one = self.inputs[at]
             one.position = one.committed = offset
-            one.at_end = False
+            one.at_end = one.only_marks = False
             one.runs.drop()
         for waiting in self._delays.values():
             waiting.head = -1
@@ -164,6 +165,10 @@ class Reading:
         """Whether records of this input are buffered."""
         return bool(self._buffers[at])
 
+    def lying(self, at: TopicPartition) -> int:
+        """How many records of this input are buffered."""
+        return sum(map(len, self._buffers[at]))
+
     def add(self, fetch: Fetch, in_work: Fetch | None) -> None:
         """Takes what was fetched. Records before the position were seen already (a fetch repeated after a seek)."""
         buffer, one = self._buffers[fetch.at], self.inputs[fetch.at]
@@ -181,7 +186,9 @@ class Reading:
             if start == len(fetch):
                 return
             fetch = fetch.cut(start, len(fetch))
-        buffer.extend(apart(fetch) if fetch.at in self._carrying else (fetch,))
+        parts = list(apart(fetch)) if fetch.at in self._carrying else [fetch]
+        buffer.extend(parts)
+        one.only_marks = (one.at_end or one.only_marks) and all(isinstance(part, Marks) for part in parts)
         one.at_end = False
 
     def reached_end(self, at: TopicPartition, offset: int, *, busy: bool) -> None:
@@ -194,7 +201,8 @@ class Reading:
         if one.held:  # what lies before this end is not all processed
             return
         one.at_end, one.end = True, offset
-        one.idle_since = self._clock.monotonic()
+        if not one.only_marks:  # these come all the time
+            one.idle_since = self._clock.monotonic()
         if not busy:
             self._skip_to_end(one)
 
@@ -211,11 +219,14 @@ class Reading:
 
     @property
     def is_through(self) -> bool:
-        """Whether all was processed that there is, here and in the tasks before."""
-        if not self.at_end or any(self._buffers[at] for at in self._sources):
+        """Whether all was processed that there is, or is not held, here and in the tasks before."""
+        waiting, mark = self.waiting if self._delays else (), self._watermark
+        ended = all(one.at_end or one.held or at in waiting for at, one in self.inputs.items())
+        if not ended or any(self._buffers[at] for at in self._sources):
             return False
-        return self._watermark is None or all(
-            self._watermark.least_to_come(at.topic) is None for at in self._carrying if at in self._sources
+        return mark is None or (
+            mark.target <= mark.now  # or timers are due on the way
+            and all(mark.least_to_come(at.topic) is None for at in self._carrying if at in self._sources)
         )
 
     def drop(self) -> None:
@@ -239,7 +250,7 @@ class Reading:
         """Takes nothing more of these inputs; what is buffered of them is dropped. The others do not wait for them."""
         for at in partitions:
             one = self.inputs[at]
-            one.held, one.at_end = True, False
+            one.held, one.at_end, one.only_marks = True, False, False
             self._buffers[at].clear()
 
     def release(self) -> dict[TopicPartition, int]:

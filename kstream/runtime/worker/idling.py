@@ -9,6 +9,9 @@ from kstream.types import Clock
 
 LOOKS: Final = 10
 """So often within the time after which an input is idle it is looked at."""
+REPEAT: Final = 5.0
+"""Seconds after which a task says again that it is idle, or through, however long that time is: one that was started
+anew behind it waits for no longer."""
 
 
 class Idling:
@@ -29,9 +32,9 @@ class Idling:
         now = self._clock.monotonic()
         if now < self._next:
             return
-        self._next, again = now + self._seconds / LOOKS, now >= self._again
+        self._next, again = now + min(self._seconds / LOOKS, REPEAT), now >= self._again
         if again:
-            self._again = now + self._seconds
+            self._again = now + min(self._seconds, REPEAT)
         for task in self._tasks.running:
             if task.plan.watermark is None or task.busy:
                 continue

@@ -146,10 +146,12 @@ class Tasks:
             return
         buffered, batch = task.buffered, self._poll_batch
         if buffered > 10 * batch:
-            self._pause([at for at in task.inputs if at not in self._paused])
-        elif buffered < batch and self._paused:
-            held = task.reading.held
-            self._resume([at for at in task.inputs if at in self._paused and at not in delays and at not in held])
+            full = [at for at in task.inputs if task.reading.lying(at) > 2 * batch]
+            self._pause([at for at in full if at not in self._paused])
+        if self._paused:  # one that is empty is always read: the others may wait for it
+            held, few = task.reading.held, buffered < batch
+            free = [at for at in task.inputs if at in self._paused and at not in delays and at not in held]
+            self._resume([at for at in free if few or not task.reading.has(at)])
         for at in delays:  # what lies behind records that wait is not due either
             if task.reading.has(at) != (at in self._paused):
                 (self._pause if task.reading.has(at) else self._resume)([at])

@@ -4,6 +4,7 @@ say, however far the tasks before are."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.operators import process
 from kstream.operators.marks import Mark, mark_of
+from kstream.runtime.cluster.control import Request
+from kstream.runtime.task import overdue
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.testing import TestDriver
 
@@ -116,6 +120,17 @@ def test_who_is_through_says_so_once() -> None:
         assert marks == [Mark(task=0, time=UNKNOWN, at_end=True)]
 
 
+def test_who_is_through_says_so_again_however_long_an_input_is_not_idle() -> None:
+    """One that was started anew behind it has not heard it."""
+    app, _, _ = joined(["orders"])
+    with TestDriver(app, partitions=1, idle_timeout=600) as driver:
+        driver.commit()
+        for _ in range(12):
+            driver.advance(1)
+        driver.commit()
+        assert len(driver.cluster.records("behind-j-repartition")) == 3
+
+
 def test_of_a_task_that_is_not_heard_any_more_more_may_come() -> None:
     now = [0.0]
     mark = Watermark({"own": 0}, {"before": 2}, lease=10, clock=lambda: now[0])
@@ -138,3 +153,95 @@ def test_of_a_task_that_is_not_heard_any_more_more_may_come() -> None:
     assert mark.least_to_come("before") is None
     mark.rewind()
     assert mark.least_to_come("before") == UNKNOWN
+
+
+@pytest.mark.parametrize("travels", [[], ["prices"]], ids=["neither", "prices"])
+def test_a_topic_with_far_more_than_is_taken_does_not_stop_the_other(travels: list[str]) -> None:
+    """Both inputs were paused, and the one that was waited for among them."""
+    app, _, out = joined(travels)
+    with TestDriver(app, partitions=1, poll_batch=10) as driver:
+        for number in range(300):
+            driver.cluster.append("orders", b"k", b"o", 1_000_000 + number, None, 0)
+        for number in range(300):
+            driver.cluster.append("prices", b"k", b"p", 500_000 + number, None, 0)
+        assert driver.values(out) == ["o@p"] * 300
+
+
+def test_a_side_whose_times_do_not_grow_says_again_that_it_is_through() -> None:
+    """It is never idle either. Said once, it was believed for 15 s."""
+    app, topics, _ = joined(["prices"])
+    with TestDriver(app, partitions=1) as driver:
+        for number in range(40):
+            driver.send(topics["prices"], "p", key="a", timestamp=1000)
+            driver.advance(1)
+            driver.send(topics["orders"], "o", key="a", timestamp=5000 + number)
+            driver.advance(0.1)
+        assert len(driver.cluster.records("out")) == 40
+
+
+@pytest.mark.parametrize("seconds", [0, 4, 6, 30])
+def test_marks_do_not_make_an_input_wait_anew(seconds: int) -> None:
+    """`max_task_idle` began again with each, and they come every 5 s."""
+    app, topics, _ = joined(["prices"])
+    with TestDriver(app, partitions=2, max_task_idle=seconds) as driver:
+        driver.send(topics["prices"], "p", key="a", timestamp=1000)
+        driver.commit()
+        driver.advance(1)
+        driver.send(topics["orders"], "o", key="a", timestamp=5000)
+        for _ in range(seconds + 1):
+            driver.advance(1)
+        assert len(driver.cluster.records("out")) == 1
+
+
+class Ticks(kstream.Processor[str, str, str]):
+    def process(self, value: str, ctx: Any) -> None:
+        ctx.timer(after=timedelta(seconds=1))
+
+    def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+        ctx.emit(str(timer.at))
+        ctx.timer(at=timer.at + 1000)
+
+
+def test_a_task_whose_timers_are_still_to_fire_is_not_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes through them by pieces, with commits between. An order found the row of a piece."""
+    monkeypatch.setattr(process, "AT_ONCE", 50)
+    monkeypatch.setattr(overdue, "PIECE", 10)
+    app = kstream.App("due")
+    source, orders = app.topic("in", key=str, value=str), app.topic("orders", key=str, value=str)
+    out = app.topic("out", key=str, value=str)
+    ticks = app.stream(source).rekey(lambda value, ctx: ctx.key, key=str).process(Ticks, name="tick", value=str)
+    table = ticks.rekey(lambda value, ctx: ctx.key, key=str).to_table("last")
+    app.stream(orders).join(table, lambda order, row: f"{order}@{row}", how="left", name="j").to(out)
+    start = 1_000_000_000
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.append("in", b"a", b"1", start, None, None)
+        driver.commit()
+        driver.cluster.append("in", b"b", b"1", start + 300_000, None, None)
+        for turn in range(80):
+            if turn == 4:
+                driver.cluster.append("orders", b"a", b"o", start + 299_500, None, None)
+            for worker in driver._open():
+                worker.step()
+                worker.commit_now()
+        assert driver.values(out) == [f"o@{start + 299_000}"]
+
+
+def test_a_savepoint_in_a_backlog_is_made_though_one_side_is_behind() -> None:
+    """What is held brings nothing. The other side waited for it until the time was over."""
+    app, _, _ = joined(["orders", "prices"])
+    with TestDriver(app, partitions=1, poll_batch=1) as driver:
+        for number in range(3):
+            driver.cluster.append("orders", b"a", b"o", 1_000_000 + number, None, None)
+        for number in range(100):
+            driver.cluster.append("prices", b"a", b"p", 1000 + number, None, None)
+        (worker,) = driver._open()
+        for _ in range(20):
+            worker.step()
+            worker.commit_now()
+        worker.savepoint.ask(Request("1", "first", "hold", 60.0, "unused"))
+        for _ in range(20):
+            for _ in range(10):
+                worker.step()
+            driver.clock.advance(1)
+        answer = worker.savepoint.answers()[-1]
+        assert all(part.quiet for part in answer.tasks.values())
