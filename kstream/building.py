@@ -145,6 +145,9 @@ def _connected(nodes: Sequence[Node]) -> list[list[Node]]:
 def _part(nodes: list[Node]) -> SubTopology:
     sources = [node for node in nodes if isinstance(node, SourceNode)]
     stores = list({store.name: store for node in nodes for store in node.stores}.values())
+    for node in nodes:  # what their objects hold joins no parts, and is theirs where it is here anyway
+        here = (one for one in node.held if one in stores and one not in node.stores)
+        node.stores += tuple(one for one in here if one.windows is None or one.key.accepts(node.key))
     return SubTopology(nodes, sources, stores)
 
 

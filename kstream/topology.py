@@ -35,8 +35,8 @@ DEFAULT_GROUP = "default"
 @dataclass(eq=False, kw_only=True)
 class Node:
     """One step. `parents` are the nodes whose output it takes, in the order of its inputs: a source has none. `key` and
-    `value` are the schemas of what it emits; `stores` are its `own`, so many, and those that its functions, `users`,
-    use (dsl/graph.py); `group` is its isolation group as declared, with `on_error` None it has that of its input."""
+    `value` are the schemas of what it emits; `stores`: its `own`, so many, and those that its functions, `users`, use
+    (dsl/graph.py); `held`: those in their objects too; `group`: as declared, with `on_error` None that of its input."""
 
     name: str
     parents: tuple[Node, ...]
@@ -45,9 +45,9 @@ class Node:
     stores: tuple[StoreSpec, ...] = ()
     users: tuple[Callable[..., Any], ...] = ()
     own: int = 0
+    held: tuple[StoreSpec, ...] = ()
     group: str | None = None
     on_error: tuple[Policy, ...] | None = None
-
     by_column: ClassVar[bool] = False
     """Whether it uses `stores[0]` for a batch at once."""
 

@@ -101,7 +101,7 @@ class Graph:
         self.declared()
         if not isinstance(node, AgentNode):  # it has none: those it begins with are in tables=
             node.own = len(node.stores)
-        self._look(node)
+        self._look(node, held=True)
         self.nodes.append(node)
 
     def look_again(self) -> None:
@@ -112,13 +112,19 @@ class Graph:
             TopologyError: a function uses a table of another app.
         """
         for node in self.nodes:
-            self._look(node)
+            self._look(node, held=False, again=True)
+            node.held = tuple(self._own(table.spec) for table in tables_used(*node.users))
 
-    def _look(self, node: Node) -> None:
+    def _own(self, spec: StoreSpec) -> StoreSpec:
+        """A global that a factory of apps binds means the table of its last app: here it is ours of that name."""
+        return self._stores.get(spec.name, spec)
+
+    def _look(self, node: Node, *, held: bool, again: bool = False) -> None:
         """Finds the tables that its functions use. A fold may use that of its own results; what a join looks up is
         found by the join already."""
         own, known = node.stores[: node.own], node.stores[node.own :]
-        found = dict.fromkeys((*known, *(table.spec for table in tables_used(*node.users))))
+        used = (table.spec for table in tables_used(*node.users, held=held))
+        found = dict.fromkeys((*known, *(map(self._own, used) if again else used)))
         node.stores = (*own, *(spec for spec in found if spec not in own or isinstance(node, AggregateNode)))
         for spec in node.stores:
             if self._stores.get(spec.name) is not spec:

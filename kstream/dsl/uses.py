@@ -14,6 +14,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -22,59 +23,74 @@ from typing import Any, Final
 from kstream.dsl.table import ReadableTable
 
 
-def tables_used(*functions: Callable[..., Any]) -> list[ReadableTable[Any, Any]]:
-    seen: set[int] = set()
-    return list(dict.fromkeys(table for function in functions for table in _search(function, seen)))
+def tables_used(*functions: Callable[..., Any], held: bool = True) -> list[ReadableTable[Any, Any]]:
+    """`held`: those too that lie in an object whose method is called, and are not named there."""
+    seen: dict[Any, Any] = {}  # with what they are, for an id is taken again when its object is gone
+    waiting: list[Any] = [*reversed(functions)]
+    found: dict[ReadableTable[Any, Any], None] = {}
+    while waiting:  # and not by recursion: functions call each other, and themselves, as deep as they like
+        thing = waiting.pop()
+        mark: Any = id(thing)
+        if _is(thing, MethodType):  # one is made anew each time it is looked for
+            mark = id(thing.__func__), id(thing.__self__)
+        if mark in seen:
+            continue
+        seen[mark] = thing
+        if _is(thing, ReadableTable):
+            found[thing] = None
+        else:
+            waiting += reversed(list(_within(thing, held)))
+    return list(found)
 
 
-def _search(thing: Any, seen: set[int]) -> Iterator[ReadableTable[Any, Any]]:
-    if id(thing) in seen:
-        return
-    seen.add(id(thing))
-    if isinstance(thing, ReadableTable):
-        yield thing
-    elif isinstance(thing, functools.partial):
-        for part in (thing.func, *thing.args, *thing.keywords.values()):
-            yield from _search(part, seen)
-    elif inspect.ismethod(thing):
-        if isinstance(thing.__func__, FunctionType):
-            yield from _search_function(thing.__func__, seen, thing.__self__)
-        for value in vars(thing.__self__).values() if hasattr(thing.__self__, "__dict__") else ():
-            if isinstance(value, ReadableTable):
+def _within(thing: Any, held: bool) -> Iterator[Any]:
+    """What it may use: tables, and functions to look through."""
+    if _is(thing, functools.partial):
+        yield from (thing.func, *thing.args, *thing.keywords.values())
+    elif _is(thing, MethodType):
+        if _is(thing.__func__, FunctionType):
+            yield from _search_function(thing.__func__, thing.__self__)
+        for value in vars(thing.__self__).values() if held and hasattr(thing.__self__, "__dict__") else ():
+            if _is(value, ReadableTable):
                 yield value
-    elif isinstance(thing, FunctionType):
-        yield from _search_function(thing, seen, None)
+    elif _is(thing, FunctionType):
+        yield from _search_function(thing, None)
     elif _is_called(thing):
-        yield from _search(MethodType(vars(type(thing))["__call__"], thing), seen)
+        yield MethodType(vars(type(thing))["__call__"], thing)
 
 
-def _search_function(function: FunctionType, seen: set[int], owner: Any) -> Iterator[ReadableTable[Any, Any]]:
+def _search_function(function: FunctionType, owner: Any) -> Iterator[Any]:
     """`owner`: what its first parameter is, where it is a method."""
     cells: dict[str, Any] = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # not assigned yet
             cells[name] = cell.cell_contents
     for value in cells.values():  # it may be handed on
-        if isinstance(value, ReadableTable | FunctionType | functools.partial) or inspect.ismethod(value):
-            yield from _search(value, seen)
+        if _is(value, ReadableTable, FunctionType, functools.partial, MethodType):
+            yield value
     code = function.__code__
     mine = {} if owner is None or not code.co_argcount else {code.co_varnames[0]: owner}
-    for value in _loaded(code, function.__globals__, cells | mine, mine, package=_package_of(function)):
-        yield from _search(value, seen)
+    yield from _loaded(code, function.__globals__, cells | mine, mine, package=_package_of(function))
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        if isinstance(default, ReadableTable):
+        if _is(default, ReadableTable):
             yield default
 
 
+def _is(thing: Any, *kinds: type) -> bool:
+    """By its type alone: `isinstance` asks the object for its class, at which a lazy one connects to its database."""
+    return issubclass(type(thing), kinds)
+
+
 def _package_of(thing: Any) -> str:
-    return (getattr(thing, "__module__", None) or "").partition(".")[0]
+    module = getattr(thing, "__module__", None)
+    return module.partition(".")[0] if isinstance(module, str) else ""
 
 
 def _is_followed(value: Any, package: str) -> bool:
     """Functions of other libraries hold none of our tables: do not walk through them."""
-    if isinstance(value, FunctionType) or inspect.ismethod(value):
+    if _is(value, FunctionType, MethodType):
         return _package_of(value) == package
-    return isinstance(value, ReadableTable | functools.partial)
+    return _is(value, ReadableTable, functools.partial)
 
 
 def _is_called(thing: Any) -> bool:
@@ -94,24 +110,24 @@ def _loaded(
         package: of the code; objects of others are not looked into.
     """
     holder: Any = None  # what the instruction before has loaded, where that may have attributes of interest
-    for instruction in dis.get_instructions(code):
-        value, name = None, instruction.argval
-        if holder is not None and instruction.opname not in _ATTRIBUTE and _is_called(holder):
+    for kind, name in _loads(code):
+        value = None
+        if holder is not None and kind not in _ATTRIBUTE and _is_called(holder):
             yield holder
-        if instruction.opname in _GLOBAL:
+        if kind in _GLOBAL:
             value = variables.get(name)
-        elif instruction.opname in _CELL:
+        elif kind in _CELL:
             value = cells.get(name)
-        elif instruction.opname.startswith("LOAD_FAST"):
+        elif "LOAD_FAST" in kind:  # behind a store, too: STORE_FAST_LOAD_FAST of Python 3.13
             value = local.get(name[-1] if isinstance(name, tuple) else name)
-        elif holder is not None and instruction.opname in _ATTRIBUTE:
+        elif kind == "IMPORT_NAME":  # within a function; what is not imported yet is no error
+            value = sys.modules.get(name)
+        elif holder is not None and kind in _ATTRIBUTE:
             value = _attribute(holder, name)
         if value is None:
             holder = None
             continue
-        known = (
-            isinstance(value, ModuleType) or _package_of(value if isinstance(value, type) else type(value)) == package
-        )
+        known = _is(value, ModuleType) or _package_of(value if _is(value, type) else type(value)) == package
         holder = value if known else None
         if _is_followed(value, package):
             yield value
@@ -120,21 +136,27 @@ def _loaded(
             yield from _loaded(constant, variables, cells, {}, package)
 
 
+@functools.cache
+def _loads(code: CodeType) -> tuple[tuple[str, Any], ...]:
+    """Its instructions. Many steps lead to the same functions, and to take one apart is slow."""
+    return tuple((one.opname, one.argval) for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG")
+
+
 def _attribute(holder: Any, name: str) -> Any:
     """As it is found without running anything."""
-    if isinstance(holder, ModuleType):
+    if _is(holder, ModuleType):
         return vars(holder).get(name)
     value = inspect.getattr_static(holder, name, None)
-    if isinstance(value, staticmethod):
+    if _is(value, staticmethod):
         return value.__func__
-    if isinstance(value, classmethod):
-        return MethodType(value.__func__, holder if isinstance(holder, type) else type(holder))
-    if isinstance(value, property):
+    if _is(value, classmethod):
+        return MethodType(value.__func__, holder if _is(holder, type) else type(holder))
+    if _is(value, property):
         value = value.fget
-    return MethodType(value, holder) if isinstance(value, FunctionType) else value
+    return MethodType(value, holder) if _is(value, FunctionType) else value
 
 
 _GLOBAL: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _CELL: Final = frozenset({"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"})
-_ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_ATTRIBUTE: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"})
 """Instructions of the Pythons from 3.11 on."""

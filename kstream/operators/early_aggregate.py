@@ -33,6 +33,16 @@ class EarlyAggregate(WindowedAggregate):
         return super()._moment(time)[0], time // self._every * self._every
 
     def _reach(self, moment: tuple[int, int], origin: Origin | None) -> None:
+        """Records that were left out before moved time, too: it is gone through as if they were here."""
+        times = [] if origin is None else origin.watermarks
+        while (next_ := bisect_left(times, self._last_told() + self._every)) < len(times):
+            passed = self._moment(times[next_])
+            if passed[1] >= moment[1]:
+                break
+            self._step(passed, origin)
+        self._step(moment, origin)
+
+    def _step(self, moment: tuple[int, int], origin: Origin | None) -> None:
         super()._reach(moment, origin)
         if (at := moment[1]) > self._last_told():
             self._told_at = at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -63,6 +64,25 @@ class Helped(Base):
         return 1
 
 
+class Colour(Enum):
+    RED = 1
+
+
+class OfAnEnum(Base):
+    """`MapState` is its own here, as any name may be."""
+
+    def __init__(self) -> None:
+        self.colour, self.lock = MapState.RED, kstream.errors
+
+    def process(self, value: str, ctx: Any) -> None:
+        self.on_time(value)
+
+    def on_time(self, value: str) -> None: ...
+
+
+MapState = Colour
+
+
 def declared(processor: Any) -> tuple[kstream.App, Any, Any]:
     app = kstream.App("written")
     source, out = app.topic("in", key=str, value=str, partitions=1), app.topic("out", key=str, value=str)
@@ -87,6 +107,29 @@ def test_a_processor_that_is_written_wrongly_is_refused(processor: Any, said: st
 
 def test_methods_of_its_own_are_free() -> None:
     declared(Helped)
+    declared(OfAnEnum)
+
+
+def test_a_state_is_seen_in_init_however_it_is_imported() -> None:
+    from kstream import ValueState as Kept
+
+    class Local(Base):
+        def __init__(self) -> None:
+            self.total = Kept(int, default=0)
+
+        def process(self, value: str, ctx: Any) -> None: ...
+
+    with pytest.raises(TopologyError, match="makes a ValueState"):
+        declared(Local)
+
+
+@pytest.mark.parametrize("returned", [None, type(None), "None", "typing.Any", "t.NoReturn", object, "object", Any])
+def test_what_says_that_nothing_comes_back_may_be_written(returned: Any) -> None:
+    class Said(Base):
+        def process(self, value: str, ctx: Any) -> None: ...
+
+    Said.process.__annotations__["return"] = returned
+    declared(Said)
 
 
 def test_what_process_returns_fails_its_record() -> None:

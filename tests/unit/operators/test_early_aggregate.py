@@ -91,6 +91,35 @@ def test_a_day_is_told_each_hour() -> None:
         assert found == [(1, 2), (5, 3), (23, 5)]
 
 
+@pytest.mark.parametrize("step", ["fold", "map", "filter"])
+@pytest.mark.parametrize("between", ["", "process", "commit", "crash"])
+def test_what_is_told_does_not_hang_on_where_a_batch_ends_before_what_is_left_out(step: str, between: str) -> None:
+    """A record that is skipped or filtered moves time too."""
+
+    def checked(value: int) -> int:
+        if value < 0:
+            raise ValueError("bad")
+        return value
+
+    app = kstream.App("early", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out = app.topic("out", key=Windowed[str], value=int)
+    stream = app.stream(source)
+    if step != "fold":
+        stream = stream.filter(lambda value: value >= 0) if step == "filter" else stream.map(checked)
+    group = stream.group_by_key().window(Tumbling(10 * MINUTE), grace=MINUTE, early=2 * MINUTE)
+    group.aggregate(int, lambda n, value: n + checked(value), name="c", value=int, emit="close").to(out)
+    start = 1_700_000_000_000 // 600_000 * 600_000
+    with TestDriver(app, partitions=1) as driver:
+        for key, value, minute in [("b", 7, 37), ("a", -1, 38), ("b", 2, 114)]:
+            driver.send(source, value, key=key, timestamp=start + minute * 60_000)
+            if between:
+                getattr(driver, between)()
+        driver.commit()
+        told = [(one.value, one.timestamp - start + 1) for one in driver.records(out)]
+    assert told == [(7, 38 * 60_000), (7, 40 * 60_000)]
+
+
 def test_on_a_quiet_topic_it_is_told_by_the_clock() -> None:
     app = kstream.App("early")
     source, out = app.topic("in", key=str, value=int, idle_advance=True), app.topic("out", key=Windowed[str], value=int)
