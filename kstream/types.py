@@ -272,7 +272,7 @@ class AdminClient(TopicMaker, Protocol):
         ...
 
     def committed(
-        self, group: str, partitions: Sequence[TopicPartition]
+        self, group: str, partitions: Sequence[TopicPartition], *, stable: bool = True
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
         """Stable committed (offset, metadata) of each partition, None where none was committed.
 

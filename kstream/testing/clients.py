@@ -49,9 +49,9 @@ class MemoryAdmin:
                     self._cluster.add_partitions(name, count)
 
     def committed(
-        self, group: str, partitions: Sequence[TopicPartition]
+        self, group: str, partitions: Sequence[TopicPartition], *, stable: bool = True
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
-        return self._answer("committed", lambda: self._cluster.group(group).committed(partitions))
+        return self._answer("committed", lambda: self._cluster.group(group).committed(partitions, stable=stable))
 
     def members(self, group: str) -> Future[int]:
         return self._answer("members", lambda: len(self._cluster.group(group).members))

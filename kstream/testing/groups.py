@@ -175,13 +175,15 @@ class Group:
         if transaction.state is TransactionState.COMMITTED:
             self.offsets.update(offsets)
 
-    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str] | None]:
+    def committed(
+        self, partitions: Iterable[TopicPartition], *, stable: bool = True
+    ) -> dict[TopicPartition, tuple[int, str] | None]:
         """Stable offsets. Raises AbortRequired while a transaction on one of them is open, and KafkaUnavailable, as the
         client's refusal is told, where one is asked for twice."""
         wanted = tuple(partitions)
         if len(set(wanted)) < len(wanted):
             raise KafkaUnavailable("_INVALID_ARG: Duplicate partitions not allowed")
-        for transaction, offsets in self._pending.items():
+        for transaction, offsets in self._pending.items() if stable else ():
             unstable = [str(at) for at in wanted if at in offsets]
             if unstable:
                 raise AbortRequired(

@@ -131,6 +131,7 @@ def test_offsets_are_committed_with_the_transaction_and_only_then_told(
         admin.committed(group, [zero, one]).result(SECONDS)
     assert time.monotonic() - began < 5
     assert admin.committed(group, [one]).result(SECONDS) == {one: None}
+    assert admin.committed(group, [zero, one], stable=False).result(SECONDS) == {zero: None, one: None}
     producer.commit(SECONDS)
     assert wait(lambda: stable(admin, group, [zero, one])) == {zero: (3, "m"), one: None}
     producer.begin()

@@ -188,24 +188,24 @@ class KafkaAdmin:
     # ---- offsets. A question has its own thread: it waits there for what must be known before asking.
 
     def committed(
-        self, group: str, partitions: Sequence[TopicPartition]
+        self, group: str, partitions: Sequence[TopicPartition], *, stable: bool = True
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
         """Stable committed (offset, metadata), None where none was committed.
 
         The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
         the coordinator does not answer. An error of one partition is never taken for "none was committed".
         """
-        return self._on_a_thread(self._committed, group, partitions) if partitions else _done({})
+        return self._on_a_thread(self._committed, group, partitions, stable) if partitions else _done({})
 
     def _committed(
-        self, group: str, partitions: Sequence[TopicPartition]
+        self, group: str, partitions: Sequence[TopicPartition], stable: bool
     ) -> dict[TopicPartition, tuple[int, str] | None]:
         doing = f"committed offsets of group {group}"
         request = ConsumerGroupTopicPartitions(group, [ClientPartition(*at) for at in partitions])
         (answer,) = self._of_coordinator(
             group,
             lambda client: client.list_consumer_group_offsets(
-                [request], require_stable=True, request_timeout=FAR_SECONDS
+                [request], require_stable=stable, request_timeout=FAR_SECONDS
             ),
             doing,
         )

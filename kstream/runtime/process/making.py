@@ -28,7 +28,8 @@ def make_worker(
     limit = MemoryLimit(settings.memory_backend_limit)
     share = settings.state_memory // 4
     memory = RocksMemory(share, share, settings.rocksdb_preset, settings.rocksdb)
-    topology = app.topology().of_group(identity.isolation)
+    whole = app.topology()
+    topology = whole.of_group(identity.isolation)
     of_stores = {store.name: store.backend for part in topology.parts for store in part.stores}
     options = options_from(settings, identity.member)
     options = replace(options, statistics_interval=settings.kafka_statistics_interval)  # workers poll their clients
@@ -36,6 +37,7 @@ def make_worker(
     return StreamWorker(
         WorkerParts(
             topology=topology,
+            whole=whole,
             partitions=partitions,
             settings=settings,
             identity=identity,

@@ -76,6 +76,7 @@ class WorkerParts:
     raise_failures: bool = False
     commits_wait: bool = False
     tracer_provider: TracerProvider | None = None
+    whole: Topology | None = None
     listeners: CheckpointListeners = field(default_factory=CheckpointListeners)
 
 

@@ -11,11 +11,12 @@ A single partition of an input without an offset may be one that never had recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.task.task import Task
 from kstream.topology import SubTopology, Topology
-from kstream.types import TopicPartition
+from kstream.types import DescribedTopic, TopicPartition
 
 
 class Downstream:
@@ -26,15 +27,20 @@ class Downstream:
     """
 
     def __init__(self, topology: Topology, counts: Mapping[str, int]) -> None:
-        self._counts = counts
-        self._readers = {topic: part for part in topology.parts for topic in part.topics}
+        self._app, self._counts = topology.app, counts
+        self._readers: dict[str, list[SubTopology]] = {}
+        for part in topology.parts:
+            for topic in part.topics:
+                self._readers.setdefault(topic, []).append(part)
         self._leading = {part.name: self._to_state(part) for part in topology.parts}
 
     def leading(self, part: SubTopology) -> list[str]:
         """The app's own topics into which it writes what is counted behind it."""
         return self._leading[part.name]
 
-    def to_ask(self, task: Task, found: Mapping[TopicPartition, object | None]) -> list[TopicPartition]:
+    def to_ask(
+        self, task: Task, found: Mapping[TopicPartition, object | None], described: Mapping[str, DescribedTopic]
+    ) -> list[TopicPartition]:
         """Of what the committed offsets are needed, besides those of its inputs, to know whether they were lost.
 
         Args:
@@ -46,7 +52,22 @@ class Downstream:
         if all(source.topic.internal for source in task.part.sources):  # it may be new to the app
             return []
         asked = [*(source.topic.name for source in task.part.sources), *topics]
-        return [TopicPartition(topic, number) for topic in asked for number in range(self._counts.get(topic, 0))]
+        return [
+            TopicPartition(topic, number)
+            for topic in asked
+            for number in range(
+                max(self._counts.get(topic, 0), described[topic].partitions if topic in described else 0)
+            )
+        ]
+
+    def by_group(self, task: Task, asked: Iterable[TopicPartition]) -> dict[str, list[TopicPartition]]:
+        """In which consumer groups they are asked for: those of a repartition topic in those that read it."""
+        topics, found = self._leading[task.part.name], dict[str, list[TopicPartition]]()
+        for at in dict.fromkeys(asked):
+            parts = [task.part] if at.topic not in topics else self._readers[at.topic]
+            for group in dict.fromkeys(consumer_group(self._app, part.group) for part in parts):
+                found.setdefault(group, []).append(at)
+        return found
 
     def counted(self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None]) -> list[str]:
         """The repartition topics that were read, though nothing is committed of what leads to them.
@@ -63,11 +84,13 @@ class Downstream:
     def _to_state(self, part: SubTopology) -> list[str]:
         """The app's own topics that it writes to, which lead to stores."""
         own = (topic.name for topic in part.sinks if topic.internal and topic.name in self._readers)
-        return [name for name in dict.fromkeys(own) if self._has_state(self._readers[name], {part.name})]
+        return [
+            name for name in dict.fromkeys(own) if any(self._has_state(one, {part.name}) for one in self._readers[name])
+        ]
 
     def _has_state(self, part: SubTopology, seen: set[str]) -> bool:
         if part.stores:
             return True
         own = [topic.name for topic in part.sinks if topic.internal and topic.name in self._readers]
-        later = [self._readers[name] for name in own if self._readers[name].name not in seen]
+        later = [one for name in own for one in self._readers[name] if one.name not in seen]
         return any(self._has_state(one, seen | {part.name}) for one in later)

@@ -123,7 +123,11 @@ class Housekeeping:
         ]
 
     def _is_old(self, directory: Path) -> bool:
-        return self._clock.time() - last_change(directory) >= self._settings.state_cleanup_delay
+        try:
+            return self._clock.time() - last_change(directory) >= self._settings.state_cleanup_delay
+        except OSError as error:
+            log.warning("the local state in %s cannot be looked at: %s; trying again later", directory, error)
+            return False
 
     def _delete(self, directories: Collection[Path], idle: Collection[Path]) -> None:
         for directory in directories:

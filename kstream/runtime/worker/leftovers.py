@@ -18,6 +18,7 @@ from kstream.runtime.cluster.covered import names_changelog, newest
 from kstream.runtime.cluster.naming import consumer_group, whole_name
 from kstream.runtime.worker.opening import last_change, marks_in
 from kstream.state.about import changelog_in
+from kstream.state.backend import Mark
 from kstream.topology import Topology
 from kstream.types import AdminClient, DescribedTopic, TopicPartition
 
@@ -45,7 +46,7 @@ class Leftovers:
         """Asks what is to be known before these are deleted. Nobody may have them open."""
         if self._topics is not None:
             return
-        self._asked = [one for one in directories if one.exists()]
+        self._asked = [one for one in directories if one.name.isdecimal() and one.exists() and self._is_readable(one)]
         names = {topic for one in self._asked for topic in self._of(one)}
         self._topics = self._admin.describe(sorted(names))
         for one in self._asked:
@@ -88,11 +89,23 @@ class Leftovers:
             return True
         return False
 
+    def _is_readable(self, directory: Path) -> bool:
+        """What the system does not let be read now may be the only copy: it is kept, and looked at again later."""
+        try:
+            if not (directory / "CURRENT").exists():
+                return True
+            at = directory, last_change(directory)
+            if at not in self._ids:
+                self._ids[at] = self._named(marks_in(directory) or {})
+        except OSError as error:
+            log.warning("the local state in %s cannot be read: %s; trying again later", directory, error)
+            return False
+        return True
+
+    def _named(self, marks: Mapping[str, Mark]) -> dict[str, str]:
+        said = {name: changelog_in(mark.about) for name, mark in marks.items() if name in self._changelogs}
+        return {self._changelogs[name]: one for name, one in said.items() if one is not None}
+
     def _of(self, directory: Path) -> dict[str, str]:
         """The ids of the changelogs that its stores are of, by topic; nothing of a directory that cannot be read."""
-        at = directory, last_change(directory)
-        if at not in self._ids:
-            marks = (marks_in(directory) if (directory / "CURRENT").exists() else None) or {}
-            said = {name: changelog_in(mark.about) for name, mark in marks.items() if name in self._changelogs}
-            self._ids[at] = {self._changelogs[name]: one for name, one in said.items() if one is not None}
-        return self._ids[at]
+        return self._ids.get((directory, last_change(directory)), {})

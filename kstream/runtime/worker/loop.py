@@ -96,7 +96,9 @@ class StreamWorker:
             clock,
             self.inputs,
             opening,
-            CommittedOffsets(identity.group, settings, parts.topology, parts.partitions, exactly_once=exactly_once),
+            CommittedOffsets(
+                identity.group, settings, parts.whole or parts.topology, parts.partitions, exactly_once=exactly_once
+            ),
             Restraint(clock, settings.restore_share, settings.restore_rate),
             of_tasks,
             delete_retention=DELETE_RETENTION,

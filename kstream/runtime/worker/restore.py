@@ -30,6 +30,7 @@ from kstream.runtime.worker.durations import Durations
 from kstream.runtime.worker.inputs import Answer, Inputs
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
+from kstream.runtime.worker.question import Question
 from kstream.runtime.worker.replay import Replay, damage_of, fit
 from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.snapshots.choosing import Bound, Choice
@@ -62,16 +63,14 @@ class _Restoring:
     task: Task
     full: bool
     began: float
+    question: Question
     stage: RestoreStage = RestoreStage.OFFSETS
     not_before: float = 0.0
-    offsets: Future[dict[TopicPartition, tuple[int, str] | None]] | None = None
     topics: Later | None = None
     ids: dict[str, str] = field(default_factory=dict)  # of its inputs and changelogs
     topic_ids: dict[TopicPartition, str] = field(default_factory=dict)
     changelog_ids: dict[str, str] = field(default_factory=dict)
     changelog_note: str = ""
-    behind: Sequence[TopicPartition] = ()  # whose offsets are asked for, too
-    counted: Sequence[str] = ()
     said: Said = field(default_factory=Said)
     anew: set[TopicPartition] = field(default_factory=set)
     ends: Future[dict[TopicPartition, int]] | None = None
@@ -133,7 +132,8 @@ class Restorer:
         self._inputs.seen(task.inputs)
         if full:
             task.rewind()
-        self._restoring[task.name] = _Restoring(task, full, self._clock.monotonic())
+        question = Question(self._admin, self._group, self._offsets.downstream, task)
+        self._restoring[task.name] = _Restoring(task, full, self._clock.monotonic(), question)
 
     def drop(self, task: Task) -> None:
         """The task left or failed: forget it. What was replayed stays, with its mark."""
@@ -198,19 +198,19 @@ class Restorer:
     # ---- (b) stable committed offsets
 
     def _ask_offsets(self, one: _Restoring) -> None:
-        if one.offsets is None:
+        if not one.question.asked:
             if self._clock.monotonic() < one.not_before:
                 return
-            one.offsets = self._admin.committed(self._group, list(dict.fromkeys([*one.task.inputs, *one.behind])))
-        if not one.offsets.done():
+            one.question.ask()
+        if not one.question.done():
             return
         if one.topics is None:
             one.topics = Later(self._inputs)
         if not one.topics.done():
             return
-        future, described, one.offsets, one.topics = one.offsets, one.topics, None, None
+        described, one.topics = one.topics, None
         try:
-            found = future.result()
+            found = one.question.result()
             topics = described.result()
         except AbortRequired:  # a transaction on these offsets is pending: its end decides
             one.not_before = self._clock.monotonic() + RETRY_SECONDS
@@ -218,11 +218,10 @@ class Restorer:
         except KStreamError as error:
             again.warning("task %s: its committed offsets cannot be read: %s; trying again", one.task.name, error)
             one.not_before = self._clock.monotonic() + FAILED_SECONDS
+            one.question.anew()
             return
-        if not one.behind and (behind := self._offsets.downstream.to_ask(one.task, found)):
-            one.behind = behind
+        if not one.question.is_answered(found, topics):
             return
-        one.counted = self._offsets.downstream.counted(one.task, found) if one.behind else []
         found = {at: found[at] for at in one.task.inputs}
         one.committed = {at: None if entry is None else entry[0] for at, entry in found.items()}
         said = self._offsets.said(one.task, found)
@@ -309,6 +308,7 @@ class Restorer:
             self._doubt(one, error)
             return
         if are_others(one.ids, topics):  # made anew since: these may be another topic's ends
+            one.question.anew()
             one.go(RestoreStage.OFFSETS)
             return
         one.missing.nothing()
@@ -382,7 +382,7 @@ class Restorer:
     def _finish(self, one: _Restoring) -> None:
         del self._restoring[one.task.name]
         with damage_of(one.task):
-            one.lost = self._offsets.check_state(one.task, one.committed, one.said, one.counted) or one.lost
+            one.lost = self._offsets.check_state(one.task, one.committed, one.said, one.question.counted) or one.lost
             self._bulk(one.task, one.task.stores, on=False)
         touched = one.task.touched or bool(one.anew) or one.lost  # committed soon: with what holds now
         one.task.start_from(one.positions)

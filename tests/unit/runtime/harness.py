@@ -25,6 +25,7 @@ from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.state.snapshots.storage import open_storage
 from kstream.testing import ManualClock, MemoryCluster
 from kstream.testing.clients import MemoryClients
+from kstream.topology import Topology
 from kstream.types import TopicPartition
 
 ROCKS = RocksMemory(8 << 20, 8 << 20)
@@ -58,12 +59,26 @@ class Fleet:
 
     def start(self, name: str) -> StreamWorker:
         """A worker of that name; one that has it already goes on as a zombie, if anybody still steps it."""
+        return self._start(name, self.topology, self.identity(name))
+
+    def start_group(self, group: str) -> StreamWorker:
+        """A worker of an isolation group, by its name."""
+        return self._start(group, self.topology.of_group(group), Identity(self.app.name, group, 0, group))
+
+    def stop_groups(self) -> None:
+        """Workers that `start_group` began."""
+        for group in list(self.workers):
+            self.workers.pop(group).close()
+            self.cluster.expire(Identity(self.app.name, group, 0, group).member)
+
+    def _start(self, name: str, topology: Topology, identity: Identity) -> StreamWorker:
         worker = StreamWorker(
             WorkerParts(
-                topology=self.topology,
+                topology=topology,
+                whole=self.topology,
                 partitions=self.partitions,
                 settings=self.settings,
-                identity=self.identity(name),
+                identity=identity,
                 clients=MemoryClients(self.cluster),
                 clock=self.clock,
                 backends=self._backend,

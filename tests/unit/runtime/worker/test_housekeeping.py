@@ -188,3 +188,28 @@ def test_the_states_of_other_workers_are_never_touched(tmp_path: Path) -> None:
     fleet.settle()
     counting.check(fleet)
     fleet.close()
+
+
+def test_a_copy_that_somebody_made_is_left_alone(bench: Bench) -> None:
+    """It is no directory of a task; its name ended the worker."""
+    copy = bench.task("in/0.bak", idle=DELAY)
+    gone = bench.task("in/0", idle=DELAY)
+    bench.clean()
+    assert copy.exists() and not gone.exists()
+
+
+def test_a_directory_that_cannot_be_looked_at_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = bench.task("in/0", idle=DELAY)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(kept))
+
+    monkeypatch.setattr("kstream.runtime.worker.leftovers.last_change", refuse)
+    bench.clean()
+    assert kept.exists()
+    assert "the local state in" in caplog.text and "trying again later" in caplog.text
+    monkeypatch.undo()
+    bench.clean()
+    assert not kept.exists()

@@ -463,6 +463,101 @@ def test_a_part_that_begins_has_lost_nothing(tmp_path: Path, how: str) -> None:
 # ---- commits that follow each other at once
 
 
+def grouped(tmp_path: Path, partitions: int, group: str | None = None) -> tuple[Fleet, Any, Any]:
+    app = kstream.App("regrouped")
+    source, out = (app.topic(name, key=str, value=int) for name in ("in", "out"))
+    numbers = app.stream(source).repartition(name="g", group=group)
+    numbers.group_by_key().count(name="c").to(out)
+    return Fleet(app, tmp_path, partitions=partitions), source, out
+
+
+def test_a_commit_of_another_that_is_pending_holds_up_no_task_without_offsets(tmp_path: Path) -> None:
+    """It asks for what all partitions have committed, and one of many workers commits at nearly every moment."""
+    fleet, source, _ = grouped(tmp_path, 2)
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.send(source, ["k0"])
+
+    def dies(*_: Any) -> None:
+        raise SystemExit
+
+    worker.transaction.commit = dies  # type: ignore[method-assign]
+    with pytest.raises(SystemExit):
+        fleet.step(times=40, seconds=0.1)
+    (pending,) = {task for task in ("in/0", "in/1") if worker.tasks[task].touched}
+    fleet.crash("a")
+    fleet.expire("a")
+    other = fleet.start("b")
+    fleet.step(times=20, seconds=0.1)
+    assert {name for name, task in other.tasks.items() if task.state is not TaskState.RUNNING} == {pending}
+    fleet.cluster.time_out_transaction(fleet.identity("a").member)
+    fleet.settle()
+    fleet.close()
+
+
+def test_partitions_that_were_added_meanwhile_have_lost_nothing(tmp_path: Path) -> None:
+    fleet, source, _ = grouped(tmp_path, 1)
+    fleet.start("a")
+    fleet.settle()
+    fleet.cluster.add_partitions(source.name, 4)
+    fleet.step(times=60, seconds=0.3)
+    for number in (1, 2, 3):
+        fleet.cluster.append(source.name, b"k", b"1", partition=number)
+    fleet.step(times=60, seconds=0.3)
+    fleet.start("b")
+    fleet.step(times=60, seconds=0.3)
+    fleet.leave("b")
+    fleet.step(times=60, seconds=0.3)
+    assert {name: task.error for name, task in fleet.workers["a"].tasks.items()} == dict.fromkeys(
+        ("in/0", "in/1", "in/2", "in/3", "regrouped-g-repartition/0")
+    )
+    fleet.close()
+
+
+@pytest.mark.parametrize("denied", [False, True])
+def test_who_reads_in_an_isolation_group_of_its_own_tells_too(
+    tmp_path: Path, denied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this user may not look at that group, nothing is known, and the task goes on."""
+    from kstream.errors import KafkaUnavailable
+    from kstream.runtime.cluster.naming import consumer_group
+    from kstream.testing.groups import Group
+
+    fleet, source, out = grouped(tmp_path, 2, group="x")
+
+    def begin() -> None:
+        for group in fleet.topology.groups:
+            fleet.start_group(group)
+
+    begin()
+    fleet.send(source, KEYS)
+    fleet.step(times=60, seconds=0.3)
+    right = sum(counts[-1] for counts in fleet.outputs(out).values())
+    fleet.stop_groups()
+    offsets = fleet.cluster.group(consumer_group("regrouped", "default")).offsets
+    for at in [at for at in offsets if at.topic == source.name]:
+        del offsets[at]
+    if denied:
+        ask = Group.committed
+
+        def refuses(self: Group, partitions: Any, *, stable: bool = True) -> Any:
+            if self.name == consumer_group("regrouped", "x") and any(at.topic == source.name for at in partitions):
+                raise AssertionError("the inputs are not that group's")
+            if self.name == consumer_group("regrouped", "x") and not stable:
+                raise KafkaUnavailable("GROUP_AUTHORIZATION_FAILED")
+            return ask(self, partitions, stable=stable)
+
+        monkeypatch.setattr(Group, "committed", refuses)
+    begin()
+    fleet.step(times=60, seconds=0.3)
+    states = {
+        task.state for worker in fleet.workers.values() for name, task in worker.tasks.items() if name[:2] == "in"
+    }
+    assert states == ({TaskState.RUNNING} if denied else {TaskState.FAILED})
+    assert (sum(counts[-1] for counts in fleet.outputs(out).values()) == right) is not denied
+    fleet.close()
+
+
 def test_commits_a_few_milliseconds_apart_are_confirmed_each(tmp_path: Path) -> None:
     """One in 0.1 s was: of two the second committed offsets of a topic that was made anew in between."""
     app = kstream.App("anew")
