@@ -274,9 +274,10 @@ class AdminClient(TopicMaker, Protocol):
     def committed(
         self, group: str, partitions: Sequence[TopicPartition], *, stable: bool = True
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
-        """Stable committed (offset, metadata) of each partition, None where none was committed.
+        """Committed (offset, metadata) of each partition, None where none was committed.
 
-        Fails with AbortRequired while a transaction on any of them is pending: ask again.
+        Fails with AbortRequired while a transaction on any of them is pending: ask again. Not so where it need not be
+        `stable`: then it is what was committed before that.
         """
         ...
 

@@ -11,7 +11,7 @@ from kstream.codecs.timers import key_with_id
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, task_times
-from kstream.operators.dropping import DUPLICATE, LATE, NO_KEY, Dropping, Lines
+from kstream.operators.dropping import DUPLICATE, LATE, Dropping, Lines
 from kstream.operators.stateless import apply
 from kstream.state.store import Store
 from kstream.state.watermark import Watermark
@@ -44,11 +44,8 @@ class Deduplicate(Dropping, Closing):
     def push(self, batch: Batch) -> None:
         store, within = self.store, self._within
         if self._by is None:
-            keys = batch.encoded_keys(self._key_codec)
-            if None in keys:
-                batch = self._without(batch, keys, NO_KEY)
-                keys = batch.encoded_keys(self._key_codec)
-            ids: Sequence[bytes | None] = keys
+            ids: Sequence[bytes | None]
+            batch, ids = self._keyed(batch, self._key_codec)
         else:
             ids = self._ids(batch)
         stamps, times = batch.timestamps, task_times(batch, self._time.now)

@@ -72,12 +72,17 @@ class Dropping(Operator):
         self._left_out(reason, batch.size - kept.size)
         return kept
 
-    def _sound(self, batch: Batch, key_codec: Codec[Any]) -> tuple[Batch, list[bytes | None]]:
-        """The records that have a key and a value, and their keys, encoded."""
+    def _keyed(self, batch: Batch, key_codec: Codec[Any]) -> tuple[Batch, list[bytes | None]]:
+        """The records that have a key, and their keys, encoded."""
         keys = batch.encoded_keys(key_codec)
         if None in keys:
             batch = self._without(batch, keys, NO_KEY)
             keys = batch.encoded_keys(key_codec)
+        return batch, keys
+
+    def _sound(self, batch: Batch, key_codec: Codec[Any]) -> tuple[Batch, list[bytes | None]]:
+        """The records that have a key and a value, and their keys, encoded."""
+        batch, keys = self._keyed(batch, key_codec)
         if holds_none(batch.value_codec) and None in batch.values:
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(key_codec)

@@ -11,7 +11,7 @@ from kstream.errors import KStreamError, TimerFailed
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, behind, task_times, telling
-from kstream.operators.dropping import NO_KEY, Dropping, Lines
+from kstream.operators.dropping import Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.skips import Skips
 from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
@@ -76,10 +76,7 @@ class Process(Dropping, Closing):
 
     def push(self, batch: Batch) -> None:
         user = self._user or self._opened()
-        keys = batch.encoded_keys(self._key_codec)
-        if None in keys:
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(self._key_codec)
+        batch, keys = self._keyed(batch, self._key_codec)
         if not batch.size:
             return
         for store in self._stores:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from kstream.codecs import SAMPLE, ColumnError
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch
-from kstream.operators.dropping import NO_KEY, Dropping, Lines
+from kstream.operators.dropping import Dropping, Lines
 from kstream.state.store import Store
 
 
@@ -29,10 +29,7 @@ class Upsert(Dropping):
 
     def push(self, batch: Batch) -> None:
         store = self.store
-        keys = batch.encoded_keys(store.key_codec)
-        if None in keys:
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(store.key_codec)
+        batch, keys = self._keyed(batch, store.key_codec)
         if not batch.size:
             return
         store.load(keys)
@@ -41,12 +38,20 @@ class Upsert(Dropping):
             keys = batch.encoded_keys(store.key_codec)
             if not batch.size:
                 return
-        values = batch.values
+        self._put(batch, keys, self._encoded(batch))
+
+    def _encoded(self, batch: Batch) -> list[bytes | None]:
+        """The values, as the store keeps them; each can be read."""
+        store, _ = self.store, batch.values
         try:
-            encoded = batch.encoded_values(store.value_codec, self._check_every)
+            return batch.encoded_values(store.value_codec, self._check_every)
         except ColumnError as error:
             batch.blame(error.index)
             raise ColumnError(f"table {store.name!r}: {error}", error.index) from error.__cause__ or error
+
+    def _put(self, batch: Batch, keys: Sequence[bytes | None], encoded: list[bytes | None]) -> None:
+        """The rows become these, whose keys were loaded, and the changes are passed on."""
+        store, values = self.store, batch.values
         store.batch_keys = keys
         pairs = self._pairs(keys, values) if self.pairs else []
         last = dict(zip(cast("list[bytes]", keys), range(batch.size), strict=True))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import cast
 
-from kstream.codecs import SAMPLE, ColumnError
+from kstream.codecs import SAMPLE
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import Closing, task_times
-from kstream.operators.dropping import LATE, NO_KEY, Lines
+from kstream.operators.dropping import LATE, Lines
 from kstream.operators.upsert import Upsert
 from kstream.state.store import Store
 from kstream.state.versions import VersionStore
@@ -36,18 +37,10 @@ class VersionedUpsert(Upsert, Closing):
 
     def push(self, batch: Batch) -> None:
         store, versions, history = self.store, self.versions, self._history
-        keys = batch.encoded_keys(store.key_codec)
-        if None in keys:
-            batch = self._without(batch, keys, NO_KEY)
-            keys = batch.encoded_keys(store.key_codec)
+        batch, keys = self._keyed(batch, store.key_codec)
         if not batch.size:
             return
-        _ = batch.values  # one that cannot be read fails here
-        try:
-            encoded = batch.encoded_values(store.value_codec, self._check_every)
-        except ColumnError as error:
-            batch.blame(error.index)
-            raise ColumnError(f"table {store.name!r}: {error}", error.index) from error.__cause__ or error
+        encoded = self._encoded(batch)
         versions.load_heads(keys)
         late, latest = 0, list[bool]()
         times = task_times(batch, self._watermark.now)
@@ -60,7 +53,11 @@ class VersionedUpsert(Upsert, Closing):
                 latest.append(versions.add(cast("bytes", key), at, raw, now - history))
         self._left_out(LATE, late)
         self._pushed += batch.size
-        super().push(batch if all(latest) else batch.where(latest))
+        if not all(latest):
+            batch, keys, encoded = batch.where(latest), list(compress(keys, latest)), list(compress(encoded, latest))
+        if batch.size:
+            store.load(keys)
+            self._put(batch, keys, encoded)
 
     # ---- what nobody asks for any more
 

@@ -178,8 +178,8 @@ class Group:
     def committed(
         self, partitions: Iterable[TopicPartition], *, stable: bool = True
     ) -> dict[TopicPartition, tuple[int, str] | None]:
-        """Stable offsets. Raises AbortRequired while a transaction on one of them is open, and KafkaUnavailable, as the
-        client's refusal is told, where one is asked for twice."""
+        """Raises AbortRequired while a transaction on one of them is open, if they are to be stable, and
+        KafkaUnavailable, as the client's refusal is told, where one is asked for twice."""
         wanted = tuple(partitions)
         if len(set(wanted)) < len(wanted):
             raise KafkaUnavailable("_INVALID_ARG: Duplicate partitions not allowed")

@@ -48,6 +48,15 @@ class Program:
         self.running.append(process)
         return process
 
+    def answer(self) -> bytes | None:
+        """What comes out, of a record that is written now."""
+        write(self.servers, f"{self.app}-in", [("k", b"a", int(time.time() * 1000))])
+        topic = f"{self.app}-out"
+        output = Reader(self.servers, [topic])
+        until(lambda: output.rows[topic], "the agent's output", SECONDS, each=output.poll)
+        output.close()
+        return output.rows[topic][0].value
+
     def end(self) -> None:
         for process in self.running:
             pids = children_of(process.pid)
@@ -102,12 +111,7 @@ def shout(text: str) -> str:
 """,
         main='import agents\nif __name__ == "__main__":\n    agents.app.run(workers=1)\n',
     )
-    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
-    topic = f"{program.app}-out"
-    output = Reader(program.servers, [topic])
-    until(lambda: output.rows[topic], "the agent's output", each=output.poll)
-    output.close()
-    value = output.rows[topic][0].value
+    value = program.answer()
     assert value is not None
     text, pid, stdin = value.decode().split()
     assert (text, stdin) == ("A", "b''")
@@ -274,12 +278,8 @@ app.agent(source, to=found)(str.upper)
 if __name__ == "__main__":
     app.run(workers=1)
 """
-    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
     process = program.start("svc.py", svc=text)
-    topic = f"{program.app}-out"
-    output = Reader(program.servers, [topic])
-    until(lambda: output.rows[topic], "the agent's output", SECONDS, each=output.poll)
-    output.close()
+    program.answer()
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=SECONDS)
@@ -326,12 +326,8 @@ if __name__ == "__main__":
     thread.start()
     thread.join()
 """
-    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
     process = program.start("svc.py", svc=text)
-    topic = f"{program.app}-out"
-    output = Reader(program.servers, [topic])
-    until(lambda: output.rows[topic], "the agent's output", SECONDS, each=output.poll)
-    output.close()
+    program.answer()
     children = children_of(process.pid)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=SECONDS)

@@ -15,7 +15,7 @@ from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
-from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
+from kstream.operators.dropping import LATE, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.joins.waiting import Entry
 from kstream.operators.stateless import apply
@@ -89,10 +89,10 @@ class StreamStreamJoin(Dropping, Closing):
         values = batch.values  # all are decoded, found or not: one that cannot be read fails here
         if holds_none(batch.value_codec) and None in values:
             batch = self._without(batch, values, NO_VALUE)
-        keys = batch.encoded_keys(self.key_codec)
-        if not side.kept and None in keys:
-            batch = self._without(batch, keys, NO_KEY)
+        if side.kept:
             keys = batch.encoded_keys(self.key_codec)
+        else:
+            batch, keys = self._keyed(batch, self.key_codec)
         if not batch.size:
             return
         origin = batch.origin

@@ -190,10 +190,10 @@ class KafkaAdmin:
     def committed(
         self, group: str, partitions: Sequence[TopicPartition], *, stable: bool = True
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
-        """Stable committed (offset, metadata), None where none was committed.
+        """Committed (offset, metadata), None where none was committed.
 
-        The future fails with AbortRequired while a transaction on any of them is pending, with KafkaUnavailable when
-        the coordinator does not answer. An error of one partition is never taken for "none was committed".
+        The future fails with AbortRequired while a transaction on any is pending, if it is to be `stable`, and with
+        KafkaUnavailable when the coordinator does not answer. An error of a partition is never taken for "none".
         """
         return self._on_a_thread(self._committed, group, partitions, stable) if partitions else _done({})
 

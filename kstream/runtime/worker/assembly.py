@@ -59,6 +59,7 @@ class WorkerParts:
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
         commits_wait: commits wait for agents, however long these wait for something outside (TestDriver).
         tracer_provider: OpenTelemetry's, where records are traced.
+        whole: the topology with all isolation groups; None: there are no others.
         listeners: the user's, who are told of checkpoints.
     """
 

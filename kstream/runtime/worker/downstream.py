@@ -20,7 +20,7 @@ from kstream.types import DescribedTopic, TopicPartition
 
 
 class Downstream:
-    """Of an app's parts, or of those of one isolation group: all have the group's offsets.
+    """Of an app's parts, those of all isolation groups: who reads a topic may be in another one.
 
     Args:
         counts: partitions of each topic.

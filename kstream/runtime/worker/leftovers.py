@@ -37,7 +37,7 @@ class Leftovers:
         }
         self._parts: Final = {part.name: part for part in topology.parts}
         self._ids: dict[tuple[Path, float], dict[str, str]] = {}  # of changelogs, as read when last changed then
-        self._asked: list[Path] = []
+        self._asked: dict[Path, dict[str, str]] = {}  # the ids of the changelogs that its stores are of, by topic
         self._topics: Future[dict[str, DescribedTopic]] | None = None
         self._committed: dict[Path, Committed] = {}
         self._told: set[Path] = set()
@@ -46,12 +46,13 @@ class Leftovers:
         """Asks what is to be known before these are deleted. Nobody may have them open."""
         if self._topics is not None:
             return
-        self._asked = [one for one in directories if one.name.isdecimal() and one.exists() and self._is_readable(one)]
-        names = {topic for one in self._asked for topic in self._of(one)}
+        found = {one: self._of(one) for one in directories if one.name.isdecimal() and one.exists()}
+        self._asked = {one: of for one, of in found.items() if of is not None}
+        names = {topic for of in self._asked.values() for topic in of}
         self._topics = self._admin.describe(sorted(names))
-        for one in self._asked:
+        for one, of in self._asked.items():
             part = self._parts.get(whole_name(one.parent))
-            if part is not None and self._of(one):
+            if part is not None and of:
                 at = [TopicPartition(topic, int(one.name)) for topic in part.topics]
                 self._committed[one] = self._admin.committed(consumer_group(self._topology.app, part.group), at)
 
@@ -62,18 +63,22 @@ class Leftovers:
         if not all(each.done() for each in self._committed.values()):
             return []
         asked, topics, committed = self._asked, self._topics, self._committed
-        self._asked, self._topics, self._committed = [], None, {}
+        self._asked, self._topics, self._committed = {}, None, {}
         try:
             found = topics.result()
-            return [one for one in asked if not self._is_kept(one, found, committed)]
+            return [one for one, of in asked.items() if not self._is_kept(one, of, found, committed)]
         except KStreamError as error:
             log.debug("local state of tasks that left is not deleted yet: %s", error)
             return []
 
     def _is_kept(
-        self, directory: Path, topics: Mapping[str, DescribedTopic], committed: Mapping[Path, Committed]
+        self,
+        directory: Path,
+        of: Mapping[str, str],
+        topics: Mapping[str, DescribedTopic],
+        committed: Mapping[Path, Committed],
     ) -> bool:
-        for topic, was in self._of(directory).items():
+        for topic, was in of.items():
             now = topics[topic].id if topic in topics else ""
             if now is None or now == was:
                 continue
@@ -89,23 +94,20 @@ class Leftovers:
             return True
         return False
 
-    def _is_readable(self, directory: Path) -> bool:
-        """What the system does not let be read now may be the only copy: it is kept, and looked at again later."""
+    def _of(self, directory: Path) -> dict[str, str] | None:
+        """The ids of the changelogs that its stores are of, by topic; nothing of a damaged one. None where the system
+        does not let it be read now: it may be the only copy, is kept, and looked at again later."""
         try:
             if not (directory / "CURRENT").exists():
-                return True
+                return {}
             at = directory, last_change(directory)
             if at not in self._ids:
                 self._ids[at] = self._named(marks_in(directory) or {})
+            return self._ids[at]
         except OSError as error:
             log.warning("the local state in %s cannot be read: %s; trying again later", directory, error)
-            return False
-        return True
+            return None
 
     def _named(self, marks: Mapping[str, Mark]) -> dict[str, str]:
         said = {name: changelog_in(mark.about) for name, mark in marks.items() if name in self._changelogs}
         return {self._changelogs[name]: one for name, one in said.items() if one is not None}
-
-    def _of(self, directory: Path) -> dict[str, str]:
-        """The ids of the changelogs that its stores are of, by topic; nothing of a directory that cannot be read."""
-        return self._ids.get((directory, last_change(directory)), {})
