@@ -43,14 +43,16 @@ def service(bootstrap_servers: str, tmp_path: Path) -> Iterator[Callable[..., Co
 
     def start(form: dict[str, str], text: str = SERVICE, **settings: str) -> Command:
         shutil.rmtree(tmp_path / "state", ignore_errors=True)  # as on a fresh machine
-        (tmp_path / "service.py").write_text(text.format(name=name, **form))
+        folder = tmp_path / f"run{len(started)}"
+        folder.mkdir()
+        # each in a folder of its own: Python takes a file of the same size and second for the one that it compiled
+        (folder / "service.py").write_text(text.format(name=name, **form))
         environment = {
             "KSTREAM_BOOTSTRAP_SERVERS": bootstrap_servers, "KSTREAM_STATE_DIR": str(tmp_path / "state"),
             "KSTREAM_COMMIT_INTERVAL": "50ms", "KSTREAM_WEB": "false", "KSTREAM_ANNOUNCE_INTERVAL": "0",
             "KSTREAM_ON_STOP": "leave", "NAME": name, **settings,
         }  # fmt: skip
-        folder = tmp_path / f"run{len(started)}"
-        started.append(Command(folder, "run", "service:app", "--workers", "1", cwd=tmp_path, **environment))
+        started.append(Command(folder, "run", "service:app", "--workers", "1", cwd=folder, **environment))
         return started[-1]
 
     start.name = name  # type: ignore[attr-defined]
