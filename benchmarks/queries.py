@@ -36,7 +36,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.kafka import KafkaClients, options_from
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path("QUERIES.md")
+RESULTS = Path(__file__).parent / "QUERIES.md"
 TOKEN: Final = "benchmark"
 COUNTED: Final = (
     "kstream_task_records_total", "kstream_state_query_entries_total", "kstream_state_query_busy_seconds_total"
@@ -209,7 +209,7 @@ def markdown(found: dict[str, list[Window]], facts: dict[str, str], seconds: flo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=6_000_000)
+    parser.add_argument("--records", type=int, default=20_000_000, help="enough for all windows")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a window")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -96,7 +96,21 @@ class Scenario:
             self._reader.poll(0.0)
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
-        return until(condition, what, seconds, each=self.poll)
+        try:
+            return until(condition, what, seconds, each=self.poll)
+        except AssertionError as error:  # why, as far as anybody knows
+            raise AssertionError("\n".join((str(error), *self._state()))) from None
+
+    def _state(self) -> Iterator[str]:
+        """What the workers last said of themselves, and what of their output is committed."""
+        for instance in self.instances:
+            for worker in instance.supervisor.workers:
+                yield f"{worker.name}: runs {worker.runs}, restarts {worker.restarts}, last error {worker.last_error}"
+                yield f"  member {worker.report.member}, commits {worker.report.commits}"
+                for task in worker.report.tasks:
+                    yield f"  {task.name} {task.state}, lag {task.lag}: {task.why}"
+        if self._reader is not None:
+            yield f"fed {self.fed}, read { {topic: len(rows) for topic, rows in self._reader.rows.items()} }"
 
     def stop(self) -> None:
         for instance in self.instances:
