@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from kstream.codecs import Codec, copier, encode_value
+from kstream.codecs import BuiltIn, Codec, copier, encode_value
 from kstream.errors import KStreamError
 from kstream.specs.schema import UNKNOWN
 
@@ -143,6 +143,10 @@ def averaged(mean: Mean) -> float:
     return mean.total / mean.count
 
 
+def both_means(one: Mean, other: Mean) -> Mean:
+    return Mean(one.total + other.total, one.count + other.count)
+
+
 def distinguishing(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
     """What the function gives, each once, as the text of its bytes: `codec` is that of a key, so equal ones are equal
     there. None is no value, as in SQL."""
@@ -156,5 +160,27 @@ def distinguishing(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
         raw: bytes = encode_value(codec, found) or b""
         seen.add(raw.decode("latin-1"))
         return seen
+
+    return fold
+
+
+def sketching(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
+    """What the function gives, by the same bytes, into a HyperLogLog (codecs/sketches.py). It takes text: what is text
+    in these bytes is that text, as in Java's `update(String)`; other bytes are a letter each."""
+    plain = codec.encode is str.encode
+    encoding = "utf-8" if isinstance(codec, BuiltIn) and (plain or codec.json) else "latin-1"
+
+    def fold(sketch: Any, value: Any) -> Any:
+        found = function(value)
+        if found is None:
+            return sketch
+        if plain and found.__class__ is str:
+            sketch.add(found)
+            return sketch
+        if found.__class__ is float:
+            found += 0.0
+        raw: bytes = encode_value(codec, found) or b""
+        sketch.add(raw.decode(encoding))
+        return sketch
 
     return fold

@@ -16,6 +16,7 @@ OTHER_STEPS = tuple(step for step in STEPS if step not in ("filter", "join", "gr
 
 FOLDS = (
     "count", "sum", "min", "max", "reduce", "aggregate", "first", "last", "collect", "top_n", "mean", "count_distinct",
+    "quantiles",
 )  # fmt: skip
 """The methods of a group that others are asked for."""
 

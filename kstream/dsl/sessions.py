@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
 from kstream.codecs.base import is_codec
 from kstream.codecs.spans import WindowedSpan, span_codec
@@ -13,6 +13,7 @@ from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
+from kstream.dsl.session_summaries import HAS, AtEnd, Before, SessionSummaries
 from kstream.dsl.stream import Stream
 from kstream.dsl.summaries import list_of
 from kstream.dsl.table import ReadableTable
@@ -21,7 +22,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
-from kstream.specs.sessions import OpenSession, Session
+from kstream.specs.sessions import OpenSession, OpenSessions, Session
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import AggregateNode, Node
@@ -33,12 +34,8 @@ A = TypeVar("A")
 T = TypeVar("T")
 S = TypeVar("S", bound=folds.Summable)
 
-Before = Literal["update", "commit"]
-"""When results are emitted of sessions that may still grow. Some are then taken back, by None."""
-AtEnd = Literal["close"]
 
-
-class SessionGroup(Hinted, Generic[K, V]):
+class SessionGroup(Hinted, SessionSummaries[K, V]):
     """Records grouped by key and session, ready to be aggregated, as those of a group are. Results have keys of the
     type `kstream.WindowedSpan`.
 
@@ -51,14 +48,17 @@ class SessionGroup(Hinted, Generic[K, V]):
     INSTEAD: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
         **dict.fromkeys(
-            FOLDS, "sessions have count, sum, min, max, reduce, collect and aggregate(initial, fold, merge)"
+            (fold for fold in FOLDS if fold not in HAS),
+            "sessions have count, sum, min, max, mean, count_distinct, quantiles, reduce, collect and "
+            "aggregate(initial, fold, merge)",
         ),
     }
 
     def __init__(
         self, records: Grouping, sessions: Session, grace: timedelta, late: Topic[K, V] | None = None
     ) -> None:  # fmt: skip
-        self._records, self._sessions, self._late = records, sessions, late
+        self._records: Grouping = records
+        self._sessions, self._late = sessions, late
         if late is not None:
             check_topic(late, "window: late=")
         self._grace = whole_milliseconds(grace, "window: grace=")
@@ -240,6 +240,7 @@ class SessionGroup(Hinted, Generic[K, V]):
         emit: Any,
         backend: BackendKind | None,
         *users: Callable[..., Any],
+        layout: str = "",
     ) -> SessionTable[Any, Any, Any]:
         check_emit_of_windows(emit)
         for function in users:
@@ -249,11 +250,9 @@ class SessionGroup(Hinted, Generic[K, V]):
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)
         check_backend(backend, f"{step} {made!r}")
-        if is_codec(kind):
-            raise TopologyError(f"{what}: open sessions are kept as JSON, which {value} is not: give it a type")
-        session: Any = cast("Any", OpenSession)[Any if kind is UNKNOWN else kind]
-        sessions: Any = list[session]
-        spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, sessions=True)
+        session: Any = None if is_codec(kind) else cast("Any", OpenSession)[Any if kind is UNKNOWN else kind]
+        sessions: Any = OpenSessions(value.codec) if session is None else list[session]
+        spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, sessions=True, layout=layout)
         graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from kstream.codecs.base import Codec, name_of
 from kstream.specs.windows import length_of
 
 V = TypeVar("V")
@@ -55,3 +56,34 @@ class OpenSession(msgspec.Struct, Generic[V]):
     start: int
     end: int
     value: V
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(list[OpenSession[bytes]]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSessions:
+    """The codec of lists of sessions whose values have a codec of their own: JSON as that of others, with the bytes of
+    each value as base64."""
+
+    values: Codec[Any]
+
+    @property
+    def version(self) -> str:
+        return self._version(getattr(self.values, "version", None))
+
+    @property
+    def reads(self) -> list[str]:
+        return [self._version(one) for one in getattr(self.values, "reads", ())]
+
+    def _version(self, of_values: object) -> str:
+        return f"1 of {name_of(self.values)}" + ("" if of_values is None else f" {of_values}")
+
+    def encode(self, sessions: list[OpenSession[Any]]) -> bytes:
+        encode = self.values.encode
+        return _encode([OpenSession(one.start, one.end, encode(one.value)) for one in sessions])
+
+    def decode(self, data: bytes) -> list[OpenSession[Any]]:
+        decode = self.values.decode
+        return [OpenSession(one.start, one.end, decode(one.value)) for one in _decode(data)]

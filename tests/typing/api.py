@@ -113,6 +113,7 @@ reveal_type(grouped.first())  # T: kstream.dsl.stream.AggregateTable[int, api.Bi
 reveal_type(grouped.top_n(3, by=lambda bid: bid.price))  # T: kstream.dsl.stream.AggregateTable[int, list[api.Bid]]
 reveal_type(grouped.collect().stream())  # T: kstream.dsl.stream.Stream[int, list[api.Bid]]
 reveal_type(grouped.mean(lambda bid: bid.price))  # T: kstream.dsl.resulting.ResultTable[int, float]
+reveal_type(grouped.quantiles(lambda bid: bid.price, [0.5]).stream())  # T: kstream.dsl.stream.Stream[int, list[float]]
 reveal_type(grouped.count_distinct(lambda bid: bid.bidder).stream())  # T: kstream.dsl.stream.Stream[int, int]
 aggregated = grouped.aggregate(Total, add, name="per-auction")
 reveal_type(aggregated)  # T: kstream.dsl.stream.AggregateTable[int, api.Total]

@@ -211,7 +211,7 @@ FOREIGN = {
     "StreamStreamJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
     "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "countWindow",
-    "SlidingWindows", "EventTimeSessionWindows",
+    "SlidingWindows", "EventTimeSessionWindows", "DataSketches", "NumPy", "HllSketch", "heapify",
     "SessionWindowedSerializer", "SessionWindowedDeserializer", "SessionKeySchema", "toBinary",
 }  # fmt: skip
 """Names of other libraries that nothing here uses."""

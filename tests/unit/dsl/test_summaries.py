@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from statistics import mean
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream import Tumbling, Windowed
+from kstream import Session, Tumbling, Windowed, WindowedSpan
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
 
@@ -50,7 +51,18 @@ SUMMARIES: dict[str, tuple[Any, Declare, Callable[[list[Bid]], Any]]] = {
         lambda group, emit: group.count_distinct(lambda bid: bid.bidder, of=str, name="t", emit=emit),
         lambda bids: len({bid.bidder for bid in bids}),
     ),
+    "quantiles": (  # the least and the greatest are exact: the others are in test_quantiles.py
+        list[float],
+        lambda group, emit: group.quantiles(lambda bid: bid.price, [1, 0], name="t", emit=emit),
+        lambda bids: [float(max(bid.price for bid in bids)), float(min(bid.price for bid in bids))],
+    ),
 }
+if find_spec("datasketches"):
+    SUMMARIES["about distinct"] = (
+        int,
+        lambda group, emit: group.count_distinct(lambda bid: bid.bidder, of=str, error=0.02, name="t", emit=emit),
+        lambda bids: len({bid.bidder for bid in bids}),  # so few are counted exactly
+    )
 
 bids = st.builds(Bid, st.sampled_from(["ann", "bob", "\u00e9\U0001f600"]), st.integers(0, 5))
 inputs = st.lists(st.tuples(st.sampled_from("ab"), bids, st.integers(0, 3)), max_size=25)
@@ -99,6 +111,52 @@ def test_of_each_window(given_: list[tuple[str, Bid, int]], emit: str, which: st
         if emit == "close":
             wanted = {key: value for key, value in wanted.items() if key.start + 2000 <= at}
         assert {record.key: record.value for record in driver.records(out)} == wanted
+
+
+SESSIONS = {
+    name: SUMMARIES[name] for name in ("mean", "count_distinct", "quantiles", "about distinct") if name in SUMMARIES
+}
+
+
+@given(inputs, st.sampled_from(["update", "commit", "close"]), st.sampled_from(sorted(SESSIONS)), st.integers(1, 9))
+def test_of_each_session(given_: list[tuple[str, Bid, int]], emit: str, which: str, often: int) -> None:
+    """Records come in any order, so sessions are merged."""
+    kind, declare, oracle = SESSIONS[which]
+    app = kstream.App("summaries")
+    source, out = app.topic("in", key=str, value=Bid), app.topic("out", key=WindowedSpan[str], value=kind | None)
+    sessions = app.stream(source).group_by_key().window(Session(seconds=1), grace=timedelta(hours=1))
+    table = declare(sessions, emit)
+    table.stream().map(lambda value: value, value=kind | None).to(out)
+    seen: defaultdict[str, list[tuple[int, Bid]]] = defaultdict(list)
+    with TestDriver(app, partitions=1) as driver:
+        for number, (key, bid, place) in enumerate(given_):
+            at = 1_000_000 + place * 400 + number * 700 % 9_000
+            driver.send(source, bid, key=key, timestamp=at)
+            seen[key].append((at, bid))
+            if number % often == 0:
+                driver.crash()
+            if number % often == often // 2:
+                driver.commit()
+        wanted = {}
+        for key, found in seen.items():
+            found.sort(key=lambda one: one[0])
+            runs = [[found[0]]]
+            for one in found[1:]:
+                if one[0] - runs[-1][-1][0] <= 1000:
+                    runs[-1].append(one)
+                else:
+                    runs.append([one])
+            for run in runs:
+                wanted[WindowedSpan(key, run[0][0], run[-1][0])] = oracle([bid for _, bid in run])
+        opened = {
+            WindowedSpan(key, one.start, one.end): one.value
+            for key, sessions in driver.table(table).items()
+            for one in sessions
+        }
+        assert opened == wanted
+        driver.send(source, Bid("zoe", 1), key="z", timestamp=9_000_000)
+        told = {record.key: record.value for record in driver.records(out) if record.key.key != "z"}
+        assert {key: value for key, value in told.items() if value is not None} == wanted
 
 
 def test_streams_agents_and_filters_see_results() -> None:
@@ -184,6 +242,12 @@ class Hex:
         (lambda group: group.top_n(2, by=lambda a, b: a), "takes 2 arguments"),
         (lambda group: group.collect(), "collect: the values are kept as JSON, which Hex is not"),
         (lambda group: group.mean(5), "5 is not a function"),
+        (lambda group: group.count_distinct(len, error=0.001), "error=0.001: give it the share .*, from 0.002 to 0.2"),
+        (lambda group: group.count_distinct(len, error=True), "error=True: give it the share"),
+        (lambda group: group.quantiles(len, [0.5], error=1), "error=1: give it the share"),
+        (lambda group: group.quantiles(len, [50]), r"at=\[50\]: give it a list of numbers from 0 to 1"),
+        (lambda group: group.quantiles(len, 0.5), "at=0.5: give it a list of numbers from 0 to 1"),
+        (lambda group: group.quantiles(len, []), "give it a list of numbers from 0 to 1"),
         (lambda group: group.first(emit="close"), "these results are of no windows"),
     ],
 )
