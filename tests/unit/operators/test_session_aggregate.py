@@ -449,7 +449,7 @@ def test_values_may_have_a_codec_of_their_own() -> None:
         (lambda app, g: g.window(Session(MS), grace=5), "grace=5 is not a timedelta"),
         (lambda app, g: g.window(Session(MS), grace=MS).aggregate(int, lambda a, n: a), "needs merge="),
         (lambda app, g: g.window(Session(MS), grace=MS).count(emit="often"), "emit='often'"),
-        (lambda app, g: g.window(Session(MS), grace=MS).count(value=_Codec()), "_Codec takes no None: give the codec the attr"),
+        (lambda app, g: g.window(Session(MS), grace=MS).count(value=_Codec()), "_Codec takes no None: give the codec"),
         (
             lambda app, g: g.window(Session(MS), grace=MS).count()
             .to(app.topic("out", key=WindowedSpan[str], value=int)),
