@@ -50,8 +50,8 @@ test-more: setup ## the further cases of tests that have one in `make test` (ARG
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
 	.uv/bin/python scripts/test_pythons.py $(ARGS)
 
-test-long: setup ## the long forms of the tests
-	$(BIN)/python -m pytest -m slow --ignore tests/deploy tests $(ARGS)
+test-long: setup ## the long forms of the tests, and 2,000 generated cases of each operator
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "slow or cases" --ignore tests/deploy tests $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -7,14 +7,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# `ci` for every run, `long` (HYPOTHESIS_PROFILE=long) for a search that may take its time, `short` for the further
-# Pythons of `make test-pythons`, where the interpreter is what is new and not the interleaving.
-settings.register_profile("ci", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("short", settings.get_profile("ci"), max_examples=5)
-settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+from support import cases
+
+cases.load()
 
 
 # Brokers live for seconds or minutes here. What the JVM's second compiler makes of them does not pay in that time: it

@@ -119,3 +119,10 @@ def test_no_class_reads_what_another_keeps_to_itself() -> None:
 def test_the_reading_of_private_attributes_is_seen(body: str, found: list[str]) -> None:
     reads = private_reads(f"class A:\n    {body}")
     assert [text for _, text, entry in reads if entry is None] == found
+
+
+def test_how_many_cases_are_generated_is_said_in_one_place() -> None:
+    """A test that gives a number of its own would have it in `make test-long` too."""
+    tests = PACKAGE.parent / "tests"
+    found = {str(path.relative_to(tests)) for path in tests.rglob("*.py") if "max_examples=" in path.read_text()}
+    assert found == {"support/cases.py", "unit/test_structure.py"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import AbortRequired, TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 ERA = 10_000
 
@@ -29,6 +30,7 @@ def app_of(after: int, clock: Any = "event") -> tuple[kstream.App, Any, Any, Any
 ROW = st.tuples(st.sampled_from("kl"), st.one_of(st.none(), st.sampled_from("abc")), st.integers(0, 60))
 
 
+@cases
 @given(
     rows=st.lists(ROW, max_size=40), after=st.integers(1, 15),
     cuts=st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["process", "crash", "abort", "commit"])), max_size=6),

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import AbortRequired, TableError
 from kstream.state.memory import MemoryBackend
 from kstream.testing import TestDriver
+from support.cases import examples
 
 NAMES = st.text("aäb😀\uffff", max_size=3)
 BOUNDS = st.one_of(st.none(), NAMES)
@@ -28,7 +29,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     steps=st.lists(STEPS, max_size=40),
     backend=st.sampled_from(["memory", "rocksdb"]),

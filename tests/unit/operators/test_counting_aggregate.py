@@ -16,6 +16,7 @@ from kstream import Counting
 from kstream.errors import TopologyError
 from kstream.specs.counting import Counted
 from kstream.testing import TestDriver
+from support.cases import cases
 
 
 def collect(values: list[int], n: int) -> list[int]:
@@ -23,6 +24,7 @@ def collect(values: list[int], n: int) -> list[int]:
     return values
 
 
+@cases
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), min_size=1, max_size=40),
     st.integers(1, 5), st.sampled_from(["memory", "rocksdb"]),

@@ -14,6 +14,7 @@ import kstream
 from kstream import Cumulating, WindowedSpan
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -47,6 +48,7 @@ def collect(values: list[int], n: int) -> list[int]:
     return [*values, n]
 
 
+@cases
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 40).map(lambda at: 1000 + at)),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import KStreamError, TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 WITHIN = 10
@@ -75,6 +76,7 @@ def dropped_by(driver: TestDriver) -> Counter[str]:
     return sum((operator.dropped for task in tasks for operator in task.plan.operators), Counter[str]())
 
 
+@cases
 @given(inputs, st.booleans(), st.integers(0, 30), st.sampled_from(["memory", "rocksdb"]), st.integers(0, 2**16))
 def test_what_is_passed_on_is_what_the_definition_says(
     records: list[Input], by: bool, out_of_order: int, backend: str, seed: int

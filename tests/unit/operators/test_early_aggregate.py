@@ -15,6 +15,7 @@ from kstream import Counting, Cumulating, Hopping, LocalDays, Session, Sliding, 
 from kstream.errors import KStreamError, ProducerLost, TopologyError
 from kstream.specs.windows import Windows
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
@@ -45,6 +46,7 @@ def by_definition(
     return told
 
 
+@cases
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 60).map(lambda at: 1000 + at)),

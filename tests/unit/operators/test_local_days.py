@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream import LocalDays, WindowedSpan
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MINUTE = 60_000
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -28,6 +29,7 @@ def day_of(at: int) -> tuple[int, int]:
     return midnight(day), midnight(day + timedelta(days=1)) - 1
 
 
+@cases
 @given(
     st.sampled_from(sorted(BEGINS)),
     st.lists(

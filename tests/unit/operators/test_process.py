@@ -20,6 +20,7 @@ from kstream.operators import process
 from kstream.runtime.task import overdue
 from kstream.state.expiry import index_of
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 
@@ -99,6 +100,7 @@ steps = st.tuples(
 scripts = st.lists(st.lists(steps, min_size=1, max_size=6) | st.sampled_from(["commit", "crash"]), max_size=14)
 
 
+@cases
 @given(scripts, st.integers(0, 4), st.sampled_from(["memory", "rocksdb"]))
 def test_timers_are_what_their_definition_says(script: list[Any], out_of_order: int, backend: str) -> None:
     check_definition(script, out_of_order, backend)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 
 class Person(msgspec.Struct):
@@ -64,6 +65,7 @@ people = st.lists(
 )
 
 
+@cases
 @given(records=people, cuts=st.lists(st.integers(0, 30), max_size=3))
 def test_each_group_is_of_the_rows_that_there_are(records: list[tuple[str, Person | None]], cuts: list[int]) -> None:
     cities = Cities()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
@@ -19,6 +19,7 @@ from kstream.specs.store import StoreSpec
 from kstream.state.expiry import sessions_of
 from kstream.state.sessions import places_of
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -162,18 +163,9 @@ any_case = {
 
 
 @pytest.mark.parametrize("emit", ["close", "update", "commit"])
+@cases
 @given(**any_case)
-@settings(max_examples=50, deadline=None)
 def test_sessions_are_what_their_definition_says(emit: str, **case: Any) -> None:
-    check(emit=emit, **case)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("emit", ["close", "update", "commit"])
-@given(**any_case)
-@settings(max_examples=2000, deadline=None)
-def test_sessions_are_what_their_definition_says_in_many_cases(emit: str, **case: Any) -> None:
     check(emit=emit, **case)
 
 

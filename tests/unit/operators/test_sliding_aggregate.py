@@ -8,13 +8,14 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
 from kstream import Sliding
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -43,6 +44,7 @@ def by_definition(
     return results, late
 
 
+@cases
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.integers(0, 60).map(lambda at: 1000 + at)),
@@ -52,7 +54,6 @@ def by_definition(
     st.integers(1, 20), st.integers(0, 8), st.integers(0, 8), st.sampled_from(["memory", "rocksdb"]),
     st.lists(st.sampled_from(["", "", "process", "commit", "crash"]), min_size=1, max_size=8),
 )  # fmt: skip
-@settings(max_examples=50, deadline=None)
 def test_windows_are_what_their_definition_says(
     given_: list[Input], size: int, grace: int, out_of_order: int, backend: str, between: list[str]
 ) -> None:
@@ -77,11 +78,11 @@ def test_windows_are_what_their_definition_says(
         assert len(list(task.backend.scan("collected"))) == 1  # what no record reaches back to has left
 
 
+@cases
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(1, 15)), min_size=1, max_size=40),
     st.integers(1, 40),
 )
-@settings(max_examples=15, deadline=None)
 def test_results_are_those_of_sql(steps: list[tuple[str, int, int]], size: int) -> None:
     at, rows = 1000, []
     for key, value, step in steps:

@@ -17,6 +17,7 @@ from kstream import Cumulating, Hopping, Tumbling, Windowed
 from kstream.errors import KStreamError, TopologyError
 from kstream.specs.windows import Windows
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -74,6 +75,7 @@ kinds = st.one_of(
 )  # fmt: skip
 
 
+@cases
 @given(records, kinds, st.integers(0, 6), st.integers(0, 6), st.sampled_from(["memory", "rocksdb"]))
 def test_windows_are_what_their_definition_says(
     given_: list[Input], windows: Windows, grace: int, out_of_order: int, backend: str
@@ -271,6 +273,7 @@ def test_of_windows_that_overlap_the_last_counts() -> None:
         ]  # fmt: skip
 
 
+@cases
 @given(records, kinds, st.integers(0, 6), st.booleans(), st.integers(0, 2**16))
 def test_what_is_too_late_is_the_same_however_the_input_is_cut(
     given_: list[Input], windows: Windows, grace: int, moved: bool, seed: int

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kstream.errors import StateDirectoryError, StateError
@@ -23,6 +23,7 @@ from kstream.state.choosing import backends
 from kstream.state.lock import locked
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import MARK_KEY, RocksBackend, RocksMemory
+from support.cases import examples
 
 MEMORY = RocksMemory(8 << 20, 8 << 20)
 STORES = ("counts", "default")  # the second: RocksDB has a family of that name itself
@@ -189,7 +190,7 @@ def test_an_unknown_store_is_a_key_error_and_a_closed_backend_says_so(backend: B
     backend.flush()  # the flusher's thread may come last
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.lists(
         st.tuples(
@@ -626,7 +627,7 @@ def test_databases_that_hold_little_take_little_and_are_not_flushed_for_it(tmp_p
     st.integers(1, 12),
     st.integers(1, 40),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_page_is_the_beginning_of_a_range(
     tmp_path_factory: pytest.TempPathFactory,
     entries: dict[bytes, bytes],

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -31,6 +30,7 @@ from kstream.state.time import TaskTime
 from kstream.state.timed import make_store
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.log import MemoryRecord
+from support.cases import examples
 
 ROCKS = RocksMemory(8 << 20, 8 << 20)
 LENGTH, BEGAN = 10, 1_000_000
@@ -302,7 +302,7 @@ class EntriesAgainstDicts(RuleBasedStateMachine):
 
 
 TestEntriesAgainstDicts = EntriesAgainstDicts.TestCase
-TestEntriesAgainstDicts.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestEntriesAgainstDicts.settings = examples(20, stateful_step_count=30)
 
 
 # ---- one thing at a time

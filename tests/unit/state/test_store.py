@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -21,6 +20,7 @@ from kstream.state.backend import Backend, Mark
 from kstream.state.memory import MemoryBackend
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.state.store import ENTRY_OVERHEAD, Store
+from support.cases import examples
 
 ROCKS = RocksMemory(8 << 20, 8 << 20)
 
@@ -191,7 +191,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
 
 TestStoreAgainstDict = StoreAgainstDict.TestCase
-TestStoreAgainstDict.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStoreAgainstDict.settings = examples(40, stateful_step_count=30)
 
 
 class Counted(MemoryBackend):

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -29,6 +28,7 @@ from kstream.state.timed import TimedStore
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.log import MemoryRecord
 from kstream.types import Headers
+from support.cases import examples
 
 ROCKS = RocksMemory(8 << 20, 8 << 20)
 SECOND = 1000
@@ -266,7 +266,7 @@ class TimedAgainstDict(RuleBasedStateMachine):
 
 
 TestTimedAgainstDict = TimedAgainstDict.TestCase
-TestTimedAgainstDict.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestTimedAgainstDict.settings = examples(15, stateful_step_count=30)
 
 
 # ---- one thing at a time

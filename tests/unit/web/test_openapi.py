@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from kstream.web.api import LogLevel, SavepointWanted, make_app
 from kstream.web.openapi import description
 from kstream.web.server import WebServer
+from support.cases import examples
 from support.observed import LETTERS, FakeObserved
 from support.web import TOKEN, Client
 
@@ -88,7 +89,7 @@ def test_answers_are_as_described_whatever_is_sent(api: Any, path: str, method: 
     """No 5xx but the ones that are described, the types that are, no action or data without the token."""
     operation = api[path][method.upper()]
 
-    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @examples(15, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: Any) -> None:
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, excluded_checks=DATA.get(path, []))

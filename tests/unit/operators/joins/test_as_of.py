@@ -19,6 +19,7 @@ from kstream.errors import AbortRequired, TopologyError
 from kstream.state import versions
 from kstream.state.versions import VersionStore
 from kstream.testing import TestDriver
+from support.cases import cases
 
 How = Literal["inner", "left"]
 LEFT, RIGHT = "orders", "rates"
@@ -70,6 +71,7 @@ CUTS = st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["process", "crash
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
+@cases
 @given(rows=st.lists(ONE, max_size=60), cuts=CUTS, view=st.booleans())
 def test_what_sql_says_whatever_the_order(
     how: How, rows: list[tuple[str, str, str | None, int]], cuts: list[tuple[int, str]], view: bool
@@ -107,6 +109,7 @@ def cut(driver: TestDriver, what: str) -> None:
         getattr(driver, what)()
 
 
+@cases
 @given(rows=st.lists(ONE, max_size=60), cuts=CUTS, history=st.sampled_from([1, 5, 20]))
 def test_what_is_late_changes_and_finds_nothing(
     rows: list[tuple[str, str, str | None, int]], cuts: list[tuple[int, str]], history: int

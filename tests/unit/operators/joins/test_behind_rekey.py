@@ -18,6 +18,7 @@ from kstream.runtime.cluster.control import Request
 from kstream.runtime.task import overdue
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.testing import TestDriver
+from support.cases import cases
 
 
 def joined(travels: Sequence[str], *, steps: int = 1) -> tuple[kstream.App, dict[str, Any], Any]:
@@ -42,6 +43,7 @@ TRAVELS = [["orders"], ["prices"], ["orders", "prices"]]
 
 
 @pytest.mark.parametrize("travels", TRAVELS, ids="+".join)
+@cases
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from(["orders", "prices"]), st.sampled_from("ab"), st.integers(1, 20)), min_size=1,

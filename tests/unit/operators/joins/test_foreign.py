@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.errors import AbortRequired, TopologyError
 from kstream.testing import TestDriver
+from support.cases import cases
 
 How = Literal["inner", "left"]
 LEFT, RIGHT = "left", "right"
@@ -123,6 +124,7 @@ SELECT l.key, l.value || '-' || coalesce(r.value, 'null') FROM l {how} JOIN r ON
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
+@cases
 @given(
     rows=st.lists(ONE, min_size=1, max_size=40), partitions=st.tuples(st.integers(1, 2), st.integers(1, 3)),
     cuts=st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["process", "crash", "abort", "commit"])), max_size=6),

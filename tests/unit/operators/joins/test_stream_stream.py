@@ -23,6 +23,7 @@ from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.partitioning import partition_of
 from kstream.state import buffers
 from kstream.testing import TestDriver
+from support.cases import cases
 
 MS = timedelta(milliseconds=1)
 LEFT, RIGHT = "left", "right"
@@ -329,6 +330,7 @@ def both_of(topic_of_sides: kstream.App, how: str, within: Any, grace: int, one_
 
 @pytest.mark.parametrize("one_topic", [True, False], ids=["one topic", "two topics"])
 @pytest.mark.parametrize("how", HOWS)
+@cases
 @given(
     rows=rows, within=bounds, grace=st.integers(0, 12), ooo=st.sampled_from([0, 0, 5]),
     cuts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["process", "crash", "commit"])), max_size=4),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.testing import TestDriver
+from support.cases import cases
 
 LEFT, RIGHT = "left", "right"
 INPUT: list[tuple[str, str | None, int]] = [
@@ -145,6 +146,7 @@ rows = st.lists(
 
 
 @pytest.mark.parametrize("how", ["inner", "left"])
+@cases
 @given(rows=rows, sides_apart=st.booleans())
 def test_what_sql_says_whatever_arrives_first(
     how: How, rows: list[tuple[str, str, str | None]], sides_apart: bool

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.testing import TestDriver
+from support.cases import cases
 
 LEFT, RIGHT = "left", "right"
 INPUT: list[tuple[str, str | None, int]] = [
@@ -95,6 +96,7 @@ FROM l {how} JOIN r ON l.key = r.key
 
 
 @pytest.mark.parametrize("how", HOWS)
+@cases
 @given(rows=rows, cuts=st.lists(st.integers(0, 40), max_size=3))
 def test_what_sql_says_of_the_last_rows(how: str, rows: list[tuple[str, str, str | None]], cuts: list[int]) -> None:
     """With crashes in between; and the changes that were passed on are the table."""

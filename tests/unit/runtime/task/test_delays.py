@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
@@ -18,6 +18,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.testing import ManualClock, MemoryCluster, TestDriver
 from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
+from support.cases import examples
 from support.failing import app_of, feed, put_out
 from support.strikes import Kind, Planner, Strikes
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
@@ -110,7 +111,7 @@ def test_the_names_of_state_and_tasks_stay() -> None:
     assert "delay topic failing-in-retry-5s  in 5 s later" in later.describe()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.sampled_from(WAYS),
     st.dictionaries(st.integers(0, 59), st.booleans(), max_size=25),

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import AbortRequired, AgentTooSlow, ProcessingError, TopologyError
 from kstream.testing import TestDriver
+from support.cases import examples
 from support.failing import app_of, feed, put_out
 from support.strikes import Kind, Planner, Strikes
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
@@ -25,7 +26,7 @@ def aborts(driver: TestDriver) -> int:
     return driver.worker.aborts
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     st.sampled_from(WAYS),
     st.sets(st.integers(0, 199), max_size=40),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
@@ -17,6 +17,7 @@ from kstream.runtime.process.series import report_of
 from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.failures import PushFailed, TaskFailed
 from kstream.runtime.task.measures import LARGEST, Runs, StoreMeasures, TaskTimes, error_class
+from support.cases import examples
 from unit.runtime.harness import Counting, Fleet
 
 
@@ -59,7 +60,7 @@ class Watched:
 @given(
     moves=st.lists(st.sampled_from(["send", "step", "step", "crash a", "crash b", "start a", "start b"]), max_size=25)
 )
-@settings(max_examples=25)
+@examples(25)
 def test_committed_records_count_once_whatever_dies(moves: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     watched = Watched(tmp_path_factory.mktemp("measured"))
     watched.start("a")

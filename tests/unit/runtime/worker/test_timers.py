@@ -9,13 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import AbortRequired, ProducerLost
 from kstream.state.expiry import index_of
 from kstream.types import TopicPartition
+from support.cases import examples
 from support.strikes import Kind, Planner, Strikes
 from unit.runtime.harness import Fleet
 
@@ -163,7 +164,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(actions, max_size=14), st.sampled_from(["wall", "event"]), st.sampled_from(["memory", "rocksdb"]))
 def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend: str) -> None:
     app, _, _ = app_of(clock)
