@@ -28,7 +28,7 @@ class Recent(logging.Handler):
         self._traceback = logging.Formatter().formatException
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.count(record)
+        self.count(record.levelno)
         if record.levelno < logging.ERROR:
             return
         try:
@@ -36,10 +36,10 @@ class Recent(logging.Handler):
         except Exception:  # arguments that do not fit the text: said on standard error, as every handler does
             self.handleError(record)
 
-    def count(self, record: logging.LogRecord) -> None:
-        """One line more; those that a filter held back are counted by it."""
+    def count(self, level: int) -> None:
+        """One line more, of this level; those that a filter held back are counted by it."""
         for least, name in _LEVELS:
-            if record.levelno >= least:
+            if level >= least:
                 self._counts[name] += 1
                 return
 

@@ -38,15 +38,25 @@ class Throttle(logging.Filter):
         self._kinds: dict[str, tuple[float, int]] = {}  # when one was logged, how many were held back since
         self._lock = threading.Lock()
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
+    def holds(self, text: str, level: int) -> bool:
+        """Whether a line of this text would be held back. Then it is counted as one that was: to log it would take four
+        times as long, which counts where there may be thousands of them a second."""
         kind, now = _COUNTS.sub("", text), self._clock()
         with self._lock:
             since, held = self._kinds.get(kind, (-math.inf, 0))
-            if now - since < self._interval:
-                self._kinds[kind] = (since, held + 1)
-                RECENT.count(record)
+            if now - since >= self._interval:
                 return False
+            self._kinds[kind] = (since, held + 1)
+        RECENT.count(level)
+        return True
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if self.holds(text, record.levelno):
+            return False
+        kind, now = _COUNTS.sub("", text), self._clock()
+        with self._lock:
+            since, held = self._kinds.get(kind, (-math.inf, 0))
             if len(self._kinds) >= MAX_KINDS:
                 self._forget(now)
             self._kinds[kind] = (now, 0)

@@ -8,7 +8,8 @@ the changelog, when they are the key's last of the transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from itertools import count
+from typing import Any, ClassVar, cast
 
 from kstream.codecs import holds_none
 from kstream.errors import KStreamError
@@ -25,6 +26,9 @@ class Aggregate(Dropping):
     A record without a key or without a value (a tombstone) cannot be folded: it is left out, counted in `dropped` and
     logged, as Kafka Streams does.
     """
+
+    _tells_accumulators: ClassVar[bool] = True
+    """Whether that is what it emits with each update."""
 
     def __init__(
         self,
@@ -78,13 +82,19 @@ class Aggregate(Dropping):
         encoded = cast("list[bytes | None] | None", [] if self.every_update else None)
         values, left_out = iter(batch.values), cast("list[int]", [])
         rest = zip(keys, values, strict=True)
+        folded: dict[bytes | None, int] = {}  # keys up to the last that failed, and how many accumulators with theirs
+        place = 0
         while True:
             try:
                 self._fold_rest(fold, rest, encoded)
                 return encoded, left_out
             except BaseException as error:
                 index = batch.blame_last(values)
-                if not self._goes_on(batch, keys, index, error):
+                if not self.leaves_out:
+                    raise
+                folded.update(zip(keys[place:index], count(place - len(left_out)), strict=False))
+                place = index + 1
+                if not self._goes_on(batch, keys, index, error, encoded, folded.get(keys[index])):
                     raise
                 left_out.append(index)
 
@@ -114,16 +124,23 @@ class Aggregate(Dropping):
             if accumulator is None:
                 raise self._returned_none()
 
-    def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
-        """Behind a record that failed: its accumulator is what it was before, if that is known."""
+    def _goes_on(
+        self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException,
+        encoded: list[bytes | None] | None, place: int | None,
+    ) -> bool:  # fmt: skip
+        """Behind a record that failed: its accumulator is what it was before, if that is known.
+
+        Args:
+            place: of the encoded accumulator that the last record of the key in this batch left; None: there was none.
+        """
         key = keys[index]
-        return (
-            self.leaves_out
-            and key is not None
-            and keys.index(key) == index  # else what records before it in the batch did would be gone too
-            and self.store.take_back([key])
-            and batch.leaves_out(index, error)
-        )
+        if key is None:
+            return False
+        if place is None:
+            return self.store.undo(key) and batch.leaves_out(index, error)
+        if encoded is None or not self._tells_accumulators:  # what records before it did would be gone too
+            return False
+        return self.store.undo(key, encoded[place]) and batch.leaves_out(index, error)
 
     def flush(self) -> None:
         super().flush()

@@ -19,6 +19,8 @@ class CountingAggregate(Aggregate):
     """An `Aggregate` that emits the accumulator with each `n`th record of a key, and begins anew behind it: the key
     leaves the store."""
 
+    _tells_accumulators = False
+
     def __init__(
         self, node: CountingNode, store: Store[Any], cursor: Cursor | None, lines: Lines, check_every: int
     ) -> None:  # fmt: skip

@@ -18,6 +18,8 @@ class TimedAggregate(Aggregate):
     which a key that was written does not expire. So only the first record of a key in each part has to be asked.
     """
 
+    _tells_accumulators = False  # their times would have to be known, too
+
     def push(self, batch: Batch) -> None:
         if self._timed.ttl.time == "wall" or batch.size < 2:
             super().push(batch)
@@ -69,11 +71,14 @@ class TimedAggregate(Aggregate):
         store.written(keys, times)
         return encoded, left_out
 
-    def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
+    def _goes_on(
+        self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException,
+        encoded: list[bytes | None] | None, place: int | None,
+    ) -> bool:  # fmt: skip
         """The accumulator was taken back; the next record of its key finds it as it is at its time. Taking back goes as
         far as the batch: where an earlier part has the key, what it did would be gone too."""
         key, (earlier, start) = keys[index], self._earlier
-        if key in earlier[:start] or not super()._goes_on(batch, keys, index, error):
+        if key in earlier[:start] or not super()._goes_on(batch, keys, index, error, encoded, place):
             return False
         times = self._times_of(batch)
         later = next((place for place in range(index + 1, len(keys)) if keys[place] == key), None)

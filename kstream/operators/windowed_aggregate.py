@@ -60,7 +60,6 @@ class WindowedAggregate(Aggregate, Closing):
         self._closed: int | None = None  # windows that begin before are closed; None: not known since a restart
         self._kept_closed: int | None = None
         self._told: dict[bytes, int] = {}  # of what was kept: what this batch has told, since it closed
-        self._cut = False
 
     # ---- records
 
@@ -71,9 +70,9 @@ class WindowedAggregate(Aggregate, Closing):
         times = task_times(batch, self._time.now)
         for start, stop, moment in self._runs(times):
             self._reach(moment, batch.origin)
-            self._cut = stop - start < batch.size
-            part = batch.cut(start, stop) if self._cut else batch
-            self._into_windows(part, cast("list[bytes]", keys[start:stop] if self._cut else keys), moment[0])
+            cut = stop - start < batch.size
+            part = batch.cut(start, stop) if cut else batch
+            self._into_windows(part, cast("list[bytes]", keys[start:stop] if cut else keys), moment[0])
 
     def _runs(self, times: Sequence[int]) -> Iterator[tuple[int, int, tuple[int, int]]]:
         """Parts of a batch within which nothing falls due, each with what fell due by then."""
@@ -139,10 +138,6 @@ class WindowedAggregate(Aggregate, Closing):
             windows, grace = self._windows_of, self._grace
             times = zip(task_times(late, self._time.now), late.timestamps, strict=True)
             self._late.write(late, [now - windows.end_of(windows.last_start(at)) - grace for now, at in times])
-
-    def _goes_on(self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException) -> bool:
-        """Taking back goes as far as the batch: where it was cut, earlier parts may have the same windows."""
-        return not self._cut and super()._goes_on(batch, keys, index, error)
 
     # ---- windows
 

@@ -18,7 +18,7 @@ from kstream.state.containers import KINDS, PAST, Timed
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, entries_packed, plain_in, stamp_of, stamps_in
-from kstream.state.store import UNENCODED
+from kstream.state.guarded import UNENCODED
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")

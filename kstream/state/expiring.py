@@ -54,6 +54,10 @@ class ExpiringStore(Store[V]):
         """In ms since the epoch."""
         return self._time.event if self._by_event else self._time.wall
 
+    def undo(self, key: bytes, as_of: bytes | None = None) -> bool:
+        """Its time goes back with it, which takes a guard."""
+        return as_of is None and self.take_back([key])
+
     # ---- cleaning up
 
     def is_due(self) -> bool:

@@ -11,15 +11,15 @@ aggregation loop reads and writes it without a call per record, between `load` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import suppress
 from itertools import islice
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Backend, Changes
 from kstream.state.containers import plain_of
+from kstream.state.guarded import UNENCODED, Guarded, Mark
 from kstream.state.large import Large
 from kstream.state.mutations import Mutations
 from kstream.state.scanning import KeyOrder, overlaid
@@ -29,16 +29,10 @@ V = TypeVar("V")
 ENTRY_OVERHEAD = 300
 """What an entry of the overlay or cache costs besides its encoded bytes: the objects, their headers, the dict slot."""
 
-
-class _Mark:
-    """Stands for the bytes of a value."""
+NO_KEY = frozenset((None,))
 
 
-UNENCODED, UNCHANGED = _Mark(), _Mark()
-"""In the overlay: to be encoded at commit. Before a batch: as the backend has it."""
-
-
-class Store(Generic[V]):
+class Store(Guarded[V]):
     """One store of one task.
 
     Args:
@@ -62,7 +56,7 @@ class Store(Generic[V]):
         self._classes: set[type] = set()  # of values that came back exactly as they were
         self.live: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}  # the cache's previous generation: what is used moves to `live`
-        self._dirty: dict[bytes, bytes | _Mark | None] = {}
+        self._dirty: dict[bytes, bytes | Mark | None] = {}
         self._order: KeyOrder | None = None  # of the keys of `_dirty`, where there was a scan
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
         self.backend, self._cache_bytes = backend, cache_bytes
@@ -72,7 +66,7 @@ class Store(Generic[V]):
         self.check_each = False
         self.mutations: Mutations[V] = Mutations()
         self._clean_at_commit = 0
-        self._before: dict[bytes, bytes | _Mark | None] | None = None  # while it is guarded: entries as of `keep`
+        self._before = None
         self.large = Large()
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
         self.hits = self.misses = 0  # keys of batches that were live, and those that were fetched from the backend
@@ -97,7 +91,8 @@ class Store(Generic[V]):
                 self.hits += asked - len(wanted)
             self.misses += len(wanted)
             self._fetch(wanted)
-        self._remember(distinct)
+        if self._before is not None:
+            self._remember_all(cast("set[bytes]", distinct - NO_KEY))
         return missing
 
     def get(self, key: bytes) -> V | None:
@@ -108,7 +103,7 @@ class Store(Generic[V]):
             self.load((key,))
             value = self.live[key]
         if self._watched:
-            self._remember((key,))
+            self._remember(key)
             if self.verify:
                 self.mutations.read.add(key)
         return value
@@ -121,7 +116,8 @@ class Store(Generic[V]):
         elif new := len(self._dirty) - len(self._order):
             self._order.added += islice(reversed(self._dirty), new)
         changed = {key: self.live.get(key) for key in self._order.between(start, stop)}
-        self._remember(changed)  # these are live: what is done to them in place may come to be assigned
+        if self._before is not None:  # these are live: what is done to them in place may come to be assigned
+            self._remember_all(set(changed))
         read = self._handed_out if self.verify else self._decoded
         return overlaid(changed, self.backend.scan(self.name, start, stop), read)
 
@@ -242,58 +238,6 @@ class Store(Generic[V]):
                 f"key {self.key_codec.decode(key)!r} of table {self.name!r} belongs to another partition: group_by "
                 f"that key before the agent, or declare the table scope='partition'"
             )
-
-    # ---- what one batch did
-
-    def guard(self, on: bool) -> None:
-        """From now on what is done can be taken back as far as the last `keep`, or (`on` False) to the last commit
-        only. A guarded store takes longer for each entry that is used."""
-        self._before = {} if on else None
-        self._watched = on or self.verify
-
-    def keep(self) -> None:
-        if self._before:
-            self._before.clear()
-
-    def take_back(self, keys: Iterable[bytes] | None = None) -> bool:
-        """Every entry, or each of these live ones, is what it was at the last `keep`. False where that is not known."""
-        before = self._before
-        if before is None:
-            return False
-        keys, decode = list(before if keys is None else keys), self.value_codec.decode
-        kept = {key: cast("bytes | None", before[key]) for key in keys if before[key] is not UNCHANGED}
-        try:
-            values = [None if raw is None else decode(raw) for raw in kept.values()]
-        except Exception:  # an earlier batch assigned what cannot be encoded or read back: it comes up at the commit
-            return False
-        self.live.update(zip(kept, values, strict=True))
-        self._dirty.update(kept)
-        self._order = None
-        self.mutations.scanned.clear()
-        for key in keys:
-            self.mutations.forget(key)
-            if key not in kept:
-                self._dirty.pop(key, None)
-        self._fetch([key for key in keys if key not in kept])
-        return True
-
-    def _remember(self, keys: Iterable[bytes | None]) -> None:
-        """These entries of `live` are about to be used, and any that is read may be changed in place: how they are now
-        is kept, encoded, once for each batch, unless it is what the backend has."""
-        before, dirty = self._before, self._dirty
-        if before is None:
-            return
-        for key in keys:
-            if key in before or key is None:
-                continue
-            if key not in dirty:
-                before[key] = UNCHANGED
-                continue
-            raw = dirty[key]
-            if raw is UNENCODED:
-                with suppress(Exception):  # that is the failure of an earlier batch, and comes up at the commit
-                    raw = dirty[key] = self.encode(cast("V", self.live.get(key)))
-            before[key] = raw
 
     # ---- the end of a transaction
 

@@ -8,7 +8,9 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -47,8 +49,8 @@ class Retrying:
         self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
         self.served: Served | None = None
 
-    def start(self) -> Served:
-        self.served = Served(self.app, "broker.retrying_service:app", self.settings)
+    def start(self, **more: Any) -> Served:
+        self.served = Served(self.app, "broker.retrying_service:app", replace(self.settings, **more))
         return self.served
 
     def feed(self, case: str, numbers: range) -> None:
@@ -131,6 +133,22 @@ def test_a_record_that_waits_is_told_of_costs_nothing_and_holds_up_nobody(retryi
     served.stop()
     assert time.monotonic() - began < 15.0
     assert retrying.put_out("waits-out") == list(range(BAD))
+
+
+@pytest.mark.more
+def test_a_pause_longer_than_max_poll_interval_costs_no_place_in_the_group(retrying: Retrying) -> None:
+    """The worker polls all along: its partitions are not taken from it."""
+    served = retrying.start(session_timeout=15.0, max_poll_interval=15.0)
+    retrying.feed("waits", range(100))
+    until(lambda: (task := retrying.task("waits")) and task.retrying, "the pause")
+    rebalances = served.metrics()("kstream_rebalances_total")
+    time.sleep(18.0)
+    retrying.feed("beside", range(BAD))
+    until(lambda: len(retrying.put_out("beside-out")) == BAD, "the records beside it")
+    task = retrying.task("waits")
+    assert task is not None and task.retrying
+    assert served.metrics()("kstream_rebalances_total") == rebalances
+    assert served.supervisor.workers[0].restarts == 0
 
 
 def test_a_dead_letter_that_kafka_does_not_take_stops_its_task_only_until_it_does(retrying: Retrying) -> None:

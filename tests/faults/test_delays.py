@@ -89,7 +89,7 @@ class Delaying:
 def test_killed_between_the_move_and_the_commit(
     at: str, bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = Delaying(bootstrap_servers, tmp_path, monkeypatch, f"{at}:3")
+    service = Delaying(bootstrap_servers, tmp_path, monkeypatch, f"{at}:2")
     try:
         (tmp_path / "armed").touch()
         service.feed(COUNT // 2)

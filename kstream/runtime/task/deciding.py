@@ -15,22 +15,25 @@ from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Refusals, Suspected
 from kstream.plan import TaskPlan
-from kstream.runtime.task.blame import blame, kind_of, raised_in
+from kstream.runtime.task.blame import Blame, blame, kind_of, raised_in
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
-from kstream.specs.policy import Fail, Retry, RetryLater, Skip
+from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
 from kstream.topology import SubTopology
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
-log.addFilter(Throttle())  # a line about the first, then one in ten seconds with the count of the others
+_throttle = Throttle()  # a line about the first, then one in ten seconds with the count of the others
+log.addFilter(_throttle)
 
 SECONDS: Final = 60.0
 """Over which the share of failing records is taken."""
 FEWEST: Final = 10
 """Records that must have failed within that time before the share counts."""
+LEAVE_OUT: Final = (Skip, DeadLetter, RetryLater)
+"""Policies under which a record is left out."""
 
 
 class ErrorRate:
@@ -73,6 +76,9 @@ class Deciding:
     Args:
         refusals: what Kafka refuses of a record that is left out is made known there.
         max_error_rate: the share of records failing at a step from which on none is left out; None is no limit.
+
+    Attributes:
+        leaves_out: whether there is a policy that may leave a record out.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class Deciding:
         self._most, self._names = max_error_rate, part.operator_names
         self._delays = {(one.source, one.seconds): one.topic for one in part.delays}
         self._rates: dict[str, ErrorRate] = {}  # by task
+        self.leaves_out = any(isinstance(one, LEAVE_OUT) for policies in part.policies for one in policies)
 
     def committed(self, task: str, records: int, left_out: Iterable[LeftOut] = ()) -> None:
         """So many records of the task are, these among them. They are counted here, once, for until now each of them
@@ -103,9 +110,16 @@ class Deciding:
         if self._most is not None:
             self._rates.setdefault(task, ErrorRate()).committed(records, self._clock.monotonic())
 
+    def goes_on(self, error: BaseException, plan: TaskPlan, topic: str) -> bool:
+        """Whether there is a policy for a record of this topic that failed so, and the task does not stop by it."""
+        found = blame(error, self._part, plan, topic)
+        policy = next((one for one in self._part.policies[found.node] if one.fits(error, found.phase)), None)
+        return policy is not None and not isinstance(policy, Fail)
+
     def decide(
-        self, error: ProcessingError, plan: TaskPlan, before: Verdict | None, records: int, note: Note | None = None
-    ) -> Verdict | None:
+        self, error: ProcessingError, plan: TaskPlan, before: Verdict | None, records: int, note: Note | None = None,
+        *, or_not: bool = False,
+    ) -> Verdict | None:  # fmt: skip
         """The verdict; None stops the task.
 
         Args:
@@ -114,6 +128,7 @@ class Deciding:
                 letter was too large and can be made smaller.
             records: that the task has processed since the last commit.
             note: of a record that was set aside before.
+            or_not: only where it is left out. Else nothing is decided, and the verdict is None.
         """
         if isinstance(before, LeftOut):
             return before.smaller(error.__cause__)
@@ -123,6 +138,8 @@ class Deciding:
         raised = raised_in(cause)
         where = note or Note(topic=error.topic, partition=error.partition, offset=error.offset)
         found = blame(cause, self._part, plan, error.topic)
+        if or_not and not self._leaves_out(cause, found, where):
+            return None
         self._measures.parts[self._part.name].failed[found.node] += 1
         again.failed += 1
         failed = where.failed + again.failed
@@ -165,6 +182,15 @@ class Deciding:
                 attempts=failed, now=self._clock.time(),
             )  # fmt: skip
         return None
+
+    def _leaves_out(self, cause: BaseException, found: Blame, where: Note) -> bool:
+        """Whether it is left out by the first policy that is for it."""
+        for policy in self._part.policies[found.node]:
+            if policy.fits(cause, found.phase) and not (
+                isinstance(policy, RetryLater) and where.moved >= len(policy.delays)
+            ):
+                return isinstance(policy, LEAVE_OUT)
+        return False
 
     def decide_timer(
         self, error: TimerFailed, plan: TaskPlan, task: str, node: int, again: Again
@@ -211,7 +237,9 @@ class Deciding:
         return True
 
     def _tell(self, error: ProcessingError, where: Note, raised: BaseException, what: str) -> None:
-        log.warning(
-            "task %s: %s[%d] offset %d %s: %s: %s", error.task, where.topic, where.partition, where.offset, what,
-            kind_of(raised).__name__, text_of(raised), extra=place_of(error, error.task),
-        )  # fmt: skip
+        if not log.isEnabledFor(logging.WARNING):
+            return
+        place = f"{where.topic}[{where.partition}] offset {where.offset}"
+        text = f"task {error.task}: {place} {what}: {kind_of(raised).__name__}: {text_of(raised)}"
+        if not _throttle.holds(text, logging.WARNING):
+            log.warning("%s", text, extra=place_of(error, error.task))

@@ -45,11 +45,11 @@ def without_frames(error: BaseException) -> None:
 
 class PushFailed(Exception):
     """User code or a codec failed on one of `records` records that were pushed together (0: between records). Internal:
-    never reaches a user; `error` does."""
+    never reaches a user; `error` does. `careless`: the task would have taken it back by itself, had it taken care."""
 
-    def __init__(self, records: int, error: KStreamError) -> None:
+    def __init__(self, records: int, error: KStreamError, *, careless: bool = False) -> None:
         super().__init__(str(error))
-        self.records, self.error = records, error
+        self.records, self.error, self.careless = records, error, careless
 
 
 class TaskFailed(Exception):
@@ -59,11 +59,16 @@ class TaskFailed(Exception):
         good: so many of its records since then, the first ones, are not at fault.
         bad: one of so many that follow is; 0: it was no record's fault.
         singly: pushing them one at a time tells which. Otherwise only a commit does.
+        careless: as of PushFailed. Nothing is looked for then: it is found when it fails again, with care taken.
     """
 
-    def __init__(self, task: str, error: KStreamError, good: int = 0, bad: int = 0, *, singly: bool = False) -> None:
+    def __init__(
+        self, task: str, error: KStreamError, good: int = 0, bad: int = 0, *, singly: bool = False,
+        careless: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(str(error))
-        self.task, self.error, self.good, self.bad, self.singly = task, error, good, bad, singly
+        self.task, self.error, self.good, self.bad = task, error, good, bad
+        self.singly, self.careless = singly, careless
 
 
 class StateDamaged(Exception):

@@ -22,7 +22,7 @@ from kstream.types import Clock, Fetch, TopicPartition
 
 class Handling:
     """Of one task. A record that fails where nothing was done with it before is left out at once, if its policies say
-    so; its batch goes on.
+    so; its batch goes on, whether or not the task takes care.
 
     Args:
         deciding: the policies; None: a record that fails stops its task.
@@ -68,19 +68,26 @@ class Handling:
         self._plan.writer.by.clear()
         if failed_before:
             self.care.take()
+        elif self.care.advised:
+            self.care.heed_advice()
         if self.care:
             self.care.keep()
+            leave_out = partial(self._leave_out, fetch, records)
+        elif self._deciding is not None and self._deciding.leaves_out:
             leave_out = partial(self._leave_out, fetch, records)
         else:
             leave_out = None
         self._plan.sources[fetch.at.topic].leave_out = leave_out
 
     def _leave_out(self, fetch: Fetch, records: int, row: int, error: BaseException) -> bool:
-        """Whether the policies leave out a record of which nothing was done yet."""
+        """Whether the policies leave out a record of which nothing was done yet. Without care nothing else can be done
+        about it now, so nothing else is decided."""
         if isinstance(error, PASSES):
             return False
         record = fetch.cut(row, row + 1)
         found = self.located(error, fetch.at, record.first_offset)
+        if not self.care:
+            return self._leave_out_only(found, record, records)
         goes_on = self.decide(found, records)
         verdict = self.verdicts.of(fetch.at, found.offset)
         if goes_on and isinstance(verdict, LeftOut):
@@ -88,6 +95,17 @@ class Handling:
             return True
         self._decided = found.offset, goes_on
         return False
+
+    def _leave_out_only(self, error: ProcessingError, record: Fetch, records: int) -> bool:
+        at, offset = record.at, error.offset
+        if self._deciding is None or self.verdicts.of(at, offset) is not None:
+            return False
+        verdict = self._deciding.decide(error, self._plan, None, records, self._note_of(at, offset), or_not=True)
+        if not isinstance(verdict, LeftOut):
+            return False
+        self.verdicts.add(at, offset, verdict)
+        self.left_out.append((verdict, record))
+        return True
 
     def heed(self, fetch: Fetch, sent: bool) -> None:
         """Before anything of the fetch goes out. A record that is tried again is Kafka's to refuse, and is alone.
@@ -182,7 +200,7 @@ class Handling:
                 raise PushFailed(0, self.timers.located(error)) from error
             return
         if not self.care or sent or not self.care.take_back():
-            raise self._failure(fetch, error) from error
+            raise self._failure(fetch, error, careless=self._is_careless(fetch, error, sent)) from error
         row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
         if isinstance(error, Suspected):
             self.search.apart(records + (row or 0))
@@ -192,6 +210,12 @@ class Handling:
             goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records)
             if not goes_on:
                 raise self._failure(fetch, error) from error
+
+    def _is_careless(self, fetch: Fetch, error: BaseException, sent: bool) -> bool:
+        """Whether the task would go on if it took care."""
+        if self.care or sent or self.search or self._deciding is None:
+            return False
+        return self._deciding.goes_on(error, self._plan, fetch.at.topic)
 
     def decide_late(self, error: ProcessingError, records: int) -> bool:
         """As `decide`, about a record that was through when it failed: others came behind it."""
@@ -238,7 +262,7 @@ class Handling:
                 self._deciding.taken(self._asked)
                 self._asked = None
 
-    def _failure(self, fetch: Fetch, error: BaseException) -> PushFailed:
+    def _failure(self, fetch: Fetch, error: BaseException, *, careless: bool = False) -> PushFailed:
         if len(fetch) > 1:
             found = KStreamError(
                 f"task {self._task}: {text_of(error, repr)} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
@@ -247,7 +271,7 @@ class Handling:
             found.__cause__ = error
         else:
             found = self.located(error, fetch.at, fetch.first_offset)
-        return PushFailed(len(fetch), found)
+        return PushFailed(len(fetch), found, careless=careless)
 
     def located(self, error: BaseException, at: TopicPartition, offset: int) -> ProcessingError:
         """The error of a record."""

@@ -9,8 +9,9 @@ import linecache
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from operator import le
+from types import CodeType
 from typing import Final
 
 from msgspec import structs
@@ -137,10 +138,7 @@ def stack_of(error: BaseException) -> str:
     trace = one.__traceback__
     while True:
         while trace is not None:
-            code, line = trace.tb_frame.f_code, trace.tb_lineno
-            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_name}\n')
-            if source := linecache.getline(code.co_filename, line).strip():
-                lines.append(f"    {source}\n")
+            lines.append(_place(trace.tb_frame.f_code, trace.tb_lineno))
             trace = trace.tb_next
         cause = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
         if cause is None or id(cause) in seen:
@@ -148,6 +146,13 @@ def stack_of(error: BaseException) -> str:
         one, trace = cause, cause.__traceback__
         seen.add(id(cause))
         lines.append(f"Caused by {type(cause).__qualname__}: {text_of(cause)}\n")
+
+
+@lru_cache(maxsize=1000)
+def _place(code: CodeType, line: int) -> str:
+    source = linecache.getline(code.co_filename, line).strip()
+    said = f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
+    return f"{said}    {source}\n" if source else said
 
 
 class Verdicts:

@@ -171,7 +171,9 @@ def attributed(task: Task) -> Iterator[None]:
     try:
         yield
     except PushFailed as failed:
-        raise TaskFailed(task.name, failed.error, task.uncommitted, failed.records, singly=True) from failed
+        raise TaskFailed(
+            task.name, failed.error, task.uncommitted, failed.records, singly=True, careless=failed.careless
+        ) from failed
     except StateError as error:
         raise StateDamaged(task.name, error) from error
     except TransactionError:

@@ -225,6 +225,11 @@ class Recovery:
         """
         if (lost := self._lost_topic(task, failure.error)) is not None:
             failure = TaskFailed(task.name, lost)
+        if failure.careless:
+            self._abort(failure.error, task)
+            task.handling.care.take()
+            self._advise_care(task)
+            return
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
             error = task.located(error)
@@ -239,8 +244,14 @@ class Recovery:
             return
         if goes_on:
             task.search.suspect(1)  # it comes first, and stays apart until it is committed
+            self._advise_care(task)
         elif found:
             self._fail(task, error)
+
+    def _advise_care(self, task: Task) -> None:
+        """What failed here may fail in the other partitions, and would cost as much in each of them."""
+        for other in self._tasks.all.values():
+            other.handling.care.advised |= other.part is task.part
 
     def _lost_topic(self, task: Task, error: KStreamError) -> TopicError | None:
         """What is said where a topic that the task writes to is gone, or may not be written: no record's fault."""

@@ -33,16 +33,26 @@ class Throttled:
         self.kept = Kept()
         self.log.addHandler(self.kept)
 
+    def warning(self, text: str, asks: bool) -> None:
+        """Logs it; where it `asks` first, only what would not be held back."""
+        (throttle,) = self.log.filters
+        assert isinstance(throttle, Throttle)
+        if not (asks and throttle.holds(text, logging.WARNING)):
+            self.log.warning("%s", text)
+
 
 @pytest.fixture
 def throttled() -> Iterator[Throttled]:
     yield Throttled()
 
 
-def test_one_in_ten_seconds_with_the_count_of_the_others(throttled: Throttled) -> None:
+@pytest.mark.parametrize("asks", [False, True])
+def test_one_in_ten_seconds_with_the_count_of_the_others(throttled: Throttled, asks: bool) -> None:
+    before = logs.counts().get("WARNING", 0)
     for step in (0.0, 1.0, 1.0, 7.9, 0.6, 0.5, 9.5):  # at 0, 1, 2, 9.9, 10.5, 11 and 20.5 s
         throttled.clock.advance(step)
-        throttled.log.warning("broker %d is down", 1)
+        throttled.warning("broker 1 is down", asks)
+    assert logs.counts().get("WARNING", 0) - before == 4
     assert throttled.kept.lines == [
         "broker 1 is down",
         "broker 1 is down (3 more in the last 10 s)",

@@ -88,10 +88,11 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.now.pop(key, None)
         self.changed.add(key)
 
-    @rule(column=st.lists(keys, min_size=1, max_size=6), encoded=st.booleans())
-    def fold_a_column(self, column: list[bytes], encoded: bool) -> None:
-        """As the aggregation does: load, change `live`, say what was changed."""
-        self.store.load(column)
+    @rule(column=st.lists(keys, min_size=1, max_size=6), encoded=st.booleans(), fails=st.one_of(keys, st.none()))
+    def fold_a_column(self, column: list[bytes], encoded: bool, fails: bytes | None) -> None:
+        """As the aggregation does: load, change `live`, say what was changed. Where one more record fails, what it did
+        is undone, as far as that is known."""
+        self.store.load(column if fails is None else [*column, fails])
         taken = []
         for key in column:
             box = self.store.live[key] or Box()
@@ -99,6 +100,17 @@ class StoreAgainstDict(RuleBasedStateMachine):
             self.store.live[key] = box
             taken.append(self.store.encode(box))
             self.now[key] = self.now.get(key, 0) + 10
+        if fails is not None:
+            last = {key: one for key, one in zip(column, taken, strict=True)}.get(fails)
+            box = self.store.live[fails] or Box()
+            box.n += 1000
+            if self.store.undo(fails, last):
+                box = self.store.live[fails] or Box()
+                assert (self.store.live[fails] is None) == (fails not in self.now)
+            else:  # it was assigned, and is not encoded
+                assert last is None and fails in self.changed
+                box.n -= 1000
+            assert box.n == self.now.get(fails, 0)
         if encoded:
             self.store.changed_to(column, taken)
         else:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ import kstream
 from kstream.errors import AbortRequired, ProducerLost
 from support.strikes import Kind, Strikes
 from unit.runtime.worker.test_failures import Poison
-from unit.test_batching import Case, Input, Run, actions
+from unit.test_batching import Case, Input, Run, actions, of_events
 
 STRIKES = Strikes()
 BAD: dict[str, set[int]] = {}
@@ -526,6 +527,53 @@ def what_was_counted_cannot_be_written(app: kstream.App) -> Case:
         return table[ctx.key]
 
     return Case(app, [source], [out], partitions=2)
+
+
+def _limited(seen: list[int], n: int) -> list[int]:
+    seen.append(n)  # what fails has changed its accumulator
+    if sum(seen) > LIMIT or n in BAD["first"]:
+        raise Poison(n)
+    return seen
+
+
+@depending
+def windows_of_time(app: kstream.App) -> Case:
+    """Also where a batch is cut, since windows close within it."""
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=kstream.Windowed[str], value=list[int])
+    numbers = app.stream(source).group_by_key()
+    windows = numbers.window(kstream.Tumbling(seconds=0.003), grace=timedelta(milliseconds=1))
+    windows.aggregate(list, _limited, name="closed", value=list[int], emit="close").to(out)
+    return Case(app, [source], [out], partitions=1, null_keys=False)
+
+
+@depending
+def windows_of_time_with_every_update(app: kstream.App) -> Case:
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=kstream.Windowed[str], value=list[int])
+    numbers = app.stream(source).group_by_key()
+    windows = numbers.window(kstream.Tumbling(seconds=0.003), grace=timedelta(0))
+    windows.aggregate(list, _limited, name="open", value=list[int], emit="update").to(out)
+    return Case(app, [source], [out], partitions=1, null_keys=False)
+
+
+@depending
+def windows_of_so_many(app: kstream.App) -> Case:
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=list[int])
+    app.stream(source).group_by_key().window(kstream.Counting(3)).aggregate(
+        list, _limited, name="counted", value=list[int]
+    ).to(out)
+    return Case(app, [source], [out], partitions=2, null_keys=False)
+
+
+@depending
+def accumulators_that_expire(app: kstream.App) -> Case:
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=list[int])
+    group = app.stream(source).group_by_key()
+    group.aggregate(list, _limited, name="expiring", value=list[int], ttl=of_events(4)).to(out)
+    return Case(app, [source], [out], partitions=2, null_keys=False)
 
 
 @pytest.mark.parametrize("name", list(DEPENDING))

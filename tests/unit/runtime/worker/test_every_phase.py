@@ -1,9 +1,10 @@
-"""Every phase, under every policy, in every form of user code. Timers, which are no records, are in
-unit/operators/test_process_policies.py."""
+"""Every phase, under every policy, in every form of user code, with the input cut in several ways. Timers, which are no
+records, are in unit/operators/test_process_policies.py; cuts at random are in unit/runtime/task/test_taking_back.py."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -14,18 +15,21 @@ from kstream.testing import TestDriver
 from kstream.types import TopicPartition
 
 DAY = 86_400_000
-BAD, ALL = (2, 3), range(6)
+BAD, ALL, DAMAGED = (2, 3), range(6), b"{"
 GOOD = [n for n in ALL if n not in BAD]
 
 
 Step = Callable[[int, Any], Any]
-"""What a form does with a record and what it has stored of its key."""
+"""What a form does with a record and what it has stored of its key, which it has changed by then."""
+CUTS: dict[str, tuple[int, ...]] = {"together": (), "one by one": (1,), "between those that fail": (2, 1)}
+"""Sizes of batches behind the first record; the last of them is repeated."""
 
 
 def by_map(app: kstream.App, source: Any, out: Any, step: Step) -> None:
     seen = app.table("seen", key=str, value=int, default=0)
 
     def mapped(n: int, ctx: kstream.Context[str]) -> int:
+        seen[ctx.key] += 1
         return step(n, seen[ctx.key])  # type: ignore[no-any-return]
 
     app.stream(source).map(mapped, value=int).to(out)
@@ -36,6 +40,7 @@ def by_function(app: kstream.App, source: Any, out: Any, step: Step) -> None:
 
     @app.agent(source, to=out)
     def agent(n: int, ctx: kstream.Context[str]) -> Any:
+        seen[ctx.key] += 1
         return step(n, seen[ctx.key])
 
 
@@ -44,6 +49,7 @@ def by_generator(app: kstream.App, source: Any, out: Any, step: Step) -> None:
 
     @app.agent(source, to=out)
     def agent(n: int, ctx: kstream.Context[str]) -> Iterator[Any]:
+        seen[ctx.key] += 1
         yield step(n, seen[ctx.key])
 
 
@@ -53,6 +59,7 @@ def by_async(app: kstream.App, source: Any, out: Any, step: Step) -> None:
     @app.agent(source, to=out)
     async def agent(stream: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> AsyncIterator[Any]:
         async for n in stream:
+            seen[ctx.key] += 1
             yield step(n, seen[ctx.key])
 
 
@@ -65,6 +72,7 @@ def by_processor(app: kstream.App, source: Any, out: Any, step: Step) -> None:
         seen = kstream.ValueState(int, default=0)
 
         def process(self, value: int, ctx: Any) -> None:
+            self.seen.value += 1
             ctx.emit(step(value, self.seen.value))
 
     app.stream(source).process(Made, name="made").to(out)
@@ -100,10 +108,20 @@ def fed(phase: str, n: int, now: int) -> tuple[bytes, bytes, int]:
     return b"k%d" % n, b"x%d" % n if bad and phase == "decode" else b"%d" % n, at
 
 
+def stored(driver: TestDriver) -> set[int]:
+    """The numbers of the keys that have sound entries."""
+    (task,) = driver.worker.tasks.values()
+    keys = [key for name in task.stores for key, raw in task.backend.scan(name) if raw != DAMAGED]
+    return {n for n in ALL if any(b"k%d" % n in key for key in keys)}
+
+
+@pytest.mark.parametrize(
+    "cut", [pytest.param(cut, marks=pytest.mark.more if sizes else ()) for cut, sizes in CUTS.items()]
+)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("form", FORMS)
-def test_it(form: Callable[..., None], phase: str, policy: str) -> None:
+def test_it(form: Callable[..., None], phase: str, policy: str, cut: str) -> None:
     others = tuple(one for one in PHASES if one != phase)
     if (phase, policy) in REFUSED:
         with pytest.raises(TopologyError, match="stays so"):
@@ -119,9 +137,11 @@ def test_it(form: Callable[..., None], phase: str, policy: str) -> None:
         records = [fed(phase, n, int(driver.clock.time() * 1000)) for n in ALL]
         cluster.append("in", *records[0])
         driver.commit()
+        if CUTS[cut]:
+            cluster.batch_sizes = chain(CUTS[cut], repeat(CUTS[cut][-1]))
         if phase == "restore":
             (task,) = driver.worker.tasks.values()
-            task.backend.write({name: [(b"k%d" % n, b"{") for n in BAD] for name in task.stores}, {})
+            task.backend.write({name: [(b"k%d" % n, DAMAGED) for n in BAD] for name in task.stores}, {})
         for record in records[1:]:
             cluster.append("in", *record)
         if policy in ("none", "fail"):
@@ -131,6 +151,7 @@ def test_it(form: Callable[..., None], phase: str, policy: str) -> None:
             assert (caught.value.topic, caught.value.offset) == ("in", BAD[0])
             assert [int(record.value or b"") for record in cluster.records("out")] == [0, 1]
             assert cluster.group("failing").offsets[TopicPartition("in", 0)][0] == BAD[0]
+            assert stored(driver) == {0, 1}
             driver.close(commit=False)
             return
         driver.commit()
@@ -144,6 +165,7 @@ def test_it(form: Callable[..., None], phase: str, policy: str) -> None:
                 driver.commit()
         assert [int(record.value or b"") for record in cluster.records("out")] == GOOD
         assert cluster.group("failing").offsets[TopicPartition("in", 0)][0] == len(ALL)
+        assert stored(driver) == set(GOOD), "nothing of an attempt that failed"
         if policy == "skip":
             assert driver.worker.measures.skipped.total() == len(BAD)
             return

@@ -247,21 +247,49 @@ def test_what_is_left_out_is_left_out_once_when_the_worker_dies_meanwhile() -> N
     driver.close()
 
 
-@pytest.mark.parametrize("skip", range(2))
+def _at_once(app: kstream.App, source: Any, out: Any) -> None:
+    """It is decided upon within its batch, and nothing is aborted."""
+    app.stream(source).map(lambda n: poisoned(n) or n, value=int).to(out)
+
+
+def _with_care(app: kstream.App, source: Any, out: Any) -> None:
+    """The first one aborts; the batch of each other is taken back."""
+
+    @app.agent(source, to=out)
+    def agent(n: int) -> int:
+        poisoned(n)
+        return n
+
+
+def _after_a_search(app: kstream.App, source: Any, out: Any) -> None:
+    """What came before it is committed by itself, and so is it."""
+
+    @app.agent(source, to=out)
+    def agent(n: int) -> Any:
+        return kstream.Record(None, n) if n in BAD else n
+
+
+@pytest.mark.parametrize("skip", range(3))
 @pytest.mark.parametrize(
     ("error", "after"),
     [(AbortRequired("no"), False), (ProducerLost("gone"), False), (ProducerLost("gone"), True)],
     ids=["aborted", "lost before", "lost after"],
 )
-def test_a_commit_that_fails_amid_decisions_repeats_and_loses_nothing(error: Exception, after: bool, skip: int) -> None:
+@pytest.mark.parametrize("form", [_at_once, _with_care, _after_a_search])
+def test_a_commit_that_fails_amid_decisions_repeats_and_loses_nothing(
+    form: Callable[..., None], error: Exception, after: bool, skip: int
+) -> None:
     app = kstream.App("failing", on_error=[kstream.DeadLetter()])
-    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
-    app.stream(source).map(lambda n: poisoned(n) or n, value=int).to(out)
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    form(app, source, out)
     driver = TestDriver(app, partitions=1)
+    fault = driver.cluster.faults.plan("producer.commit", error, after=after, skip=skip)
     for n in range(12):
         driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
-    fault = driver.cluster.faults.plan("producer.commit", error, after=after, skip=skip)
-    for _ in range(4):
+        if n % 4 == 3:
+            driver.commit()
+    for _ in range(3):
         driver.commit()
     assert fault.struck
     assert outputs(driver) == [n for n in range(12) if n not in BAD]
