@@ -202,7 +202,8 @@ class DevBroker:
             os.replace(self.log_file, self.log_file.with_suffix(".log.old"))
         assert self._ports is not None
         config = self.data_dir / "server.properties"
-        config.write_text(server.properties(server.settings(*self._ports, logs, self._config)))
+        killed = (logs / "meta.properties").exists() and not (logs / ".kafka_cleanshutdown").exists()
+        config.write_text(server.properties(server.settings(*self._ports, logs, self._config, killed=killed)))
         if self._fresh or not (logs / "meta.properties").exists():
             shutil.rmtree(logs, ignore_errors=True)
             self._format(java_binary, class_path, config)

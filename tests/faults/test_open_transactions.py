@@ -1,16 +1,21 @@
-"""The development broker is killed under open transactions and comes back when they have timed out.
+"""The development broker is killed, or stands still, under open transactions and comes back when they have timed out.
 
 Kafka ends such a transaction by markers in the partitions it wrote to. A broker that comes back after SIGKILL holds
 itself for their leader until its former session has ended and it may register again. When it looks for timed-out
 transactions in that time, as it does with `transaction.abort.timed.out.transaction.cleanup.interval.ms=1000`, it skips
 the markers, and the next commit of the same producer commits what had been aborted. Kafka's own interval, 10 s, is
-longer than that time. No kstream client is used here.
+longer than that time. One that stood still for longer than its session has no leaders for a moment either, which is why
+the development broker's session never ends while it lives (KAFKA-20734). No kstream client is used here.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -29,6 +34,9 @@ TIMEOUT = 2.0
 SESSION = {"broker.session.timeout.ms": "7000"}
 """Longer than the development broker's 3 s, for a busy machine may take longer than that until the broker looks for
 transactions at all; shorter than Kafka's 9 s."""
+
+STILL = 12.0
+"""Seconds: longer than Kafka's own session of a broker, 9 s."""
 
 AT_ONCE = ["resumed-1", "resumed-2", "resumed-3"]
 """Producers that go on as soon as the broker is back, as a worker that was started again does."""
@@ -75,13 +83,27 @@ def ended(servers: str, identities: Sequence[str]) -> bool:
     return all(one.state == "CompleteAbort" for one in found.values())
 
 
+def topics_of(servers: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers})
+    for made in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in TOPICS]).values():
+        made.result(SECONDS)
+
+
+def check(servers: str, identities: Sequence[str]) -> None:
+    """What was committed is there once in each partition, and nothing else."""
+    rows = read(servers, TOPICS)
+    expected = sorted(f"{identity} {when}" for identity in identities for when in ("before", "after"))
+    for topic in TOPICS:
+        for partition in range(PARTITIONS):
+            values = [(row.value or b"").decode() for row in rows[topic] if row.partition == partition]
+            assert sorted(values) == expected, f"{topic}[{partition}]"
+
+
 def test_what_timed_out_while_the_broker_was_dead_is_never_committed(tmp_path: Path) -> None:
     identities = [*AT_ONCE, *LATER]
     with DevBroker(data_dir=tmp_path / "data", config=SESSION, start_timeout=180) as broker:
         servers = broker.bootstrap_servers
-        admin = AdminClient({"bootstrap.servers": servers})
-        for made in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in TOPICS]).values():
-            made.result(SECONDS)
+        topics_of(servers)
         for identity in identities:
             commit(servers, identity, f"{identity} before")
         open_ones = [producer(servers, identity) for identity in identities]
@@ -96,9 +118,31 @@ def test_what_timed_out_while_the_broker_was_dead_is_never_committed(tmp_path: P
         until(lambda: ended(servers, LATER), "the broker to end what has timed out")
         for identity in LATER:
             commit(servers, identity, f"{identity} after")
-        rows = read(servers, TOPICS)
-    expected = sorted(f"{identity} {when}" for identity in identities for when in ("before", "after"))
-    for topic in TOPICS:
-        for partition in range(PARTITIONS):
-            values = [(row.value or b"").decode() for row in rows[topic] if row.partition == partition]
-            assert sorted(values) == expected, f"{topic}[{partition}]"
+        check(servers, identities)
+
+
+def test_what_timed_out_while_the_broker_stood_still_is_never_committed(tmp_path: Path) -> None:
+    """Some producers come back meanwhile: that their transactions are to end is the first that it hears."""
+    identities = [*AT_ONCE, *LATER]
+    with DevBroker(data_dir=tmp_path / "data", start_timeout=180) as broker:
+        servers = broker.bootstrap_servers
+        topics_of(servers)
+        for identity in identities:
+            commit(servers, identity, f"{identity} before")
+        open_ones = [producer(servers, identity) for identity in identities]
+        for identity, to in zip(identities, open_ones, strict=True):
+            write(to, f"{identity} open")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(len(AT_ONCE)) as threads, ExitStack() as ending:
+            ending.callback(os.kill, broker.pid, signal.SIGCONT)
+            time.sleep(STILL)
+            again = [threads.submit(commit, servers, identity, f"{identity} after") for identity in AT_ONCE]
+            time.sleep(1)  # what they ask is on its way
+            os.kill(broker.pid, signal.SIGCONT)
+            for one in again:
+                one.result()
+        until(lambda: ended(servers, LATER), "the broker to end what has timed out")
+        for identity in LATER:
+            commit(servers, identity, f"{identity} after")
+        check(servers, identities)

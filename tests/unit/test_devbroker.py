@@ -273,7 +273,7 @@ def test_settings_can_be_added_and_replaced() -> None:
 
 def test_transactions_are_looked_for_once_the_brokers_former_session_is_over() -> None:
     """tests/faults/test_open_transactions.py shows what becomes of them otherwise."""
-    values = server.settings(9092, 9093, Path("/data"), {})
+    values = server.settings(9092, 9093, Path("/data"), {}, killed=True)
     interval = int(values.get("transaction.abort.timed.out.transaction.cleanup.interval.ms", 10_000))  # Kafka's default
     assert int(values["broker.session.timeout.ms"]) < interval
 
