@@ -193,6 +193,11 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                 part.upstream[source.topic.name] = writer.topics[0]
                 writer.carries.append(source.topic.name)
                 open_ends.append(writer)
+    open_ends = [part for part in parts if part.by_time]
+    while open_ends:
+        part = open_ends.pop()
+        part.by_event = True
+        open_ends += [writers[topic] for topic in part.upstream if not writers[topic].by_event]
 
 
 def _read_for(node: Node, parts: Sequence[SubTopology]) -> set[str]:

@@ -200,8 +200,9 @@ def plan_task(
         store.large = Large(large_entry, store.spec.on_large or on_large_state)
     if not part.tells_time and all(spec.ttl is None for spec in part.stores):
         time = None
-    by_event = part.tells_time or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
-    clock = time if by_event else None
+    by_event = part.by_event or any(spec.ttl is not None and spec.ttl.time == "event" for spec in part.stores)
+    clock = time if by_event else None  # whose event time a record moves; one far ahead fails
+    ordered = time if part.tells_time and not by_event else None
     watermark = _watermark(part, counts or {}, time, lease)
     writer = _writer(part, outlet, refusals)
     # of others nothing would take care that they are used one record at a time
@@ -209,10 +210,10 @@ def plan_task(
     shared = contexts.new(visible, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
     if part.carries:
-        assert watermark is not None and counts is not None and time is not None
+        assert watermark is not None and counts is not None
         held = max((node.timing.held for node in part.by_time), default=0)
         topics = {topic: counts[topic] for topic in part.carries}
-        plan.time_writer = TimeWriter(topics, partition, held, watermark, outlet, time.clock.time, plan.waits)
+        plan.time_writer = TimeWriter(topics, partition, held, watermark, plan.waits)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
 
@@ -225,7 +226,9 @@ def plan_task(
                 _LINES.setdefault(node, Lines(node.name)), check_every,
             )
             if isinstance(node, ProcessNode)
-            else _build(node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, watermark)
+            else _build(
+                node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, ordered, watermark
+            )
         )  # fmt: skip
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
@@ -311,11 +314,12 @@ def _build(
     check_every: int,
     bounds: Bounds,
     time: TaskTime | None,
+    ordered: TaskTime | None,
     watermark: Watermark | None,
 ) -> Operator:
     match node:
         case SourceNode():
-            return Source(node.topic, bounds, time, watermark)
+            return Source(node.topic, bounds, time, watermark, ordered)
         case SinkNode():
             return Sink(node.topic, writer, order, check_every)
         case OutsideNode():

@@ -261,6 +261,8 @@ class SubTopology:
     """Repartition topics that it reads and that carry time, each with an input of the tasks that write it."""
     carries: list[str] = field(default_factory=list)
     """Repartition topics into which it writes its time."""
+    by_event: bool = False
+    """Whether something goes by that, here or behind one of those; not, where only the order of inputs does."""
 
     @property
     def name(self) -> str:
@@ -314,11 +316,8 @@ class SubTopology:
 
     @property
     def merges_outputs(self) -> bool:
-        """Whether two nodes may write to one topic: then their outputs are put in the order of the inputs.
-
-        A function with a context may send anywhere, as one that chooses a topic, so it counts against every other
-        writer.
-        """
+        """Whether two nodes may write to one topic: then their outputs are put in the order of the inputs. A function
+        with a context, or one that chooses a topic, may write anywhere, so it counts against every other writer."""
         writers: list[str] = [topic.name for topic in self.sinks]
         free = sum(1 for node in self.nodes if isinstance(node, RouteNode) or node.may_send)
         return len(writers) != len(set(writers)) or (free > 0 and free + len(writers) > 1)

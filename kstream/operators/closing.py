@@ -32,6 +32,20 @@ class TooManyDue(ResultFailed):
         )
 
 
+class DueFirst(Exception):
+    """Many timers are due before a record of a batch of which nothing was done yet: time goes on by pieces up to there,
+    and the batch comes again.
+
+    Attributes:
+        before: the time of the task at that record, in ms since the epoch.
+        rows: of the batch, before that record.
+    """
+
+    def __init__(self, before: int, rows: int) -> None:
+        super().__init__(before, rows)
+        self.before, self.rows = before, rows
+
+
 class Closing(Operator):
     """Is told of time by the sources before it."""
 

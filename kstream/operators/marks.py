@@ -1,9 +1,11 @@
 """How time goes through repartition topics: records that say what time it is in the task that writes them.
 
-At each commit a task whose time went on writes one to each partition, behind what it wrote there, in the same
-transaction: no key, no value, and a header, which is JSON:
+At each commit the tasks of a worker whose time went on write one to each partition, behind what they wrote there, in
+the same transaction: no key, no value, and a header, which is JSON:
 
-    kstream.watermark: {"v":1,"task":3,"time":1769860800000}
+    kstream.watermark: {"v":1,"task":3,"time":1769860800000,"others":[{"v":1,"task":4,"time":1769860799000}]}
+
+One for all of them: with one for each, an idle app of 64 partitions would write 64 x 64 each time.
 
 So a partition's time is the least that all tasks before it have said. Kafka Streams takes the largest timestamp seen,
 by which records of a slower partition are late whenever an app catches up.
@@ -16,6 +18,7 @@ from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from kstream.operators.base import Outlet, send_one
 from kstream.operators.wrapping import Wrapping
@@ -25,6 +28,8 @@ from kstream.types import Fetch, Headers
 HEADER: Final = "kstream.watermark"
 VERSION: Final = 1
 """Of the form of the header. Later ones may have more in it."""
+TOGETHER: Final = 1000
+"""Tasks that one record speaks for at most: some 60 KiB."""
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +40,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         time: in ms since the epoch; IDLE: it waits for nothing, and holds nobody back.
         meanwhile: of IDLE, what time it is all the same, where there is any.
         at_end: it has processed all that there is, and so have those before it.
+        others: what tasks beside it say, which were committed with it.
     """
 
     v: int = VERSION
@@ -42,6 +48,12 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     time: int
     meanwhile: int | msgspec.UnsetType = msgspec.UNSET
     at_end: bool | msgspec.UnsetType = msgspec.UNSET
+    others: Sequence[Mark] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def all(self) -> Sequence[Mark]:
+        """What it and the others say."""
+        return (self,) if self.others is msgspec.UNSET else (self, *self.others)
 
 
 _decode = msgspec.json.Decoder(Mark).decode
@@ -85,14 +97,28 @@ def apart(fetch: Fetch) -> Iterator[Fetch]:
         start += len(said)
 
 
+def write(outlet: Outlet, topic: str, partitions: int, said: Sequence[Mark], stamp: int) -> None:
+    """Writes what tasks say to each partition of a topic, behind all that the transaction has of them. Raises as
+    `send_one`.
+
+    Args:
+        stamp: the time that the marks have as records, in ms.
+    """
+    for start in range(0, len(said), TOGETHER):
+        first, *others = said[start : start + TOGETHER]
+        together = replace(first, others=others) if others else first
+        headers = [(HEADER, msgspec.json.encode(together))]
+        for partition in range(partitions):
+            send_one(outlet, topic, None, None, stamp, headers, partition)
+
+
 class TimeWriter:
-    """Writes the time of a task into repartition topics, with each commit before which it changed.
+    """What a task says of its time to repartition topics, with each commit before which it changed.
 
     Args:
         topics: with the number of their partitions.
         task: its partition.
         hold: ms by which what it says stays behind, for windows that give their results so long after their end.
-        clock: the wall clock, in seconds, whose time the marks have as records.
         waits: whether its operators still have something to tell when time has gone on.
     """
 
@@ -102,13 +128,10 @@ class TimeWriter:
         task: int,
         hold: int,
         watermark: Watermark,
-        outlet: Outlet,
-        clock: Callable[[], float],
         waits: Callable[[], bool],
     ) -> None:
-        self._waits = waits
-        self._topics, self._task, self._hold, self._clock = topics, task, hold, clock
-        self._watermark, self._outlet = watermark, outlet
+        self.topics, self._task, self._hold = topics, task, hold
+        self._watermark, self._waits = watermark, waits
         self._said: Mark | None = None
         self._saying: Mark | None = None
 
@@ -131,21 +154,17 @@ class TimeWriter:
         said = self._saying
         return at_end and (said is None or (said.at_end is not True and said.time != IDLE))
 
-    def write(self, *, at_end: bool = False) -> None:
-        """Behind all that the transaction has of the task. Raises as `send_one`.
+    def tell(self, *, at_end: bool = False) -> Mark | None:
+        """What it says with the commit that is made now; None: nothing new.
 
         Args:
             at_end: it has processed all that there is.
         """
         mark = self._mark(at_end=at_end)
         if mark is None or mark == self._saying:
-            return
-        headers = [(HEADER, msgspec.json.encode(mark))]
-        stamp = round(self._clock() * 1000)
-        for topic, partitions in self._topics.items():
-            for partition in range(partitions):
-                send_one(self._outlet, topic, None, None, stamp, headers, partition)
+            return None
         self._saying = mark
+        return mark
 
     def repeat(self) -> bool:
         """Says again with the next commit that it is idle or through, where it is. Returns whether it does."""

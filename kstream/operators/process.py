@@ -223,6 +223,17 @@ class Process(Dropping, Closing):
         """A timer has failed, and none fires until it is tried again."""
         return self.rests_until > 0 and self._wall is not None and self._wall.clock.monotonic() < self.rests_until
 
+    @property
+    def has_timers(self) -> bool:
+        return self._timers is not None
+
+    def has_many_due(self, before: int) -> bool:
+        """Whether more timers of event time are due before this time than fire in a row."""
+        timers = self._timers
+        if timers is None or before <= timers.events.next or before <= self.reached or self.rests:
+            return False
+        return timers.has_more_due(AT_ONCE, before)
+
     def closes_by(self, time: int) -> bool:
         return self._timers is not None and self._timers.is_due("event", time)
 

@@ -25,19 +25,22 @@ from kstream.types import Fetch
 
 class Source(Operator):
     """A record that is not within `bounds` fails. `time` and `watermark` are moved on by event times, where these are
-    wanted."""
+    wanted. Where only the order of inputs goes by them (`ordered`), one that is too far ahead of the clock does not
+    fail, and counts as the earliest."""
 
     traceless = True
 
     def __init__(
         self, topic: Topic[Any, Any], bounds: Bounds = NONE, time: TaskTime | None = None,
-        watermark: Watermark | None = None,
+        watermark: Watermark | None = None, ordered: TaskTime | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._ordered = ordered
         self.topic, self._bounds, self._time, self._watermark = topic, bounds, time, watermark
         self.merges: list[Meeting] = []  # where what it gives meets again, parents first
         self.windows: list[Closing] = []  # those that go by its time
         self.origin: Origin | None = None  # of the fetch that was pushed last
+        self.due_first: Callable[[Sequence[int]], None] | None = None  # raises DueFirst (see runtime/task/overdue.py)
         self.leave_out: Callable[[int, BaseException], bool] | None = None  # see Origin: of the next fetch
 
     @property
@@ -49,11 +52,14 @@ class Source(Operator):
         """Event times in ms, without a batch: what inputs are ordered by."""
         topic = self.topic
         if topic.timestamp is None:
-            return fetch.timestamps()
+            return self._plausible(fetch.timestamps())
         raw, json = self._values(fetch)
         if json is not None and (found := json.outside(topic.value.codec, raw)) is not None:
             raise found[1]
-        return self._event_times(decode_column(topic.value.codec, raw), fetch)
+        return self._plausible(self._event_times(decode_column(topic.value.codec, raw), fetch))
+
+    def _plausible(self, times: list[int]) -> list[int]:
+        return times if self._ordered is None else self._ordered.plausible(times)
 
     def push_fetch(self, fetch: Fetch) -> None:
         if isinstance(fetch, Marks):
@@ -79,7 +85,9 @@ class Source(Operator):
                 batch.blame(error.index)
                 raise
         if self._watermark is not None:
-            origin.watermarks = self._watermark.running(topic.name, origin.timestamps)
+            origin.watermarks = self._watermark.running(topic.name, self._plausible(origin.timestamps))
+            if self.due_first is not None:
+                self.due_first(origin.watermarks)
         self.emit(batch)
         self._through(origin)
 
@@ -114,10 +122,15 @@ class Source(Operator):
             windows.time_passed(origin)
 
     def _hear(self, marks: Marks) -> None:
-        if self._watermark is not None:
-            for mark in marks.said:
+        if self._watermark is None:
+            return
+        for said in marks.said:
+            *_, last = said.all
+            for mark in said.all:
                 meanwhile = UNKNOWN if mark.meanwhile is UNSET else mark.meanwhile
-                self._watermark.heard(marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True)
+                self._watermark.heard(
+                    marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True, more=mark is not last
+                )
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

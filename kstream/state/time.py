@@ -70,6 +70,14 @@ class TaskTime:
                     reading=True,
                 )
 
+    def plausible(self, timestamps: list[int]) -> list[int]:
+        """With 0 for those that are too far ahead of the clock: where they only order inputs, such a record is taken at
+        once, and no other waits for its time."""
+        if max(timestamps, default=0) <= self.wall + self._ahead:
+            return timestamps
+        last = int(self.clock.time() * 1000) + self._ahead  # `wall` may be of a batch long ago
+        return [at if at <= last else 0 for at in timestamps]
+
     def ahead(self, at: int) -> float:
         """Seconds that a time (ms) is ahead of the clock."""
         return at / 1000 - self.clock.time()

@@ -121,6 +121,20 @@ class _Order:
         """`next` is what lies first now."""
         self.next = self.time_of(self.first_of_all())
 
+    def due_known(self, before: int, most: int) -> int:
+        """How many of those that were set or read are due before this time; no more than these are counted."""
+        heap, found = self.heap, 0
+        places = [0]
+        while places and found <= most:
+            if (place := places.pop()) < len(heap) and self.time_of(heap[place]) < before:
+                found += 1
+                places += (2 * place + 1, 2 * place + 2)
+        for entry in reversed(self.ahead):
+            if found > most or self.time_of(entry) >= before:
+                break
+            found += 1
+        return found
+
     def time_of(self, entry: Entry) -> int:
         if entry == self.end:
             return FOREVER
@@ -166,6 +180,20 @@ class TimerStore(Store[Due]):
     def is_due(self, clock: TimerClock, before: int) -> bool:
         """Whether one is due before this time (ms)."""
         return self._first(self._orders[clock], before) is not None
+
+    def has_more_due(self, most: int, before: int) -> bool:
+        """Whether more than so many of event time are due before this time (ms). Those that were moved since may count
+        with them."""
+        order = self.events
+        if order.next >= before:
+            return False
+        found = order.due_known(before, most)
+        if found <= most and order.read_to != order.end and order.time_of(order.read_to) < before:
+            for entry, _ in self.backend.scan(self._index, order.read_to):
+                if found > most or entry >= order.end or order.time_of(entry) >= before:
+                    break
+                found += 1
+        return found > most
 
     def pop(self, clock: TimerClock, before: int) -> Fired | None:
         """The first timer that is due before this time (ms), in the order of time, key and name. It is removed."""

@@ -77,6 +77,7 @@ class Watermark:
         self._ended: dict[_Channel, float] = {}  # have processed all that there is; believed until then (monotonic)
         self.now = UNKNOWN
         self.limit = FOREVER  # it goes no further by itself (see runtime/task/overdue.py)
+        self.goes_by_pieces: Callable[[int], bool] | None = None  # asked before it goes to a time by itself: sets that
         self._kept = self._committed = self._state
 
     @property
@@ -131,9 +132,12 @@ class Watermark:
         self.now = times[-1]
         return times
 
-    def heard(self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN, *, at_end: bool = False) -> None:
+    def heard(
+        self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN, *, at_end: bool = False, more: bool = False
+    ) -> None:
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
-        same. `at_end`: it has processed all that there is."""
+        same. `at_end`: it has processed all that there is. `more`: others were said together with it, and time goes on
+        with the last."""
         channel = _Channel(topic, task)
         if at_end or time == IDLE:
             self._ended[channel] = self._clock() + self._lease
@@ -146,7 +150,8 @@ class Watermark:
         else:
             self._idle.pop(channel, None)
             self._times[channel] = max(before, time)
-        self._go_on()
+        if not more:
+            self._go_on()
 
     def least_to_come(self, topic: str) -> int | None:
         """The time before which nothing comes any more of the tasks that write a repartition topic, of those that still
@@ -208,7 +213,10 @@ class Watermark:
         return {channel: time + int((now - since) * 1000) for channel, (time, since) in self._since.items()}
 
     def _go_on(self) -> None:
-        self.now = max(self.now, min(self.target, self.limit))
+        target = self.target
+        if target <= self.now or (self.goes_by_pieces is not None and self.goes_by_pieces(target)):
+            return
+        self.now = max(self.now, min(target, self.limit))
 
     @property
     def target(self) -> int:

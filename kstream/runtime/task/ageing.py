@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from kstream.operators.marks import Mark
 from kstream.plan import TaskPlan
 from kstream.runtime.task.reading import Reading
 from kstream.specs.ttl import TimeKind
@@ -100,10 +101,16 @@ class Ageing:
         """Whether all that there is has been processed, and those who read its results do not know."""
         return self._writer is not None and not self._stands and self._writer.has_to_say(at_end=reading.is_through)
 
-    def tell(self, reading: Reading) -> None:
-        """Before a commit, behind all that was written: what time it is, to those who read it."""
-        if self._writer is not None:
-            self._writer.write(at_end=reading.is_through and not self._stands)
+    def tell(self, reading: Reading) -> Mark | None:
+        """Before a commit, behind all that was written: what time it is, for those who read it; None: nothing new."""
+        if self._writer is None:
+            return None
+        return self._writer.tell(at_end=reading.is_through and not self._stands)
+
+    @property
+    def tells(self) -> Mapping[str, int]:
+        """The topics that are told, with the number of their partitions."""
+        return {} if self._writer is None else self._writer.topics
 
     def seed(self, event: int, wall: int) -> None:
         """What the last commit says."""

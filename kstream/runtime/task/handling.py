@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kstream.errors import KStreamError, ProcessingError, ResultFailed, StateError, TransactionError, text_of
-from kstream.operators.closing import TooManyDue
+from kstream.operators.closing import DueFirst, TooManyDue
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Suspected
 from kstream.operators.writer import Refused
@@ -190,6 +190,9 @@ class Handling:
         Raises:
             PushFailed: it cannot be taken back by itself, or its task is to stop.
         """
+        if isinstance(error, DueFirst):  # nothing was done yet
+            self.overdue.start(error.before, error.rows)
+            return
         if isinstance(error, ResultFailed):  # no record is at fault
             goes_on = self.timers.decide(error)
             if not self.care and goes_on:

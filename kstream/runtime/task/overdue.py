@@ -3,6 +3,9 @@ things in between. One record with an early time before those of today may hold 
 second; fired at once they would keep the worker from its commits until its group gave it up, and whoever took over
 after it.
 
+Where it can be told before that many timers are due (those of many keys), time goes by pieces from the start, and
+nothing is taken back. Of one that sets itself again it shows when so many have fired.
+
 Time that has been gone through is committed like any other (what a restart finds is a failure-free run up to there), so
 each timer fires once, before the record that moves time to where it is due.
 """
@@ -10,9 +13,11 @@ each timer fires once, before the record that moves time to where it is due.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
-from kstream.operators.closing import TooManyDue
+from kstream.operators.closing import DueFirst, TooManyDue
 from kstream.operators.marks import Marks
 from kstream.plan import TaskPlan
 from kstream.specs.ttl import FOREVER
@@ -33,6 +38,11 @@ class Overdue:
         self._until: int | None = None
         self._to = 0  # where the next piece goes
         self._width = 1  # ms that time goes on at once, so that other operators need not be told of each timer
+        self._rows = 0  # before the record that moves time there
+        if plan.watermark is not None and any(one.has_timers for one in self._processors):
+            plan.watermark.goes_by_pieces = self._goes_by_pieces
+            for source in plan.sources.values():
+                source.due_first = self._look_at
 
     def __bool__(self) -> bool:
         return self._until is not None
@@ -45,28 +55,51 @@ class Overdue:
 
     def begin(self, error: TooManyDue) -> None:
         """What was done since the last commit, or by the batch at hand, is taken back next."""
-        mark = self._plan.watermark
-        assert mark is not None
         if self._until is None:
             log.warning("task %s: %s", self._task, error, extra={"task": self._task})
-        self._until = max(error.before, self._until or error.before)
+        self.start(error.before)
+
+    def start(self, before: int, rows: int = 0) -> None:
+        """Time goes by pieces until it is there; so many records of what comes next are processed first."""
+        mark = self._plan.watermark
+        assert mark is not None
+        self._until, self._rows = max(before, self._until or before), rows
         self._width, mark.limit = 1, mark.committed_now
+
+    def _has_many_due(self, before: int) -> bool:
+        return any([one.has_many_due(before) for one in self._processors])
+
+    def _look_at(self, times: Sequence[int]) -> None:
+        """Records are processed next, at these times of the task, which never go back. Raises DueFirst."""
+        if times and self._has_many_due(times[-1]):
+            row = bisect_left(times, True, key=self._has_many_due)
+            raise DueFirst(times[row], row)
+
+    def _goes_by_pieces(self, time: int) -> bool:
+        """Event time is to go there, without a record."""
+        if self._until is None and self._has_many_due(time):
+            self.start(time)
+            return True
+        return False
 
     def aim(self, fetch: Fetch | None) -> int:
         """How many records of what comes next may be processed, where there is any; 0: time goes on first, by
         `flush`."""
         mark = self._plan.watermark
         assert mark is not None and self._until is not None
-        if mark.now >= self._until:
-            self._until, mark.limit = None, FOREVER
-            return 1 if fetch is None else len(fetch)
         if mark.target > mark.now:
             self._to = mark.target
             return 0
+        if mark.now >= self._until:
+            self._until, self._rows, mark.limit = None, 0, FOREVER
+            return 1 if fetch is None else len(fetch)
         if fetch is None:
             return 1
         if isinstance(fetch, Marks):
             return len(fetch)
+        if self._rows:
+            rows, self._rows = self._rows, 0
+            return min(rows, len(fetch))
         source = self._plan.sources[fetch.at.topic]
         try:
             (time,) = mark.would_be(source.topic.name, source.timestamps(fetch.cut(0, 1)))

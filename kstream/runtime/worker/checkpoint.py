@@ -6,11 +6,14 @@ tests/faults kills a worker around every step.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
+from kstream.operators import marks
+from kstream.operators.marks import Mark as TimeMark
 from kstream.runtime.task.failures import PushFailed, StateDamaged, TaskFailed
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker import offsets as beside
@@ -55,6 +58,7 @@ def checkpoint(
     if not touched:
         return 0
     flush_operators(touched, drain)
+    tell_time(touched, transaction, clock)
     write_changelogs(touched, changelogs, transaction)
     if transaction.exactly_once:
         send_offsets(touched, transaction, group)
@@ -85,11 +89,24 @@ def flush_operators(tasks: Sequence[Task], drain: Callable[[Sequence[Task]], Non
     for task in tasks:
         with attributed(task):
             task.ageing.clean_up(task.uncommitted)
-            task.ageing.tell(task.reading)
             for store in task.stores.values():
                 store.encode_changes()
                 if store.verify:
                     store.mutations.verify(store)
+
+
+def tell_time(tasks: Sequence[Task], transaction: Transaction, clock: Clock) -> None:
+    """Behind all that they wrote: what time it is in each, to those who read it. One record tells it of all tasks, so
+    what fails with it is laid at the first."""
+    said: defaultdict[tuple[str, int], list[tuple[Task, TimeMark]]] = defaultdict(list)
+    for task in tasks:
+        with attributed(task):
+            if task.ageing.tells and (mark := task.ageing.tell(task.reading)) is not None:
+                for told in task.ageing.tells.items():
+                    said[told].append((task, mark))
+    for (topic, partitions), pairs in said.items():
+        with attributed(pairs[0][0]):
+            marks.write(transaction, topic, partitions, [mark for _, mark in pairs], round(clock.time() * 1000))
 
 
 def write_changelogs(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import AbortRequired, TopologyError
+from kstream.operators import process
+from kstream.runtime.task import overdue
 from kstream.testing import TestDriver
 from support.cases import cases
 
@@ -34,12 +36,22 @@ ROW = st.tuples(st.sampled_from("kl"), st.one_of(st.none(), st.sampled_from("abc
 @given(
     rows=st.lists(ROW, max_size=40), after=st.integers(1, 15),
     cuts=st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["process", "crash", "abort", "commit"])), max_size=6),
+    pieces=st.booleans(),
 )  # fmt: skip
 def test_a_row_is_told_when_it_is_due_as_it_is_then(
-    rows: list[tuple[str, str | None, int]], after: int, cuts: list[tuple[int, str]]
+    rows: list[tuple[str, str | None, int]], after: int, cuts: list[tuple[int, str]], pieces: bool
 ) -> None:
-    """However the input is cut, with crashes and aborts in between. Of one that came and went meanwhile nothing is
-    told; one that has passed its time already, for it came late, is told when time goes on."""
+    """However the input is cut, with crashes and aborts in between, and where more are due at once than are told in one
+    piece. Of one that came and went meanwhile nothing is told; one that has passed its time already, for it came late,
+    is told when time goes on."""
+    with pytest.MonkeyPatch.context() as few:
+        if pieces:
+            few.setattr(process, "AT_ONCE", 1)
+            few.setattr(overdue, "PIECE", 1)
+        _told_when_due(rows, after, dict(cuts))
+
+
+def _told_when_due(rows: list[tuple[str, str | None, int]], after: int, cuts: dict[int, str]) -> None:
     app, _, told, out = app_of(after)
     now, due, last = -1, dict[str, int](), dict[str, str | None]()
     table, wanted = dict[str, str](), list[tuple[str, str | None, int]]()
@@ -57,7 +69,7 @@ def test_a_row_is_told_when_it_is_due_as_it_is_then(
                     wanted.append((one, row, when))
             last[key] = value
             due.setdefault(key, at + after)
-            what = dict(cuts).get(place, "")  # one at most, so that an abort has something to take back
+            what = cuts.get(place, "")  # one at most, so that an abort has something to take back
             if what == "abort":
                 driver.process()
                 driver.cluster.fail_next("producer.commit", AbortRequired("planned"))
@@ -66,6 +78,57 @@ def test_a_row_is_told_when_it_is_due_as_it_is_then(
                 getattr(driver, what)()
         assert [(one.key, one.value, one.timestamp - ERA) for one in driver.records(out)] == wanted
         assert dict(driver.table(told)) == table
+
+
+@pytest.mark.parametrize("count", [250, pytest.param(25_000, marks=pytest.mark.more)])
+def test_many_rows_that_are_due_at_once_are_told_by_pieces_without_an_abort(
+    count: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for a timer that sets itself again and again: all since the last commit was aborted each time."""
+    if count < process.AT_ONCE:
+        monkeypatch.setattr(process, "AT_ONCE", count // 3)
+        monkeypatch.setattr(overdue, "PIECE", count // 25)
+    keys = [f"{n:05}" for n in range(count)]
+    app, rows, told, out = app_of(1000)
+    with TestDriver(app, poll_batch=5000, commit_interval=60.0, transaction_timeout=300.0) as driver:
+        for key in keys:
+            driver.cluster.append("rows", key.encode(), b"a", timestamp=ERA)
+        driver.commit()
+        for key in ("z", *keys[:3]):
+            driver.cluster.append("rows", key.encode(), b"b", timestamp=ERA + 5000)
+        for _ in range(12):
+            driver.worker.step()
+        driver.worker.commit_now()
+        so_far = len(driver.cluster.records("out"))
+        assert 0 < so_far < len(keys), "a commit came in between"
+        driver.crash()
+        driver.commit()
+        assert [one.key for one in driver.records(out)] == keys
+        assert driver.worker.aborts == 0
+        driver.send(rows, "c", key="z", timestamp=ERA + 9000)
+        assert len(dict(driver.table(told))) == len(keys) + 1
+    assert not [one for one in caplog.records if one.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("how", ["idle", "marks"])
+def test_so_it_is_where_no_record_moves_time(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "AT_ONCE", 10)
+    monkeypatch.setattr(overdue, "PIECE", 3)
+    app = kstream.App("suppressed")
+    rows = app.topic("rows", key=str, value=str, partitions=1, idle_advance=True)
+    out = app.topic("out", key=str, value=str | None, partitions=1)
+    stream = app.stream(rows)
+    if how == "marks":
+        stream = stream.rekey(lambda value, ctx: ctx.key, key=str)
+    stream.to_table("rows").suppress(timedelta(seconds=1), name="told").to(out)
+    keys = [f"{n:02}" for n in range(40)]
+    with TestDriver(app, partitions=1) as driver:
+        for key in keys:
+            driver.cluster.append("rows", key.encode(), b"a", timestamp=ERA)
+        for _ in range(20):
+            driver.advance(1)
+        assert [one.key for one in driver.records(out)] == keys
+        assert driver.worker.aborts == 0
 
 
 def test_by_the_wall_clock_a_quiet_topic_is_told_too() -> None:

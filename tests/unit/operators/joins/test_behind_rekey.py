@@ -18,6 +18,7 @@ from kstream.runtime.cluster.control import Request
 from kstream.runtime.task import overdue
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.testing import TestDriver
+from kstream.types import TopicPartition
 from support.cases import cases
 
 
@@ -53,11 +54,19 @@ TRAVELS = [["orders"], ["prices"], ["orders", "prices"]]
     crashes=st.lists(st.integers(0, 60), max_size=3),
     steps=st.sampled_from([1, 2]),
     every=st.integers(1, 4),
+    ahead=st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["orders", "prices"])), max_size=4),
 )  # fmt: skip
 def test_a_backlog_is_joined_in_the_order_of_its_times(
-    travels: list[str], rows: list[tuple[str, str, int]], poll: int, crashes: list[int], steps: int, every: int
+    travels: list[str],
+    rows: list[tuple[str, str, int]],
+    poll: int,
+    crashes: list[int],
+    steps: int,
+    every: int,
+    ahead: list[tuple[int, str]],
 ) -> None:
-    """Batches of any size, a commit every few turns, crashes between: the tasks before are behind all the time."""
+    """Batches of any size, a commit every few turns, crashes between: the tasks before are behind all the time. A
+    record that is days ahead of the clock is joined like any other, and changes nothing for those behind it."""
     rows = sorted(rows, key=lambda row: (row[2], row[0] == "orders"))
     prices: dict[str, str] = {}
     wanted: dict[str, list[str]] = {"a": [], "b": []}
@@ -68,10 +77,14 @@ def test_a_backlog_is_joined_in_the_order_of_its_times(
             wanted[key].append(f"o{number}@{prices.get(key)}")
     app, _, out = joined(travels, steps=steps)
     with TestDriver(app, partitions=2, poll_batch=poll) as driver:
+        far, strange = int(driver.clock.time() * 1000) + 10 * 86_400_000, 0
         for number, (side, key, at) in enumerate(rows):
             stamp = 1000 + 10 * at + (side == "orders")  # no two sides at one time
             # each partition is fed by one task, which has all keys that belong there
             driver.cluster.append(side, key.encode(), f"{side[0]}{number}".encode(), stamp, None, None)
+            for early in [one for place, one in ahead if place == number]:
+                driver.cluster.append(early, b"z", b"z", far, None, None)
+                strange += early == "orders"
         for turn in range(60):
             for worker in driver._open():
                 worker.step()
@@ -81,6 +94,7 @@ def test_a_backlog_is_joined_in_the_order_of_its_times(
                 driver.crash()
         records = driver.records(out)
     assert {key: [one.value for one in records if one.key == key] for key in wanted} == wanted
+    assert sum(one.key == "z" for one in records) == strange
 
 
 @pytest.mark.parametrize("travels", TRAVELS, ids="+".join)
@@ -131,6 +145,27 @@ def test_who_is_through_says_so_again_however_long_an_input_is_not_idle() -> Non
             driver.advance(1)
         driver.commit()
         assert len(driver.cluster.records("behind-j-repartition")) == 3
+
+
+def test_tasks_that_are_committed_together_speak_in_one_record() -> None:
+    """Idle apps wrote tasks times partitions of them every 5 s: 4,096 with 64 of each."""
+    app, topics, out = joined(["orders"])
+    with TestDriver(app, partitions=8) as driver:
+        driver.send(topics["prices"], "p", key="a")
+        for _ in range(20):
+            driver.advance(1)
+        topic = TopicPartition("behind-j-repartition", 0)
+        before = driver.cluster.log(topic).end
+        for _ in range(60):
+            driver.advance(1)
+        marks = [mark_of(one.headers) for one in driver.cluster.records(topic.topic) if one.partition == 0]
+        said = marks[-1]
+        assert said is not None and [one.task for one in said.all] == list(range(8))
+        assert driver.cluster.log(topic).end - before <= 2 * 13  # with the transactions' markers
+        driver.crash()
+        driver.send(topics["orders"], "o", key="a")
+        driver.advance(5)
+        assert driver.values(out) == ["o@p"]
 
 
 def test_of_a_task_that_is_not_heard_any_more_more_may_come() -> None:
