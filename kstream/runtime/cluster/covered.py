@@ -60,6 +60,16 @@ def newest(found: Mapping[TopicPartition, tuple[int, str] | None]) -> Said:
     return max(said, key=lambda one: (one.commit, len(one.inputs) + len(one.changelogs)), default=Said())
 
 
+def is_by_others(said: Said, committed: Mapping[TopicPartition, object | None]) -> bool:
+    """Whether another tool has set all offsets that there are (`kafka-consumer-groups --reset-offsets`).
+
+    Args:
+        said: by the task's last commit.
+        committed: None where nothing is committed.
+    """
+    return not said.commit and any(entry is not None for entry in committed.values())
+
+
 def number_of(said: Said, committed: Mapping[TopicPartition, object | None], now: float) -> int:
     """The number of a task's last commit. Where there are offsets and no number, another tool set them: it goes on
     above all numbers that there have been, since an input that is not read for the moment may still have one.
@@ -69,9 +79,7 @@ def number_of(said: Said, committed: Mapping[TopicPartition, object | None], now
         committed: None where nothing is committed.
         now: seconds since the epoch. No task commits a thousand times a second.
     """
-    if said.commit or all(entry is None for entry in committed.values()):
-        return said.commit
-    return int(now * 1000)
+    return int(now * 1000) if is_by_others(said, committed) else said.commit
 
 
 def lost_inputs(committed: Mapping[TopicPartition, object | None], said: Said) -> list[TopicPartition]:

@@ -11,10 +11,9 @@ A single partition of an input without an offset may be one that never had recor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from kstream.runtime.cluster.naming import consumer_group
-from kstream.runtime.task.task import Task
 from kstream.topology import SubTopology, Topology
 from kstream.types import DescribedTopic, TopicPartition
 
@@ -38,44 +37,34 @@ class Downstream:
         """The app's own topics into which it writes what is counted behind it."""
         return self._leading[part.name]
 
-    def to_ask(
-        self, task: Task, found: Mapping[TopicPartition, object | None], described: Mapping[str, DescribedTopic]
-    ) -> list[TopicPartition]:
-        """Of what the committed offsets are needed, besides those of its inputs, to know whether they were lost.
+    def is_to_ask(self, part: SubTopology, found: Mapping[TopicPartition, object | None]) -> bool:
+        """Whether more is to be asked, to know whether the offsets of a task's inputs were lost.
 
         Args:
-            found: committed of its inputs.
+            found: committed of these.
         """
-        topics = self._leading[task.part.name]
-        if not topics or any(entry is not None for entry in found.values()):
-            return []
-        if all(source.topic.internal for source in task.part.sources):  # it may be new to the app
-            return []
-        asked = [*(source.topic.name for source in task.part.sources), *topics]
-        return [
-            TopicPartition(topic, number)
-            for topic in asked
-            for number in range(
-                max(self._counts.get(topic, 0), described[topic].partitions if topic in described else 0)
-            )
-        ]
+        if not self._leading[part.name] or any(entry is not None for entry in found.values()):
+            return False
+        return not all(source.topic.internal for source in part.sources)  # it may be new to the app
 
-    def by_group(self, task: Task, asked: Iterable[TopicPartition]) -> dict[str, list[TopicPartition]]:
-        """In which consumer groups they are asked for: those of a repartition topic in those that read it."""
-        topics, found = self._leading[task.part.name], dict[str, list[TopicPartition]]()
-        for at in dict.fromkeys(asked):
-            parts = [task.part] if at.topic not in topics else self._readers[at.topic]
-            for group in dict.fromkeys(consumer_group(self._app, part.group) for part in parts):
-                found.setdefault(group, []).append(at)
+    def to_ask(self, part: SubTopology, described: Mapping[str, DescribedTopic]) -> dict[str, list[TopicPartition]]:
+        """Of what the committed offsets tell it, and in which consumer groups: of all that its tasks read, and of where
+        that leads to, in the groups that read it."""
+        topics, found = self._leading[part.name], dict[str, list[TopicPartition]]()
+        for topic in dict.fromkeys([*(source.topic.name for source in part.sources), *topics]):
+            count = max(self._counts.get(topic, 0), described[topic].partitions if topic in described else 0)
+            readers = [part] if topic not in topics else self._readers[topic]
+            for group in dict.fromkeys(consumer_group(self._app, one.group) for one in readers):
+                found.setdefault(group, []).extend(TopicPartition(topic, number) for number in range(count))
         return found
 
-    def counted(self, task: Task, found: Mapping[TopicPartition, tuple[int, str] | None]) -> list[str]:
+    def counted(self, part: SubTopology, found: Mapping[TopicPartition, tuple[int, str] | None]) -> list[str]:
         """The repartition topics that were read, though nothing is committed of what leads to them.
 
         Args:
             found: committed, of all that is to be asked.
         """
-        topics = self._leading[task.part.name]
+        topics = self._leading[part.name]
         if any(entry is not None and at.topic not in topics for at, entry in found.items()):
             return []
         read = (at.topic for at, entry in found.items() if entry is not None and entry[0] > 0)

@@ -284,15 +284,18 @@ def _compared(one: _Found, other: _Found) -> int:
 
 
 def marks_in(directory: Path) -> Mapping[str, Mark] | None:
-    """Of the stores of a directory that nobody has open."""
+    """Of the stores of a directory that nobody has open; None where they cannot be read."""
     try:
-        reader = RocksReader(directory, RocksMemory(1 << 20, 1 << 20))
-    except StateError:  # it is damaged: who opens it says so
+        return read_marks(directory)
+    except StateError:  # who opens it says so
         return None
+
+
+def read_marks(directory: Path) -> Mapping[str, Mark]:
+    """The same. Raises StateError where they cannot be read."""
+    reader = RocksReader(directory, RocksMemory(1 << 20, 1 << 20))
     try:
         marks = {store: reader.mark(store) for store in reader.stores}
-    except StateError:
-        return None
     finally:
         reader.close()
     return {store: mark for store, mark in marks.items() if mark is not None}

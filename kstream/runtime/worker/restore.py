@@ -21,7 +21,7 @@ from typing import Final
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.throttle import Throttle
-from kstream.runtime.cluster.covered import changelogs_of, newest, number_of
+from kstream.runtime.cluster.covered import changelogs_of, is_by_others, newest, number_of
 from kstream.runtime.cluster.metadata import Said
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
@@ -30,7 +30,7 @@ from kstream.runtime.worker.durations import Durations
 from kstream.runtime.worker.inputs import Answer, Inputs
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
-from kstream.runtime.worker.question import Question
+from kstream.runtime.worker.question import Behind, Question
 from kstream.runtime.worker.replay import Replay, damage_of, fit
 from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.snapshots.choosing import Bound, Choice
@@ -96,7 +96,7 @@ class Restorer:
         offsets: CommittedOffsets, restraint: Restraint, fetches: Fetches | None = None, *, delete_retention: float,
     ) -> None:  # fmt: skip
         self.restraint, self._fetches = restraint, fetches
-        self._group, self._admin, self.changelog = group, admin, changelogs
+        self._admin, self._behind, self.changelog = admin, Behind(admin, group, offsets.downstream), changelogs
         self._clock, self._delete_retention = clock, delete_retention
         self._inputs, self._opening, self._offsets = inputs, opening, offsets
         self._restoring: dict[str, _Restoring] = {}
@@ -132,7 +132,7 @@ class Restorer:
         self._inputs.seen(task.inputs)
         if full:
             task.rewind()
-        question = Question(self._admin, self._group, self._offsets.downstream, task)
+        question = Question(self._admin, self._behind, task)
         self._restoring[task.name] = _Restoring(task, full, self._clock.monotonic(), question)
 
     def drop(self, task: Task) -> None:
@@ -384,7 +384,8 @@ class Restorer:
         with damage_of(one.task):
             one.lost = self._offsets.check_state(one.task, one.committed, one.said, one.question.counted) or one.lost
             self._bulk(one.task, one.task.stores, on=False)
-        touched = one.task.touched or bool(one.anew) or one.lost  # committed soon: with what holds now
+        by_others = is_by_others(one.said, one.committed)
+        touched = one.task.touched or bool(one.anew) or one.lost or by_others  # committed soon: with what holds now
         one.task.start_from(one.positions)
         one.task.restored_at = None
         one.task.topic_ids = one.topic_ids

@@ -110,3 +110,10 @@ class RocksReader:
 
     def _mapped(self, error: Exception, doing: str) -> Exception:
         return StateError(f"the state in {self.directory} cannot be read ({doing}): {error}")
+
+
+def is_damage(error: StateError) -> bool:
+    """Whether files are missing, or have in them what nobody wrote. Any other reason may be gone the next time: the
+    process has no file descriptors left, or the system does not let it read them."""
+    text = str(error)
+    return ("Corruption: " in text or "No such file" in text) and "Too many open files" not in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ import pytest
 import kstream
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.task.states import TaskState
+from kstream.runtime.worker.leftovers import Leftovers
 from kstream.state.rocksdb import RocksBackend
-from kstream.testing.clients import MemoryClients
+from kstream.testing.clients import MemoryAdmin, MemoryClients
 
 from ..harness import ROCKS, Fleet
 
@@ -460,6 +463,53 @@ def test_a_part_that_begins_has_lost_nothing(tmp_path: Path, how: str) -> None:
     fleet.close()
 
 
+def test_what_lies_behind_is_asked_once_for_all_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task asked for all partitions: 500,000 offsets where there are 500 of them."""
+    asked: list[int] = []
+    real = MemoryAdmin.committed
+
+    def committed(self: MemoryAdmin, group: str, partitions: Any, **how: Any) -> Any:
+        asked.append(len(partitions))
+        return real(self, group, partitions, **how)
+
+    fleet, source, _ = grouped(tmp_path, 20)
+    fleet.start("a")
+    fleet.send(source, ["k0"])
+    fleet.settle()
+    fleet.leave("a")
+    monkeypatch.setattr(MemoryAdmin, "committed", committed)
+    fleet.start("a")
+    fleet.settle()
+    assert sum(asked) <= 5 * 20, "its own inputs twice, and once what lies behind"
+    fleet.close()
+
+
+def test_offsets_that_another_tool_has_set_are_committed_as_this_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle tasks never did. Nothing said that nobody else had had them, so each rebalance restored them in full."""
+    ends: list[Any] = []
+    real = MemoryAdmin.end_offsets
+    fleet, source, out = grouped(tmp_path, 1)
+    fleet.start("a")
+    fleet.send(source, KEYS)
+    fleet.settle()
+    counted = fleet.outputs(out)
+    fleet.leave("a")
+    offsets = fleet.cluster.group("regrouped").offsets
+    for at, (offset, _) in list(offsets.items()):
+        offsets[at] = (offset, "")
+    fleet.start("a")
+    fleet.settle()
+    assert all(text for _, text in offsets.values())
+    monkeypatch.setattr(MemoryAdmin, "end_offsets", lambda self, at: ends.append(at) or real(self, at))
+    fleet.start("b")  # the only partition stays with "a"
+    fleet.settle("a")
+    assert not [at for at in ends if any(one.topic == "regrouped-c-changelog" for one in at)]
+    assert fleet.outputs(out) == counted
+    fleet.close()
+
+
 # ---- commits that follow each other at once
 
 
@@ -638,3 +688,80 @@ def test_the_only_copy_is_not_cleaned_up(make: Make, tmp_path: Path, anew: str) 
     housekeeping.step({})
     housekeeping.step({})
     assert [one.exists() for one in kept] == [anew in ("deleted", "made anew")] * 2
+
+
+@pytest.mark.parametrize("what", ["moved", "not yet", "one goes by the old one"])
+def test_the_state_of_a_partition_that_a_rescale_took_away_is_cleaned_up(make: Make, tmp_path: Path, what: str) -> None:
+    """It was kept for ever as what may be the only copy, since its own task can never commit again."""
+    service = make("one", state_cleanup_delay=120.0)
+    fleet = service.fleet
+    fleet.backend = "rocksdb"
+    service.run("one")
+    fleet.start("a")
+    fleet.settle()
+    gone = next(fleet.workers["a"].directory.glob("one/1"))
+    fleet.leave("a")
+    offsets = fleet.cluster.group("merged").offsets
+    before = dict(offsets)
+    offsets.clear()
+    for topic in ("one", "merged-n-changelog"):  # as a restore of a savepoint with another number does
+        config = dict(fleet.cluster.topic(topic).config)
+        fleet.cluster.delete_topic(topic)
+        fleet.cluster.create_topic(topic, 1, config)
+    service.change("one")
+    fleet = service.fleet
+    fleet.settings = replace(fleet.settings, state_dir=str(tmp_path / "other-host"), lost_offsets="continue")
+    fleet.start("b")
+    for _ in range(10):
+        fleet.step(seconds=0.3)
+    if what != "not yet":
+        fleet.cluster.append("one", b"k0", b"1")
+        fleet.settle()
+    if what == "one goes by the old one":
+        offsets.update({at: entry for at, entry in before.items() if at.partition == 0})
+    leftovers = Leftovers(fleet.topology, MemoryClients(fleet.cluster).admin())
+    leftovers.ask([gone])
+    assert leftovers.answered() == ([gone] if what == "moved" else [])
+
+
+def test_without_file_descriptors_no_copy_is_taken_for_damaged(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was deleted as damaged, and may be the only one."""
+    service = make("one")
+    fleet = service.fleet
+    fleet.backend = "rocksdb"
+    service.run("one")
+    kept = next(Path(fleet.settings.state_dir).glob("*/one/1"))
+    service.make_anew("merged-n-changelog")
+    leftovers = Leftovers(fleet.topology, MemoryClients(fleet.cluster).admin())
+    with no_descriptors():
+        leftovers.ask([kept])
+        assert leftovers.answered() == []
+    assert "Too many open files" in caplog.text
+    leftovers.ask([kept])
+    assert leftovers.answered() == [], "it is sound, and its changelog is gone"
+    for file in kept.glob("*.sst"):
+        file.unlink()
+    os.utime(kept / "CURRENT", (2e9, 2e9))
+    leftovers.ask([kept])
+    assert leftovers.answered() == [kept], "damaged"
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """The process has none left but a few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    held: list[int] = []
+    try:
+        try:
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            os.close(held.pop())  # for the directory
+        yield
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
