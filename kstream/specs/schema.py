@@ -51,6 +51,9 @@ def type_name(kind: Any) -> str:
     """What messages call a type."""
     if is_codec(kind):
         return name_of(kind)
+    if get_origin(kind) in (Union, UnionType):  # "Optional" and "Union", as typing calls them, say nothing
+        named = (one.__name__ if isinstance(one, type) else str(one) for one in get_args(kind))
+        return " | ".join("None" if name == "NoneType" else name for name in named)
     return getattr(kind, "__name__", None) or str(kind)
 
 

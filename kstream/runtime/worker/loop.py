@@ -125,7 +125,7 @@ class StreamWorker:
             delete_retention=DELETE_RETENTION,
         )  # fmt: skip
         self._unreadable = Unreadable(self.registry, self.committer)
-        self._idling = Idling(self.registry, clock, settings.idle_timeout)
+        self._idling = Idling(self.registry, self._admin, clock, settings.idle_timeout)
         renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock, renewal)
         self.savepoint = SavepointPart(

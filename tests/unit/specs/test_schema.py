@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Optional, Union
+
 import kstream
-from kstream.specs.schema import schema
+from kstream.specs.schema import schema, type_name
 
 
 class Scaled:
@@ -36,3 +38,8 @@ def test_they_fit_in_a_topology_which_shows_the_class() -> None:
     app.stream(source).to(app.topic("out", key=Scaled(), value=Scaled()))
     assert "key=Scaled value=Scaled" in app.topology().describe()
     assert "0x" not in f"{source} {app.topology().describe()}"
+
+
+def test_unions_are_called_by_their_members() -> None:
+    found = [Optional[str], Union[int, str], Slotted | None, list[int] | None]  # noqa: UP007, UP045
+    assert [type_name(kind) for kind in found] == ["str | None", "int | str", "Slotted | None", "list[int] | None"]
