@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
 from kstream.codecs.base import is_codec
-from kstream.dsl import folds
+from kstream.dsl import folds, keeping
 from kstream.dsl.functions import called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
@@ -16,6 +16,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.counting import Counted, Counting
 from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema
+from kstream.specs.steps import Step
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.topology import Node
 from kstream.window_nodes import CountingNode
@@ -36,7 +37,10 @@ class CountingGroup(Hinted, Generic[K, V]):
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: sum(function), aggregate(...)"),
-        **dict.fromkeys(FOLDS, "windows of so many records have sum, min, max, reduce and aggregate"),
+        **dict.fromkeys(
+            (fold for fold in FOLDS if fold in ("count", "first", "last", "collect", "top_n")),
+            "windows of so many records have sum, min, max, mean, count_distinct, quantiles, reduce and aggregate",
+        ),
     }
 
     def __init__(self, records: Grouping, windows: Counting) -> None:
@@ -72,6 +76,39 @@ class CountingGroup(Hinted, Generic[K, V]):
         check_takes(function, 1)
         kind = value or returned_by(function)
         return self._aggregate("max", folds.nothing, folds.greatest(function), kind, name, backend, function)
+
+    def mean(
+        self, function: Callable[[V], float], *, name: str | None = None, backend: BackendKind | None = None
+    ) -> Stream[K, float]:
+        """The mean of the function over each window's values, which gives numbers."""
+        return self._keeping("mean", keeping.mean(function), function, name, backend)
+
+    def count_distinct(
+        self, function: Callable[[V], Any], *, of: Kind[Any] | None = None, name: str | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, int]:  # fmt: skip
+        """How many different results the function has over each window's values, exactly. None does not count.
+
+        Args:
+            of: the type of the results, where the function's annotation does not say.
+        """
+        return self._keeping("distinct", keeping.distinct(function, of, None), function, name, backend)
+
+    def quantiles(
+        self, function: Callable[[V], float], at: Sequence[float], *, error: float = 0.01, name: str | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, list[float]]:  # fmt: skip
+        """Quantiles of the function over each window's values, as in a group's `quantiles`."""
+        return self._keeping("quantiles", keeping.quantile(function, at, error), function, name, backend)
+
+    def _keeping(
+        self, step: str, made: keeping.Keeping, function: Callable[..., Any], name: str | None,
+        backend: BackendKind | None,
+    ) -> Stream[Any, Any]:  # fmt: skip
+        kept = self._aggregate(step, made.initial, made.fold, made.kept, name, backend, function, layout=made.layout)
+        value = schema(made.kind, f"the result of {step} {kept.node.name!r}")
+        graph = self._records.graph
+        return Stream(graph, graph.step(kept.node, Step.MAP, made.result, None, value))
 
     def reduce(
         self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
@@ -119,6 +156,7 @@ class CountingGroup(Hinted, Generic[K, V]):
         name: str | None,
         backend: BackendKind | None,
         *users: Callable[..., Any],
+        layout: str = "",
     ) -> Stream[Any, Any]:
         for function in users:
             called(function, step)
@@ -132,7 +170,7 @@ class CountingGroup(Hinted, Generic[K, V]):
                 f"{what}: windows that are not full are kept as JSON, which {value} is not: give it a type"
             )
         counted: Any = cast("Any", Counted)[Any if kind is UNKNOWN else kind]
-        spec = StoreSpec(made, source.key, schema(counted, what), backend=backend)
+        spec = StoreSpec(made, source.key, schema(counted, what), backend=backend, layout=layout)
         graph.store(spec, step, advice(name))
         node = CountingNode(
             name=made,

@@ -151,17 +151,30 @@ def distinguishing(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:
     """What the function gives, each once, as the text of its bytes: `codec` is that of a key, so equal ones are equal
     there. None is no value, as in SQL."""
 
+    text = as_text(function, codec)
+
     def fold(seen: set[str], value: Any) -> set[str]:
-        found = function(value)
-        if found is None:
-            return seen
-        if found.__class__ is float:
-            found += 0.0  # -0.0, which equals 0.0, would be written otherwise
-        raw: bytes = encode_value(codec, found) or b""
-        seen.add(raw.decode("latin-1"))
+        found = text(value)
+        if found is not None:
+            seen.add(found)
         return seen
 
     return fold
+
+
+def as_text(function: Callable[[Any], Any], codec: Codec[Any]) -> Callable[[Any], str | None]:
+    """The function's results as the text of their bytes; None stays None."""
+
+    def text(value: Any) -> str | None:
+        found = function(value)
+        if found is None:
+            return None
+        if found.__class__ is float:
+            found += 0.0  # -0.0, which equals 0.0, would be written otherwise
+        raw: bytes = encode_value(codec, found) or b""
+        return raw.decode("latin-1")
+
+    return text
 
 
 def sketching(function: Callable[[Any], Any], codec: Codec[Any]) -> Fold:

@@ -65,6 +65,32 @@ def check_at(at: Sequence[float]) -> tuple[float, ...]:
     return asked
 
 
+def rank_of(share: float, total: int) -> int:
+    """Which of so many values in their order, from 1 on, is the first up to which this share of them lies."""
+    return max(1, math.ceil(round(share * total, 6)))  # 0.07 of 100 is the seventh, and 0.07 * 100 a bit more than 7
+
+
+def numbering(function: Callable[[Any], Any]) -> Callable[[Any], float]:
+    """The function, where its results are numbers. Raises (the function) KStreamError where one is none."""
+
+    def number(value: Any) -> float:
+        found = function(value)
+        made = found if found.__class__ is float else _number(found)
+        if not math.isfinite(made):
+            raise _no_place(found)
+        return made
+
+    return number
+
+
+def telling_exactly(at: Sequence[float]) -> Callable[[list[float]], list[float]]:
+    def told(values: list[float]) -> list[float]:
+        ordered = sorted(values)
+        return [ordered[rank_of(share, len(ordered)) - 1] for share in at]
+
+    return told
+
+
 def ranging(function: Callable[[Any], Any], error: float) -> Callable[[Ranges | None, Any], Ranges]:
     scale, log, ceil = 1 / math.log(_growth(error)), math.log, math.ceil
 
@@ -74,7 +100,7 @@ def ranging(function: Callable[[Any], Any], error: float) -> Callable[[Ranges | 
         try:
             place = ceil(log(number if number > 0 else -number) * scale) if number else 0
         except (ValueError, OverflowError):
-            raise KStreamError(f"quantiles got {found!r}, which lies between no others: {_ADVICE}") from None
+            raise _no_place(found) from None
         if ranges is None:
             ranges = Ranges(number, number)
         elif number < ranges.least:
@@ -96,6 +122,10 @@ def ranging(function: Callable[[Any], Any], error: float) -> Callable[[Ranges | 
         return ranges
 
     return fold
+
+
+def _no_place(found: Any) -> KStreamError:
+    return KStreamError(f"quantiles got {found!r}, which lies between no others: {_ADVICE}")
 
 
 _ADVICE: Final = "filter such records out before it"
@@ -158,8 +188,7 @@ def telling(at: Sequence[float], error: float) -> Callable[[Ranges], list[float]
         growth, total = _growth(error) ** (1 << ranges.doubled), reached[-1]
         results = []
         for share in at:
-            # rounded: 0.07 of 100 values is the seventh, and 0.07 * 100 is a bit more than 7
-            rank = max(1, math.ceil(round(share * total, 6)))
+            rank = rank_of(share, total)
             if rank in (1, total):
                 results.append(ranges.least if rank == 1 else ranges.greatest)
                 continue

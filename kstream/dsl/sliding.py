@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import reduce
 from operator import add
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from kstream.codecs import Windowed, copier, windowed_codec
 from kstream.codecs.base import is_codec
-from kstream.dsl import folds
+from kstream.dsl import folds, quantiles
 from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
@@ -41,7 +41,10 @@ class SlidingGroup(Hinted, Generic[K, V]):
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
-        **dict.fromkeys(FOLDS, "sliding windows have count, sum, min, max, reduce and aggregate"),
+        **dict.fromkeys(
+            (fold for fold in FOLDS if fold in ("first", "last", "collect", "top_n")),
+            "sliding windows have count, sum, min, max, mean, count_distinct, quantiles, reduce and aggregate",
+        ),
     }
 
     def __init__(
@@ -88,6 +91,45 @@ class SlidingGroup(Hinted, Generic[K, V]):
         check_takes(function, 1)
         kind = value or returned_by(function)
         return self._aggregate("max", folds.compared(function, "max"), max, kind, kind, name, backend, function)
+
+    def mean(
+        self, function: Callable[[V], float], *, name: str | None = None, backend: BackendKind | None = None
+    ) -> Stream[K, float]:
+        """The mean of the function over the values of the window, which gives numbers."""
+        check_takes(function, 1)
+        return self._aggregate("mean", function, _mean, returned_by(function), float, name, backend, function)
+
+    def count_distinct(
+        self, function: Callable[[V], Any], *, of: Kind[Any] | None = None, name: str | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, int]:  # fmt: skip
+        """How many different results the function has over the values of the window, exactly. None does not count.
+
+        Args:
+            of: the type of the results, where the function's annotation does not say.
+        """
+        check_takes(function, 1)
+        codec = schema(of or returned_by(function), "the results of count_distinct", key=True).codec
+        kept: Any = str | None
+        return self._aggregate(
+            "distinct", folds.as_text(function, codec), _different, kept, int, name, backend, function
+        )
+
+    def quantiles(
+        self, function: Callable[[V], float], at: Sequence[float], *, name: str | None = None,
+        backend: BackendKind | None = None,
+    ) -> Stream[K, list[float]]:  # fmt: skip
+        """Quantiles of the function over the values of the window, exactly: for 0.5 the value that half of them are up
+        to (SQL's PERCENTILE_DISC).
+
+        Args:
+            at: which ones, from 0 to 1. Results are in this order.
+        """
+        check_takes(function, 1)
+        told = quantiles.telling_exactly(quantiles.check_at(at))
+        return self._aggregate(
+            "quantiles", quantiles.numbering(function), told, float, list[float], name, backend, function
+        )
 
     def reduce(
         self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
@@ -176,3 +218,11 @@ class SlidingGroup(Hinted, Generic[K, V]):
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _mean(values: list[Any]) -> float:
+    return float(sum(values) / len(values))
+
+
+def _different(texts: list[str | None]) -> int:
+    return len({*texts} - {None})

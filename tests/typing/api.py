@@ -275,6 +275,8 @@ visits.to(totals)  # E: Argument 1 to "to" of "SessionTable"
 sliding = grouped.window(kstream.Sliding(minutes=5), grace=timedelta(0))
 reveal_type(sliding.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[int, int]
 reveal_type(sliding.aggregate(Total, add, name="s5"))  # T: kstream.dsl.stream.Stream[int, api.Total]
+reveal_type(sliding.quantiles(lambda bid: bid.price, [0.5]))  # T: kstream.dsl.stream.Stream[int, list[float]]
+reveal_type(grouped.window(kstream.Counting(9)).mean(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[int, float]
 reveal_type(grouped.window(kstream.Counting(9)).reduce(lambda a, b: a))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 cumulating = grouped.window(kstream.Cumulating(days=1, step=timedelta(hours=1)), grace=timedelta(0))
 reveal_type(cumulating.count())  # T: kstream.dsl.stream.AggregateTable[kstream.codecs.spans.WindowedSpan[int], int]

@@ -90,11 +90,16 @@ def test_results_are_those_of_sql(steps: list[tuple[str, int, int]], size: int) 
         rows.append((key, value, at))
     app = kstream.App("windows")
     source = app.topic("in", key=str, value=int)
-    outs = {name: app.topic(name, key=str, value=int) for name in ("count", "sum", "min", "max")}
+    outs: dict[str, Any] = {name: app.topic(name, key=str, value=int) for name in ("count", "sum", "min", "max")}
     group = app.stream(source).group_by_key().window(Sliding(size * MS), grace=0 * MS)
     group.count(name="c").to(outs["count"])
     for name in ("sum", "min", "max"):
         getattr(group, name)(lambda n: n, value=int, name=name).to(outs[name])
+    outs["avg"], outs["quantiles"] = app.topic("avg", key=str, value=float), app.topic("q", key=str, value=list[float])
+    outs["distinct"] = app.topic("distinct", key=str, value=int)
+    group.mean(lambda n: n, name="m").to(outs["avg"])
+    group.quantiles(lambda n: n, [0.3, 1, 0.5], name="q").to(outs["quantiles"])
+    group.count_distinct(lambda n: n, name="d", of=int).to(outs["distinct"])
     with TestDriver(app, partitions=1) as driver:
         for key, value, at in rows:
             driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
@@ -104,8 +109,25 @@ def test_results_are_those_of_sql(steps: list[tuple[str, int, int]], size: int) 
         sql.execute("create table t (k varchar, v bigint, ts bigint)")
         sql.executemany("insert into t values (?, ?, ?)", rows)
         over = f"over (partition by k order by ts range between {size} preceding and current row)"
-        columns = ", ".join(f"{name}(v) {over}" for name in outs)
-        assert found == sql.sql(f"select {columns} from t order by ts").fetchall()
+        called = [f"{name}(v) {over}" for name in ("count", "sum", "min", "max", "avg")]
+        called += [f"quantile_disc(v, [0.3, 1, 0.5]) {over}", f"count(distinct v) {over}"]
+        assert found == sql.sql(f"select {', '.join(called)} from t order by ts").fetchall()
+
+
+def test_none_and_zeros_among_distinct_values_and_what_is_no_number() -> None:
+    app = kstream.App("windows", on_error=[kstream.Skip()])
+    source, other = app.topic("in", key=str, value=float), app.topic("other", key=str, value=float)
+    out, numbers = app.topic("out", key=str, value=int), app.topic("numbers", key=str, value=list[float])
+    group = app.stream(source).group_by_key().window(Sliding(minutes=1), grace=timedelta(0))
+    group.count_distinct(lambda n: None if n == 5 else n, of=float, name="d").to(out)
+    group = app.stream(other).group_by_key().window(Sliding(minutes=1), grace=timedelta(0))
+    group.quantiles(lambda n: float("inf") if n == 5 else n, [0, 1], name="q").to(numbers)
+    with TestDriver(app, partitions=1) as driver:
+        for topic in (source, other):
+            for n in (0.0, -0.0, 5.0, 1.5):
+                driver.send(topic, n, key="a", timestamp=60_000)
+        assert driver.values(out) == [1, 1, 1, 2]
+        assert driver.values(numbers) == [[0.0, 0.0], [0.0, 0.0], [0.0, 1.5]]
 
 
 def test_a_result_for_each_record_over_the_last_while() -> None:
