@@ -53,6 +53,22 @@ def ranked(n: int, *, least: bool = False, windows: Any = None) -> Declared:
     return declare
 
 
+def quantiles(error: float, at: float = 0.5, windows: Any = None) -> Declared:
+    def declare(one: Any, _1: Any, _2: Any) -> None:
+        group = one.group_by_key() if windows is None else one.group_by_key().window(windows, grace=NONE)
+        group.quantiles(len, [at], error=error, name="q")
+
+    return declare
+
+
+def about(error: float | None, windows: Any = None) -> Declared:
+    def declare(one: Any, _1: Any, _2: Any) -> None:
+        group = one.group_by_key() if windows is None else one.group_by_key().window(windows, grace=NONE)
+        group.count_distinct(len, error=error, name="d")
+
+    return declare
+
+
 def collected(one: Any, _1: Any, _2: Any) -> None:
     one.group_by_key().collect(name="best")
 
@@ -123,6 +139,12 @@ REFUSED = [
         ranked(3, windows=Tumbling(HOUR)), ranked(3, windows=Tumbling(SECOND)),
         "the 3 greatest in windows of 1:00:00, and", "the 3 greatest in windows of 0:00:01 now",
     ),
+    (quantiles(0.01), quantiles(0.02), "quantiles to 0.01, and", "quantiles to 0.02 now"),
+    (quantiles(0.01, windows=Session(HOUR)), quantiles(0.02, windows=Session(HOUR)), "to 0.01, and", "to 0.02 now"),
+    (about(None), about(0.02), "values of the type set[str]", "HyperLogLogCodec, version 1 now"),
+    (about(0.02), about(0.01), "HyperLogLog with 2^12 registers, and", "HyperLogLog with 2^14 registers now"),
+    (about(0.02, Session(HOUR)), about(0.01, Session(HOUR)), "with 2^12 registers, and", "with 2^14 registers now"),
+    (about(0.02, Session(HOUR)), about(None, Session(HOUR)), "version 1 of HyperLogLogCodec 1, and", "now"),
 ]  # fmt: skip
 
 FREE = [
@@ -135,6 +157,8 @@ FREE = [
     (joined(HOUR, "outer"), joined(HOUR, "left")),
     (joined(HOUR, "left"), joined(HOUR)),
     (distinct(HOUR), distinct(timedelta(minutes=60))),
+    (quantiles(0.01), quantiles(0.01, at=0.99)),
+    (about(0.02), about(0.0201)),
     (counted(3), counted(5)),
     (counted(5), counted(3)),
     (collected, ranked(3)),  # before, nothing was kept of it: it may be from a version that did not
