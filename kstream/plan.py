@@ -273,7 +273,9 @@ def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Wri
 def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     """Whether a step may leave out a record that fails there: nothing was done with it before but by functions of its
     value alone, on a way without a branch."""
-    if not isinstance(node, StatelessNode | AggregateNode) or node.wants_context:
+    if not isinstance(node, StatelessNode | AggregateNode | AgentNode) or node.wants_context:
+        return False
+    if isinstance(node, AgentNode) and (node.agent in ASYNC or node.stores):
         return False
     (parent,) = node.parents
     while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:

@@ -102,6 +102,13 @@ class Results:
                     self._order, batch.row(index), to.name, record.value, key, timestamp, record.headers, -1
                 )
 
+    def drop(self, index: int) -> None:
+        """What was taken of this record, the last one."""
+        while self._indices and self._indices[-1] == index:
+            del self._indices[-1], self._values[-1]
+        while self._records and self._records[-1][0] == index:
+            del self._records[-1]
+
     def reset(self) -> None:
         self._values, self._indices, self._records = [], [], []
 
@@ -192,6 +199,8 @@ class FunctionAgent(Operator):
         self.stores = stores
 
     def push(self, batch: Batch) -> None:
+        if self.leaves_out:
+            batch = batch.readable()
         prefetch(self.stores, batch)
         function, take = self.function, self.results.take
         arguments: tuple[Any, ...] = ()
@@ -200,18 +209,22 @@ class FunctionAgent(Operator):
             cursor.batch, arguments = batch, (cursor,)
         else:
             cursor = _Nowhere
-        values = batch.values
-        try:
-            if self.many:
-                for cursor.index, value in enumerate(values):
-                    for result in function(value, *arguments):
-                        take(cursor.index, result)
-            else:
-                for cursor.index, value in enumerate(values):
-                    take(cursor.index, function(value, *arguments))
-        except BaseException:
-            batch.blame(cursor.index)
-            raise
+        rest = enumerate(batch.values)
+        while True:
+            try:
+                if self.many:
+                    for cursor.index, value in rest:
+                        for result in function(value, *arguments):
+                            take(cursor.index, result)
+                else:
+                    for cursor.index, value in rest:
+                        take(cursor.index, function(value, *arguments))
+                break
+            except BaseException as error:
+                batch.blame(cursor.index)
+                if not (self.leaves_out and batch.leaves_out(cursor.index, error)):
+                    raise
+                self.results.drop(cursor.index)
         cursor.batch = None
         self.results.release(batch)
         self.emitted = self.results.emitted

@@ -92,19 +92,23 @@ class Guarded(Generic[V]):
         for each batch, unless it is what the backend has."""
         before = self._before
         if before is not None and key not in before:
-            self._remember_all({key})
+            before[key] = self._as_assigned(key) if key in self._dirty else UNCHANGED
 
     def _remember_all(self, keys: set[bytes]) -> None:
         """The same of these."""
-        before, dirty = self._before, self._dirty
+        before = self._before
         if before is None:
             return
         new = keys.difference(before)
-        changed = dirty.keys() & new
+        changed = self._dirty.keys() & new
         before.update(dict.fromkeys(new.difference(changed), UNCHANGED))
         for key in changed:
-            raw = dirty[key]
-            if raw is UNENCODED:
-                with suppress(Exception):  # that is the failure of an earlier batch, and comes up at the commit
-                    raw = dirty[key] = self.encode(cast("V", self.live.get(key)))
-            before[key] = raw
+            before[key] = self._as_assigned(key)
+
+    def _as_assigned(self, key: bytes) -> bytes | Mark | None:
+        """A changed entry, encoded where that is possible."""
+        raw = self._dirty[key]
+        if raw is UNENCODED:
+            with suppress(Exception):  # that is the failure of an earlier batch, and comes up at the commit
+                raw = self._dirty[key] = self.encode(cast("V", self.live.get(key)))
+        return raw

@@ -170,7 +170,7 @@ class Store(Guarded[V]):
         if value.__class__ not in self._classes:
             value = self._taken(value)
             self._check_first(key, value)
-        if self._before is not None:
+        if self._before is not None and key not in self._before:
             self.load((key,))
         self.live[key] = value
         self._dirty[key] = UNENCODED
@@ -203,7 +203,7 @@ class Store(Guarded[V]):
         if self.check_each:
             self._check_home(key)
         self.mutations.unassigned(key)
-        if self._before is not None:
+        if self._before is not None and key not in self._before:
             self.load((key,))
         self.live[key] = None
         self._dirty[key] = None

@@ -50,9 +50,26 @@ STEPS: dict[str, Callable[[Numbers], Any]] = {
 }
 
 
+def each_as_a_record(n: int) -> Any:
+    yield n
+    yield kstream.Record(str(n), n)
+    yield call(n)
+
+
+AGENTS: dict[str, Callable[[int], Any]] = {
+    "function agent": call,
+    "agent of records": lambda n: kstream.Record(str(n), call(n)) if n % 3 else call(n),
+    "generator agent": each,
+    "generator of records": each_as_a_record,
+}
+
+
 def app_of(step: str) -> kstream.App:
     app = kstream.App("going-on", on_error=[kstream.DeadLetter()])
     source = app.topic("in", key=str, value=int, partitions=1)
+    if step in AGENTS:
+        app.agent(source, to=app.topic("out", key=str, value=int, partitions=1))(AGENTS[step])
+        return app
     kind = list[int] if step in ("update", "commit") else int
     STEPS[step](app.stream(source)).to(app.topic("out", key=str, value=kind, partitions=1))
     return app
@@ -63,7 +80,7 @@ def bytes_of(step: str, n: int) -> bytes:
 
 
 @pytest.mark.parametrize("keys", [1000, 7])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, *AGENTS])
 def test_what_fails_is_left_out_and_the_others_are_as_without_it(step: str, keys: int) -> None:
     outputs = []
     for wanted in (range(400), [n for n in range(400) if n % 10 != 7]):
@@ -83,7 +100,7 @@ def test_what_fails_is_left_out_and_the_others_are_as_without_it(step: str, keys
 
 
 @pytest.mark.parametrize("keys", [1000, 7])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, *AGENTS])
 def test_nothing_is_called_twice_and_no_transaction_aborted(step: str, keys: int) -> None:
     """Not even for the first that fails."""
     CALLS.clear()

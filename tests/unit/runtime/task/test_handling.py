@@ -509,13 +509,13 @@ def test_the_first_failures_of_all_tasks_of_a_sub_topology_cost_one_abort(ways: 
     if ways == "function":
 
         @app.agent(source, to=out)
-        def function(n: int) -> int:
+        def function(n: int, ctx: kstream.Context[str]) -> int:
             return call(n)
 
     elif ways == "generator":
 
         @app.agent(source, to=out)
-        def generator(n: int) -> Any:
+        def generator(n: int, ctx: kstream.Context[str]) -> Any:
             yield call(n)
 
     elif ways == "async":
@@ -547,7 +547,7 @@ def test_care_that_is_taken_on_another_s_account_ends_sooner() -> None:
     source, other = app.topic("in", key=str, value=int), app.topic("other", key=str, value=int)
 
     @app.agent(source)
-    def agent(n: int) -> None:
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
         if n == 1:
             raise Poison(n)
 
