@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kstream.app import App
 from kstream.codecs import Codec, Windowed, WindowedSpan
 from kstream.dsl.agent import Agent
+from kstream.dsl.global_table import GlobalTable
 from kstream.dsl.processor import Processor
 from kstream.dsl.states import AggregatingState, ListState, MapState, ReducingState, ValueState
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
@@ -58,6 +59,7 @@ __all__ = [
     "FailureRate",
     "FixedDelay",
     "FullSnapshot",
+    "GlobalTable",
     "Grouped",
     "Hopping",
     "Incremental",

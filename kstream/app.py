@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from kstream.building import build, tell_untyped
 from kstream.dsl.agent import AgentDecorator
 from kstream.dsl.functions import called, check_large, check_takes
+from kstream.dsl.global_table import GlobalTable
+from kstream.dsl.global_table import declare as declare_global
 from kstream.dsl.graph import Graph
 from kstream.dsl.lifespan import check_lifespan
 from kstream.dsl.policies import dead_letters, policies
@@ -157,6 +159,25 @@ class App(Topics):
         table: Table[Any, Any] = Table(spec, default_factory(default, spec))
         self._graph.store(spec, "table", "shorten it")
         return table
+
+    @overload
+    def global_table(self, topic: Topic[K, V | None], *, name: str | None = None) -> GlobalTable[K, V]: ...
+    @overload
+    def global_table(self, topic: Topic[K, V], *, name: str | None = None) -> GlobalTable[K, V]: ...
+    def global_table(self, topic: Topic[Any, Any], *, name: str | None = None) -> GlobalTable[Any, Any]:
+        """The last value of each key of a topic, of all its partitions, whole in each worker: for what is small, or
+        changes seldom, and is looked up by any key. (Kafka Streams' `GlobalKTable`.)
+
+        A worker begins when it has read the topic to its end, and follows it from then on. What a record finds is what
+        is there when it is processed, whatever the times: processed again, it may find something later.
+
+        Args:
+            name: of the table; default: the topic's. Nothing in Kafka is called so.
+
+        Raises:
+            TopologyError: the topic is another app's, or such a table already, or the name is taken.
+        """
+        return declare_global(self._graph, topic, name)
 
     def agent(
         self,

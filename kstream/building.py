@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from kstream.errors import TopologyError
+from kstream.specs.delay import Delay
 from kstream.specs.names import check_derived, metric_name, own_topics
 from kstream.specs.schema import UNKNOWN, told_apart
 from kstream.specs.topic import Topic
@@ -14,7 +15,6 @@ from kstream.topology import (
     DEFAULT_GROUP,
     AgentNode,
     AggregateNode,
-    Delay,
     Node,
     OutsideNode,
     SinkNode,

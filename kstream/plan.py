@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 from kstream.codecs import SAMPLE
 from kstream.foreign_nodes import AloneNode, ForeignNode
+from kstream.global_nodes import GlobalJoinNode
+from kstream.looking_nodes import DebugNode, SampleNode
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
@@ -22,6 +24,7 @@ from kstream.operators.closing import Closing
 from kstream.operators.deduplicate import Deduplicate
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.foreign import Subscribe
+from kstream.operators.joins.global_table import global_join
 from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
@@ -63,12 +66,10 @@ from kstream.topology import (
     AgentNode,
     AggregateNode,
     BranchNode,
-    DebugNode,
     MergeNode,
     Node,
     OutsideNode,
     RouteNode,
-    SampleNode,
     SinkNode,
     SourceNode,
     StatelessNode,
@@ -94,6 +95,8 @@ _LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
 
 _WATCHED: WeakKeyDictionary[Node, Watched] = WeakKeyDictionary()
 """Of each `debug`: the same."""
+
+_NONE: Mapping[str, Store[Any]] = {}
 
 ASYNC = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
 
@@ -175,6 +178,7 @@ def plan_task(
     partition: int = 0,
     counts: Mapping[str, int] | None = None,
     lease: float = math.inf,
+    tables: Mapping[str, Store[Any]] = _NONE,
 ) -> TaskPlan:
     """Builds the operators and stores of one task.
 
@@ -189,6 +193,7 @@ def plan_task(
         refusals: what Kafka is known to refuse.
         partition: of the task; `counts`: how many partitions topics have.
         lease: seconds for which it is believed that a task before is idle.
+        tables: the worker's global tables, by name.
         around: gives what is called instead of a push of an operator (traces); None: nothing is put in between.
     """
     share = cache_bytes // max(1, len(part.stores))
@@ -207,6 +212,8 @@ def plan_task(
     writer = _writer(part, outlet, refusals)
     # of others nothing would take care that they are used one record at a time
     visible = {spec.name: stores[spec.name] for node in part.nodes for spec in node.stores[node.own :]}
+    visible |= {spec.name: tables[spec.name] for spec in part.tables}
+    at_hand = {**tables, **stores}
     shared = contexts.new(visible, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
     if part.carries:
@@ -227,7 +234,7 @@ def plan_task(
             )
             if isinstance(node, ProcessNode)
             else _build(
-                node, order, stores, writer, cursor, contexts, loop, check_every, bounds, clock, ordered, watermark
+                node, order, at_hand, writer, cursor, contexts, loop, check_every, bounds, clock, ordered, watermark
             )
         )  # fmt: skip
         for place, parent in enumerate(node.parents):
@@ -353,6 +360,9 @@ def _build(
         case DeduplicateNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             return Deduplicate(node, stores[node.stores[0].name], watermark, lines)
+        case GlobalJoinNode():
+            lines = _LINES.setdefault(node, Lines(node.name))
+            return global_join(node, stores[node.table.name], cursor, lines)
         case TableNode() | RetractNode() | TableChangeNode() | TableJoinNode() | ForeignNode():
             lines = _LINES.setdefault(node, Lines(node.name))
             own = cursor() if node.may_send else None

@@ -32,6 +32,7 @@ def async_query(topology: Topology, settings: Settings, urls: Sequence[str], tim
 
 def _maker(topology: Topology, settings: Settings, urls: Sequence[str], timeout: float) -> Callable[[], AsyncQuery]:
     stores: dict[str, StoreSpec] = {store.name: store for part in topology.parts for store in part.stores}
+    stores |= {table.name: table for table in topology.tables}
     key, tls = key_of(_token(settings), topology.app), trusting(settings.web_tls_ca)
 
     def find() -> Sequence[str]:

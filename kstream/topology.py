@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kstream.specs.delay import Delay
 from kstream.specs.schema import Schema
 from kstream.specs.steps import AgentKind, Step
 from kstream.specs.store import StoreSpec
@@ -20,6 +21,7 @@ from kstream.specs.timing import Timing
 from kstream.specs.topic import Topic
 
 if TYPE_CHECKING:  # most apps do without them
+    from kstream.specs.global_table import GlobalSpec
     from kstream.specs.policy import Policy
     from kstream.specs.sessions import Session
     from kstream.specs.sink import BatchingSink
@@ -36,7 +38,8 @@ DEFAULT_GROUP = "default"
 class Node:
     """One step. `parents` are the nodes whose output it takes, in the order of its inputs: a source has none. `key` and
     `value` are the schemas of what it emits; `stores`: its `own`, so many, and those that its functions, `users`, use
-    (dsl/graph.py); `held`: those in their objects too; `group`: as declared, with `on_error` None that of its input."""
+    (dsl/graph.py); `held`: those in their objects too; `tables`: the global ones that it uses; `group`: as declared,
+    with `on_error` None that of its input."""
 
     name: str
     parents: tuple[Node, ...]
@@ -46,6 +49,7 @@ class Node:
     users: tuple[Callable[..., Any], ...] = ()
     own: int = 0
     held: tuple[StoreSpec, ...] = ()
+    tables: tuple[GlobalSpec, ...] = ()
     group: str | None = None
     on_error: tuple[Policy, ...] | None = None
     by_column: ClassVar[bool] = False
@@ -122,18 +126,6 @@ class WayNode(Node):
 @dataclass(eq=False, kw_only=True)
 class MergeNode(Node):
     """The records of all its parents."""
-
-
-@dataclass(eq=False, kw_only=True)
-class DebugNode(Node):
-    """Its records are counted and shown in the log."""
-
-
-@dataclass(eq=False, kw_only=True)
-class SampleNode(Node):
-    """Passes on a share of the records: `rate`, from 0 to 1."""
-
-    rate: float
 
 
 @dataclass(eq=False, kw_only=True)
@@ -235,15 +227,6 @@ def _meet(users: Sequence[Node]) -> bool:
     return len(sources) != len(set(sources))
 
 
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """A topic for records of a source that wait to be processed again, `seconds` each."""
-
-    topic: str
-    source: str
-    seconds: float
-
-
 @dataclass(eq=False)
 class SubTopology:
     """What one task runs. `name` is that of its source topics, so it stays when other parts of the app change, with
@@ -273,6 +256,11 @@ class SubTopology:
     def topics(self) -> list[str]:
         """All that it reads: its sources, and its delay topics behind them."""
         return [*(source.topic.name for source in self.sources), *(delay.topic for delay in self.delays)]
+
+    @property
+    def tables(self) -> list[GlobalSpec]:
+        """The global tables that it uses."""
+        return list(dict.fromkeys(table for node in self.nodes for table in node.tables))
 
     @property
     def by_time(self) -> list[Node]:
@@ -335,6 +323,11 @@ class Topology:
     def changelog(self, store: StoreSpec) -> str:
         return changelog_of(self.app, store)
 
+    @property
+    def tables(self) -> list[GlobalSpec]:
+        """The global tables that are used: each worker has them whole."""
+        return list(dict.fromkeys(table for part in self.parts for table in part.tables))
+
     def part_of(self, topic: str) -> SubTopology:
         """The one that reads the topic, in the topology of a single group."""
         return next(part for part in self.parts if topic in part.topics)
@@ -372,6 +365,7 @@ class Topology:
                     f"    store {store.name}  {store.scope}, key={store.key} value={store.value}, "
                     f"changelog {self.changelog(store)}" + ("" if store.ttl is None else f", kept {store.ttl}")
                 )
+            lines.extend(f"    {table.describe()}" for table in part.tables)
             children: dict[Node, list[Node]] = defaultdict(list)
             for node in part.nodes:
                 for parent in dict.fromkeys(node.parents):  # a stream may be joined with itself

@@ -301,6 +301,12 @@ RESTORES = [
         {INSTANCE: total("warm_behind_records", "app, instance")},
         "Changelog records that copies of other instances' tasks have not applied yet: what a takeover replays.",
     ),
+    Panel(
+        "Global tables behind",
+        "short",
+        {"furthest": f"max({of('global_table_lag_records')}) or vector(0)"},
+        "Records of their topics that the worker which is furthest behind has not read yet.",
+    ),
     Panel("Records restored", "cps", {"records": rate("restored_records_total")}),
     Panel("Bytes restored", "Bps", {"bytes": rate("restored_bytes_total")}),
     Panel("Duration of a restore, mean since the start", "s", {"a task": mean_so_far("restore_duration_seconds")}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -16,7 +17,7 @@ from kstream.cli.operate import Subject
 from kstream.cli.page import ask
 from kstream.errors import UsageError
 from kstream.escape import escaped
-from kstream.observe.status import InstanceStatus, ScalingStatus, TaskStatus
+from kstream.observe.status import InstanceStatus, ScalingStatus, TableStatus, TaskStatus
 from kstream.runtime.cluster.announce import Listener, topic_of
 from kstream.runtime.cluster.directory import Directory
 from kstream.types import Clients
@@ -244,6 +245,16 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             tasks = human.plural(one.restore.warm, "task")
             behind = human.count(one.restore.warm_behind)
             lines.append(_line(one.instance, f"keeps {tasks} of other instances warm, {behind} records behind", "dim"))
+        for table in one.tables if one.state != "silent" else ():
+            who = f"{one.instance}/{table.worker}"
+            if table.why is not None:
+                lines.append(_line(who, f"global table {table.name}: {table.why}", "red"))
+            elif not table.there:
+                lines.append(
+                    _line(
+                        who, f"reads global table {table.name} first: {human.count(table.lag)} records left", "yellow"
+                    )
+                )
         for group in one.scaling:
             lines.append(_line(f"{one.instance}/{group.group}", _scaling(group), "dim"))
         for worker in one.workers:
@@ -258,7 +269,23 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
         for task in one.tasks if one.state != "silent" else ():
             if task.error or task.why:
                 lines.append(_line(task.name, task.error or task.why or "", "red"))
-    return lines
+    return [*lines, *_tables(instances)]
+
+
+def _tables(instances: Sequence[InstanceStatus]) -> list[Text]:
+    """A line for each global table: how many rows the workers have, and how far the last of them is behind."""
+    tables: dict[str, list[TableStatus]] = defaultdict(list)
+    for table in (table for one in instances if one.state != "silent" for table in one.tables if table.there):
+        tables[table.name].append(table)
+    return [
+        _line(
+            f"global table {name}",
+            f"{human.count(max(one.rows for one in found))} rows in {human.plural(len(found), 'worker')}, "
+            f"{human.count(max(one.lag for one in found))} records behind",
+            "dim",
+        )
+        for name, found in tables.items()
+    ]
 
 
 def _scaling(group: ScalingStatus) -> str:

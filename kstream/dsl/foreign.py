@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args
 
 from kstream.codecs.foreign import ANSWERS, ASKED, SUBSCRIPTIONS, Answer, Subscription
 from kstream.codecs.timers import timer_codec
@@ -12,7 +11,7 @@ from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph, advice
 from kstream.errors import TopologyError
 from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
-from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema, without_none
 from kstream.specs.store import StoreSpec
 from kstream.table_nodes import JoinHow, TableNode
 from kstream.topology import MergeNode
@@ -38,11 +37,11 @@ def join_foreign(
     check_takes(on, 1)
     if how not in get_args(JoinHow):
         raise TopologyError(
-            f"{call}: how={how!r} is neither 'inner' nor 'left', as joins by a foreign key are: on the right a row may "
-            "have any number of partners, or none"
+            f"{call}: how={how!r} is neither 'inner' nor 'left', as joins by a foreign key are: results have the keys "
+            "of the left, and a row of the right that nobody names has none"
         )
     keys, asked_for = left.rows.key, right.rows.key
-    declared = _without_none(returned_by(on))
+    declared = without_none(returned_by(on))
     if declared is not UNKNOWN and (given := schema(declared, "on=", key=True)).codec is not asked_for.codec:
         raise TopologyError(
             f"{call}: on= gives keys of type {given}, and table {right.rows.name!r} has keys of type {asked_for}"
@@ -89,8 +88,3 @@ def join_foreign(
     for made_node in (joined, both, table):
         graph.add(made_node)
     return table
-
-
-def _without_none(kind: Any) -> Any:
-    members = [one for one in get_args(kind) if one is not NoneType] if get_origin(kind) in (Union, UnionType) else ()
-    return members[0] if len(members) == 1 else kind

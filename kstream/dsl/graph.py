@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from kstream.config.kinds import GROUP_NAME
 from kstream.dsl.functions import wants_context
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
+from kstream.specs.global_table import GlobalSpec
 from kstream.specs.names import check_derived, check_name, cut
 from kstream.specs.schema import Schema, with_none
 from kstream.specs.steps import Step
@@ -113,7 +114,9 @@ class Graph:
         """
         for node in self.nodes:
             self._look(node, held=False, again=True)
-            node.held = tuple(self._own(table.spec) for table in tables_used(*node.users))
+            held = [self._own(table.spec) for table in tables_used(*node.users)]
+            node.held = tuple(spec for spec in held if not isinstance(spec, GlobalSpec))
+            self._use(node, held)
 
     def _own(self, spec: StoreSpec) -> StoreSpec:
         """A global that a factory of apps binds means the table of its last app: here it is ours of that name."""
@@ -125,13 +128,21 @@ class Graph:
         own, known = node.stores[: node.own], node.stores[node.own :]
         used = (table.spec for table in tables_used(*node.users, held=held))
         found = dict.fromkeys((*known, *(map(self._own, used) if again else used)))
-        node.stores = (*own, *(spec for spec in found if spec not in own or isinstance(node, AggregateNode)))
-        for spec in node.stores:
+        self._use(node, found)
+        mine = (spec for spec in found if not isinstance(spec, GlobalSpec))
+        node.stores = (*own, *(spec for spec in mine if spec not in own or isinstance(node, AggregateNode)))
+        for spec in (*node.stores, *node.tables):
             if self._stores.get(spec.name) is not spec:
                 raise TopologyError(
                     f"{node.name!r} uses the table {spec.name!r} of another app: each app has tables of its own; what "
                     "another app knows is read from a topic, or asked for by app.query()"
                 )
+
+    @staticmethod
+    def _use(node: Node, found: Iterable[StoreSpec]) -> None:
+        """Of the tables that a node uses the global ones join no parts: each worker has them whole."""
+        whole = (spec for spec in found if isinstance(spec, GlobalSpec))
+        node.tables = tuple(dict.fromkeys((*node.tables, *whole)))
 
     def step(
         self, parent: Node, step: Step, function: Callable[..., Any], key: Schema | None, value: Schema | None
@@ -182,18 +193,23 @@ class Graph:
         self.add(OutsideNode(name=made, parents=(parent,), key=parent.key, value=parent.value, sink=sink))
 
     def store(self, spec: StoreSpec, what: str, advice: str) -> None:
-        """Takes the name of a store, and of its changelog.
+        """Takes the name of a store, and of its changelog, where it has one.
 
         Args:
             what: the store is: "table", "count".
             advice: what to do about a name that is too long.
         """
         check_name(spec.name, what, math.inf)
-        changelog = changelog_of(self.app, spec)
-        check_derived(changelog, f"{what} {cut(spec.name)}: its changelog", advice)
+        if not isinstance(spec, GlobalSpec):
+            check_derived(changelog_of(self.app, spec), f"{what} {cut(spec.name)}: its changelog", advice)
         if spec.name in self._stores:
             raise TopologyError(f"two declarations of the store {spec.name!r}: give one of them another name=")
         self._stores[spec.name] = spec
+
+    @property
+    def stores(self) -> list[StoreSpec]:
+        """All that were declared so far."""
+        return list(self._stores.values())
 
     def has_store(self, name: str) -> bool:
         return name in self._stores

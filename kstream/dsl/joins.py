@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, overload
 
 from kstream.dsl.functions import called, wants_context
+from kstream.dsl.global_table import GlobalTable, join_global
 from kstream.dsl.graph import advice
 from kstream.dsl.table import ReadableTable, check_table
 from kstream.dsl.tabular import StreamTable, Tabular, check_lasting, check_no_windows
@@ -32,6 +33,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 R = TypeVar("R")
+G = TypeVar("G")
+
+Named = Callable[[V], G | None] | Callable[[V, Context[K]], G | None]
+"""Says of a value the key of a global table."""
 
 
 class Joining(Ways[K, V]):
@@ -137,11 +142,32 @@ class Joining(Ways[K, V]):
         self, other: ReadableTable[K, T] | Tabular[K, T], joiner: Callable[[V, T | None, Context[K]], R], *,
         how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
     ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: GlobalTable[G, T], joiner: Callable[[V, T], R], *, on: Named[V, G, K],
+        how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: GlobalTable[G, T], joiner: Callable[[V, T, Context[K]], R], *, on: Named[V, G, K],
+        how: Literal["inner"] = "inner", name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: GlobalTable[G, T], joiner: Callable[[V, T | None], R], *, on: Named[V, G, K],
+        how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
+    @overload
+    def join(
+        self, other: GlobalTable[G, T], joiner: Callable[[V, T | None, Context[K]], R], *, on: Named[V, G, K],
+        how: Literal["left"], name: str | None = None, value: Kind[R] | None = None,
+    ) -> Stream[K, R]: ...  # fmt: skip
     def join(
         self,
         other: Stream[Any, Any] | ReadableTable[Any, Any] | Tabular[Any, Any],
         joiner: Callable[..., Any],
         *,
+        on: Callable[..., Any] | None = None,
         within: Apart | None = None,
         grace: timedelta | None = None,
         how: StreamJoinHow = "inner",
@@ -154,6 +180,9 @@ class Joining(Ways[K, V]):
         (Flink's temporal join, Kafka Streams' join with a versioned table). Only records of this stream give results; a
         change of the table gives none. (Kafka Streams' stream-table join, null keys as since KIP-962.)
 
+        Of a global table: what it has in the worker when the record is processed, of any key. There are no partitions
+        to be equal, and nothing travels. (Kafka Streams' join with a GlobalKTable.)
+
         Of a stream: the records whose times are `within` so much of its own, whichever comes first. A result has the
         later of the two times. (Kafka Streams' stream-stream join, as since 3.1; Flink's interval join.)
 
@@ -164,6 +193,8 @@ class Joining(Ways[K, V]):
         Args:
             joiner: takes both values, and the context where it has a third parameter. What it is given of the other
                 side is a copy.
+            on: of a global table: says of a value of this stream, and of the context where it has a second parameter,
+                the key of the table; None: there is none. Without it, it is the record's own.
             within: how far the time of the other stream's record may be from this one's: either way, or (before,
                 after). A pair (0, 30 minutes) is for others that come up to 30 minutes after. A `Tumbling`: records
                 of one window are joined.
@@ -182,6 +213,14 @@ class Joining(Ways[K, V]):
                 scope="partition", or `within` and `grace` are missing, can be none, or stand with a table.
         """
         call = called(joiner, "join")
+        if isinstance(other, GlobalTable) and within is None and grace is None:
+            found: Any = self._on(join_global(self._graph, self.node, other, joiner, on, how, name, value))
+            return found  # type: ignore[no-any-return]
+        if on is not None and not isinstance(other, GlobalTable):
+            raise TopologyError(
+                f"{call}: on= is for a global table; to join another one, or a stream, by a key of your choice, give "
+                "this stream that key first: rekey(...)"
+            )
         if isinstance(other, Joining):
             from kstream.dsl.joined import join_streams
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
 from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import Graph
 from kstream.errors import TopologyError
+from kstream.looking_nodes import DebugNode, SampleNode
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_name, check_partitions
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.topic import Topic, check_topic
-from kstream.topology import BranchNode, DebugNode, MergeNode, Node, RouteNode, SampleNode, WayNode
+from kstream.topology import BranchNode, MergeNode, Node, RouteNode, WayNode
 
 if TYPE_CHECKING:
     pass

@@ -258,6 +258,17 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "worker", "share",
         ),
     ),
+    "Global tables": (
+        _gauge(
+            "global_table_rows", "rows", "Rows of a global table in a worker, about; each has all of them.", "table",
+            merge="max",
+        ),
+        _gauge(
+            "global_table_lag_records", "records", "In the topic of a global table, not read yet by the worker that is "
+            "furthest behind.", "table", merge="max",
+        ),
+        _counter("global_table_records_total", "records", "Read from the topic of a global table.", "table"),
+    ),
     "Restore": (
         _gauge("restore_remaining_records", "records", "Changelog records left to replay."),
         _gauge("restore_remaining_bytes", "bytes", "Values left to replay, by their mean size so far."),

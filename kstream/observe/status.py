@@ -213,6 +213,19 @@ class RestoreStatus(msgspec.Struct):
     stages: dict[str, str] = {}
 
 
+class TableStatus(msgspec.Struct):
+    """A global table in a worker, which has about so many `rows` of it, and `lag` records of its topic not applied yet.
+    `there`: tasks can use it; `why` it cannot be read on, where that is so."""
+
+    name: str
+    topic: str
+    worker: str
+    rows: int = 0
+    lag: int = 0
+    there: bool = False
+    why: str | None = None
+
+
 class ScalingStatus(msgspec.Struct):
     """How many workers an isolation group has in an instance where they follow the load, and the last change of it.
 
@@ -286,6 +299,7 @@ class InstanceStatus(msgspec.Struct):
     workers: list[WorkerStatus] = []
     scaling: list[ScalingStatus] = []
     tasks: list[TaskStatus] = []
+    tables: list[TableStatus] = []
     stores: list[StoreStatus] = []
     checkpoints: list[CheckpointStatus] = []
     snapshots: list[SnapshotStatus] = []

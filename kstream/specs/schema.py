@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Final, Optional, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from kstream.codecs import Codec, is_codec, is_nullable, name_of, resolve
@@ -149,6 +149,12 @@ _NULLABLE: Final = object()
 def with_none(of: Schema) -> Schema:
     """Where nobody declared the type of what a function returns, it may be None: a record without a value."""
     return nullable(of, "") if of.kind is UNKNOWN else of
+
+
+def without_none(kind: Any) -> Any:
+    """Of `T | None` T; any other type as it is."""
+    members = [one for one in get_args(kind) if one is not NoneType] if get_origin(kind) in (Union, UnionType) else ()
+    return members[0] if len(members) == 1 else kind
 
 
 def returned_by(function: Callable[..., Any]) -> Any:

@@ -378,6 +378,8 @@ class TestDriver:
         for worker in self._open():
             if len(worker.restorer) or not worker.tasks:
                 return False
+            if not worker.tables.at_rest(lambda at: self.cluster.log(at).stable_end):
+                return False
             for task in worker.tasks.values():
                 if task.state is not TaskState.RUNNING or task.busy:
                     return False

@@ -31,6 +31,9 @@ class TableView(Mapping[K, V], Generic[K, V]):
     ) -> None:  # fmt: skip
         self._content: dict[bytes, V] = {}  # by their bytes, as the stores have them: equal keys may be two entries
         self._codec = codec
+        tables = [worker.tables.stores[store] for worker in workers if store in worker.tables.stores]
+        for table in tables[:1]:  # each worker has all of it
+            self._content.update(table.scan())
         for task in (task for worker in workers for task in worker.tasks.values()):
             if store in task.stores:
                 self._content.update((key, shown(value)) for key, value in task.stores[store].scan())

@@ -13,6 +13,7 @@ from kstream.runtime.process.handle import WorkerProcess, pauses_from
 from kstream.runtime.process.queries import QueryServer
 from kstream.runtime.process.report import Report
 from kstream.runtime.process.states import ProcessState
+from kstream.runtime.worker.global_view import GlobalView
 from kstream.testing import TestDriver
 
 
@@ -28,7 +29,9 @@ class Asked:
             return None
         self.taken = True
         ours, theirs = socket.socketpair()
-        QueryServer(theirs.detach(), self.driver.worker.tasks.values).start()
+        worker = self.driver.worker
+        tables = [GlobalView(copy) for copy in worker.tables.copies.values()]
+        QueryServer(theirs.detach(), lambda: [*worker.tasks.values(), *tables]).start()
         return ours
 
 
@@ -49,7 +52,7 @@ class Instance:
 
     def report(self) -> None:
         tasks = [TaskStatus(task.name, "0", task.state.value) for task in self.driver.worker.tasks.values()]
-        self.workers[0].report = Report(tasks=tasks)
+        self.workers[0].report = Report(tasks=tasks, tables=self.driver.worker.tables.told("0"))
 
     def tell(self, _: Any) -> None:
         raise AssertionError("nothing is told")

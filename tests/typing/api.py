@@ -97,6 +97,13 @@ reveal_type(stream.join(rate, lambda bid, rate: bid.price * rate))  # T: kstream
 reveal_type(stream.join(spend, lambda bid, n, ctx: (n, ctx.key)))  # T: kstream.dsl.stream.Stream[str, tuple[int, str]]
 reveal_type(stream.join(rate, lambda bid, rate: rate, how="left"))  # T: kstream.dsl.stream.Stream[str, int | None]
 near = timedelta(minutes=1)
+known = app.global_table(app.topic("known", key=int, value=float | None))
+reveal_type(known)  # T: kstream.dsl.global_table.GlobalTable[int, float]
+found = stream.join(known, lambda bid, row: row, on=lambda bid: bid.price)
+reveal_type(found)  # T: kstream.dsl.stream.Stream[str, float]
+by_context = stream.join(known, lambda bid, row, ctx: (ctx.key, row), on=lambda bid, ctx: len(ctx.key), how="left")
+reveal_type(by_context)  # T: kstream.dsl.stream.Stream[str, tuple[str, float | None]]
+
 near_by = stream.join(stream, lambda one, other: one.price - other.price, within=near, grace=near)
 reveal_type(near_by)  # T: kstream.dsl.stream.Stream[str, int]
 asked = stream.join(near_by, lambda bid, n, ctx: (n, ctx.key), within=(near, near), grace=near, how="left")

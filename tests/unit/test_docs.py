@@ -207,7 +207,7 @@ FOREIGN = {
     "rd_kafka_topic_partition_list_query_leaders_async", "histogram_quantile", "PromQL", "RocksDB", "RocksDBs",
     "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
-    "toTable", "KTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
+    "toTable", "KTable", "GlobalKTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
     "StreamStreamJoinIntegrationTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
     "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "countWindow",

@@ -152,6 +152,7 @@ class Topics:
     def _needed(self, name: str) -> frozenset[str]:
         """What a service does with the topic. Purging a repartition topic takes the right to delete."""
         read = {source.topic.name for part in self._topology.parts for source in part.sources}
+        read |= {table.topic.name for table in self._topology.tables}
         written = {topic.name for part in self._topology.parts for topic in part.sinks}
         needed = {"DESCRIBE"} | ({"READ"} if name in read else set()) | ({"WRITE"} if name in written else set())
         if name in read & written and name.startswith(f"{self._topology.app}-"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from kstream.config import Settings
 from kstream.config.exposure import exposures
@@ -12,7 +13,7 @@ from kstream.errors import KStreamError, TopicError, TopologyError
 from kstream.runtime.cluster.dead_letters import letter_topics
 from kstream.runtime.cluster.fitting import misfits
 from kstream.runtime.cluster.forgotten import forgotten
-from kstream.runtime.cluster.retention import created_config, mending, too_short
+from kstream.runtime.cluster.retention import created_config, forgetting, mending, too_short
 from kstream.runtime.cluster.sizes import Finding, large_enough, needs, too_small
 from kstream.runtime.cluster.topics import INTERNAL, WantedTopic, check_topics, ensure_topics
 from kstream.table_nodes import TableJoinNode
@@ -20,6 +21,9 @@ from kstream.topology import SinkNode, SubTopology, Topology, with_all_before
 from kstream.types import AdminClient, TopicInfo, TopicMaker
 
 log = logging.getLogger(__name__)
+
+COMPACTED: Final = {"cleanup.policy": "compact"}
+"""What topics are made with that are nothing but the rows of a global table."""
 
 
 def prepare_topics(
@@ -104,6 +108,8 @@ def tell(
         log.error("%s; the other sub-topologies run", line)
     for line in forgotten(topology, admin, timeout):
         log.warning("%s", line)
+    for line in forgetting_tables(topology, admin, timeout):
+        log.warning("%s", line)
     for name, line in short_retention(topology, admin, counts, timeout).items():
         log.warning("%s; %s", line, mending(name))
     for found in small_topics(topology, admin, counts, settings, timeout).values():
@@ -121,6 +127,16 @@ def short_retention(topology: Topology, admin: TopicMaker, existing: Collection[
     except KStreamError as error:  # this user may lack the right to
         log.debug("the retention of the output topics cannot be read: %s", error)
         return {}
+
+
+def forgetting_tables(topology: Topology, admin: TopicMaker, timeout: float) -> list[str]:
+    """A line for each global table whose topic loses rows; none where that cannot be seen."""
+    names = [table.topic.name for table in topology.tables]
+    try:
+        return forgetting(topology, admin.topic_configs(names, timeout)) if names else []
+    except KStreamError as error:  # this user may lack the right to
+        log.debug("the retention of the topics of global tables cannot be read: %s", error)
+        return []
 
 
 def small_topics(
@@ -275,6 +291,8 @@ def _beside(topology: Topology, topic: str, told: Mapping[str, int]) -> int | No
 
 def _user_topics(topology: Topology) -> list[WantedTopic]:
     read = {source.topic.name for part in topology.parts for source in part.sources}
+    rows = dict.fromkeys((table.topic.name for table in topology.tables if table.topic.name not in read), COMPACTED)
+    read |= {table.topic.name for table in topology.tables}
     topics = {topic.name: topic for topic in topology.declared}
     kept_for = created_config(topology)
     for part in topology.parts:
@@ -285,7 +303,7 @@ def _user_topics(topology: Topology) -> list[WantedTopic]:
             name=topic.name,
             kind="source" if topic.name in read else "sink",
             partitions=topic.partitions,
-            config={**kept_for.get(topic.name, {}), **topic.config},
+            config={**kept_for.get(topic.name, {}), **rows.get(topic.name, {}), **topic.config},
             owner=topology.app,
         )
         for topic in topics.values()

@@ -84,6 +84,21 @@ def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> d
     return lines
 
 
+def forgetting(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A line for each global table whose topic deletes rows by their age: which a worker has depends on when it began.
+
+    Args:
+        configs: Kafka's settings of the topics that there are.
+    """
+    found = {table: kept(configs[table.topic.name]) for table in topology.tables if table.topic.name in configs}
+    return [
+        f"global table {table.name}: topic {table.topic.name} keeps records for {days(age)}, so a worker that starts "
+        "later has no older rows; set cleanup.policy=compact"
+        for table, age in found.items()
+        if not math.isinf(age)
+    ]
+
+
 def mending(name: str) -> str:
     return (
         f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {SETTING}=-1, or declare how "

@@ -125,8 +125,10 @@ def obey(command: Command) -> None:
 def _answer_queries(descriptor: int, worker: StreamWorker) -> Callable[[], list[Series]]:
     """Answers them from now on. Returns what tells how many."""
     from kstream.runtime.process.queries import QueryServer
+    from kstream.runtime.worker.global_view import GlobalView
 
-    server = QueryServer(descriptor, worker.tasks.values)
+    tables = [GlobalView(copy) for copy in worker.tables.copies.values()]
+    server = QueryServer(descriptor, lambda: [*worker.tasks.values(), *tables])
     server.start()
     return server.series
 

@@ -82,7 +82,7 @@ class Liveness:
         self._whys = {task.name: task.why for task in tasks}
         self._stalls.look(now, tasks, report.paused)
         self._hear_commits(report, now)
-        if report.member:
+        if report.member or report.loading:
             self._out = None
         elif self._out is None:
             self._out = now

@@ -12,10 +12,11 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Final, TypeVar
+from threading import Lock
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -25,7 +26,7 @@ from kstream.observe.throttle import Throttle
 from kstream.runtime.process.questions import ANSWER_BYTES, PAGE_BYTES, Frames, Query, Result, frame
 from kstream.runtime.process.report import one_line
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.task.task import Task
+from kstream.state.backend import Page
 
 log = logging.getLogger(__name__)
 log.addFilter(Throttle())
@@ -43,6 +44,36 @@ FIRST: Final = 16
 """Keys of a store that are looked up together at first, before anything is known of the size of its values."""
 LOOKED_AT: Final = 5000
 """Entries of a range that are read for one answer at most, where all of them have expired."""
+
+
+class Rows(Protocol):
+    """The part of a backend that is read here (`state.backend.Backend`)."""
+
+    @property
+    def queried(self) -> Lock: ...
+    def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page: ...
+
+
+class Seen(Protocol):
+    """The same of a store."""
+
+    def seen(self, raw: bytes) -> bytes | None: ...
+
+
+class Asked(Protocol):
+    """Who has partitions of stores: a task, or a global table (`worker.global_view`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def state(self) -> TaskState: ...
+    @property
+    def stores(self) -> Mapping[str, Seen]: ...
+    @property
+    def backend(self) -> Rows: ...
 
 
 class Groups:
@@ -72,7 +103,7 @@ class QueryServer:
         busy: seconds of processor time that this took.
     """
 
-    def __init__(self, descriptor: int, tasks: Callable[[], Iterable[Task]]) -> None:
+    def __init__(self, descriptor: int, tasks: Callable[[], Iterable[Asked]]) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._tasks = tasks
@@ -149,7 +180,7 @@ def _entries(queries: Sequence[Query]) -> int:
     return sum(query.limit if query.keys is None else len(query.keys) for query in queries)
 
 
-def _of(tasks: Iterable[Task], store: str, partitions: Sequence[int]) -> Iterator[Task]:
+def _of(tasks: Iterable[Asked], store: str, partitions: Sequence[int]) -> Iterator[Asked]:
     for task in tasks:
         if store in task.stores and (not partitions or task.partition in partitions):
             yield task
@@ -158,7 +189,7 @@ def _of(tasks: Iterable[Task], store: str, partitions: Sequence[int]) -> Iterato
 class _Looking:
     """Looks for the keys of queries of one store in tasks that run, with one multi-get a task and group of keys."""
 
-    def __init__(self, tasks: list[Task], store: str, groups: Groups) -> None:
+    def __init__(self, tasks: list[Asked], store: str, groups: Groups) -> None:
         self._tasks, self._store, self._groups = tasks, store, groups
         self._read: set[bytes] = set()  # the group of keys that is known
         self._found: dict[bytes, tuple[bytes, int]] = {}  # of these
@@ -204,13 +235,13 @@ def _distinct(first: Sequence[bytes], behind: Iterable[bytes]) -> Iterator[bytes
             yield key
 
 
-def _range(tasks: Sequence[Task], query: Query) -> Iterator[Result]:
+def _range(tasks: Sequence[Asked], query: Query) -> Iterator[Result]:
     task = next(_of(tasks, query.store, query.partitions), None)
     found = None if task is None else _page(task, query)
     yield Result(query.number) if found is None else found
 
 
-def _page(task: Task, query: Query) -> Result | None:
+def _page(task: Asked, query: Query) -> Result | None:
     """The first entries of the range that are to be seen: what has expired is not. Where all that was looked at has,
     the page is empty and says where to go on. None: the task's state cannot be read."""
     limit = many = max(1, query.limit)
@@ -232,7 +263,7 @@ def _page(task: Task, query: Query) -> Result | None:
     return result
 
 
-def _read(task: Task, read: Callable[[], T]) -> T | None:
+def _read(task: Asked, read: Callable[[], T]) -> T | None:
     """What the backend of a task has; None where it is damaged, or closed by now: what uses it next finds out."""
     try:
         with task.backend.queried:

@@ -7,7 +7,14 @@ from typing import Any
 import msgspec
 
 from kstream.observe.catalogue import Metric, Series
-from kstream.observe.status import CheckpointStatus, ErrorStatus, PartStatus, SnapshotStatus, TaskStatus
+from kstream.observe.status import (
+    CheckpointStatus,
+    ErrorStatus,
+    PartStatus,
+    SnapshotStatus,
+    TableStatus,
+    TaskStatus,
+)
 from kstream.runtime.cluster import control
 from kstream.runtime.process.program import Program
 
@@ -54,12 +61,14 @@ class Report(msgspec.Struct):
     """Counts since the worker started. `stopped_by` is set in the last one, when an error ended the worker.
 
     Attributes:
-        joined: it was given an assignment, be it an empty one; member: it has one now.
+        joined: it was given an assignment, be it an empty one; member: it has one now; loading: it reads its global
+            tables first.
         alone: for how many seconds it has had no connection to any broker; None while it has one.
         uncommitted: records processed since the last commit.
         elapsed, worked: seconds since the worker was made, and those in which it was busy or backpressured.
         gone: tasks that nobody can have, because an input does not exist; all workers of an isolation group say so.
         warm: tasks of other instances whose state it follows; warm_behind: changelog records not applied to it yet.
+        tables: its global tables.
         estimated: stores whose entries are estimated.
         metrics: all series of the worker; `defined` are the metrics among them that are the user's.
         answers: to the look-ups that came since the report before.
@@ -90,6 +99,7 @@ class Report(msgspec.Struct):
     partitions: int = 0
     joined: bool = False
     member: bool = False
+    loading: bool = False
     alone: float | None = None
     uncommitted: int = 0
     paused: bool = False
@@ -97,6 +107,7 @@ class Report(msgspec.Struct):
     worked: float = 0.0
     tasks: list[TaskStatus] = []
     gone: list[TaskStatus] = []
+    tables: list[TableStatus] = []
     estimated: list[str] = []
     metrics: list[Series] = []
     defined: list[Metric] = []

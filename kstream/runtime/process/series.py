@@ -14,7 +14,7 @@ from kstream.observe import logs
 from kstream.observe.catalogue import Metric, Series
 from kstream.observe.status import NOBODY, InputStatus, TaskStatus
 from kstream.observe.throttle import Throttle
-from kstream.operators.dropping import LEFT_OUT
+from kstream.operators.dropping import LEFT_OUT, NO_KEY
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
@@ -92,6 +92,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
         partitions=len(worker.registry.owned),
         joined=worker.measures.rebalances > 0,
         member=worker.is_member,
+        loading=worker.tables.waits,
         alone=clients.statistics.alone_for() if isinstance(clients := worker.parts.clients, KafkaClients) else None,
         uncommitted=worker.uncommitted,
         paused=worker.paused,
@@ -102,6 +103,7 @@ def report_of(worker: StreamWorker, sizes: StoreSizes) -> Report:
             TaskStatus(f"{part.name}/{partition}", NOBODY, TaskState.FAILED.value, error=error)
             for part, partition, error in worker.inputs.tasks_without()
         ],
+        tables=telling.of("its global tables", partial(worker.tables.told, worker.worker.name), []),
         metrics=metrics,
         estimated=sizes.estimated,
         checkpoints=checkpoints,
@@ -158,6 +160,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
         return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
     if (timer := task.handling.timers.waits_for) is not None:
         return f"a timer that failed is tried again in {timer[1]:.0f} s: {one_line(timer[0])}"
+    if (why := worker.tables.why(task)) is not None:
+        return why
     left = task.rests_until - worker.now
     if left > 0:
         return f"a record that failed is tried again in {left:.0f} s"
@@ -177,6 +181,7 @@ def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes, 
     series = telling.all_of("the worker", lambda: _worker_series(worker))
     if worker.snapshots is not None:
         series += telling.all_of("its snapshots", worker.snapshot_counts.series)
+    series += telling.all_of("its global tables", worker.tables.series)
     series += telling.all_of("its tasks", lambda: _task_series(worker, tasks))
     for part in worker.measures.parts.values():
         series += telling.all_of(f"sub-topology {part.name}", partial(_part_series, worker, part))
@@ -216,6 +221,7 @@ def _worker_series(worker: StreamWorker) -> Iterator[Series]:
     yield Series("warm_behind_records", (), worker.warm.behind())
     yield Series("warm_records_total", (), worker.warm.replay.records)
     dropped = Counter(dict.fromkeys(LEFT_OUT, 0))  # each reason is there from the start
+    dropped[NO_KEY] += worker.tables.left_out
     for part in measures.parts.values():
         dropped.update(part.dropped)
     for task in worker.tasks.values():
@@ -344,6 +350,7 @@ def _memory_series(worker: StreamWorker, queued: Mapping[str, float]) -> Iterato
     """The budget of a worker, beside what it takes of each share. `queued`: bytes in its clients, by their kind."""
     name, settings = worker.worker.name, worker.parts.settings
     stores = [store for task in worker.tasks.values() for store in task.stores.values()]
+    stores += worker.tables.stores.values()
     used: dict[str, float] = {
         "state": sum(worker.parts.memory_use().values()) + sum(store.cached_bytes for store in stores),
         "overlay": sum(store.overlay_bytes for store in stores),

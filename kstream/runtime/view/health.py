@@ -69,7 +69,7 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
         why = f": {worker.held.words()}" if worker.held is not None and worker.stands else ""
         yield f"{name} has not reported for {now - worker.heard:.0f} s{why}"
     elif not worker.report.joined:
-        yield f"{name} has not joined its group yet"
+        yield f"{name} has not joined its group yet{_loads(worker)}"
     if worker.runs and worker.report.alone is not None:
         seconds = worker.report.alone + now - worker.heard
         yield f"{name} has no connection to any broker of Kafka ({seconds:.0f} s)"
@@ -80,6 +80,12 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
             yield f"{name} {trouble.text} ({trouble.seconds:.0f} s)"
     if worker.spared and worker.runs:
         yield f"{name} would be killed, but Kafka does not answer: it waits"
+
+
+def _loads(worker: WorkerProcess) -> str:
+    tables = [one for one in worker.report.tables if not one.there] if worker.report.loading else []
+    said = (f"{one.name} ({one.why or f'{one.lag} records left'})" for one in tables[:SHOWN])
+    return f": it reads its global tables first: {', '.join(said)}" if tables else ""
 
 
 def _patience(worker: WorkerProcess, settings: Settings) -> float:

@@ -227,6 +227,7 @@ class Observer:
                 log_level=self._log_level,
                 totals=self._totals(),
                 restore=self._picture.restore(),
+                tables=self._picture.tables(),
                 workers=list(self._picture.workers(tasks)),
                 scaling=[] if self.scaler is None else self.scaler.status(),
                 tasks=tasks,

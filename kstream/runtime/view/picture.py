@@ -19,6 +19,7 @@ from kstream.observe.status import (
     Point,
     RestoreStatus,
     StoreStatus,
+    TableStatus,
     TaskStatus,
     Totals,
     WorkerStatus,
@@ -152,6 +153,10 @@ class Picture:
         return sorted(
             (part for worker in runs for part in worker.report.parts.get(store, ())), key=lambda part: part.partition
         )
+
+    def tables(self) -> list[TableStatus]:
+        """The global tables of the workers that run."""
+        return [one for worker in self._watched.workers if worker.runs for one in worker.report.tables]
 
     def restore(self) -> RestoreStatus:
         reports = [worker.report for worker in self._watched.workers if worker.runs]

@@ -23,9 +23,10 @@ from kstream.runtime.process.questions import ANSWER_BYTES, Query, Result
 from kstream.runtime.process.report import Report
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view.watched import Watched
+from kstream.specs.global_table import ASKED, asked_as
 from kstream.specs.store import StoreSpec
 from kstream.table_nodes import TableNode
-from kstream.topology import AggregateNode, SubTopology, Topology
+from kstream.topology import AggregateNode, Topology
 
 ANSWER_SECONDS: Final = 5.0
 """For an answer of a worker. Its loop is not waited for, only its processor and its disk."""
@@ -40,19 +41,19 @@ class Served:
     """A store that can be asked.
 
     Attributes:
-        partitions: how many there are.
+        part: the sub-topology that has it; partitions: how many there are.
         exact: a key lies in the partition that its hash says: it is an aggregation's, behind a repartition topic. Not
             so where producers that are not ours choose the partition of the input, and may do so by another hash; nor
             where an agent writes by any key (whether `check_keys` refuses that may have changed since).
     """
 
     spec: StoreSpec
-    part: SubTopology
+    part: str
     partitions: int
     exact: bool
 
     def task(self, partition: int) -> str:
-        return f"{self.part.name}/{partition}"
+        return f"{self.part}/{partition}"
 
     def home(self, key: bytes) -> int:
         return partition_of(self.spec.home_key(key), self.partitions)
@@ -111,7 +112,9 @@ class Queries:
             aggregated = {node.stores[0].name for node in part.nodes if isinstance(node, AggregateNode | TableNode)}
             for spec in part.stores:
                 count = partitions[part.topics[0]]
-                self.stores[spec.name] = Served(spec, part, count, ours and spec.name in aggregated)
+                self.stores[spec.name] = Served(spec, part.name, count, ours and spec.name in aggregated)
+        for table in topology.tables:  # each worker has all of it
+            self.stores[table.name] = Served(table, f"{ASKED}/{table.name}", 1, True)
         self._channels: dict[str, tuple[Process, asyncio.Task[Channel] | None]] = {}
         self._states: dict[str, tuple[Report, dict[str, str]]] = {}
         self._elsewhere: dict[str, tuple[InstanceStatus, TaskStatus]] = {}
@@ -139,6 +142,7 @@ class Queries:
         known = self._states.get(worker.name)
         if known is None or known[0] is not worker.report:
             states = {task.name: task.state for task in worker.report.tasks}
+            states |= {asked_as(table.name): RUNNING for table in worker.report.tables if table.there}
             known = self._states[worker.name] = worker.report, states
         return known[1]
 
@@ -150,7 +154,8 @@ class Queries:
             for one in self._others():
                 if one.state == "silent" or one.instance == self._instance:
                     continue
-                for status in one.tasks:
+                tables = [TaskStatus(asked_as(each.name), each.worker, RUNNING) for each in one.tables if each.there]
+                for status in (*one.tasks, *tables):
                     known = self._elsewhere.get(status.name)
                     if known is None or known[1].state != RUNNING:
                         self._elsewhere[status.name] = one, status

@@ -82,7 +82,7 @@ class WorkerParts:
 
 
 class TaskMaker:
-    """Makes the tasks of one worker."""
+    """Makes the tasks of one worker, which use its global `tables`."""
 
     def __init__(
         self,
@@ -91,7 +91,9 @@ class TaskMaker:
         transaction: Transaction,
         loop: asyncio.AbstractEventLoop,
         measures: Measures,
+        tables: Mapping[str, Store[Any]],
     ) -> None:
+        self._tables = tables
         self._parts, self._worker, self._transaction, self._loop = parts, worker, transaction, loop
         self._measures = measures
         settings = parts.settings
@@ -119,7 +121,8 @@ class TaskMaker:
             outlet=self._transaction if traces is None else traces,
             contexts=_Contexts(f"{part.name}/{partition}", self._worker, compare_all=settings.check_values == "always"),
             loop=self._loop,
-            cache_bytes=settings.state_memory // 2 // max(1, sharing),
+            cache_bytes=(settings.state_memory // 2 - (settings.state_memory // 8 if self._tables else 0))
+            // max(1, sharing),
             check_every=1 if settings.check_values == "always" else SAMPLE,
             bounds=Bounds(settings.max_record_bytes, JsonBounds(settings.max_json_depth, settings.max_number_length)),
             verify=self._parts.verify,
@@ -131,6 +134,7 @@ class TaskMaker:
             partition=partition,
             counts=self._parts.partitions,
             lease=3 * (settings.idle_timeout + settings.commit_interval),
+            tables=self._tables,
         )
         self._check_homes(part, partition, plan.stores)
         return self._class_of(traces)(

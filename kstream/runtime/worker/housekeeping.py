@@ -15,19 +15,19 @@ from kstream.runtime.cluster.naming import directory_name, whole_name
 from kstream.runtime.task.failures import StateDamaged
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.global_copy import GLOBAL
 from kstream.runtime.worker.leftovers import Leftovers
 from kstream.runtime.worker.opening import WARM, last_change
 from kstream.runtime.worker.renewal import Renewal
 from kstream.runtime.worker.replay import Replayed
 from kstream.runtime.worker.savepoint import COPIES
-from kstream.runtime.worker.warm import Copy
 from kstream.state.lock import locked
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clock
 
 log = logging.getLogger(__name__)
 
-_NO_TASKS: Final = (WARM, COPIES)
+_NO_TASKS: Final = (WARM, COPIES, GLOBAL)
 """Directories beside those of sub-topologies."""
 
 
@@ -57,11 +57,11 @@ class Housekeeping:
         self._flushing: Future[None] | None = None
         self._started = self._last = clock.monotonic()
 
-    def step(self, tasks: Mapping[str, Task], copies: Collection[Copy] = ()) -> None:
+    def step(self, tasks: Mapping[str, Task], copies: Collection[Replayed] = ()) -> None:
         """Does what is due.
 
         Args:
-            copies: warm ones, which are flushed with the tasks.
+            copies: warm ones, and those of global tables, which are flushed with the tasks.
 
         Raises:
             StateDamaged: a flush found the state of a task damaged.

@@ -26,6 +26,7 @@ from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
 from kstream.runtime.worker.checkpoint import attributed
 from kstream.runtime.worker.committer import Committer
 from kstream.runtime.worker.eventloop import EventLoop
+from kstream.runtime.worker.global_tables import GlobalTables
 from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.runtime.worker.idling import Idling
 from kstream.runtime.worker.inputs import Inputs
@@ -40,7 +41,7 @@ from kstream.runtime.worker.restore import Restorer
 from kstream.runtime.worker.restraint import Restraint
 from kstream.runtime.worker.savepoint import SavepointPart
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
-from kstream.runtime.worker.snapshots.fetching import Fetches
+from kstream.runtime.worker.snapshots.fetchers import fetches_of
 from kstream.runtime.worker.snapshots.taking import Snapshots
 from kstream.runtime.worker.states import WORKER_MOVES, MembershipState, WorkerState
 from kstream.runtime.worker.tasks import Tasks
@@ -81,13 +82,16 @@ class StreamWorker:
         self._membership = Membership(
             self._consumer, partial(refuse_unfinished_restore, parts.clients, self._admin, identity.app)
         )
-        maker = TaskMaker(parts, self.worker, self.transaction, self.events.asyncio, self.measures)
         opening = Opening(Path(settings.state_dir), identity.member, parts.backends, clock)
         self.directory = opening.directory
+        self.tables = GlobalTables(parts, self.directory, self._admin)
+        maker = TaskMaker(
+            parts, self.worker, self.transaction, self.events.asyncio, self.measures, self.tables.stores
+        )  # fmt: skip
         self.registry = Tasks(parts, maker, opening, self._consumer, self._admin, self.measures, self.worker.metrics)
         self.inputs = Inputs(self._admin, clock, parts.topology, parts.partitions)
         self.snapshot_counts = SnapshotCounts()
-        of_tasks, of_copies = self._fetches()
+        of_tasks, of_copies = fetches_of(parts, self.directory, self.snapshot_counts)
         self.restorer = Restorer(
             identity.group,
             self._admin,
@@ -132,17 +136,6 @@ class StreamWorker:
             identity, self.directory, self.registry, self._membership, self.committer, clock
         )  # fmt: skip
 
-    def _fetches(self) -> tuple[Fetches | None, Fetches | None]:
-        """Of snapshots, for tasks and for warm copies: these wait for each other, and tasks never for them."""
-        storage = self.parts.storage
-        if storage is None:
-            return None, None
-        begun = partial(
-            Fetches, self.parts.identity.app, storage, self.directory, self._clock, self.snapshot_counts,
-            self._settings.snapshot_timeout,
-        )  # fmt: skip
-        return begun(), begun(together=1, whose="the warm copy of task")
-
     # ---- the loop
 
     def run(self, every_step: Callable[[StreamWorker], None] | None = None) -> None:
@@ -168,7 +161,7 @@ class StreamWorker:
         self.transaction.start()
         topics = [topic for part in self.parts.topology.parts for topic in part.topics]
         self.measures.rebalance_began(self._clock.monotonic())
-        self._consumer.subscribe(topics, self._rebalance)
+        self.tables.then(partial(self._consumer.subscribe, topics, self._rebalance))
         if not self.stopping:
             self._go(WorkerState.RUNNING)
 
@@ -191,6 +184,10 @@ class StreamWorker:
         self._recovery.handling(self.committer.commit)
 
     def _one_turn(self) -> None:
+        if self.tables and not self.tables.step(self.registry.running):
+            self.events.settle()
+            self._housekeeping.step(self.registry.all, self.tables.open)
+            return
         self._poll()
         if not self._membership.may_begin():
             return
@@ -207,7 +204,7 @@ class StreamWorker:
             self._unreadable.step()
         if self.committer.is_due() and not self.savepoint.frozen:
             self.committer.commit()
-        self._housekeeping.step(self.registry.all, self.warm.copies.values())
+        self._housekeeping.step(self.registry.all, [*self.warm.copies.values(), *self.tables.open])
         if self.snapshots is not None:
             self.snapshots.step(self.registry.all)
 
@@ -384,6 +381,7 @@ class StreamWorker:
         self.transaction.discard()
         for task in list(self.tasks.values()):
             self._recovery.close(task)
+        self.tables.close()
         self._admin.close()
         if self.parts.tracer_provider is not None:
             traces.flush(self.parts.tracer_provider)

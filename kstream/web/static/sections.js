@@ -215,11 +215,16 @@ export class Restore {
     this.stages = h("ul", { class: "stages" });
     this.restoring = h("div", {}, this.bar, this.said, h("details", {}, h("summary", {}, "Tasks"), this.stages));
     this.warm = h("p", { id: "warm" });
-    section.querySelector(".body").append(this.restoring, this.warm);
+    this.tables = h("ul", { class: "stages", id: "global-tables" });
+    section.querySelector(".body").append(this.restoring, this.warm, this.tables);
   }
 
-  update({ restore }) {
-    this.section.hidden = !restore.tasks && !restore.warm;
+  update({ restore, tables }) {
+    this.section.hidden = !restore.tasks && !restore.warm && !tables.length;
+    const behind = ({ why, there, lag }) => `${exact(lag)} records behind${why ? `: ${why}` : there ? "" : ", is read before it begins"}`;
+    keyed(this.tables, tables, (one) => `${one.worker} ${one.name}`, () => h("li", {}), (node, one) => {
+      text(node, `worker ${one.worker}, global table ${one.name}: ${exact(one.rows)} rows, ${behind(one)}`);
+    });
     this.restoring.hidden = !restore.tasks;
     this.warm.hidden = !restore.warm;
     text(this.warm, `${restore.warm} ${restore.warm === 1 ? "task" : "tasks"} of other instances kept warm, ${exact(restore.warm_behind)} changelog records behind.`);

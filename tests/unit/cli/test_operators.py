@@ -27,6 +27,7 @@ from kstream.observe.status import (
     InstanceState,
     InstanceStatus,
     RestoreStatus,
+    TableStatus,
     TaskStatus,
     Totals,
     WorkerStatus,
@@ -120,6 +121,11 @@ class TestStatus:
         bad.tasks[1].why = "waits for payments[1]"
         bad.workers[0].why = "slow user code: price (shop.py, line 31) took 4 s"
         bad.failing = {"orders/map price": 12, "topic:orders": 1}
+        bad.tables = [
+            TableStatus("prices", "prices", "0", rows=1200, lag=7, there=True),
+            TableStatus("prices", "prices", "1", lag=31_000),
+            TableStatus("zones", "zones", "0", rows=3, there=True, why="topic zones does not exist"),
+        ]
         bad.workers.append(WorkerStatus("1", "restarting", restart_in=4.0, last_error="was killed by SIGKILL"))
         shown = text(screen("shop", [bad], NOW))
         for line in (
@@ -131,6 +137,9 @@ class TestStatus:
             "a/1: restarts in 4 s: was killed by SIGKILL",
             "a/0: slow user code: price (shop.py, line 31) took 4 s",
             "a: restores 1 task: 12.0k records, about 1 min left",
+            "a/1: reads global table prices first: 31.0k records left",
+            "a/0: global table zones: topic zones does not exist",
+            "global table prices: 1,200 rows in 1 worker, 7 records behind",
         ):
             assert line in shown, line
         assert "stalled" in shown and "1/2" in shown

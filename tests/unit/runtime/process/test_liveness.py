@@ -54,6 +54,13 @@ def test_a_task_with_lag_that_does_not_move(told: Told) -> None:
     assert told.keep(0.5, report(task(position=6))) == []
 
 
+def test_one_that_reads_its_global_tables_has_no_place_yet_and_no_trouble() -> None:
+    told = Told()
+    told.liveness.begin(told.now)
+    assert told.keep(600, report(member=False, loading=True)) == []
+    assert told.keep(60, report(member=False)) == [(60, "has had no place in its consumer group")]
+
+
 def test_work_that_is_not_committed(told: Told) -> None:
     moving = [report(task(position=at), uncommitted=at, commits=3) for at in (6, 7)]
     assert told.keep(60, *moving) == [(60, "has processed records and has not committed")]

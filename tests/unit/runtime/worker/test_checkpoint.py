@@ -141,7 +141,7 @@ class Bench:
         (self.part,) = parts.topology.parts
         self.member = Member(clients, self.identity, self.part.topics, self.notes)
         measures = Measures(parts.topology.parts, 0.0, 0.0)
-        maker = TaskMaker(parts, Worker(self.identity), self.transaction, self.loop, measures)
+        maker = TaskMaker(parts, Worker(self.identity), self.transaction, self.loop, measures, {})
         self.tasks = [maker.make(self.part, partition, PARTITIONS) for partition in range(PARTITIONS)]
         opening = Opening(Path(settings.state_dir), self.identity.member, parts.backends, self.clock)
         assert all(map(opening.open, self.tasks))
