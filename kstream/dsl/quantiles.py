@@ -183,8 +183,9 @@ def telling(at: Sequence[float], error: float) -> Callable[[Ranges], list[float]
     least."""
 
     def told(ranges: Ranges) -> list[float]:
-        in_order = _in_order(ranges)
-        reached = list(accumulate(count for _, _, count in in_order))
+        below, above = sorted(ranges.below, reverse=True), sorted(ranges.above)
+        counts = [*map(ranges.below.__getitem__, below), ranges.zeros, *map(ranges.above.__getitem__, above)]
+        reached, zero = list(accumulate(counts)), len(below)
         growth, total = _growth(error) ** (1 << ranges.doubled), reached[-1]
         results = []
         for share in at:
@@ -192,20 +193,14 @@ def telling(at: Sequence[float], error: float) -> Callable[[Ranges], list[float]
             if rank in (1, total):
                 results.append(ranges.least if rank == 1 else ranges.greatest)
                 continue
-            sign, place, _ = in_order[bisect_left(reached, rank)]
-            results.append(min(max(sign * _value(place, growth), ranges.least), ranges.greatest))
+            place = bisect_left(reached, rank)
+            value = 0.0
+            if place != zero:
+                value = -_value(below[place], growth) if place < zero else _value(above[place - zero - 1], growth)
+            results.append(min(max(value, ranges.least), ranges.greatest))
         return results
 
     return told
-
-
-def _in_order(ranges: Ranges) -> list[tuple[int, int, int]]:
-    """The sign, the place and the count of each range, from that of the least values on."""
-    return [
-        *((-1, place, count) for place, count in sorted(ranges.below.items(), reverse=True)),
-        *[(0, 0, ranges.zeros)][: ranges.zeros],
-        *((1, place, count) for place, count in sorted(ranges.above.items())),
-    ]
 
 
 def _value(place: int, growth: float) -> float:
