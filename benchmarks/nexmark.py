@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from benchmarks.runs import RunFailed
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.kafka import KafkaClients
-from kstream.types import TopicPartition
+from kstream.types import AdminClient, TopicPartition
 from services.nexmark.app import make_app
 from services.nexmark.feed import feed, make_topics
 from services.nexmark.generator import Events
@@ -66,25 +66,44 @@ def measure(servers: str, query: str, counts: Counter[str], workers: int) -> Mea
             app.supervisor(settings=settings, workers=workers, target=target) as supervisor,
             closing(KafkaClients(servers).admin()) as admin,
         ):
-            inputs = [topic for topic in counts if topic in supervisor.partitions]
-            total = sum(counts[topic] for topic in inputs)
-            places = [TopicPartition(topic, n) for topic in inputs for n in range(supervisor.partitions[topic])]
+            partitions = {topic: n for topic, n in supervisor.partitions.items() if topic in counts}
             supervisor.start()
-            done, first, began, moved = 0, 0, 0.0, time.monotonic()
-            while done < total:
+
+            def failure() -> str | None:
                 supervisor.poll(0.05)
-                found = admin.committed(consumer_group(app.name, "default"), places)
-                now = time.monotonic()
-                if found.exception(30) is None:  # else a transaction is under way: at the next look
-                    before, done = done, sum(at[0] for at in found.result().values() if at is not None)
-                    moved = now if done > before else moved
-                    if done and not first:
-                        first, began = done, now
-                if supervisor.failure is not None or now - moved > PATIENCE:
-                    raise RunFailed(f"{query}: {supervisor.failure or f'nothing was committed for {PATIENCE:.0f} s'}")
+                return supervisor.failure
+
+            measured = watch(query, admin, consumer_group(app.name, "default"), partitions, counts, failure)
             supervisor.stop()
             supervisor.wait()
     delete_topics(servers, f"{app.name}-")
+    return measured
+
+
+def watch(
+    query: str, admin: AdminClient, group: str, partitions: Mapping[str, int], counts: Counter[str],
+    failure: Callable[[], str | None],
+) -> Measured:  # fmt: skip
+    """Times what a group commits, until it has committed all that lies in the topics.
+
+    Args:
+        partitions, counts: of the topics that the query reads.
+        failure: called before each look; says how it failed, if it did.
+    """
+    total = sum(counts[topic] for topic in partitions)
+    places = [TopicPartition(topic, n) for topic, count in partitions.items() for n in range(count)]
+    done, first, began, moved = 0, 0, 0.0, time.monotonic()
+    while done < total:
+        failed = failure()
+        found = admin.committed(group, places)
+        now = time.monotonic()
+        if found.exception(30) is None:  # else a transaction is under way: at the next look
+            before, done = done, sum(at[0] for at in found.result().values() if at is not None)
+            moved = now if done > before else moved
+            if done and not first:
+                first, began = done, now
+        if failed is not None or now - moved > PATIENCE:
+            raise RunFailed(f"{query}: {failed or f'nothing was committed for {PATIENCE:.0f} s'}")
     return Measured(query, total, total - first, moved - began)
 
 
