@@ -42,10 +42,10 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 	$(BIN)/kstream demo $(ARGS)
 
 test: setup ## unit, broker and fault tests (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m "not slow and not more" -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not more" -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
 
 test-more: setup ## the further cases of tests that have one in `make test` (ARGS=... for pytest)
-	$(BIN)/python -m pytest -m more -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
+	$(BIN)/python -m pytest -m more -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
 
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons
 	.uv/bin/python scripts/test_pythons.py $(ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kstream.devbroker import server
 from support import cases
 
 cases.load()
@@ -16,6 +17,11 @@ cases.load()
 # Brokers live for seconds or minutes here. What the JVM's second compiler makes of them does not pay in that time: it
 # takes two fifths of the processor time of their start.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# Processes of tests that run side by side find no port that another one has found and not opened yet, or whose broker
+# is being restarted: each has a fourth of the ports for itself.
+if number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+    server.FREE_PORTS = server.FREE_PORTS[int(number) % 4 :: 4]
 
 SLOW_FOLDERS = ("broker", "conformance", "faults", "security")
 """Their tests start processes and brokers, kill them and wait for others, one after the other: where everything takes
@@ -72,10 +78,6 @@ AUTHORIZER = {
 }
 """Everybody may do everything, but for the topics to which a test says otherwise."""
 
-EXPIRY = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000"}
-"""How often the broker looks for transactions that have timed out: Kafka's own 10 s would be waited for by many tests.
-Not for brokers that are killed (faults/test_open_transactions.py)."""
-
 
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
@@ -97,7 +99,6 @@ def bootstrap_servers() -> Iterator[str]:
             "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
             "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
             "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-            **{f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in EXPIRY.items()},
         }.items():
             container = container.with_env(name, value)
         with container:
@@ -105,7 +106,7 @@ def bootstrap_servers() -> Iterator[str]:
     else:
         from kstream.devbroker import DevBroker
 
-        with DevBroker(config=AUTHORIZER | EXPIRY, start_timeout=180) as broker:  # 3 s, where the machine has time
+        with DevBroker(config=AUTHORIZER, start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
             broker.kill()  # with all topics of a session, a stop in good order takes half a minute
 

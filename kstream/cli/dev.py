@@ -130,6 +130,7 @@ def watch(app: AppProcess, files: SourceFiles, say: Callable[[str], None]) -> No
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             say(f"{changed[0]}{more} changed: starting the app again")
             app.stop()
+            files.forget_compiled(changed)
             app.start()
 
 

@@ -6,6 +6,8 @@ A hundred files take a millisecond to look at, so nothing that hears of changes 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,14 @@ class SourceFiles:
         before, self._seen = self._seen, self._look()
         names = sorted(before.keys() | self._seen.keys())
         return [os.path.relpath(name, self._root) for name in names if before.get(name) != self._seen.get(name)]
+
+    def forget_compiled(self, names: Iterable[str]) -> None:
+        """Removes what Python compiled of these files, while nothing runs that would compile them. Python holds what it
+        compiled for that of a file which has the same second and the same size, so of two quick changes the second
+        one may be taken for the first."""
+        for name in names:
+            if name.endswith(".py"):
+                Path(cache_from_source(os.path.join(self._root, name))).unlink(missing_ok=True)
 
     def _look(self) -> Seen:
         seen: Seen = {}

@@ -23,6 +23,12 @@ from kstream.errors import BrokerError
 HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 NEEDED_DISK = 256 * 1024 * 1024
 MARKER = "kstream-broker"
+PORT_TRIES = 3
+"""Seconds pass between the look at a port and the JVM that listens there: somebody else may have taken it."""
+
+
+class _PortInUse(BrokerError):
+    """A port that was free when it was chosen is not, or one that was given."""
 
 
 def default_data_dir() -> Path:
@@ -102,6 +108,22 @@ class DevBroker:
         """Installs what is missing, starts the broker and returns when it answers metadata with itself in it."""
         if self.running:
             return self
+        ours_to_choose = self._ports is None and self._wanted_port is None
+        for left in reversed(range(PORT_TRIES)):
+            try:
+                self._start()
+                break
+            except _PortInUse:
+                assert self._ports is not None
+                mended = server.is_free(self._ports[0])  # it was the controller's port, or somebody passed by
+                if not left or not (ours_to_choose or mended):
+                    raise
+                if not mended:
+                    self._ports = None
+        self._fresh = False
+        return self
+
+    def _start(self) -> None:
         self._end(b"K")  # one that ended by itself
         class_path = os.pathsep.join(map(str, jars.install(self._cache_dir, self._on_progress)))
         java_binary = java.find_java()
@@ -120,8 +142,6 @@ class DevBroker:
             raise
         finally:
             os.close(lock)  # the guard has its own, and with it the lock
-        self._fresh = False
-        return self
 
     def stop(self) -> None:
         """Ends the broker in good order; a temporary data directory is removed."""
@@ -286,9 +306,9 @@ class DevBroker:
 
     # ---- what can go wrong
 
-    def _port_in_use(self) -> BrokerError:
+    def _port_in_use(self) -> _PortInUse:
         assert self._ports is not None
-        return BrokerError(
+        return _PortInUse(
             f"port {self._ports[0]} of 127.0.0.1 is in use: stop what listens there, choose another --port, or, "
             f"where it is a Kafka, have the app use it with --bootstrap-servers 127.0.0.1:{self._ports[0]}"
         )

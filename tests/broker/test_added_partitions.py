@@ -96,6 +96,7 @@ def test_tasks_with_state_stop_and_the_others_read_the_new_partitions(service: S
     service.start()  # the rest of the app still runs
     service.write(service.plain)
     service.until(service.passed, 150)
+    until(lambda: service.failed, "the count to stop again", each=service.turns)  # perhaps after the others' records
     assert {task.partition("/")[0] for task in service.failed} == {name}
     assert len(service.read(service.counts)) == 50
 

@@ -59,5 +59,5 @@ def test_what_runs_in_the_background_does_not_wait_for_records(bootstrap_servers
     prepare(app, settings)
     write(bootstrap_servers, source.name, [("k", b"1", round(time.time() * 1000))])
     assert asyncio.run(main()) == 0
-    assert took["100 turns"] < 1.0  # milliseconds, on a machine that is not busy; one a poll would be ten seconds
-    assert 2.0 <= took["2 s"] < 4.0
+    assert took["100 turns"] < 5.0  # milliseconds, on a machine that is not busy; one a poll would be ten seconds
+    assert 2.0 <= took["2 s"] < 15.0  # with the next record, or at the end, it would be 26 s

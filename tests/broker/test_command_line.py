@@ -73,18 +73,15 @@ def folder(bootstrap_servers: str, tmp_path: Path) -> Iterator[Folder]:
         command.end()
 
 
-@pytest.fixture(scope="module")
-def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    """Started before the other tests, for it takes its time to give up."""
+@pytest.fixture(scope="module", autouse=True)
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, list[int]]]:
+    """A command that finds no broker, and its workers' processes. It takes 15 s to give up: it is started before the
+    other tests and looked at by the last."""
     folder = Folder(tmp_path_factory.mktemp("unreachable"), UNREACHABLE)
     command = folder.run()
-    yield command
+    until(lambda: command.children or command.process.poll() is not None, "a worker's process")
+    yield command, command.children
     command.end()
-
-
-@pytest.fixture(autouse=True)
-def _start_early(unreachable: Command) -> None:
-    """See `unreachable`."""
 
 
 def line_of(command: Command) -> str:
@@ -97,15 +94,6 @@ def line_of(command: Command) -> str:
     assert all(json.loads(each)["level"] == "info" for each in before), said  # what starts, and on which brokers
     assert line.startswith("kstream: ")
     return line
-
-
-def test_a_worker_begins_before_the_brokers_have_answered(unreachable: Command) -> None:
-    """It imports beside the look at the topics."""
-    until(lambda: unreachable.children or unreachable.process.poll() is not None, "a worker's process")
-    begun = unreachable.children
-    assert begun, unreachable.err.read_text()
-    assert unreachable.wait() == 2
-    assert not any(map(alive, begun))
 
 
 def test_a_module_that_is_not_there(folder: Folder) -> None:
@@ -215,6 +203,9 @@ def test_topology(folder: Folder) -> None:
         assert name in shown
 
 
-def test_brokers_that_do_not_answer(unreachable: Command) -> None:
-    line = line_of(unreachable)
+def test_brokers_that_do_not_answer(unreachable: tuple[Command, list[int]]) -> None:
+    """A worker begins before they have: it imports beside the look at the topics."""
+    command, begun = unreachable
+    line = line_of(command)
     assert UNREACHABLE in line and "bootstrap_servers" in line
+    assert begun and not any(map(alive, begun))

@@ -54,15 +54,15 @@ def test_the_audit_reads_what_is_committed_and_finds_a_record_too_many(
 
     def with_forgeries(client: Mapping[str, str]) -> audit.Outputs:
         producer = Producer({**client, "transactional.id": "forger"})
-        producer.init_transactions(30)
+        producer.init_transactions(60)
         producer.begin_transaction()
         producer.produce(audit.AIRCRAFT, forged, b"N1")
-        producer.flush(30)
-        producer.abort_transaction(30)
+        producer.flush(60)
+        producer.abort_transaction(60)
         assert audit.compare(audit.expect(rows), read(client), whole_year=False).ok
         producer.begin_transaction()
         producer.produce(audit.AIRCRAFT, forged, b"N1")
-        producer.commit_transaction(30)
+        producer.commit_transaction(60)
         return read(client)
 
     monkeypatch.setattr(audit, "read_csv", lambda: rows)

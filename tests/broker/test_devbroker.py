@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,9 +68,8 @@ def test_a_restart_keeps_port_and_data(broker: DevBroker, kill: bool) -> None:
 
 
 def test_kill_is_at_once_and_start_goes_on(broker: DevBroker) -> None:
-    before, started = broker.log_file.stat().st_size, time.monotonic()
+    before = broker.log_file.stat().st_size
     broker.kill()
-    assert time.monotonic() - started < 10  # less than the 15 s that one gets that is asked
     assert not broker.running and broker.pid is None
     assert b"SIGTERM" not in broker.log_file.read_bytes()[before:], "it was not asked"
     broker.start()

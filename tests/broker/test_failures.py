@@ -267,7 +267,8 @@ def test_with_a_policy_each_becomes_a_dead_letter_and_all_others_go_on(
 def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -> None:
     """Nor do others, or those that fail beside it, take back what it does: each call is made once."""
     failing.deny(f"{failing.name}.denied-out")
-    served = failing.start(processing_guarantee=guarantee, transaction_timeout=1.0)
+    # commits wait for a third of it, less than an agent takes; a busy machine's commits are to be through in all of it
+    served = failing.start(processing_guarantee=guarantee, transaction_timeout=3.0)
     until(lambda: failing.task("beside", 0), "the tasks")
     for partition in (0, 1):
         failing.feed("slow", "s", partition, range(3 * partition, 3 * partition + 3))
@@ -277,7 +278,7 @@ def test_an_agent_that_waits_holds_up_nobody(failing: Failing, guarantee: str) -
     for n in range(1, 16):
         began = time.monotonic()
         failing.feed("beside", "x", 0, range(1))
-        failing.comes("beside", lambda lines: len(lines[0]) >= n, f"{n} records beside", 10)  # noqa: B023
+        failing.comes("beside", lambda lines: len(lines[0]) >= n, f"{n} records beside")  # noqa: B023
         took.append(time.monotonic() - began)
     assert sorted(took)[len(took) // 2] < 1.0, took
     failing.comes("slow", lambda lines: sum(map(len, lines.values())) >= 6, "the slow ones")

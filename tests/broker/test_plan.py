@@ -151,8 +151,8 @@ def test_the_apps_own_topics_are_read_and_left_alone(name: str, planned: Planned
     )
     assert ends(bootstrap_servers, f"{name}.lines") == before
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    assert [topic for topic in admin.list_topics(timeout=20).topics if topic.startswith(name)] == [f"{name}.lines"]
-    groups = admin.list_consumer_groups(request_timeout=20).result().valid
+    assert [topic for topic in admin.list_topics(timeout=60).topics if topic.startswith(name)] == [f"{name}.lines"]
+    groups = admin.list_consumer_groups(request_timeout=60).result().valid
     assert not any(group.group_id.startswith(name) for group in groups)
 
 

@@ -131,7 +131,7 @@ def test_a_record_that_waits_is_told_of_costs_nothing_and_holds_up_nobody(retryi
         assert said in asked.out.read_text()
     began = time.monotonic()
     served.stop()
-    assert time.monotonic() - began < 15.0
+    assert time.monotonic() - began < 50.0  # a worker that does not stop is killed after 60
     assert retrying.put_out("waits-out") == list(range(BAD))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kstream.cli import main
 from support.objects import s3_server
-from support.running import kill, until
+from support.running import kill, until, write_module
 from support.saving import BOTH, Place, places
 
 
@@ -334,7 +334,7 @@ def test_a_type_that_cannot_read_the_savepoint_is_refused(place: Place, capsys: 
     place.stop()
     module = place.directory / f"{place.module}.py"
     one, other = '"seen", key=str, value=int, default=0', '"seen", key=str, value=list[str], default=list'
-    module.write_text(module.read_text().replace(one, other))
+    write_module(module, module.read_text().replace(one, other))
     sys.modules.pop(place.module)
     assert place.restore("it") == 2
     assert "store 'seen' holds values of the type int" in capsys.readouterr().err
@@ -342,7 +342,7 @@ def test_a_type_that_cannot_read_the_savepoint_is_refused(place: Place, capsys: 
     assert place.restore("it") == 0
     assert "value of store" not in capsys.readouterr().out
     one, other = '"seen", key=str, value=int, default=0', '"seen", key=str, value=list[str], default=list'
-    module.write_text(module.read_text().replace(one, other))
+    write_module(module, module.read_text().replace(one, other))
     refused = place.run("one")
     assert refused.wait() == 2
     assert "store 'seen' holds values of the type int" in refused.err.read_text()

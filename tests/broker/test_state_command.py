@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kstream.cli import main
 from kstream.partitioning import partition_of
 from kstream.state.savepoint import damages_of, read_savepoint
 from kstream.state.snapshots.storage import open_storage
@@ -39,11 +41,31 @@ class Asked:
         command = Command(self.directory / str(self.number), "state", *arguments, "--json", **environment)
         status = command.wait(60)
         out = command.out.read_text()
-        parsed = json.loads(out) if out.startswith("[") else [json.loads(line) for line in out.splitlines()]
-        return status, parsed, command.err.read_text()
+        return status, parsed(out), command.err.read_text()
 
 
-def check(asked: Asked, where: list[str], app: Service) -> None:
+class AskedHere:
+    """The same in this process, where nothing runs that says something meanwhile."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, list[Any], str]:
+        self.capsys.readouterr()
+        sys.modules.pop(TARGET.partition(":")[0], None)  # its app has this test's name
+        status = main(["state", *arguments, "--json"])
+        out, err = self.capsys.readouterr()
+        return status, parsed(out), err
+
+
+def parsed(out: str) -> list[Any]:
+    return json.loads(out) if out.startswith("[") else [json.loads(line) for line in out.splitlines()]
+
+
+Ask = Callable[..., tuple[int, list[Any], str]]
+
+
+def check(asked: Ask, where: list[str], app: Service) -> None:
     """What is the same of a running instance and a stopped one."""
     status, rows, _ = asked("ls", TARGET, *where)
     assert status == 0
@@ -63,14 +85,16 @@ def check(asked: Asked, where: list[str], app: Service) -> None:
     assert status == 0 and len(top["largest"]) == 3 and top["largest"][0][1] == 5
 
 
-def test_the_same_of_a_running_instance_and_of_its_directory(service: Services, tmp_path: Path) -> None:
+def test_the_same_of_a_running_instance_and_of_its_directory(
+    service: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     app = service()
     a: Served = app.start("a", **ON)
     running(a)
     app.feed(970)
     app.all_done(a)
     asked = Asked(app, tmp_path / "commands")
-    until(lambda: all(store.entries for store in a.status().stores), "sizes to be reported", 30)
+    until(lambda: all(store.entries for store in a.status().stores), "sizes to be reported")
     check(asked, ["--url", a.url, "--token", "one-for-all"], app)
     status, _, said = asked("ls", TARGET, "--state-dir", str(tmp_path / "a"))
     assert status == 2 and "instance 'a' runs on" in said and "--url" in said
@@ -78,16 +102,17 @@ def test_the_same_of_a_running_instance_and_of_its_directory(service: Services, 
     assert hottest["per-group"][0][0].startswith("'g")
     a.stop()
     where = ["--state-dir", str(tmp_path / "a")]
-    check(asked, where, app)
+    here = AskedHere(capsys)
+    check(here, where, app)
     query = "select value, count(*) as many, min(partition) as first from counts group by value"
-    assert asked("sql", TARGET, query, *where)[:2] == (0, [{"value": 10, "many": 97, "first": 0}])
+    assert here("sql", TARGET, query, *where)[:2] == (0, [{"value": 10, "many": 97, "first": 0}])
     query = 'select sum(c.value) as one, (select sum(value) from "per-group") as other from counts c'
-    assert asked("sql", TARGET, query, *where)[1] == [{"one": 970, "other": 970}]
-    status, _, said = asked("sql", TARGET, "select * from nothing", *where)
+    assert here("sql", TARGET, query, *where)[1] == [{"one": 970, "other": 970}]
+    status, _, said = here("sql", TARGET, "select * from nothing", *where)
     assert status == 2 and "the tables are: counts, per-group" in said
-    status, _, said = asked("sql", TARGET, "select * from read_text('/etc/passwd')", *where)
+    status, _, said = here("sql", TARGET, "select * from read_text('/etc/passwd')", *where)
     assert status == 2 and "root" not in said
-    status, _, said = asked("ls", TARGET, "--state-dir", str(tmp_path / "none"))
+    status, _, said = here("ls", TARGET, "--state-dir", str(tmp_path / "none"))
     assert status == 2 and "there is no state in" in said
 
 

@@ -204,7 +204,7 @@ def test_the_tasks_of_a_changelog_made_anew_stop_and_the_others_go_on(make: Make
     service.worker.close()
     changelog = f"{service.app.name}-n-changelog"
     service.admin.delete_topics([changelog])[changelog].result(60)
-    until(lambda: changelog not in service.admin.list_topics(timeout=10).topics, "the changelog to be gone")
+    until(lambda: changelog not in service.admin.list_topics(timeout=60).topics, "the changelog to be gone")
     service.start()
     service.write(service.counted)
     service.until(lambda: service.stopped, "the tasks to stop")
@@ -222,7 +222,7 @@ def test_a_changelog_that_is_made_anew_while_tasks_wait_for_it_costs_no_local_st
     service.worker.close()
     changelog = f"{service.app.name}-n-changelog"
     service.admin.delete_topics([changelog])[changelog].result(60)
-    until(lambda: changelog not in service.admin.list_topics(timeout=10).topics, "the changelog to be gone")
+    until(lambda: changelog not in service.admin.list_topics(timeout=60).topics, "the changelog to be gone")
     service.worker = make_worker(service.app, service.identity, service.settings, partitions)
     service.worker.start()
     waiting = {f"{service.counted.name}/{number}" for number in range(2)}

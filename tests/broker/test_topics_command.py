@@ -126,8 +126,3 @@ def second(line: str) -> None:
     create(bootstrap_servers, f"{name}.2", 3)
     status, text = topics()
     assert status == 1 and "must have equal partition counts" in text and f"{name}.2 has 3" in text
-
-
-def test_brokers_that_do_not_answer_are_one_line(topics: Topics) -> None:
-    status, text = topics(KSTREAM_BOOTSTRAP_SERVERS="127.0.0.1:1")
-    assert status == 2 and text.count("\n") == 1 and "no Kafka broker answers at 127.0.0.1:1" in text

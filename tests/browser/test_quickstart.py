@@ -44,6 +44,7 @@ class Walk:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "KSTREAM_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.port}",  # 9092 may be in use here
             "XDG_DATA_HOME": str(directory / "data"),
+            "KSTREAM_SESSION_TIMEOUT": "5s",  # for so long the partitions of who was killed are kept
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -132,9 +133,11 @@ class Walk:
     def end(self) -> None:
         """With Ctrl-C, which each of them heeds; the broker goes last, for the others still talk to it."""
         late = []
-        for process in reversed(self.running):
-            if process.poll() is None:
+        for some in (self.running[1:], self.running[:1]):
+            running = [process for process in some if process.poll() is None]
+            for process in running:
                 process.send_signal(signal.SIGINT)
+            for process in running:
                 try:
                     process.wait(60)
                 except subprocess.TimeoutExpired:

@@ -48,7 +48,7 @@ def install(order: str) -> None:
 
     def strike() -> None:
         if step == "send" or (step, when) == ("commit", "before"):
-            producers[-1].flush(10)
+            producers[-1].flush(60)
         os.kill(os.getpid(), signal.SIGKILL)
 
     @functools.wraps(function)

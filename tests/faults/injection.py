@@ -107,7 +107,7 @@ class _Fault:
             return
         if told["transaction"] == "open" and transaction._id is not None:
             with suppress(KStreamError):  # they may refuse some of it
-                transaction._producer.flush(10)  # so that the brokers have what was sent: it is open there too
+                transaction._producer.flush(60)  # so that the brokers have what was sent: it is open there too
         os.write(mark, json.dumps(told).encode())
         os.close(mark)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -152,7 +152,8 @@ def test_a_frozen_worker_is_fenced_when_it_thaws(scenario: Scenarios) -> None:
     service.check()
 
 
-def test_an_instance_that_stood_still_rejoins(scenario: Scenarios) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_instance_that_stood_still_rejoins(scenario: Scenarios, times: int) -> None:
     """SIGSTOP of all its processes, in a transaction, past the session's and the transaction's time. The worker gets
     over it: one line says that the transaction was lost, and nobody is taken for another instance."""
     service = scenario(commit_interval=1.0, transaction_timeout=3.0)
@@ -160,7 +161,7 @@ def test_an_instance_that_stood_still_rejoins(scenario: Scenarios) -> None:
     (worker,) = workers_of(command, 1)
     service.feed(PHASE)
     service.processed()
-    for _ in range(2):
+    for _ in range(times):
         service.feed(PHASE)
         open_transaction(service)
         for process in (command.process.pid, worker):
@@ -230,6 +231,7 @@ def test_the_second_of_two_with_one_identity_fences_the_first(scenario: Scenario
 def broker(tmp_path: Path) -> Iterator[DevBroker]:
     with DevBroker(data_dir=tmp_path / "broker", start_timeout=180) as started:
         yield started
+        started.kill()
 
 
 @pytest.fixture

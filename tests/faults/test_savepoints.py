@@ -94,7 +94,7 @@ def test_a_command_killed_while_it_makes_a_savepoint(place: Place, steps: list[s
         place.send(50)
         place.all_done()
         assert (saved / f"s{number}" / FILE).exists() is (order == "write:after:1"), order
-        until(lambda number=number: place.save(f"t{number}") == 0, "a savepoint", seconds=30)
+        until(lambda number=number: place.save(f"t{number}") == 0, "a savepoint")
     name = f"s{len(steps)}"  # written, and nobody was told
     assert place.verify(name) == 0
     since = place.before(name)

@@ -122,8 +122,7 @@ def test_a_place_in_the_group_that_is_never_given(scenario: Scenarios) -> None:
 def broker(tmp_path: Path) -> Iterator[DevBroker]:
     with DevBroker(data_dir=tmp_path / "broker", start_timeout=180) as started:
         yield started
-        assert started.pid is not None
-        os.kill(started.pid, signal.SIGCONT)
+        started.kill()
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def planted(secured: Secured, tmp_path: Path) -> Iterator[Planted]:
 def fetch(url: str, token: str | None) -> str:
     request = urllib.request.Request(url, headers={} if token is None else {"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             if answer.headers.get_content_type() == "text/event-stream":
                 return "".join(answer.readline().decode() for _ in range(6))
             return str(answer.read().decode())
@@ -168,7 +168,7 @@ def test_nothing_that_an_app_or_a_command_says_has_a_secret_in_it(planted: Plant
     for name in ("", "kafka", "kafka.admin", "kstream.kafka", "uvicorn.error", "asyncio"):
         body = json.dumps({"level": "DEBUG", **({"logger": name} if name else {})}).encode()
         headers = {"Authorization": f"Bearer {WEB_TOKEN}"}
-        urllib.request.urlopen(urllib.request.Request(f"{url}/api/log-level", body, headers), timeout=30).read()
+        urllib.request.urlopen(urllib.request.Request(f"{url}/api/log-level", body, headers), timeout=60).read()
     for path in paths():
         for who, token in {"with": WEB_TOKEN, "with a wrong": WRONG, "without a": None}.items():
             planted.said[f"{path} {who} token"] = fetch(url + path, token)

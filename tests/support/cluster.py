@@ -19,11 +19,19 @@ _REPLICATED = {
 }
 
 
+def free_ports(count: int) -> list[int]:
+    """So many different ones."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return [*found]
+
+
 @contextmanager
 def three_brokers(directory: Path) -> Iterator[list[DevBroker]]:
     """The first of them is the controller too: it must stay."""
     with ExitStack() as running:
-        first = running.enter_context(DevBroker(data_dir=directory / "broker-1", config=_REPLICATED))
+        first = running.enter_context(DevBroker(data_dir=directory / "broker-1", config=_REPLICATED, start_timeout=180))
         voters = _setting(first.data_dir / "server.properties", "controller.quorum.voters")
         cluster = _setting(first.data_dir / "logs" / "meta.properties", "cluster.id")
         brokers = [first]
@@ -40,8 +48,10 @@ def three_brokers(directory: Path) -> Iterator[list[DevBroker]]:
                 "controller.quorum.voters": voters,
                 "listeners": f"PLAINTEXT://127.0.0.1:{port}",
             }
-            brokers.append(running.enter_context(DevBroker(port, data, config=_REPLICATED | own)))
+            brokers.append(running.enter_context(DevBroker(port, data, config=_REPLICATED | own, start_timeout=180)))
         yield brokers
+        for broker in brokers:  # in good order it would take them seconds
+            broker.kill()
 
 
 def _setting(file: Path, name: str) -> str:

@@ -33,7 +33,7 @@ class Objects:
     def bucket(self) -> str:
         """A new one; its name."""
         name = f"bucket-{uuid.uuid4().hex[:12]}"
-        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT"), timeout=20).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT"), timeout=60).close()
         return name
 
 
@@ -94,7 +94,7 @@ class TroubledProxy:
                 if self.command in ("PUT", "POST") and not body:
                     request.data = b""
                 try:
-                    with urllib.request.urlopen(request, timeout=30) as answer:
+                    with urllib.request.urlopen(request, timeout=60) as answer:
                         status, headers, data = answer.status, dict(answer.headers), answer.read()
                 except urllib.error.HTTPError as error:
                     status, headers, data = error.code, dict(error.headers), error.read()

@@ -23,7 +23,7 @@ from kstream.state.savepoint import read_savepoint
 from kstream.state.snapshots.storage import open_storage
 from kstream.types import ProducerClient, TopicPartition
 from support.kafka import Reader
-from support.running import TESTS, Command, until
+from support.running import TESTS, Command, until, write_module
 
 BOTH = ("counts", "seen")
 
@@ -76,7 +76,7 @@ class Place:
         text = SERVICE.format(
             name=name, source=self.source, count=count, more=more, partitions=self.partitions
         )  # fmt: skip
-        (self.directory / f"{module}.py").write_text(text)
+        write_module(self.directory / f"{module}.py", text)
         sys.modules.pop(module, None)
         return module
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509 import load_pem_x509_certificate
 
 from kstream.devbroker import DevBroker
-from kstream.devbroker.server import free_port
+from support.cluster import free_ports
 from support.kafka import SECONDS
 from support.running import until
 
@@ -228,15 +228,14 @@ def broker_config(files: Certificates, ports: Mapping[str, int], controller: int
 def secured_broker(directory: Path) -> Iterator[Secured]:
     """Starts one, in the 3 s of any other."""
     files = certificates(directory)
-    ports: dict[str, int] = {}
-    for name in [*LISTENERS, "CONTROLLER"]:
-        ports[name] = next(port for port in iter(free_port, None) if port not in ports.values())
-    controller = ports.pop("CONTROLLER")
+    controller, *others = free_ports(1 + len(LISTENERS))
+    ports = dict(zip(LISTENERS, others, strict=True))
     config = broker_config(files, ports, controller)
     with DevBroker(ports["PLAINTEXT"], config=config, start_timeout=180) as broker:
         secured = Secured(broker, ports, files)
         secured.add_users()
         yield secured
+        broker.kill()
 
 
 def settings_for(secured: Secured, way: str, user: str = USER, password: str = PASSWORD) -> dict[str, str]:

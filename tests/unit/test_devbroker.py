@@ -237,6 +237,62 @@ def test_a_port_in_use(tmp_path: Path) -> None:
             DevBroker(port=port, data_dir=tmp_path).start()
 
 
+JAVA = """#!{python}
+import pathlib, socket, struct, sys
+
+settings = dict(line.split("=", 1) for line in pathlib.Path(sys.argv[-1]).read_text().splitlines())
+ports = [int(one.rpartition(":")[2]) for one in settings["listeners"].split(",")]
+if "format" in sys.argv:
+    logs = pathlib.Path(settings["log.dirs"])
+    logs.mkdir()
+    (logs / "meta.properties").write_text("cluster.id=cluster\\n")
+    sys.exit()
+try:
+    listening = [socket.create_server(("127.0.0.1", port)) for port in ports]
+except OSError:
+    sys.exit("java.net.BindException: Address already in use")
+while True:
+    connection, _ = listening[0].accept()
+    connection.recv(1000)
+    body = struct.pack(">iiih9sih", 1, 1, 1, 9, b"127.0.0.1", ports[0], -1) + struct.pack(">h7sii", 7, b"cluster", 1, 0)
+    connection.sendall(struct.pack(">i", len(body)) + body)
+    connection.close()
+"""
+"""As much of a broker as a start needs: a log directory, two ports, an answer."""
+
+
+@pytest.fixture
+def pretended(installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    binary = tmp_path / "java"
+    binary.write_text(JAVA.format(python=sys.executable))
+    binary.chmod(0o755)
+    monkeypatch.setattr(java, "find_java", lambda: binary)
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize("which", ["broker", "controller"])
+def test_a_port_that_was_taken_after_it_was_chosen(which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds pass between the look at a port and the JVM that opens it."""
+    look, free_port, told = server.is_free, server.free_port, [True]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        chosen = [port] if which == "broker" else [free_port(), port]
+        monkeypatch.setattr(server, "free_port", lambda **other: chosen.pop(0) if chosen else free_port(**other))
+        monkeypatch.setattr(server, "is_free", lambda at: told.pop() if at == port and told else look(at))
+        with DevBroker(data_dir=tmp_path / "data", cache_dir=tmp_path, start_timeout=60) as broker:
+            assert not chosen and broker.bootstrap_servers != f"127.0.0.1:{port}"
+
+
+@pytest.mark.usefixtures("pretended")
+def test_a_port_that_was_given_and_is_taken_after_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look, told = server.is_free, [True]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(server, "is_free", lambda at: told.pop() if at == port and told else look(at))
+        with pytest.raises(BrokerError, match=f"port {port} .* in use"):
+            DevBroker(port=port, data_dir=tmp_path / "data", cache_dir=tmp_path, start_timeout=60).start()
+
+
 @pytest.mark.usefixtures("installed")
 def test_a_java_that_does_not_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BrokerError, match="cannot") as caught:
@@ -278,8 +334,10 @@ def test_transactions_are_looked_for_once_the_brokers_former_session_is_over() -
     assert int(values["broker.session.timeout.ms"]) < interval
 
 
-@pytest.mark.parametrize("place", ["docker-compose.yml", "deploy", "helm", "kstream/devbroker"])
-def test_no_broker_of_ours_but_those_of_tests_looks_for_them_more_often(place: str) -> None:
+@pytest.mark.parametrize(
+    "place", ["docker-compose.yml", "deploy", "helm", "kstream/devbroker", "tests/conftest.py", "tests/support"]
+)
+def test_no_broker_of_ours_looks_for_them_more_often(place: str) -> None:
     """A broker that comes back with such a setting may leave a transaction open for good, and its partitions are read
     no further."""
     there = Path(__file__).parents[2] / place

@@ -37,6 +37,7 @@ LISTEN_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 60.0
 """Age at which clients that met an error are replaced; also, how often trouble is logged."""
 ASK_SECONDS: Final = 30.0
+TOPIC_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0
 """How long a stop waits for the last word to be delivered."""
 MAX_BYTES: Final = 500_000
@@ -290,7 +291,7 @@ class Announcer:
             admin = self._clients.admin()
             stack.callback(admin.close)
             wanted = [wanted_topic(self._app)]
-            ensure_topics(admin, wanted, auto_create=True, replication=self._replication, timeout=15.0)
+            ensure_topics(admin, wanted, auto_create=True, replication=self._replication, timeout=TOPIC_SECONDS)
             producer = self._clients.producer(None)
             stack.callback(producer.close)
             listener = Listener(self._clients, admin, self._app, self._directory)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kstream.cli import main
+from kstream.cli import dev, main
 from kstream.cli.reloading import SourceFiles
 
 
@@ -35,6 +37,47 @@ def test_the_same_size_at_another_time_is_a_change(tmp_path: Path) -> None:
     files = SourceFiles(tmp_path)
     os.utime(tmp_path / "app.py", ns=(1, 1))
     assert files.changed() == ["app.py"]
+
+
+class Stops(Exception):
+    pass
+
+
+class Printing:
+    """An app that Python imports anew at each start; `edits` happen while it runs."""
+
+    def __init__(self, root: Path, *edits: str) -> None:
+        self.root, self.edits = root, [*edits]
+        self.said: list[str] = []
+
+    def start(self) -> None:
+        code = "import app; print(app.a)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=self.root, capture_output=True, text=True, check=True,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        )  # fmt: skip
+        self.said.append(done.stdout.strip())
+        if not self.edits:
+            raise Stops
+        write(self.root / "app.py", self.edits.pop(0))
+        os.utime(self.root / "app.py", ns=(5 * 10**9, 5 * 10**9 + len(self.said)))
+
+    def stop(self) -> None:
+        return
+
+    def ended(self) -> None:
+        return
+
+
+def test_two_changes_of_one_second_and_size_are_both_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would run what it compiled of the first of them."""
+    write(tmp_path / "app.py", "a = 1")
+    os.utime(tmp_path / "app.py", ns=(5 * 10**9, 5 * 10**9))
+    monkeypatch.setattr(dev, "LOOK_SECONDS", 0.0)
+    app = Printing(tmp_path, "a = 2", "a = 3")
+    with pytest.raises(Stops):
+        dev.watch(app, SourceFiles(tmp_path), lambda _: None)  # type: ignore[arg-type]
+    assert app.said == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(

@@ -518,7 +518,7 @@ def test_a_store_whose_load_was_broken_off_does_not_stand_still(tmp_path: Path) 
     began = time.monotonic()
     for number in range(100, 110):
         backend.write({"counts": [(b"%d" % key, b"%d" % number) for key in range(100)]}, {"counts": Mark(number, 1.0)})
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # it would stand for good
     until(lambda: level0(backend) < 20)
     backend.flush()
     assert option(tmp_path, "level0_stop_writes_trigger") == "36"

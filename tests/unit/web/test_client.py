@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -85,12 +86,14 @@ def test_keys_of_an_instance_that_hangs_take_no_slots_of_another() -> None:
 
 
 def test_a_get_ends_with_its_timeout_whoever_hangs() -> None:
+    late = threading.Event()
+
     def slow() -> list[str]:
-        time.sleep(0.6)
+        late.wait(60)
         return ["well"]
 
     async def asked() -> None:
-        async with query(0.3) as client:
+        async with query(1.0) as client:
             assert await client.get("counts", WELL[0]) == 1
             began = time.monotonic()
             for failed in await asyncio.gather(*(client.get("counts", key) for key in HUNG), return_exceptions=True):
@@ -98,11 +101,12 @@ def test_a_get_ends_with_its_timeout_whoever_hangs() -> None:
             with pytest.raises(StateUnavailable, match=f"{len(HUNG)} of {len(KEYS)} keys") as caught:
                 await client.get_many("counts", KEYS)
             assert caught.value.found == dict.fromkeys(WELL, 1) and caught.value.keys == HUNG
-            assert 0.5 < time.monotonic() - began < 2.0
+            assert 1.9 < time.monotonic() - began < 30
         async with query(0.1, slow) as client:
             began = time.monotonic()
             with pytest.raises(StateUnavailable, match=r"no answer within 0\.1 s"):
                 await client.get("counts", WELL[0])
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 30
+            late.set()
 
     asyncio.run(asked())

@@ -22,6 +22,7 @@ from kstream.runtime.process.questions import ANSWER_BYTES, VALUE_BYTES, Frames,
 from kstream.runtime.task.states import TaskState
 from kstream.state.forms import STAMP
 from kstream.testing import TestDriver
+from support.running import until
 
 app = kstream.App("shop")
 orders = app.topic("orders", key=str, value=int)
@@ -242,6 +243,7 @@ def test_a_greedy_client_gets_a_part_of_the_time_only(driver: TestDriver) -> Non
     began = time.monotonic()
     thread.start()
     time.sleep(1.0)
+    until(lambda: len(worked) > 3, "some answers")
     share = sum(worked) / (time.monotonic() - began)
     ending.set()
     thread.join()
