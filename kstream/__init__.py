@@ -12,6 +12,7 @@ from kstream.dsl.states import AggregatingState, ListState, MapState, ReducingSt
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import Table
 from kstream.dsl.tabular import DerivedTable, StreamTable
+from kstream.dsl.uses import uses
 from kstream.errors import KStreamError, NonRetryable, ProcessingError, Retryable
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
@@ -96,6 +97,7 @@ __all__ = [
     "Windowed",
     "WindowedSpan",
     "Worker",
+    "uses",
 ]
 
 __version__ = "0.1.0"

@@ -27,6 +27,7 @@ KStreamError
 ├── RecordTooLarge              an input record is over max_record_bytes
 ├── PartitionUnreadable         what lies in a partition at an offset is corrupt, or cannot be unpacked
 ├── TableError                  a table used outside its task, or a key of another partition
+│   └── TableUndeclared         nothing says that the function which uses a table does: no record's fault
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
 ├── StateError                  local state is damaged (it is rebuilt from the changelog)
 ├── StorageError                where snapshots lie cannot be read or written
@@ -259,11 +260,7 @@ class RecordTooLarge(KStreamError):
 
 class PartitionUnreadable(KStreamError):
     """What lies in a partition at an offset cannot be read: it is corrupt, or unpacks to more than the client takes.
-
-    Attributes:
-        topic, partition, offset: where it lies.
-        why: what is known of it.
-    """
+    `topic`, `partition` and `offset` say where it lies, `why` is what is known of it."""
 
     def __init__(self, topic: str, partition: int, offset: int, why: str, task: str | None = None) -> None:
         self.topic, self.partition, self.offset, self.why = topic, partition, offset, why
@@ -277,6 +274,11 @@ class PartitionUnreadable(KStreamError):
 
 class TableError(KStreamError):
     """A table was used where it cannot be: outside its task, or with a key of another partition."""
+
+
+class TableUndeclared(TableError):
+    """A function used a table that its task has not, because nothing says that it uses it. That is no record's fault:
+    no policy decides, the task stops."""
 
 
 class MutatedWithoutAssignment(TableError):
@@ -300,11 +302,7 @@ class SnapshotError(KStreamError):
 
 
 class SnapshotsFailed(KStreamError):
-    """More snapshots of a task failed one after the other than are tolerated: the task fails.
-
-    Attributes:
-        task: its name.
-    """
+    """More snapshots of a task, of the name `task`, failed one after the other than are tolerated: the task fails."""
 
     def __init__(self, task: str, text: str) -> None:
         self.task = task

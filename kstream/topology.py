@@ -46,7 +46,7 @@ class Node:
     key: Schema
     value: Schema
     stores: tuple[StoreSpec, ...] = ()
-    users: tuple[Callable[..., Any], ...] = ()
+    users: tuple[Any, ...] = ()
     own: int = 0
     held: tuple[StoreSpec, ...] = ()
     tables: tuple[GlobalSpec, ...] = ()

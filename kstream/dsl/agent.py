@@ -13,7 +13,7 @@ from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_cont
 from kstream.dsl.graph import Graph
 from kstream.dsl.processor import Processor
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
-from kstream.dsl.table import ReadableTable, check_table
+from kstream.dsl.table import ReadableTable, check_tables
 from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
@@ -111,9 +111,7 @@ def declare(
         raise TopologyError(f"agent {agent_name!r}: {function!r} is not a function")
     if to is not None:
         check_topic(to, f"agent {agent_name!r}: to")
-    tables = tuple(tables)
-    for table in tables:
-        check_table(table, f"agent {agent_name!r}: tables")
+    tables = check_tables(tables, f"agent {agent_name!r}")
     kind = _kind(function, agent_name, to)
     _check_timeout(timeout, kind, agent_name)
     parent = _node(graph, source, group)

@@ -10,7 +10,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
-from kstream.dsl.functions import wants_context
+from kstream.dsl.functions import name_of, wants_context
+from kstream.dsl.table import ReadableTable, check_tables
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.global_table import GlobalSpec
@@ -145,15 +146,22 @@ class Graph:
         node.tables = tuple(dict.fromkeys((*node.tables, *whole)))
 
     def step(
-        self, parent: Node, step: Step, function: Callable[..., Any], key: Schema | None, value: Schema | None
+        self,
+        parent: Node,
+        step: Step,
+        function: Callable[..., Any],
+        key: Schema | None,
+        value: Schema | None,
+        tables: Iterable[ReadableTable[Any, Any]] = (),
     ) -> StatelessNode:
-        """A stateless step; keys and values have the parent's types where none are given."""
+        """A stateless step; keys and values have the parent's types where none are given. It uses `tables`, and those
+        that its function shows."""
         node = StatelessNode(
             name=self.child_name(parent, step.value),
             parents=(parent,),
             key=key or parent.key,
             value=value or parent.value,
-            users=(function,),
+            users=(function, *check_tables(tables, f"{step.value}({name_of(function)})")),
             step=step,
             function=function,
             wants_context=wants_context(function),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin
 
@@ -13,6 +13,7 @@ from kstream.dsl.deduplicating import Deduplicating
 from kstream.dsl.functions import check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.states import State
+from kstream.dsl.table import ReadableTable, check_tables
 from kstream.dsl.written import check_written
 from kstream.errors import TopologyError
 from kstream.processor_nodes import ProcessNode
@@ -85,7 +86,12 @@ class Processing(Deduplicating[K, V]):
     """The part of a stream that has to do with processors."""
 
     def process(
-        self, processor: Callable[[], Processor[K, V, R]], *, name: str, value: Kind[R] | None = None
+        self,
+        processor: Callable[[], Processor[K, V, R]],
+        *,
+        name: str,
+        value: Kind[R] | None = None,
+        tables: Iterable[ReadableTable[Any, Any]] = (),
     ) -> Processed[K, R]:
         """Gives each record to a processor, with what it keeps of the record's key; results are what it emits.
 
@@ -98,6 +104,7 @@ class Processing(Deduplicating[K, V]):
             name: of the processor. Its stores and their changelogs are called after it
                 (`<app>-<name>-<attribute>-changelog`): keep it.
             value: the type of the results, where the base `Processor[K, V, R]` does not say.
+            tables: that it uses, where its code does not show it.
 
         Raises:
             TopologyError: that is no processor, or one over other types than the stream's; the name is taken.
@@ -137,7 +144,7 @@ class Processing(Deduplicating[K, V]):
             key=before.key,
             value=schema(value or of_results, f"the results of processor {name!r}"),
             stores=own,
-            users=(*functions, processor),
+            users=(*functions, kind, processor, *check_tables(tables, f"processor {name!r}")),
             processor=kind,
             make=make,
             states=specs,

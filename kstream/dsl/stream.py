@@ -40,6 +40,7 @@ G = TypeVar("G")
 A = TypeVar("A")
 N = TypeVar("N", int, float)
 S = TypeVar("S", bound=folds.Summable)
+Tables = Iterable[ReadableTable[Any, Any]]
 
 
 class Stream(Hinted, Processing[K, V]):
@@ -49,7 +50,8 @@ class Stream(Hinted, Processing[K, V]):
     from the function's annotation or from `value=`/`key=`; undeclared types travel as plain JSON.
 
     Functions take the value, or the value and the context. (Overloads say so, for of a union of the two a type
-    checker cannot tell what a lambda returns.)
+    checker cannot tell what a lambda returns.) `tables=` names those that a function uses, where its code does not show
+    it (`kstream.uses`).
     """
 
     INSTEAD = dict.fromkeys(FOLDS, "group first, with group_by_key() or group_by(function)")
@@ -58,61 +60,71 @@ class Stream(Hinted, Processing[K, V]):
         return f"Stream({self.node.name!r}, key={self.node.key}, value={self.node.value})"
 
     @overload
-    def map(self, function: Callable[[V], R], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
+    def map(self, function: Callable[[V], R], *, value: Kind[R] | None = None, tables: Tables = ()) -> Stream[K, R]: ...
     @overload
-    def map(self, function: Callable[[V, Context[K]], R], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
-    def map(self, function: Callable[..., R], *, value: Kind[R] | None = None) -> Stream[K, R]:
+    def map(
+        self, function: Callable[[V, Context[K]], R], *, value: Kind[R] | None = None, tables: Tables = ()
+    ) -> Stream[K, R]: ...
+    def map(
+        self, function: Callable[..., R], *, value: Kind[R] | None = None, tables: Tables = ()
+    ) -> Stream[K, R]:  # fmt: skip
         """Each value becomes the function's result."""
-        call = called(function, "map")
-        return self._step(Step.MAP, function, value=schema(value or returned_by(function), f"the result of {call}"))
+        made = schema(value or returned_by(function), f"the result of {called(function, 'map')}")
+        return self._step(Step.MAP, function, tables, value=made)
 
     @overload
-    def filter(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
+    def filter(self, function: Callable[[V], Any], *, tables: Tables = ()) -> Stream[K, V]: ...
     @overload
-    def filter(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
-    def filter(self, function: Callable[..., Any]) -> Stream[K, V]:
+    def filter(self, function: Callable[[V, Context[K]], Any], *, tables: Tables = ()) -> Stream[K, V]: ...
+    def filter(self, function: Callable[..., Any], *, tables: Tables = ()) -> Stream[K, V]:
         """Keeps the values for which the function is true."""
         called(function, "filter")
-        return self._step(Step.FILTER, function)
+        return self._step(Step.FILTER, function, tables)
 
     @overload
-    def flat_map(self, function: Callable[[V], Iterable[R]], *, value: Kind[R] | None = None) -> Stream[K, R]: ...
+    def flat_map(
+        self, function: Callable[[V], Iterable[R]], *, value: Kind[R] | None = None, tables: Tables = ()
+    ) -> Stream[K, R]: ...
     @overload
     def flat_map(
-        self, function: Callable[[V, Context[K]], Iterable[R]], *, value: Kind[R] | None = None
+        self, function: Callable[[V, Context[K]], Iterable[R]], *, value: Kind[R] | None = None, tables: Tables = ()
     ) -> Stream[K, R]: ...
-    def flat_map(self, function: Callable[..., Iterable[R]], *, value: Kind[R] | None = None) -> Stream[K, R]:
+    def flat_map(
+        self, function: Callable[..., Iterable[R]], *, value: Kind[R] | None = None, tables: Tables = ()
+    ) -> Stream[K, R]:
         """Each value becomes any number of values."""
         call = called(function, "flat_map", generator=True)
         kind: Any = value or element_of(returned_by(function))
-        return self._step(Step.FLAT_MAP, function, value=schema(kind, f"the result of {call}"))
+        return self._step(Step.FLAT_MAP, function, tables, value=schema(kind, f"the result of {call}"))
 
     @overload
-    def peek(self, function: Callable[[V], Any]) -> Stream[K, V]: ...
+    def peek(self, function: Callable[[V], Any], *, tables: Tables = ()) -> Stream[K, V]: ...
     @overload
-    def peek(self, function: Callable[[V, Context[K]], Any]) -> Stream[K, V]: ...
-    def peek(self, function: Callable[..., Any]) -> Stream[K, V]:
+    def peek(self, function: Callable[[V, Context[K]], Any], *, tables: Tables = ()) -> Stream[K, V]: ...
+    def peek(self, function: Callable[..., Any], *, tables: Tables = ()) -> Stream[K, V]:
         """Calls the function for its effect and passes the value on."""
         called(function, "peek")
-        return self._step(Step.PEEK, function)
+        return self._step(Step.PEEK, function, tables)
 
     @overload
-    def rekey(self, function: Callable[[V], G], *, key: Kind[G] | None = None) -> Stream[G, V]: ...
+    def rekey(self, function: Callable[[V], G], *, key: Kind[G] | None = None, tables: Tables = ()) -> Stream[G, V]: ...
     @overload
-    def rekey(self, function: Callable[[V, Context[K]], G], *, key: Kind[G] | None = None) -> Stream[G, V]: ...
-    def rekey(self, function: Callable[..., G], *, key: Kind[G] | None = None) -> Stream[G, V]:
+    def rekey(
+        self, function: Callable[[V, Context[K]], G], *, key: Kind[G] | None = None, tables: Tables = ()
+    ) -> Stream[G, V]: ...
+    def rekey(self, function: Callable[..., G], *, key: Kind[G] | None = None, tables: Tables = ()) -> Stream[G, V]:
         """Gives each record a new key, on the partition where it is (`group_by` moves records to their key's home)."""
-        return self._rekey(function, key, "rekey")
+        return self._rekey(function, key, "rekey", tables)
 
     @overload
     def group_by(
         self, function: Callable[[V], G], *, name: str | None = None, key: Kind[G] | None = None,
-        parallelism: int | None = None, group: str | None = None,
+        parallelism: int | None = None, group: str | None = None, tables: Tables = (),
     ) -> Grouped[G, V]: ...  # fmt: skip
     @overload
     def group_by(
         self, function: Callable[[V, Context[K]], G], *, name: str | None = None, key: Kind[G] | None = None,
-        parallelism: int | None = None, group: str | None = None,
+        parallelism: int | None = None, group: str | None = None, tables: Tables = (),
     ) -> Grouped[G, V]: ...  # fmt: skip
     def group_by(
         self,
@@ -122,6 +134,7 @@ class Stream(Hinted, Processing[K, V]):
         key: Kind[G] | None = None,
         parallelism: int | None = None,
         group: str | None = None,
+        tables: Tables = (),
     ) -> Grouped[G, V]:
         """Groups by a new key: records travel through the repartition topic `<app>-<name>-repartition`.
 
@@ -129,7 +142,7 @@ class Stream(Hinted, Processing[K, V]):
             parallelism: partitions of that topic, hence tasks behind it; default: as many as the input has.
             group: the isolation group of what comes behind it; default: that of what comes before.
         """
-        rekeyed: Stream[G, V] = self._rekey(function, key, "group_by")
+        rekeyed: Stream[G, V] = self._rekey(function, key, "group_by", tables)
         name = self._graph.group_name(name, self.node, "by")
         check_partitions(parallelism, f"group {name!r}: parallelism")
         return Grouped(Grouping(self._graph, rekeyed.node, name, parallelism, group))
@@ -154,21 +167,22 @@ class Stream(Hinted, Processing[K, V]):
         """
         self._graph.outside(self.node, sink, name)
 
-    def _rekey(self, function: Callable[..., Any], key: Any, method: str) -> Stream[Any, V]:
+    def _rekey(self, function: Callable[..., Any], key: Any, method: str, tables: Tables) -> Stream[Any, V]:
         call = called(function, method)
         kind = schema(key or returned_by(function), f"the key of {call}", key=True)
-        return self._step(Step.REKEY, function, key=kind, rekeyed=True)
+        return self._step(Step.REKEY, function, tables, key=kind, rekeyed=True)
 
     def _step(
         self,
         step: Step,
         function: Callable[..., Any],
+        tables: Tables,
         *,
         key: Schema | None = None,
         value: Schema | None = None,
         rekeyed: bool = False,
     ) -> Stream[Any, Any]:
-        node = self._graph.step(self.node, step, function, key, value)
+        node = self._graph.step(self.node, step, function, key, value, tables)
         return Stream(self._graph, node, rekeyed=rekeyed or self._rekeyed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from kstream.codecs import copier, encode_value, sure_classes
@@ -229,6 +229,16 @@ def check_table(table: Any, taker: str) -> None:
     """
     if not isinstance(table, ReadableTable):
         raise TopologyError(f"{taker} takes a table, not {table!r}: give it what app.table(...) or count(...) returned")
+
+
+def check_tables(tables: Iterable[Any], taker: str) -> tuple[ReadableTable[Any, Any], ...]:
+    """`tables=` as it was given to `taker`. Raises TopologyError where one is no table."""
+    if isinstance(tables, ReadableTable | str) or not isinstance(tables, Iterable):
+        raise TopologyError(f"{taker}: tables={tables!r}: give a list of tables")
+    found = tuple(tables)
+    for table in found:
+        check_table(table, f"{taker}: tables")
+    return found
 
 
 def default_factory(default: Any, spec: StoreSpec) -> Callable[[], Any] | None:

@@ -5,8 +5,8 @@ steps use it. Found are tables in a function's globals and closure; in modules, 
 in its own (`self`); in functions and methods that it calls by name, of the same package; in partials and in nested
 functions. Names that follow a dot behind something unknown count for nothing. Functions are looked through when they
 are declared, and once more when all is: a table may stand below them (dsl/graph.py). Where that is not enough (a table
-in a container, chosen at run time), `tables=[...]` of an agent names them; a table used without being known raises at
-the first use.
+in a container, behind `super()`, chosen at run time), `@uses(...)` over the function names them, or `tables=[...]` of
+the step or agent. A table used without being known stops the task at the first use.
 """
 
 from __future__ import annotations
@@ -18,9 +18,48 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from kstream.dsl.table import ReadableTable
+from kstream.dsl.table import ReadableTable, check_table
+from kstream.errors import TopologyError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def uses(*tables: ReadableTable[Any, Any]) -> Callable[[F], F]:
+    """Says that a function, or class of processors, uses these tables, where its code does not show it.
+
+        @kstream.uses(*prices.values())
+        def priced(order: Order, ctx: kstream.Context[str]) -> float: ...
+
+    It goes over functions of steps and agents, folds, joiners, predicates, and functions that these call by name.
+
+    Raises:
+        TopologyError: one of them is no table, or what is decorated cannot be called.
+    """
+    for table in tables:
+        check_table(table, "@kstream.uses")
+
+    def mark(function: F) -> F:
+        if not callable(function):
+            raise TopologyError(f"@kstream.uses: {function!r} is not a function")
+        marked: Any = function
+        if not _is(marked, FunctionType, type, functools.partial):  # a method, or one in C: it takes no attributes
+            marked = functools.partial(function)
+        setattr(marked, _USES, (*vars(marked).get(_USES, ()), *tables))
+        return marked  # type: ignore[no-any-return]
+
+    return mark
+
+
+def _said(thing: Any) -> tuple[ReadableTable[Any, Any], ...]:
+    """What `uses` says of it; of a class, of its bases too."""
+    if _is(thing, type):
+        return tuple(table for cls in thing.__mro__ for table in vars(cls).get(_USES, ()))
+    return getattr(thing, _USES, ()) if _is(thing, FunctionType, functools.partial) else ()
+
+
+_USES: Final = "__kstream_uses__"
 
 
 def tables_used(*functions: Callable[..., Any], held: bool = True) -> list[ReadableTable[Any, Any]]:
@@ -46,7 +85,7 @@ def tables_used(*functions: Callable[..., Any], held: bool = True) -> list[Reada
 def _within(thing: Any, held: bool) -> Iterator[Any]:
     """What it may use: tables, and functions to look through."""
     if _is(thing, functools.partial):
-        yield from (thing.func, *thing.args, *thing.keywords.values())
+        yield from (*_said(thing), thing.func, *thing.args, *thing.keywords.values())
     elif _is(thing, MethodType):
         if _is(thing.__func__, FunctionType):
             yield from _search_function(thing.__func__, thing.__self__)
@@ -55,8 +94,10 @@ def _within(thing: Any, held: bool) -> Iterator[Any]:
                 yield value
     elif _is(thing, FunctionType):
         yield from _search_function(thing, None)
+    elif _is(thing, type):
+        yield from _said(thing)
     elif _is_called(thing):
-        yield MethodType(vars(type(thing))["__call__"], thing)
+        yield from (*_said(type(thing)), MethodType(vars(type(thing))["__call__"], thing))
 
 
 def _search_function(function: FunctionType, owner: Any) -> Iterator[Any]:
@@ -68,6 +109,7 @@ def _search_function(function: FunctionType, owner: Any) -> Iterator[Any]:
     for value in cells.values():  # it may be handed on
         if _is(value, ReadableTable, FunctionType, functools.partial, MethodType):
             yield value
+    yield from _said(function)
     code = function.__code__
     mine = {} if owner is None or not code.co_argcount else {code.co_varnames[0]: owner}
     yield from _loaded(code, function.__globals__, cells | mine, mine, package=_package_of(function))

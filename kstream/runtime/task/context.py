@@ -6,13 +6,15 @@ context variable, so that a table used deep inside user code, or after an `await
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextvars import Context as ContextVars
 from contextvars import ContextVar, copy_context
 from datetime import datetime
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
-from kstream.errors import CodecError, TableError
+from kstream.errors import CodecError, TableError, TableUndeclared
 from kstream.observe import logs
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
@@ -68,7 +70,7 @@ class Context(Generic[K]):
 
     __slots__ = (
         "_compare_all", "_compared", "_order", "_writer",
-        "batch", "cursors", "fetch", "index", "metrics", "stores", "task", "worker",
+        "batch", "cursors", "fetch", "index", "metrics", "missed", "stores", "task", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +93,7 @@ class Context(Generic[K]):
         # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
         self.fetch: Fetch | None = None
         self.cursors: Sequence[Context[Any]] = ()
+        self.missed: list[TableUndeclared] = []  # of the whole task, since it began or was taken back
 
     def works_on(self, fetch: Fetch | None) -> None:
         """Called on the shared context for each batch; there is no current record yet."""
@@ -112,6 +115,18 @@ class Context(Generic[K]):
         if self.batch is None or self.index < 0:
             raise TableError("the context is valid only while a record is processed")
         return self.batch, self.index
+
+    def lacks(self, table: str) -> TableUndeclared:
+        """What to raise where this table is used, and is none of the task's. The task remembers it: what catches it
+        must not go on as if the table had no such key."""
+        declared, within = _users_functions()
+        where = declared if declared == within else f"{declared}, by {within},"
+        error = TableUndeclared(
+            f"{where} uses table {table!r}, which cannot be seen in its code: put @kstream.uses(the table) over "
+            f"{declared}, or give its step or agent tables=[the table]"
+        )
+        self.missed.append(error)
+        return error
 
     def _row(self, batch: Batch, index: int) -> int:
         """The input record that causes what is sent now."""
@@ -275,6 +290,20 @@ def here() -> dict[str, object]:
 logs.located_by(here)
 
 
+def _users_functions() -> tuple[str, str]:
+    """What is at work that is not kstream's own: the function that kstream called, and the innermost one."""
+    found: list[str] = []
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        own = str(frame.f_globals.get("__name__", "")).partition(".")[0] == "kstream"
+        if not own:
+            found.append(f"{frame.f_code.co_qualname}()")
+        elif found:
+            break
+        frame = frame.f_back
+    return (found[-1], found[0]) if found else ("a function of a step", "a function of a step")
+
+
 def current_store(table: str) -> Store[Any]:
     """The store behind a table, in the task that runs now.
 
@@ -285,10 +314,7 @@ def current_store(table: str) -> Store[Any]:
     try:
         return context.stores[table]  # type: ignore[no-any-return]  # a cast would be a call, twice a record
     except KeyError:
-        raise TableError(
-            f"table {table!r} is not attached to task {context.task}: name it in the function that uses it, or pass "
-            "tables=[...] to the agent"
-        ) from None
+        raise context.lacks(table) from None
     except TypeError:
         raise TableError(
             f"table {table!r} was used outside a task: tables can be read and written only while a record is processed"

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from kstream.errors import KStreamError, ProcessingError, ResultFailed, StateError, TransactionError, text_of
+from kstream.errors import (
+    KStreamError,
+    ProcessingError,
+    ResultFailed,
+    StateError,
+    TableUndeclared,
+    TransactionError,
+    text_of,
+)
 from kstream.operators.closing import DueFirst, TooManyDue
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Suspected
@@ -151,8 +159,28 @@ class Handling:
             self.write(verdict, record)
         self.left_out = []
 
+    def release(self) -> None:
+        """All that was given to the operators is through, and goes out.
+
+        Raises:
+            TableUndeclared: a function used a table that the task has not, and caught what that raised.
+        """
+        if self._plan.cursor.missed:
+            raise self._plan.cursor.missed[0]
+        self._plan.writer.release()
+
+    def _lacks_table(self, error: BaseException) -> PushFailed | None:
+        """What to raise where that is why the task failed: no record is at fault, whatever policies say."""
+        if not self._plan.cursor.missed:
+            return None
+        found = TableUndeclared(f"task {self._task} stopped: {self._plan.cursor.missed[0]}")
+        found.__cause__ = error
+        return PushFailed(0, found)
+
     def held_back(self, error: BaseException) -> Exception:
         """What to raise where operators failed with what they held for a commit."""
+        if (lacks := self._lacks_table(error)) is not None:
+            return lacks
         if isinstance(error, ResultFailed):
             self.timers.decide(error)
             return PushFailed(0, self.timers.located(error))
@@ -193,6 +221,8 @@ class Handling:
         if isinstance(error, DueFirst):  # nothing was done yet
             self.overdue.start(error.before, error.rows)
             return
+        if (lacks := self._lacks_table(error)) is not None:
+            raise lacks from error
         if isinstance(error, ResultFailed):  # no record is at fault
             goes_on = self.timers.decide(error)
             if not self.care and goes_on:

@@ -282,7 +282,7 @@ class Task:
             self.handling.heed(fetch, self._sent)
             self._released = self._sent = True
             self.handling.finish()
-            self.plan.writer.release()
+            self.handling.release()
         except (*PASSES, PushFailed):
             raise
         except BaseException as error:
@@ -345,7 +345,7 @@ class Task:
             if any([agent.busy for agent in self.plan.agents]):
                 return
             self._emitting = False
-            self.plan.writer.release()
+            self.handling.release()
         except PASSES:
             raise
         except BaseException as error:

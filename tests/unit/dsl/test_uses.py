@@ -13,6 +13,7 @@ import pytest
 import kstream
 from kstream.dsl.table import Table
 from kstream.dsl.uses import tables_used
+from kstream.errors import TableUndeclared, TopologyError
 from kstream.testing import TestDriver
 
 app = kstream.App("uses")
@@ -326,7 +327,7 @@ def test_a_table_that_cannot_be_found_is_refused_where_it_is_used() -> None:
     counts = stream.group_by_key().count(name="counts")
     hidden = {"counts": counts}
     stream.map(lambda x: hidden["counts"].get(x, 0), value=int).to(out)
-    with TestDriver(own, partitions=1) as driver, pytest.raises(kstream.ProcessingError, match="name it in the func"):
+    with TestDriver(own, partitions=1) as driver, pytest.raises(TableUndeclared, match="cannot be seen in"):
         driver.send(source, "x", key="k")
         driver.process()
 
@@ -410,3 +411,93 @@ def test_nor_does_it_hold_a_parallelism() -> None:
     own.agent(source)(variables["book"])
     parts = own.topology().parts
     assert len(parts) == 2 and [sink.partitions for part in parts for sink in part.sinks if sink.internal] == [7]
+
+
+HIDDEN = {"one": one, "two": two}
+
+
+def test_uses_says_what_no_code_shows() -> None:
+    said = kstream.uses(*HIDDEN.values())
+
+    @said
+    def function(n: int) -> int:
+        return HIDDEN["one"]["a"]
+
+    def caller(n: int) -> int:
+        return function(n) + three["a"]
+
+    class Base(kstream.Processor[str, int, int]):
+        def process(self, value: int, ctx: Any) -> None: ...
+
+    @kstream.uses(one)
+    class First(Base): ...
+
+    @kstream.uses(three)
+    class Second(First): ...
+
+    class Called:
+        @said
+        def method(self, n: int) -> int:
+            return HIDDEN["two"]["a"]
+
+        def __call__(self, n: int) -> int:
+            return n
+
+    called = Called()
+    assert names(function) == names(functools.partial(function)) == ["one", "two"]
+    assert sorted(names(caller)) == ["one", "three", "two"]
+    assert names(Second) == ["three", "one"] and names(First) == ["one"] and names(Base) == []
+    assert names(called.method) == ["one", "two"] and names(called) == []
+    marked: Any = said(called)
+    assert names(marked) == ["one", "two"] and marked(3) == 3
+    assert names(said(len)) == names(said(called.__call__)) == ["one", "two"]
+    assert names(kstream.uses(three)(function)) == ["one", "two", "three"]
+
+
+def test_what_uses_is_given_is_looked_at() -> None:
+    with pytest.raises(TopologyError, match=r"@kstream\.uses takes a table, not 'one': give it what app\.table"):
+        kstream.uses("one")  # type: ignore[arg-type]
+    with pytest.raises(TopologyError, match=r"@kstream\.uses: 3 is not a function"):
+        kstream.uses(one)(3)  # type: ignore[type-var]
+    own = kstream.App("looked")
+    stream = own.stream(own.topic("in", key=str, value=int))
+    with pytest.raises(TopologyError, match=r"map\(<lambda>\): tables=Table\('t'.*: give a list of tables"):
+        stream.map(lambda n: n, tables=own.table("t", key=str, value=int))  # type: ignore[arg-type]
+    with pytest.raises(TopologyError, match=r"filter\(<lambda>\): tables takes a table, not 't'"):
+        stream.filter(lambda n: n, tables=["t"])  # type: ignore[list-item]
+
+
+STEPS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "map": lambda stream, f, t: stream.map(f, value=int, tables=t),
+    "filter": lambda stream, f, t: stream.filter(f, tables=t),
+    "flat_map": lambda stream, f, t: stream.flat_map(lambda n: [f(n)], value=int, tables=t),
+    "peek": lambda stream, f, t: stream.peek(f, tables=t),
+    "rekey": lambda stream, f, t: stream.rekey(f, key=int, tables=t),
+    "group_by": lambda stream, f, t: stream.group_by(f, key=int, tables=t),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps_take_tables_as_agents_do(step: str) -> None:
+    own = kstream.App("steps")
+    source, put = (own.topic(name, key=str, value=int) for name in ("in", "put"))
+    rates = own.table("rates", key=str, value=int)
+    held = {"it": rates}
+
+    @own.agent(put)
+    def agent(n: int, ctx: kstream.Context[str]) -> None:
+        rates[ctx.key] = n
+
+    seen: list[int | None] = []
+
+    def asked(n: int) -> int:
+        seen.append(held["it"].get("a"))
+        return n
+
+    STEPS[step](own.stream(source), asked, held.values())
+    (part,) = own.topology().parts if step != "group_by" else own.topology().parts[:1]
+    assert [store.name for store in part.stores] == ["rates"] and part.one_at_a_time
+    with TestDriver(own, partitions=1) as d:
+        d.send(put, 7, key="a")
+        d.send(source, 1, key="a")
+    assert seen == [7]

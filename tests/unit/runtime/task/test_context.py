@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import KStreamError, ProcessingError, TableError
+from kstream.errors import KStreamError, ProcessingError, TableError, TableUndeclared
 from kstream.runtime.task.context import here
 from kstream.testing import TestDriver
 
@@ -105,7 +105,7 @@ def test_a_table_is_that_of_the_task_that_runs(seen: Seen, driver: TestDriver) -
 def test_a_table_of_another_task_says_what_to_do(seen: Seen, driver: TestDriver) -> None:
     elsewhere = kstream.App("other").table("elsewhere", key=str, value=int, default=0)
     seen.show = lambda _: elsewhere["a"]
-    with pytest.raises(KStreamError, match=r"'elsewhere' is not attached to task in/0: name it in the function"):
+    with pytest.raises(TableUndeclared, match=r"uses table 'elsewhere', which cannot be seen in its code: put "):
         driver.send(seen.source, 1, key="a")
 
 

@@ -19,6 +19,7 @@ from kstream.errors import (
     ProcessingError,
     RestartsExhausted,
     TableError,
+    TableUndeclared,
 )
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
@@ -514,7 +515,9 @@ def test_a_table_that_was_not_detected_says_how_to_name_it() -> None:
 
     app.agent(source)(agent)
     driver = TestDriver(app, partitions=1)
-    with pytest.raises(ProcessingError, match=r"'boxes' is not attached to task in/0: name it in the function"):
+    with pytest.raises(
+        TableUndeclared, match=r"task in/0 stopped: .*agent\(\) uses table 'boxes', which cannot be seen"
+    ):
         driver.send(source, 1, key="a")
     driver.close(commit=False)
 
