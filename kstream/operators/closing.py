@@ -53,6 +53,10 @@ class Closing(Operator):
     def time_passed(self, origin: Origin | None) -> None:
         """A batch is through, whether or not some of it came here; or time went on by itself."""
 
+    def left_out(self, time: int) -> None:
+        """A record that was left out, before anything was done with it, has moved time there. What is due by then is
+        done before the next record."""
+
     def closes_by(self, time: int) -> bool:
         """Whether something would be told, or removed, if it were this time (ms). Asked of idle tasks: time goes on
         there when it matters, for that takes a commit. True where that cannot be said."""

@@ -28,16 +28,23 @@ class EarlyAggregate(WindowedAggregate):
         self._every = every
         self._told_at: int | None = None  # the last of these times; None: that of the last commit
         self._kept_told_at: int | None = None
+        self._passed: list[int] = []  # times that records moved to which were left out, where something is to be told
+        self._kept_passed: list[int] = []
 
     def _moment(self, time: int) -> tuple[int, int]:
         return super()._moment(time)[0], time // self._every * self._every
 
     def _reach(self, moment: tuple[int, int], origin: Origin | None) -> None:
         """Records that were left out before moved time, too: it is gone through as if they were here."""
+        if self._passed:
+            for passed in map(self._moment, self._passed):
+                if passed < moment:
+                    self._step(passed, origin)
+            self._passed = []
         times = [] if origin is None else origin.watermarks
         while (next_ := bisect_left(times, self._last_told() + self._every)) < len(times):
             passed = self._moment(times[next_])
-            if passed[1] >= moment[1]:
+            if passed >= moment:
                 break
             self._step(passed, origin)
         self._step(moment, origin)
@@ -48,6 +55,11 @@ class EarlyAggregate(WindowedAggregate):
             self._told_at = at
             if at > 1:  # a result of 1970-01-01T00:00:00Z cannot be written
                 self._tell_open(at, origin)
+
+    def left_out(self, time: int) -> None:
+        before = self._moment(self._passed[-1])[1] if self._passed else self._last_told()
+        if self._moment(time)[1] > before:
+            self._passed.append(time)
 
     def _last_told(self) -> int:
         if self._told_at is None:
@@ -83,12 +95,13 @@ class EarlyAggregate(WindowedAggregate):
 
     def keep(self) -> None:
         super().keep()
-        self._kept_told_at = self._told_at
+        self._kept_told_at, self._kept_passed = self._told_at, self._passed.copy()
 
     def take_back(self) -> bool:
-        self._told_at = self._kept_told_at
+        self._told_at, self._passed = self._kept_told_at, self._kept_passed.copy()
         return super().take_back()
 
     def reset(self) -> None:
         super().reset()
         self._told_at = self._kept_told_at = None
+        self._passed, self._kept_passed = [], []

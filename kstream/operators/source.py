@@ -102,7 +102,9 @@ class Source(Operator):
             if self._time is not None:
                 self._time.running(times)
             if self._watermark is not None:
-                self._watermark.running(self.topic.name, times)
+                now = self._watermark.running(self.topic.name, times)[-1]
+                for windows in self.windows:
+                    windows.left_out(now)
 
     def time_passed(self) -> None:
         """Time has gone on by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -40,10 +41,17 @@ def by_definition(
             for (start, one), values in sorted(open_.items()):
                 if start < passed:
                     told.append((Windowed(one, start), list(values), min(passed, start + windows.size) - 1))
-        for start in windows.starts(at):
+        for start in windows.starts(at) if value >= 0 else ():
             if start + windows.size + grace > time:
                 open_[start, key].append(value)
     return told
+
+
+def noted(values: list[int], value: int) -> list[int]:
+    values.append(value)
+    if value < 0:
+        raise ValueError("bad")
+    return values
 
 
 @cases
@@ -76,6 +84,47 @@ def test_open_windows_are_told_as_time_passes(
                 driver.worker.commit_now()
             elif what:
                 getattr(driver, what)()
+        found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
+        assert found == by_definition(given_, windows, every, grace, behind)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from([-1, -1, 1, 2, 3]), st.sampled_from([0, 1, 4, 9, 30, -5])),
+        min_size=3, max_size=30,
+    ),
+    st.sampled_from([Tumbling(10 * MS), Hopping(12 * MS, every=5 * MS)]),
+    st.integers(1, 6), st.integers(0, 8), st.integers(0, 3),
+    st.sampled_from([kstream.Skip(), kstream.DeadLetter(), kstream.Retry(1, base=0.0, jitter=0.0)]),
+    st.booleans(),
+    st.lists(st.sampled_from(["", "", "", "process", "commit", "crash", "abort"]), min_size=1, max_size=8),
+)  # fmt: skip
+def test_records_that_a_policy_leaves_out_move_time_however_they_are_cut(
+    steps: list[tuple[str, int, int]], windows: Any, every: int, grace: int, behind: int, policy: Any, mapped: bool,
+    between: list[str],
+) -> None:  # fmt: skip
+    times = accumulate((step for _, _, step in steps), initial=1000)
+    given_ = [(key, value, at) for (key, value, _), at in zip(steps, times, strict=False)]
+    app = kstream.App("early", on_error=[policy, kstream.Skip()] if isinstance(policy, kstream.Retry) else [policy])
+    source = app.topic("in", key=str, value=int, out_of_order=behind * MS)
+    out = app.topic("out", key=Windowed[str], value=list[int])
+    stream = app.stream(source)
+    if mapped:
+        stream = stream.map(lambda value: noted([], value)[0], value=int)
+    group = stream.group_by_key().window(windows, grace=grace * MS, early=every * MS)
+    group.aggregate(list, noted, name="noted", value=list[int], emit="close").to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for number, (key, value, at) in enumerate(given_):
+            driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
+            what = between[number % len(between)]
+            if what == "abort":
+                driver.process()
+                driver.cluster.fail_next("commit", ProducerLost("planned"))
+                driver.worker.commit_now()
+            elif what:
+                getattr(driver, what)()
+        for _ in given_:  # a commit that was to fail may have had nothing to commit: the next one fails
+            driver.commit()
         found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
         assert found == by_definition(given_, windows, every, grace, behind)
 

@@ -107,7 +107,10 @@ def by_timer(app: kstream.App, source: Any, out: Any, tables: Tables, says: Says
         def on_timer(self, timer: Any, ctx: Any) -> None:
             ctx.emit(int(timer.name) + tables["rates"].get(ctx.key, 0))
 
-    app.stream(source).process(lambda: Made(), name="made").to(out)
+    def factory() -> Made:
+        return Made()
+
+    app.stream(source).process(factory, name="made").to(out)
 
 
 FORMS = [
@@ -133,7 +136,7 @@ def made(form: Callable[..., None], policy: Any, *, says: bool) -> tuple[kstream
 def test_the_task_stops_and_nothing_is_lost(
     form: Callable[..., None], policy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app, source, out = made(form, policy, says=False)
+    app, source, _ = made(form, policy, says=False)
     fleet = Fleet(app, tmp_path, partitions=1)
     worker = fleet.start("a")
     for n in range(20):
@@ -153,7 +156,7 @@ def test_the_task_stops_and_nothing_is_lost(
     assert not worker.measures.skipped and not worker.measures.retried
     fleet.leave("a")
 
-    fleet.app, _, out = made(form, policy, says=True)  # the same app, mended
+    fleet.app, *_ = made(form, policy, says=True)  # the same app, mended
     fleet.topology = fleet.app.topology()
     fleet.partitions = prepare_topics(fleet.topology, MemoryClients(fleet.cluster).admin(), fleet.settings)
     worker = fleet.start("a")
