@@ -18,6 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from kstream.codecs.base import ATOMS, JSON, BuiltIn, Codec, Side, is_codec
+from kstream.codecs.sets import SETS, NoOrder, check_members
 from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.codecs.windowed import Windowed, windowed_codec
 from kstream.errors import TopologyError
@@ -134,6 +135,8 @@ def _typed(kind: Any, nullable: bool, what: str, side: Side) -> Codec[Any]:
     for part in parts:
         if isinstance(part, inspect.DictType):
             _check_dict(part, kind, what, side)
+        if side == "key" and isinstance(part, SETS):
+            _check_set(part, kind, what)
         if isinstance(part, inspect.CustomType):
             inside = "" if part.cls is kind else f" (inside {_name(kind)})"
             raise TopologyError(
@@ -189,6 +192,16 @@ def _check_dict(part: inspect.DictType, kind: Any, what: str, side: Side) -> Non
                 f"{what}: {_name(kind)} cannot be a key: a dict whose keys are not str has no order of its own, and "
                 "equal keys must have equal bytes; use a sorted tuple of pairs"
             )
+
+
+def _check_set(part: inspect.SetType | inspect.FrozenSetType, kind: Any, what: str) -> None:
+    try:
+        check_members(part)
+    except NoOrder as error:
+        raise TopologyError(
+            f"{what}: {_name(kind)} cannot be a key: a set in it is written in the order of its members, and {error}; "
+            "use a sorted tuple"
+        ) from None
 
 
 def _constrained(kind: Any, nullable: bool, side: Side) -> Codec[Any]:
