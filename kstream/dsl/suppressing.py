@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.processor import Processor
 from kstream.dsl.states import ValueState
-from kstream.errors import TopologyError
+from kstream.errors import KStreamError, TopologyError
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, nullable
 from kstream.specs.store import StoreSpec
@@ -40,6 +40,11 @@ def suppress(
         def process(self, value: Any, ctx: ProcessorContext[Any, Any]) -> None:
             self.row.value = value
             if ctx.due() is None:
+                if clock == "event" and ctx.timestamp < 0:
+                    raise KStreamError(
+                        f"suppress {name!r} counts from the time of a change, and the one of {ctx.key!r} has none "
+                        "(Kafka's timestamp is -1): declare timestamp= for its topic, or suppress(..., clock='wall')"
+                    )
                 ctx.timer(after=after, clock=clock)
 
         def on_timer(self, timer: Timer, ctx: ProcessorContext[Any, Any]) -> None:

@@ -22,4 +22,20 @@ def together(one: str, other: str) -> str:
 def reads(layout: str, before: str) -> bool:
     """Whether what was written with the layout `before` is read rightly with `layout`. Where `before` is "", nothing is
     known of it: it is from a version that did not keep it, or the store had none."""
-    return before in ("", layout, layout + NOTED)
+    return before == "" or any(_is_same(one, before) for one in (layout, layout + NOTED))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Time zones have several names, of which one day another is the usual one (Europe/Kiev, Europe/Kyiv)."""
+    if one == other:
+        return True
+    mine, theirs = one.split(), other.split()
+    return len(mine) == len(theirs) and all(map(_is_same_word, mine, theirs))
+
+
+def _is_same_word(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    from kstream.specs.local_days import is_same_zone
+
+    return is_same_zone(one, other)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
+from io import BytesIO
 from typing import ClassVar, Final
 from zoneinfo import ZoneInfo
 
@@ -32,14 +33,25 @@ def zone_named(name: object) -> ZoneInfo:
     Raises:
         TopologyError: there is none of this name.
     """
-    folder = files("tzdata")
-    known = folder.joinpath("zones").read_text().split()
-    if name not in known:
+    if name not in (known := _names()):
         near = get_close_matches(str(name), known, 1)
         advice = f": is it {near[0]!r}?" if near else ", such as 'Europe/Berlin'"
         raise TopologyError(f"LocalDays: {name!r} is not the name of a time zone{advice}")
-    with folder.joinpath("zoneinfo", *str(name).split("/")).open("rb") as file:
-        return ZoneInfo.from_file(file, key=str(name))
+    return ZoneInfo.from_file(BytesIO(_rules(str(name))), key=str(name))
+
+
+def is_same_zone(one: str, other: str) -> bool:
+    """Whether these are two names of one zone: what `tzdata` has of both is the same."""
+    known = _names()
+    return one in known and other in known and _rules(one) == _rules(other)
+
+
+def _names() -> list[str]:
+    return files("tzdata").joinpath("zones").read_text().split()
+
+
+def _rules(zone: str) -> bytes:
+    return files("tzdata").joinpath("zoneinfo", *zone.split("/")).read_bytes()
 
 
 class _Calendar:

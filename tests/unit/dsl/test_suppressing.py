@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream.errors import AbortRequired, TopologyError
+from kstream.errors import AbortRequired, ProcessingError, TopologyError
 from kstream.operators import process
 from kstream.runtime.task import overdue
 from kstream.testing import TestDriver
@@ -142,6 +142,24 @@ def test_by_the_wall_clock_a_quiet_topic_is_told_too() -> None:
         driver.advance(2)
         assert driver.values(out) == ["c"]
         assert dict(driver.table(told)) == {"k": "c"}
+
+
+def test_a_change_without_a_time_says_what_its_user_can_do() -> None:
+    app, *_ = app_of(5_000)
+    with TestDriver(app) as driver:
+        driver.cluster.append("rows", b"k", b"a", timestamp=-1)
+        with pytest.raises(ProcessingError) as failed:
+            driver.process()
+        said = str(failed.value)
+        assert "suppress 'told' counts from the time of a change, and the one of 'k' has none" in said
+        assert "declare timestamp= for its topic, or suppress(..., clock='wall')" in said and "at=" not in said
+        driver.close(commit=False)
+    app, _, _, out = app_of(5_000, "wall")
+    with TestDriver(app) as driver:
+        driver.cluster.append("rows", b"k", b"a", timestamp=-1)
+        driver.process()
+        driver.advance(6)
+        assert driver.values(out) == ["a"]
 
 
 def test_it_can_be_joined_and_goes_by_undeclared_types() -> None:

@@ -122,6 +122,10 @@ REFUSED = [
         windowed(LocalDays("Europe/Berlin")), windowed(LocalDays("Europe/Lisbon")),
         "1 days of Europe/Berlin, and", "1 days of Europe/Lisbon now",
     ),
+    (
+        windowed(LocalDays("Europe/Kiev")), windowed(LocalDays("Europe/Kyiv", offset=HOUR)),
+        "1 days of Europe/Kiev, and", "1 days of Europe/Kyiv from 1:00:00 now",
+    ),
     (windowed(LocalDays("Europe/Berlin")), windowed(Cumulating(days=1, step=HOUR)), "Berlin", "cumulating"),
     (sliding(Sliding(HOUR)), sliding(Sliding(HOUR * 2)), "sliding 1:00:00, and", "sliding 2:00:00 now"),
     (joined(HOUR), joined(HOUR * 2), "1:00:00 before to 1:00:00 after, and", "2:00:00 before to 2:00:00 after now"),
@@ -152,6 +156,11 @@ FREE = [
     (windowed(Tumbling(HOUR)), windowed(Tumbling(HOUR, offset=HOUR * 2))),
     (windowed(Tumbling(HOUR)), windowed(Hopping(HOUR, every=HOUR))),
     (windowed(Session(HOUR)), windowed(Session(HOUR * 2), HOUR, "commit", late=True)),
+    (windowed(LocalDays("Europe/Kiev")), windowed(LocalDays("Europe/Kyiv"))),  # names of one zone
+    (
+        ranked(3, windows=LocalDays("Asia/Kolkata", offset=HOUR)),
+        ranked(3, windows=LocalDays("Asia/Calcutta", offset=HOUR)),
+    ),
     (sliding(Sliding(HOUR)), sliding(Sliding(HOUR), HOUR)),
     (joined(HOUR), joined((HOUR, HOUR), grace=HOUR)),
     (joined(HOUR, "outer"), joined(HOUR, "left")),
