@@ -25,8 +25,6 @@ from kstream.observe.catalogue import Metric
 from kstream.observe.merging import Merged
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.cluster.prepare import prepare_topics
-from kstream.runtime.task.states import TaskState
-from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import Backends, WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.specs.record import Record, checked_headers, milliseconds
@@ -36,6 +34,7 @@ from kstream.state.rocksdb import RocksMemory
 from kstream.testing.clients import MemoryClients
 from kstream.testing.clock import ManualClock
 from kstream.testing.cluster import MemoryCluster
+from kstream.testing.resting import is_idle, is_searching, joins_travellers, progress
 from kstream.testing.tables import TableView, view_of
 
 if TYPE_CHECKING:
@@ -114,6 +113,8 @@ class TestDriver:
         self._tracer_provider = tracer_provider
         self._topology = app.topology()
         tell_untyped(self._topology)
+        self._travels = joins_travellers(self._topology)
+        self._last_topic = ""  # that a record was sent to
         self._workers: list[StreamWorker] = []  # one for each isolation group
         self._metrics = Merged()
         self._defined: dict[str, Metric] = {}
@@ -140,7 +141,8 @@ class TestDriver:
         headers: Sequence[tuple[str, bytes | str | None]] | None = None,
         partition: int | None = None,
     ) -> None:
-        """Writes a record to a topic and processes it (and what else waits); nothing is committed yet.
+        """Writes a record to a topic and processes it (and what else waits); nothing is committed yet. (But what was
+        sent to another topic before is, first, where a join waits for what travels: so it has arrived.)
 
         Args:
             timestamp: a datetime (naive means UTC) or ms since the epoch; default: the driver's clock.
@@ -149,7 +151,7 @@ class TestDriver:
         Raises:
             CodecError: the topic's codecs cannot write it, or Kafka's client would not take it.
         """
-        check_topic(topic, "send")
+        self._begin_send(topic, "send")
         self.cluster.append(
             topic.name,
             encode_keys(topic.key.codec, [key])[0],
@@ -175,9 +177,15 @@ class TestDriver:
         Args:
             timestamp: ms since the epoch; default: the driver's clock.
         """
-        check_topic(topic, "send_raw")
+        self._begin_send(topic, "send_raw")
         self.cluster.append(topic.name, key, value, timestamp=timestamp, headers=headers, partition=partition)
         self.process()
+
+    def _begin_send(self, topic: Topic[Any, Any], call: str) -> None:
+        check_topic(topic, call)
+        if self._travels and self._last_topic not in ("", topic.name):
+            self.commit()
+        self._last_topic = topic.name
 
     @_aside
     def process(self) -> None:
@@ -187,15 +195,15 @@ class TestDriver:
             KStreamError: nothing has moved for ten seconds, or the app has not come to rest for a minute.
         """
         began = looked = time.monotonic()
-        reached = self._reached()
+        reached = progress(self._open())
         while True:
             for worker in self._open():
                 worker.step()
-            if self._idle():
+            if is_idle(self._open(), self.cluster):
                 return
             now = time.monotonic()
             if now - looked > PATIENCE:
-                before, reached, looked = reached, self._reached(), now
+                before, reached, looked = reached, progress(self._open()), now
                 if reached == before or now - began > ENDLESS:
                     raise KStreamError("the app does not come to rest: does an agent wait for something outside?")
 
@@ -207,7 +215,7 @@ class TestDriver:
             before = [worker.commits for worker in self._workers]
             for worker in self._workers:
                 worker.commit_now()
-            if [worker.commits for worker in self._workers] == before and not self._is_searching():
+            if [worker.commits for worker in self._workers] == before and not is_searching(self._workers):
                 return
 
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:
@@ -238,10 +246,10 @@ class TestDriver:
     @_aside
     def _end(self, *, commit: bool) -> None:
         try:
-            searching = self._is_searching()
+            searching = is_searching(self._workers)
             for worker in self._workers if commit else ():
                 worker.commit_now()
-            if commit and not searching and self._is_searching():
+            if commit and not searching and is_searching(self._workers):
                 self.commit()  # it finds the record at fault, and raises
         finally:
             workers, self._workers = self._workers, []
@@ -358,43 +366,3 @@ class TestDriver:
         settings = self._settings
         memory = RocksMemory(8 << 20, 8 << 20, settings.rocksdb_preset, settings.rocksdb)
         return backends(settings.backend, of_stores, memory)
-
-    def _is_searching(self) -> bool:
-        """A commit failed, and the record at fault is looked for."""
-        return any(
-            task.search and not _rests(worker, task) for worker in self._workers for task in worker.tasks.values()
-        )
-
-    def _reached(self) -> list[object]:
-        """How far the tasks have come."""
-        return [
-            (name, task.state, dict(task.positions), task.ageing.times_of(task.inputs[0]))
-            for worker in self._open()
-            for name, task in worker.tasks.items()
-        ]
-
-    def _idle(self) -> bool:
-        """Whether every input was read to its end and worked off."""
-        for worker in self._open():
-            if len(worker.restorer) or not worker.tasks:
-                return False
-            if not worker.tables.at_rest(lambda at: self.cluster.log(at).stable_end):
-                return False
-            for task in worker.tasks.values():
-                if task.state is not TaskState.RUNNING or task.busy:
-                    return False
-                if _rests(worker, task):
-                    continue
-                held = task.reading.waits_for_commits  # what it has is taken then, what it waits for is not there yet
-                if not held and (task.buffered or (task.plan.watermark is not None and not task.reading.at_end)):
-                    return False
-                waiting = [at for at in task.positions if at in task.reading.waiting or (held and task.reading.has(at))]
-                ends = {at: self.cluster.log(at).stable_end for at in task.positions if at not in waiting}
-                if any(end > task.positions[at] for at, end in ends.items()):
-                    return False
-        return True
-
-
-def _rests(worker: StreamWorker, task: Task) -> bool:
-    """It waits until a record is tried again: `advance` moves it on."""
-    return worker.now < task.rests_until

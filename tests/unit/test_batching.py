@@ -27,6 +27,7 @@ from kstream.state.store import Store
 from kstream.state.timed import TimedStore
 from kstream.testing import TestDriver
 from kstream.testing.cluster import MemoryRecord
+from kstream.testing.resting import is_idle
 from support.strikes import Kind, Planner, Strikes
 
 STRIKES = Strikes()
@@ -719,7 +720,7 @@ class Run:
             before = driver.worker.commits
             driver.worker.step()
             if (
-                driver._idle()
+                is_idle([driver.worker], driver.cluster)
                 and driver.worker.commits == before
                 and not any(task.touched for task in driver.worker.tasks.values())
             ):
