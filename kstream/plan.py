@@ -17,6 +17,7 @@ from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push
+from kstream.operators.batch import Batch
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
@@ -224,9 +225,11 @@ def plan_task(
         plan.time_writer = TimeWriter(topics, partition, held, watermark, plan.waits)
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
+        # one that it does not declare would show it what others did with a whole batch
+        own = visible if part.one_at_a_time else {one.name: stores[one.name] for one in node.stores[node.own :]}
 
-        def cursor(order: int = order) -> Cursor:
-            return contexts.new(visible, writer, order)
+        def cursor(order: int = order, tables: dict[str, Store[Any]] = own) -> Cursor:
+            return contexts.new(tables, writer, order)
 
         operator = built[node] = (
             processor(
@@ -240,6 +243,8 @@ def plan_task(
         )  # fmt: skip
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
+            if node.users and len(own) < len(visible):
+                push = _with_tables(shared, own, push)
             giver = built[parent]
             _children(giver, node).append(push if around is None else around(node, operator, push))
         if isinstance(operator, Source):
@@ -258,6 +263,19 @@ def plan_task(
         operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
+
+
+def _with_tables(shared: Cursor, tables: dict[str, Store[Any]], push: Push) -> Push:
+    """This push, with no other tables than these."""
+
+    def pushed(batch: Batch) -> None:
+        before, shared.stores = shared.stores, tables
+        try:
+            push(batch)
+        finally:
+            shared.stores = before
+
+    return pushed
 
 
 def _children(giver: Operator, node: Node) -> list[Push]:

@@ -178,6 +178,36 @@ def test_the_test_driver_says_so(form: Callable[..., None]) -> None:
     driver.close(commit=False)
 
 
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("says", [False, True])
+@pytest.mark.parametrize("form", [by_map, by_map_with_context, by_filter, by_agent, by_async, by_processor])
+def test_a_table_that_only_another_function_of_the_task_shows(form: Callable[..., None], says: bool, cut: bool) -> None:
+    """It would be as a whole batch has left it."""
+    app = kstream.App("svc")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    rates = app.table("rates", key=str, value=int)
+
+    @app.agent(source, name="first")
+    def first(n: int, ctx: kstream.Context[str]) -> None:
+        rates[ctx.key] = 100 * n
+
+    tables = {"rates": rates}
+    form(app, source, out, tables, kstream.uses(rates) if says else lambda function: function)
+    driver = TestDriver(app, partitions=1)
+    for n in range(1, 6):
+        driver.cluster.append("in", b"k", b"%d" % n, 1000 + n)
+        if cut and says:
+            driver.process()
+    if says:
+        adds = form in (by_map, by_map_with_context, by_processor)
+        assert driver.values(out) == [n + 100 * n * adds for n in range(1, 6)]
+        driver.close()
+        return
+    with pytest.raises(TableUndeclared, match="uses table 'rates', which cannot be seen in its code"):
+        driver.process()
+    driver.close(commit=False)
+
+
 def test_the_line_names_the_function_that_is_to_be_marked_and_the_one_that_uses_the_table() -> None:
     app = kstream.App("svc")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
