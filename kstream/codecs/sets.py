@@ -4,7 +4,6 @@ in the order of its members: where they have none it cannot be written, or not a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from types import NoneType
 from typing import Any, Final, get_origin
 
@@ -21,7 +20,7 @@ _ORDERS: Final[dict[type, Any]] = {
 """Types of msgspec's by what they are compared with: those of one order lie in it, and with no other."""
 _OTHERS: Final = (inspect.DateTimeType, inspect.DateType, inspect.TimeType, inspect.TimeDeltaType, inspect.UUIDType)
 """Each is compared with its own kind only."""
-_NONE: Final = (object.__lt__, Struct.__lt__)
+_NONE: Final = tuple(vars(cls)["__lt__"] for cls in Struct.__mro__ if "__lt__" in vars(cls))
 """What classes have that define no order."""
 
 
@@ -69,11 +68,11 @@ def _order_of(info: Any, above: tuple[Any, ...]) -> Any:
     raise NoOrder(f"a {type(info).__name__.removesuffix('Type').lower()} cannot be in a set")
 
 
-def _of_enum(cls: type[Enum]) -> Any:
+def _of_enum(cls: Any) -> Any:
     for base in (str, bytes, int, float):
         if issubclass(cls, base):
             return _of_class(base)
-    if cls.__lt__ is object.__lt__:
+    if cls.__lt__ in _NONE:
         raise NoOrder(f"{cls.__name__} is an enum without an order (IntEnum and StrEnum have one)")
     return cls
 
@@ -82,7 +81,7 @@ def _of_class(cls: type) -> Any:
     return _NUMBER if issubclass(cls, int | float) else cls
 
 
-def _of_record(info: Any, cls: type, above: tuple[Any, ...]) -> Any:
+def _of_record(info: Any, cls: Any, above: tuple[Any, ...]) -> Any:
     settings = getattr(cls, "__struct_config__", None) or getattr(cls, "__dataclass_params__", None)
     if getattr(settings, "order", False):
         if cls not in above:
