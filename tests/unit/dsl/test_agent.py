@@ -52,7 +52,7 @@ def test_names_are_neither_topics_nor_tables() -> None:
     )
     refused("to takes a topic, not 'in'", lambda: app.stream(source).to(name))
     refused("agent 'a': to takes a topic, not 'in'", lambda: app.agent(source, to=name, name="a")(lambda value: value))
-    refused("agent 'a': tables takes a table, not 'i'", lambda: app.agent(source, tables=name, name="a")(print))
+    refused("agent 'a': tables='in': give a list of tables", lambda: app.agent(source, tables=name, name="a")(print))
     table: Any = app.table("no-topic", key=str, value=int)
     refused(r"app\.stream takes a topic, not Table\('no-topic'.*: give it what app\.topic", lambda: app.stream(table))
 
