@@ -243,7 +243,7 @@ def plan_task(
         )  # fmt: skip
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
-            if node.users and len(own) < len(visible):
+            if node.users and visible and not part.one_at_a_time:
                 push = _with_tables(shared, own, push)
             giver = built[parent]
             _children(giver, node).append(push if around is None else around(node, operator, push))
