@@ -16,8 +16,7 @@ from kstream.looking_nodes import DebugNode, SampleNode
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
-from kstream.operators.base import Cursor, Operator, Outlet, Push
-from kstream.operators.batch import Batch
+from kstream.operators.base import Cursor, Operator, Outlet, Push, with_tables
 from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
 from kstream.operators.branch import Branch, Pass
@@ -213,8 +212,8 @@ def plan_task(
     watermark = _watermark(part, counts or {}, time, lease)
     writer = _writer(part, outlet, refusals)
     # of others nothing would take care that they are used one record at a time
-    visible = {spec.name: stores[spec.name] for node in part.nodes for spec in node.stores[node.own :]}
-    visible |= {spec.name: tables[spec.name] for spec in part.tables}
+    whole = {spec.name: tables[spec.name] for spec in part.tables}
+    visible = whole | {spec.name: stores[spec.name] for node in part.nodes for spec in node.stores[node.own :]}
     at_hand = {**tables, **stores}
     shared = contexts.new(visible, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
@@ -226,10 +225,12 @@ def plan_task(
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
         # one that it does not declare would show it what others did with a whole batch
-        own = visible if part.one_at_a_time else {one.name: stores[one.name] for one in node.stores[node.own :]}
+        mine = (
+            visible if part.one_at_a_time else {one.name: stores[one.name] for one in node.stores[node.own :]} | whole
+        )
 
-        def cursor(order: int = order, tables: dict[str, Store[Any]] = own) -> Cursor:
-            return contexts.new(tables, writer, order)
+        def cursor(order: int = order, mine: dict[str, Store[Any]] = mine) -> Cursor:
+            return contexts.new(mine, writer, order)
 
         operator = built[node] = (
             processor(
@@ -244,7 +245,7 @@ def plan_task(
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             if node.users and visible and not part.one_at_a_time:
-                push = _with_tables(shared, own, push)
+                push = with_tables(shared, mine, push)
             giver = built[parent]
             _children(giver, node).append(push if around is None else around(node, operator, push))
         if isinstance(operator, Source):
@@ -263,19 +264,6 @@ def plan_task(
         operator.leaves_out = _leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
     return plan
-
-
-def _with_tables(shared: Cursor, tables: dict[str, Store[Any]], push: Push) -> Push:
-    """This push, with no other tables than these."""
-
-    def pushed(batch: Batch) -> None:
-        before, shared.stores = shared.stores, tables
-        try:
-            push(batch)
-        finally:
-            shared.stores = before
-
-    return pushed
 
 
 def _children(giver: Operator, node: Node) -> list[Push]:

@@ -47,6 +47,19 @@ class Outlet(Protocol):
         ...
 
 
+def with_tables(shared: Cursor, tables: dict[str, Any], push: Push) -> Push:
+    """This push, with no other tables than these."""
+
+    def pushed(batch: Batch) -> None:
+        before, shared.stores = shared.stores, tables
+        try:
+            push(batch)
+        finally:
+            shared.stores = before
+
+    return pushed
+
+
 class Meeting(Protocol):
     """An operator to which records of one source come by several ways, and which holds them until all are through."""
 

@@ -208,6 +208,23 @@ def test_a_table_that_only_another_function_of_the_task_shows(form: Callable[...
     driver.close(commit=False)
 
 
+@pytest.mark.parametrize("form", [by_map, by_agent, by_async, by_processor])
+def test_a_global_table_is_shown_in_the_same_ways(form: Callable[..., None]) -> None:
+    app = kstream.App("svc", on_error=[kstream.Skip()])
+    source, out, rows = (app.topic(name, key=str, value=int) for name in ("in", "out", "rows"))
+    tables = {"rates": app.global_table(rows, name="rates")}
+    own = app.table("rated", key=str, value=int)
+    app.stream(source).filter(lambda n: "k" not in own).to(app.topic("others", key=str, value=int))
+    if form is by_agent:  # it writes
+        app.agent(source, to=out, tables=tables.values())(lambda n: n + tables["rates"].get("k", 0))
+    else:
+        form(app, source, out, tables, kstream.uses(*tables.values()))
+    with TestDriver(app, partitions=1) as d:
+        d.send(rows, 5, key="k")
+        d.send(source, 1, key="k")
+        assert d.values(out) == [1 if form is by_async else 6]
+
+
 def test_the_line_names_the_function_that_is_to_be_marked_and_the_one_that_uses_the_table() -> None:
     app = kstream.App("svc")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
