@@ -22,6 +22,7 @@ from kstream.dsl.topics import Topics
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Worker
 from kstream.specs.config import check_changelog
+from kstream.specs.global_table import GlobalSpec
 from kstream.specs.listener import CheckpointListener, CheckpointListeners
 from kstream.specs.names import LONGEST_APP, check_name
 from kstream.specs.schema import Kind, schema
@@ -279,7 +280,8 @@ class App(Topics):
         topics = list(self._graph.topics.values())
         own = (one for node in self._graph.nodes for one in node.on_error or ())
         topics += dead_letters((*self._on_error, *own), self.name, self._graph.topics)
-        return build(self.name, self._graph.nodes, topics, self._on_error, self._on_large_state)
+        tables = [one for one in self._graph.stores if isinstance(one, GlobalSpec)]
+        return build(self.name, self._graph.nodes, topics, self._on_error, self._on_large_state, tables)
 
     def run(
         self,

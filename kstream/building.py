@@ -26,6 +26,7 @@ from kstream.topology import (
 )
 
 if TYPE_CHECKING:  # most apps do without them
+    from kstream.specs.global_table import GlobalSpec
     from kstream.specs.policy import Policy
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,9 @@ def build(
     declared: Sequence[Topic[Any, Any]],
     on_error: tuple[Policy, ...] = (),
     on_large_state: Callable[[Any, Any], Any] | None = None,
+    tables: Sequence[GlobalSpec] = (),
 ) -> Topology:
-    """Cuts nodes into sub-topologies.
+    """Cuts nodes into sub-topologies. `tables` are the global ones.
 
     Raises:
         TopologyError: nothing to run, two topics, processors or agents of one name, a sink whose types do not fit.
@@ -69,7 +71,8 @@ def build(
     _assign_policies(parts, on_error)
     _assign_delays(app, parts, {topic.name for topic in _topics(nodes, declared)})
     _check_dead_letters(app, parts)
-    return Topology(app, parts, list(declared), on_large_state)
+    asked = [table for table in tables if not any(table in part.tables for part in parts)]
+    return Topology(app, parts, list(declared), on_large_state, asked)
 
 
 def _topics(nodes: Iterable[Node], declared: Iterable[Topic[Any, Any]]) -> Iterable[Topic[Any, Any]]:

@@ -313,20 +313,22 @@ class SubTopology:
 
 @dataclass(eq=False)
 class Topology:
-    """All sub-topologies of an app, or those of one of its isolation groups."""
+    """All sub-topologies of an app, or those of one of its isolation groups. `asked`: global tables that no function
+    uses: they are there for queries, in the first group."""
 
     app: str
     parts: list[SubTopology]
     declared: list[Topic[Any, Any]] = field(default_factory=list)
     on_large_state: Callable[[Any, Any], Any] | None = None
+    asked: list[GlobalSpec] = field(default_factory=list)
 
     def changelog(self, store: StoreSpec) -> str:
         return changelog_of(self.app, store)
 
     @property
     def tables(self) -> list[GlobalSpec]:
-        """The global tables that are used: each worker has them whole."""
-        return list(dict.fromkeys(table for part in self.parts for table in part.tables))
+        """The global tables: each worker has them whole."""
+        return list(dict.fromkeys((*(table for part in self.parts for table in part.tables), *self.asked)))
 
     def part_of(self, topic: str) -> SubTopology:
         """The one that reads the topic, in the topology of a single group."""
@@ -340,7 +342,8 @@ class Topology:
     def of_group(self, group: str) -> Topology:
         """What the workers of an isolation group run."""
         parts = [part for part in self.parts if part.group == group]
-        return Topology(self.app, parts, self.declared, self.on_large_state)
+        asked = self.asked if group == self.groups[0] else []
+        return Topology(self.app, parts, self.declared, self.on_large_state, asked)
 
     @property
     def within(self) -> float:
@@ -355,7 +358,7 @@ class Topology:
 
     def describe(self) -> str:
         """The topology as indented text: one block a sub-topology, one line a node."""
-        lines = [f"Topology of {self.app}"]
+        lines = [f"Topology of {self.app}", *(f"\n  {table.describe()}" for table in self.asked)]
         for part in self.parts:
             lines.append(f"\n  Sub-topology {part.name}")
             if part.group != DEFAULT_GROUP:

@@ -49,6 +49,7 @@ class GlobalStore(Store[V]):
         self.topic = spec.topic.name
         self.serves: str | None = None
         self.trouble: StateError | None = None
+        self._decode = self.value_codec.decode
         self._most = cache_bytes
         self._held = 0  # bytes of `_read`
         self._read: dict[bytes, bytes | None] = {}
@@ -56,9 +57,18 @@ class GlobalStore(Store[V]):
     # ---- reading
 
     def get(self, key: bytes) -> V | None:
-        """The row, an object of the caller's own; None where there is none."""
-        (row,) = self.rows((key,))
-        return cast("V | None", row)
+        """The row, an object of the caller's own; None where there is none. Raises as `rows`."""
+        try:
+            raw = self._read[key]
+        except KeyError:
+            self._fetch_rows([key])
+            raw = self._read[key]
+        if raw is None:
+            return None
+        try:
+            return self._decode(raw)
+        except Exception as error:
+            self._unreadable(key, error)
 
     def rows(self, keys: Sequence[bytes | None]) -> list[Any]:
         """The rows of these keys, None where there are none; each an object of its own.
@@ -71,9 +81,7 @@ class GlobalStore(Store[V]):
         missing = [key for key in dict.fromkeys(keys) if key is not None and key not in read]
         if missing:
             self._fetch_rows(missing)
-            self.misses += len(missing)
-        self.hits += len(keys) - len(missing)
-        decode, found = self.value_codec.decode, list[Any]()
+        decode, found = self._decode, list[Any]()
         key: bytes | None = None
         try:
             for key in keys:
@@ -85,7 +93,7 @@ class GlobalStore(Store[V]):
 
     def scan(self, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, V]]:
         """The rows from the key `start` on, before `stop` (None: to the end), in the order of their keys."""
-        decode = self.value_codec.decode
+        decode = self._decode
         try:
             for key, raw in self.backend.scan(self._served(), start, stop):
                 try:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import KafkaUnavailable, StateError
@@ -146,6 +148,52 @@ def test_a_topic_whose_next_record_was_deleted_is_read_anew(shop: Shop, d: TestD
         d.process()
     d.send(shop.orders, "a2")
     assert d.values(shop.out) == ["a1-A", "a2-Ann"]
+
+
+TROUBLE = st.one_of(
+    st.tuples(st.just("row"), st.sampled_from("abcdef"), st.one_of(st.none(), st.text("xyz", max_size=2))),
+    st.sampled_from([(one,) for one in ("anew", "compact", "deny", "allow", "crash", "damage", "wait", "order")]),
+)
+
+
+@given(steps=st.lists(TROUBLE, max_size=20), backend=st.sampled_from(["memory", "rocksdb"]))
+def test_whatever_becomes_of_topic_and_files_the_table_is_the_topics(steps: list[Any], backend: str) -> None:
+    """In the end; and on the way each order finds a row that its key had in this topic, or the one before it."""
+    shop, rows = Shop(), dict[str, str]()
+    had: set[str | None] = {None}  # rows of "a"
+    orders = 0
+    with TestDriver(shop.app, backend=backend) as d:
+        for step in steps:
+            match step:
+                case ("row", key, value):
+                    d.cluster.append("customers", key.encode(), None if value is None else value.encode())
+                    rows.pop(key, None) if value is None else rows.update({key: value})
+                    had |= {rows.get("a")}
+                case ("anew",):
+                    d.cluster.delete_topic("customers")
+                    d.cluster.create_topic("customers", 3, {"cleanup.policy": "compact"})
+                    rows = {}
+                case ("compact",):
+                    d.cluster.compact("customers")
+                case ("deny",) | ("allow",):
+                    d.cluster.deny("customers", read=step == ("deny",))
+                case ("damage",):
+                    copy_of(d).damaged(StateError("corruption"))
+                case ("wait",):
+                    d.advance(11)
+                case ("order",):
+                    d.cluster.append("orders", b"k", b"a%d" % orders)
+                    orders += 1
+                case _:
+                    d.crash()
+            d.process()
+        d.cluster.deny("customers")
+        d.advance(11)
+        d.advance(11)
+        assert {key.decode(): value for key, value in d.worker.tables.stores["customers"].scan()} == rows
+        found = d.values(shop.out)
+        assert len(found) == orders
+        assert {one.partition("-")[2] for one in found} <= {str(one) for one in had}
 
 
 def test_partitions_that_are_added_are_read() -> None:
@@ -354,6 +402,34 @@ def test_a_copy_that_nothing_uses_any_more_is_deleted(shop: Shop, d: TestDriver)
     os.utime(old / "CURRENT", (0, 0))
     d.crash()
     assert not old.exists() and new.exists()
+
+
+def test_one_that_nothing_uses_is_there_for_queries() -> None:
+    app = kstream.App("asked")
+    rows, left, right = (app.topic(name, key=str, value=str) for name in ("rows", "left", "right"))
+    table = app.global_table(rows)
+    app.stream(left, group="one").peek(lambda value: None)
+    app.stream(right, group="two").peek(lambda value: None)
+    with TestDriver(app) as d:
+        d.send(rows, "A", key="a")
+        assert dict(d.table(table)) == {"a": "A"}
+        assert [len(worker.tables) for worker in d._workers] == [1, 0]
+    assert "global table rows" in app.topology().describe()
+
+
+def test_an_agent_names_what_cannot_be_seen_in_its_code() -> None:
+    app = kstream.App("shelf")
+    rows, asks, out = (app.topic(name, key=str, value=str) for name in ("rows", "asks", "out"))
+    shelf = {"rows": app.global_table(rows)}
+
+    @app.agent(asks, to=out, tables=shelf.values())
+    def look(ask: str) -> str:
+        return shelf["rows"][ask]
+
+    with TestDriver(app) as d:
+        d.send(rows, "A", key="a")
+        d.send(asks, "a", key="1")
+        assert d.values(out) == ["A"]
 
 
 def test_the_cache_is_bounded(shop: Shop) -> None:
