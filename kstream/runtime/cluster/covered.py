@@ -70,6 +70,18 @@ def is_by_others(said: Said, committed: Mapping[TopicPartition, object | None]) 
     return not said.commit and any(entry is not None for entry in committed.values())
 
 
+def is_new(note: str, said: Said, committed: Mapping[TopicPartition, object | None]) -> bool:
+    """Whether a task's next commit says what lies beside none of its offsets, as where these came from another tool, or
+    with a savepoint: it is made soon, though there be no record.
+
+    Args:
+        note: which changelogs there are, as that commit says it.
+    """
+    if all(entry is None for entry in committed.values()):
+        return False
+    return is_by_others(said, committed) or bool(note and not said.changelogs)
+
+
 def number_of(said: Said, committed: Mapping[TopicPartition, object | None], now: float) -> int:
     """The number of a task's last commit. Where there are offsets and no number, another tool set them: it goes on
     above all numbers that there have been, since an input that is not read for the moment may still have one.

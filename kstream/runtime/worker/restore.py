@@ -21,7 +21,7 @@ from typing import Final
 
 from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.observe.throttle import Throttle
-from kstream.runtime.cluster.covered import changelogs_of, is_by_others, newest, number_of
+from kstream.runtime.cluster.covered import changelogs_of, is_new, newest, number_of
 from kstream.runtime.cluster.metadata import Said
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.task.task import Task
@@ -384,8 +384,8 @@ class Restorer:
         with damage_of(one.task):
             one.lost = self._offsets.check_state(one.task, one.committed, one.said, one.question.counted) or one.lost
             self._bulk(one.task, one.task.stores, on=False)
-        by_others = is_by_others(one.said, one.committed)
-        touched = one.task.touched or bool(one.anew) or one.lost or by_others  # committed soon: with what holds now
+        new = bool(one.anew) or one.lost or is_new(one.changelog_note, one.said, one.committed)
+        touched = one.task.touched or new  # committed soon: with what holds now
         one.task.start_from(one.positions)
         one.task.restored_at = None
         one.task.topic_ids = one.topic_ids
