@@ -15,7 +15,8 @@ from kstream.cli import human
 from kstream.cli.data.reading import clients_of, find, partitions_of, topics_of
 from kstream.cli.operate import Subject
 from kstream.codecs.text import from_json, from_text, milliseconds
-from kstream.errors import TransactionError, UsageError
+from kstream.errors import RecordRefused, TransactionError, UsageError
+from kstream.runtime.cluster.writing import write_record
 from kstream.specs.topic import Topic
 from kstream.types import Clients, Headers
 
@@ -99,14 +100,9 @@ def send(clients: Clients, topic: str, outgoing: Iterable[Outgoing], partition: 
     with closing(clients.producer(None)) as producer:
         try:
             for one in outgoing:
-                while True:
-                    try:
-                        producer.produce(topic, one.value, one.key, partition, None, None, one.timestamp, one.headers)
-                        break
-                    except BufferError:
-                        producer.poll(0.1)
+                write_record(producer, topic, one.value, one.key, partition, one.timestamp, one.headers)
                 sent += 1
-        except UsageError as error:
+        except (RecordRefused, UsageError) as error:
             producer.flush(FLUSH_SECONDS)
             before = f"; {human.plural(sent, 'record')} before it sent" if sent else ""
             raise UsageError(f"{error}{before}") from error

@@ -15,6 +15,7 @@ import psutil
 
 from kstream.cli.planning.sample import Sample, sources_of
 from kstream.errors import KStreamError
+from kstream.runtime.cluster.writing import write_record
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.process.handle import WorkerProcess
 from kstream.topology import Topology
@@ -235,12 +236,7 @@ class Runner:
     # ---- turns
 
     def _send(self, topic: str, value: bytes | None, key: bytes | None, timestamp: int) -> None:
-        while True:
-            try:
-                return self._producer.produce(topic, value, key, -1, None, None, timestamp, None)
-            except BufferError:
-                self._producer.poll(0.05)
-                self._look(0.0)
+        write_record(self._producer, topic, value, key, timestamp=timestamp, meanwhile=partial(self._look, 0.0))
 
     def _until(
         self,

@@ -24,6 +24,7 @@ from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordR
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.directory import SILENT_AFTER, USUAL_INTERVAL, Announcement, Directory, Heard
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.runtime.cluster.writing import write_record
 from kstream.specs.names import own_topic
 from kstream.types import BEGINNING, AdminClient, Clients, Fetch, ProducerClient, TopicPartition
 
@@ -322,7 +323,7 @@ class Announcer:
         if self._name is None:  # nothing was said
             return
         try:
-            producer.produce(topic_of(self._app), None, self._name.encode())
+            write_record(producer, topic_of(self._app), None, self._name.encode())
             producer.flush(GOODBYE_SECONDS)
         except KStreamError as error:
             log.info("the other instances could not be told that this one ends: %s", error)

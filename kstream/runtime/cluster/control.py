@@ -18,6 +18,7 @@ import msgspec
 from kstream.errors import ConfigError, UsageError
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.runtime.cluster.writing import write_record
 from kstream.specs.names import own_topic
 from kstream.types import AdminClient, Clients, Fetch, ProducerClient, TopicMaker, TopicPartition
 
@@ -186,7 +187,7 @@ class Control:
     def _write(self, key: bytes, value: bytes | None) -> None:
         if self._producer is None:
             self._producer = self._clients.producer(None)
-        self._producer.produce(self._topic, value, key, 0)
+        write_record(self._producer, self._topic, value, key, 0)
         self._producer.flush(TIMEOUT)
 
     def close(self) -> None:

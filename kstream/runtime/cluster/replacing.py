@@ -27,6 +27,7 @@ from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import TIMEOUT, bounds
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.stored_types import StoredType, keep_types
+from kstream.runtime.cluster.writing import write_record
 from kstream.specs.store import StoreSpec
 from kstream.state.saved import Entries, entries_of
 from kstream.state.savepoint import Savepoint
@@ -187,12 +188,7 @@ class EntryWriter:
         self.written = 0
 
     def write(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers | None) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, value, key, partition, None, None, 0, headers)
-                break
-            except BufferError:
-                self._producer.poll(0.1)
+        write_record(self._producer, topic, value, key, partition, 0, headers)
         self.written += 1
         if self.written % 10_000 == 0:
             self._producer.poll(0.0)

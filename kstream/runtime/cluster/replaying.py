@@ -45,6 +45,7 @@ from kstream.runtime.cluster.dead_letters import (
 from kstream.runtime.cluster.handled import Handled, What, ensure_topic, key_of, mark_of, read_handled
 from kstream.runtime.cluster.records import TIMEOUT
 from kstream.runtime.cluster.routes import Routes
+from kstream.runtime.cluster.writing import ROOM_SECONDS, write_record
 from kstream.specs.policy import marks_topic
 from kstream.types import AdminClient, Clients, ProducerClient, TopicPartition
 
@@ -299,19 +300,14 @@ class Handling:
         told: Callable[[int | None, RecordRefused | None], None] | None,
     ) -> None:
         producer = self._use()
+        if told is None:
+            write_record(producer, topic, value, key, partition, timestamp, headers)
+            return
         while True:
             try:
-                if told is None:
-                    producer.produce(topic, value, key, partition, None, None, timestamp, headers)
-                else:
-                    producer.produce_watched(topic, value, key, partition, told, timestamp, headers)
-                return
+                return producer.produce_watched(topic, value, key, partition, told, timestamp, headers)
             except BufferError:
-                producer.poll(0.1)
-            except KStreamError:
-                raise
-            except Exception as error:
-                raise producer.meaning(error, topic, value, key, partition) from error
+                producer.poll(ROOM_SECONDS)
 
     def _forget(self, places: Sequence[Place]) -> None:
         producer = self._begin()

@@ -20,6 +20,7 @@ from kstream.errors import KStreamError, StoredTypeChanged
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
+from kstream.runtime.cluster.writing import write_record
 from kstream.specs.layout import reads
 from kstream.specs.names import own_topic
 from kstream.specs.store import StoreSpec
@@ -288,5 +289,5 @@ def _write(clients: Clients, topic: str, types: Mapping[bytes, StoredType | None
         return
     with closing(clients.producer(None)) as producer:
         for name, one in types.items():
-            producer.produce(topic, None if one is None else msgspec.json.encode(one), name, 0)
+            write_record(producer, topic, None if one is None else msgspec.json.encode(one), name, 0)
         producer.flush(TIMEOUT)

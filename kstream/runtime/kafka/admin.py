@@ -23,7 +23,7 @@ from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicE
 from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, NoTopics, answers, describe_group
 from kstream.runtime.kafka.entry import no_answer, refused
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import NO_TOPIC, describe, may_not, meaning, of
+from kstream.runtime.kafka.problems import NO_TOPIC, as_ours, describe, may_not, meaning, of
 from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
@@ -58,11 +58,8 @@ class KafkaAdmin:
 
     def topics(self, timeout: float) -> dict[str, TopicInfo]:
         """All topics, without their settings. Raises KafkaUnavailable within `timeout` seconds."""
-        return {
-            name: TopicInfo(name, len(topic.partitions))
-            for name, topic in self._metadata(timeout).items()
-            if topic.error is None
-        }
+        found = self._metadata(timeout)
+        return {name: TopicInfo(name, len(one.partitions)) for name, one in found.items() if one.error is None}
 
     def _metadata(self, timeout: float) -> dict[str, Any]:
         try:
@@ -120,7 +117,8 @@ class KafkaAdmin:
             ClientTopic(each.name, each.partitions, each.replication, config=dict(each.config)) for each in topics
         ]
         try:
-            asked = self._asked.client.create_topics(wanted, request_timeout=timeout)
+            with as_ours("creation of topics", self._servers):
+                asked = self._asked.client.create_topics(wanted, request_timeout=timeout)
         except ValueError as error:  # numbers that no topic can have
             raise TopicError(f"topics cannot be created: {error}") from error
         for name, future in asked.items():
@@ -148,7 +146,9 @@ class KafkaAdmin:
         if not names:
             return
         deadline = time.monotonic() + timeout
-        for name, future in self._asked.client.delete_topics(list(names), request_timeout=timeout).items():
+        with as_ours("deletion of topics", self._servers):
+            asked = self._asked.client.delete_topics(list(names), request_timeout=timeout)
+        for name, future in asked.items():
             try:
                 future.result()
             except KafkaException as error:
@@ -162,7 +162,8 @@ class KafkaAdmin:
         deadline, had = time.monotonic() + timeout, self.topics(timeout)
         there = {name for name, count in counts.items() if name in had and had[name].partitions == count}
         wanted = [NewPartitions(name, count) for name, count in counts.items() if name not in there]
-        asked = self._asked.client.create_partitions(wanted, request_timeout=timeout) if wanted else {}
+        with as_ours("partitions of topics", self._servers):
+            asked = self._asked.client.create_partitions(wanted, request_timeout=timeout) if wanted else {}
         for name, future in asked.items():
             try:
                 future.result()

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -19,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are ex
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import describe, make, meaning, of
+from kstream.runtime.kafka.problems import as_ours, describe, make, meaning, of
 from kstream.types import NewTopic
 
 T = TypeVar("T")
@@ -69,7 +68,8 @@ class ClusterInspector:
         self._client = make(AdminClient, config)
 
     def cluster(self) -> Cluster:
-        found = self._wait(self._client.describe_cluster(request_timeout=self._timeout), "description of the cluster")
+        with as_ours("description of the cluster", self._servers):
+            found = self._client.describe_cluster(request_timeout=self._timeout).result()
         return Cluster(found.cluster_id, [Broker(node.id, node.host, node.port) for node in found.nodes])
 
     def api_versions(self) -> dict[int, tuple[int, int]]:
@@ -80,16 +80,18 @@ class ClusterInspector:
     def broker_settings(self, broker: int) -> dict[str, str]:
         """The settings in force of one broker."""
         resource = ConfigResource(ResourceType.BROKER, str(broker))
-        (future,) = self._client.describe_configs([resource], request_timeout=self._timeout).values()
-        entries = self._wait(future, f"settings of broker {broker}")
+        with as_ours(f"settings of broker {broker}", self._servers):
+            (future,) = self._client.describe_configs([resource], request_timeout=self._timeout).values()
+            entries = future.result()
         return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
     def topic(self, name: str) -> tuple[list[Partition], frozenset[str]]:
         """The partitions of a topic, and what we may do with it."""
-        asked = self._client.describe_topics(
-            TopicCollection([name]), include_authorized_operations=True, request_timeout=self._timeout
-        )
-        found = self._wait(asked[name], f"description of topic {name}")
+        with as_ours(f"description of topic {name}", self._servers):
+            asked = self._client.describe_topics(
+                TopicCollection([name]), include_authorized_operations=True, request_timeout=self._timeout
+            )
+            found = asked[name].result()
         partitions = [
             Partition(each.id, None if each.leader is None else each.leader.id, len(each.replicas), len(each.isr))
             for each in found.partitions
@@ -100,10 +102,10 @@ class ClusterInspector:
         """What we may do with a consumer group, whether there is one or not."""
         deadline = time.monotonic() + self._timeout
         while True:
-            asked = self._client.describe_consumer_groups(
-                [group], include_authorized_operations=True, request_timeout=self._timeout
-            )
             try:
+                asked = self._client.describe_consumer_groups(
+                    [group], include_authorized_operations=True, request_timeout=self._timeout
+                )
                 return _names(asked[group].result().authorized_operations)
             except KafkaException as error:
                 inner = of(error)
@@ -117,7 +119,8 @@ class ClusterInspector:
         if not topics:
             return {}
         wanted = [ClientTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in topics]
-        asked = self._client.create_topics(wanted, validate_only=True, request_timeout=self._timeout)
+        with as_ours("creation of topics", self._servers):
+            asked = self._client.create_topics(wanted, validate_only=True, request_timeout=self._timeout)
         refused = {}
         for name, future in asked.items():
             try:
@@ -125,12 +128,6 @@ class ClusterInspector:
             except KafkaException as error:
                 refused[name] = describe(of(error))
         return refused
-
-    def _wait(self, future: Future[Any], doing: str) -> Any:
-        try:
-            return future.result()
-        except KafkaException as error:
-            raise meaning(of(error), doing, self._servers) from error
 
 
 class _Lines(logging.Handler):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -174,6 +175,15 @@ def meaning(error: KafkaError, doing: str, servers: str, right: str = "") -> KSt
             f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})"
         )
     return KafkaUnavailable(f"Kafka at {servers} ({text})")
+
+
+@contextmanager
+def as_ours(doing: str, servers: str) -> Iterator[None]:
+    """Around calls of a client: what librdkafka says comes out as one of kstream's errors."""
+    try:
+        yield
+    except KafkaException as error:
+        raise meaning(of(error), doing, servers) from error
 
 
 _UNREAD: Final = re.compile(r"([\w.-]+)(?:\(\S*?\)+)?\[\d+\]\(Broker: Topic authorization failed\)")
