@@ -145,6 +145,12 @@ def check_takes(function: Callable[..., Any], values: int) -> None:
     _takes(function, values, None, str(values or "none") + ", and is given no context" * bool(values))
 
 
+def check_called(function: Callable[..., Any], by: str, values: int) -> None:
+    """Both: its result is there at once, and it takes so many values. Raises TopologyError."""
+    called(function, by)
+    check_takes(function, values)
+
+
 def check_large(function: Callable[[Any, Any], Any] | None, what: str) -> Callable[[Any, Any], Any] | None:
     """`on_large_state=` as it was given. `what` has it, for the message: "table 'a'".
 

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, cast, overload
 
-from kstream.dsl.functions import check_takes
+from kstream.dsl.functions import check_called
 from kstream.dsl.table import default_factory
 from kstream.errors import TableError, TopologyError
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
@@ -331,7 +331,7 @@ class ReducingState(State, Generic[T]):
         self._kind, self._fold = kind, fold
 
     def _values(self, what: str) -> Schema:
-        check_takes(self._fold, 2)
+        check_called(self._fold, "ReducingState", 2)
         return schema(self._kind, what)
 
     def add(self, value: T) -> None:
@@ -376,8 +376,9 @@ class AggregatingState(State, Generic[V, A, R]):
         self._initial, self._fold, self._result, self._kind = initial, fold, result, kind
 
     def _values(self, what: str) -> Schema:
-        check_takes(self._initial, 0)
-        check_takes(self._fold, 2)
+        for function, values in ((self._initial, 0), (self._fold, 2), (self._result, 1)):
+            if function is not None:
+                check_called(function, "AggregatingState", values)
         kind = self._kind or returned_by(self._initial)
         kind = returned_by(self._fold) if kind is UNKNOWN else kind
         return schema(kind, what)

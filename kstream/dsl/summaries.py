@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kstream.codecs import is_codec
 from kstream.dsl import folds, keeping
-from kstream.dsl.functions import check_takes
+from kstream.dsl.functions import check_called
 from kstream.errors import TopologyError
 from kstream.specs.schema import UNKNOWN, Kind, Schema, schema
 from kstream.specs.store import BackendKind
@@ -72,7 +72,7 @@ class Summaries(Generic[K, V]):
         """
         if type(n) is not int or n < 1:
             raise TopologyError(f"top_n: n={n!r} is no whole number, 1 at least")
-        check_takes(by, 1)
+        check_called(by, "top_n", 1)
         values = self.node().value
         kind, fold = list_of(values, "top_n"), folds.ranking(n, by, values.codec, least=least)
         layout = f"the {n} {'least' if least else 'greatest'}"
@@ -103,6 +103,7 @@ class Summaries(Generic[K, V]):
         Raises:
             TopologyError: there is no such error, or the extra is not installed.
         """
+        check_called(function, "count_distinct", 1)
         return self._keeping("distinct", keeping.distinct(function, of, error), function, name, emit, backend, ttl)
 
     def quantiles(

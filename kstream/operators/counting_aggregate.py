@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from kstream.codecs import check_column
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
 from kstream.operators.dropping import Lines
+from kstream.operators.emitting import check_results
 from kstream.specs.counting import Counted
 from kstream.state.store import Store
 from kstream.window_nodes import CountingNode
@@ -48,7 +48,7 @@ class CountingAggregate(Aggregate):
         full = [value is not None for value in encoded or ()]
         if any(full):
             results = cast("list[bytes | None]", [value for value in encoded or () if value is not None])
-            check_column(self._value_codec, results, self._check_every)
+            check_results(self.store.name, self._value_codec, results, self._check_every)
             self.emit(batch.where(full).with_encoded_values(results, self._value_codec))
 
     def _fold_rest(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from kstream.codecs import SAMPLE, BuiltIn, Codec, check_column, encode_value
+from kstream.codecs import SAMPLE, BuiltIn, Codec, ColumnError, check_column, encode_value
 from kstream.errors import CodecError
 from kstream.operators.base import Operator
 from kstream.state.containers import plain_of
@@ -61,3 +62,18 @@ class Output(Operator):
 
     def forget(self) -> None:
         self.values, self.places = [], []
+
+
+def check_results(name: str, codec: Codec[Any], results: Sequence[bytes | None], every: int) -> None:
+    """Whether results of an aggregation that are told can be read back: one of `every` is tried.
+
+    Args:
+        name: of its table.
+
+    Raises:
+        ColumnError: with the index of the first that cannot.
+    """
+    try:
+        check_column(codec, results, every)
+    except ColumnError as error:
+        raise ColumnError(f"the results of {name!r}: {error}", error.index) from error.__cause__ or error

@@ -8,13 +8,14 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from kstream.codecs import check_column, encode_column
+from kstream.codecs import encode_column
 from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, Dropping, Lines
+from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.sessions import OpenSession, Session
@@ -109,7 +110,7 @@ class SessionAggregate(Dropping, Closing):
         else:
             store.changed(keys)
         if told is not None and told.indices:
-            check_column(self._value_codec, told.values, self._check_every)
+            check_results(self.store.name, self._value_codec, told.values, self._check_every)
             rows = None if batch.origin is None else [batch.row(index) for index in told.indices]
             stamps = batch.timestamps
             self.emit(

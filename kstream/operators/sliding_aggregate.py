@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from typing import Any, cast
 
-from kstream.codecs import ColumnError, check_column, copier
+from kstream.codecs import ColumnError, copier
 from kstream.codecs.windowed import stored_start
 from kstream.errors import KStreamError
 from kstream.operators.batch import Batch, Origin
 from kstream.operators.closing import AT_ONCE, Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
+from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.specs.sliding import Kept, Sliding
 from kstream.state.watermark import Watermark
@@ -69,7 +70,7 @@ class SlidingAggregate(Dropping, Closing):
         self.store.batch_keys = own
         self.store.changed(own)
         try:
-            check_column(self._value_codec, results, self._check_every)
+            check_results(self.store.name, self._value_codec, results, self._check_every)
         except ColumnError as error:
             batch.blame(error.index)
             raise
