@@ -241,12 +241,10 @@ _REFUSALS = {
 }
 
 
-def _shown(key: bytes | None, longest: int = 80) -> str:
+def _shown(key: bytes | None, longest: int = 84) -> str:
     """A key for a message, cut where it is long."""
-    if key is None:
-        return "no key"
-    text = repr(key.decode(errors="backslashreplace"))
-    return f"key {text}" if len(text) <= longest else f"key {text[:longest]}…"
+    text = "no key" if key is None else f"key {key.decode(errors='backslashreplace')!r}"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 class JsonOutOfBounds(CodecError):
@@ -367,9 +365,10 @@ class ProcessingError(KStreamError):
 
     def __init__(self, task: str, topic: str, partition: int, offset: int, cause: BaseException) -> None:
         self.task, self.topic, self.partition, self.offset = task, topic, partition, offset
-        super().__init__(
-            f"task {task} stopped at {topic}[{partition}] offset {offset}: {type(cause).__name__}: {text_of(cause)}"
-        )
+        # an error that is internal to kstream is called by the class in this module that users know
+        kind = next(k for k in type(cause).__mro__ if k.__module__ == __name__ or k.__module__[:8] != "kstream.")
+        where = f"task {task} stopped at {topic}[{partition}] offset {offset}"
+        super().__init__(f"{where}: {kind.__name__}: {text_of(cause)}")
 
 
 class TransactionError(KStreamError):

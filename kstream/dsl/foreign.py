@@ -11,7 +11,7 @@ from kstream.dsl.functions import called, check_takes
 from kstream.dsl.graph import Graph, advice
 from kstream.errors import TopologyError
 from kstream.foreign_nodes import AloneNode, AnswerNode, ForeignJoinNode, SubscribeNode, TellNode
-from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema, without_none
+from kstream.specs.schema import UNKNOWN, Schema, nullable, returned_by, schema, told_apart, without_none
 from kstream.specs.store import StoreSpec
 from kstream.table_nodes import JoinHow, TableNode
 from kstream.topology import MergeNode
@@ -43,8 +43,9 @@ def join_foreign(
     keys, asked_for = left.rows.key, right.rows.key
     declared = without_none(returned_by(on))
     if declared is not UNKNOWN and (given := schema(declared, "on=", key=True)).codec is not asked_for.codec:
+        one, other = told_apart(given.kind, asked_for.kind)
         raise TopologyError(
-            f"{call}: on= gives keys of type {given}, and table {right.rows.name!r} has keys of type {asked_for}"
+            f"{call}: on= gives keys of type {one}, and table {right.rows.name!r} has keys of type {other}"
         )
     made = graph.child_name(left.node, "join") if name is None else name
     said = f"the result of {call}"

@@ -17,7 +17,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.config import check_changelog
 from kstream.specs.fields import whole_milliseconds
-from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema, with_none
+from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema, told_apart, with_none
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic
 from kstream.table_nodes import AsOfJoinNode, JoinHow, StreamJoinHow, TableJoinNode, TableNode
@@ -279,8 +279,9 @@ class Joining(Ways[K, V]):
         node = self.node
         if keys is not None and keys.codec is not node.key.codec and not (self._rekeyed and node.key.kind is UNKNOWN):
             check_no_windows(call, node.key, keys, other="a table" if other.startswith("table ") else "a stream")
+            mine, theirs = told_apart(node.key.kind, keys.kind)
             raise TopologyError(
-                f"{call}: {node.describe()} has keys of type {node.key}, and {other} of type {keys}: a key has one "
+                f"{call}: {node.describe()} has keys of type {mine}, and {other} of type {theirs}: a key has one "
                 "home only where both have the same type"
             )
         if not self._rekeyed:

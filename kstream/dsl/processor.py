@@ -19,7 +19,7 @@ from kstream.errors import TopologyError
 from kstream.processor_nodes import ProcessNode
 from kstream.runtime.task.processing import ProcessorContext
 from kstream.specs.names import check_name
-from kstream.specs.schema import UNKNOWN, Kind, Schema, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, schema, told_apart
 from kstream.specs.store import StoreSpec
 from kstream.specs.timers import Due, Timer
 
@@ -212,4 +212,5 @@ def _check_fits(name: str, what: str, declared: Any, have: Schema) -> None:
         return
     want = schema(declared, f"the {what} of processor {name!r}", key=what == "keys")
     if not want.accepts(have):
-        raise TopologyError(f"processor {name!r} is declared for {what} of type {want}, and the stream has {have}")
+        one, other = told_apart(want.kind, have.kind)
+        raise TopologyError(f"processor {name!r} is declared for {what} of type {one}, and the stream has {other}")

@@ -13,7 +13,7 @@ from kstream.dsl.hints import OTHER_STEPS, Hinted
 from kstream.dsl.table import ReadableTable
 from kstream.errors import TopologyError
 from kstream.specs.names import check_partitions
-from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema, told_apart
 from kstream.specs.steps import Step
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
 from kstream.specs.topic import Topic
@@ -162,9 +162,10 @@ class Tabular(Generic[K, V]):
             return StreamTable(self._graph, joined)
         if other.rows.key.codec is not self.rows.key.codec:
             check_no_windows(call, self.rows.key, other.rows.key)
+            mine, theirs = told_apart(self.rows.key.kind, other.rows.key.kind)
             raise TopologyError(
-                f"{call}: table {self.rows.name!r} has keys of type {self.rows.key}, and table {other.rows.name!r} of "
-                f"type {other.rows.key}: a key has one home only where both have the same type"
+                f"{call}: table {self.rows.name!r} has keys of type {mine}, and table {other.rows.name!r} of "
+                f"type {theirs}: a key has one home only where both have the same type"
             )
         made = self._graph.child_name(self.node, "join") if name is None else name
         check_backend(backend, f"table {made!r}")

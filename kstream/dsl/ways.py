@@ -11,7 +11,7 @@ from kstream.errors import TopologyError
 from kstream.looking_nodes import DebugNode, SampleNode
 from kstream.runtime.task.context import Context
 from kstream.specs.names import check_name, check_partitions
-from kstream.specs.schema import UNKNOWN, Schema
+from kstream.specs.schema import UNKNOWN, Schema, told_apart
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import BranchNode, MergeNode, Node, RouteNode, WayNode
 
@@ -166,8 +166,9 @@ def _common(nodes: Sequence[Node], side: str) -> Schema:
     (first, node), *others = (known or found).items()
     if known and others:
         other, its = others[0]
+        theirs, mine = told_apart(other.kind, first.kind)
         raise TopologyError(
-            f"merge: {its.describe()} has {side}s of type {other}, and {node.describe()} of type {first}: "
+            f"merge: {its.describe()} has {side}s of type {theirs}, and {node.describe()} of type {mine}: "
             f"{'map' if side == 'value' else 'rekey'} one of them, with {side}= for its result"
         )
     return first

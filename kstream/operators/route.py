@@ -11,6 +11,7 @@ from kstream.operators.batch import Batch
 from kstream.operators.sink import Sink
 from kstream.operators.stateless import apply
 from kstream.operators.writer import Writer
+from kstream.specs.schema import told_apart
 from kstream.specs.topic import Topic
 from kstream.topology import RouteNode
 
@@ -47,7 +48,8 @@ class Route(Operator):
                 self._refuse(batch, first, f"topic {topic.name!r}, which is not the app's: declare it there")
             for side, have, want in (("key", node.key, topic.key), ("value", node.value, topic.value)):
                 if not want.accepts(have):
-                    what = f"topic {topic.name!r}, which is declared {side}={want}, for {side}s of type {have}"
+                    one, other = told_apart(have.kind, want.kind)
+                    what = f"topic {topic.name!r}, which is declared {side}={other}, for {side}s of type {one}"
                     self._refuse(batch, first, what)
             sink = self._sinks[topic] = Sink(topic, self._writer, self._order, self._check_every)
         return sink

@@ -94,9 +94,10 @@ def test_a_bare_run_without_the_guard_is_one_line(
     )
 
 
-def test_workers_load_what_the_program_loaded(program: Program) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_load_what_the_program_loaded(program: Program, end: signal.Signals) -> None:
     """The agents are in a module that only the program's own text imports: records were read and lost. Nothing that a
-    worker started outlives a clean stop."""
+    worker started outlives a clean stop, nor the end of a supervisor that is killed."""
     process = program.start(
         "main.py",
         core=HEAD,
@@ -116,9 +117,9 @@ def shout(text: str) -> str:
     text, pid, stdin = value.decode().split()
     assert (text, stdin) == ("A", "b''")
     assert alive(int(pid))
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(end)
     _, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, said
+    assert process.returncode == (0 if end == signal.SIGTERM else -end), said
     until(lambda: not alive(int(pid)), "the end of what the worker started")
 
 

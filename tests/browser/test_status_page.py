@@ -461,6 +461,36 @@ def test_a_silent_instance_is_shown_as_such_and_is_in_no_sum(make_page: Callable
         server.stop()
 
 
+class OfOldRecords(FakeObserved):
+    """It reads what came while it was down for `age` seconds."""
+
+    age = 7 * 86_400.0
+
+    def _latencies(self, at: float) -> tuple[float, float]:
+        return self.age, 1.01 * self.age
+
+
+def test_the_age_of_a_backlog_is_not_shown_as_slowness(make_page: Callable[..., Page]) -> None:
+    """After an outage, and where history is replayed, records are as old as they are; what that says, and what a record
+    takes, is said beside it."""
+    observed = OfOldRecords(partitions=2)
+    server = WebServer(observed, TOKEN, "127.0.0.1", 0)
+    server.start()
+    try:
+        page = make_page()
+        page.open(server.url, TOKEN)
+        said = page.page.locator(".tile", has_text="Age at commit, p99")
+        expect(said).to_contain_text("7 d 1 h")
+        expect(said).to_contain_text("a backlog or history is read")
+        expect(said.locator("p[title]")).to_have_attribute("title", re.compile("in an outage too.*age of the history"))
+        observed.age = 0.03
+        expect(said).to_contain_text("processing 0.1 ms a record")
+        expect(said).not_to_contain_text("backlog")
+        assert page.errors == []
+    finally:
+        server.stop()
+
+
 def test_what_users_data_holds_is_text(page: Page, server: WebServer, observed: FakeObserved) -> None:
     observed.failing = True
     page.open(server.url, TOKEN)

@@ -290,6 +290,36 @@ def test_types_of_one_name_that_do_not_fit_are_told_apart() -> None:
         app.topology()
 
 
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda one, other: one.merge(other),
+        lambda one, other: one.join(other.to_table("rows"), lambda left, right: left),
+        lambda one, other: one.to_table("a").join(other.to_table("b"), lambda left, right: left),
+        lambda one, other: one.to_table("a").join(other.to_table("b"), lambda left, right: left, on=key_of),
+        lambda one, other: other.process(Keyed, name="p"),
+    ],
+    ids=["merge", "join", "tables", "foreign key", "processor"],
+)
+def test_so_are_those_that_meet(declare: Any) -> None:
+    app = kstream.App("codecs")
+    first, second = (
+        app.stream(app.topic(name, key=Scaled(by), value=int, partitions=1)) for name, by in (("one", 10), ("two", 100))
+    )
+    with pytest.raises(TopologyError, match="another Scaled, whose scale differs: use one object for both"):
+        declare(first, second)
+
+
+def key_of(n: int) -> Any: ...
+
+
+key_of.__annotations__["return"] = Scaled(10)
+
+
+class Keyed(kstream.Processor[Scaled(10), int, int]):  # type: ignore[misc]  # a codec object, as key= takes one
+    def process(self, n: int, ctx: Any) -> None: ...
+
+
 def test_outputs_of_agents_that_do_not_fit_are_named_both() -> None:
     async def yields(stream: kstream.AgentStream[str, Bid]) -> AsyncIterator[Other]:
         async for bid in stream:

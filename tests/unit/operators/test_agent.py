@@ -355,7 +355,7 @@ def test_a_key_that_cannot_be_written_is_told_with_its_internal_topic() -> None:
     app = kstream.App("named")
     source = app.topic("from", key=str, value=int)
     _group(app, source, None)
-    with TestDriver(app) as d, pytest.raises(ProcessingError, match="ColumnError: topic 'named-to-repartition': "):
+    with TestDriver(app) as d, pytest.raises(ProcessingError, match="CodecError: topic 'named-to-repartition': "):
         d.send(source, 1, key="a")
 
 

@@ -260,7 +260,7 @@ def test_an_event_time_that_is_none_fails_at_its_record(at: int, time: Any, batc
 @pytest.mark.parametrize("at", [-1, START * 1000], ids=["none", "far ahead"])
 def test_a_record_with_such_a_time_stops_its_task_by_name_in_the_phase_decode(at: int) -> None:
     what = f"timestamp= of topic 'in' is {at}" if at < 0 else f"its event time {at} .* max_event_time_ahead"
-    with pytest.raises(kstream.KStreamError, match=rf"in\[0\] offset 2: ColumnError: {what}"):
+    with pytest.raises(kstream.KStreamError, match=rf"in\[0\] offset 2: CodecError: {what}"):
         Timed(policies=()).run([START, START, at, START], batch=8)
     decode = Timed(policies=(kstream.Skip(phase="decode"),))
     assert decode.run([START, START, at, START], batch=8) == [("a", 1), ("b", 1), ("b", 2)]

@@ -133,6 +133,27 @@ def test_with_a_worker_ends_what_it_started(started: list[Started], tmp_path: Pa
     ended(pids)
 
 
+def test_a_child_with_a_session_of_its_own_is_left_to_itself(started: list[Started], tmp_path: Path) -> None:
+    """It has left the worker's process group, as a daemon does: docs/streams.md says so."""
+    one = start(started, tmp_path, """
+import os, subprocess, time
+kept = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+ended = subprocess.Popen(["sleep", "1000"])
+with open("pids.tmp", "w") as found:
+    found.write(f"{kept.pid} {ended.pid}")
+os.rename("pids.tmp", "pids")
+time.sleep(1000)
+""")  # fmt: skip
+    kept, gone = (int(each) for each in file(tmp_path / "pids").split())
+    try:
+        one.process.signal(signal.SIGKILL)
+        assert one.end() == -signal.SIGKILL
+        ended([gone])
+        assert alive(kept)
+    finally:
+        kill(kept)
+
+
 def test_one_that_is_stopped_while_it_loads_ends_well(started: list[Started], tmp_path: Path) -> None:
     """It has nothing to leave yet. Seen: a worker that was started again just before the stop, told as killed."""
     one = start(started, tmp_path, "import threading; open('loading', 'w').close(); threading.Event().wait()")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,4 +108,34 @@ def test_an_answer_that_does_not_come_is_asked_for_again(tmp_path: Path) -> None
     fleet.cluster.fail_next("end_offsets", KafkaUnavailable("planned"))
     fleet.step(times=4, seconds=ASK_SECONDS)
     assert lag(fleet) == {TopicPartition("in", 0): 31}
+    fleet.close()
+
+
+def test_what_comes_while_a_flood_is_held_back_counts_as_lag(tmp_path: Path) -> None:
+    """The task has paused its input, of which the client hears nothing more."""
+    app = kstream.App("flood")
+    source = app.topic("in", key=str, value=int)
+    gate = {"open": False}
+
+    @app.agent(source)
+    async def agent(stream: kstream.AgentStream[str, int]) -> None:
+        async for _ in stream:
+            while not gate["open"]:
+                await asyncio.sleep(0)
+
+    fleet = Fleet(app, tmp_path, partitions=1, poll_batch=5, commit_interval=100.0, transaction_timeout=300.0)
+    fleet.start("a")
+    for n in range(200):
+        fleet.send(source, ["k"], n)
+    fleet.step("a", times=60, seconds=0.0)
+    at = TopicPartition("in", 0)
+    assert 50 < fleet.task("a", 0).buffered <= 60
+    heard = fleet.workers["a"].lags_of(fleet.task("a", 0))[at]
+    for n in range(40):
+        fleet.send(source, ["k"], n)
+    fleet.step("a", times=3, seconds=ASK_SECONDS)
+    assert lag(fleet)[at] == heard + 40 >= 239, "one of them is at work"
+    gate["open"] = True
+    fleet.settle()
+    assert lag(fleet) == {at: 0}
     fleet.close()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import CodecError, ProcessingError
+from kstream.errors import CodecError, ProcessingError, TopicError
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from unit.runtime.harness import Fleet
@@ -188,6 +188,25 @@ def test_it_stops_its_task_and_no_other(tmp_path: Path, case: str, guarantee: st
     assert 3 <= tries <= 10
     assert worker.aborts - aborts <= tries, "a try takes back one transaction at most, its own"
     assert worker.measures.producer_restarts - restarts <= tries
+    fleet.close()
+
+
+def test_a_user_who_may_not_ask_for_the_limit_hears_of_the_refusal_all_the_same(tmp_path: Path) -> None:
+    """The figure is missing then, and what the refusal says stands: topic, key, size, and which settings to look at."""
+    beside = Beside(tmp_path, too_large_for_the_sink, "exactly_once")
+    fleet = beside.fleet
+    worker = fleet.start("a")
+    for n in range(BAD + 1):
+        fleet.send(beside.source, [beside.bad], n)
+    error = TopicError("this user may not DESCRIBE_CONFIGS topic sink")
+    struck = fleet.cluster.faults.plan("admin.topic_configs", error)
+    failed: list[Any] = []
+    while not failed:
+        fleet.step("a", seconds=0.02)
+        failed = [task for task in worker.tasks.values() if task.state is TaskState.FAILED]
+    said = str(failed[0].error)
+    assert struck.struck and f"in[0] offset {BAD}: " in said and "record for sink" in said and "50,0" in said
+    assert "max.message.bytes" in said and "10,000" not in said
     fleet.close()
 
 
