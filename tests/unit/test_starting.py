@@ -14,7 +14,7 @@ from kstream.starting import prepared
 
 
 def test_what_a_program_did_to_logging_hides_no_line_of_ours(tmp_path: Path) -> None:
-    """`python svc.py` said nothing of a task that failed."""
+    """A program that ran its app by itself was told nothing of a task that failed."""
     ours = logging.getLogger("kstream.starting")
     ours.__class__ = logging.Logger  # as it is in a program that has started nothing yet
     ours.disabled = True  # what dictConfig({"version": 1}) does to all that there are

@@ -65,7 +65,7 @@ def place_of(text: str, topics: Sequence[str]) -> Place:
         raise UsageError(f"{text} of which topic? write TOPIC:PARTITION:OFFSET; there are {', '.join(topics)}")
     name = topic[0] if topic else topics[0]
     if name not in topics:
-        raise UsageError(f"{text}: {name} is no topic that is looked at; that is {', '.join(topics)}")
+        raise UsageError(f"{text}: no dead letters are looked for in topic {name}; they are in {', '.join(topics)}")
     return Place(name, int(partition), int(offset))
 
 

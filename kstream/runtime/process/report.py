@@ -54,7 +54,7 @@ class Held(msgspec.Struct):
         if self.user:
             took = "took" if over else "has not returned for"
             return f"slow user code: {self.where} {took} {self.seconds:.0f} s"
-        return f"the worker's loop {'stood' if over else 'has stood'} for {self.seconds:.0f} s in {self.where}"
+        return f"the worker's loop {'hung' if over else 'has hung'} for {self.seconds:.0f} s in {self.where}"
 
 
 class Report(msgspec.Struct):

@@ -127,7 +127,7 @@ class Ageing:
             self._told = True
             log.warning(
                 "task %s: the %s time of its state, as its last commit says, is %.0f s ahead of this machine's clock: "
-                "it stands until %s caught up, and no more entries with a TTL in it expire until then",
+                "it does not go on until %s caught up, and no entry with a TTL expires until then",
                 self._task, kind, ahead, what,
             )  # fmt: skip
 

@@ -30,7 +30,7 @@ def live(now: float, beat: float, workers: Iterable[WorkerProcess], settings: Se
     """`beat` is when the supervisor's loop went round last; times are monotonic."""
     reasons = []
     if now - beat > LOOP_SECONDS:
-        reasons.append(f"the supervisor's loop has stood still for {now - beat:.0f} s")
+        reasons.append(f"the supervisor's loop has hung for {now - beat:.0f} s")
     for worker in workers:
         silent = now - worker.heard
         if worker.runs and silent > settings.max_poll_interval + SILENT_SECONDS:

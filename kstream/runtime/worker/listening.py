@@ -53,8 +53,8 @@ class Listening:
                 self.left_out += 1
                 if self.left_out == 1:
                     log.warning(
-                        "listeners of checkpoints are slower than the checkpoints: the oldest of %d that wait are left "
-                        "out from now on", MOST_WAITING,
+                        "listeners of checkpoints are slower than the checkpoints: more than %d wait, and from now on "
+                        "the oldest are left out", MOST_WAITING,
                     )  # fmt: skip
             self._waiting.append(checkpoint)
             self._changed.notify_all()
@@ -67,7 +67,8 @@ class Listening:
         with self._changed:
             if not self._changed.wait_for(lambda: not self._waiting and not self._busy, seconds):
                 log.warning(
-                    "listeners of checkpoints were not through %.0f s after the end: %d checkpoints were not told",
+                    "listeners of checkpoints had not finished %.0f s after the worker's end: they were not called for "
+                    "%d checkpoints",
                     seconds, len(self._waiting) + self._busy,
                 )  # fmt: skip
             self._closed = True

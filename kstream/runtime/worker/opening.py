@@ -219,8 +219,8 @@ class Opening:
         if waited < HANDOVER_SECONDS:
             return False
         log.warning(
-            "task %s: its former owner on this host has not closed its local state for %.0f s; what is here and the "
-            "changelog serve instead",
+            "task %s: its former owner on this host has not closed its local state for %.0f s; the task begins with "
+            "what this worker has and the changelog",
             task, waited,
         )  # fmt: skip
         return True
@@ -241,7 +241,7 @@ class Opening:
             return
         with suppress(OSError):  # a note that is left costs the next copy here one handover
             (directory / WANTED).unlink(missing_ok=True)
-        log.info("task %s takes its local state along from %s", task, other.relative_to(self._state_dir).parts[0])
+        log.info("task %s takes over its local state from %s", task, other.relative_to(self._state_dir).parts[0])
         shutil.rmtree(replaced, ignore_errors=True)
 
 

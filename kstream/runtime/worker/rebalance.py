@@ -56,7 +56,10 @@ class Membership:
         try:
             self._look()
         except KafkaUnavailable as error:
-            log.warning("whether the app's state is being replaced cannot be seen, and is asked again: %s", error)
+            log.warning(
+                "no task starts yet: it cannot be read whether the app's state is being replaced; asking again: %s",
+                error,
+            )
             return False
         self.begins = False
         return True

@@ -205,13 +205,13 @@ class Warm:
 
     def _trouble(self, error: KStreamError) -> None:
         self._not_before = self._clock.monotonic() + RETRY_SECONDS
-        log.warning("warm copies are not followed for %.0f s: %s", RETRY_SECONDS, error)
+        log.warning("warm copies are not kept up to date for %.0f s: %s", RETRY_SECONDS, error)
 
     def _lose(self, name: str, error: KStreamError) -> None:
         """One copy met an error, and is left alone for a while."""
         self._drop(name)
         self._pauses[name] = self._clock.monotonic() + RETRY_SECONDS
-        log.warning("the warm copy of task %s is not followed for %.0f s: %s", name, RETRY_SECONDS, error)
+        log.warning("the warm copy of task %s is not kept up to date for %.0f s: %s", name, RETRY_SECONDS, error)
 
     def _drop(self, name: str, *, wipe: bool = False) -> None:
         copy = self.copies.get(name)
@@ -380,4 +380,4 @@ class Warm:
                 reset(copy.backend, changelog.spec)
             self.replay.add(copy, changelog, store, start if mark is None else mark.offset, ENDLESS)
         copy.followed = True
-        log.info("follows task %s, which another instance runs (warm)", copy.name)
+        log.info("keeps a warm copy of task %s, which another instance runs", copy.name)

@@ -395,7 +395,7 @@ def test_where_the_note_cannot_be_looked_for_it_is_asked_again(bench: Bench, cap
     bench.cluster.fail_next("end_offsets", KafkaUnavailable("no answer"))
     bench.fleet.settle()
     bench.fleet.leave("a")
-    assert "whether the app's state is being replaced cannot be seen, and is asked again: no answer" in caplog.text
+    assert "it cannot be read whether the app's state is being replaced; asking again: no answer" in caplog.text
     bench.check()
 
 

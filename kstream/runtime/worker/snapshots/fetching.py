@@ -296,7 +296,7 @@ class Fetch:
         self.manifest = manifest
         self._counts.restored += 1
         log.info(
-            "%s: its state is that of snapshot %d, %.0f s old, %.1f MB", self._who, manifest.number,
+            "%s: its state comes from snapshot %d, which is %.0f s old and has %.1f MB", self._who, manifest.number,
             self._clock.time() - manifest.taken, manifest.size / 1e6, extra=PERFORMANCE | {"task": self.task.name},
         )  # fmt: skip
         return True
@@ -343,7 +343,7 @@ class Fetch:
             self._backend.attach(None)
         except KStreamError as error:
             if not self._abandoned.is_set():  # else its task was closed
-                log.warning("%s: its state cannot be opened anew: %s", self._who, error)
+                log.warning("%s: its local state cannot be opened again: %s", self._who, error)
 
     def _go_on(self) -> None:
         if self._abandoned.is_set():

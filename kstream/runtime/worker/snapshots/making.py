@@ -93,7 +93,7 @@ class Earlier:
                 self.newest = stored_manifest(storage, entry.name)
                 break
             except SnapshotError as error:
-                log.warning("%s; the one before counts", error)
+                log.warning("%s; the snapshot before it is used", error)
         self.looked = True
 
 

@@ -148,7 +148,7 @@ def test_names_of_letters() -> None:
             place_of(text, ["a"])
     with pytest.raises(UsageError, match="of which topic"):
         place_of("1:2", ["a", "b"])
-    with pytest.raises(UsageError, match="c is no topic that is looked at; that is a, b"):
+    with pytest.raises(UsageError, match="no dead letters are looked for in topic c; they are in a, b"):
         place_of("c:1:2", ["a", "b"])
 
 

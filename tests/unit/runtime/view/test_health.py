@@ -88,7 +88,7 @@ def test_live_is_green_whatever_kafka_does() -> None:
     stuck = health.live(431.0, 431.0, [worker()], SETTINGS)
     assert stuck.reasons == ["worker 0 has not reported for 331 s and could not be killed"]
     assert health.live(140.0, 100.0, [], SETTINGS).reasons == [
-        "the supervisor's loop has stood still for 40 s"
+        "the supervisor's loop has hung for 40 s"
     ]  # fmt: skip
 
 

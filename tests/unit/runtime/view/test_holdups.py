@@ -64,7 +64,7 @@ def test_silence_of_which_nothing_is_known_is_said_as_that() -> None:
 def test_what_stands_in_kstream_is_not_called_user_code() -> None:
     one = worker()
     one.hear(Report(held=Held(12.0, "Producer.commit (producer.py, line 7)", None, user=False)), 112.0)
-    assert held_up(one, 112.0) == "the worker's loop has stood for 12 s in Producer.commit (producer.py, line 7)"
+    assert held_up(one, 112.0) == "the worker's loop has hung for 12 s in Producer.commit (producer.py, line 7)"
 
 
 def test_a_new_process_is_not_held_up_by_what_held_up_the_old_one() -> None:

@@ -74,7 +74,7 @@ def test_a_copy_begins_with_the_newest_snapshot_and_follows_from_there(
     caplog.set_level("INFO")
     warm = follow(one)
     assert warm.replay.records == 2 * 4, "the tail"
-    assert any(line.message.startswith("the warm copy of task in/0: its state is that of") for line in caplog.records)
+    assert any(line.message.startswith("the warm copy of task in/0: its state comes from") for line in caplog.records)
     one.send(*KEYS[:3])
     one.settle()
     one.step_until(lambda: warm.replay.records == 2 * 7, "what came since")
