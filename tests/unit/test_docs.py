@@ -35,13 +35,17 @@ MAIN_PATH = [
     "kstream/runtime/instance/supervisor.py",
     "kstream/runtime/worker/loop.py",
     "kstream/runtime/worker/assembly.py",
+    "kstream/runtime/kafka/consumer.py",
     "kstream/runtime/task/task.py",
+    "kstream/runtime/task/reading.py",
     "kstream/operators/",
     "kstream/state/",
     "kstream/runtime/worker/transaction.py",
+    "kstream/runtime/kafka/producer.py",
     "kstream/runtime/worker/committer.py",
     "kstream/runtime/worker/checkpoint.py",
     "kstream/runtime/task/failures.py",
+    "kstream/runtime/task/handling.py",
     "kstream/runtime/worker/recovery.py",
 ]
 
