@@ -39,7 +39,7 @@ from kstream.runtime.kafka.options import KafkaOptions
 from kstream.runtime.worker.assembly import WorkerParts
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.state.rocksdb import RocksBackend, RocksMemory
-from kstream.types import TopicPartition
+from kstream.types import DescribedTopic, TopicPartition
 
 TOPIC, PARTITIONS = "micro-bids", 4
 RECORDS, KEYS, BATCH = 80_000, 20_000, 2_000
@@ -144,7 +144,7 @@ class FakeAdmin:
         return done(dict.fromkeys(partitions, 0))
 
     def describe(self, names: Sequence[str]) -> Future[Any]:
-        return done({})
+        return done({name: DescribedTopic(f"id of {name}", PARTITIONS) for name in names})
 
     def topics(self, timeout: float) -> dict[str, int]:
         return {TOPIC: PARTITIONS}

@@ -69,7 +69,7 @@ class RocksBackend:
 
     def __init__(self, directory: Path, stores: Sequence[str], memory: RocksMemory) -> None:
         self._directory, self._names = directory, tuple(stores)
-        self._options = memory.options()
+        self._options, self._unused = memory.options(), memory.unused()
         self._lock = threading.Lock()  # held by flush, reset, checkpoint, attach and close: they must not overlap
         self.queried = threading.Lock()
         self._bulk = BulkLoads(memory)
@@ -100,6 +100,7 @@ class RocksBackend:
             loading = self._bulk.options() if self._bulk.loaded else self._options
             loaded = {FAMILY + store for store in self._bulk.loaded}
             families = {name: loading if name in loaded else self._options for name in names}
+            families["default"] = self._unused
             self._db = Rdict(str(self._directory), loading, families)
             for name in names:
                 family = name.removeprefix(FAMILY)
