@@ -43,9 +43,9 @@ def join_foreign(
     keys, asked_for = left.rows.key, right.rows.key
     declared = without_none(returned_by(on))
     if declared is not UNKNOWN and (given := schema(declared, "on=", key=True)).codec is not asked_for.codec:
-        one, other = told_apart(given.kind, asked_for.kind)
+        mine, theirs = told_apart(given.kind, asked_for.kind)
         raise TopologyError(
-            f"{call}: on= gives keys of type {one}, and table {right.rows.name!r} has keys of type {other}"
+            f"{call}: on= gives keys of type {mine}, and table {right.rows.name!r} has keys of type {theirs}"
         )
     made = graph.child_name(left.node, "join") if name is None else name
     said = f"the result of {call}"
