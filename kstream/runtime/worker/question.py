@@ -50,7 +50,9 @@ class _Answer:
             except KStreamError as error:
                 if group == self._group:
                     raise
-                log.warning("tasks of %s: whether offsets were lost is not known: %s", self._part.name, error)
+                log.warning(
+                    "tasks of %s: whether committed offsets were lost cannot be checked: %s", self._part.name, error
+                )
                 continue
             found |= {at: entry for at, entry in answer.items() if entry is not None or at not in found}
         return self._downstream.counted(self._part, found)
