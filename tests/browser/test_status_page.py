@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 from prometheus_client.parser import text_string_to_metric_families
 
-from kstream.observe.status import InstanceStatus
+from kstream.observe.status import InstanceStatus, TableStatus
 from kstream.web.server import WebServer
 from support.observed import EVIL, FakeObserved
 from support.page import TOKEN, Page
@@ -316,6 +316,23 @@ def test_a_restore_is_shown_with_its_progress(page: Page, server: WebServer, obs
     expect(page.section("restoring")).to_be_hidden()
     expect(page.section("ready")).to_have_text("ready")
     expect(page.section("reasons")).to_be_hidden()
+
+
+def test_global_tables_are_shown(page: Page, server: WebServer, observed: FakeObserved) -> None:
+    page.open(server.url, TOKEN)
+    observed.tables = [
+        TableStatus("prices", "prices", "0", rows=1_200, lag=7, there=True),
+        TableStatus("prices", "prices", "1", lag=31_000, why="<b>no</b> right to it"),
+    ]
+    rows = page.section("global-tables").locator("li")
+    expect(rows).to_have_text(
+        [
+            "worker 0, global table prices: 1,200 rows, 7 records behind",
+            "worker 1, global table prices: 0 rows, 31,000 records behind: <b>no</b> right to it",
+        ]
+    )
+    observed.tables = []
+    expect(page.section("restoring")).to_be_hidden()
 
 
 def test_a_killed_worker_is_shown_until_it_is_back(page: Page, server: WebServer, observed: FakeObserved) -> None:

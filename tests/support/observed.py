@@ -33,6 +33,7 @@ from kstream.observe.status import (
     SnapshotStatus,
     StoreStatus,
     TableEntry,
+    TableStatus,
     TaskStatus,
     Totals,
     WorkerStatus,
@@ -109,6 +110,7 @@ class FakeObserved:
     failures: dict[str, int] = field(default_factory=dict)
     unreachable: bool = False
     made: list[tuple[str, float]] = field(default_factory=list)
+    tables: list[TableStatus] = field(default_factory=list)
 
     def now(self) -> float:
         return time.time() if self.frozen is None else self.frozen
@@ -297,6 +299,7 @@ class FakeObserved:
             log_level=self.log_level if index == 0 else "INFO",
             totals=self._totals(index, now, tasks),
             restore=self._restore(tasks) if index == 0 else RestoreStatus(),
+            tables=self.tables if index == 0 else [],
             workers=self._workers(index, now, tasks),
             scaling=[
                 ScalingStatus(

@@ -16,6 +16,7 @@ from pathlib import Path
 from kstream.errors import IdentityInUse, StateDirectoryError, UsageError
 from kstream.runtime.cluster.naming import whole_name
 from kstream.runtime.instance.owned import open_own
+from kstream.runtime.worker.global_copy import GLOBAL
 from kstream.state.rocksdb import RocksMemory, RocksReader
 
 _CACHE = 16 << 20
@@ -58,7 +59,7 @@ def stopped(state_dir: Path, app: str, otherwise: str) -> Iterator[Stopped]:
         readers: list[tuple[str, int, str, RocksReader]] = []
         for current in sorted(state_dir.glob("*/*/*/CURRENT")):
             directory = current.parent
-            if not directory.name.isdecimal():
+            if not directory.name.isdecimal() or directory.parent.name == GLOBAL:
                 continue
             reader = RocksReader(directory, memory)
             held.callback(reader.close)

@@ -70,6 +70,8 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
         yield f"{name} has not reported for {now - worker.heard:.0f} s{why}"
     elif not worker.report.joined:
         yield f"{name} has not joined its group yet{_loads(worker)}"
+    elif tables := _tables(worker):
+        yield f"{name} has tasks that wait for global tables: {tables}"
     if worker.runs and worker.report.alone is not None:
         seconds = worker.report.alone + now - worker.heard
         yield f"{name} has no connection to any broker of Kafka ({seconds:.0f} s)"
@@ -83,9 +85,14 @@ def _worker_reasons(now: float, worker: WorkerProcess, settings: Settings) -> It
 
 
 def _loads(worker: WorkerProcess) -> str:
-    tables = [one for one in worker.report.tables if not one.there] if worker.report.loading else []
-    said = (f"{one.name} ({one.why or f'{one.lag} records left'})" for one in tables[:SHOWN])
-    return f": it reads its global tables first: {', '.join(said)}" if tables else ""
+    tables = _tables(worker) if worker.report.loading else ""
+    return f": it reads its global tables first: {tables}" if tables else ""
+
+
+def _tables(worker: WorkerProcess) -> str:
+    """Its global tables that are not read yet."""
+    tables = [one for one in worker.report.tables if not one.there]
+    return ", ".join(f"{one.name} ({one.why or f'{one.lag} records left'})" for one in tables[:SHOWN])
 
 
 def _patience(worker: WorkerProcess, settings: Settings) -> float:

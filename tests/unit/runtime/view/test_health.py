@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kstream.config import Settings
-from kstream.observe.status import InputStatus, TaskStatus
+from kstream.observe.status import InputStatus, TableStatus, TaskStatus
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.handle import WorkerProcess, pauses_from
 from kstream.runtime.process.report import Held, Report
@@ -47,6 +47,20 @@ def test_ready_is_when_every_task_runs() -> None:
     assert ready(worker(task())) == (True, [])
     assert ready(worker()) == (True, []), "a worker without partitions has nothing to wait for"
     assert ready(worker(joined=False)) == (False, ["worker 0 has not joined its group yet"])
+
+
+def test_ready_is_when_global_tables_are_read() -> None:
+    """Tasks that wait for one are no stall, for which a worker is killed in the end: others may go on."""
+    one = worker(joined=False)
+    one.report.loading, one.report.tables = True, [TableStatus("prices", "prices", "0", lag=70)]
+    said = "worker 0 has not joined its group yet: it reads its global tables first: prices (70 records left)"
+    assert ready(one) == (False, [said])
+    one = worker(task())
+    one.report.tables = [TableStatus("prices", "prices", "0", why="topic prices does not exist")]
+    said = "worker 0 has tasks that wait for global tables: prices (topic prices does not exist)"
+    assert ready(one) == (False, [said])
+    one.report.tables[0].there = True
+    assert ready(one) == (True, []), "tasks go on with what it has"
     assert ready(worker(task()), stopping=True) == (False, ["stopping"])
     assert ready(worker(task()), paused=True) == (True, ["paused by an operator: no records are processed"])
     restoring = task(state="restoring", why="replaying changelogs")

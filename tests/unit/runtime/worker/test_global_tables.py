@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.cli.state.stopped import stopped
 from kstream.errors import KafkaUnavailable, StateError
 from kstream.runtime.cluster.prepare import tell
 from kstream.runtime.process.series import report_of
@@ -430,6 +431,25 @@ def test_an_agent_names_what_cannot_be_seen_in_its_code() -> None:
         d.send(rows, "A", key="a")
         d.send(asks, "a", key="1")
         assert d.values(out) == ["A"]
+
+
+def test_its_files_are_no_tasks_to_who_reads_stopped_state() -> None:
+    """Whatever it is called."""
+    app = kstream.App("numbers")
+    rows, asks = app.topic("rows", key=str, value=str, partitions=1), app.topic("asks", key=str, value=str)
+    table = app.global_table(rows, name="7")
+    app.stream(asks).map(table.get).peek(lambda value: None)
+    app.stream(asks).group_by_key().count(name="n")
+    with TestDriver(app, backend="rocksdb", partitions=1) as d:
+        d.send(rows, "A", key="a")
+        d.send(asks, "a", key="a")
+        d.commit()
+        for one in (*d.worker.tasks.values(), *d.worker.tables.open):
+            one.backend.flush()
+        state_dir = d.worker.directory.parent
+        (state_dir / "app").write_text("numbers")
+        with stopped(state_dir, "numbers", "") as found:
+            assert found.stores == ["n"]
 
 
 def test_the_cache_is_bounded(shop: Shop) -> None:
