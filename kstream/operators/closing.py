@@ -101,4 +101,4 @@ def telling(store: str, what: str = "the result of a window of") -> Iterator[Non
     except (TransactionError, StateError, RecordRefused, ResultFailed):
         raise
     except Exception as error:
-        raise ResultFailed(f"a step behind {what} {store!r} failed: {text_of(error, repr)}") from error
+        raise ResultFailed(f"processing {what} {store!r} failed: {text_of(error, repr)}") from error

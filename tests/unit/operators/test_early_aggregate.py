@@ -199,7 +199,7 @@ def test_what_is_done_with_it_and_fails_blames_no_record_and_is_told_again() -> 
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, 1, key="a", timestamp=600_000)
         driver.commit()
-        with pytest.raises(KStreamError, match="a step behind the result of a window of 'n' failed: ValueError"):
+        with pytest.raises(KStreamError, match="the result of a window of 'n' failed: ValueError"):
             driver.send(source, 1, key="a", timestamp=625_000)
         broken[0] = False
         driver.crash()

@@ -190,7 +190,7 @@ def test_what_is_done_with_a_timers_result_blames_no_record() -> None:
     app.stream(source).process(Sets, name="p").map(lambda n: 1 // n)
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, 1, key="a", timestamp=1000)
-        with pytest.raises(KStreamError, match=r"the result of a timer of processor 'p': ZeroDivisionError"):
+        with pytest.raises(KStreamError, match=r"the result of a timer of processor 'p' failed: ZeroDivisionError"):
             driver.send(source, 1, key="a", timestamp=1010)
 
 

@@ -322,7 +322,7 @@ def test_the_result_of_a_window_that_fails_blames_no_record() -> None:
     counts.stream().map(fails).to(out)
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, 1, key="k", timestamp=1000)
-        with pytest.raises(KStreamError, match="the result of a window of 'n': ValueError"):
+        with pytest.raises(KStreamError, match="the result of a window of 'n' failed: ValueError"):
             driver.send(source, 1, key="k", timestamp=1010)
         assert driver.cluster.records("windows-dead-letters") == []
 
@@ -429,6 +429,6 @@ def test_the_result_of_a_window_that_fails_at_a_commit_blames_no_record() -> Non
         driver.send(source, 1, key="k", timestamp=1000)
         driver.send(source, 1, key="k", timestamp=1015)
         driver.clock.advance(6)
-        with pytest.raises(KStreamError, match="the result of a window of 'n': ZeroDivisionError"):
+        with pytest.raises(KStreamError, match="the result of a window of 'n' failed: ZeroDivisionError"):
             driver.commit()
         assert driver.cluster.records("windows-dead-letters") == []

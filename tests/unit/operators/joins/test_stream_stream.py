@@ -494,7 +494,7 @@ def test_a_result_for_want_of_others_that_fails_blames_no_record() -> None:
     app.stream(left).join(app.stream(right), joiner, within=MS, grace=0 * MS, how="left", name="j").to(out)
     with TestDriver(app, partitions=1) as driver:
         driver.send(left, "a", key="k", timestamp=1000)
-        with pytest.raises(kstream.KStreamError, match="a record that found nothing, of join 'j': TypeError"):
+        with pytest.raises(kstream.KStreamError, match="a record that found nothing, of join 'j' failed: TypeError"):
             driver.send(right, "b", key="l", timestamp=1002)
             driver.send(left, "c", key="l", timestamp=1002)
         assert driver.cluster.records("blame-dead-letters") == []
