@@ -78,6 +78,10 @@ AUTHORIZER = {
 }
 """Everybody may do everything, but for the topics to which a test says otherwise."""
 
+KEPT = {"log.retention.check.interval.ms": "86400000", "log.initial.task.delay.ms": "86400000"}
+"""Nothing is deleted for its age: Kafka looks 30 s after its start and then every five minutes, and tests write records
+with times of long ago."""
+
 
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
@@ -99,6 +103,7 @@ def bootstrap_servers() -> Iterator[str]:
             "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "4",
             "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
             "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+            **{f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in KEPT.items()},
         }.items():
             container = container.with_env(name, value)
         with container:
@@ -106,7 +111,7 @@ def bootstrap_servers() -> Iterator[str]:
     else:
         from kstream.devbroker import DevBroker
 
-        with DevBroker(config=AUTHORIZER, start_timeout=180) as broker:  # 3 s, where the machine has time
+        with DevBroker(config=AUTHORIZER | KEPT, start_timeout=180) as broker:  # 3 s, where the machine has time
             yield broker.bootstrap_servers
             broker.kill()  # with all topics of a session, a stop in good order takes half a minute
 

@@ -65,7 +65,7 @@ def test_what_is_sent_comes_out_at_the_other_end(place: Place) -> None:
     assert "kstream topics service:app --create" in place.kstream("tail", clicks, status=2)
     running = place.start(
         "run", "service:app", "--workers", "1", "--set", "web_port=0", "--set", "web_token=secret",
-        "--set", "announce_interval=500ms",
+        "--set", "announce_interval=500ms", "--set", "session_timeout=60s",
     )  # fmt: skip
     until(lambda: "status page" in running.err.read_text(), "the topics to be made")
     follower = place.start("tail", "service:app", counts, "--from", "beginning", "--count", "3", "--json")

@@ -86,12 +86,14 @@ def test_a_data_directory_in_use(broker: DevBroker) -> None:
 def test_fresh_begins_with_an_empty_broker(tmp_path: Path) -> None:
     with DevBroker(data_dir=tmp_path, start_timeout=120) as first:
         write(first.bootstrap_servers, "old", b"1")
+        first.kill()
     with DevBroker(data_dir=tmp_path, fresh=True, start_timeout=120) as second:
         topics = AdminClient({"bootstrap.servers": second.bootstrap_servers}).list_topics(timeout=60).topics
         assert "old" not in topics
         write(second.bootstrap_servers, "new", b"2")
-        second.restart()  # fresh is for the first start only
+        second.restart(kill=True)  # fresh is for the first start only
         assert read(second.bootstrap_servers, "new", 1) == [b"2"]
+        second.kill()
 
 
 def test_a_broker_that_ends_at_start_says_why(tmp_path: Path) -> None:

@@ -159,11 +159,11 @@ def test_an_instance_joins_and_leaves_and_the_sum_stays_true(
 ) -> None:
     monkeypatch.setattr(announce, "GOODBYE_SECONDS", 30.0)  # on a busy machine 1 s may not be enough
     one = service()
-    first = one.start("a")
+    first = one.start("a", on_stop="leave", **STEADY)
     running(first)
     one.feed(1000)
     one.all_done(first, seconds=SECONDS)
-    second = one.start("b")
+    second = one.start("b", on_stop="leave", **STEADY)
     until(lambda: len(second.status().tasks) == len(first.status().tasks) == 4, "the tasks to be shared")
     running(first, second)
     one.feed(1000)
