@@ -35,7 +35,7 @@ def uses(*tables: ReadableTable[Any, Any]) -> Callable[[F], F]:
     It goes over functions of steps and agents, folds, joiners, predicates, and functions that these call by name.
 
     Raises:
-        TopologyError: one of them is no table, or what is decorated cannot be called.
+        TopologyError: one of them is no table, or what is decorated cannot be called, or is an agent already.
     """
     for table in tables:
         check_table(table, "@kstream.uses")
@@ -43,6 +43,10 @@ def uses(*tables: ReadableTable[Any, Any]) -> Callable[[F], F]:
     def mark(function: F) -> F:
         if not callable(function):
             raise TopologyError(f"@kstream.uses: {function!r} is not a function")
+        from kstream.dsl.agent import Agent
+
+        if isinstance(function, Agent):
+            raise TopologyError(f"@kstream.uses: agent {function.name!r} is declared already: put it below @app.agent")
         marked: Any = function
         if not _is(marked, FunctionType, type, functools.partial):  # a method, or one in C: it takes no attributes
             marked = functools.partial(function)

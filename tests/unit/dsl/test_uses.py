@@ -460,6 +460,12 @@ def test_what_uses_is_given_is_looked_at() -> None:
     with pytest.raises(TopologyError, match=r"@kstream\.uses: 3 is not a function"):
         kstream.uses(one)(3)  # type: ignore[type-var]
     own = kstream.App("looked")
+    with pytest.raises(TopologyError, match=r"agent 'late' is declared already: put it below @app\.agent"):
+
+        @kstream.uses(one)
+        @own.agent(own.topic("other", key=str, value=int))
+        def late(n: int) -> None: ...
+
     stream = own.stream(own.topic("in", key=str, value=int))
     with pytest.raises(TopologyError, match=r"map\(<lambda>\): tables=Table\('t'.*: give a list of tables"):
         stream.map(lambda n: n, tables=own.table("t", key=str, value=int))  # type: ignore[arg-type]
