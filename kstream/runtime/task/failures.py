@@ -108,6 +108,11 @@ class Search:
         return (self._suspects + 1) // 2 if self._how is _How.HALVES else self._suspects
 
     @property
+    def alone(self) -> bool:
+        """Whether one record is to be alone in the next transaction, the first."""
+        return not self._good and self._suspects == 1
+
+    @property
     def singly(self) -> bool:
         """Whether they are to be pushed one at a time."""
         return self._how is _How.SINGLY and not self._good

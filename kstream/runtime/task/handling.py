@@ -39,7 +39,8 @@ class Handling:
     Attributes:
         search: the task's.
         rests_until: a record is tried again then (monotonic).
-        left_out: records of the fetch that is worked at, and what was decided about them.
+        left_out: records of the fetch that is worked at, what was decided about them, and their rows.
+        letters: of the transaction, by topic, so many records come before the first that is written there instead.
         traceless: of a record that is left out nothing remains, where what it put out does not go out.
     """
 
@@ -61,7 +62,8 @@ class Handling:
         self.timers = FailedTimers(task, plan, clock, deciding, self.overdue)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
-        self.left_out: list[tuple[LeftOut, Fetch]] = []
+        self.left_out: list[tuple[LeftOut, Fetch, int]] = []
+        self.letters: dict[str, int] = {}
         self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
         self._asked: Suspected | None = None  # Kafka is asked whether it takes it
 
@@ -72,6 +74,8 @@ class Handling:
             failed_before: its records have, and were set aside.
         """
         self.left_out, self._decided, self._asked, self._records = [], None, None, records
+        if not records:
+            self.letters.clear()
         self._plan.writer.watched = bool(self.search)
         self._plan.writer.by.clear()
         if failed_before:
@@ -95,16 +99,16 @@ class Handling:
         record = fetch.cut(row, row + 1)
         found = self.located(error, fetch.at, record.first_offset)
         if not self.care:
-            return self._leave_out_only(found, record, records)
+            return self._leave_out_only(found, record, row, records)
         goes_on = self.decide(found, records)
         verdict = self.verdicts.of(fetch.at, found.offset)
         if goes_on and isinstance(verdict, LeftOut):
-            self.left_out.append((verdict, record))
+            self.left_out.append((verdict, record, row))
             return True
         self._decided = found.offset, goes_on
         return False
 
-    def _leave_out_only(self, error: ProcessingError, record: Fetch, records: int) -> bool:
+    def _leave_out_only(self, error: ProcessingError, record: Fetch, row: int, records: int) -> bool:
         at, offset = record.at, error.offset
         if self._deciding is None or self.verdicts.of(at, offset) is not None:
             return False
@@ -112,7 +116,7 @@ class Handling:
         if not isinstance(verdict, LeftOut):
             return False
         self.verdicts.add(at, offset, verdict)
-        self.left_out.append((verdict, record))
+        self.left_out.append((verdict, record, row))
         return True
 
     def heed(self, fetch: Fetch, sent: bool) -> None:
@@ -155,8 +159,8 @@ class Handling:
 
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""
-        for verdict, record in self.left_out:
-            self.write(verdict, record)
+        for verdict, record, row in self.left_out:
+            self.write(verdict, record, self._records + row)
         self.left_out = []
 
     def release(self) -> None:
@@ -270,14 +274,18 @@ class Handling:
         self.care.take()
         return True
 
-    def write(self, verdict: LeftOut, fetch: Fetch) -> None:
-        """Leaves out the one record of the fetch.
+    def write(self, verdict: LeftOut, fetch: Fetch, before: int) -> None:
+        """Leaves out the one record of the fetch; so many come before it in the transaction.
 
         Raises:
             PushFailed: its dead letter cannot be written.
             TransactionError: nothing can be written, which is not on account of the dead letter.
         """
         self._asked = None
+        if not before:
+            self.letters.clear()
+        if verdict.topic is not None:
+            self.letters.setdefault(verdict.topic, before)
         try:
             verdict.write(fetch, self._plan.writer)
         except (TransactionError, StateError):

@@ -324,7 +324,7 @@ class Task:
 
     def _leave_out(self, fetch: Fetch, verdict: LeftOut) -> None:
         self.touched = self._released = True
-        self.handling.write(verdict, fetch)
+        self.handling.write(verdict, fetch, self.uncommitted)
         self.ageing.left_out(fetch)
         self.reading.processed(fetch)
         self.records += 1

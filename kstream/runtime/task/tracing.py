@@ -377,7 +377,7 @@ class TracedTask(Task):
         self._traces.begin(fetch)
         with self._traces.active():
             super()._push(fetch)
-        for verdict, _ in self.handling.left_out:
+        for verdict, *_ in self.handling.left_out:
             self._traces.left_out(verdict.reason)
 
     def _finished(self, fetch: Fetch) -> bool:

@@ -224,6 +224,8 @@ class Recovery:
             refused: what the broker said. A policy decides only where that is surely about a record.
         """
         if (lost := self._lost_topic(task, failure.error)) is not None:
+            if self._letter_goes_apart(task, failure.error):
+                return
             failure = TaskFailed(task.name, lost)
         if failure.careless:
             self._abort(failure.error, task)
@@ -252,6 +254,18 @@ class Recovery:
         """What failed here may fail in the other partitions, and would cost as much in each of them."""
         for other in self._tasks.all.values():
             other.handling.care.advised |= other.part is task.part
+
+    def _letter_goes_apart(self, task: Task, error: KStreamError) -> bool:
+        """Where what cannot be written is a dead letter, or a record that is set aside: what comes before its record is
+        committed first, and it is tried alone. False where it was."""
+        refused = refusal_in(error)
+        topic = refused.topic if refused else error.topic if isinstance(error, TransactionError) else None
+        good = task.handling.letters.get(topic) if topic else None
+        if good is None or (task.search.alone and good == 0):
+            return False
+        task.search.apart(good)
+        self._abort(error, task)
+        return True
 
     def _lost_topic(self, task: Task, error: KStreamError) -> TopicError | None:
         """What is said where a topic that the task writes to is gone, or may not be written: no record's fault."""

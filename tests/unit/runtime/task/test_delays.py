@@ -141,6 +141,8 @@ def test_each_record_is_handled_once_whatever_fails_when(
             else:
                 driver.advance(float(event[:-2]))
         feed(driver, left)
+        for _ in range(events.count("commit fails")):  # all that are left to fail
+            driver.commit()
         for seconds in (0, 0, 5, 60, 60):
             driver.advance(seconds)
             if seconds == 5:

@@ -305,6 +305,65 @@ def test_a_changelog_that_takes_nothing_is_no_records_fault(tmp_path: Path, how:
     fleet.close()
 
 
+@pytest.mark.parametrize("how", ["at once", "taken back"])
+@pytest.mark.parametrize(
+    ("policy", "lost"),
+    [(kstream.DeadLetter("letters"), "letters"), (kstream.RetryLater([1]), "refused-in-retry-1s")],
+    ids=["dead letters", "a delay topic"],
+)
+def test_a_letter_that_cannot_be_written_holds_up_nothing_but_what_comes_behind_it(
+    tmp_path: Path, policy: Any, lost: str, how: str
+) -> None:
+    """What is before its record is committed, and its tries, which it has alone, take back nobody's work."""
+
+    def declare(app: kstream.App, source: Any) -> None:
+        def call(n: int, *_: Any) -> int:
+            if n == 13 and not mended:
+                raise ValueError(n)
+            return n
+
+        def with_context(n: int, ctx: kstream.Context[str]) -> int:
+            return call(n)
+
+        sink = app.topic("sink", key=str, value=int)
+        app.stream(source, on_error=[policy]).map(with_context if how == "taken back" else call, value=int).to(sink)
+
+    mended: list[bool] = []
+    beside = Beside(tmp_path, declare, "exactly_once")
+    fleet = beside.fleet
+    worker = fleet.start("a")
+    fleet.settle()
+    fleet.cluster.deny(lost, write=True)
+    for n in range(30):
+        fleet.send(beside.source, [beside.bad], n)
+        fleet.send(beside.other, ["x"])
+    for _ in range(200):
+        fleet.step("a", seconds=0.02)
+        failed = [task for task in worker.tasks.values() if task.state is TaskState.FAILED]
+        if failed:
+            break
+    (task,) = failed
+    assert lost in str(task.error) and " offset " not in str(task.error), "no record's fault"
+    assert [int(record.value or b"") for record in fleet.cluster.records("sink")] == list(range(13))
+    assert fleet.committed("in")[0] == 13
+    aborts = worker.aborts
+    for _ in range(120):  # it is tried again some times
+        fleet.send(beside.other, ["x"])
+        fleet.step("a", seconds=0.25)
+    assert fleet.outputs(beside.out)["x"] == list(range(1, 151))
+    tries = task.measures.retries
+    assert tries >= 3 and worker.aborts - aborts <= tries, "each takes back its own transaction only"
+    fleet.cluster.deny(lost)
+    while not fleet.cluster.records(lost):
+        fleet.step("a", seconds=0.25)
+    mended.append(True)
+    fleet.step("a", times=40, seconds=0.25)
+    found = [int(record.value or b"") for record in fleet.cluster.records("sink")]
+    assert sorted(found) == [n for n in range(30) if n != 13 or lost != "letters"]
+    assert [int(record.value or b"") for record in fleet.cluster.records(lost)] == [13]
+    fleet.close()
+
+
 @pytest.mark.parametrize(
     ("lost", "policy"),
     [("out", kstream.DeadLetter()), ("svc-g-repartition", kstream.Skip()), ("sent", kstream.RetryLater([1]))],
