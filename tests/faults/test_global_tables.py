@@ -14,7 +14,7 @@ from support.observing import QUICK
 from support.running import kill, prepare, until
 from support.serving import Served
 
-ROWS = 40_000
+ROWS = 20_000
 
 
 def test_a_killed_worker_goes_on_with_its_copy(

@@ -45,6 +45,12 @@ class Shop:
         return TestDriver(self.app, backend="rocksdb", **settings)
 
 
+@pytest.fixture(autouse=True)
+def unthrottled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are not held back because a test before had the same within ten seconds."""
+    monkeypatch.setattr(logging.getLogger(GlobalCopy.__module__), "filters", [])
+
+
 @pytest.fixture
 def shop() -> Shop:
     return Shop()
