@@ -183,5 +183,5 @@ def no_answer(servers: str, timeout: float, protocol: str, last: KafkaError | No
     if last is not None and not heard and protocol.upper() == "PLAINTEXT":  # connections are made, and closed at once
         hint = "; where brokers want TLS or a login: kafka.security.protocol"
     return KafkaUnavailable(
-        f"no Kafka broker answers at {servers} (waited {timeout:g} s{heard}): start one, or set bootstrap_servers{hint}"
+        f"no Kafka broker answers at {servers} (waited {timeout:.3g} s{heard}): start one, or set bootstrap_servers{hint}"
     )
