@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,17 +116,27 @@ class GlobalTables:
             join, self._then = self._then, None
             self._tidy()
             join()
+        if self._then is not None:
+            self._wait()
         if missing or self._held:
             self._hold([task for task in running if any(table.name in missing for table in task.part.tables)])
         return self._then is None
+
+    def _wait(self) -> None:
+        """Until there may be something to do: before the group is joined nothing else waits for anything."""
+        if asked := [one for one in (self._topics, *(self._bounds or ())) if one is not None]:
+            wait(asked, WAIT_SECONDS)
+        elif self._clock.monotonic() < self._not_before:
+            time.sleep(WAIT_SECONDS / 10)
 
     def _tidy(self) -> None:
         """Deletes copies that nothing uses any more, and that were not used for long."""
         mine = {copy.directory for copy in self.copies.values()}
         for directory in (self._directory / GLOBAL).glob("*/"):
-            if directory not in mine and self._clock.time() - last_change(directory) >= self._cleanup_delay:
-                log.info("deleting the copy of global table %s: nothing uses it any more", whole_name(directory))
-                shutil.rmtree(directory, ignore_errors=True)
+            with suppress(OSError):  # it may not be read
+                if directory not in mine and self._clock.time() - last_change(directory) >= self._cleanup_delay:
+                    log.info("deleting the copy of global table %s: nothing uses it any more", whole_name(directory))
+                    shutil.rmtree(directory)
 
     def _hold(self, tasks: Sequence[Task]) -> None:
         """These rest for now, and no others on account of tables."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from kstream.errors import KafkaUnavailable, StateError
 from kstream.runtime.cluster.prepare import tell
 from kstream.runtime.process.series import report_of
 from kstream.runtime.process.sizes import StoreSizes
+from kstream.runtime.worker import global_tables
 from kstream.runtime.worker.global_copy import GlobalCopy
+from kstream.runtime.worker.global_tables import WAIT_SECONDS
 from kstream.state.memory import MemoryBackend
 from kstream.testing import TestDriver
 from kstream.testing.clients import MemoryAdmin, MemoryClients
@@ -93,6 +96,7 @@ def test_a_start_waits_for_the_end_of_the_topic(shop: Shop) -> None:
         for number in range(95):
             d.cluster.append("customers", b"a", b"%d" % number, partition=0)
         d.cluster.append("orders", b"k", b"a1")
+        d.worker.abandon()
         d._start()  # a new worker, which has nothing
         worker = d.worker
         turns = 0
@@ -103,6 +107,21 @@ def test_a_start_waits_for_the_end_of_the_topic(shop: Shop) -> None:
         assert turns > 9
         d.process()
         assert d.values(shop.out) == ["a1-94"]
+
+
+def test_while_brokers_do_not_answer_a_start_does_not_spin(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for their answer, for a moment at a time: it may be told to stop."""
+    waits: list[float] = []
+    with shop.driver() as d:
+        monkeypatch.setattr(MemoryAdmin, "describe", lambda admin, names: Future())
+        monkeypatch.setattr(global_tables, "wait", lambda asked, seconds: waits.append(seconds))
+        d.worker.abandon()
+        d._start()
+        for _ in range(20):
+            d.worker.step()
+        assert d.worker.tables.waits and len(waits) == 20 and set(waits) == {WAIT_SECONDS}
+        d.worker.stop()
+        assert d.worker.stopping
 
 
 def test_an_open_transaction_at_its_end_is_not_waited_for(shop: Shop) -> None:
