@@ -9,11 +9,10 @@ from typing import TypeAlias
 
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks, apart
+from kstream.runtime.task.ahead import Ahead
 from kstream.runtime.task.measures import Runs
 from kstream.state.watermark import Watermark
 from kstream.types import Clock, Fetch, TopicPartition
-
-_BEFORE_ALL = -(1 << 63)
 
 _Rank: TypeAlias = tuple[bool, TopicPartition]
 
@@ -84,7 +83,7 @@ class Reading:
     ) -> None:
         self._step, self._watermark = step, watermark
         self._carrying = frozenset(carrying)
-        self._event_times, self._clock, self._max_idle = event_times, clock, max_idle
+        self._ahead, self._clock, self._max_idle = Ahead(event_times), clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self.inputs}
         self._delays = {at: _Waiting(seconds) for at, seconds in (delays or {}).items()}
@@ -232,6 +231,7 @@ class Reading:
     def drop(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
+        self._ahead.clear()
 
     def idle_since(self, then: float) -> dict[TopicPartition, float]:
         """The inputs of sources that have been at their end since then (monotonic), and have nothing buffered, with
@@ -252,6 +252,7 @@ class Reading:
             one = self.inputs[at]
             one.held, one.at_end, one.only_marks = True, False, False
             self._buffers[at].clear()
+        self._ahead.clear()
 
     def release(self) -> dict[TopicPartition, int]:
         """The inputs that were held, and where they are to be read on."""
@@ -270,8 +271,12 @@ class Reading:
         if at is None:
             return None
         fetch = self._buffers[at].popleft()
-        if len(self._sources) > 1 and size > 1:
-            size = self._run_length(at, fetch.cut(0, size))
+        if len(self._sources) > 1:
+            size = self._run_length(at, fetch, size) if size > 1 else size
+            size, whole = min(size, len(fetch)), fetch
+            fetch = self.cut(whole, size)
+            self._ahead.cut(whole, size, self._buffers[at][0] if size < len(whole) else None)
+            return fetch
         return self.cut(fetch, size)
 
     def put_back(self, fetch: Fetch) -> None:
@@ -296,8 +301,8 @@ class Reading:
             return at if self._buffers[at] else None
         heads: list[tuple[int, _Rank]] = []
         for at, one in self._sources.items():
-            if buffer := self._buffers[at]:
-                heads.append((self._head(buffer), self._ranks[at]))
+            if self._buffers[at]:
+                heads.append((self._head(at), self._ranks[at]))
             elif not self._may_be_skipped(one):
                 return None
         if self._behind and heads and (before := self._before()) and min(before) < min(heads):
@@ -328,36 +333,22 @@ class Reading:
             if not self._buffers[at] and (at in behind or not self._may_be_skipped(one))
         ]
 
-    def _head(self, buffer: deque[Fetch]) -> int:
+    def _head(self, at: TopicPartition) -> int:
         """The step of time that the next record is of."""
-        return self._times(buffer[0].cut(0, 1))[0] // self._step
-
-    def _times(self, fetch: Fetch) -> list[int]:
-        """Event times (ms). Where one cannot be read, they count as the earliest: the records are taken at once, and
-        fail where they are processed."""
-        try:
-            return [_BEFORE_ALL] * len(fetch) if isinstance(fetch, Marks) else self._event_times(fetch)
-        except Exception:
-            return [_BEFORE_ALL] * len(fetch)
+        return self._ahead.head(self._buffers[at][0]) // self._step
 
     def _may_be_skipped(self, one: Input) -> bool:
         return one.held or (one.at_end and self._clock.monotonic() - one.idle_since >= self._max_idle)
 
-    def _run_length(self, at: TopicPartition, fetch: Fetch) -> int:
+    def _run_length(self, at: TopicPartition, fetch: Fetch, size: int) -> int:
         """How many records of the fetch come before the heads of all other inputs (`_choose` takes them so, too)."""
-        buffers = {other: self._buffers[other] for other in self._sources}
-        ranks, rank = self._ranks, self._ranks[at]
-        others = [(self._head(buffer), ranks[other]) for other, buffer in buffers.items() if other != at and buffer]
+        others = [(self._head(one), self._ranks[one]) for one in self._sources if one != at and self._buffers[one]]
         others += self._before() if self._behind else ()
         if not others:
-            return len(fetch)
-        limit, step, times = min(others), self._step, self._times(fetch)
-        if (max(times) // step, rank) <= limit:
-            return len(fetch)
-        for index, timestamp in enumerate(times):
-            if (timestamp // step, rank) > limit:
-                return max(1, index)
-        return len(fetch)
+            return size
+        limit, rank = min(others)
+        bound = (limit + (self._ranks[at] <= rank)) * self._step
+        return max(1, self._ahead.before(fetch, bound, size))
 
     # ---- delay topics
 
