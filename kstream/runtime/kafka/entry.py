@@ -182,6 +182,7 @@ def no_answer(servers: str, timeout: float, protocol: str, last: KafkaError | No
     hint = ""
     if last is not None and not heard and protocol.upper() == "PLAINTEXT":  # connections are made, and closed at once
         hint = "; where brokers want TLS or a login: kafka.security.protocol"
+    waited = f"waited {timeout:.3g} s{heard}"
     return KafkaUnavailable(
-        f"no Kafka broker answers at {servers} (waited {timeout:.3g} s{heard}): start one, or set bootstrap_servers{hint}"
+        f"no Kafka broker answers at {servers} ({waited}): start one, or set bootstrap_servers{hint}"
     )
