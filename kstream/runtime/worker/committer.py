@@ -43,6 +43,8 @@ class Committer:
         records: records processed since the worker was made.
         commits: how many there were.
         last: when the last one was, or the transaction was taken back (monotonic).
+        frozen: nothing is committed, for the state is being copied or was. All that was processed is committed by then;
+            what falls due by the clock would be told, and told again after a restore.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Committer:
         self._life, self._attempts = f"{name}-{secrets.token_hex(4)}", count(1)
         self.meanwhile: Callable[[], None] = _nothing
         self.uncommitted = self.records = self.commits = 0
+        self.frozen = False
         self._overlays: dict[str, int] = {}  # by the tasks that were run since: none of the others has grown
         self.last = clock.monotonic()
         self._warned: set[str] = set()
@@ -108,6 +111,8 @@ class Committer:
         Raises:
             TaskFailed, AbortRequired, ProducerLost, StateDamaged: see `checkpoint`.
         """
+        if self.frozen:
+            return
         running = self._tasks.running
         if last and any(task.busy for task in running):
             self._transaction.begin()

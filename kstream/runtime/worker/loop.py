@@ -202,7 +202,7 @@ class StreamWorker:
             self._run_tasks()
         if self._unreadable:
             self._unreadable.step()
-        if self.committer.is_due() and not self.savepoint.frozen:
+        if self.committer.is_due():
             self.committer.commit()
         self._housekeeping.step(self.registry.all, [*self.warm.copies.values(), *self.tables.open])
         if self.snapshots is not None:

@@ -337,6 +337,7 @@ class SavepointPart:
     def _go(self, to: PartState) -> None:
         move("the part in a savepoint", self.state, to, PART_MOVES)
         self.state = to
+        self._committer.frozen = self.frozen
 
 
 def prefix_of(request: Request, task: str) -> str:

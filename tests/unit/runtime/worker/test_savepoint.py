@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,47 @@ def test_repartition_topics_run_dry_while_the_inputs_are_held(tmp_path: Path) ->
     worker.savepoint.ask(request("resume", tmp_path))
     workers.settle()
     assert set(map(tuple, workers.outputs(counts).values())) == {(1,)}
+    workers.close()
+
+
+class Reminder(kstream.Processor[str, str, str]):
+    def process(self, value: str, ctx: kstream.ProcessorContext[str, str]) -> None:
+        ctx.timer(after=timedelta(seconds=100), clock="wall")
+
+    def on_timer(self, timer: kstream.Timer, ctx: kstream.ProcessorContext[str, str]) -> None:
+        ctx.emit("due")
+
+
+@pytest.mark.parametrize("end", ["stops", "another comes", "goes on"])
+def test_what_is_due_by_the_clock_after_the_copy_is_not_told_before_the_savepoint_is_over(
+    tmp_path: Path, end: str
+) -> None:
+    """It was with the last commit of a stop: a restore told it again."""
+    app = kstream.App("reminding")
+    source = app.topic("in", key=str, value=str)
+    told = app.topic("told", key=str, value=str)
+    app.stream(source).process(Reminder, name="reminder").to(told)
+    workers = Fleet(app, tmp_path / "state")
+    workers.cluster.append("in", b"k", b"v")
+    worker = workers.start("a")
+    workers.settle()
+    worker.savepoint.ask(request("hold", tmp_path / "saved", timeout=10_000.0))
+    answers(worker, workers, "holding")
+    worker.savepoint.ask(request("capture", tmp_path / "saved", timeout=10_000.0))
+    answers(worker, workers, "stored")
+    workers.clock.advance(200.0)
+    workers.step(times=30)
+    assert workers.outputs(told) == {}
+    if end == "stops":
+        workers.leave("a")
+        assert workers.outputs(told) == {}
+        workers.start("a")
+    elif end == "another comes":
+        workers.start("b")
+    else:
+        worker.savepoint.ask(request("resume", tmp_path))
+    until(lambda: workers.step(seconds=0.3) or workers.outputs(told), "the timer")
+    assert list(map(list, workers.outputs(told).values())) == [["due"]]
     workers.close()
 
 
