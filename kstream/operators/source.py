@@ -126,13 +126,15 @@ class Source(Operator):
     def _hear(self, marks: Marks) -> None:
         if self._watermark is None:
             return
-        for said in marks.said:
+        restored_at = self._watermark.restored_at.get(marks.at.topic, 0)
+        for said, offset in zip(marks.said, marks.offsets(), strict=True):
             *_, last = said.all
             for mark in said.all:
                 meanwhile = UNKNOWN if mark.meanwhile is UNSET else mark.meanwhile
                 self._watermark.heard(
-                    marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True, more=mark is not last
-                )
+                    marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True,
+                    more=mark is not last, old=offset < restored_at,
+                )  # fmt: skip
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:
         """And the bounds they are to be held to, where one of them may be beyond."""

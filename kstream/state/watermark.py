@@ -76,6 +76,7 @@ class Watermark:
         self._waited_until = UNKNOWN  # what time it was by the clock at the last commit
         self._ended: dict[_Channel, float] = {}  # have processed all that there is; believed until then (monotonic)
         self.now = UNKNOWN
+        self.restored_at: Mapping[str, int] = {}  # where its inputs ended then
         self.limit = FOREVER  # it goes no further by itself (see runtime/task/overdue.py)
         self.goes_by_pieces: Callable[[int], bool] | None = None  # asked before it goes to a time by itself: sets that
         self._kept = self._committed = self._state
@@ -133,13 +134,15 @@ class Watermark:
         return times
 
     def heard(
-        self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN, *, at_end: bool = False, more: bool = False
-    ) -> None:
+        self, topic: str, task: int, time: int, meanwhile: int = UNKNOWN, *, at_end: bool = False, more: bool = False,
+        old: bool = False,
+    ) -> None:  # fmt: skip
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
         same. `at_end`: it has processed all that there is. `more`: others were said together with it, and time goes on
-        with the last."""
+        with the last. `old`: it was said before this task was restored, perhaps long ago, and says nothing of whether
+        that task has something to process now."""
         channel = _Channel(topic, task)
-        if at_end or time == IDLE:
+        if (at_end or time == IDLE) and not old:
             self._ended[channel] = self._clock() + self._lease
         else:
             self._ended.pop(channel, None)

@@ -57,6 +57,11 @@ class Ageing:
             times = {topic: time or UNKNOWN for topic, (time, _) in inputs.items()}
             self._watermark.seed(now or UNKNOWN, times, {topic: waited for topic, (_, waited) in inputs.items()})
 
+    def restored_at(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Where its inputs end as it is restored."""
+        if self._watermark is not None:
+            self._watermark.restored_at = {at.topic: end for at, end in ends.items()}
+
     @property
     def _stands(self) -> bool:
         """A timer has failed, and is tried again later. Until then time stands, as no record is taken: what the timer

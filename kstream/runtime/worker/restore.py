@@ -321,6 +321,7 @@ class Restorer:
                 return
         one.positions = {at: self._position(one, at, starts[at], ends[at]) for at in one.task.inputs}
         one.task.restored_at = one.positions
+        one.task.ageing.restored_at({at: ends[at] for at in one.task.inputs})
         much = []
         for at, (store, changelog) in one.changelogs.items():
             if self._begin_tail(one, store, changelog, starts[at], ends[at]) >= MUCH:
