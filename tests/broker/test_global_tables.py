@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 
+import kstream
 from broker.global_service import make_app
 from kstream.config import Settings
-from support.kafka import Reader, write
+from kstream.runtime.cluster.naming import Identity
+from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.process.making import make_worker
+from kstream.runtime.worker.loop import StreamWorker
+from kstream.types import TopicPartition
+from support.kafka import Reader, create, ends, write
 from support.observing import QUICK
 from support.running import prepare, until
 from support.serving import Served
@@ -70,3 +79,60 @@ def test_each_worker_has_all_of_it_and_follows_it(
         reader.close()
         for one in instances:
             one.stop()
+
+
+@contextmanager
+def running(app: kstream.App, settings: Settings, partitions: dict[str, int]) -> Iterator[StreamWorker]:
+    """A worker in this process."""
+    worker = make_worker(app, Identity(app.name, "one", 0), settings, partitions)
+    try:
+        worker.start()
+        yield worker
+    finally:
+        worker.abandon()
+
+
+def test_a_topic_that_is_cut_off_or_made_anew_is_read_anew(bootstrap_servers: str, tmp_path: Path) -> None:
+    name = f"global-{uuid.uuid4().hex[:8]}"
+    app, topic = make_app(name), f"{name}.prices"
+    create(bootstrap_servers, topic, 5, cleanup_policy="compact,delete")  # else nobody may delete what is in it
+    settings = Settings(
+        bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path), workers=0, announce_interval=0,
+        kafka={"topic.metadata.refresh.interval.ms": "500"},
+    )  # fmt: skip
+    partitions = prepare(app, settings)
+
+    def rows_of(worker: StreamWorker) -> dict[str, str]:
+        store = worker.tables.stores["prices"]
+        return {key.decode(): str(row) for key, row in store.scan()} if worker.is_member else {}
+
+    def put(rows: dict[str, str]) -> None:
+        write(bootstrap_servers, topic, [(key, value.encode(), 0) for key, value in rows.items()])
+
+    first, second, third = (
+        {f"p{n}": what for n in numbers}
+        for what, numbers in (("first", range(100)), ("second", range(0, 100, 3)), ("third", range(50, 60)))
+    )
+    put(first)
+    with running(app, settings, partitions) as worker:
+        until(lambda: rows_of(worker) == first, "the first rows", each=worker.step)
+    put(first)  # what the copy would go on with is deleted
+    at = {TopicPartition(topic, number): end for number, (_, end) in enumerate(ends(bootstrap_servers, topic))}
+    admin = KafkaClients(bootstrap_servers).admin()
+    admin.delete_records(at).result(60)
+    put(second)
+    with running(app, settings, partitions) as worker:
+        until(lambda: rows_of(worker) == second, "the rows that are left", each=worker.step)
+        admin.delete_topics([topic], 60)
+        admin.close()
+
+        def is_made() -> bool:
+            with suppress(KafkaException):  # it is being deleted still
+                create(bootstrap_servers, topic, 5)
+                return True
+            return False
+
+        until(is_made, "the topic to be made anew", each=worker.step)
+        put(third)
+        until(lambda: rows_of(worker) == third, "the rows of the new topic", 120, each=worker.step)
+        assert worker.aborts == 0
