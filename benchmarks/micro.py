@@ -30,6 +30,7 @@ from benchmarks.child import Result
 from benchmarks.profiling import stage_table
 from benchmarks.records import Bid, Total
 from benchmarks.stages import WATCHING, Stages
+from benchmarks.unchecked import Unchecked
 from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.partitioning import partition_of
@@ -313,9 +314,11 @@ def run(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="kstream-bench-") as folder:
         engines = {kind: Engine(kind, Path(folder) / kind) for kind in services.KINDS}
         by_hand = {"by hand, update": ByHand(per_record=True), "by hand, commit": ByHand(per_record=False)}
-        plain = measure({**by_hand, **engines}, batches)
+        others = {kind: Engine(kind, Path(folder) / "unchecked" / kind) for kind in services.KINDS}
+        without = {f"{kind}, nothing checked": Unchecked(engine) for kind, engine in others.items()}
+        plain = measure({**by_hand, **engines, **without}, batches)
         wrong = [kind for kind, engine in engines.items() if engine.records != PASSES * RECORDS]
-        for engine in engines.values():
+        for engine in (*engines.values(), *others.values()):
             engine.close()
         stages = Stages()
         for kind in services.KINDS:
