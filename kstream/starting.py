@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -81,6 +83,8 @@ def run_here(app: Any, topology: Topology, settings: Settings) -> int:
         ProcessingError: a record failed.
     """
     drop()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what user code prints is there at once, as in workers
     from kstream.runtime.process.making import fenced, make_worker  # half a second, which supervisors do without
 
     groups = groups_of(settings, topology)

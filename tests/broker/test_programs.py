@@ -94,6 +94,22 @@ def test_a_bare_run_without_the_guard_is_one_line(
     )
 
 
+def test_what_is_printed_in_the_programs_own_process_reaches_a_pipe_at_once(program: Program) -> None:
+    """It was nothing for minutes, and lost at SIGKILL. In workers: unit/runtime/process/test_launching.py."""
+    text = f"""{HEAD}
+@app.agent(source)
+def tell(text: str) -> None:
+    print("seen", text)
+
+if __name__ == "__main__":
+    app.run(workers=0)
+"""
+    write(program.servers, f"{program.app}-in", [("k", b"a", int(time.time() * 1000))])
+    process = program.start("svc.py", svc=text)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "seen a\n" and process.poll() is None
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_load_what_the_program_loaded(program: Program, end: signal.Signals) -> None:
     """The agents are in a module that only the program's own text imports: records were read and lost. Nothing that a
