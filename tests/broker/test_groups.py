@@ -206,9 +206,9 @@ def test_more_workers_than_partitions(
     for _ in range(3):  # who is idle may change once more, and what was begun at the start may end only now
         found = until(idle, "an even spread")
         before, began = [sum(each.cpu_times()[:2]) for each in found], time.monotonic()
-        time.sleep(5)  # what is measured is the time of doing nothing
+        time.sleep(3)  # what is measured is the time of doing nothing
         used = [sum(each.cpu_times()[:2]) - earlier for each, earlier in zip(found, before, strict=True)]
         tries.append([each / (time.monotonic() - began) for each in used])
-        if max(tries[-1]) < 0.05:
+        if max(tries[-1]) < 0.1:
             break
-    assert len(tries[-1]) == 2 and max(tries[-1]) < 0.05, tries
+    assert len(tries[-1]) == 2 and max(tries[-1]) < 0.1, tries
