@@ -48,8 +48,11 @@ class Ahead:
     def cut(self, fetch: Fetch, size: int, rest: Fetch | None) -> None:
         """The first `size` records of a fetch are taken, and the rest is the head of the buffer now."""
         known = self._known.pop(fetch.at, None)
-        if rest is not None and known is not None and known[0] is fetch:
-            self._known[fetch.at] = (rest, known[1] + size, known[2])
+        if rest is None or known is None or known[0] is not fetch:
+            return
+        _, start, times = known
+        if start + size < len(times):  # more may be taken than was looked at: where no other input has records
+            self._known[fetch.at] = (rest, start + size, times)
 
     def clear(self) -> None:
         self._known.clear()

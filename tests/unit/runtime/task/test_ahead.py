@@ -71,6 +71,18 @@ def test_no_more_is_read_than_is_asked_for(known: int) -> None:
     assert len(reads.read) <= max(16, 4 * known)
 
 
+@pytest.mark.parametrize("size", [1, 2, 50])
+def test_more_may_be_taken_than_was_looked_at(size: int) -> None:
+    """No other input has records, so nothing is compared."""
+    ahead = Ahead(Times())
+    whole = fetch_of(list(range(100)))
+    assert ahead.head(whole) == 0
+    rest = whole.cut(size, len(whole))
+    ahead.cut(whole, size, rest)
+    assert ahead.head(rest) == size
+    assert ahead.before(rest, size + 3, 10) == 3
+
+
 def test_another_fetch_is_read_anew() -> None:
     reads = Times()
     ahead = Ahead(reads)
