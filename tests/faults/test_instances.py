@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -177,6 +178,9 @@ def test_an_instance_that_stood_still_rejoins(scenario: Scenarios, times: int) -
     said = command.err.read_text()
     for raw in ("Traceback", "KafkaException", "another instance", "another process"):
         assert raw not in said, said
+    # of the second time perhaps not: of lines alike there is one in ten seconds
+    lost = "transaction aborted: |making a new producer and restoring the tasks that were in the transaction: "
+    assert re.search(lost, said), said
     command.process.send_signal(signal.SIGTERM)
     assert command.wait() == 0
     service.check()
