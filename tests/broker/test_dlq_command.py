@@ -126,7 +126,8 @@ def test_from_a_record_that_fails_to_one_that_does_not(place: Place) -> None:
     source = failed["source"]
     assert isinstance(source, dict) and (source["topic"], source["offset"]) == (place.orders, 1)
     assert (failed["phase"], unread["phase"]) == ("process", "decode") and failed["attempts"], failed
-    assert failed["agent"] and place.rows("--agent", str(failed["agent"]).rpartition(" ")[2])[0]["key"] == "a"
+    assert failed["agent"]
+    assert "a" in {row["key"] for row in place.rows("--agent", str(failed["agent"]).rpartition(" ")[2])}
     listed = place.dlq("list")
     assert "2 dead letters" in listed and "no price\\u001b[2J for -1" in listed and "\x1b" not in listed
     assert place.dlq("list", "--reason", "ValueError").count("no price") == 1

@@ -159,7 +159,7 @@ class Handling:
 
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""
-        for verdict, record, row in self.left_out:
+        for verdict, record, row in sorted(self.left_out, key=lambda one: one[2]):  # each step finds its own
             self.write(verdict, record, self._records + row)
         self.left_out = []
 

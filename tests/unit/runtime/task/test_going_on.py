@@ -176,3 +176,13 @@ def test_a_task_that_stops_at_a_record_has_done_nothing_of_it() -> None:
         driver.commit()
     assert len(driver.cluster.records("out")) == 135
     driver.close(commit=False)
+
+
+def test_letters_come_in_the_order_of_their_records() -> None:
+    """What cannot be read is found before the step begins, and lies behind one that fails in it."""
+    with TestDriver(app_of("map"), partitions=1) as driver:
+        for value in (b"1", b"7", b"no number", b"17", b"2"):
+            driver.cluster.append("in", b"k", value)
+        driver.commit()
+        letters = driver.cluster.records("going-on-dead-letters")
+        assert [record.value for record in letters] == [b"7", b"no number", b"17"]
