@@ -239,6 +239,10 @@ public final class Nexmark {
         });
         streams.start();
         System.in.read(); // until whoever started it closes it
+        double dropped = streams.metrics().entrySet().stream()
+                .filter(metric -> metric.getKey().name().equals("dropped-records-total"))
+                .mapToDouble(metric -> ((Number) metric.getValue().metricValue()).doubleValue()).sum();
+        System.out.println("dropped " + Math.round(dropped));
         streams.close(Duration.ofSeconds(30));
     }
 }
