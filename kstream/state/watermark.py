@@ -140,19 +140,19 @@ class Watermark:
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
         same. `at_end`: it has processed all that there is. `more`: others were said together with it, and time goes on
         with the last. `old`: it was said before this task was restored, perhaps long ago, and says nothing of whether
-        that task has something to process now."""
-        channel = _Channel(topic, task)
-        if (at_end or time == IDLE) and not old:
-            self._ended[channel] = self._clock() + self._lease
+        that task has something to process now: it holds time back until it says so again."""
+        channel, is_idle = _Channel(topic, task), time == IDLE
+        until = self._clock() + self._lease
+        if (at_end or is_idle) and not old:
+            self._ended[channel] = until
         else:
             self._ended.pop(channel, None)
-        before = self._times.setdefault(channel, UNKNOWN)  # there are more of them now, where it was none
-        if time == IDLE:
-            self._idle[channel] = self._clock() + self._lease
-            self._times[channel] = max(before, meanwhile)
+        if is_idle and not old:
+            self._idle[channel] = until
         else:
             self._idle.pop(channel, None)
-            self._times[channel] = max(before, time)
+        before = self._times.get(channel, UNKNOWN)  # there are more of them now, where it was none
+        self._times[channel] = max(before, meanwhile if is_idle else time)
         if not more:
             self._go_on()
 

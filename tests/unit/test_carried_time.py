@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream import Tumbling, Windowed
 from kstream.operators.marks import HEADER
-from kstream.state.watermark import Watermark
+from kstream.state.watermark import IDLE, Watermark
 from kstream.testing import TestDriver
 
 MS = timedelta(milliseconds=1)
@@ -219,6 +219,18 @@ def test_partitions_that_are_added_to_an_input_hold_back_too() -> None:
     assert time.now == 10
     time.heard("by", 1, 15)
     assert time.now == 15
+
+
+def test_who_said_before_the_restore_that_it_is_idle_holds_back_until_it_says_so_again() -> None:
+    """It may have been restored as well, and have a backlog: another one would make its records late."""
+    time = Watermark({}, {"by": 2})
+    time.heard("by", 0, IDLE, 10, old=True)
+    time.heard("by", 1, IDLE, 4, old=True)
+    assert time.now == 4 and not time.idle
+    time.heard("by", 0, 20)
+    assert time.now == 4
+    time.heard("by", 1, IDLE, 4)
+    assert time.now == 20
 
 
 def test_what_a_part_writes_to_itself_does_not_hold_its_windows_back() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import timedelta
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream import Tumbling
+from kstream.types import TopicPartition
 from support.cases import examples
 from unit.runtime.harness import Fleet
 
+MS = timedelta(milliseconds=1)
 ROW = st.tuples(st.sampled_from(["orders", "prices"]), st.sampled_from("abcd"))
 
 
@@ -65,3 +71,45 @@ def test_a_backlog_of_two_workers_is_joined_in_the_order_of_its_times(
             found[(record.key or b"").decode()].append((record.value or b"").decode())
         assert found == wanted
         fleet.close()
+
+
+@pytest.mark.parametrize("seed", [27, 28])
+def test_a_backlog_after_a_quiet_time_has_no_late_records(seed: int, tmp_path: Path) -> None:
+    """Two workers are idle, say so, and die before all who read that have committed it."""
+    random = Random(seed)
+    app = kstream.App("x")
+    source, late = app.topic("in", key=str, value=str), app.topic("late", key=str, value=str)
+    group = app.stream(source).group_by(lambda value: value[0], key=str, name="by")
+    group.window(Tumbling(100 * MS), grace=0 * MS, late=late).count(name="n", emit="close")
+    fleet, sent = Fleet(app, tmp_path, partitions=4, poll_batch=1), 0
+
+    def send(rows: int) -> None:
+        nonlocal sent
+        for number in range(sent, sent + rows):
+            key, value = f"k{random.randrange(12)}", random.choice("abc")
+            fleet.cluster.append("in", key.encode(), value.encode(), 1000 + 20 * number, None, None)
+        sent += rows
+
+    def ahead(partition: int) -> int:
+        at = TopicPartition("x-by-repartition", partition)
+        return fleet.cluster.log(at).end - fleet.committed(at.topic).get(partition, 0)
+
+    for name in "ab":
+        fleet.start(name)
+    send(20)
+    fleet.step(times=60, seconds=0.3)
+    while any(ahead(partition) < 2 for partition in range(4)):
+        fleet.step(random.choice("ab"), seconds=0.3)
+    for name in "ab":
+        fleet.crash(name)
+    send(random.randrange(20, 120))
+    for name in "ab":
+        fleet.start(name)
+    while not fleet.workers["a"].tasks or any(
+        task.restored_at is not None for task in fleet.workers["a"].tasks.values()
+    ):
+        fleet.step(seconds=0.05)
+    fleet.step("b", times=60, seconds=0.15)
+    fleet.step(times=200, seconds=0.15)
+    assert not fleet.cluster.records("late")
+    fleet.close()
