@@ -103,6 +103,7 @@ class GlobalTables:
             StateDirectoryError: the copies cannot be kept, on account of the machine.
             StateTooLarge: there is no memory for them.
         """
+        self._tend()
         try:
             self._ask()
             self._read()
@@ -121,6 +122,13 @@ class GlobalTables:
         if missing or self._held:
             self._hold([task for task in running if any(table.name in missing for table in task.part.tables)])
         return self._then is None
+
+    def _tend(self) -> None:
+        """What tasks have left behind: they read on where topics cannot be read, too."""
+        for copy in self.copies.values():
+            copy.store.trim()
+            if copy.store.trouble is not None:
+                copy.damaged(copy.store.trouble)
 
     def _wait(self) -> None:
         """Until there may be something to do: before the group is joined nothing else waits for anything."""
@@ -264,6 +272,7 @@ class GlobalTables:
         for name, topic in described.items():
             copy = self.copies[name]
             if copy.state is CopyState.ASKING:
+                self._assign_anew()  # the reader may still be where the copy was before
                 with damage_to(copy):
                     copy.begin(topic, _of(starts, name), _of(ends, name), self._keeps(copy))
 
@@ -319,10 +328,7 @@ class GlobalTables:
                 with damage_to(copy):
                     copy.reached_end(at.partition, offset)
         for copy in self.copies.values():
-            copy.store.trim()
-            if copy.store.trouble is not None:
-                copy.damaged(copy.store.trouble)
-            elif copy.state is CopyState.FOLLOWING:
+            if copy.state is CopyState.FOLLOWING:
                 with damage_to(copy):
                     copy.refresh()
 

@@ -162,6 +162,37 @@ def test_a_topic_that_was_made_anew_is_read_anew(shop: Shop, d: TestDriver, rest
     assert copy_of(d).rows == 1
 
 
+def test_a_topic_that_was_made_anew_is_read_from_its_start_while_another_table_waits_for_its_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is read for a moment then, and the reader would go on where it was in the topic before."""
+    shop, inner, held = Shop(partitions=1), GlobalCopy.open, [True]
+    colours = shop.app.topic("colours", key=str, value=str, partitions=1)
+    shop.app.global_table(colours)
+    monkeypatch.setattr(GlobalCopy, "open", lambda self: not (held and self.name == "colours") and inner(self))
+    with shop.driver() as d:
+        tables = d.worker.tables
+        for key in "abc":
+            d.cluster.append("customers", key.encode(), b"old")
+        turns(d, 20)
+        d.cluster.delete_topic("customers")
+        d.cluster.create_topic("customers", 1)
+        for key in "vwxyz":
+            d.cluster.append("customers", key.encode(), b"new")
+        turns(d, 400)
+        d.cluster.append("customers", b"a", b"new")
+        held.clear()
+        turns(d, 20)
+        assert tables.copies["colours"].serves
+        assert [key for key, _ in tables.stores["customers"].scan()] == [b"a", b"v", b"w", b"x", b"y", b"z"]
+
+
+def turns(d: TestDriver, count: int) -> None:
+    for _ in range(count):
+        d.clock.advance(0.03)
+        d.worker.tables.step([])
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_topic_whose_next_record_was_deleted_is_read_anew(shop: Shop, d: TestDriver, restarted: bool) -> None:
     home = d.cluster.choose_partition("customers", b"a")
@@ -346,6 +377,35 @@ def test_one_that_turns_out_to_be_damaged_costs_tasks_nothing(call: str, monkeyp
         assert "set-aside" not in d.cluster.topics() or not d.cluster.records("set-aside")
 
 
+def test_one_that_turns_out_to_be_damaged_while_its_topic_cannot_be_read_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tasks rest, and say so: they do not abort again and again."""
+    shop, inner = Shop(), MemoryBackend.multi_get
+    with TestDriver(shop.app, backend="memory") as d:
+        d.send(shop.customers, "B", key="b")
+        d.send(shop.orders, "a1")
+        d.commit()
+        d.cluster.deny("customers", read=True)
+        d.cluster.append("customers", b"c", b"C")
+        d.process()
+        fails = [True]
+
+        def once(self: MemoryBackend, store: str, keys: Sequence[bytes]) -> Any:
+            if fails and store == "customers":
+                fails.clear()
+                raise StateError("corruption")
+            return inner(self, store, keys)
+
+        monkeypatch.setattr(MemoryBackend, "multi_get", once)
+        d.send(shop.orders, "b2")
+        assert not fails and not copy_of(d).serves
+        assert any("global table customers is not read yet" in (why or "") for why in told(d))
+        d.cluster.deny("customers")
+        d.advance(11)
+        assert d.values(shop.out) == ["a1-None", "b2-B"]
+
+
 @pytest.mark.parametrize(("hours", "kept"), [(20, True), (22, False)])
 @pytest.mark.parametrize("written", [False, True])
 def test_a_copy_that_may_have_missed_tombstones_is_not_gone_on_with(
@@ -477,12 +537,17 @@ def test_its_files_are_no_tasks_to_who_reads_stopped_state() -> None:
             assert found.stores == ["n"]
 
 
-def test_the_cache_is_bounded(shop: Shop) -> None:
+@pytest.mark.parametrize("denied", [False, True])
+def test_the_cache_is_bounded(shop: Shop, denied: bool) -> None:
     with shop.driver(memory="16MiB", memory_state_min=1 << 20) as d:
         store: Any = d.worker.tables.stores["customers"]
         for number in range(300):
             d.cluster.append("customers", b"%d" % number, b"x" * 10_000)
         d.process()
+        if denied:  # tasks go on with what there is
+            d.cluster.deny("customers", read=True)
+            d.cluster.append("customers", b"0", b"new")
+            d.process()
         for start in range(0, 300, 50):
             store.rows([b"%d" % number for number in range(start, start + 50)])
             d.process()
