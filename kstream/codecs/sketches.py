@@ -32,7 +32,11 @@ class HyperLogLog:
         self.sketch: Any = hll_sketch(lg_k, HLL_4) if sketch is None else sketch
 
     def add(self, text: str) -> None:
-        self.sketch.update(text or "\0")  # the library ignores empty text
+        try:
+            self.sketch.update(text or "\0")  # the library ignores empty text
+        except TypeError:
+            text.encode()  # says which letter is none: half of a surrogate pair
+            raise
 
     def merged(self, other: HyperLogLog) -> HyperLogLog:
         """The sketch of the values of both."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from kstream.dsl import folds, quantiles
-from kstream.dsl.functions import check_takes
+from kstream.dsl.functions import check_called, check_takes
 from kstream.errors import TopologyError
 from kstream.specs.schema import Kind, returned_by, schema
 
@@ -49,7 +49,7 @@ def distinct(function: Callable[[Any], Any], of: Kind[Any] | None, error: float 
     Raises:
         TopologyError: no sketch has this error, or there is no library that makes one.
     """
-    check_takes(function, 1)
+    check_called(function, "count_distinct", 1)
     codec = schema(of or returned_by(function), "the results of count_distinct", key=True).codec
     if error is None:
         return Keeping(set, folds.distinguishing(function, codec), set.union, set[str], len, int)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import accumulate
 from reprlib import repr as _short
 from typing import Any, Final
@@ -55,7 +55,7 @@ def check_error(error: float) -> None:
 
 def check_at(at: Sequence[float]) -> tuple[float, ...]:
     """Raises TopologyError where these are no quantiles."""
-    given = () if isinstance(at, str | bytes) else at
+    given = () if isinstance(at, str | bytes | Set | Mapping) else at  # a set has no order
     try:
         asked = tuple(given)
     except TypeError:
@@ -75,7 +75,7 @@ def numbering(function: Callable[[Any], Any]) -> Callable[[Any], float]:
 
     def number(value: Any) -> float:
         found = function(value)
-        made = found if found.__class__ is float else _number(found)
+        made = (found if found.__class__ is float else _number(found)) + 0.0  # there is one 0
         if not math.isfinite(made):
             raise _no_place(found)
         return made
@@ -96,7 +96,7 @@ def ranging(function: Callable[[Any], Any], error: float) -> Callable[[Ranges | 
 
     def fold(ranges: Ranges | None, value: Any) -> Ranges:
         found = function(value)
-        number = found if found.__class__ is float else _number(found)
+        number = (found if found.__class__ is float else _number(found)) + 0.0  # there is one 0
         try:
             place = ceil(log(number if number > 0 else -number) * scale) if number else 0
         except (ValueError, OverflowError):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from kstream.codecs import Windowed, copier, windowed_codec
 from kstream.codecs.base import is_codec
 from kstream.dsl import folds, quantiles
-from kstream.dsl.functions import called, check_takes
+from kstream.dsl.functions import called, check_called, check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
@@ -108,7 +108,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
         Args:
             of: the type of the results, where the function's annotation does not say.
         """
-        check_takes(function, 1)
+        check_called(function, "count_distinct", 1)
         codec = schema(of or returned_by(function), "the results of count_distinct", key=True).codec
         kept: Any = str | None
         return self._aggregate(

@@ -103,7 +103,6 @@ class Summaries(Generic[K, V]):
         Raises:
             TopologyError: there is no such error, or the extra is not installed.
         """
-        check_called(function, "count_distinct", 1)
         return self._keeping("distinct", keeping.distinct(function, of, error), function, name, emit, backend, ttl)
 
     def quantiles(

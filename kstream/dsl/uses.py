@@ -48,12 +48,21 @@ def uses(*tables: ReadableTable[Any, Any]) -> Callable[[F], F]:
         if isinstance(function, Agent):
             raise TopologyError(f"@kstream.uses: agent {function.name!r} is declared already: put it below @app.agent")
         marked: Any = function
-        if not _is(marked, FunctionType, type, functools.partial):  # a method, or one in C: it takes no attributes
+        if not _takes_marks(marked):
             marked = functools.partial(function)
-        setattr(marked, _USES, (*vars(marked).get(_USES, ()), *tables))
+        names = {table.name for table in tables}  # one before is of the last app of a factory that marks this function
+        before = (table for table in vars(marked).get(_USES, ()) if table.name not in names)
+        setattr(marked, _USES, (*before, *tables))
         return marked  # type: ignore[no-any-return]
 
     return mark
+
+
+def _takes_marks(thing: Any) -> bool:
+    """Neither a method nor one in C does."""
+    if _is(thing, type):
+        return not thing.__flags__ & _IMMUTABLE
+    return _is(thing, FunctionType, functools.partial)
 
 
 def _said(thing: Any) -> tuple[ReadableTable[Any, Any], ...]:
@@ -64,6 +73,8 @@ def _said(thing: Any) -> tuple[ReadableTable[Any, Any], ...]:
 
 
 _USES: Final = "__kstream_uses__"
+_IMMUTABLE: Final = 1 << 8
+"""Of a class (Py_TPFLAGS_IMMUTABLETYPE)."""
 
 
 def tables_used(*functions: Callable[..., Any], held: bool = True) -> list[ReadableTable[Any, Any]]:

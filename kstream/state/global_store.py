@@ -100,7 +100,8 @@ class GlobalStore(Store[V]):
                     row = decode(raw)
                 except Exception as error:
                     self._unreadable(key, error)
-                yield key, row
+                if row is not None:  # JSON's null is no row, as for `get`
+                    yield key, row
         except StateError as error:
             self._lost(error)
 

@@ -99,6 +99,13 @@ def test_values_of_all_types_are_told_apart(of: Any, values: list[Any]) -> None:
     assert found == [found[0], found[0] - (of is bytes)]
 
 
+@pytest.mark.parametrize("error", [None, 0.02])
+def test_what_is_no_text_is_said_alike(error: float | None) -> None:
+    made = keeping.distinct(same, str, error)
+    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+        made.fold(made.initial(), "\ud800")
+
+
 @pytest.mark.parametrize("data", [b"", b"abc", b"\x00" * 40, HyperLogLogCodec(12).encode(sketched(["a"] * 9))[:9]])
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(CodecError, match="this is no HyperLogLog"):

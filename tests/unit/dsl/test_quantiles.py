@@ -89,6 +89,13 @@ def test_floats_at_their_ends() -> None:
     assert found == [-1.79e308, 0.0, pytest.approx(1.7e308, rel=0.01), 1.79e308]
 
 
+@pytest.mark.parametrize("zeros", [[0.0, -0.0, -0.0], [-0.0, 0.0, -0.0], [Decimal("-0.0")]])
+def test_there_is_one_zero_whatever_came_first(zeros: list[Any]) -> None:
+    number = quantiles.numbering(same)
+    for found in (telling(AT, 0.01)(ranges_of(zeros)), quantiles.telling_exactly(AT)([number(one) for one in zeros])):
+        assert str(found) == str([0.0] * len(AT))
+
+
 def test_what_are_numbers() -> None:
     assert telling((0.5, 1), 0.01)(ranges_of([Decimal("2.5"), True, 3])) == [pytest.approx(2.5, rel=0.01), 3.0]
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream import Session, Tumbling, Windowed, WindowedSpan
+from kstream import Counting, Session, Tumbling, Windowed, WindowedSpan
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
 
@@ -226,6 +226,10 @@ def test_of_undeclared_types() -> None:
         assert driver.table(distinct)["a"] == 2
 
 
+async def later(value: int) -> int:
+    return value
+
+
 class Hex:
     def encode(self, value: int) -> bytes:
         return b"%x" % value
@@ -247,6 +251,9 @@ class Hex:
         (lambda group: group.quantiles(len, [0.5], error=1), "error=1: give it the share"),
         (lambda group: group.quantiles(len, [50]), r"at=\[50\]: give it a list of numbers from 0 to 1"),
         (lambda group: group.quantiles(len, 0.5), "at=0.5: give it a list of numbers from 0 to 1"),
+        (lambda group: group.quantiles(len, {0.5, 0.9}), "give it a list of numbers from 0 to 1"),
+        (lambda group: group.quantiles(len, {0.5: 1}), "give it a list of numbers from 0 to 1"),
+        (lambda group: group.window(Counting(2)).count_distinct(later), r"count_distinct\(later\) is given an async"),
         (lambda group: group.quantiles(len, []), "give it a list of numbers from 0 to 1"),
         (lambda group: group.first(emit="close"), "these results are of no windows"),
     ],

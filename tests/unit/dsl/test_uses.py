@@ -454,6 +454,24 @@ def test_uses_says_what_no_code_shows() -> None:
     assert names(kstream.uses(three)(function)) == ["one", "two", "three"]
 
 
+def test_a_factory_of_apps_may_say_it_of_one_function_again_and_again() -> None:
+    """It is the table of its last app that is meant: with those of all apps before, the second app was refused."""
+    tables: dict[str, Any] = {}
+
+    def look(n: int) -> int:
+        return tables["t"].get("a", n)  # type: ignore[no-any-return]
+
+    for _ in range(2):
+        own = kstream.App("again")
+        tables["t"] = table = own.table("t", key=str, value=int)
+        own.stream(own.topic("in", key=str, value=int)).map(kstream.uses(table)(look))
+        assert [part.stores for part in own.topology().parts] == [[table.spec]]
+
+
+def test_uses_goes_over_classes_in_c() -> None:
+    assert names(kstream.uses(one)(list)) == ["one"]
+
+
 def test_what_uses_is_given_is_looked_at() -> None:
     with pytest.raises(TopologyError, match=r"@kstream\.uses takes a table, not 'one': give it what app\.table"):
         kstream.uses("one")  # type: ignore[arg-type]

@@ -84,6 +84,19 @@ def test_what_comes_of_a_record(order: Order | None, inner: list[str], left: lis
             assert (step.dropped if step else {}) == ({reason: 1} if left_out else {})
 
 
+def test_null_as_others_write_it_is_no_row_to_any_reader() -> None:
+    app = kstream.App("shop")
+    prices = app.topic("prices", key=str, value=int | None)
+    asked, out = app.topic("asked", key=str, value=str), app.topic("out", key=str, value=list)
+    known = app.global_table(prices)
+    app.stream(asked).map(lambda one: [known.get(one), one in known, len(known), *known], value=list).to(out)
+    with TestDriver(app) as d:
+        d.send(prices, 3, key="tea")
+        d.send_raw(prices, b"null", key=b"cup")
+        d.send(asked, "cup")
+        assert d.values(out) == [[None, False, 1, "tea"]]
+
+
 KEYS = st.sampled_from("abcde")
 STEPS = st.lists(
     st.one_of(
