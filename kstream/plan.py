@@ -286,15 +286,20 @@ def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Wri
 
 def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     """Whether a step may leave out a record that fails there: nothing was done with it before but by functions of its
-    value alone, on a way without a branch."""
-    if not isinstance(node, StatelessNode | AggregateNode | AgentNode) or node.wants_context:
+    value alone, on a way without a branch. One that uses a table may have changed it."""
+    if not isinstance(node, StatelessNode | AggregateNode | AgentNode) or not _of_values(node):
         return False
-    if isinstance(node, AgentNode) and (node.agent in ASYNC or node.stores):
+    if isinstance(node, AgentNode) and node.agent in ASYNC:
         return False
     (parent,) = node.parents
-    while isinstance(parent, StatelessNode) and not parent.wants_context and len(built[parent].children) == 1:
+    while isinstance(parent, StatelessNode) and _of_values(parent) and len(built[parent].children) == 1:
         (parent,) = parent.parents
     return isinstance(parent, SourceNode) and len(built[parent].children) == 1
+
+
+def _of_values(node: StatelessNode | AggregateNode | AgentNode) -> bool:
+    """Whether its functions have nothing but values, and its own store."""
+    return not node.wants_context and not node.stores[node.own :]
 
 
 def _leads_to_keeping(node: Node, part: SubTopology) -> bool:

@@ -100,7 +100,7 @@ class Handling:
         found = self.located(error, fetch.at, record.first_offset)
         if not self.care:
             return self._leave_out_only(found, record, row, records)
-        goes_on = self.decide(found, records)
+        goes_on = self.decide(found, records + row)
         verdict = self.verdicts.of(fetch.at, found.offset)
         if goes_on and isinstance(verdict, LeftOut):
             self.left_out.append((verdict, record, row))
@@ -112,7 +112,7 @@ class Handling:
         at, offset = record.at, error.offset
         if self._deciding is None or self.verdicts.of(at, offset) is not None:
             return False
-        verdict = self._deciding.decide(error, self._plan, None, records, self._note_of(at, offset), or_not=True)
+        verdict = self._deciding.decide(error, self._plan, None, records + row, self._note_of(at, offset), or_not=True)
         if not isinstance(verdict, LeftOut):
             return False
         self.verdicts.add(at, offset, verdict)
@@ -160,6 +160,7 @@ class Handling:
     def finish(self) -> None:
         """The fetch is through: what was left out of it is written. Raises as `write`."""
         for verdict, record, row in sorted(self.left_out, key=lambda one: one[2]):  # each step finds its own
+            self.verdicts.stands(record.at, record.first_offset, verdict)
             self.write(verdict, record, self._records + row)
         self.left_out = []
 
@@ -244,7 +245,7 @@ class Handling:
         elif row is not None:
             found = self.located(error, fetch.at, fetch.offsets()[row])
             decided, self._decided = self._decided, None
-            goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records)
+            goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records + row)
             if not goes_on:
                 raise self._failure(fetch, error) from error
 

@@ -175,6 +175,10 @@ class Verdicts:
             for later in offsets[bisect_left(offsets, offset) + 1 :]:
                 self._doubt(of, later)
 
+    def stands(self, at: TopicPartition, offset: int, verdict: Verdict) -> None:
+        """The batch is through without the record: what is left out of it before that did nothing to it."""
+        self._on[at][offset] = verdict
+
     def doubt_others(self, at: TopicPartition) -> None:
         """Those on records of the other inputs."""
         for other, of in self._on.items():

@@ -186,3 +186,95 @@ def test_letters_come_in_the_order_of_their_records() -> None:
         driver.commit()
         letters = driver.cluster.records("going-on-dead-letters")
         assert [record.value for record in letters] == [b"7", b"no number", b"17"]
+
+
+def fails(n: int) -> None:
+    if n % 10 == 7:
+        raise ValueError(n)
+
+
+def with_a_table(app: kstream.App, form: str) -> kstream.Table[str, int]:
+    """Functions without a context that change a table, which has one entry."""
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out = app.topic("out", key=str, value=int, partitions=1)
+    seen = app.table("seen", key=str, value=int, default=0, scope="partition")
+    stream = app.stream(source)
+
+    def sees(n: int) -> int:
+        seen["all"] += 1
+        if form in ("map", "fold"):
+            fails(n)
+        return n
+
+    def folds(total: int, n: int) -> int:
+        return total + sees(n)
+
+    if form == "map":
+        stream.map(sees, value=int).to(out)
+    elif form == "before a filter":
+        stream.map(sees, value=int).filter(lambda n: fails(n) is None).to(out)
+    elif form == "fold":
+        stream.group_by_key().aggregate(int, folds, name="sums", value=int).to(out)
+    elif form == "before a fold":
+        stream.peek(sees).group_by_key().aggregate(int, lambda a, n: fails(n) or a + n, name="sums", value=int).to(out)
+    else:
+
+        @app.agent(stream.peek(sees), to=out)
+        def agent(n: int) -> int:
+            fails(n)
+            return n
+
+    return seen
+
+
+@pytest.mark.parametrize("form", ["map", "before a filter", "fold", "before a fold", "before an agent"])
+def test_a_table_that_a_function_without_a_context_changed_is_as_before(form: str) -> None:
+    app = kstream.App("going-on", on_error=[kstream.DeadLetter()])
+    seen = with_a_table(app, form)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(40):
+            driver.cluster.append("in", b"k%d" % (n % 3), b"%d" % n)
+        driver.commit()
+        assert len(driver.cluster.records("out")) == 36
+        assert len(driver.cluster.records("going-on-dead-letters")) == 4
+        assert dict(driver.table(seen)) == {"all": 36}
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_letters_of_several_steps_are_in_the_order_of_their_records_and_counted(careful: bool) -> None:
+    """A later step leaves out records before those that an earlier one left out, or that cannot be decoded."""
+
+    def second(n: int) -> int:
+        if n % 10 == 5:
+            raise KeyError(n)
+        return n
+
+    app = kstream.App("going-on", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    app.stream(source).map(call, value=int).map(second, value=int).to(app.topic("out", key=str, value=int))
+    with TestDriver(app, partitions=1) as driver:
+        driver.commit()
+        if careful:
+            for task in driver.worker.tasks.values():
+                task.handling.care.take()
+        for n in range(60):
+            driver.cluster.append("in", b"k", b"no number" if n % 10 == 9 else b"%d" % n)
+        driver.commit()
+        letters = driver.cluster.records("going-on-dead-letters")
+        left_out = [n for n in range(60) if n % 10 in (5, 7, 9)]
+        assert [int(dict(one.headers or ())["__streams.errors.offset"] or b"") for one in letters] == left_out
+        assert sum(driver.worker.measures.dead_letters.values()) == len(left_out)
+        assert driver.worker.aborts == 0
+
+
+def test_the_share_of_failures_is_that_of_the_records_until_then() -> None:
+    """Those before it in its batch count too: 10 of 60 are less than a fifth."""
+    app = kstream.App("going-on", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    app.stream(source).map(lambda n: 1 // (not 50 <= n < 60), value=int).to(app.topic("out", key=str, value=int))
+    with TestDriver(app, partitions=1, max_error_rate=0.2) as driver:
+        for n in range(64):
+            driver.cluster.append("in", b"k", b"%d" % n)
+        driver.commit()
+        assert len(driver.cluster.records("out")) == 54
+        assert driver.worker.aborts == 0
