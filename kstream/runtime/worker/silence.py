@@ -13,13 +13,18 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from kstream.errors import KStreamError
+from kstream.observe.throttle import Throttle
 from kstream.types import AdminClient, Clock, TopicPartition
 
 log = logging.getLogger(__name__)
+log.addFilter(Throttle())
 
 PROMPT: Final = 0.5
 """Seconds in which brokers answer that were there all the time. After a later answer they count as back, and producers
 may still have what they could not write meanwhile."""
+
+TELL: Final = 3
+"""Times in a row without a prompt answer from which on a line says so: who waits for a window sees why."""
 
 
 class Quiet(NamedTuple):
@@ -38,6 +43,7 @@ class Silence:
         self._of: Mapping[TopicPartition, Quiet] = {}
         self._asked = self._answered = 0.0
         self._back = float("-inf")  # the brokers were away until then: inputs are quiet from then on
+        self._in_vain = 0  # times in a row
         self._confirmed: dict[TopicPartition, Quiet] = {}
 
     @property
@@ -70,10 +76,19 @@ class Silence:
         try:
             ends = question.result()
         except KStreamError as error:
-            log.debug("the ends of quiet inputs cannot be read: %s", error)
-            self._back = self._clock.monotonic()
+            self._were_away(self._clock.monotonic(), str(error))
             return
-        if self._answered - self._asked > PROMPT:
-            self._back = self._answered
+        if (seconds := self._answered - self._asked) > PROMPT:
+            self._were_away(self._answered, f"the brokers answered after {seconds:.1f} s (more than {PROMPT} s)")
             return
+        self._in_vain = 0
         self._confirmed |= {at: one for at, one in self._of.items() if ends[at] <= one.position}
+
+    def _were_away(self, until: float, why: str) -> None:
+        self._back, self._in_vain = until, self._in_vain + 1
+        if self._in_vain >= TELL:
+            log.warning(
+                "whether inputs of which nothing comes are at their ends is not known, %d times in a row: %s; "
+                "as long as that is so they do not become idle, and hold back windows, timers and joins",
+                self._in_vain, why,
+            )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 import kstream
 from kstream import Tumbling, Windowed
 from kstream.errors import KafkaUnavailable
-from kstream.runtime.worker.silence import PROMPT, Quiet, Silence
+from kstream.runtime.worker.silence import PROMPT, TELL, Quiet, Silence
 from kstream.testing import TestDriver
 from kstream.testing.clock import ManualClock
 from kstream.types import AdminClient, TopicPartition
@@ -89,6 +89,22 @@ def test_so_it_is_after_an_error() -> None:
     one.confirmed()
     assert len(one.brokers.asked) == 1
     one.clock.advance(0.2)
+    one.confirmed()
+    one.brokers.answer(a=7, b=9)
+    assert one.confirmed() == {A, B}
+
+
+def test_who_waits_in_vain_again_and_again_is_told_why(caplog: pytest.LogCaptureFixture) -> None:
+    one = Asking()
+    for _ in range(TELL):
+        assert not caplog.messages
+        one.confirmed()
+        one.clock.advance(PROMPT + 0.1)
+        one.brokers.answer(a=7, b=9)
+        assert one.confirmed() == set()
+        one.clock.advance(SECONDS + 0.1)
+    (line,) = caplog.messages
+    assert "3 times in a row: the brokers answered after 0.6 s (more than 0.5 s)" in line
     one.confirmed()
     one.brokers.answer(a=7, b=9)
     assert one.confirmed() == {A, B}
