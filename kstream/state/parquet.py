@@ -293,8 +293,17 @@ def _reading(path: Path) -> Iterator[None]:
 
 def partition_in(path: Path) -> int | None:
     """The partition that a file says its entries are of (`kstream.partition`); None where it does not."""
+    return _number_in(path, b"kstream.partition")
+
+
+def partitions_in(path: Path) -> int | None:
+    """Of how many (`kstream.partitions`), likewise."""
+    return _number_in(path, b"kstream.partitions")
+
+
+def _number_in(path: Path, name: bytes) -> int | None:
     with _reading(path):
-        said = (_arrow().parquet.read_schema(path).metadata or {}).get(b"kstream.partition", b"").decode()
+        said = (_arrow().parquet.read_schema(path).metadata or {}).get(name, b"").decode(errors="replace")
     return int(said) if said.isascii() and said.isdigit() else None
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kstream.config import Settings
@@ -30,7 +31,7 @@ from kstream.runtime.cluster.reset import Place
 from kstream.runtime.cluster.sizes import limit_of, refuse_large
 from kstream.specs.store import StoreSpec
 from kstream.state.forms import NEVER, PLAIN, clock_of, form_of, newest_in, plain_in, plain_value, timed_in
-from kstream.state.parquet import partition_in, read_table, write_table
+from kstream.state.parquet import partition_in, partitions_in, read_table, write_table
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.topology import SubTopology, Topology
 from kstream.types import AdminClient, Clients, Headers, TopicPartition
@@ -61,14 +62,14 @@ def export(
         raise UsageError(f"topic {changelog} does not exist: the app has not been started yet")
     counts: dict[Path, int] = {}
     with _replacing(directory) as made:
-        for partition in range(there[changelog].partitions):
+        for partition in range(count := there[changelog].partitions):
             with TemporaryDirectory(prefix="kstream-") as scratch:
                 entries = RocksBackend(Path(scratch) / "entries", [spec.name], RocksMemory(32 << 20, 16 << 20))
                 try:
                     gather(entries, spec, clients, admin, TopicPartition(changelog, partition))
                     by = _time_of(topology, spec, admin, partition, now)
                     stored = Stored(partition, spec.form, partial(entries.scan, spec.name))
-                    file = _write(made, topology.app, spec, stored, by)
+                    file = _write(made, topology.app, spec, stored, by, {"kstream.partitions": str(count)})
                 finally:
                     entries.close()
             counts[directory / file[0]] = file[1]
@@ -91,10 +92,12 @@ def export_stored(app: str, spec: StoreSpec, parts: Iterable[Stored], directory:
     return {directory / file: entries for file, entries in written}
 
 
-def _write(made: Path, app: str, spec: StoreSpec, stored: Stored, by: int) -> tuple[str, int]:
+def _write(
+    made: Path, app: str, spec: StoreSpec, stored: Stored, by: int, more: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, int]:
     """Returns the file's name, and how many entries it has."""
     file = f"{stored.partition}.parquet"
-    about = {"kstream.app": app, "kstream.store": spec.name, "kstream.partition": str(stored.partition)}
+    about = {"kstream.app": app, "kstream.store": spec.name, "kstream.partition": str(stored.partition), **more}
     return file, write_table(made / file, spec, partial(_alive, stored, spec, by), about, stored.form)
 
 
@@ -291,9 +294,17 @@ class Filling:
                     f"{path.name}: the keys of store {self._spec.name} belong to partitions (scope='partition'), and "
                     "the file does not say to which: export writes it in the metadata kstream.partition"
                 )
+            lay, before = (None, None) if own is not None else (partition_in(path), partitions_in(path))
             for key, value, headers in read_table(path, self._spec):
-                home = partition_of(self._spec.home_key(key), partitions) if own is None else own
-                yield home, key, value, headers
+                by = self._spec.home_key(key)
+                if lay is not None and before and (usual := partition_of(by, before)) != lay:
+                    raise UsageError(
+                        f"{path.name}: a key lay in partition {lay}, and Kafka's default partitioner puts it into "
+                        f"{usual} of {before}: what writes the input of store {self._spec.name} has another one, so "
+                        "nobody knows where its keys belong (if the file is of several partitions, take "
+                        "kstream.partition out of its metadata)"
+                    )
+                yield partition_of(by, partitions) if own is None else own, key, value, headers
 
     def _check_offsets(self) -> None:
         """Raises TopicError where other stores have counted an input that has lost its offsets: it must not get some by

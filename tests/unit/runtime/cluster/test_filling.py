@@ -15,6 +15,7 @@ import pytest
 
 import kstream
 from kstream.errors import TopicError, UsageError
+from kstream.partitioning import partition_of
 from kstream.runtime.cluster import filling
 from kstream.runtime.cluster.control import Control, RestoreNote, unfinished_restore
 from kstream.runtime.cluster.filling import Filling, export
@@ -114,6 +115,21 @@ def test_a_file_of_a_partition_that_is_not_there_is_refused_before_anything_is_c
     bench.fleet.leave("a")
     before = bench.fleet.cluster.records("shop-seen-changelog")
     with pytest.raises(UsageError, match="is of partition 2, and store seen has 2 partitions"):
+        bench.fill()
+    assert bench.fleet.cluster.records("shop-seen-changelog") == before
+    bench.fleet.close()
+
+
+def test_keys_that_another_partitioner_has_put_elsewhere_are_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    """They went to where Kafka's default partitioner puts them: their records found nothing of them any more."""
+    bench = Bench(tmp_path, "wall")
+    home = partition_of(b"stray", 2)
+    bench.fleet.cluster.append("in", b"stray", b"1", partition=1 - home)
+    bench.fleet.settle()
+    bench.export(0.0)
+    bench.fleet.leave("a")
+    before = bench.fleet.cluster.records("shop-seen-changelog")
+    with pytest.raises(UsageError, match=rf"a key lay in partition {1 - home}, and .* puts it into {home} of 2: what"):
         bench.fill()
     assert bench.fleet.cluster.records("shop-seen-changelog") == before
     bench.fleet.close()
