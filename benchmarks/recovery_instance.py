@@ -94,13 +94,16 @@ class Instance:
 
 
 class Outputs:
-    """What is committed of the output, on a thread: by partition, when each record came (monotonic) and its latency."""
+    """The output, on a thread: by partition, when each record came (monotonic) and its latency.
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    Args:
+        committed: as readers of committed records have it; otherwise as it is written.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, committed: bool = True) -> None:
         self.came: list[tuple[float, int, float]] = []
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "watch", "isolation.level": "read_committed"}
-        )
+        isolation = "read_committed" if committed else "read_uncommitted"
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "watch", "isolation.level": isolation})
         self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
         self._ending = False
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -135,7 +135,8 @@ def check_stopped(topology: Topology, admin: AdminClient, groups: Sequence[str])
         if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
             raise UsageError(
                 f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
-                f"{topology.app} first (one that was killed is a member until its session_timeout is over)"
+                f"{topology.app} first (one that was killed, or has a name and on_stop=stay, is a member until its "
+                "session_timeout is over: then try again)"
             )
 
 

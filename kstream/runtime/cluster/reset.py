@@ -57,7 +57,8 @@ def look(topology: Topology, admin: AdminClient, state_dir: Path) -> Reset:
         if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
             raise ConfigError(
                 f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
-                f"{topology.app} first (one that was killed is a member until its session_timeout is over)"
+                f"{topology.app} first (one that was killed, or has a name and on_stop=stay, is a member until its "
+                "session_timeout is over: then try again)"
             )
     internal = [topology.changelog(store) for part in topology.parts for store in part.stores]
     internal += [topic.name for part in topology.parts for topic in part.sinks if topic.internal]
