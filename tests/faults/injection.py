@@ -7,7 +7,8 @@ engine; the service that a worker loads installs it, when the environment asks f
 
 Calls are counted from when the file `armed` is there. A fault strikes once over all processes; what was going on then
 lies in the file `struck`. While the file `no-flush` is there, local state is not flushed to disk; `flushed` counts
-the flushes. While `slow-restore` is there, a restore waits a while before each of its writes.
+the flushes. While `slow-restore` is there, a restore waits a while before each of its writes. While `no-ends` is there,
+it does not ask for the ends of its changelogs, and says so in files `held-<task>`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,17 @@ STEPS = ("flush_operators", "write_changelogs", "send_offsets", "commit_transact
 """Functions of kstream.runtime.worker.checkpoint, in their order."""
 
 RESTORE = {
+    "restore_described": ("Restorer", "_are_described"),
+    "restore_ends": ("Restorer", "_ask_ends"),
     "restore_apply": ("Replay", "_apply"),
     "restore_end": ("Replay", "_end_tail"),
     "restore_finish": ("Restorer", "_finish"),
 }
+ASKING = {
+    "restore_offsets": ("runtime.worker.question", "Question", "ask"),
+    "restore_ids": ("runtime.worker.restore", "", "are_others"),
+}
+"""Before what `restore_described` looks at, the topics after the offsets; and the look at them after the ends."""
 BULK = {"bulk": ("state.rocksdb.backend", "RocksBackend", "bulk")}
 """A bulk load begins and ends, for the stores of a task; it begins for none where a task has little to restore."""
 OPENING = {"open": ("opening", "Opening", "open"), "move": ("opening", "Opening", "_move")}
@@ -141,6 +149,7 @@ def install() -> None:
     _control_flushes(housekeeping, Path(directory))
     _control_commits(checkpoint, Path(directory) / "no-commits")
     _control_restores(Replay, Path(directory) / "slow-restore")
+    _control_ends(Restorer, Path(directory) / "no-ends")
     if order is None or (Path(directory) / "struck").exists():
         return
     from kstream.runtime.worker.transaction import Transaction
@@ -156,7 +165,7 @@ def install() -> None:
         _wrap(Rebalance, step, step)
     for step, (module, owner, method) in (FAILING | OPENING | SAVEPOINT).items():
         _wrap(getattr(import_module(f"kstream.runtime.worker.{module}"), owner), method, step)
-    for step, (module, owner, method) in (SNAPSHOTS | BULK).items():
+    for step, (module, owner, method) in (SNAPSHOTS | BULK | ASKING).items():
         found = import_module(f"kstream.{module}")
         _wrap(getattr(found, owner) if owner else found, method, step)
     _wrap_storage()
@@ -242,6 +251,18 @@ def _control_restores(replay: Any, slow: Path) -> None:
         apply(self, *arguments)
 
     replay._apply = slowly
+
+
+def _control_ends(restorer: Any, none: Path) -> None:
+    ask = restorer._ask_ends
+
+    def unless(self: Any, one: Any) -> None:
+        if none.exists():
+            none.with_name(f"held-{one.task.name.replace('/', '-')}").touch()
+        else:
+            ask(self, one)
+
+    restorer._ask_ends = unless
 
 
 def _control_flushes(housekeeping: Any, directory: Path) -> None:
