@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.dsl.functions import called
 from kstream.dsl.graph import Graph
+from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
 from kstream.specs.config import check_config
 from kstream.specs.fields import whole_milliseconds
@@ -81,6 +82,11 @@ class Topics:
         copied = check_config(config, f"topic {name!r}: config")
         if callable(timestamp):
             called(timestamp, f"topic {name!r}: timestamp")
+            if used := tables_used(timestamp):
+                raise TopologyError(
+                    f"topic {name!r}: timestamp= uses table {used[0].name!r}: the time of a record must lie in the "
+                    "record, for it is asked again whenever that is read again"
+                )
         keys = schema(key, f"the key of topic {name!r}", key=True)
         values = schema(Any if value is None else value, f"the value of topic {name!r}")
         time_of = None if timestamp is None else event_time(timestamp, name, values.kind)

@@ -115,6 +115,7 @@ class GlobalCopy:
         self._rows, self._counted = 0, -math.inf
         self._since = clock.monotonic()
         self._refreshed = clock.monotonic()
+        self._rests_since: float | None = None  # (wall) None: it is read
 
     @property
     def serves(self) -> bool:
@@ -211,6 +212,8 @@ class GlobalCopy:
         if why != self.why:
             kept = "tasks go on with what it has" if self.serves else "what uses it waits"
             log.warning("global table %s: %s; %s, and it is tried again every %.0f s", self.name, why, kept, seconds)
+        if self._rests_since is None:
+            self._rests_since = self._clock.time()
         self.why, self.not_before = why, self._clock.monotonic() + seconds
         self.go(CopyState.RESTING)
 
@@ -220,17 +223,22 @@ class GlobalCopy:
         if anew or topic.partitions != len(self.positions):
             self.ask()
 
-    def begin(self, topic: DescribedTopic, starts: Mapping[int, int], ends: Mapping[int, int], keeps: float) -> None:
+    def begin(
+        self, topic: DescribedTopic, starts: Mapping[int, int], ends: Mapping[int, int], keeps: Callable[[], float]
+    ) -> None:
         """Goes on where it was, or from the start where that is of no use.
 
         Args:
             starts, ends: of its partitions, as they are now.
-            keeps: seconds for which the topic has tombstones.
+            keeps: seconds for which the topic has tombstones. Called where that counts: it may take a while.
 
         Raises:
             StateError: its files are damaged.
         """
-        if self.serves and self._misfit(self._mark(whole=True), topic, starts, ends, math.inf) is None:
+        mark, rested = self._mark(whole=True), self._rests_since is not None
+        if self._rests_since is not None:
+            mark = mark._replace(wall_time=self._rests_since)
+        if self.serves and self._misfit(mark, topic, starts, ends, keeps if rested else _for_ever) is None:
             self.positions = {number: self.positions.get(number, start) for number, start in starts.items()}
         elif (found := None if self.serves else self._usable(topic, starts, ends, keeps)) is not None:
             self._fills, reached = found
@@ -242,7 +250,7 @@ class GlobalCopy:
         self._id = topic.id
         self._ends = dict(ends)
         self._open_for = {number for number, end in ends.items() if self.positions[number] < end}
-        self.why = None
+        self.why = self._rests_since = None
         if self.store.serves == self._fills:
             self.go(CopyState.FOLLOWING)
             return
@@ -254,7 +262,7 @@ class GlobalCopy:
         self._look()
 
     def _usable(
-        self, topic: DescribedTopic, starts: Mapping[int, int], ends: Mapping[int, int], keeps: float
+        self, topic: DescribedTopic, starts: Mapping[int, int], ends: Mapping[int, int], keeps: Callable[[], float]
     ) -> tuple[str, Reached] | None:
         """The place whose rows can be gone on with, and how far they are. Of one that was not read to the end only
         where there is no other."""
@@ -275,7 +283,12 @@ class GlobalCopy:
         return place, reached
 
     def _misfit(
-        self, mark: Mark, topic: DescribedTopic, starts: Mapping[int, int], ends: Mapping[int, int], keeps: float
+        self,
+        mark: Mark,
+        topic: DescribedTopic,
+        starts: Mapping[int, int],
+        ends: Mapping[int, int],
+        keeps: Callable[[], float],
     ) -> str | None:
         """Why rows with this mark cannot be gone on with; None where what comes behind is all they lack."""
         reached = _reached(mark)
@@ -294,7 +307,7 @@ class GlobalCopy:
                 return f"{at} has no offset {offset} any more: it holds {starts[number]} to {ends[number]}"
             behind = behind or offset < ends[number]
         age = self._clock.time() - mark.wall_time
-        if behind and age > keeps:
+        if behind and age > keeps():
             return f"it is {age / 3600:.1f} hours old, and tombstones may have left topic {self.topic} since"
         return None
 
@@ -356,6 +369,10 @@ class GlobalCopy:
     def _mark(self, *, whole: bool) -> Mark:
         reached = Reached(self.topic, self._id, self.positions, whole)
         return Mark(sum(self.positions.values()), self._clock.time(), msgspec.json.encode(reached))
+
+
+def _for_ever() -> float:
+    return math.inf
 
 
 def _reached(mark: Mark) -> Reached | None:

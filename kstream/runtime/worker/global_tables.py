@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -274,7 +275,7 @@ class GlobalTables:
             if copy.state is CopyState.ASKING:
                 self._assign_anew()  # the reader may still be where the copy was before
                 with damage_to(copy):
-                    copy.begin(topic, _of(starts, name), _of(ends, name), self._keeps(copy))
+                    copy.begin(topic, _of(starts, name), _of(ends, name), partial(self._keeps, copy))
 
     def _keeps(self, copy: GlobalCopy) -> float:
         """Seconds for which a copy may not have been read: tombstones are in its topic for so long."""

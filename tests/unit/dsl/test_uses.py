@@ -468,6 +468,16 @@ def test_a_factory_of_apps_may_say_it_of_one_function_again_and_again() -> None:
         assert [part.stores for part in own.topology().parts] == [[table.spec]]
 
 
+def test_the_time_of_a_record_is_said_by_no_table() -> None:
+    """A step that has the table made it work, and the time was another one when the record was read again."""
+    own = kstream.App("timed")
+    table = own.global_table(own.topic("rates", key=str, value=int))
+    with pytest.raises(
+        TopologyError, match=r"topic 'in': timestamp= uses table 'rates': the time of a record must lie"
+    ):
+        own.topic("in", key=str, value=int, timestamp=lambda n: table.get("a", n))
+
+
 def test_uses_goes_over_classes_in_c() -> None:
     assert names(kstream.uses(one)(list)) == ["one"]
 

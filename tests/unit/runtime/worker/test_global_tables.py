@@ -421,6 +421,26 @@ def test_a_copy_that_may_have_missed_tombstones_is_not_gone_on_with(
     assert copy_of(d).applied == (0 if not written else 2 if kept else 10)
 
 
+@pytest.mark.parametrize(("hours", "kept"), [(20, True), (30, False)])
+def test_one_that_could_not_be_read_for_so_long_is_read_anew_in_a_worker_that_runs(
+    shop: Shop, d: TestDriver, hours: int, kept: bool
+) -> None:
+    """A row whose tombstone has come and gone meanwhile would stay for ever."""
+    d.cluster.deny("customers", read=True)
+    d.cluster.append("customers", b"b", b"Bob")
+    d.process()
+    d.advance(60)
+    applied = copy_of(d).applied
+    d.clock.advance(hours * 3600)
+    d.process()
+    d.cluster.deny("customers")
+    d.advance(11)
+    d.send(shop.orders, "b2")
+    assert d.values(shop.out)[-1] == "b2-Bob"
+    assert copy_of(d).applied - applied == (1 if kept else 9)
+    assert copy_of(d).store.serves == copy_of(d)._places[not kept]
+
+
 def test_its_topics_own_retention_of_tombstones_counts(shop: Shop, d: TestDriver) -> None:
     d.cluster.configure("customers", {"delete.retention.ms": "60000"})
     d.worker.tables.close()
