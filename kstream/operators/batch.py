@@ -28,7 +28,7 @@ from kstream.codecs import (
     encode_column,
     encode_keys,
 )
-from kstream.errors import CodecError
+from kstream.errors import CodecError, RecordTooLarge
 from kstream.operators.bounds import NONE, Bounds, check_headers, check_keys
 from kstream.types import Fetch, Headers
 
@@ -37,7 +37,8 @@ class Origin:
     """The fetch behind a batch, its columns extracted once.
 
     `timestamps` (ms since the epoch) are given where the topic declares an event time; else those of the records.
-    A record is within `bounds`. `at_fault` is the row that something failed on, where that is known.
+    A record is within `bounds`. `at_fault` is the row that something failed on, where that is known. `singly`: keys or
+    headers of one cannot be read, so those of each are read by themselves: only that one fails.
     `times` are the largest event times that the task had seen at each record, where somebody wants them; `watermarks`
     the time of the task, as windows have it.
     `leave_out` is asked about a row that failed: whether the batch goes on without it. `topic` is that of the source,
@@ -45,8 +46,8 @@ class Origin:
     """
 
     __slots__ = (
-        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "times",
-        "topic", "watermarks",
+        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "singly",
+        "times", "topic", "watermarks",
     )  # fmt: skip
 
     of_time = False  # see `closing.behind`
@@ -57,6 +58,7 @@ class Origin:
         self.fetch, self.bounds = fetch, bounds
         self.topic = fetch.at.topic if topic is None else topic
         self.at_fault: int | None = None
+        self.singly = False
         self.leave_out: Callable[[int, BaseException], bool] | None = None
         self.times: list[int] = []
         self.watermarks: list[int] = []
@@ -86,6 +88,19 @@ class Origin:
             check_headers(self.fetch, headers, self.bounds.size)
             self._headers = headers
         return self._headers
+
+    def alone(self, row: int) -> Origin:
+        """That of this record by itself."""
+        return Origin(self.fetch.cut(row, row + 1), bounds=self.bounds, topic=self.topic)
+
+    def headers_of(self, row: int) -> Headers | None:
+        """Of one record: it fails only where these are too large."""
+        if self._headers is None and not self.singly:
+            try:
+                return self.headers[row]
+            except RecordTooLarge:
+                self.singly = True
+        return self.alone(row).headers[0] if self._headers is None else self._headers[row]
 
 
 class Batch:
@@ -155,6 +170,21 @@ class Batch:
                 raise
         return self._keys
 
+    def key_of(self, index: int) -> Any:
+        """Of one record: it fails only where this one cannot be decoded."""
+        origin = self.origin
+        if self._keys is not None or origin is None:
+            return self.keys[index]
+        if not origin.singly:
+            at_fault = origin.at_fault
+            try:
+                return self.keys[index]
+            except (CodecError, RecordTooLarge):
+                origin.singly, origin.at_fault = True, at_fault
+        raw = None if self._raw_keys is None else self._raw_keys[index : index + 1]
+        alone = Batch(1, self.key_codec, self.value_codec, origin=origin.alone(self.row(index)), raw_keys=raw)
+        return alone.keys[0]
+
     @property
     def timestamps(self) -> list[int]:
         """Milliseconds since the epoch."""
@@ -218,7 +248,10 @@ class Batch:
         origin, rows = self.origin, self.rows
         if origin is None or origin.leave_out is None or (rows is not None and rows.count(rows[index]) > 1):
             return False
-        return origin.leave_out(self.row(index), error)
+        if not origin.leave_out(self.row(index), error):
+            return False
+        origin.at_fault = None  # what fails after that is another
+        return True
 
     def row(self, index: int) -> int:
         """Which record of the origin the element comes from: its ordinal in the input."""

@@ -135,7 +135,7 @@ class Context(Generic[K]):
     @property
     def key(self) -> K:
         batch, index = self._at()
-        return cast("K", batch.keys[index])
+        return cast("K", batch.key_of(index))
 
     @property
     def timestamp(self) -> int:
@@ -146,7 +146,7 @@ class Context(Generic[K]):
     @property
     def headers(self) -> Headers | None:
         batch, index = self._at()
-        return batch.origin.headers[batch.row(index)] if batch.origin else None
+        return batch.origin.headers_of(batch.row(index)) if batch.origin else None
 
     @property
     def topic(self) -> str:

@@ -278,3 +278,18 @@ def test_the_share_of_failures_is_that_of_the_records_until_then() -> None:
         driver.commit()
         assert len(driver.cluster.records("out")) == 54
         assert driver.worker.aborts == 0
+
+
+def test_what_fails_after_that_is_not_put_down_to_it() -> None:
+    """A key that is too large says not whose it is: fewer records are tried, and nothing is looked for by aborts."""
+    app = kstream.App("going-on", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    app.stream(source).map(call, value=int).group_by_key().count(name="n").to(app.topic("out", key=str, value=int))
+    with TestDriver(app, partitions=1, max_record_bytes=100) as driver:
+        for n in range(200):
+            driver.cluster.append("in", b"k" * (200 if n % 10 == 3 else 1), b"%d" % n)
+        driver.commit()
+        assert len(driver.cluster.records("out")) == 160
+        letters = driver.cluster.records("going-on-dead-letters")
+        assert [int(one.value or b"") for one in letters] == [n for n in range(200) if n % 10 in (3, 7)]
+        assert driver.worker.aborts == 1

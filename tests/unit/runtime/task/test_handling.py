@@ -578,3 +578,42 @@ def test_care_that_is_taken_on_another_s_account_ends_sooner() -> None:
         driver.commit()
         assert careful() == {"in/0"}
         assert aborts(driver) == 1
+
+
+@pytest.mark.parametrize("what", ["key", "large key", "headers"])
+@pytest.mark.parametrize("form", ["map", "agent", "async"])
+def test_a_key_or_headers_that_cannot_be_read_are_the_failure_of_their_record_only(form: str, what: str) -> None:
+    """Those of a batch are read together, when the first record asks for its own."""
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=int, value=int), app.topic("out", key=int, value=int)
+
+    def asks(n: int, ctx: kstream.Context[int]) -> int:
+        assert (ctx.headers if what == "headers" else ctx.key) is not None
+        return n
+
+    if form == "map":
+        app.stream(source).map(asks, value=int).rekey(lambda n: n, key=int).to(out)
+    elif form == "agent":
+
+        @app.agent(source, to=out)
+        def agent(n: int, ctx: kstream.Context[int]) -> kstream.Record[int, int]:
+            return kstream.Record(n, asks(n, ctx))
+
+    else:
+
+        @app.agent(source, to=out)
+        async def waits(values: kstream.AgentStream[int, int], ctx: kstream.Context[int]) -> AsyncIterator[Any]:
+            async for n in values:
+                yield kstream.Record(n, asks(n, ctx))
+
+    bad = {"key": b"no number", "large key": b"1" * 200, "headers": b"1"}[what]
+    with TestDriver(app, partitions=1, max_record_bytes=100) as driver:
+        for n in range(60):
+            fails = n % 10 == 7
+            headers = [("h", b"1" * 200 if fails and what == "headers" else b"1")]
+            driver.cluster.append("in", bad if fails else b"1", b"%d" % n, headers=headers)
+        driver.commit()
+        letters = [int(one.value or b"") for one in driver.cluster.records("failing-dead-letters")]
+        assert letters == [n for n in range(60) if n % 10 == 7]
+        found = [int(one.value or b"") for one in driver.cluster.records("out")]
+        assert found == [n for n in range(60) if n % 10 != 7]
