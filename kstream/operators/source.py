@@ -126,14 +126,14 @@ class Source(Operator):
     def _hear(self, marks: Marks) -> None:
         if self._watermark is None:
             return
-        restored_at = self._watermark.restored_at.get(marks.at.topic, 0)
-        for said, offset in zip(marks.said, marks.offsets(), strict=True):
+        for said, offset, at in zip(marks.said, marks.offsets(), marks.timestamps(), strict=True):
             *_, last = said.all
+            old = self._watermark.is_old(marks.at.topic, offset, at)
             for mark in said.all:
                 meanwhile = UNKNOWN if mark.meanwhile is UNSET else mark.meanwhile
                 self._watermark.heard(
                     marks.at.topic, mark.task, mark.time, meanwhile, at_end=mark.at_end is True,
-                    more=mark is not last, old=offset < restored_at,
+                    more=mark is not last, old=old,
                 )  # fmt: skip
 
     def _values(self, fetch: Fetch) -> tuple[list[bytes | None], JsonBounds | None]:

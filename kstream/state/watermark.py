@@ -16,6 +16,9 @@ IDLE: Final = -1
 """What a task says that waits for nothing: it holds back no other."""
 
 
+SKEW: Final = 600.0
+"""Seconds for which the times of marks, by the clocks of other machines, are compared with that of a release."""
+
 PARTS: Final = 4
 """While something waits on a quiet topic, the wait is committed whenever so large a part of it is not: a restart costs
 a quarter at most, and a wait of a day some 50 commits."""
@@ -75,8 +78,10 @@ class Watermark:
         self._waited: dict[_Channel, int] = {}  # before a restart, in ms: of those that are not idle again yet
         self._waited_until = UNKNOWN  # what time it was by the clock at the last commit
         self._ended: dict[_Channel, float] = {}  # have processed all that there is; believed until then (monotonic)
+        self._doubted = -math.inf  # what is believed until before then is believed no more (monotonic)
         self.now = UNKNOWN
         self.restored_at: Mapping[str, int] = {}  # where its inputs ended then
+        self._released_at = 0  # ms since the epoch; they were held until then
         self.limit = FOREVER  # it goes no further by itself (see runtime/task/overdue.py)
         self.goes_by_pieces: Callable[[int], bool] | None = None  # asked before it goes to a time by itself: sets that
         self._kept = self._committed = self._state
@@ -139,8 +144,8 @@ class Watermark:
     ) -> None:  # fmt: skip
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
         same. `at_end`: it has processed all that there is. `more`: others were said together with it, and time goes on
-        with the last. `old`: it was said before this task was restored, perhaps long ago, and says nothing of whether
-        that task has something to process now: it holds time back until it says so again."""
+        with the last. `old`: it was said before this task was restored, or its inputs were released, and says nothing
+        of whether that task has something to process now: it holds time back until it says so again."""
         channel, is_idle = _Channel(topic, task), time == IDLE
         until = self._clock() + self._lease
         if (at_end or is_idle) and not old:
@@ -156,19 +161,31 @@ class Watermark:
         if not more:
             self._go_on()
 
+    def is_old(self, topic: str, offset: int, stamp: int) -> bool:
+        """Whether a mark at this offset, of this time of the clock, was said before this task was restored, or its
+        inputs were released."""
+        if offset < self.restored_at.get(topic, 0):
+            return True
+        return stamp < self._released_at and self._clock() < self._doubted - self._lease + SKEW
+
     def least_to_come(self, topic: str) -> int | None:
         """The time before which nothing comes any more of the tasks that write a repartition topic, of those that still
         have something to process; UNKNOWN where one has not been heard. None where all are through, or it carries no
         time."""
-        now, ended = self._clock(), self._ended
+        now, ended = max(self._clock(), self._doubted), self._ended
         times = (time for channel, time in self._times.items() if channel.topic == topic and channel.task >= 0
                  and ended.get(channel, -math.inf) < now)  # fmt: skip
         return min(times, default=None)
 
     def doubt(self) -> None:
         """Whoever has not said for so long that it is idle may not be."""
-        now = self._clock()
+        now = max(self._clock(), self._doubted)
         self._idle = {channel: until for channel, until in self._idle.items() if until >= now}
+
+    def doubt_all(self, now: int) -> None:
+        """Inputs were held, here and in the tasks before: that they were idle or through until now (ms since the epoch)
+        says nothing of what has come meanwhile."""
+        self._doubted, self._idle, self._released_at = self._clock() + self._lease, {}, now
 
     def is_idle(self, topic: str, since: float) -> bool:
         """Nothing comes of an input of users', since then (monotonic). Returns whether that is new."""

@@ -62,6 +62,13 @@ class Ageing:
         if self._watermark is not None:
             self._watermark.restored_at = {at.topic: end for at, end in ends.items()}
 
+    def released(self) -> None:
+        """Inputs were held, and go on."""
+        if self._writer is not None:
+            self._writer.repeat()
+        if self._watermark is not None and self._time is not None:
+            self._watermark.doubt_all(round(self._time.clock.time() * 1000))
+
     @property
     def _stands(self) -> bool:
         """A timer has failed, and is tried again later. Until then time stands, as no record is taken: what the timer

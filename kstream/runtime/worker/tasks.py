@@ -164,6 +164,7 @@ class Tasks:
     def release(self, task: Task) -> None:
         """The inputs that were held are read on where they were."""
         positions = task.reading.release()
+        task.ageing.released()
         if task.state is TaskState.RUNNING and (mine := {at: positions[at] for at in positions if at in self.owned}):
             self._consumer.seek(mine)
             self._resume(list(mine))

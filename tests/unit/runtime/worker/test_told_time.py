@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream import Tumbling
+from kstream.runtime.cluster.control import Request
 from kstream.types import TopicPartition
 from support.cases import examples
 from unit.runtime.harness import Fleet
@@ -112,4 +113,28 @@ def test_a_backlog_after_a_quiet_time_has_no_late_records(seed: int, tmp_path: P
     fleet.step("b", times=60, seconds=0.15)
     fleet.step(times=200, seconds=0.15)
     assert not fleet.cluster.records("late")
+    fleet.close()
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_what_came_while_inputs_were_held_is_joined_in_the_order_of_its_times(names: str, tmp_path: Path) -> None:
+    """Tasks before say that they are through while a savepoint holds their inputs, else those behind would not run
+    dry. They have records when they are released."""
+    fleet = Fleet(app_of(), tmp_path, partitions=2)
+    for name in names:
+        fleet.start(name)
+    fleet.step(times=60, seconds=0.3)
+    for name in names:
+        fleet.workers[name].savepoint.ask(Request("1", "first", "hold", 60.0, "unused"))
+    wanted = list[str]()
+    for number in range(20):
+        for topic, value in (("prices", f"p{number}"), ("orders", f"o{number}")):
+            fleet.cluster.append(topic, b"a", value.encode(), 1000 + 20 * number, None, None)
+        wanted.append(f"o{number}@p{number - 1}" if number else "o0@None")  # of one time, the order is first
+        fleet.step(seconds=0.3)
+    for name in names:
+        fleet.workers[name].savepoint.ask(Request("1", "first", "resume", 60.0, "unused"))
+    fleet.step(times=100, seconds=0.1)
+    found = [(record.value or b"").decode() for record in fleet.cluster.records("out")]
+    assert found == wanted
     fleet.close()
