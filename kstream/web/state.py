@@ -18,13 +18,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from kstream.codecs.base import BuiltIn, Codec
+from kstream.codecs.base import BuiltIn
 from kstream.codecs.keys import ENCODINGS, FORMS, after_prefix, check_ordered, key_bytes, shown_key
 from kstream.codecs.text import decoded, from_json
 from kstream.errors import StateUnavailable, UsageError, ValueTooLarge
 from kstream.observe.queried import StateEntries, StateEntry, StateKeys, StatePage, StateUnanswered
 from kstream.runtime.process.questions import ANSWER_BYTES, PAGE_BYTES, VALUE_BYTES
 from kstream.runtime.view.queries import Queries, Served
+from kstream.specs.global_table import GlobalSpec
+from kstream.specs.store import StoreSpec
 from kstream.web.answers import Json, failure
 from kstream.web.asking import Asking
 from kstream.web.finding import Finding
@@ -78,7 +80,7 @@ class _Asked:
             return StateEntry(self.shown(key), None, partition, too_large=too_large)
         if self.form == "raw":
             return StateEntry(text(key), text(value), partition)
-        return _json_entry(self.store.spec.value.codec, self.shown(key), value, partition)
+        return _json_entry(self.store.spec, self.shown(key), value, partition)
 
 
 class State:
@@ -285,8 +287,18 @@ def _number(text: str | None, what: str, otherwise: int, least: int, most: int) 
     raise UsageError(f"{what} is a number from {least} to {most}")
 
 
-def _json_entry(codec: Codec[Any], key: Any, value: bytes, partition: int) -> StateEntry:
-    if isinstance(codec, BuiltIn) and codec.json:  # it is JSON as it lies there
-        return StateEntry(key, msgspec.Raw(value), partition)
+def _json_entry(spec: StoreSpec, key: Any, value: bytes, partition: int) -> StateEntry:
+    codec = spec.value.codec
+    if isinstance(codec, BuiltIn) and codec.json and not (isinstance(spec, GlobalSpec) and _is_spoilt(value)):
+        return StateEntry(key, msgspec.Raw(value), partition)  # it is JSON as it lies there
     shown = decoded(codec, value)
     return StateEntry(key, shown.plain, partition, shown.error)
+
+
+def _is_spoilt(value: bytes) -> bool:
+    """Whether it is no JSON. What others write into the topic of a global table may be anything."""
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return True
+    return False
