@@ -38,6 +38,7 @@ _State = tuple[
     dict[_Channel, tuple[int, float]],
     dict[_Channel, int],
     dict[_Channel, float],
+    set[_Channel],
 ]
 
 
@@ -51,6 +52,10 @@ class Watermark:
     An input that is idle holds nothing back. Where all are, time is the latest of theirs (as in Flink's
     StatusWatermarkValve), and stands still. A task before says again and again that it is idle: one that no longer
     does so (it failed, moves, or is held up) may have records to come, and holds time back.
+
+    That one was idle is read again after a restart, when it may have records to come, too. So it counts for where time
+    was as that was said, and no further: windows close on the way through a long backlog of such a topic, and at its
+    end time waits until the tasks before say anew that they are idle.
 
     Args:
         bounds: of the inputs that are read from users' topics, by how many ms their records may be out of order.
@@ -73,6 +78,7 @@ class Watermark:
         channels += [_Channel(topic, task) for topic, tasks in upstream.items() for task in range(tasks)]
         self._times = dict.fromkeys(channels, UNKNOWN)
         self._idle: dict[_Channel, float] = {}  # until when (monotonic)
+        self._was_idle: set[_Channel] = set()  # by the marks of before the restore, as far as they are read
         self._by_clock = frozenset(by_clock)
         self._since: dict[_Channel, tuple[int, float]] = {}  # of idle ones: their time, at one of the clock
         self._waited: dict[_Channel, int] = {}  # before a restart, in ms: of those that are not idle again yet
@@ -145,7 +151,8 @@ class Watermark:
         """A task before has said its time, or IDLE, by a repartition topic; and of IDLE, what time it is there all the
         same. `at_end`: it has processed all that there is. `more`: others were said together with it, and time goes on
         with the last. `old`: it was said before this task was restored, or its inputs were released, and says nothing
-        of whether that task has something to process now: it holds time back until it says so again."""
+        of whether that task has something to process now: it was as far as the others then, and holds time back there
+        until it says so again."""
         channel, is_idle = _Channel(topic, task), time == IDLE
         until = self._clock() + self._lease
         if (at_end or is_idle) and not old:
@@ -156,8 +163,12 @@ class Watermark:
             self._idle[channel] = until
         else:
             self._idle.pop(channel, None)
+        self._was_idle.discard(channel)
         before = self._times.get(channel, UNKNOWN)  # there are more of them now, where it was none
         self._times[channel] = max(before, meanwhile if is_idle else time)
+        if is_idle and old:
+            self._was_idle.add(channel)
+            self._times[channel] = self._were_at(channel)
         if not more:
             self._go_on()
 
@@ -167,6 +178,12 @@ class Watermark:
         if offset < self.restored_at.get(topic, 0):
             return True
         return stamp < self._released_at and self._clock() < self._doubted - self._lease + SKEW
+
+    def _were_at(self, idle: _Channel) -> int:
+        """How far those of a topic were that were not idle, as one of them said that it is; that one itself where all
+        were."""
+        going = [time for one, time in self._times.items() if one.topic == idle.topic and one not in self._was_idle]
+        return max(self._times[idle], min(going, default=UNKNOWN))
 
     def least_to_come(self, topic: str) -> int | None:
         """The time before which nothing comes any more of the tasks that write a repartition topic, of those that still
@@ -261,19 +278,19 @@ class Watermark:
     @property
     def _state(self) -> _State:
         waited, ended = dict(self._waited), dict(self._ended)
-        return self.now, dict(self._times), dict(self._idle), dict(self._since), waited, ended
+        return self.now, dict(self._times), dict(self._idle), dict(self._since), waited, ended, set(self._was_idle)
 
     def _set(self, state: _State) -> None:
         self.now = state[0]
         self._times, self._idle, self._since = dict(state[1]), dict(state[2]), dict(state[3])
-        self._waited, self._ended = dict(state[4]), dict(state[5])
+        self._waited, self._ended, self._was_idle = dict(state[4]), dict(state[5]), set(state[6])
 
     def seed(self, now: int, inputs: Mapping[str, int], waited: Mapping[str, int] | None = None) -> None:
         """What the last commit says: the task's time, and those of its inputs, and for how long they were quiet. Of the
         tasks before an input each was so far at least."""
         times = {channel: inputs.get(channel.topic, UNKNOWN) for channel in self._times}
         quiet = {_Channel(topic): ms for topic, ms in (waited or {}).items() if ms}
-        self._set((now, times, {}, {}, quiet, {}))
+        self._set((now, times, {}, {}, quiet, {}, set()))
         self.keep()
         self.committed()
 

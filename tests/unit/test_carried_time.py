@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream import Tumbling, Windowed
 from kstream.operators.marks import HEADER
-from kstream.state.watermark import IDLE, Watermark
+from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.testing import TestDriver
 
 MS = timedelta(milliseconds=1)
@@ -231,6 +231,28 @@ def test_who_said_before_the_restore_that_it_is_idle_holds_back_until_it_says_so
     assert time.now == 4
     time.heard("by", 1, IDLE, 4)
     assert time.now == 20
+
+
+def test_it_was_as_far_as_the_others_where_it_said_so_and_no_further() -> None:
+    time = Watermark({}, {"by": 3})
+    time.heard("by", 0, 10, old=True)
+    time.heard("by", 1, IDLE, 4, old=True)
+    assert time.now == UNKNOWN  # nothing is heard of the last
+    time.heard("by", 2, IDLE, old=True, more=True)
+    time.heard("by", 1, IDLE, 4, old=True)
+    assert time.now == 10
+    time.heard("by", 0, 30, old=True)
+    assert time.now == 10
+    time.keep()
+    time.heard("by", 1, IDLE, 4, old=True, more=True)
+    time.heard("by", 2, 15, old=True)  # it had something again
+    assert time.now == 15
+    time.take_back()
+    time.heard("by", 2, IDLE, old=True, more=True)
+    time.heard("by", 1, IDLE, 4, old=True)
+    assert time.now == 30
+    time.heard("by", 0, 50)
+    assert time.now == 30
 
 
 def test_what_a_part_writes_to_itself_does_not_hold_its_windows_back() -> None:
