@@ -16,6 +16,7 @@ _REPLICATED = {
     "offsets.topic.num.partitions": "12",
     "transaction.state.log.replication.factor": "3",
     "default.replication.factor": "3",
+    "broker.session.timeout.ms": "3000",  # here others take over what one has; it is let in again when that is over
 }
 
 
