@@ -13,6 +13,7 @@ from kstream.codecs import SAMPLE
 from kstream.foreign_nodes import AloneNode, ForeignNode
 from kstream.global_nodes import GlobalJoinNode
 from kstream.looking_nodes import DebugNode, SampleNode
+from kstream.neighbours import ASYNC, leads_to_keeping, leaves_out
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
@@ -97,8 +98,6 @@ _WATCHED: WeakKeyDictionary[Node, Watched] = WeakKeyDictionary()
 """Of each `debug`: the same."""
 
 _NONE: Mapping[str, Store[Any]] = {}
-
-ASYNC = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
 
 
 class Contexts(Protocol):
@@ -261,8 +260,8 @@ def plan_task(
     for source in {id(one): one for one in plan.sources.values()}.values():
         source.windows = [operator for operator in plan.operators if isinstance(operator, Closing)]
     for node, operator in built.items():
-        operator.leaves_out = _leaves_out(node, built)
-        operator.isolates = len(operator.children) > 1 and _leads_to_keeping(node, part)
+        operator.leaves_out = leaves_out(node, built)
+        operator.isolates = len(operator.children) > 1 and leads_to_keeping(node, part)
     return plan
 
 
@@ -282,37 +281,6 @@ def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Wri
         return OrderedWriter(outlet, refusals)
     holds = any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes)
     return DirectWriter(outlet, refusals, holds=holds)
-
-
-def _leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
-    """Whether a step may leave out a record that fails there: nothing was done with it before but by functions of its
-    value alone, on a way without a branch. One that uses a table may have changed it."""
-    if not isinstance(node, StatelessNode | AggregateNode | AgentNode) or not _of_values(node):
-        return False
-    if isinstance(node, AgentNode) and node.agent in ASYNC:
-        return False
-    (parent,) = node.parents
-    while isinstance(parent, StatelessNode) and _of_values(parent) and len(built[parent].children) == 1:
-        (parent,) = parent.parents
-    return isinstance(parent, SourceNode) and len(built[parent].children) == 1
-
-
-def _of_values(node: StatelessNode | AggregateNode | AgentNode) -> bool:
-    """Whether its functions have nothing but values, and its own store."""
-    return not node.wants_context and not node.stores[node.own :]
-
-
-def _leads_to_keeping(node: Node, part: SubTopology) -> bool:
-    """Whether what this node emits may be kept further on, in a store or in the buffer of a sink, while user code may
-    change it: then its children must not share objects, or what one does would show in another, depending on how the
-    input was cut."""
-    below = {node}
-    for other in part.nodes:  # parents come before their children
-        if not below.isdisjoint(other.parents):
-            below.add(other)
-            if other.stores or isinstance(other, OutsideNode):
-                return True
-    return False
 
 
 def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | None, lease: float) -> Watermark | None:

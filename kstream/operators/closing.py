@@ -9,7 +9,8 @@ from typing import Final
 
 from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Operator
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 
 AT_ONCE: Final = 10_000
 """Results that are due together go on in batches of so many."""

@@ -9,9 +9,10 @@ from typing import Any, cast
 from kstream.codecs import ColumnError, encode_keys, holds_none
 from kstream.codecs.timers import key_with_id
 from kstream.codecs.windowed import start_in, stored_start
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, task_times
 from kstream.operators.dropping import DUPLICATE, LATE, Dropping, Lines
+from kstream.operators.origin import Origin
 from kstream.operators.stateless import apply
 from kstream.state.store import Store
 from kstream.state.watermark import Watermark

@@ -7,8 +7,9 @@ from itertools import islice
 from typing import Any, cast
 
 from kstream.codecs.windowed import START, start_in, stored_start
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, telling
+from kstream.operators.origin import Origin
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.state.windows import WindowStore
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 from kstream.codecs import Codec
 from kstream.errors import KStreamError, TimerFailed
 from kstream.operators.base import Push
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, behind, task_times, telling
 from kstream.operators.dropping import Dropping, Lines
 from kstream.operators.emitting import Output
+from kstream.operators.origin import Origin
 from kstream.operators.skips import Skips
 from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
 from kstream.specs.timers import Due, TimerClock

@@ -12,11 +12,12 @@ from kstream.codecs import encode_column
 from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
+from kstream.operators.origin import Origin
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.sessions import OpenSession, Session
 from kstream.state.sessions import Sessions, SessionStore

@@ -10,11 +10,12 @@ from typing import Any, cast
 from kstream.codecs import ColumnError, copier
 from kstream.codecs.windowed import stored_start
 from kstream.errors import KStreamError
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
+from kstream.operators.origin import Origin
 from kstream.specs.sliding import Kept, Sliding
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore

@@ -12,10 +12,11 @@ from msgspec import UNSET
 from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.errors import text_of
 from kstream.operators.base import Meeting, Operator
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.operators.closing import Closing
 from kstream.operators.marks import Marks
+from kstream.operators.origin import Origin
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime

@@ -6,9 +6,10 @@ from itertools import compress
 from typing import cast
 
 from kstream.codecs import SAMPLE
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, Lines
+from kstream.operators.origin import Origin
 from kstream.operators.upsert import Upsert
 from kstream.state.store import Store
 from kstream.state.versions import VersionStore

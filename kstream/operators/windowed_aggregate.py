@@ -11,10 +11,11 @@ from kstream.codecs.windowed import START, StoredKeys, start_in, stored_start
 from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
+from kstream.operators.origin import Origin
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark

@@ -13,11 +13,12 @@ from kstream.codecs.buffered import PLACE, Kept
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
 from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
 from kstream.operators.dropping import LATE, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.joins.waiting import Entry
+from kstream.operators.origin import Origin
 from kstream.operators.stateless import apply
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.within import Within

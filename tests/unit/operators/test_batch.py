@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kstream.codecs import resolve
-from kstream.operators.batch import Batch, Origin
+from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.log import MemoryRecord
 
