@@ -39,8 +39,9 @@ def test_a_worker_killed_in_its_part(scenario: Scenarios, fault: str) -> None:
 
     def create(name: str) -> tuple[int, str]:
         command = Command(
-            service.directory / f"create-{name}", "savepoint", "create", service.target, name, "--to", place,
-            "--timeout", 20, "--bootstrap-servers", service.servers,
+            service.directory / f"create-{name}-{len(service.commands)}",  # each says its own
+            "savepoint", "create", service.target, name, "--to", place, "--timeout", 20,
+            "--bootstrap-servers", service.servers,
         )  # fmt: skip
         service.commands.append(command)
         return command.wait(), command.err.read_text()
