@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,24 @@ RESULTS = Path(__file__).parent / "NEXMARK.md"
 PREFIX = f"bench-{os.getpid()}"
 PATIENCE = 60.0
 """Seconds without progress after which a run has failed."""
+
+
+@contextmanager
+def recorded(bootstrap: str | None, count: int, console: Console) -> Iterator[tuple[str, Counter[str], dict[str, str]]]:
+    """A cluster in whose topics so many records lie: its servers, how many there are of each topic, and the facts of
+    the machine. The topics are deleted in the end."""
+    os.environ["NEXMARK_PREFIX"] = PREFIX
+    events = Events(count)
+    with broker(bootstrap, console) as (servers, what):
+        facts = machine.facts(what)
+        records = [*events, *events.closing()]
+        counts = Counter(topic_of(type(event), PREFIX) for event in records)
+        make_topics(servers, PREFIX)
+        try:
+            feed(records, {"bootstrap.servers": servers}, prefix=PREFIX)
+            yield servers, counts, facts
+        finally:
+            delete_topics(servers, PREFIX)
 
 
 class Measured(NamedTuple):
@@ -135,24 +153,15 @@ def main() -> int:
     parser.add_argument("--bootstrap", default=os.environ.get("KSTREAM_BOOTSTRAP_SERVERS"), help="a cluster to use")
     given = parser.parse_args()
     console = Console()
-    os.environ["NEXMARK_PREFIX"] = PREFIX
-    events, found, failed = Events(given.events), list[Measured](), False
-    with broker(given.bootstrap, console) as (servers, what):
-        facts = machine.facts(what)
-        records = [*events, *events.closing()]
-        counts = Counter(topic_of(type(event), PREFIX) for event in records)
-        make_topics(servers, PREFIX)
-        try:
-            feed(records, {"bootstrap.servers": servers}, prefix=PREFIX)
-            for query in given.only or QUERIES:
-                try:
-                    found.append(measure(servers, query, counts, given.workers))
-                    console.print("  ".join(cells(found[-1])), markup=False, highlight=False)
-                except RunFailed as error:
-                    console.print(str(error), style="red", markup=False)
-                    failed = True
-        finally:
-            delete_topics(servers, PREFIX)
+    found, failed = list[Measured](), False
+    with recorded(given.bootstrap, given.events, console) as (servers, counts, facts):
+        for query in given.only or QUERIES:
+            try:
+                found.append(measure(servers, query, counts, given.workers))
+                console.print("  ".join(cells(found[-1])), markup=False, highlight=False)
+            except RunFailed as error:
+                console.print(str(error), style="red", markup=False)
+                failed = True
     if given.only is None and not failed:
         RESULTS.write_text(page(found, given, facts), encoding="utf-8")
         console.print(f"written to {RESULTS}")

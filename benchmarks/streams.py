@@ -24,10 +24,8 @@ from typing import Final, NamedTuple
 
 from rich.console import Console
 
-from benchmarks import machine
-from benchmarks.__main__ import broker
 from benchmarks.data import delete_topics
-from benchmarks.nexmark import PREFIX, Measured, measure, watch
+from benchmarks.nexmark import PREFIX, Measured, measure, recorded, watch
 from benchmarks.report import table
 from benchmarks.runs import RunFailed
 from kstream.devbroker import jars
@@ -35,8 +33,6 @@ from kstream.devbroker.jars import Jar
 from kstream.errors import BrokerError
 from kstream.runtime.kafka import KafkaClients
 from kstream.types import NewTopic
-from services.nexmark.feed import feed, make_topics
-from services.nexmark.generator import Events
 from services.nexmark.model import PARTITIONS, Auction, Bid, Person, topic_of
 
 RESULTS: Final = Path(__file__).parent / "STREAMS.md"
@@ -172,33 +168,24 @@ def main() -> int:
     parser.add_argument("--bootstrap", default=os.environ.get("KSTREAM_BOOTSTRAP_SERVERS"), help="a cluster to use")
     given = parser.parse_args()
     console = Console()
-    os.environ["NEXMARK_PREFIX"] = PREFIX
-    events, found, failed = Events(given.events), list[Pair](), False
+    found, failed = list[Pair](), False
     with (
         tempfile.TemporaryDirectory(prefix="kstream-java-") as folder,
-        broker(given.bootstrap, console) as (servers, what),
+        recorded(given.bootstrap, given.events, console) as (servers, counts, facts),
     ):
         java = compiled(Path(folder))
-        facts = machine.facts(what)
-        records = [*events, *events.closing()]
-        counts = Counter(topic_of(type(event), PREFIX) for event in records)
-        make_topics(servers, PREFIX)
-        try:
-            feed(records, {"bootstrap.servers": servers}, prefix=PREFIX)
-            for query in given.only or BARS:
-                for _ in range(given.repeat):
-                    try:
-                        theirs, dropped = measure_java(servers, query, counts, java)
-                        ours = measure(servers, query, counts, 1)
-                    except RunFailed as error:
-                        console.print(str(error), style="red", markup=False)
-                        failed = True
-                        continue
-                    found.append(Pair(query, ours.timed / ours.seconds, theirs.timed / theirs.seconds, dropped))
-                for row in rows([pair for pair in found if pair.query == query]):
-                    console.print("  ".join(row), markup=False, highlight=False)
-        finally:
-            delete_topics(servers, PREFIX)
+        for query in given.only or BARS:
+            for _ in range(given.repeat):
+                try:
+                    theirs, dropped = measure_java(servers, query, counts, java)
+                    ours = measure(servers, query, counts, 1)
+                except RunFailed as error:
+                    console.print(str(error), style="red", markup=False)
+                    failed = True
+                    continue
+                found.append(Pair(query, ours.timed / ours.seconds, theirs.timed / theirs.seconds, dropped))
+            for row in rows([pair for pair in found if pair.query == query]):
+                console.print("  ".join(row), markup=False, highlight=False)
     if given.only is None and not failed:
         RESULTS.write_text(page(found, given, facts), encoding="utf-8")
         console.print(f"written to {RESULTS}")

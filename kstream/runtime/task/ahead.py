@@ -63,8 +63,8 @@ class Ahead:
         if known is None or known[0] is not fetch:
             known = self._known[fetch.at] = (fetch, 0, [])
         _, start, times = known
-        if len(times) - start < count:
-            times += self._times(fetch.cut(max(0, len(times) - start), count))
+        if (read := len(times) - start) < count:
+            times += self._times(fetch.cut(read, count))
         return start, times
 
     def _times(self, fetch: Fetch) -> list[int]:
