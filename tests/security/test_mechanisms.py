@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import socket
@@ -10,7 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from kstream.errors import KafkaUnavailable
 from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.kafka.bearer import bearer
 from support.kafka import SECONDS, Reader, create, write
 from support.running import Command, until
 from support.secured import KEY_PASSWORD, LISTENERS, PASSWORD, USER, WAYS, Secured, settings_for
@@ -158,9 +161,63 @@ def test_with_tokens_from_a_function_that_is_asked_again_before_one_ends(secured
 
 
 def test_with_tokens_that_the_client_makes(secured: Secured, run: Runs) -> None:
-    command = works(secured, run, unsigned(settings_for(secured, "OAUTHBEARER")))
-    command.process.send_signal(signal.SIGTERM)
-    assert command.wait() == 0
+    stops(works(secured, run, unsigned(settings_for(secured, "OAUTHBEARER"))))
+
+
+def test_with_tokens_that_the_client_asks_an_endpoint_for(secured: Secured, run: Runs) -> None:
+    """By `oidc`. Whoever leaves the group at the end asks for one too."""
+    with token_endpoint() as (url, asked):
+        settings = settings_for(secured, "OAUTHBEARER") | {
+            "kafka.sasl.oauthbearer.method": "oidc",
+            "kafka.sasl.oauthbearer.token.endpoint.url": url,
+            "kafka.sasl.oauthbearer.client.id": "flights",
+            "kafka.sasl.oauthbearer.client.secret": PASSWORD,
+        }
+        command = works(secured, run, settings)
+        before = len(asked)
+        stops(command)
+        assert len(asked) > before and set(asked) == {f"flights:{PASSWORD}"}
+
+
+@contextmanager
+def token_endpoint() -> Iterator[tuple[str, list[str]]]:
+    """A server that gives tokens without a signature, which the broker takes; and who logged in to it."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            asked.append(base64.b64decode(self.headers["authorization"].split()[1]).decode())
+            given = {"enable.sasl.oauthbearer.unsecure.jwt": "true", "sasl.oauthbearer.config": f"principal={USER}"}
+            answer = json.dumps({"access_token": bearer(given)()}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_with_a_certificate_and_a_key_in_the_settings(secured: Secured, run: Runs) -> None:
+    settings = settings_for(secured, "mTLS")
+    files = {
+        "kafka.ssl.certificate.location": "kafka.ssl.certificate.pem",
+        "kafka.ssl.key.location": "kafka.ssl.key.pem",
+    }
+    texts = {files[name]: Path(value).read_text() for name, value in settings.items() if name in files}
+    stops(works(secured, run, {name: value for name, value in settings.items() if name not in files} | texts))
 
 
 def test_with_a_client_certificate_in_a_keystore(secured: Secured, run: Runs) -> None:

@@ -11,13 +11,16 @@ import importlib
 import logging
 import re
 import ssl
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from kstream.errors import LeavingFailed
-from kstream.runtime.kafka.entry import Tokens, mechanism_of
+from kstream.errors import KStreamError, LeavingFailed
+from kstream.runtime.kafka.bearer import bearer, extensions_of
+from kstream.runtime.kafka.entry import mechanism_of
 from kstream.runtime.kafka.options import KafkaOptions, logger
 
 RETRY_SECONDS: Final = 0.1
@@ -29,10 +32,12 @@ _TLS_KEYS: Final = frozenset(
         "ssl.ca.location",
         "ssl.ca.pem",
         "ssl.certificate.location",
+        "ssl.certificate.pem",
         "ssl.crl.location",
         "ssl.endpoint.identification.algorithm",
         "ssl.key.location",
         "ssl.key.password",
+        "ssl.key.pem",
     }
 )
 
@@ -175,14 +180,14 @@ def connection(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _login(config: Mapping[str, Any]) -> dict[str, Any]:
     mechanism = mechanism_of(config)
-    tokens = config.get("oauth_cb")
-    if mechanism == "OAUTHBEARER" and isinstance(tokens, Tokens):
-        return {"sasl_mechanism": mechanism, "sasl_oauth_token_provider": _provider(tokens)}
+    if mechanism == "OAUTHBEARER":
+        try:
+            token, extensions = bearer(config), extensions_of(config)
+        except KStreamError as error:
+            raise _failed(str(error)) from error
+        return {"sasl_mechanism": mechanism, "sasl_oauth_token_provider": _provider(token, extensions)}
     if mechanism not in _PASSWORDS:
-        raise _failed(
-            f"sasl.mechanism {mechanism} cannot be used here, only {', '.join(_PASSWORDS)}, and OAUTHBEARER with "
-            "kafka_tokens"
-        )
+        raise _failed(f"sasl.mechanism {mechanism} cannot be used here, only {', '.join(_PASSWORDS)} and OAUTHBEARER")
     return {
         "sasl_mechanism": mechanism,
         "sasl_plain_username": config.get("sasl.username"),
@@ -190,12 +195,15 @@ def _login(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _provider(tokens: Tokens) -> object:
+def _provider(token: Callable[[], str], more: Mapping[str, str]) -> object:
     from kafka.net.sasl.oauth import AbstractTokenProvider
 
     class Provider(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
         def token(self) -> str:
-            return tokens.token()[0]
+            return token()
+
+        def extensions(self) -> Mapping[str, str]:
+            return more
 
     return Provider()
 
@@ -204,9 +212,7 @@ def tls_context(config: Mapping[str, Any]) -> ssl.SSLContext:
     """Raises LeavingFailed: a key has no equivalent, a file cannot be read."""
     foreign = sorted(key for key in config if key.startswith("ssl.") and key not in _TLS_KEYS)
     if foreign:
-        raise _failed(
-            f"{', '.join(foreign)} cannot be used here: use files (ssl.ca.location, ssl.certificate.location)"
-        )
+        raise _failed(f"{', '.join(foreign)} cannot be used here: use PEM (ssl.certificate.location, ssl.key.location)")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if str(config.get("ssl.endpoint.identification.algorithm", "https")).lower() == "none":
@@ -216,11 +222,32 @@ def tls_context(config: Mapping[str, Any]) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     try:
         _trust(context, config)
-        if certificate := config.get("ssl.certificate.location"):
-            context.load_cert_chain(certificate, config.get("ssl.key.location"), config.get("ssl.key.password") or "")
+        _own(context, config)
     except (OSError, ssl.SSLError) as error:
         raise _failed(f"TLS: {error}") from error
     return context
+
+
+def _own(context: ssl.SSLContext, config: Mapping[str, Any]) -> None:
+    """The client's certificate and key, each from a file or from the settings."""
+    certificate, key = config.get("ssl.certificate.location"), config.get("ssl.key.location")
+    texts = config.get("ssl.certificate.pem"), config.get("ssl.key.pem")
+    with ExitStack() as files:
+        # Python reads them from files only: there is one for a moment, which nobody else may read
+        certificate, key = (
+            at if text is None else files.enter_context(_file(text))
+            for at, text in zip((certificate, key), texts, strict=True)
+        )
+        if certificate:
+            context.load_cert_chain(certificate, key, config.get("ssl.key.password") or "")
+
+
+@contextmanager
+def _file(text: str) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 def _trust(context: ssl.SSLContext, config: Mapping[str, Any]) -> None:
