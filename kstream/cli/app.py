@@ -129,6 +129,9 @@ def lag(
 def topics(
     target: Target,
     create: Annotated[bool, typer.Option("--create", help="Make those that are missing, as a start does.")] = False,
+    within: Annotated[
+        float | None, typer.Option("--within", min=1, metavar="SECONDS", help="Then it ends with status 2.")
+    ] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -137,7 +140,10 @@ def topics(
     """Show the topics an app needs; status 1 if one is missing or wrong."""
     from kstream.cli import topics as command
     from kstream.cli.operate import subject
+    from kstream.cli.within import ends_within
 
+    if within is not None:
+        ends_within("topics", within)
     return command.run(subject(target, bootstrap_servers, set_ or [], config), create=create, as_json=as_json)
 
 
