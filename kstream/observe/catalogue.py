@@ -79,6 +79,13 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("live", "0 or 1", "Whether /live is green."),
         _gauge("ready", "0 or 1", "Whether /ready is green."),
         _gauge("instances", "instances", "Instances of the app that were heard of through Kafka lately."),
+        _gauge(
+            "instances_held",
+            "instances",
+            "Instances of an isolation group that autoscaling must leave: all of them while a task of it is restored "
+            "anywhere, else 0.",
+            "group",
+        ),
         _gauge("workers", "processes", "Worker processes, by what they do.", "state"),
         _counter("worker_restarts_total", "restarts", "Workers that ended and were started again.", "reason"),
         _counter(

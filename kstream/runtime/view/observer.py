@@ -45,6 +45,7 @@ from kstream.runtime.process.states import ProcessState
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.view import health
 from kstream.runtime.view.graph import Drawing
+from kstream.runtime.view.held import held
 from kstream.runtime.view.history import History
 from kstream.runtime.view.letters import LetterView
 from kstream.runtime.view.lookups import Lookups
@@ -176,15 +177,21 @@ class Observer:
         for worker in workers:
             states[state_of(worker)] += 1
         labels = self._instance, self._version, platform.python_version(), _librdkafka()
+        tasks = self._picture.tasks()
+        others = [other for other in self.others() if other.state not in ("silent", "stopping")]
+        elsewhere = [one for one in others if one.instance != self._instance]
+        of_each = [([worker.group for worker in one.workers], one.tasks) for one in elsewhere]
+        hold = held(self._topology.groups, [([worker.group for worker in workers], tasks), *of_each])
         own = [
             Series("build_info", labels, 1),
             Series("start_time_seconds", (), self._started),
             Series("live", (), float(self.live().ok)),
             Series("ready", (), float(self.ready().ok)),
-            Series("instances", (), 1 + sum(1 for other in self.others() if other.state not in ("silent", "stopping"))),
+            Series("instances", (), 1 + len(others)),
         ]
+        own += [Series("instances_held", (group,), count) for group, count in hold.items()]
         own += [Series("workers", (state,), count) for state, count in states.items()]
-        lost = sum(1 for task in self._picture.tasks() if task.worker == NOBODY)
+        lost = sum(1 for task in tasks if task.worker == NOBODY)
         own += [Series("tasks", (TaskState.FAILED.value,), lost)] if lost else []
         own += [Series("worker_restarts_total", (reason,), count) for reason, count in self._restarts.items()]
         if self.scaler is not None:

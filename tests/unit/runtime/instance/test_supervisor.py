@@ -16,6 +16,7 @@ from kstream.runtime.process.handle import WorkerProcess
 from kstream.runtime.process.program import Program
 from kstream.runtime.process.report import Command, Held, Report
 from kstream.runtime.process.states import ProcessState
+from kstream.runtime.view import health
 from kstream.testing import ManualClock
 from unit.runtime.processes import FakeProcess, FakeProcesses
 
@@ -134,6 +135,33 @@ def test_what_it_said_last_is_heard_and_is_what_ended_it() -> None:
     instance.poll()
     assert instance.worker().report.records == 7 and instance.worker().last_error == "the disk is full"
     assert instance.events.ends == [("0", "error")] and instance.process().closed
+
+
+def test_a_first_start_that_hangs_is_started_again() -> None:
+    """It never says a word: an import of the app's waits for ever, say."""
+    instance = Instance(1, max_poll_interval=300.0, restart_initial=1.0)
+    instance.supervisor.start()
+    hung = instance.process()
+    instance.poll(299.0)
+    assert hung.signals == []
+    instance.poll(2.0)
+    assert hung.signals == [signal.SIGKILL]
+    hung.exit(-signal.SIGKILL)
+    instance.poll()
+    instance.poll(1.0)
+    assert instance.process() is not hung and states(instance) == ["starting"]
+
+
+def test_a_restore_of_hours_is_waited_for() -> None:
+    """Nobody is killed for it, and the probe for which the instance would be stays green."""
+    instance = Instance(1, max_poll_interval=300.0, stall_timeout=60.0, stall_restart=600.0).start()
+    restoring = TaskStatus("t/0", "0", "restoring", lag=10**9, inputs=[InputStatus("t", 0, 0, 10**9)])
+    for _ in range(5 * 3600 // 20):
+        instance.process().say(Report(joined=True, member=True, restoring=1, tasks=[restoring]))
+        instance.poll(20.0)
+        now = instance.clock.monotonic()
+        assert health.live(now, now, instance.supervisor.workers, Settings()).ok
+    assert instance.process().signals == [] and instance.worker().restarts == 0 and states(instance) == ["running"]
 
 
 def test_a_silent_one_is_killed_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,27 @@ def test_the_state_says_the_most_that_is_known(observer: Observer, instance: Ins
     assert observer.light_status().state == "paused" and instance.told == [Command(paused=True)]
     instance.stopping = True
     assert observer.light_status().state == "stopping"
+
+
+def test_autoscaling_is_told_to_leave_the_instances_while_one_restores(observer: Observer, instance: Instance) -> None:
+    def other(name: str, state: Any, *tasks: TaskStatus) -> InstanceStatus:
+        return InstanceStatus("shop", name, state, 0.0, 0.0, workers=[WorkerStatus("0", "running")], tasks=list(tasks))
+
+    def held() -> bytes:
+        (line,) = [one for one in observer.metrics().splitlines() if one.startswith(b"kstream_instances_held{")]
+        return line
+
+    instance.says(0, running(0, task("orders/0", "0")))
+    assert held() == b'kstream_instances_held{app="shop",group="default"} 0.0'
+    restoring = task("orders/1", "0", "restoring")
+    heard = [other("b", "restoring", restoring), other("c", "running"), other("a", "running")]  # it hears itself
+    gone = [other("d", "silent", restoring), other("e", "stopping", restoring)]
+    observer.others = lambda: heard + gone
+    assert held().endswith(b" 3.0")
+    observer.others = lambda: gone
+    assert held().endswith(b" 0.0")
+    instance.says(0, running(0, task("orders/0", "0", "restoring")))
+    assert held().endswith(b" 1.0")
 
 
 def test_tasks_of_a_worker_that_is_down_are_not_shown(observer: Observer, instance: Instance) -> None:
