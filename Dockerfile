@@ -32,8 +32,8 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml \
 
 # jemalloc instead of glibc's malloc: a worker with much state takes less memory (docs/deploy-compose.md).
 # hadolint ignore=DL3008 # the release of the base image pins it
-RUN if ls wheels/*.deb >/dev/null 2>&1; then \
-        dpkg --install wheels/*.deb; \
+RUN if ls wheels/*_"$(dpkg --print-architecture)".deb >/dev/null 2>&1; then \
+        dpkg --install wheels/*_"$(dpkg --print-architecture)".deb; \
     else \
         apt-get update && apt-get install --yes --no-install-recommends libjemalloc2 && rm -rf /var/lib/apt/lists/*; \
     fi && \

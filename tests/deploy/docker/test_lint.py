@@ -156,3 +156,48 @@ def test_the_build_is_sent_only_what_the_dockerfile_copies() -> None:
     }
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert {line.removeprefix("!") for line in ignore if line.startswith("!")} == copied
+
+
+PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+
+
+def test_make_builds_an_image_for_both_processors() -> None:
+    def said(*variables: str) -> str:
+        command = ["make", "--dry-run", "--no-print-directory", "images", *variables]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    kept, pushed = said(), said("REGISTRY=registry.example/air")
+    for each in (kept, pushed):
+        assert f"docker buildx build --platform {','.join(PLATFORMS)} " in each
+        assert f"--build-arg VERSION={version} " in each and "--target kstream " in each
+    assert "--push" not in kept and f"dest=dist/kstream-{version}-image.tar" in kept
+    assert f"--tag registry.example/air/kstream:{version}" in pushed and "--push" in pushed
+
+
+def test_the_dockerfile_names_no_processor() -> None:
+    for word in ("amd64", "arm64", *PLATFORMS.values()):
+        assert word not in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("machine", PLATFORMS.values())
+def test_every_package_of_the_image_has_a_wheel_for(machine: str) -> None:
+    """Nothing is compiled when an image is built: there is no compiler."""
+    image = re.search(r"^ARG PYTHON_VERSION=3\.(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert image is not None
+    fits = re.compile(
+        rf"-(cp3{image[1]}-cp3{image[1]}|cp3\d+-abi3|py3-none|py2\.py3-none)-(any|.*manylinux\w*_{machine}).*\.whl$"
+    )
+    lock = {one["name"]: one for one in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    project = lock["kstream"]
+    wanted = [one["name"] for one in (*project["dependencies"], *project["optional-dependencies"]["traces"])]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        wanted += [one["name"] for one in lock[name].get("dependencies", []) if "marker" not in one]
+        names = [one["url"].rpartition("/")[2] for one in lock[name].get("wheels", [])]
+        assert any(fits.search(each) for each in names), f"{name}: {names}"
+    assert {"confluent-kafka", "rocksdict", "msgspec"} <= seen
