@@ -2,15 +2,22 @@
 
 {{/* Fails with what to give where a value is missing that has no default. */}}
 {{- define "kstream.checkRequired" -}}
+{{- if not .Values.monitoring.only -}}
 {{- $_ := required "app is missing: what `kstream run` takes, such as app=services.flights.app:app" .Values.app -}}
 {{- $_ := required "image.repository is missing: an image that has the app and kstream" .Values.image.repository -}}
 {{- $_ := required "bootstrapServers is missing: Kafka brokers as host:port, several with commas" .Values.bootstrapServers -}}
+{{- else if not (or .Values.monitoring.prometheusRule.enabled .Values.monitoring.dashboard.enabled) -}}
+  {{- fail "monitoring.only: there is nothing to install; enable monitoring.prometheusRule, monitoring.dashboard or both" -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Group name -> the values that hold for it. Read it with fromYaml. */}}
 {{- define "kstream.groups" -}}
-{{- $own := list "replicas" "workers" "resources" "settings" "autoscaling" "persistence" "podDisruptionBudget" "extraEnv"
-    "podAnnotations" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" -}}
+{{- if .Values.monitoring.only -}}
+{}
+{{- else -}}
+{{- $own := list "replicas" "workers" "resources" "settings" "autoscaling" "persistence" "podDisruptionBudget" "probes"
+    "lifecycle" "extraEnv" "podAnnotations" "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" -}}
 {{- $groups := dict -}}
 {{- range $name, $group := .Values.groups -}}
   {{- $common := dict -}}
@@ -23,6 +30,7 @@
   {{- fail "groups: there is none; at least `default` must stay" -}}
 {{- end -}}
 {{- toYaml $groups -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Groups that an instance runs, for KSTREAM_GROUPS: all when `default` is alone. */}}
@@ -56,6 +64,9 @@
 {{- end -}}
 {{- if gt (int .minReplicas) (int .maxReplicas) -}}
   {{- fail (printf "%s: minReplicas is %d, more than maxReplicas (%d)" $of (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq (int .minReplicas) 0) (ge (int .activationLagThreshold) (int .lagThreshold)) -}}
+  {{- fail (printf "%s: activationLagThreshold is %d, as much as a pod may have (lagThreshold %d): nobody would take such a lag; lower it" $of (int .activationLagThreshold) (int .lagThreshold)) -}}
 {{- end -}}
 {{- if and (eq .kind "hpa") (lt (int .minReplicas) 1) -}}
   {{- fail (printf "%s: minReplicas 0 needs kind keda" $of) -}}

@@ -35,10 +35,6 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "kstream.secret" -}}
-{{- .Values.secrets.existingSecret | default (include "kstream.fullname" .) -}}
-{{- end -}}
-
 {{- define "kstream.selector" -}}
 app.kubernetes.io/name: {{ include "kstream.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -15,7 +15,7 @@ metadata:
     kubectl.kubernetes.io/default-container: kstream
     # a change of settings is an upgrade, one pod at a time
     checksum/config: {{ include "kstream.config" .root | sha256sum }}
-    {{- with .root.Values.secrets.create }}
+    {{- with .root.Values.createSecret }}
     checksum/secret: {{ toJson . | sha256sum }}
     {{- end }}
     {{- with .values.podAnnotations }}
@@ -23,7 +23,7 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "kstream.serviceAccount" .root }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ .root.Values.automountServiceAccountToken }}
   # a Service called kstream-web would set KSTREAM_WEB_PORT
   enableServiceLinks: false
   {{- with .root.Values.image.pullSecrets }}
@@ -33,7 +33,8 @@ spec:
     {{- end }}
   {{- end }}
   # after shutdown_timeout the instance kills what has not drained and committed; it must live to do so
-  terminationGracePeriodSeconds: {{ add (int .root.Values.shutdownTimeout) 30 }}
+  {{- $sleep := dig "preStop" "sleep" "seconds" 0 .values.lifecycle | int }}
+  terminationGracePeriodSeconds: {{ add (int .root.Values.shutdownTimeout) 30 $sleep }}
   securityContext:
     {{- toYaml .root.Values.podSecurityContext | nindent 4 }}
   {{- with .values.priorityClassName }}
@@ -55,7 +56,9 @@ spec:
   initContainers:
     {{- if .root.Values.topics.create }}
     - name: topics
-      args: [topics, {{ .root.Values.app | quote }}, --create]
+      # it has no probe: one that hangs ends when a start that hangs would
+      {{- $startup := .values.probes.startup }}
+      args: [topics, {{ .root.Values.app | quote }}, --create, --within, {{ mul (int $startup.periodSeconds) (int $startup.failureThreshold) | quote }}]
       {{- include "kstream.container" . | nindent 6 }}
     {{- end }}
     {{- with .root.Values.initContainers }}
@@ -69,16 +72,21 @@ spec:
       ports:
         - name: web
           containerPort: {{ int .root.Values.web.port }}
-      {{- with .root.Values.probes }}
+      {{- $scheme := include "kstream.scheme" .root | upper }}
+      {{- with .values.probes }}
       startupProbe:
-        httpGet: {path: /startup, port: web}
+        httpGet: {path: /startup, port: web, scheme: {{ $scheme }}}
         {{- toYaml .startup | nindent 8 }}
       livenessProbe:
-        httpGet: {path: /live, port: web}
+        httpGet: {path: /live, port: web, scheme: {{ $scheme }}}
         {{- toYaml .liveness | nindent 8 }}
       readinessProbe:
-        httpGet: {path: /ready, port: web}
+        httpGet: {path: /ready, port: web, scheme: {{ $scheme }}}
         {{- toYaml .readiness | nindent 8 }}
+      {{- end }}
+      {{- with .values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
       {{- end }}
     {{- with .root.Values.sidecars }}
     {{- toYaml . | nindent 4 }}
@@ -90,9 +98,8 @@ spec:
     - name: state
       emptyDir: {sizeLimit: {{ .values.persistence.size }}}
     {{- end }}
-    {{- if include "kstream.mountsSecret" .root }}
-    - name: secrets
-      secret: {secretName: {{ include "kstream.secret" .root }}, defaultMode: 0440}
+    {{- with include "kstream.secretVolumes" .root }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     {{- with .root.Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -120,10 +127,8 @@ volumeMounts:
     mountPath: /tmp
   - name: state
     mountPath: /var/lib/kstream
-  {{- if include "kstream.mountsSecret" .root }}
-  - name: secrets
-    mountPath: /etc/kstream/secrets
-    readOnly: true
+  {{- with include "kstream.secretMounts" .root }}
+  {{- . | trim | nindent 2 }}
   {{- end }}
   {{- with .root.Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}

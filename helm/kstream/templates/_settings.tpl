@@ -27,14 +27,40 @@ KSTREAM_{{ regexReplaceAll "^(kafka|changelog)\\." . "${1}__" | replace "." "_" 
 {{- end }}
 {{- end -}}
 
+{{/* Names under which pods are asked: any other gets 421. Those of the Services are for `helm test`, KEDA and users. */}}
+{{- define "kstream.hosts" -}}
+{{- $hosts := list -}}
+{{- range $service := list (include "kstream.fullname" .) (include "kstream.headless" .) -}}
+  {{- range $domain := list "" (printf ".%s" $.Release.Namespace) (printf ".%s.svc" $.Release.Namespace) (printf ".%s.svc.cluster.local" $.Release.Namespace) -}}
+    {{- $hosts = append $hosts (print $service $domain) -}}
+  {{- end -}}
+{{- end -}}
+{{- if .Values.ingress.enabled -}}
+  {{- $hosts = concat $hosts .Values.ingress.hosts -}}
+{{- end -}}
+{{- concat $hosts (.Values.settings.web_hosts | default "" | splitList "," | compact) | uniq | join "," -}}
+{{- end -}}
+
 {{/* The settings of all groups: the data of the ConfigMap. */}}
 {{- define "kstream.config" -}}
+{{- $settings := mustDeepCopy .Values.settings -}}
+{{- with include "kstream.tlsSettings" . | fromYaml -}}
+  {{- $_ := set $settings "kafka" (merge . ($settings.kafka | default dict)) -}}
+{{- end -}}
+{{- $_ := set $settings "web_hosts" (include "kstream.hosts" .) -}}
 KSTREAM_BOOTSTRAP_SERVERS: {{ .Values.bootstrapServers | quote }}
 KSTREAM_STATE_DIR: /var/lib/kstream
 KSTREAM_WEB_HOST: 0.0.0.0
 KSTREAM_WEB_PORT: {{ int .Values.web.port | quote }}
 KSTREAM_SHUTDOWN_TIMEOUT: {{ int .Values.shutdownTimeout }}s
-{{- include "kstream.variables" .Values.settings }}
+{{- if .Values.tls.web.secret }}
+KSTREAM_WEB_TLS_CERTIFICATE: /etc/kstream/tls/web/tls.crt
+KSTREAM_WEB_TLS_KEY: /etc/kstream/tls/web/tls.key
+{{- if .Values.tls.web.ca }}
+KSTREAM_WEB_TLS_CA: /etc/kstream/tls/web/ca.crt
+{{- end }}
+{{- end }}
+{{- include "kstream.variables" $settings }}
 {{- end -}}
 
 {{/* What the chart decides itself for the app's container and its init container. */}}
@@ -47,7 +73,7 @@ KSTREAM_SHUTDOWN_TIMEOUT: {{ int .Values.shutdownTimeout }}s
   value: $(POD_NAME)
 {{- if .values.persistence.enabled }}
 - name: KSTREAM_WEB_URL
-  value: http://$(POD_NAME).{{ include "kstream.headless" .root }}.$(POD_NAMESPACE).svc:{{ int .root.Values.web.port }}
+  value: {{ include "kstream.scheme" .root }}://$(POD_NAME).{{ include "kstream.headless" .root }}.$(POD_NAMESPACE).svc:{{ int .root.Values.web.port }}
 {{- end }}
 - name: KSTREAM_GROUPS
   value: {{ include "kstream.runs" . | quote }}
@@ -66,41 +92,4 @@ KSTREAM_SHUTDOWN_TIMEOUT: {{ int .Values.shutdownTimeout }}s
 {{- with .values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
-{{- end -}}
-
-{{/* Setting -> key of the Secret, given or made. */}}
-{{- define "kstream.secretKeys" -}}
-{{- with .Values.secrets -}}
-{{- if .existingSecret -}}
-  {{- if .create -}}
-    {{- fail "secrets: existingSecret and create are both given; use one" -}}
-  {{- end -}}
-  {{- toYaml .keys -}}
-{{- else -}}
-  {{- if .keys -}}
-    {{- fail "secrets.keys needs secrets.existingSecret, whose keys it names" -}}
-  {{- end -}}
-  {{- range $setting, $_ := .create }}
-{{ $setting }}: {{ $setting }}
-  {{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "kstream.secretEnv" -}}
-{{- range $setting, $key := (include "kstream.secretKeys" . | fromYaml) }}
-{{- if eq $.Values.secrets.as "files" }}
-- name: {{ include "kstream.variable" $setting }}_FILE
-  value: /etc/kstream/secrets/{{ $key }}
-{{- else }}
-- name: {{ include "kstream.variable" $setting }}
-  valueFrom: {secretKeyRef: {name: {{ include "kstream.secret" $ }}, key: {{ $key }}}}
-{{- end }}
-{{- end }}
-{{- end -}}
-
-{{- define "kstream.mountsSecret" -}}
-{{- with .Values.secrets -}}
-{{- if and (eq .as "files") (or .create (and .existingSecret .keys)) -}}true{{- end -}}
-{{- end -}}
 {{- end -}}

@@ -35,6 +35,16 @@ TWO_GROUPS: Values = {
         },
     }
 }
+TLS: Values = {
+    "tls": {
+        "kafka": {
+            "ca": {"secret": "kafka-cluster-ca-cert"},
+            "certificate": {"secret": "flights", "certificate": "user.crt", "key": "user.key", "password": "pw"},
+        },
+        "web": {"secret": "flights-tls", "ca": "ca.crt"},
+    },
+    "settings": {"kafka": {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "flights"}},
+}
 LOCKED: Values = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
 MONITORING: Values = {
     "monitoring": {
@@ -101,18 +111,62 @@ MATRIX: dict[str, Values] = {
             "changelog": {"max.message.bytes": 6000000},
         }
     },
-    "a secret of mine": {
-        "secrets": {"existingSecret": "mine", "keys": {"kafka.sasl.password": "pw", "web_token": "t"}}
+    "a secret of mine": {"secrets": [{"name": "mine", "keys": {"kafka.sasl.password": "pw", "web_token": "t"}}]},
+    "several secrets": {
+        "secrets": [
+            {"name": "mine", "keys": {"kafka.sasl.username": "user", "kafka.sasl.password": "pw"}},
+            {"name": "page", "keys": {"web_token": "t"}},
+        ],
+        "createSecret": {"kafka.sasl.oauthbearer.client.secret": "s"},
     },
     "a secret in the environment": {
-        "secrets": {"existingSecret": "mine", "keys": {"kafka.sasl.password": "pw"}, "as": "env"}
+        "secrets": [{"name": "mine", "keys": {"kafka.sasl.password": "pw"}}],
+        "secretsAs": "env",
     },
-    "a secret that is made": {"secrets": {"create": {"kafka.sasl.password": "p{{ }}\"'$w", "web_token": 12345678}}},
+    "a secret that is made": {"createSecret": {"kafka.sasl.password": "p{{ }}\"'$w", "web_token": 12345678}},
+    "tls": TLS,
+    "tls from a config map": {"tls": {"kafka": {"ca": {"configMap": "authorities", "key": "all.pem"}}}},
+    "an ingress": {
+        "ingress": {
+            "enabled": True,
+            "className": "nginx",
+            "annotations": {"nginx.ingress.kubernetes.io/affinity": "cookie"},
+            "hosts": ["flights.example.com", "*.air.example.com"],
+            "tls": [{"secretName": "flights-tls", "hosts": ["flights.example.com"]}],
+        },
+        "secrets": [{"name": "page", "keys": {"web_token": "t"}}],
+        "settings": {"web_hosts": "one.example.com, two.example.com"},
+    },
+    "hooks": {
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", "7"]}}},
+        "groups": {"default": {}, "b": {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}},
+        "automountServiceAccountToken": True,
+    },
+    "probes of a group": {"groups": {"default": {}, "b": {"probes": {"startup": {"failureThreshold": 240}}}}},
+    "objects of mine": {
+        "extraManifests": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": '{{ include "kstream.fullname" . }}-more'}},
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}-text'}\n",
+        ]
+    },
+    "rules and dashboard alone": {
+        "monitoring": {"only": True, "prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}}
+    },
     "keda": KEDA,
     "keda from zero": merged(KEDA, {"autoscaling": {"minReplicas": 0, "keda": {"authenticationRef": "kafka"}}}),
     "keda with more": merged(KEDA, {"autoscaling": {"keda": {"metadata": {"version": "2.5.0", "tls": "enable"}}}}),
     "keda without claims": merged(KEDA, {"persistence": {"enabled": False}}),
+    "keda for an app without stores": merged(
+        KEDA, {"autoscaling": {"keda": {"excludePersistentLag": True, "holdWhileRestoring": False}}}
+    ),
+    "keda with prometheus": merged(
+        KEDA, {"autoscaling": {"keda": {"prometheus": "http://prometheus.monitoring:9090"}}}
+    ),
+    "keda and tls": merged(KEDA, TLS),
     "hpa": merged(KEDA, {"autoscaling": {"kind": "hpa", "minReplicas": 2}}),
+    "hpa by kstream's metrics": merged(
+        KEDA, {"autoscaling": {"kind": "hpa", "minReplicas": 2, "hpa": {"source": "kstream"}}}
+    ),
     "monitoring": MONITORING,
     "topics are made": {"topics": {"create": True}},
     "extras": {

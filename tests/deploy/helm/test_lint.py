@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -100,8 +101,8 @@ def test_the_schemas_refuse_what_is_wrong(one_helm: Helm, schemas: Path, tool: C
 def test_kube_score(rendered: Path, tool: Callable[[str], Path]) -> None:
     explained = set()
     for file in rendered.iterdir():
-        if "extras" in file.stem:
-            continue  # containers of the user's, and what was switched off on purpose
+        if "extras" in file.stem or "alone" in file.stem:
+            continue  # containers of the user's, and what was switched off on purpose; and nothing that it knows
         command = [str(tool("kube-score")), "score", "--output-format=ci", "--kubernetes-version=v1.28", str(file)]
         said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         assert "[OK]" in said, file.stem
@@ -165,8 +166,38 @@ def test_notes_name_commands_for_each_workload(one_helm: Helm) -> None:
     assert "<nil>" not in notes and "%!" not in notes
 
 
-def test_the_values_that_the_readme_shows(one_helm: Helm) -> None:
-    shown = re.findall(r"```yaml\n(.*?)```", CHART.joinpath("README.md").read_text(), re.DOTALL)
-    assert len(shown) >= 3
-    for text in shown:
-        assert one_helm.template(yaml.safe_load(text)).of("StatefulSet")
+def test_notes_of_rules_alone_speak_of_no_app(one_helm: Helm) -> None:
+    said = one_helm.run("install", "air", str(CHART), "--dry-run=client", values=MATRIX["rules and dashboard alone"])
+    notes = said.split("NOTES:")[1]
+    assert "alerts and dashboard for all kstream apps" in notes and "rollout status" not in notes
+
+
+PAGE = ROOT / "docs" / "deploy-kubernetes.md"
+
+
+def shown(page: Path) -> list[dict[str, Any]]:
+    """The YAML of a page."""
+    return [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+@pytest.mark.parametrize(("page", "least"), [(CHART / "README.md", 5), (PAGE, 4)], ids=["README", "docs"])
+def test_the_values_that_pages_show(one_helm: Helm, page: Path, least: int) -> None:
+    values = [one for one in shown(page) if "apiVersion" not in one and "rules" not in one]
+    assert len(values) >= least
+    for one in values:
+        assert one_helm.template(one).of("StatefulSet")
+
+
+def test_the_adapters_rules_are_queries(tool: Callable[[str], Path], tmp_path: Path) -> None:
+    """For the metrics that the HPA asks for, with the labels by which it asks."""
+    (adapter,) = [one for one in shown(PAGE) if "rules" in one]
+    written = []
+    for rule in adapter["rules"]["external"]:
+        name = rule["seriesQuery"].partition("{")[0]
+        query = rule["metricsQuery"].replace("<<.Series>>", name).replace("<<.LabelMatchers>>", 'app="flights"')
+        written.append({"record": f"asked:{name}", "expr": query})
+    assert {one["record"] for one in written} == {"asked:kstream_consumer_lag_records", "asked:kstream_instances_held"}
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "adapter", "rules": written}]}))
+    said = subprocess.run([tool("promtool"), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr

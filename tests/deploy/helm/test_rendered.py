@@ -7,17 +7,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from deploy.helm.chart import (
     BASE,
+    CHART,
     KEDA,
     MATRIX,
     MONITORING,
     ROOT,
+    TLS,
     TWO_GROUPS,
     Helm,
     Object,
@@ -27,6 +32,7 @@ from deploy.helm.chart import (
     env_of,
     pod_of,
 )
+from kstream.web.guard import Guard
 
 
 def config_of(rendered: Rendered) -> dict[str, str]:
@@ -144,19 +150,126 @@ def test_settings_are_variables_that_kstream_understands(one_helm: Helm) -> None
 def test_secrets_are_files_that_kstream_reads(one_helm: Helm, tmp_path: Path) -> None:
     rendered = one_helm.template(MATRIX["a secret that is made"])
     workload, secret = rendered.one("StatefulSet"), rendered.one("Secret")
-    mounted = {one["name"]: one["mountPath"] for one in container_of(workload)["volumeMounts"]}["secrets"]
-    for key, value in secret["stringData"].items():
-        tmp_path.joinpath(key).write_text(value)
-    files = {
-        name: str(value).replace(mounted, str(tmp_path))
-        for name, value in env_of(workload).items()
-        if name.endswith("_FILE")
-    }
+    files = mounted(workload, {"air-kstream": secret["stringData"]}, tmp_path)
     assert len(files) == 2
     read = changed_settings({**files, "KSTREAM_INSTANCE": "a"})
     assert {"kafka.sasl.password", "web_token"} <= set(read)
     assert secret["stringData"] == {"kafka.sasl.password": "p{{ }}\"'$w", "web_token": "12345678"}
     assert "checksum/secret" in workload["spec"]["template"]["metadata"]["annotations"]
+
+
+def mounted(workload: Object, contents: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, str]:
+    """What the kubelet makes of a pod's projected volumes, below `folder`. Returns the variables that name files."""
+    places = {one["name"]: one["mountPath"] for one in container_of(workload)["volumeMounts"]}
+    for volume in pod_of(workload)["volumes"]:
+        for source in volume.get("projected", {}).get("sources", []):
+            ((_, one),) = source.items()
+            for item in one["items"]:
+                file = folder / places[volume["name"]].lstrip("/") / item["path"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(contents[one["name"]][item["key"]])
+    return {
+        name: f"{folder}{value}" for name, value in env_of(workload).items() if str(value).startswith("/etc/kstream/")
+    }
+
+
+def test_several_secrets_give_what_is_named_of_them(one_helm: Helm, tmp_path: Path) -> None:
+    rendered = one_helm.template(MATRIX["several secrets"])
+    contents = {
+        "mine": {"user": "flights", "pw": "p1", "other": "not to be seen"},
+        "page": {"t": "token"},
+        "air-kstream": rendered.one("Secret")["stringData"],
+    }
+    files = mounted(rendered.one("StatefulSet"), contents, tmp_path)
+    read = changed_settings({**files, "KSTREAM_INSTANCE": "a"})
+    assert {"kafka.sasl.username", "kafka.sasl.password", "web_token", "kafka.sasl.oauthbearer.client.secret"} <= set(
+        read
+    )
+    assert "not to be seen" not in [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    as_variables = env_of(one_helm.template(MATRIX["several secrets"], {"secretsAs": "env"}).one("StatefulSet"))
+    assert as_variables["KSTREAM_KAFKA__SASL_USERNAME"] == {"secretKeyRef": {"name": "mine", "key": "user"}}
+    assert as_variables["KSTREAM_WEB_TOKEN"] == {"secretKeyRef": {"name": "page", "key": "t"}}
+
+
+# ---- certificates
+
+
+def test_certificates_lie_where_the_settings_look(one_helm: Helm, tmp_path: Path) -> None:
+    rendered = one_helm.template(TLS)
+    workload, config = rendered.one("StatefulSet"), config_of(rendered)
+    contents = {
+        "kafka-cluster-ca-cert": {"ca.crt": "authorities"},
+        "flights": {"user.crt": "certificate", "user.key": "key", "pw": "password"},
+        "flights-tls": {"tls.crt": "page's", "tls.key": "page's key", "ca.crt": "page's authority"},
+    }
+    mounted(workload, contents, tmp_path)
+
+    def at(name: str) -> str:
+        return Path(f"{tmp_path}{config.get(name) or env_of(workload)[name]}").read_text()
+
+    assert at("KSTREAM_KAFKA__SSL_CA_LOCATION") == "authorities"
+    assert at("KSTREAM_KAFKA__SSL_CERTIFICATE_LOCATION") == "certificate"
+    assert at("KSTREAM_KAFKA__SSL_KEY_LOCATION") == "key"
+    assert at("KSTREAM_KAFKA__SSL_KEY_PASSWORD_FILE") == "password"
+    assert at("KSTREAM_WEB_TLS_CERTIFICATE") == "page's" and at("KSTREAM_WEB_TLS_KEY") == "page's key"
+    assert at("KSTREAM_WEB_TLS_CA") == "page's authority"
+    assert config["KSTREAM_KAFKA__SECURITY_PROTOCOL"] == "SASL_SSL"
+    without = config_of(one_helm.template(MATRIX["tls from a config map"]))
+    assert without["KSTREAM_KAFKA__SECURITY_PROTOCOL"] == "SSL"
+
+
+def test_with_a_certificate_of_the_page_everybody_asks_by_https(one_helm: Helm) -> None:
+    rendered = one_helm.template(TLS, KEDA, MONITORING)
+    workload = rendered.one("StatefulSet")
+    container = container_of(workload)
+    assert {container[f"{kind}Probe"]["httpGet"]["scheme"] for kind in ("startup", "liveness", "readiness")} == {
+        "HTTPS"
+    }
+    (pods,) = rendered.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    (services,) = rendered.one("ServiceMonitor")["spec"]["endpoints"]
+    assert pods["scheme"] == services["scheme"] == "https"
+    assert pods["tlsConfig"] == services["tlsConfig"] == {"insecureSkipVerify": True}  # an address is in no certificate
+    assert all(url.startswith("https://") for url in asked(rendered))
+    assert all(url.startswith("http://") for url in asked(one_helm.template(KEDA)))
+
+
+def asked(rendered: Rendered) -> list[str]:
+    """Addresses under which pods are asked by name: by helm test, by KEDA, and by each other."""
+    (test,) = rendered.one("Pod")["spec"]["containers"]
+    workload = rendered.one("StatefulSet")
+    own = (
+        env_of(workload)["KSTREAM_WEB_URL"].replace("$(POD_NAME)", "air-kstream-0").replace("$(POD_NAMESPACE)", "prod")
+    )
+    triggers = [trigger for one in rendered.of("ScaledObject") for trigger in one["spec"]["triggers"]]
+    urls = [one["metadata"]["url"] for one in triggers if one["type"] == "metrics-api"]
+    return [test["env"][0]["value"], own, *urls]
+
+
+@pytest.mark.parametrize("values", [{}, MATRIX["an ingress"], {"fullnameOverride": "flights"}])
+def test_pods_answer_to_the_names_that_they_are_asked_by(one_helm: Helm, values: Values) -> None:
+    """Any other name gets 421 (docs/security.md): `helm test` was answered so, and nobody had seen it."""
+    rendered = one_helm.template(values, KEDA)
+    hosts = next(iter(rendered.of("ConfigMap")))["data"]["KSTREAM_WEB_HOSTS"]
+    read = changed_settings({"KSTREAM_WEB_HOSTS": hosts, "KSTREAM_INSTANCE": "a"})["web_hosts"]
+    names = [*read.split(","), urlsplit(asked(rendered)[1]).hostname]  # web_url's is added by kstream itself
+    guard = Guard(None, "t", None, names)  # type: ignore[arg-type]
+    for url in asked(rendered):
+        assert guard.is_ours(urlsplit(url).netloc), url
+    for ingress in rendered.of("Ingress"):
+        assert guard.is_ours("flights.example.com") and guard.is_ours("one.air.example.com")
+        assert guard.is_ours("one.example.com") and guard.is_ours("two.example.com")  # those of the settings stay
+        assert len(ingress["spec"]["rules"]) == 2
+    assert not guard.is_ours("evil.example.com")
+
+
+def test_the_ingress_leads_to_the_page(one_helm: Helm) -> None:
+    rendered = one_helm.template(MATRIX["an ingress"])
+    spec = rendered.one("Ingress")["spec"]
+    assert spec["ingressClassName"] == "nginx" and spec["tls"][0]["secretName"] == "flights-tls"
+    for rule in spec["rules"]:
+        (path,) = rule["http"]["paths"]
+        service = rendered.one("Service", path["backend"]["service"]["name"])
+        assert path["backend"]["service"]["port"]["name"] in [port["name"] for port in service["spec"]["ports"]]
 
 
 def changed_settings(environment: dict[str, str]) -> dict[str, Any]:
@@ -220,9 +333,54 @@ def test_probes_tolerate_a_long_restore(one_helm: Helm) -> None:
 def test_topics_are_made_before_the_app_starts(one_helm: Helm) -> None:
     workload = one_helm.template({"topics": {"create": True}}).one("StatefulSet")
     topics, app = container_of(workload, "topics"), container_of(workload)
-    assert topics["command"] + topics["args"] == ["kstream", "topics", BASE["app"], "--create"]
+    assert topics["command"] + topics["args"] == ["kstream", "topics", BASE["app"], "--create", "--within", "300"]
     assert app["command"] + app["args"] == ["kstream", "run", BASE["app"]]
     assert topics["env"] == app["env"] and topics["envFrom"] == app["envFrom"]
+
+
+@pytest.mark.parametrize("seconds", [0, 7])
+def test_a_hook_has_its_time_before_the_stop(one_helm: Helm, seconds: int) -> None:
+    values = {"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}} if seconds else {}
+    workload = one_helm.template(values).one("StatefulSet")
+    assert container_of(workload).get("lifecycle", {}) == values.get("lifecycle", {})
+    assert pod_of(workload)["terminationGracePeriodSeconds"] == 60 + 30 + seconds
+
+
+def test_hooks_and_probes_of_a_group(one_helm: Helm) -> None:
+    hooks = one_helm.template(MATRIX["hooks"])
+    assert set(container_of(hooks.one("StatefulSet", "air-kstream"))["lifecycle"]) == {"preStop"}
+    assert set(container_of(hooks.one("StatefulSet", "air-kstream-b"))["lifecycle"]) == {"preStop", "postStart"}
+    assert all(pod_of(one)["automountServiceAccountToken"] is True for one in hooks.workloads())
+    probes = one_helm.template(MATRIX["probes of a group"])
+    plain, patient = (
+        container_of(probes.one("StatefulSet", name))["startupProbe"] for name in ("air-kstream", "air-kstream-b")
+    )
+    assert (plain["failureThreshold"], patient["failureThreshold"]) == (60, 240)
+    assert patient["periodSeconds"] == plain["periodSeconds"] == 5
+
+
+def test_a_class_of_priority_for_all_or_for_a_group(one_helm: Helm) -> None:
+    values = {"priorityClassName": "high", "groups": {"default": {}, "b": {"priorityClassName": "low"}}}
+    rendered = one_helm.template(values)
+    found = {one["metadata"]["name"]: pod_of(one)["priorityClassName"] for one in rendered.workloads()}
+    assert found == {"air-kstream": "high", "air-kstream-b": "low"}
+
+
+def test_objects_of_mine_are_filled_in(helm: Helm) -> None:
+    rendered = helm.template(MATRIX["objects of mine"])
+    names = {one["metadata"]["name"] for one in rendered.of("ConfigMap")}
+    assert names == {"air-kstream", "air-kstream-more", "air-text"}
+
+
+def test_rules_and_dashboard_alone(helm: Helm) -> None:
+    """Once for a cluster: nothing of an app, and no app is asked for. What is in them is what a release has."""
+    alone = MATRIX["rules and dashboard alone"]
+    said = helm.run("template", "air", str(CHART), "--namespace", "prod", values=alone)
+    objects = [one for one in yaml.safe_load_all(said) if one]
+    assert {one["kind"] for one in objects} == {"PrometheusRule", "ConfigMap"}
+    of_release = helm.template(MONITORING)
+    assert Rendered(objects).one("PrometheusRule")["spec"] == of_release.one("PrometheusRule")["spec"]
+    assert Rendered(objects).one("ConfigMap")["data"] == of_release.one("ConfigMap", "air-kstream-dashboard")["data"]
 
 
 # ---- autoscaling
@@ -241,7 +399,9 @@ def test_lag_of_each_topic_of_the_group(one_helm: Helm) -> None:
     rendered = one_helm.template(KEDA, {"groups": {"cpu-intensive": own}})
     asked = {
         one["metadata"]["name"]: [
-            (t["metadata"]["consumerGroup"], t["metadata"]["topic"]) for t in one["spec"]["triggers"]
+            (t["metadata"]["consumerGroup"], t["metadata"]["topic"])
+            for t in one["spec"]["triggers"]
+            if t["type"] == "kafka"
         ]
         for one in rendered.of("ScaledObject")
     }
@@ -253,9 +413,7 @@ def test_lag_of_each_topic_of_the_group(one_helm: Helm) -> None:
         target = one["spec"]["scaleTargetRef"]
         assert target["name"] == one["metadata"]["name"] and target["kind"] == "StatefulSet"
         for trigger in one["spec"]["triggers"]:
-            metadata = trigger["metadata"]
-            assert metadata["excludePersistentLag"] == metadata["ensureEvenDistributionOfPartitions"] == "true"
-            assert all(isinstance(value, str) for value in metadata.values())
+            assert all(isinstance(value, str) for value in trigger["metadata"].values())
 
 
 @pytest.mark.parametrize("kind", ["keda", "hpa"])
