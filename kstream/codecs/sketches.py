@@ -57,6 +57,10 @@ class HyperLogLog:
         estimate: float = self.sketch.get_estimate()
         return round(estimate)
 
+    def __sizeof__(self) -> int:
+        size: int = self.sketch.get_updatable_serialization_bytes()  # the library's own memory
+        return object.__sizeof__(self) + size
+
     def __repr__(self) -> str:
         return f"about {self.estimate()} different"
 

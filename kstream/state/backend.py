@@ -37,7 +37,20 @@ class Page(NamedTuple):
     more: bool
 
 
-class Backend(Protocol):
+class Reads(Protocol):
+    """The part of a backend that stores read."""
+
+    def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The committed values of these keys, in their order."""
+        ...
+
+    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """All entries from the key `start` on, before `stop` (None: to the end), in the order of their keys (bytewise),
+        as they were when the scan began. Nothing where `stop` is not behind `start`."""
+        ...
+
+
+class Backend(Reads, Protocol):
     """The committed stores of one task. Not thread-safe, except `flush` and `attach`; and `multi_get` and `page` on
     another thread that holds `queried` meanwhile.
 
@@ -53,15 +66,6 @@ class Backend(Protocol):
     def snapshotted(self) -> bool: ...
     @property
     def queried(self) -> Lock: ...
-    def multi_get(self, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The committed values of these keys, in their order."""
-        ...
-
-    def scan(self, store: str, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """All entries from the key `start` on, before `stop` (None: to the end), in the order of their keys (bytewise),
-        as they were when the scan began. Nothing where `stop` is not behind `start`."""
-        ...
-
     def page(self, store: str, start: bytes, stop: bytes | None, limit: int, most: int) -> Page:
         """The first entries from `start` on, before `stop` (None: to the end): `limit` of them, or fewer where they
         have more than `most` bytes together (one at least)."""

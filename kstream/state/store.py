@@ -17,17 +17,21 @@ from typing import Any, NoReturn, TypeVar, cast
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
 from kstream.errors import CodecError, EntryUnreadable, TableError
 from kstream.specs.store import StoreSpec
-from kstream.state.backend import Backend, Changes
+from kstream.state.backend import Changes, Reads
 from kstream.state.containers import plain_of
 from kstream.state.guarded import UNENCODED, Guarded, Mark
 from kstream.state.large import Large
 from kstream.state.mutations import Mutations
 from kstream.state.scanning import KeyOrder, overlaid
+from kstream.state.weighing import weight_of
 
 V = TypeVar("V")
 
 ENTRY_OVERHEAD = 300
-"""What an entry of the overlay or cache costs besides its encoded bytes: the objects, their headers, the dict slot."""
+"""What an entry of the overlay or cache costs besides its value: its key, its encoded bytes, places in dicts."""
+
+WEIGHED = 8
+"""The values of the first so many commits are weighed, one of each, and then one of each so many commits."""
 
 NO_KEY = frozenset((None,))
 
@@ -43,7 +47,7 @@ class Store(Guarded[V]):
     """
 
     def __init__(
-        self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
+        self, spec: StoreSpec, backend: Reads, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
         self.name, self.spec = spec.name, spec
         self.families: tuple[str, ...] = (spec.name,)  # what the backend keeps of it, by name
@@ -60,7 +64,7 @@ class Store(Guarded[V]):
         self._order: KeyOrder | None = None  # of the keys of `_dirty`, where there was a scan
         self._encoded = True  # whether everything in `_dirty` is bytes by now, and can be read back
         self.backend, self._cache_bytes = backend, cache_bytes
-        self._value_bytes = 64.0  # running mean of encoded entries
+        self._value_bytes, self._to_weigh = 64.0, 0  # running mean of memory; values that were or might be weighed
         self.verify, self._watched = verify, verify
         self.check: Callable[[bytes], bool] | None = None
         self.check_each = False
@@ -259,6 +263,8 @@ class Store(Guarded[V]):
     @property
     def overlay_bytes(self) -> int:
         """About how much memory was taken since the last commit, by reads and writes."""
+        if not self._to_weigh:  # the first transaction may be a large one
+            self._weigh()
         grown = max(0, len(self.live) - self._clean_at_commit)
         return int(max(grown, len(self._dirty)) * (self._value_bytes + ENTRY_OVERHEAD))
 
@@ -312,10 +318,7 @@ class Store(Guarded[V]):
 
     def committed(self) -> None:
         """The changes are in the backend: the overlay becomes the cache, which is trimmed to its size."""
-        if self._dirty:
-            sample = next(iter(self._dirty.values()))
-            if isinstance(sample, bytes):
-                self._value_bytes += 0.1 * (len(sample) - self._value_bytes)
+        self._weigh()
         self._dirty, self._order, self._encoded = {}, None, True
         self.mutations.read.clear()
         limit = self._cache_bytes / (self._value_bytes + ENTRY_OVERHEAD)
@@ -325,6 +328,16 @@ class Store(Guarded[V]):
             self._older, self.live = self.live, {}
         self.keep()
         self._clean_at_commit = len(self.live)
+
+    def _weigh(self) -> None:
+        """Looks how much memory a value takes that was written since the last commit, or else read."""
+        key = next(iter(self._dirty), None)
+        value = next(reversed(self.live.values()), None) if key is None else self.live.get(key)
+        if value is None:
+            return
+        self._to_weigh += 1
+        if self._to_weigh <= WEIGHED or self._to_weigh % WEIGHED == 0:
+            self._value_bytes += max(0.1, 1 / self._to_weigh) * (weight_of(value) - self._value_bytes)
 
     def aborted(self) -> None:
         self._dirty, self._order, self._encoded = {}, None, True
