@@ -134,7 +134,7 @@ class TaskPlan:
 
     def reset(self) -> None:
         """After an abort: everything since the last commit is forgotten."""
-        self.cursor.missed.clear()
+        self.cursor.faults.clear()
         for operator in self.operators:  # first: agents run on until they are stopped, and may clear up then
             operator.reset()
         self.writer.reset()

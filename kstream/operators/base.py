@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
-from kstream.errors import CodecError, KStreamError, TableUndeclared
+from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.types import Headers, Produce
@@ -16,12 +16,13 @@ Push = Callable[[Batch], None]
 
 class Cursor(Protocol):
     """Where a user's context stands. Operators move it; the context reads the record from there. `stores` are the
-    tables that can be used there, by name; `missed` is what was said of others that were used in the task."""
+    tables that can be used there, by name; `faults` is what was raised in the task that is no record's fault: its state
+    cannot be read, or it has no such table."""
 
     batch: Batch | None
     index: int
     stores: dict[str, Any]
-    missed: list[TableUndeclared]
+    faults: list[KStreamError]
 
 
 class Outlet(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast, get_origin
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_entries, encode_value
 from kstream.specs.store import StoreSpec
-from kstream.state.backend import Backend
+from kstream.state.backend import Reads
 from kstream.state.containers import KINDS, PAST, Timed
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
@@ -71,7 +71,7 @@ class EntriesStore(ExpiringStore[V]):
     def __init__(
         self,
         spec: StoreSpec,
-        backend: Backend,
+        backend: Reads,
         time: TaskTime,
         *,
         cache_bytes: int,

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL
-from kstream.state.backend import Backend, Changes
+from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
@@ -33,7 +33,7 @@ class ExpiringStore(Store[V]):
     def __init__(
         self,
         spec: StoreSpec,
-        backend: Backend,
+        backend: Reads,
         time: TaskTime,
         *,
         cache_bytes: int,

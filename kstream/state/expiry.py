@@ -14,7 +14,7 @@ from typing import Final
 
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER
-from kstream.state.backend import Backend
+from kstream.state.backend import Reads
 from kstream.state.forms import NEVER, STAMP
 
 PARTS: Final = 64
@@ -78,7 +78,7 @@ class ExpiryIndex:
     def is_due(self, now: int) -> bool:
         return now >= self._due
 
-    def due(self, backend: Backend, now: int, most: int) -> list[bytes]:
+    def due(self, backend: Reads, now: int, most: int) -> list[bytes]:
         """The first entries whose places are due; no more than `most`."""
         found: list[bytes] = []
         self._due = FOREVER

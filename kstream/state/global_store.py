@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from kstream.errors import AbortRequired, EntryUnreadable, StateError, TableError
+from kstream.errors import AbortRequired, EntryUnreadable, KStreamError, StateDirectoryError, StateError, TableError
 from kstream.specs.global_table import GlobalSpec
-from kstream.state.backend import Backend
+from kstream.state.backend import Reads
+from kstream.state.noted import Note
 from kstream.state.store import Store
 
 V = TypeVar("V")
@@ -38,15 +39,16 @@ class GlobalStore(Store[V]):
 
     Args:
         cache_bytes: about how much memory rows may hold that were read lately.
+        note: is given what is raised where the rows cannot be read: user code may catch it.
 
     Attributes:
         serves: what the backend calls the rows that are read; None: there are none to be read now.
         trouble: why the backend could not read, where it could not.
     """
 
-    def __init__(self, spec: GlobalSpec, backend: Backend, *, cache_bytes: int) -> None:
+    def __init__(self, spec: GlobalSpec, backend: Reads, *, cache_bytes: int, note: Note) -> None:
         super().__init__(spec, backend, cache_bytes=cache_bytes)
-        self.topic = spec.topic.name
+        self.topic, self._note = spec.topic.name, note
         self.serves: str | None = None
         self.trouble: StateError | None = None
         self._decode = self.value_codec.decode
@@ -76,6 +78,7 @@ class GlobalStore(Store[V]):
         Raises:
             RowUnreadable: one is not what the topic's declaration says.
             AbortRequired: there are no rows to be read now.
+            StateDirectoryError: they cannot be read, on account of the machine.
         """
         read = self._read
         missing = [key for key in dict.fromkeys(keys) if key is not None and key not in read]
@@ -102,26 +105,33 @@ class GlobalStore(Store[V]):
                     self._unreadable(key, error)
                 if row is not None:  # JSON's null is no row, as for `get`
                     yield key, row
-        except StateError as error:
+        except (StateError, StateDirectoryError) as error:
             self._lost(error)
 
     def _fetch_rows(self, keys: list[bytes]) -> None:
         try:
             found = self.backend.multi_get(self._served(), keys)
-        except StateError as error:
+        except (StateError, StateDirectoryError) as error:
             self._lost(error)
         self._read.update(zip(keys, found, strict=True))
         self._held += sum(map(len, filter(None, found))) + sum(map(len, keys)) + OVERHEAD * len(keys)
 
     def _served(self) -> str:
         if self.serves is None:
-            raise AbortRequired(f"global table {self.name!r} is being read anew")
+            self._refuse_rows(AbortRequired(f"global table {self.name!r} is being read anew"))
         return self.serves
 
-    def _lost(self, error: StateError) -> NoReturn:
-        """The copy is read anew: what was done with it meanwhile is taken back, and the task's own state is sound."""
+    def _lost(self, error: StateError | StateDirectoryError) -> NoReturn:
+        """A damaged copy is read anew: what was done with it meanwhile is taken back, and the task's own state is
+        sound."""
+        if isinstance(error, StateDirectoryError):
+            self._refuse_rows(error)
         self.trouble = error
-        raise AbortRequired(f"global table {self.name!r} cannot be read: {error}") from error
+        self._refuse_rows(AbortRequired(f"global table {self.name!r} cannot be read: {error}"), error)
+
+    def _refuse_rows(self, error: KStreamError, cause: KStreamError | None = None) -> NoReturn:
+        self._note(error)
+        raise error from cause
 
     def _unreadable(self, key: bytes, error: Exception) -> NoReturn:
         raise RowUnreadable(

@@ -26,7 +26,7 @@ from kstream.codecs.windowed import START, start_in, stored_start
 from kstream.errors import EntryUnreadable
 from kstream.specs.sessions import OpenSession
 from kstream.specs.store import StoreSpec
-from kstream.state.backend import Backend, Changes
+from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import families_of, sessions_of
 from kstream.state.store import Store
 
@@ -85,7 +85,7 @@ class _Index:
             if place < self._first:
                 self._first = place
 
-    def take(self, backend: Backend, stop: bytes, most: int, *, guarded: bool) -> list[bytes]:
+    def take(self, backend: Reads, stop: bytes, most: int, *, guarded: bool) -> list[bytes]:
         """The first places before `stop`, `most` of them at most. They are gone."""
         if self._first >= stop:
             return []
@@ -112,7 +112,7 @@ class _Index:
             self._taken += found
         return found
 
-    def first(self, backend: Backend) -> bytes | None:
+    def first(self, backend: Reads) -> bytes | None:
         """The first place of all."""
         stored = (place for place, _ in backend.scan(self.name, self._first))
         old = next((place for place in stored if self.changes.get(place, b"") is not None), _NEVER)
@@ -141,7 +141,7 @@ class SessionStore(Store[Sessions]):
     """See the module's text. The sessions of a key are in the order of their starts."""
 
     def __init__(
-        self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
+        self, spec: StoreSpec, backend: Reads, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
         super().__init__(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
         self._index = _Index(sessions_of(spec.name))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER
-from kstream.state.backend import Backend
+from kstream.state.backend import Reads
 from kstream.state.buffers import BufferStore
 from kstream.state.entries import EntriesStore
 from kstream.state.expiring import ExpiringStore
@@ -44,7 +44,7 @@ class TimedStore(ExpiringStore[V]):
     def __init__(
         self,
         spec: StoreSpec,
-        backend: Backend,
+        backend: Reads,
         time: TaskTime,
         *,
         cache_bytes: int,
@@ -345,7 +345,7 @@ class TimedStore(ExpiringStore[V]):
 
 
 def make_store(
-    spec: StoreSpec, backend: Backend, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
+    spec: StoreSpec, backend: Reads, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
 ) -> Store[Any]:
     """The store of a declaration."""
     if spec.timers:

@@ -23,7 +23,7 @@ from kstream.errors import KStreamError
 from kstream.specs.store import StoreSpec
 from kstream.specs.timers import Due, Timer, TimerClock
 from kstream.specs.ttl import FOREVER
-from kstream.state.backend import Backend, Changes
+from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import families_of, index_of
 from kstream.state.store import Store
 
@@ -145,7 +145,7 @@ class TimerStore(Store[Due]):
     """See the module's text. Each timer is there once: setting it again moves it."""
 
     def __init__(
-        self, spec: StoreSpec, backend: Backend, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
+        self, spec: StoreSpec, backend: Reads, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
     ) -> None:
         own = cache_bytes * 3 // 4  # the rest is for where timers lie in the index
         super().__init__(spec, backend, cache_bytes=own, check_every=check_every, verify=verify)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kstream.codecs import Codec, holds_none
+from kstream.codecs import Codec
 from kstream.errors import EntryUnreadable
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
 from kstream.operators.closing import task_times
-from kstream.operators.dropping import LATE, NO_KEY, NO_VALUE, Dropping, Lines
-from kstream.operators.stateless import apply
+from kstream.operators.dropping import LATE, Lines
+from kstream.operators.joins.finding import FindingJoin
 from kstream.state.store import Store
 from kstream.state.versions import VersionStore
 from kstream.state.watermark import Watermark
 
 
-class AsOfJoin(Dropping):
-    """As `StreamTableJoin`. A record that comes more than `history` (ms) after its time, by that of the task, is late:
+class AsOfJoin(FindingJoin):
+    """A record that comes more than `history` (ms) after its time, by that of the task, is late:
     what was valid then is not known any more, and it finds nothing.
 
     Args:
@@ -40,38 +40,20 @@ class AsOfJoin(Dropping):
         *,
         left: bool,
     ) -> None:
-        super().__init__(lines)
+        super().__init__(table.key_codec, joiner, cursor, value_codec, lines, left=left)
         self._table, self._versions, self._history, self._views = table, versions, history, views
-        self._joiner, self._cursor, self.value_codec, self._left = joiner, cursor, value_codec, left
         self._watermark = watermark
 
-    def push(self, batch: Batch) -> None:
-        codec = self._table.key_codec
-        if not self._left and None in (keys := batch.encoded_keys(codec)):
-            batch = self._without(batch, keys, NO_KEY)
-        values = batch.values  # all of them: one that cannot be read is never lost in silence
-        if holds_none(batch.value_codec) and None in values:
-            batch = self._without(batch, values, NO_VALUE)
+    def _find(self, batch: Batch) -> tuple[Batch, list[Any]]:
         found, late = self._found(batch)
-        if not self._left and None in found:
+        if not self._left:
             self._left_out(LATE, late)
-            batch = batch.where([one is not None for one in found])
-            found = [one for one in found if one is not None]
-        if not batch.size:
-            return
-        others = iter(found)
-        joiner = self._joiner
-
-        def join(value: Any, *context: Any) -> Any:
-            return joiner(value, next(others), *context)
-
-        batch, results = apply(join, self._cursor, batch, of=joiner)
-        self.emit(batch.with_values(results, self.value_codec))
+        return batch, found
 
     def _found(self, batch: Batch) -> tuple[list[Any], int]:
         """The row of each record, None where there is none, and how many are late. Each has its own."""
         history, late = self._history, 0
-        keys = batch.encoded_keys(self._table.key_codec)
+        keys = batch.encoded_keys(self._key_codec)
         asked: list[tuple[bytes, int] | None] = []
         for key, at, now in zip(keys, batch.timestamps, task_times(batch, self._watermark.now), strict=True):
             if at < now - history:
@@ -80,10 +62,11 @@ class AsOfJoin(Dropping):
             else:
                 asked.append(None if key is None else (key, at))
         self._versions.load_heads(keys)
+        valid = self._versions.as_of(asked)
         decode, found = self._table.value_codec.decode, list[Any]()
         raw: bytes | None = None
         try:
-            for raw in self._versions.as_of(asked):
+            for raw in valid:
                 found.append(None if raw is None else decode(raw))
         except Exception as error:
             batch.blame(len(found))

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast, overload
 
-from kstream.errors import CodecError, TableError, TableUndeclared
+from kstream.errors import CodecError, KStreamError, TableError, TableUndeclared
 from kstream.observe import logs
 from kstream.operators.agent import encode_record
 from kstream.operators.batch import Batch
@@ -70,7 +70,7 @@ class Context(Generic[K]):
 
     __slots__ = (
         "_compare_all", "_compared", "_order", "_writer",
-        "batch", "cursors", "fetch", "index", "metrics", "missed", "stores", "task", "worker",
+        "batch", "cursors", "faults", "fetch", "index", "metrics", "stores", "task", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -93,7 +93,8 @@ class Context(Generic[K]):
         # of a task's shared context, for log lines: what it works on, and the contexts that its functions are given
         self.fetch: Fetch | None = None
         self.cursors: Sequence[Context[Any]] = ()
-        self.missed: list[TableUndeclared] = []  # of the whole task, since it began or was taken back
+        # what was raised that is no record's fault, in the whole task, since it began or was taken back
+        self.faults: list[KStreamError] = []
 
     def works_on(self, fetch: Fetch | None) -> None:
         """Called on the shared context for each batch; there is no current record yet."""
@@ -125,7 +126,7 @@ class Context(Generic[K]):
             f"{where} uses table {table!r}, which cannot be seen in its code: put @kstream.uses(the table) over "
             f"{declared}, or give its step or agent tables=[the table]"
         )
-        self.missed.append(error)
+        self.faults.append(error)
         return error
 
     def _row(self, batch: Batch, index: int) -> int:
@@ -302,6 +303,14 @@ def _users_functions() -> tuple[str, str]:
             break
         frame = frame.f_back
     return (found[-1], found[0]) if found else ("a function of a step", "a function of a step")
+
+
+def remember(fault: KStreamError) -> None:
+    """State could not be read. The task that runs now remembers it: whatever user code makes of the error, nothing of
+    it is committed."""
+    context = _current.get(_NO_TASK)
+    if context is not _NO_TASK:
+        context.faults.append(fault)
 
 
 def current_store(table: str) -> Store[Any]:

@@ -132,7 +132,7 @@ class Deciding:
         """
         if isinstance(before, LeftOut):
             return before.smaller(error.__cause__)
-        if plan.cursor.missed or lost_topic(error, self._part, plan) is not None:
+        if plan.cursor.faults or lost_topic(error, self._part, plan) is not None:
             return None
         cause, again = error.__cause__ or error, before or Again()
         raised = raised_in(cause)
@@ -196,7 +196,7 @@ class Deciding:
         self, error: TimerFailed, plan: TaskPlan, task: str, node: int, again: Again
     ) -> Again | Skip | None:
         """The verdict on a timer that failed: it is tried `again`, or is left out; None stops the task."""
-        if plan.cursor.missed or lost_topic(error, self._part, plan) is not None:
+        if plan.cursor.faults or lost_topic(error, self._part, plan) is not None:
             return None
         cause = error.__cause__ or error
         self._measures.parts[self._part.name].failed[node] += 1

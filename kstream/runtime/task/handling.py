@@ -10,7 +10,6 @@ from kstream.errors import (
     ProcessingError,
     ResultFailed,
     StateError,
-    TableUndeclared,
     TransactionError,
     text_of,
 )
@@ -168,24 +167,29 @@ class Handling:
         """All that was given to the operators is through, and goes out.
 
         Raises:
-            TableUndeclared: a function used a table that the task has not, and caught what that raised.
+            TableUndeclared, TransactionError, StateError, StateDirectoryError: a function used a table that the task
+                has not, or that cannot be read, and caught what that raised.
         """
-        if self._plan.cursor.missed:
-            raise self._plan.cursor.missed[0]
+        if self._plan.cursor.faults:
+            raise self._plan.cursor.faults[0]
         self._plan.writer.release()
 
-    def _lacks_table(self, error: BaseException) -> PushFailed | None:
-        """What to raise where that is why the task failed: no record is at fault, whatever policies say."""
-        if not self._plan.cursor.missed:
-            return None
-        found = TableUndeclared(f"task {self._task} stopped: {self._plan.cursor.missed[0]}")
+    def _raise_fault(self, error: BaseException) -> None:
+        """Where that is why the task failed, whatever its functions made of it, no record is at fault, whatever
+        policies say."""
+        if not self._plan.cursor.faults:
+            return
+        fault = self._plan.cursor.faults[0]
+        if isinstance(fault, PASSES):
+            raise fault from None  # `error` may have it as its cause
+        found = type(fault)(f"task {self._task} stopped: {fault}")
         found.__cause__ = error
-        return PushFailed(0, found)
+        raise PushFailed(0, found) from error
 
     def held_back(self, error: BaseException) -> Exception:
-        """What to raise where operators failed with what they held for a commit."""
-        if (lacks := self._lacks_table(error)) is not None:
-            return lacks
+        """What to raise where operators failed with what they held for a commit. Raises itself where no record can be
+        at fault."""
+        self._raise_fault(error)
         if isinstance(error, ResultFailed):
             self.timers.decide(error)
             return PushFailed(0, self.timers.located(error))
@@ -226,8 +230,7 @@ class Handling:
         if isinstance(error, DueFirst):  # nothing was done yet
             self.overdue.start(error.before, error.rows)
             return
-        if (lacks := self._lacks_table(error)) is not None:
-            raise lacks from error
+        self._raise_fault(error)
         if isinstance(error, ResultFailed):  # no record is at fault
             goes_on = self.timers.decide(error)
             if not self.care and goes_on:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kstream.codecs import SAMPLE, JsonBounds
 from kstream.config import Settings
-from kstream.errors import TableUndeclared
+from kstream.errors import KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.bounds import Bounds
 from kstream.operators.refusals import Refusals
@@ -194,7 +194,7 @@ class _Contexts:
     def __init__(self, task: str, worker: Worker, *, compare_all: bool) -> None:
         self._task, self._worker, self._compare_all = task, worker, compare_all
         self._cursors: list[Context[Any]] = []
-        self._missed: list[TableUndeclared] = []
+        self._faults: list[KStreamError] = []
 
     def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor:
         return self._made(Context, stores, writer, order)
@@ -206,7 +206,7 @@ class _Contexts:
 
     def _made(self, kind: type[C], stores: dict[str, Store[Any]], writer: Writer, order: int) -> C:
         made = kind(self._task, self._worker, stores, writer, order, compare_all=self._compare_all)
-        made.cursors, made.missed = self._cursors, self._missed
+        made.cursors, made.faults = self._cursors, self._faults
         self._cursors.append(made)
         return made
 

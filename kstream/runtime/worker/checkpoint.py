@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from kstream.errors import AbortRequired, KStreamError, StateError, TransactionError
+from kstream.errors import AbortRequired, KStreamError, StateDirectoryError, StateError, TransactionError
 from kstream.operators import marks
 from kstream.operators.marks import Mark as TimeMark
 from kstream.runtime.task.failures import PushFailed, StateDamaged, TaskFailed
@@ -184,7 +184,8 @@ def _local_changes(
 
 @contextmanager
 def attributed(task: Task) -> Iterator[None]:
-    """What fails inside belongs to this task: one of its records since the last commit is at fault."""
+    """What fails inside belongs to this task: one of its records since the last commit is at fault, unless it is what
+    its state lies on."""
     try:
         yield
     except PushFailed as failed:
@@ -195,5 +196,7 @@ def attributed(task: Task) -> Iterator[None]:
         raise StateDamaged(task.name, error) from error
     except TransactionError:
         raise
+    except StateDirectoryError as error:
+        raise TaskFailed(task.name, error) from error
     except KStreamError as error:
         raise TaskFailed(task.name, error, 0, task.uncommitted, singly=False) from error

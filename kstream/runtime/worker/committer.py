@@ -119,7 +119,8 @@ class Committer:
             self._drain(running, self._settings.transaction_timeout / 3)
         running = [task for task in running if not task.waits]
         for task in running:
-            task.touched = task.touched or task.ageing.is_due()
+            with attributed(task):
+                task.touched = task.touched or task.ageing.is_due()
         if any(task.touched for task in running):
             self._commit(running, last=last)
         self.start_anew()

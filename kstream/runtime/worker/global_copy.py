@@ -19,6 +19,7 @@ import msgspec
 from kstream.errors import StateError, StateInUse
 from kstream.observe.throttle import Throttle
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
+from kstream.runtime.task.context import remember
 from kstream.runtime.task.states import move
 from kstream.specs.global_table import GlobalSpec
 from kstream.state.backend import Backend, Mark
@@ -102,7 +103,9 @@ class GlobalCopy:
         self.directory, self._backends, self._clock = directory / GLOBAL / directory_name(spec.name), backends, clock
         self._places = (spec.name, f"{spec.name}#other")
         self.backend: Backend = Unopened()
-        self.store: GlobalStore[object] = GlobalStore(spec, self.backend, cache_bytes=cache_bytes)
+        self.store: GlobalStore[object] = GlobalStore(
+            spec, self.backend, cache_bytes=cache_bytes, note=remember
+        )  # fmt: skip
         self.state = CopyState.ASKING
         self.positions: dict[int, int] = {}
         self.why: str | None = None

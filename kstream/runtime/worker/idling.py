@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kstream.runtime.task.task import Task
+from kstream.runtime.worker.checkpoint import attributed
 from kstream.runtime.worker.silence import Quiet, Silence
 from kstream.runtime.worker.tasks import Tasks
 from kstream.state.watermark import Watermark
@@ -50,8 +51,9 @@ class Idling:
             idle = {at: one.since for at, one in quiet.items() if at in confirmed}
             if any([task.ageing.is_idle(at, since) for at, since in idle.items()]):
                 task.touched = True
-            if idle and not task.buffered and task.ageing.go_by_clock(idle, carry=again):
-                task.touched = True
+            if idle and not task.buffered:
+                with attributed(task):
+                    task.touched = task.ageing.go_by_clock(idle, carry=again) or task.touched
 
     def _quiet(self, task: Task, mark: Watermark, now: float) -> dict[TopicPartition, Quiet]:
         """Its inputs of which nothing has come for so long, as far as the client knows. Those that are repartition

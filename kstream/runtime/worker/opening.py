@@ -21,9 +21,11 @@ from typing import Final, NamedTuple
 
 from kstream.errors import StateDirectoryError, StateError, StateInUse
 from kstream.runtime.cluster.naming import directory_name, keep_whole_name
+from kstream.runtime.task.context import remember
 from kstream.runtime.task.task import Task
 from kstream.state.backend import Backend, Mark
 from kstream.state.lock import alone, locked
+from kstream.state.noted import NotedReads
 from kstream.state.rocksdb import RocksMemory, RocksReader
 from kstream.state.unopened import Unopened
 from kstream.topology import SubTopology
@@ -120,7 +122,7 @@ class Opening:
         keep_whole_name(directory.parent, task.part.name)
         task.backend = backend
         for store in task.stores.values():
-            store.backend = backend
+            store.backend = NotedReads(backend, remember)
         return True
 
     def forget(self, task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 from unittest import mock
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 import kstream
 from kstream.codecs.buffered import PLACE, before_key
 from kstream.codecs.versioned import HEAD
-from kstream.errors import AbortRequired, TopologyError
+from kstream.errors import AbortRequired, StateError, TopologyError
 from kstream.state import versions
+from kstream.state.memory import MemoryBackend
 from kstream.state.versions import VersionStore
 from kstream.testing import TestDriver
 from support.cases import cases
@@ -27,8 +29,8 @@ ERA = 10_000  # times are so much later than those of the cases
 
 
 class Joined:
-    def __init__(self, how: How, history: int, *, view: bool = False) -> None:
-        self.app = kstream.App("as-of")
+    def __init__(self, how: How, history: int, *, view: bool = False, **more: Any) -> None:
+        self.app = kstream.App("as-of", **more)
         self.left = self.app.topic(LEFT, key=str, value=str | None, partitions=1)
         self.right = self.app.topic(RIGHT, key=str, value=str | None, partitions=1)
         self.out = self.app.topic("out", key=str, value=str, partitions=1)
@@ -199,6 +201,29 @@ def test_what_was_valid_leaves_the_store_and_a_row_that_is_gone_does_too() -> No
         driver.cluster.compact("as-of-table-versions-changelog")
         live = [one.key for one in driver.cluster.records("as-of-table-versions-changelog") if one.value]
         assert live == [HEAD + b"k", HEAD + b"other"]
+
+
+def test_damaged_state_is_no_records_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counted as a version of another type, and the policies of the record decided."""
+    joined = Joined("left", 1000, on_error=[kstream.DeadLetter("letters")])
+    inner, fails = MemoryBackend.multi_get, list[int]()
+
+    def failing(backend: MemoryBackend, store: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        if fails and store == "table-versions" and any(not key.startswith(HEAD) for key in keys):
+            fails.pop()
+            raise StateError("a block is damaged")
+        return inner(backend, store, keys)
+
+    monkeypatch.setattr(MemoryBackend, "multi_get", failing)
+    with mock.patch.multiple(versions, ROWS=2, BYTES=100), TestDriver(joined.app) as driver:
+        for at in range(20):
+            append(driver, RIGHT, "k", f"{at}", at)
+        driver.commit()
+        driver.crash()
+        fails += [1] * 3
+        append(driver, LEFT, "k", "a", 3)
+        assert joined.found(driver) == [(3, "k", pair("a", "3"))]
+        assert not fails and not ("letters" in driver.cluster.topics() and driver.cluster.records("letters"))
 
 
 def test_a_history_can_be_refused() -> None:
