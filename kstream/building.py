@@ -58,13 +58,17 @@ def build(
             _check_fits(node.parents[0], node.late)
         elif isinstance(node, AgentNode):
             _check_windows(node)
+    changelogs = {changelog_of(app, store): store for node in nodes for store in node.stores}
     for topic in _topics(nodes, declared):
         if topic.name in own_topics(app):
             raise TopologyError(f"topic {topic.name!r}: the app keeps its own data there: take another name")
-    _check_metric_names(
-        [topic.name for topic in _topics(nodes, declared)]
-        + [changelog_of(app, store) for node in nodes for store in node.stores]
-    )
+        if topic.name in changelogs:
+            raise TopologyError(
+                f"topic {topic.name!r} is the changelog of the app's own {changelogs[topic.name].name!r}: nothing else "
+                "may write it, and its form may change; take another name (the changes of an aggregation come by its "
+                "stream())"
+            )
+    _check_metric_names([*(topic.name for topic in _topics(nodes, declared)), *changelogs])
     parts = [_part(connected) for connected in _connected(nodes)]
     _assign_times(parts)
     _assign_groups(parts)

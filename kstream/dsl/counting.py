@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 
 from kstream.codecs.base import is_codec
 from kstream.dsl import folds, keeping
-from kstream.dsl.functions import called, check_takes, wants_context
+from kstream.dsl.functions import check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
@@ -17,7 +17,7 @@ from kstream.runtime.task.context import Context
 from kstream.specs.counting import Counted, Counting
 from kstream.specs.schema import UNKNOWN, Kind, returned_by, schema
 from kstream.specs.steps import Step
-from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.store import BackendKind, StoreSpec
 from kstream.topology import Node
 from kstream.window_nodes import CountingNode
 
@@ -158,13 +158,10 @@ class CountingGroup(Hinted, Generic[K, V]):
         *users: Callable[..., Any],
         layout: str = "",
     ) -> Stream[Any, Any]:
-        for function in users:
-            called(function, step)
         graph, source = self._records.graph, self.node()
-        made = graph.child_name(source, step) if name is None else name
+        made = graph.aggregation(source, step, name, backend, users)
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)
-        check_backend(backend, f"{step} {made!r}")
         if is_codec(kind):
             raise TopologyError(
                 f"{what}: windows that are not full are kept as JSON, which {value} is not: give it a type"

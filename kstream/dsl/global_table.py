@@ -9,7 +9,7 @@ from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import Graph
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.table import ReadableTable
-from kstream.errors import TopologyError
+from kstream.errors import TableError, TopologyError
 from kstream.global_nodes import GlobalJoinNode
 from kstream.specs.global_table import GlobalSpec
 from kstream.specs.schema import UNKNOWN, returned_by, schema, with_none, without_none
@@ -35,6 +35,16 @@ class GlobalTable(Hinted, ReadableTable[K, V]):
         **dict.fromkeys((*STEPS, *FOLDS, "stream", "to", "map_values", "suppress"), _OF_STREAMS),
         "join": "a stream is joined with a global table: stream.join(table, joiner, on=...)",
     }
+
+    def _key_of(self, raw: bytes) -> K:
+        try:
+            return super()._key_of(raw)
+        except TableError as error:
+            assert isinstance(self.spec, GlobalSpec)
+            raise TableError(
+                f"global {error}; topic {self.spec.topic.name} has keys that it is not declared to have: delete such "
+                "rows there (a record of that key without a value), or declare what its keys are"
+            ) from error.__cause__
 
 
 def declare(graph: Graph, topic: Topic[Any, Any], name: str | None) -> GlobalTable[Any, Any]:

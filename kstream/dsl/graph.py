@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
-from kstream.dsl.functions import name_of, wants_context
+from kstream.dsl.functions import called, name_of, wants_context
 from kstream.dsl.table import ReadableTable, check_tables
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
@@ -18,7 +18,7 @@ from kstream.specs.global_table import GlobalSpec
 from kstream.specs.names import check_derived, check_name, cut
 from kstream.specs.schema import Schema, with_none
 from kstream.specs.steps import Step
-from kstream.specs.store import StoreSpec
+from kstream.specs.store import StoreSpec, check_backend
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import (
     DEFAULT_GROUP,
@@ -65,7 +65,9 @@ class Graph:
     def topic(self, topic: Topic[Any, Any]) -> None:
         check_name(topic.name, "topic")
         self.declared()
-        if topic.name in self.topics:
+        if (other := self.topics.get(topic.name)) is not None and other.internal is not topic.internal:
+            raise TopologyError(f"topic {topic.name!r}: a group of the app keeps its records there: take another name")
+        if other is not None:
             raise TopologyError(f"topic {topic.name!r} is declared twice: declare it once and share the object")
         self.topics[topic.name] = topic
 
@@ -222,6 +224,20 @@ class Graph:
     def has_store(self, name: str) -> bool:
         return name in self._stores
 
+    def aggregation(
+        self, parent: Node, step: str, name: str | None, backend: object, users: Iterable[Callable[..., Any]]
+    ) -> str:
+        """The name of an aggregation: as given, or from the path of declarations.
+
+        Raises:
+            TopologyError: one of the user's functions cannot be called, or that is no backend.
+        """
+        for function in users:
+            called(function, step)
+        made = self.child_name(parent, step) if name is None else name
+        check_backend(backend, f"{step} {made!r}")
+        return made
+
     def group_name(self, name: str | None, parent: Node, step: str) -> str:
         """The name of a group whose records travel: as given, or from the path of declarations.
 
@@ -246,7 +262,7 @@ class Graph:
         topic: Topic[Any, Any] = Topic(
             self._repartition(name), key or parent.key, with_none(parent.value), partitions=parallelism, internal=True
         )
-        if topic.name in self.topics:
+        if topic.name in self.topics and self.topics[topic.name].internal:
             raise TopologyError(
                 f"two groups are called {cut(name)}: give one of them a name= of its own, or group once and use the "
                 "group twice"

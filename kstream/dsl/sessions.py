@@ -23,7 +23,7 @@ from kstream.runtime.task.context import Context
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
 from kstream.specs.sessions import OpenSession, OpenSessions, Session
-from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import AggregateNode, Node
 
@@ -243,13 +243,10 @@ class SessionGroup(Hinted, SessionSummaries[K, V]):
         layout: str = "",
     ) -> SessionTable[Any, Any, Any]:
         check_emit_of_windows(emit)
-        for function in users:
-            called(function, step)
         graph, source = self._records.graph, self.node()
-        made = graph.child_name(source, step) if name is None else name
+        made = graph.aggregation(source, step, name, backend, users)
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)
-        check_backend(backend, f"{step} {made!r}")
         session: Any = None if is_codec(kind) else cast("Any", OpenSession)[Any if kind is UNKNOWN else kind]
         sessions: Any = OpenSessions(value.codec) if session is None else list[session]
         spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, sessions=True, layout=layout)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from kstream.codecs import Windowed, copier, windowed_codec
 from kstream.codecs.base import is_codec
 from kstream.dsl import folds, quantiles
-from kstream.dsl.functions import called, check_called, check_takes
+from kstream.dsl.functions import check_called, check_takes
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
@@ -20,7 +20,7 @@ from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
 from kstream.specs.sliding import Kept, Sliding
-from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import Node
 from kstream.window_nodes import SlidingNode
@@ -179,12 +179,9 @@ class SlidingGroup(Hinted, Generic[K, V]):
         backend: BackendKind | None,
         *users: Callable[..., Any],
     ) -> Stream[Any, Any]:
-        for function in users:
-            called(function, step)
         graph, source = self._records.graph, self.node()
-        made = graph.child_name(source, step) if name is None else name
+        made = graph.aggregation(source, step, name, backend, users)
         what = f"what {step} {made!r} keeps"
-        check_backend(backend, f"{step} {made!r}")
         if is_codec(kept):
             raise TopologyError(f"{what}: records are kept as JSON, which {schema(kept, what)} is not: give it a type")
         part: Any = cast("Any", Kept)[Any if kept is UNKNOWN else kept]

@@ -25,7 +25,7 @@ from kstream.specs.layout import together
 from kstream.specs.names import check_partitions
 from kstream.specs.schema import UNKNOWN, Kind, Schema, element_of, returned_by, schema
 from kstream.specs.steps import Step
-from kstream.specs.store import BackendKind, StoreSpec, check_backend
+from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic
 from kstream.topology import AggregateNode, Emit, Node
 
@@ -310,12 +310,9 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
         layout: str = "",
     ) -> AggregateTable[Any, Any]:
         self._check_emit(emit)
-        for function in users:
-            called(function, step)
         source = self.node()
-        made = self._graph.child_name(source, step) if name is None else name
+        made = self._graph.aggregation(source, step, name, backend, users)
         value = schema(kind, f"the result of {step} {made!r}")
-        check_backend(backend, f"{step} {made!r}")
         if ttl is not None and getattr(ttl, "per", "key") != "key":
             raise TopologyError(
                 f"{step} {made!r}: ttl= with per='entry' is for tables: what a function of an aggregation does to the "

@@ -141,7 +141,7 @@ class ReadableTable(Generic[K, V]):
             return self.spec.key.codec.decode(raw)  # type: ignore[no-any-return]
         except Exception as error:
             raise TableError(
-                f"the key {raw!r} of table {self.name!r} cannot be read as {self.spec.key}: {error}"
+                f"table {self.name!r}: its key {raw!r} cannot be read as {self.spec.key}: {error}"
             ) from error
 
     def _check_key(self, key: K) -> None:

@@ -542,3 +542,31 @@ def test_a_topic_in_which_the_app_keeps_its_own_data_is_refused(what: str) -> No
     app.stream(bids).to(app.topic(f"shop-{what}", key=str, value=Bid))
     with pytest.raises(TopologyError, match=f"topic 'shop-{what}': the app keeps its own data there"):
         app.topology()
+
+
+def counted(app: kstream.App, bids: Any) -> None:
+    app.stream(bids).group_by(auction, name="by").count(name="n")
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("how", ["read", "written", "sent", "table"])
+@pytest.mark.parametrize(("name", "said"), [
+    ("shop-n-changelog", "topic 'shop-n-changelog' is the changelog of the app's own 'n': nothing else may write it"),
+    ("shop-by-repartition", "topic 'shop-by-repartition': a group of the app keeps its records there"),
+])  # fmt: skip
+def test_a_topic_that_is_the_apps_own_is_refused(name: str, said: str, how: str, first: bool) -> None:
+    """What an agent wrote there was taken for state by the next restore."""
+    app, bids = app_with_bids()
+    with pytest.raises(TopologyError, match=said):
+        if not first:
+            counted(app, bids)
+        topic = app.topic(name, key=str, value=Bid)
+        if how == "read":
+            app.stream(topic).map(auction)
+        elif how == "written":
+            app.stream(bids).to(topic)
+        elif how == "table":
+            app.global_table(topic, name="all")
+        if first:
+            counted(app, bids)
+        app.topology()

@@ -235,6 +235,24 @@ def test_a_row_that_cannot_be_read_fails_the_records_that_ask_for_it() -> None:
         assert d.values(out) == ["Ann", "Ann", "Bob"]
 
 
+def test_a_key_that_cannot_be_read_fails_who_reads_them_all_and_names_the_topic() -> None:
+    app = kstream.App("bad", on_error=[kstream.DeadLetter("set-aside")])
+    rows, asks = app.topic("rows", key=int, value=str), app.topic("asks", key=str, value=str)
+    letters, out = app.topic("set-aside", key=bytes, value=bytes), app.topic("out", key=str, value=str)
+    table = app.global_table(rows, name="all")
+    app.stream(asks).map(lambda ask: ",".join(table.values()) if ask == "all" else table.get(1, ""), value=str).to(out)
+    with TestDriver(app) as d:
+        d.send(rows, "one", key=1)
+        d.send_raw(rows, b'"bad"', key=b"one")
+        for ask in ("first", "all", "first"):
+            d.send(asks, ask, key="k")
+        assert d.values(out) == ["one", "one"]
+        [letter] = d.records(letters)
+        said = (dict(letter.headers or ())["__streams.errors.message"] or b"").decode()
+        assert said.startswith("global table 'all': its key b'one' cannot be read as int: "), said
+        assert "; topic rows has keys that it is not declared to have: delete such rows there" in said, said
+
+
 def test_a_key_that_on_cannot_give_fails_its_record() -> None:
     app, _, orders, _, known = joined("left")
     app.stream(orders).join(known, lambda order, row: "", on=lambda order: 7)
