@@ -77,6 +77,7 @@ class Watermark:
         channels = [_Channel(topic) for topic in bounds]
         channels += [_Channel(topic, task) for topic, tasks in upstream.items() for task in range(tasks)]
         self._times = dict.fromkeys(channels, UNKNOWN)
+        self._known, self._strangers = frozenset(channels), dict[_Channel, float]()  # others: until when (monotonic)
         self._idle: dict[_Channel, float] = {}  # until when (monotonic)
         self._was_idle: set[_Channel] = set()  # by the marks of before the restore, as far as they are read
         self._by_clock = frozenset(by_clock)
@@ -155,6 +156,10 @@ class Watermark:
         until it says so again."""
         channel, is_idle = _Channel(topic, task), time == IDLE
         until = self._clock() + self._lease
+        if channel not in self._known and self._is_past(channel, until, old=old):
+            if not more:
+                self._go_on()
+            return
         if (at_end or is_idle) and not old:
             self._ended[channel] = until
         else:
@@ -179,6 +184,22 @@ class Watermark:
             return True
         return stamp < self._released_at and self._clock() < self._doubted - self._lease + SKEW
 
+    def _is_past(self, channel: _Channel, until: float, *, old: bool) -> bool:
+        """Whether a task that there should not be is one of another time: the input before was another one then, of
+        more partitions. One that was added since this worker began says something new before long."""
+        if not old:
+            self._strangers.pop(channel, None)
+            return False
+        return self._strangers.setdefault(channel, until) < self._clock()
+
+    def _forget_strangers(self) -> None:
+        """Those that have not said anything new for so long hold nothing back."""
+        now = self._clock()
+        for channel in [one for one, until in self._strangers.items() if until < now]:
+            for found in (self._times, self._idle, self._ended):
+                found.pop(channel, None)
+            self._was_idle.discard(channel)
+
     def _were_at(self, idle: _Channel) -> int:
         """How far those of a topic were that were not idle, as one of them said that it is; that one itself where all
         were."""
@@ -198,6 +219,7 @@ class Watermark:
         """Whoever has not said for so long that it is idle may not be."""
         now = max(self._clock(), self._doubted)
         self._idle = {channel: until for channel, until in self._idle.items() if until >= now}
+        self._forget_strangers()
 
     def doubt_all(self, now: int) -> None:
         """Inputs were held, here and in the tasks before: that they were idle or through until now (ms since the epoch)
@@ -284,6 +306,7 @@ class Watermark:
         self.now = state[0]
         self._times, self._idle, self._since = dict(state[1]), dict(state[2]), dict(state[3])
         self._waited, self._ended, self._was_idle = dict(state[4]), dict(state[5]), set(state[6])
+        self._forget_strangers()
 
     def seed(self, now: int, inputs: Mapping[str, int], waited: Mapping[str, int] | None = None) -> None:
         """What the last commit says: the task's time, and those of its inputs, and for how long they were quiet. Of the

@@ -211,6 +211,24 @@ def test_marks_lie_unread_when_windows_are_taken_out_of_an_app() -> None:
         assert driver.values(copy) == [1]
 
 
+def test_marks_of_tasks_that_are_no_more_do_not_hold_windows_back_for_ever() -> None:
+    """The input was another one before, of more partitions, and nothing ever came of these tasks any more."""
+    app, source, out = app_of()
+    with TestDriver(app) as driver:
+        driver.commit()
+        for partition in range(2):
+            headers = [(HEADER, b'{"v":1,"task":7,"time":5}')]
+            driver.cluster.append("carried-by-repartition", None, None, 1000, headers, partition)
+        driver.crash()
+        driver.send(source, 1, key="k", timestamp=1000, partition=0)
+        driver.send(source, 1, key="k", timestamp=1020, partition=0)
+        driver.advance(6)
+        assert driver.values(out) == []  # it may be one that was added a moment ago
+        for _ in range(5):
+            driver.advance(6)
+        assert driver.values(out) == [[1]]
+
+
 def test_partitions_that_are_added_to_an_input_hold_back_too() -> None:
     time = Watermark({}, {"by": 1})
     time.heard("by", 0, 10)

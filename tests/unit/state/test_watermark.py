@@ -151,3 +151,38 @@ def test_what_is_taken_back_leaves_no_trace(moves: list[tuple[str, str, int]]) -
                 one.go_by_clock()
         assert tried.by_clock() == plain.by_clock() and tried.now == plain.now
         assert tried.seen() == plain.seen()
+
+
+def test_a_task_that_there_is_none_of_any_more_holds_time_back_for_a_while_only() -> None:
+    """The input before was another one, with more partitions. Its tasks' marks lie in the backlog, and they would say
+    nothing more for ever. One that was added since says something soon, and holds back from then on."""
+    now = [0.0]
+    time = Watermark({}, {"by": 1}, 10.0, lambda: now[0])
+    time.committed()
+    time.heard("by", 2, 4, old=True)
+    time.heard("by", 1, 5, old=True)
+    time.heard("by", 0, 20)
+    time.heard("by", 1, 6)
+    assert time.now == 4
+    now[0] = 11.0
+    time.doubt()
+    time.heard("by", 2, 4, old=True)  # as it is read again
+    time.heard("by", 0, 30)
+    assert time.now == 6
+    time.heard("by", 1, 25)
+    time.heard("by", 2, 26, old=True, more=True)
+    assert time.now == 25
+    time.rewind()
+    time.heard("by", 0, 40)
+    assert time.now == 40
+
+
+def test_what_was_said_beside_such_a_task_counts() -> None:
+    now = [0.0]
+    time = Watermark({}, {"by": 1}, 10.0, lambda: now[0])
+    time.heard("by", 1, 5, old=True)
+    now[0] = 11.0
+    time.doubt()
+    time.heard("by", 0, 20, more=True, old=True)
+    time.heard("by", 1, 6, old=True)
+    assert time.now == 20
