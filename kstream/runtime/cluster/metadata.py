@@ -80,10 +80,17 @@ def decode(text: str, at: TopicPartition) -> Said:
     return Said(**known)
 
 
-def made_anew(at: TopicPartition, was: str, now: str) -> TopicError:
-    """What is said when a topic is not the one that the offset was committed for."""
+def made_anew(at: TopicPartition, was: str, now: str, *, read: bool = True) -> TopicError:
+    """What is said when a topic is not the one that the offset was committed for.
+
+    Args:
+        read: something was read of the deleted one.
+    """
+    how = f"topic {at.topic} was deleted and created again (its id was {was}, now it is {now})"
+    if not read:
+        return TopicError(f"{how}: nothing of {at} was read before, and the new one is read from its start")
     return TopicError(
-        f"topic {at.topic} was deleted and created again (its id was {was}, now it is {now}): the offset committed for "
+        f"{how}: the offset committed for "
         f"{at} belongs to the deleted topic; set lost_offsets to continue, to read the new topic from its start with "
         "the state as it is, or reset the app"
     )

@@ -4,6 +4,7 @@ repartition.
 Read from its start again, it writes them again, and they count twice in the stores behind. It has no state that could
 tell, but the offsets of those who read the repartition topic do: they were committed after what came of its inputs. So
 where no partition of its inputs has an offset, and partitions of the topic have been read, the offsets were lost.
+Unless nothing was ever written to the changelogs behind: then what was read there were marks of time.
 
 A single partition of an input without an offset may be one that never had records, so nothing is concluded from that
 (docs/decisions/0021-lost-offsets-before-a-repartition.md).
@@ -11,7 +12,7 @@ A single partition of an input without an offset may be one that never had recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.topology import SubTopology, Topology
@@ -26,7 +27,7 @@ class Downstream:
     """
 
     def __init__(self, topology: Topology, counts: Mapping[str, int]) -> None:
-        self._app, self._counts = topology.app, counts
+        self._app, self._counts, self._topology = topology.app, counts, topology
         self._readers: dict[str, list[SubTopology]] = {}
         for part in topology.parts:
             for topic in part.topics:
@@ -69,6 +70,19 @@ class Downstream:
             return []
         read = (at.topic for at, entry in found.items() if entry is not None and entry[0] > 0)
         return list(dict.fromkeys(read))
+
+    def changelogs(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """Of all stores that what lies in these topics of the app comes to."""
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        open_ends = list(topics)
+        while open_ends:
+            if (name := open_ends.pop()) not in seen:
+                seen.add(name)
+                for part in self._readers.get(name, ()):
+                    found |= dict.fromkeys(map(self._topology.changelog, part.stores))
+                    open_ends += [topic.name for topic in part.sinks if topic.internal]
+        return [TopicPartition(name, number) for name in found for number in range(self._counts.get(name, 0))]
 
     def _to_state(self, part: SubTopology) -> list[str]:
         """The app's own topics that it writes to, which lead to stores."""

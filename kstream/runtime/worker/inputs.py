@@ -189,7 +189,7 @@ def _check_ids(task: Task, found: Answer) -> None:
     for at, was in task.topic_ids.items():
         now = id_in(found, at.topic)
         if now is not None and was != now:
-            raise TaskFailed(task.name, made_anew(at, was, now))
+            raise TaskFailed(task.name, made_anew(at, was, now, read=bool(task.positions.get(at))))
     for topic, was in task.changelog_ids.items():
         now = id_in(found, topic)
         if now is not None and was != now:

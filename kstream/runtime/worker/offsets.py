@@ -109,9 +109,14 @@ class CommittedOffsets:
             raise TaskFailed(task.name, error) from None
 
     def made_anew(
-        self, task: Task, said: Mapping[TopicPartition, Said], topics: Mapping[str, DescribedTopic]
+        self,
+        task: Task,
+        said: Mapping[TopicPartition, Said],
+        committed: Mapping[TopicPartition, int | None],
+        topics: Mapping[str, DescribedTopic],
     ) -> set[TopicPartition]:
         """Inputs whose offsets were committed for a topic that was deleted since, and created again under its name.
+        With 0 nothing of it was read.
 
         Args:
             said: beside each offset.
@@ -125,11 +130,13 @@ class CommittedOffsets:
             was, now = one.topic_id, topics[at.topic].id
             if was is None or now is None or was == now:
                 continue
+            anew.add(at)
+            if not committed[at]:
+                continue
             problem = made_anew(at, was, now)
             if self._stop:
                 raise TaskFailed(task.name, problem)
             log.warning("task %s: %s", task.name, problem)
-            anew.add(at)
         return anew
 
     def lost_state(self, task: Task, said: Said, ids: Mapping[str, str]) -> bool:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cached_property
 
-from kstream.errors import AbortRequired, KStreamError
+from kstream.errors import AbortRequired, KStreamError, TopicError
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.downstream import Downstream
 from kstream.topology import SubTopology
@@ -29,18 +30,36 @@ class _Answer:
     """Of what lies behind a part."""
 
     def __init__(
-        self, part: SubTopology, number: int, group: str, downstream: Downstream, asked: Mapping[str, Future[Offsets]]
-    ) -> None:
-        self.number = number
+        self, admin: AdminClient, part: SubTopology, number: int, group: str, downstream: Downstream,
+        asked: Mapping[str, Future[Offsets]],
+    ) -> None:  # fmt: skip
+        self.number, self._admin = number, admin
         self._part, self._group, self._downstream, self._asked = part, group, downstream, asked
+        self._ends: Future[dict[TopicPartition, int]] | None = None  # of the changelogs behind what was read
 
     def done(self) -> bool:
-        return all(one.done() for one in self._asked.values())
+        if not all(one.done() for one in self._asked.values()):
+            return False
+        if self._ends is None:
+            with suppress(KStreamError):  # whoever asks for the answer gets it
+                if behind := self._downstream.changelogs(self._read):
+                    self._ends = self._admin.end_offsets(behind)
+        return self._ends is None or self._ends.done()
+
+    @property
+    def counted(self) -> Sequence[str]:
+        """The repartition topics that were read, though nothing is committed of what leads to them, and which lead to
+        state. Raises as the answers, where they are of the app's own group: another one that this user may not look at
+        says nothing."""
+        try:
+            if self._ends is not None and not any(self._ends.result().values()):
+                return []
+        except TopicError as error:
+            log.debug("whether anything was counted behind %s is not known: %s", self._part.name, error)
+        return self._read
 
     @cached_property
-    def counted(self) -> Sequence[str]:
-        """The repartition topics that were read, though nothing is committed of what leads to them. Raises as the
-        answers, where they are of the app's own group: another one that this user may not look at says nothing."""
+    def _read(self) -> Sequence[str]:
         found: Offsets = {}
         for group, one in self._asked.items():
             try:
@@ -78,7 +97,9 @@ class Behind:
         self.asked += 1
         by_group = self.downstream.to_ask(part, described)
         asked = {group: self._admin.committed(group, of, stable=stable) for group, of in by_group.items()}
-        answer = self._last[part.name, stable] = _Answer(part, self.asked, self.group, self.downstream, asked)
+        answer = self._last[part.name, stable] = _Answer(
+            self._admin, part, self.asked, self.group, self.downstream, asked
+        )  # fmt: skip
         return answer
 
 

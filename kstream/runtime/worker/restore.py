@@ -234,7 +234,7 @@ class Restorer:
         one.ids = ids_in(topics, names)
         one.topic_ids = {at: known for at in one.task.inputs if (known := one.ids.get(at.topic) or said[at].topic_id)}
         self._inputs.check_partitions(one.task, topics)
-        one.anew = self._offsets.made_anew(one.task, said, topics)
+        one.anew = self._offsets.made_anew(one.task, said, one.committed, topics)
         one.changelog_ids = {topic: one.ids[topic] for topic in logs if topic in one.ids}
         one.changelog_note = changelogs_of(one.changelog_ids, logs, one.said)
         one.lost = self._offsets.lost_state(one.task, one.said, one.changelog_ids)

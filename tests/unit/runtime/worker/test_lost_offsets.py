@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -462,6 +463,49 @@ def test_a_part_that_begins_has_lost_nothing(tmp_path: Path, how: str) -> None:
     fleet.send(source, KEYS)
     fleet.settle()
     assert fleet.outputs(out)["1"][-1] == (40 if how == "crash" else 21)
+    fleet.close()
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("came", [False, True])
+def test_an_input_that_is_made_anew_before_any_record_came_has_lost_nothing(
+    tmp_path: Path, came: bool, kept: bool, runs: bool
+) -> None:
+    """What was read behind it were marks of time, by which idle tasks say that they are. They were taken for records,
+    and the app had to be reset.
+
+    kept: the offsets are there still: brokers delete them with the topic, sooner or later.
+    """
+    app = kstream.App("timed")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=kstream.Windowed[str], value=int)
+    by_key = app.stream(source).group_by(str, key=str, name="g")
+    by_key.window(kstream.Tumbling(timedelta(seconds=1)), grace=timedelta(0)).count(name="c").to(out)
+    fleet = Fleet(app, tmp_path, partitions=2)
+    fleet.start("a")
+    if came:
+        fleet.send(source, ["k0"])
+    fleet.step(times=60, seconds=0.5)
+    assert any(fleet.committed("timed-g-repartition").values())
+    if not runs:
+        fleet.leave("a")
+    fleet.cluster.delete_topic("in")
+    fleet.cluster.create_topic("in", 2)
+    offsets = fleet.cluster.group("timed").offsets
+    for at in [at for at in offsets if at.topic == "in" and not kept]:
+        del offsets[at]
+    if not runs:
+        fleet.start("a")
+    fleet.step(times=60, seconds=0.5)
+    fleet.send(source, KEYS)
+    fleet.step(times=60, seconds=0.5)
+    failed = [str(task.error) for task in fleet.workers["a"].tasks.values() if task.state is TaskState.FAILED]
+    if came:  # one partition has had it
+        wanted = ["topic in was deleted"] if kept else ["lost offsets: group "] * 2
+        assert len(failed) == len(wanted), failed
+        assert all(one in line for one, line in zip(wanted, failed, strict=True)), failed
+    else:
+        assert not failed and [counts[-1] for counts in fleet.outputs(out).values()] == [20]
     fleet.close()
 
 
