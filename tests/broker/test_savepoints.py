@@ -51,7 +51,8 @@ def test_what_comes_after_a_savepoint_repeats_exactly(place: Place, capsys: pyte
 
 
 def test_a_savepoint_with_stop_has_all_that_was_processed(place: Place) -> None:
-    place.start_two()
+    """The instances leave their groups, so that a restore may follow, whatever they do at other stops."""
+    place.start_two("--set", "on_stop=stay", "--set", "session_timeout=60")
     with place.sending():
         assert place.save("last", "--stop") == 0, place.said
     for one in place.running:

@@ -191,9 +191,9 @@ class Place:
             assert one.wait() == 0, one.err.read_text()
         self.running.clear()
 
-    def start_two(self) -> None:
+    def start_two(self, *options: str) -> None:
         """Two instances that share the tasks."""
-        for one in (self.run("one"), self.run("two")):
+        for one in (self.run("one", *options), self.run("two", *options)):
             until(lambda one=one: "assigned" in one.err.read_text(), "both to have partitions")
         both = [one.err for one in self.running]
         counts = self.counts()

@@ -138,7 +138,7 @@ class Participant:
             log.warning("there is no savepoint %s: %s", request.name, request.why)
         if request.phase == "stop":
             log.info("savepoint %s is there: this instance stops, as was asked for", request.name)
-            self._supervisor.stop()
+            self._supervisor.stop(for_good=True)  # all instances do, and a restore waits for their groups to be empty
         else:
             self._supervisor.tell(Command(savepoint=request))
 

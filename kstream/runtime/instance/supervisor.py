@@ -86,7 +86,8 @@ class Supervisor:
         self.scaler: Callable[[Supervisor], None] = _as_it_is
         self._asked: signal.Signals | None = None  # how the workers are to end
         self._told: signal.Signals | None = None  # what they were sent of that
-        self._left: list[Identity] = []  # those that a clean stop has ended
+        self._left: list[Identity] = []  # those that a clean stop has ended, and that leave their groups
+        self._leaves = settings.leaves_on_stop  # whether they leave their groups then
         self.command = Command()  # what was told to all workers, for those that start later
         self._commands: deque[Command] = deque()  # what they are still to be told
 
@@ -248,8 +249,10 @@ class Supervisor:
     def running(self) -> bool:
         return any(worker.runs or worker.state is ProcessState.RESTARTING for worker in self.workers)
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Asks all workers to drain, commit and leave (SIGTERM), or ends them at once (SIGKILL): at the next `poll`."""
+    def stop(self, how: signal.Signals = signal.SIGTERM, *, for_good: bool = False) -> None:
+        """Asks all workers to drain, commit and leave (SIGTERM), or ends them at once (SIGKILL): at the next `poll`.
+        `for_good`: they leave their groups, whatever `on_stop` says."""
+        self._leaves = self._leaves or for_good
         if self._asked is not signal.SIGKILL:
             self._asked = how
 
@@ -264,8 +267,7 @@ class Supervisor:
                 self.stop(signal.SIGKILL)
                 deadline = float("inf")
         left, self._left = self._left, []
-        if self._settings.leaves_on_stop:
-            self._leaving.take_out(left)
+        self._leaving.take_out(left)
         self._leaving.wait()
 
     def kill(self) -> None:
@@ -334,7 +336,7 @@ class Supervisor:
         if worker.state is ProcessState.STOPPING:
             worker.end(status, ProcessState.STOPPED)
             self._notice_end(worker, "stopped")
-            if status == 0:
+            if status == 0 and self._leaves:
                 self._left.append(worker.identity)
         elif worker.state is ProcessState.RETIRING:
             worker.end(status, ProcessState.STOPPED)

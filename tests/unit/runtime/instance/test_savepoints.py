@@ -26,7 +26,9 @@ class Supervisor:
     def tell(self, command: Any) -> None:
         self.told.append((command.savepoint.id, command.savepoint.phase))
 
-    def stop(self) -> None:
+    def stop(self, *, for_good: bool) -> None:
+        """A restore waits for the groups to be empty."""
+        assert for_good
         self.stopped = True
 
 

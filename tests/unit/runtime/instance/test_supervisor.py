@@ -274,6 +274,15 @@ def test_those_that_ended_well_leave_their_groups_when_the_instance_does_not_com
     ]  # fmt: skip
 
 
+def test_they_leave_their_groups_where_the_whole_app_stops() -> None:
+    """As with a savepoint: an instance that has a name stayed a member for session_timeout, and a restore was refused
+    for so long."""
+    instance = Instance(2, on_stop="stay").start()
+    instance.supervisor.stop(for_good=True)
+    instance.supervisor.wait()
+    assert sorted(instance.left) == [("app", ["app-default-a-0", "app-default-a-1"])]
+
+
 def test_those_that_take_too_long_are_killed() -> None:
     instance = Instance(2, shutdown_timeout=10.0).start()
     instance.process("1").stubborn = True
