@@ -67,6 +67,13 @@ class Measured(NamedTuple):
     timed: int
     seconds: float
 
+    @property
+    def speed(self) -> float:
+        """Records a second. Raises RunFailed where one commit did them all."""
+        if not self.seconds:
+            raise RunFailed(f"{self.query}: one commit did all {self.records:,} records: take more --events")
+        return self.timed / self.seconds
+
 
 def measure(servers: str, query: str, counts: Counter[str], workers: int) -> Measured:
     """One run over all that lies in the topics.
@@ -127,7 +134,7 @@ def watch(
 
 def cells(one: Measured) -> tuple[str, ...]:
     said = (QUERIES[one.query].__doc__ or "").strip().partition(":")[0].rstrip(".")
-    speed = f"{one.timed / one.seconds:,.0f}" if one.seconds else ""
+    speed = f"{one.speed:,.0f}" if one.seconds else ""
     return one.query, said, f"{one.records:,}", speed
 
 

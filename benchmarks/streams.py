@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,12 +24,12 @@ from typing import Final, NamedTuple
 from rich.console import Console
 
 from benchmarks.data import delete_topics
+from benchmarks.jdk import KAFKA_STREAMS, fetched, jdk
 from benchmarks.nexmark import PREFIX, Measured, measure, recorded, watch
 from benchmarks.report import table
 from benchmarks.runs import RunFailed
 from kstream.devbroker import jars
 from kstream.devbroker.jars import Jar
-from kstream.errors import BrokerError
 from kstream.runtime.kafka import KafkaClients
 from kstream.types import NewTopic
 from services.nexmark.model import PARTITIONS, Auction, Bid, Person, topic_of
@@ -43,10 +42,7 @@ READS: Final = {"q8": (Person, Auction)}
 """What a query reads, but for bids."""
 
 MORE: Final = [
-    Jar(
-        "org.apache.kafka", "kafka-streams", "4.3.1", 2277950,
-        "bd73f3805e116f711e8456ee89a8a5b43ff5dcf5a5bb865afae29deae89e7c4b",
-    ),
+    KAFKA_STREAMS,
     Jar(
         "org.rocksdb", "rocksdbjni", "10.1.3", 72725808,
         "e7f925287d9fe2574fb7c7a86f7facaa9b8ab602a2eed0e598bf633528121498",
@@ -67,16 +63,10 @@ def compiled(folder: Path) -> Java:
     Raises:
         BrokerError: there is no JDK, or the jars cannot be had.
     """
-    javac, program = shutil.which("javac"), shutil.which("java")
-    if javac is None or program is None:
-        raise BrokerError("there is no javac on the path: install a JDK, 17 or newer")
-    directory = jars.cache_dir().parent / "java-streams"
-    if missing := [jar for jar in MORE if not (directory / jar.name).exists()]:
-        jars.fetch(missing, directory, jars.repository())
-    path = [*map(str, jars.install()), *(str(directory / jar.name) for jar in MORE), str(folder)]
-    class_path = os.pathsep.join(path)
-    subprocess.run([javac, "-cp", class_path, "-d", str(folder), str(SOURCE)], check=True)
-    return Java(program, class_path)
+    programs = jdk()
+    class_path = os.pathsep.join(map(str, [*jars.install(), *fetched(MORE, "java-streams"), folder]))
+    subprocess.run([programs / "javac", "-cp", class_path, "-d", folder, SOURCE], check=True)
+    return Java(str(programs / "java"), class_path)
 
 
 def measure_java(servers: str, query: str, counts: Counter[str], java: Java) -> tuple[Measured, int]:
@@ -179,11 +169,10 @@ def main() -> int:
                 try:
                     theirs, dropped = measure_java(servers, query, counts, java)
                     ours = measure(servers, query, counts, 1)
+                    found.append(Pair(query, ours.speed, theirs.speed, dropped))
                 except RunFailed as error:
                     console.print(str(error), style="red", markup=False)
                     failed = True
-                    continue
-                found.append(Pair(query, ours.timed / ours.seconds, theirs.timed / theirs.seconds, dropped))
             for row in rows([pair for pair in found if pair.query == query]):
                 console.print("  ".join(row), markup=False, highlight=False)
     if given.only is None and not failed:
