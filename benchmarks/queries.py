@@ -209,7 +209,7 @@ def markdown(found: dict[str, list[Window]], facts: dict[str, str], seconds: flo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=20_000_000, help="enough for all windows")
+    parser.add_argument("--records", type=int, default=40_000_000, help="enough for all windows")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a window")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS)
