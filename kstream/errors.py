@@ -349,8 +349,10 @@ class SavepointFailed(KStreamError):
 def text_of(error: BaseException, form: Callable[[BaseException], str] = str) -> str:
     """What an error says. One of the user's may fail when it is asked: that must not spread."""
     try:
-        return form(error)
-    except (Exception, SystemExit):
+        return str.__str__(form(error))  # no class of the user's
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return f"{type(error).__name__} (its text cannot be had)"
 
 
@@ -366,7 +368,7 @@ class ProcessingError(KStreamError):
     def __init__(self, task: str, topic: str, partition: int, offset: int, cause: BaseException) -> None:
         self.task, self.topic, self.partition, self.offset = task, topic, partition, offset
         # an error that is internal to kstream is called by the class in this module that users know
-        kind = next(k for k in type(cause).__mro__ if k.__module__ == __name__ or k.__module__[:8] != "kstream.")
+        kind = next(k for k in type(cause).__mro__ if k.__module__ == __name__ or str(k.__module__)[:8] != "kstream.")
         where = f"task {task} stopped at {topic}[{partition}] offset {offset}"
         super().__init__(f"{where}: {kind.__name__}: {text_of(cause)}")
 

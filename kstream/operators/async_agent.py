@@ -385,4 +385,14 @@ _BETWEEN_RECORDS: dict[str, Any] = _BetweenRecords()
 def turn(loop: asyncio.AbstractEventLoop) -> None:
     """One turn of the event loop: all that is ready now runs, it does not wait."""
     loop.call_soon(loop.stop)
-    loop.run_forever()
+    run(loop)
+
+
+def run(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped. The `sys.exit` of a task is what that task failed with, as any other exception, and who
+    waits for it hears of it. Let out of the loop, as asyncio does, it would be laid at whoever gave the loop this turn,
+    or end the worker."""
+    try:
+        loop.run_forever()
+    except SystemExit:
+        turn(loop)  # what is left of it, its stop too

@@ -48,6 +48,11 @@ def step_of(raised: BaseException, part: SubTopology, plan: TaskPlan) -> int | N
     return node
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What a record's error was raised from. An exception of the user's may count as false (by its length)."""
+    return error if error.__cause__ is None else error.__cause__
+
+
 def raised_in(error: BaseException) -> BaseException:
     """What was raised, without what kstream put around it to say where."""
     return error.__cause__ if type(error) is KStreamError and error.__cause__ is not None else error

@@ -15,7 +15,7 @@ from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Refusals, Suspected
 from kstream.plan import TaskPlan
-from kstream.runtime.task.blame import Blame, blame, kind_of, raised_in
+from kstream.runtime.task.blame import Blame, blame, cause_of, kind_of, raised_in
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
@@ -134,7 +134,7 @@ class Deciding:
             return before.smaller(error.__cause__)
         if plan.cursor.faults or lost_topic(error, self._part, plan) is not None:
             return None
-        cause, again = error.__cause__ or error, before or Again()
+        cause, again = cause_of(error), before or Again()
         raised = raised_in(cause)
         where = note or Note(topic=error.topic, partition=error.partition, offset=error.offset)
         found = blame(cause, self._part, plan, error.topic)
@@ -198,7 +198,7 @@ class Deciding:
         """The verdict on a timer that failed: it is tried `again`, or is left out; None stops the task."""
         if plan.cursor.faults or lost_topic(error, self._part, plan) is not None:
             return None
-        cause = error.__cause__ or error
+        cause = cause_of(error)
         self._measures.parts[self._part.name].failed[node] += 1
         again.failed += 1
         for policy in self._part.policies[node]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from random import randrange
 from typing import Any
@@ -250,13 +251,21 @@ class Measures:
             self._rebalance_began = None
 
 
+def _told_by(error: BaseException) -> BaseException | None:
+    for name in ("cause", "error"):  # of kstream's own errors; of the user's they may be anything
+        with suppress(Exception):
+            if isinstance(found := getattr(error, name, None), BaseException):
+                return found
+    return error.__cause__
+
+
 def error_class(error: BaseException) -> str:
     """The class that says most: the user's own exception, when that is at the bottom of it. Causes may lead in a
     circle."""
     seen = {id(error)}
     while True:
-        cause = getattr(error, "cause", None) or getattr(error, "error", None) or error.__cause__
-        if not isinstance(cause, BaseException) or id(cause) in seen:
+        cause = _told_by(error)
+        if cause is None or id(cause) in seen:
             return type(error).__name__
         error = cause
         seen.add(id(error))

@@ -20,7 +20,7 @@ from kstream.backoff import Pauses
 from kstream.errors import ProcessingError, RecordRefused, text_of
 from kstream.operators.delayed import Note
 from kstream.operators.writer import Writer
-from kstream.runtime.task.blame import kind_of
+from kstream.runtime.task.blame import cause_of, kind_of
 from kstream.specs.policy import Retry
 from kstream.types import Fetch, TopicPartition
 
@@ -112,7 +112,7 @@ def dead_letter(
         attempts: how often it has failed.
         now: the wall clock.
     """
-    cause = error.__cause__ or error
+    cause = cause_of(error)
     kind = kind_of(cause)
     said = {
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
@@ -140,7 +140,7 @@ def stack_of(error: BaseException) -> str:
         while trace is not None:
             lines.append(_place(trace.tb_frame.f_code, trace.tb_lineno))
             trace = trace.tb_next
-        cause = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        cause = one.__context__ if one.__cause__ is None and not one.__suppress_context__ else one.__cause__
         if cause is None or id(cause) in seen:
             return "".join(lines)
         one, trace = cause, cause.__traceback__

@@ -14,6 +14,7 @@ import selectors
 import time
 from collections.abc import AsyncIterator, Callable
 
+from kstream.operators.async_agent import run
 from kstream.pool import close_pools
 from kstream.runtime.task.context import Worker
 
@@ -49,8 +50,9 @@ class EventLoop:
 
     def wait(self, seconds: float) -> None:
         """Runs what is ready, and becomes ready within this time."""
-        self.asyncio.call_later(seconds, self.asyncio.stop)
-        self.asyncio.run_forever()
+        stop = self.asyncio.call_later(seconds, self.asyncio.stop)
+        run(self.asyncio)
+        stop.cancel()
 
     def patience(self, most: float) -> float:
         """How long something else may be waited for (seconds), `most` at most, after `settle`."""
@@ -102,7 +104,7 @@ class _Selector(selectors.DefaultSelector):
     def settle(self, loop: asyncio.AbstractEventLoop) -> bool:
         self._stop, self._until, self._worked = loop.stop, time.monotonic() + SETTLE_SECONDS, False
         try:
-            loop.run_forever()
+            run(loop)
         finally:
             self._stop = None
         return self._worked

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -131,6 +132,60 @@ def test_sys_exit_is_left_out_too() -> None:
     driver = run(WAYS[0], lambda n: sys.exit(3) if n == 4 else None, kstream.Skip(), feed=plain)
     assert outputs(driver) == [n for n in range(12) if n != 4]
     driver.close()
+
+
+async def itself(n: int) -> None:
+    await asyncio.sleep(0)
+    leave(n)
+
+
+async def started(n: int) -> None:
+    await asyncio.create_task(itself(n))
+
+
+async def grouped(n: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(itself(n))
+        group.create_task(asyncio.sleep(0))
+
+
+async def called(n: int) -> None:
+    """Not even by a task."""
+    done = asyncio.get_running_loop().create_future()
+
+    def call() -> None:
+        done.set_exception(ValueError(n)) if n in BAD else done.set_result(None)
+        leave(n)
+
+    asyncio.get_running_loop().call_later(0.0, call)
+    await done
+
+
+def leave(n: int) -> None:
+    if n in BAD:
+        sys.exit(n)
+
+
+@pytest.mark.parametrize("ends", [itself, started, grouped, called])
+def test_sys_exit_of_an_agent_that_has_waited_is_the_failure_of_its_record(
+    ends: Callable[[int], Coroutine[Any, Any, None]],
+) -> None:
+    """It leaves the event loop while others are given a turn, or all wait: it is not theirs, and ends no worker."""
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+
+    @app.agent(source, to=out)
+    async def agent(stream: kstream.AgentStream[str, int]) -> AsyncIterator[int]:
+        async for n in stream:
+            await ends(n)
+            yield n
+
+    with TestDriver(app, partitions=4) as driver:
+        for n in range(12):
+            driver.cluster.append("in", b"k%d" % n, plain(n))
+        driver.commit()
+        assert sorted(outputs(driver)) == [n for n in range(12) if n not in BAD]
+        assert sorted(dead(driver)) == sorted(plain(n) for n in BAD)  # type: ignore[type-var]
 
 
 def test_the_first_policy_that_fits_decides() -> None:
@@ -335,16 +390,88 @@ class Silent(Exception):
         return ""
 
 
-@pytest.mark.parametrize("error", [circle, Silent], ids=["causes in a circle", "text that exits"])
-def test_odd_exceptions_are_a_records_failure_as_any_other(error: Callable[[], Exception]) -> None:
+class Cancelling(Exception):
+    def __str__(self) -> str:
+        raise asyncio.CancelledError
+
+
+class Wayward(str):
+    def __getitem__(self, _: object) -> str:
+        raise IndexError
+
+
+class Worded(Exception):
+    def __str__(self) -> str:
+        return Wayward("words")
+
+
+class Unasked(Exception):
+    cause = property(lambda self: 1 // 0)
+
+
+def nowhere() -> Exception:
+    """Of a class that was made without a module."""
+    return type("Nowhere", (Exception,), {"__module__": None})("lost")
+
+
+ODD = {
+    "causes in a circle": circle,
+    "text that exits": Silent,
+    "text that cancels": Cancelling,
+    "text of a class of its own": Worded,
+    "an attribute that fails": Unasked,
+    "of no module": nowhere,
+}
+
+
+@pytest.mark.parametrize("declare", [WAYS[0], WAYS[-1]])
+@pytest.mark.parametrize("error", ODD.values(), ids=list(ODD))
+def test_odd_exceptions_are_a_records_failure_as_any_other(error: Callable[[], Exception], declare: Declare) -> None:
     def call(n: int) -> None:
         if n in BAD:
             raise error()
 
-    driver = run(WAYS[0], call, kstream.Skip(on=(KeyError,)), kstream.DeadLetter(), feed=plain)
+    driver = run(declare, call, kstream.Skip(on=(KeyError,)), kstream.DeadLetter(), feed=plain)
     assert outputs(driver) == [n for n in range(12) if n not in BAD]
     assert dead(driver) == [b"%d" % n for n in BAD]
     driver.close()
+
+
+class Empty(Exception):
+    """As of a library that collects what is wrong: with nothing in it, it counts as false."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+def late(n: int) -> int:
+    try:
+        return {13: 0}[n]
+    except KeyError as error:
+        raise Late(n) from error
+
+
+class Late(kstream.NonRetryable):
+    """Of a user's own, from one of Python's."""
+
+
+def refuse(n: int) -> int:
+    raise Empty(n)
+
+
+@pytest.mark.parametrize(("step", "kind"), [(refuse, Empty), (late, Late)])
+def test_the_class_that_was_raised_decides_and_is_told(step: Callable[[int], int], kind: type[Exception]) -> None:
+    app = kstream.App("odd", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int)
+    policies = [kstream.Retry(2, on=(KeyError,)), kstream.DeadLetter(on=(kind,))]
+    app.stream(source, on_error=policies).map(step, value=int).to(app.topic("out", key=str, value=int))
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.append("in", b"k", b"1")
+        driver.commit()
+        (letter,) = driver.cluster.records("odd-dead-letters")
+    headers = dict(letter.headers or ())
+    assert headers["__streams.errors.exception"] == f"{kind.__module__}.{kind.__qualname__}".encode()
+    assert headers["kstream.attempts"] == b"1"
 
 
 def test_phases_that_are_none_are_refused_in_one_line() -> None:
