@@ -26,6 +26,7 @@ from kstream.operators.deduplicate import Deduplicate
 from kstream.operators.dropping import Lines
 from kstream.operators.joins.foreign import Subscribe
 from kstream.operators.joins.global_table import global_join
+from kstream.operators.joins.self_join import SelfJoin
 from kstream.operators.joins.stream_stream import StreamStreamJoin
 from kstream.operators.late import LateTopic
 from kstream.operators.looking import Debug, Sample, Watched
@@ -348,11 +349,12 @@ def _build(
             own = cursor() if node.may_send else None
             return of_tables(node, stores, own, lines, watermark, check_every)
         case StreamJoinNode():
-            left, right = (stores[one.name] for one in node.stores[:2])
+            left, right = (stores[one.name] for one in (node.stores[0], node.stores[len(node.parents) - 1]))
             assert isinstance(left, BufferStore) and isinstance(right, BufferStore)
             assert watermark is not None and time is not None
-            return StreamStreamJoin(
-                node.name, (left, right), (node.parents[0].value.codec, node.parents[1].value.codec), node.key.codec,
+            join = SelfJoin if len(node.parents) == 1 else StreamStreamJoin
+            return join(
+                node.name, (left, right), (node.parents[0].value.codec, node.parents[-1].value.codec), node.key.codec,
                 node.value.codec, node.within, node.joiner, cursor() if node.wants_context else None,
                 _LINES.setdefault(node, Lines(node.name)), keeps=(node.how != "inner", node.how == "outer"),
                 meets=meets(node), watermark=watermark, time=time, every=check_every,

@@ -104,7 +104,7 @@ class AsOfJoinNode(TableJoinNode):
 @dataclass(eq=False, kw_only=True)
 class StreamJoinNode(Node):
     """Joins the records of its two parents that are near each other in time. `stores` begin with those of the left and
-    of the right side."""
+    of the right side. With one parent, and one store, it is an inner join of a stream with itself."""
 
     by_column = True
 
@@ -125,7 +125,7 @@ class StreamJoinNode(Node):
         return Timing(True, f"how={self.how!r}", open_for)
 
     def describe(self) -> str:
-        return f"join {self.name}  {self.parents[0].name} with {self.parents[1].name} how={self.how} {self.within}"
+        return f"join {self.name}  {self.parents[0].name} with {self.parents[-1].name} how={self.how} {self.within}"
 
 
 @dataclass(eq=False, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 from kstream.codecs.buffered import part_codec, place_codec
@@ -10,7 +11,7 @@ from kstream.dsl.functions import called, wants_context
 from kstream.dsl.graph import Graph, advice
 from kstream.dsl.joins import Joining
 from kstream.errors import TopologyError
-from kstream.specs.layout import NOTED
+from kstream.specs.layout import BOTH_SIDES, NOTED
 from kstream.specs.schema import Schema, returned_by, schema
 from kstream.specs.store import StoreSpec
 from kstream.specs.within import Within, within_of
@@ -32,6 +33,9 @@ def join_streams(
 ) -> StreamJoinNode:
     """The node of `left.join(right, ...)`, with a store for each side. Raises as that.
 
+    An inner join of a stream with itself has one store: what each side keeps is the same. A left or outer one has two,
+    for a record of each side is to know by itself whether it found another.
+
     Args:
         keys: the type of the keys of both.
     """
@@ -43,15 +47,19 @@ def join_streams(
     first = left.at_home(f"{made}-left", keys)
     itself = right.node is left.node
     second = first if itself else right.at_home(f"{made}-right", keys, left.node.describe(), call)
-    specs = (
+    parents: tuple[Node, ...] = (first, second)
+    specs: tuple[StoreSpec, ...] = (
         _kept(f"{made}-left", first, apart, noted=how != "inner"),
         _kept(f"{made}-right", second, apart, noted=how == "outer"),
     )
+    if itself and how == "inner":
+        kept = specs[0]
+        parents, specs = (first,), (replace(kept, layout=kept.layout + BOTH_SIDES),)
     for spec in specs:
         graph.store(spec, "join", advice(name))
     node = StreamJoinNode(
         name=made,
-        parents=(first, second),
+        parents=parents,
         key=first.key,
         value=schema(value or returned_by(joiner), f"the result of {call}"),
         stores=specs,

@@ -13,6 +13,9 @@ from typing import Final
 NOTED: Final = ", noting which records have found one"
 """Behind the layout of a side of a join whose records have a result where they find nothing."""
 
+BOTH_SIDES: Final = ", of a stream with itself"
+"""Behind the layout of a join that keeps each record once, for both of its sides: those of one side are too few."""
+
 
 def together(one: str, other: str) -> str:
     """The layout of a store that has both."""

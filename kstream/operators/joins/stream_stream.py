@@ -71,7 +71,7 @@ class StreamStreamJoin(Dropping, Closing):
         self._left = Side(stores[0], codecs[0], within, left=True, kept=keeps[0])
         self._right = Side(stores[1], codecs[1], within, left=False, kept=keeps[1])
         self._left.other, self._right.other = self._right, self._left
-        self._sides = self._left, self._right
+        self._sides: tuple[Side, ...] = self._left, self._right
         self._waits = [side for side in self._sides if side.kept]
         self._due = UNKNOWN + 1  # the time of the task from which on a record may be over that found nothing
         self._held: list[Came] = []

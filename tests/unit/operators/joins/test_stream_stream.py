@@ -560,7 +560,7 @@ def test_a_joiner_has_values_of_its_own_and_may_ask_the_context() -> None:
 def test_the_type_of_what_is_kept_may_change_as_that_of_a_table() -> None:
     app = kstream.App("types")
     left = app.topic(LEFT, key=str, value=int)
-    app.stream(left).join(app.stream(left), lambda a, b: a + b, within=MS, grace=MS, name="j")
+    app.stream(left).filter(bool).join(app.stream(left), lambda a, b: a + b, within=MS, grace=MS, name="j")
     stores = app.topology().parts[0].stores
     assert [(store.name, str(store.key), str(store.value)) for store in stores] == [
         ("j-left", "str", "int"), ("j-right", "str", "int"),

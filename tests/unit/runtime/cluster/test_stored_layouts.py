@@ -43,6 +43,10 @@ def joined(within: Any, how: Any = "inner", grace: timedelta = NONE) -> Declared
     )
 
 
+def with_itself(one: Any, _1: Any, _2: Any) -> None:
+    one.join(one, lambda a, b: str((a, b)), within=HOUR, grace=NONE, name="j", value=str)
+
+
 def ranked(n: int, *, least: bool = False, windows: Any = None) -> Declared:
     def declare(one: Any, _1: Any, _2: Any) -> None:
         group = one.group_by_key()
@@ -134,6 +138,8 @@ REFUSED = [
     (joined(Tumbling(HOUR)), joined(Tumbling(HOUR, offset=SECOND)), "of 1:00:00, and", "from 0:00:01 now"),
     (joined(HOUR), joined(HOUR, "left"), "store 'j-left'", "after, noting which records have found one now"),
     (joined(HOUR, "left"), joined(HOUR, "outer"), "store 'j-right'", "noting which records have found one now"),
+    (joined(HOUR), with_itself, "after, and", "after, of a stream with itself now"),
+    (with_itself, joined(HOUR), "after, of a stream with itself, and", "after now"),
     (distinct(HOUR), distinct(HOUR * 2), "deduplicate within 1:00:00, and", "deduplicate within 2:00:00 now"),
     (ranked(3), ranked(5), "the 3 greatest, and", "the 5 greatest now"),
     (ranked(5), ranked(3), "the 5 greatest, and", "the 3 greatest now"),
