@@ -14,11 +14,10 @@ from typing import Annotated, Final
 import msgspec
 
 from kstream.operators.wrapping import Wrapping
+from kstream.specs.stored import DELAYED, number_in
 from kstream.types import Fetch, Headers
 
 HEADER: Final = "kstream.delayed"
-VERSION: Final = 1
-"""Of the form of the header. Later ones may have more in it."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -34,7 +33,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
         timestamp: its own, where Kafka's client cannot write it: 0 is "now" to it, and less is none.
     """
 
-    v: int = VERSION
+    v: int = DELAYED.number
     topic: str
     partition: Count
     offset: Count
@@ -51,10 +50,12 @@ def note_of(headers: Headers | None) -> Note | None:
     """What the last of a record's headers says; None where others wrote the record."""
     if not headers or headers[-1][0] != HEADER:
         return None
+    said = headers[-1][1] or b""
     try:
-        return msgspec.json.decode(headers[-1][1] or b"", type=Note)
+        return msgspec.json.decode(said, type=Note)
     except msgspec.MsgspecError:
-        return None
+        found = number_in(said)
+        return Note(v=found, topic="", partition=0, offset=0) if found > DELAYED.number else None
 
 
 class Delayed(Wrapping):
@@ -83,6 +84,14 @@ class Delayed(Wrapping):
 
     def cut(self, start: int, stop: int) -> Delayed:
         return Delayed(self._fetch.cut(start, stop), self.notes[start:stop])
+
+    @property
+    def refusal(self) -> str | None:
+        """Why they cannot be read: of the first that a later version wrote."""
+        for row, note in enumerate(self.notes):
+            if note is not None and note.v > DELAYED.number:
+                return DELAYED.refusal(f"the record of {self.at} at offset {self.offsets()[row]}", note.v)
+        return None
 
     def due(self, now: int) -> int:
         """How many of the first records are due `now` (ms since the epoch). Those without a note are at once."""

@@ -22,12 +22,11 @@ from msgspec.structs import replace
 
 from kstream.operators.base import Outlet, send_one
 from kstream.operators.wrapping import Wrapping
+from kstream.specs.stored import TIME_MARKS, number_in
 from kstream.state.watermark import IDLE, UNKNOWN, Watermark
 from kstream.types import Fetch, Headers
 
 HEADER: Final = "kstream.watermark"
-VERSION: Final = 1
-"""Of the form of the header. Later ones may have more in it."""
 TOGETHER: Final = 1000
 """Tasks that one record speaks for at most: some 60 KiB."""
 
@@ -43,7 +42,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
         others: what tasks beside it say, which were committed with it.
     """
 
-    v: int = VERSION
+    v: int = TIME_MARKS.number
     task: int
     time: int
     meanwhile: int | msgspec.UnsetType = msgspec.UNSET
@@ -63,10 +62,12 @@ def mark_of(headers: Headers | None) -> Mark | None:
     """What a record says of time; None of one that is data."""
     if not headers or headers[-1][0] != HEADER:
         return None
+    said = headers[-1][1] or b""
     try:
-        return _decode(headers[-1][1] or b"")
+        return _decode(said)
     except msgspec.MsgspecError:
-        return None
+        found = number_in(said)
+        return Mark(v=found, task=-1, time=UNKNOWN) if found > TIME_MARKS.number else None
 
 
 class Marks(Wrapping):
@@ -80,6 +81,14 @@ class Marks(Wrapping):
 
     def cut(self, start: int, stop: int) -> Marks:
         return Marks(self._fetch.cut(start, stop), self.said[start:stop])
+
+    @property
+    def refusal(self) -> str | None:
+        """Why they cannot be read: of the first that a later version wrote."""
+        for row, mark in enumerate(self.said):
+            if mark.v > TIME_MARKS.number:
+                return TIME_MARKS.refusal(f"the record of {self.at} at offset {self.offsets()[row]}", mark.v)
+        return None
 
 
 def apart(fetch: Fetch) -> Iterator[Fetch]:

@@ -7,9 +7,11 @@ from typing import Final
 
 import msgspec
 
+from kstream.errors import SnapshotError
+from kstream.specs.stored import LOCAL_STATE
 from kstream.state.forms import EVENT, EVENT_ENTRIES, PLAIN, WALL, WALL_ENTRIES
 
-VERSION: Final = 2
+VERSION: Final = LOCAL_STATE.number
 """Of the form of this, and of what a reader has to know to read the entries. Version 1 knows plain entries only, and is
 still written for these."""
 
@@ -49,7 +51,7 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True, rename={"version": 
         except msgspec.MsgspecError as error:
             return f"what is said about it cannot be read: {error}"
         if then.version > VERSION:
-            return f"a later version of kstream wrote it (form {then.version}, this version reads up to {VERSION})"
+            return LOCAL_STATE.refusal("its mark", then.version)
         if then.changelog is not None and self.changelog is not None and then.changelog != self.changelog:
             return (
                 f"its changelog was deleted and created again (its id was {then.changelog}, now it is {self.changelog})"
@@ -71,8 +73,18 @@ def changelog_in(packed: bytes) -> str | None:
 
 
 def form_in(packed: bytes) -> str:
-    """The form of entries of which this was said; plain, where it cannot be read."""
+    """The form of entries of which this was said; plain, where it cannot be read.
+
+    Raises:
+        SnapshotError: a later version wrote them.
+    """
     try:
-        return msgspec.json.decode(packed, type=About).form
+        about = msgspec.json.decode(packed, type=About)
     except msgspec.MsgspecError:
         return PLAIN
+    if about.version > VERSION:
+        raise SnapshotError(
+            f"a later version of kstream wrote these entries (form {about.version}, this one reads up to {VERSION}): "
+            "read them with the later version"
+        )
+    return about.form

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -11,10 +12,12 @@ from typing import BinaryIO, Final
 import msgspec
 
 from kstream.errors import StateDirectoryError, StateError
+from kstream.specs.stored import MEMORY
 from kstream.state.backend import Mark
 
 NAME: Final = "stores"
-_HEAD: Final = b"kstream-stores 1\n"
+_HEAD: Final = b"kstream-stores %d\n" % MEMORY.number
+_HEADS: Final = re.compile(rb"kstream-stores (\d{1,9})\n")
 _LENGTH: Final = struct.Struct(">I")
 _AT_ONCE: Final = 10_000
 """Entries of a frame."""
@@ -62,8 +65,11 @@ def load(directory: Path) -> dict[str, tuple[Mark | None, dict[bytes, bytes]]]:
     path = directory / NAME
     try:
         with path.open("rb") as file:
-            if file.read(len(_HEAD)) != _HEAD:
-                raise StateError(f"{path} holds no stores that this version can read")
+            head = _HEADS.fullmatch(file.readline(100))
+            if head is None:
+                raise StateError(f"{path} holds no stores")
+            if refusal := MEMORY.refusal(str(path), int(head[1])):
+                raise StateError(refusal)
             while (frame := _read(file, path)).store is not None:
                 if frame.store not in found:
                     found[frame.store] = None if frame.mark is None else Mark(*frame.mark), {}

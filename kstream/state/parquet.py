@@ -26,6 +26,7 @@ from kstream.codecs.text import from_json
 from kstream.errors import ConfigError, SnapshotError, UsageError
 from kstream.specs.schema import Schema
 from kstream.specs.store import StoreSpec
+from kstream.specs.stored import PARQUET
 from kstream.state.forms import EVENT, NEVER, PLAIN, WALL, clock_of, headers_of, newest_in, packed, plain_in
 from kstream.types import Headers
 
@@ -36,6 +37,7 @@ ROWS: Final = 20_000
 """Rows of a group."""
 FORM: Final = b"kstream.form"
 TYPE: Final = b"kstream.type"
+NUMBER: Final = "kstream.v"
 
 
 def _arrow() -> Any:
@@ -183,7 +185,7 @@ def _write(
     ]
     if timed:
         fields.append(arrow.field("time", arrow.timestamp("ms", "UTC"), metadata={FORM: clock_of(form)}))
-    schema = arrow.schema(fields, metadata=about)
+    schema = arrow.schema(fields, metadata={**about, NUMBER: str(PARQUET.number)})
     count, rows = 0, iter(entries)
     with arrow.parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
         while batch := list(islice(rows, ROWS)):
@@ -234,6 +236,9 @@ def read_table(path: Path, spec: StoreSpec, digest: str | None = None) -> Iterat
         if found.hexdigest() != digest:
             raise SnapshotError(f"the Parquet file of store {spec.name} is damaged: its checksum does not fit")
     with _reading(path), arrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        said = (file.schema_arrow.metadata or {}).get(NUMBER.encode(), b"1")
+        if refusal := PARQUET.refusal(path.name, int(said) if said.isdigit() else 1):
+            raise UsageError(refusal)
         missing = [name for name in ("key", "value") if name not in file.schema_arrow.names]
         if missing:
             raise UsageError(f"{path.name} has no column {missing[0]}: a store's entries are the columns key and value")

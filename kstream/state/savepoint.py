@@ -16,13 +16,11 @@ import msgspec
 
 from kstream.codecs.shapes import Shape
 from kstream.errors import FileMissing, SnapshotError, UsageError
+from kstream.specs.stored import SAVEPOINTS
 from kstream.state.snapshots.manifest import Manifest
 from kstream.state.snapshots.sealed import Seal
 from kstream.state.snapshots.storage import Storage, read
 from kstream.state.snapshots.transfer import check_files
-
-VERSION: Final = 1
-"""Of the form of a savepoint's file, and of what a reader has to know to use it."""
 
 FILE: Final = "savepoint"
 """What it is called in the savepoint's folder."""
@@ -33,7 +31,7 @@ OWNER: Final = "app"
 _OURS: Final = re.compile(r"savepoint|tables/[^/]+/\d+\.parquet|[0-9a-f]{12}/(app|[^/]+/\d+/.+)")
 """What lies in a savepoint's folder, below it."""
 _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{12}\.part$")
-_SEAL: Final = Seal("savepoint", "a savepoint's", VERSION)
+_SEAL: Final = Seal("savepoint", "a savepoint's", SAVEPOINTS)
 NAME: Final = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """What a savepoint may be called."""
 _NAME: Final = re.compile(NAME)

@@ -18,11 +18,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from kstream.errors import KafkaUnavailable, KStreamError, ProducerLost, RecordRefused
 from kstream.observe.status import InstanceStatus
-from kstream.runtime.cluster.directory import SILENT_AFTER, USUAL_INTERVAL, Announcement, Directory, Heard
+from kstream.runtime.cluster.announcement import encode, heard
+from kstream.runtime.cluster.directory import SILENT_AFTER, Directory
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.runtime.cluster.writing import write_record
 from kstream.specs.names import own_topic
@@ -41,28 +40,8 @@ ASK_SECONDS: Final = 30.0
 TOPIC_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0
 """How long a stop waits for the last word to be delivered."""
-MAX_BYTES: Final = 500_000
-"""An announcement beyond this is sent without its inputs, then without its tasks: brokers take 1 MB by default."""
-
-
 LONGEST_NAME: Final = 100
 """Bytes of an instance's name."""
-LONGEST_INTERVAL: Final = 3600.0
-"""Seconds: the topic forgets what is older."""
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-class _Said(InstanceStatus):
-    """An announcement as anybody may write it: a bad interval does not take the rest along."""
-
-    interval: msgspec.Raw = msgspec.Raw()
-
-
-_decode = msgspec.json.Decoder(_Said).decode
-_decode_interval = msgspec.json.Decoder(float).decode
-_STATUS: Final = InstanceStatus.__struct_fields__
 
 
 def topic_of(app: str) -> str:
@@ -102,20 +81,6 @@ def quiet(options: KafkaOptions) -> KafkaOptions:
     )
 
 
-def encode(status: InstanceStatus, interval: float) -> bytes:
-    """The announcement: the status without what only its own page shows."""
-    said = Announcement(**msgspec.structs.asdict(status), interval=interval)
-    said.checkpoints, said.snapshots, said.stores, said.errors, said.edges = [], [], [], [], {}
-    data = _encode(said)
-    if len(data) > MAX_BYTES:
-        said.tasks = [msgspec.structs.replace(task, inputs=[]) for task in said.tasks]
-        data = _encode(said)
-    if len(data) > MAX_BYTES:
-        said.tasks = []
-        data = _encode(said)
-    return data
-
-
 class Listener:
     """Reads the announcements of an app, from the oldest there are, into a directory. The topic must exist.
 
@@ -125,7 +90,7 @@ class Listener:
     """
 
     def __init__(self, clients: Clients, admin: AdminClient, app: str, directory: Directory) -> None:
-        self._directory = directory
+        self._directory, self._app = directory, app
         self._at = TopicPartition(topic_of(app), 0)
         start = admin.start_offsets([self._at]).result(ASK_SECONDS)[self._at]
         self._end = admin.end_offsets([self._at]).result(ASK_SECONDS)[self._at]
@@ -157,37 +122,11 @@ class Listener:
         for key, (value, timestamp) in latest.items():
             # What comes while we listen is new. Only of what was there before do we have to compare clocks.
             age = 0.0 if self.at_end else max(wall - timestamp / 1000, 0.0)
-            self._directory.hear(
-                key[:LONGEST_NAME].decode(errors="replace"), _heard(value, now - age, timestamp / 1000)
-            )
+            name = key[:LONGEST_NAME].decode(errors="replace")
+            self._directory.hear(name, heard(self._app, name, value, now - age, timestamp / 1000))
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _heard(value: bytes | None, at: float, taken: float) -> Heard | None:
-    """None for a goodbye, and for what another version wrote in another way: as if it had not been heard of."""
-    if value is None:
-        return None
-    if len(value) > 2 * MAX_BYTES:
-        log.debug("an announcement of %d bytes is skipped", len(value))
-        return None
-    try:
-        raw = _decode(value)
-        said = Announcement(**{name: getattr(raw, name) for name in _STATUS}, interval=_interval(raw.interval))
-        return Heard(said, at, taken - said.at, len(value))
-    except Exception as error:  # whoever may write to the topic writes what he likes; the next record may be good
-        log.debug("an announcement of another instance cannot be decoded: %s", error)
-        return None
-
-
-def _interval(said: msgspec.Raw) -> float:
-    """A number of seconds; the usual one where it is none, not more than nothing, or infinite."""
-    try:
-        interval = _decode_interval(said)
-    except msgspec.MsgspecError:
-        return USUAL_INTERVAL
-    return min(interval, LONGEST_INTERVAL) if interval > 0 else USUAL_INTERVAL
 
 
 def read_instances(clients: Clients, app: str, timeout: float) -> list[InstanceStatus]:

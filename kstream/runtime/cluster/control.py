@@ -20,6 +20,7 @@ from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.runtime.cluster.writing import write_record
 from kstream.specs.names import own_topic
+from kstream.specs.stored import CONTROL
 from kstream.types import AdminClient, Clients, Fetch, ProducerClient, TopicMaker, TopicPartition
 
 REQUEST: Final = b"savepoint"
@@ -42,6 +43,7 @@ class Request(msgspec.Struct, frozen=True):
         timeout: seconds from `hold` on, after which everybody goes on by themselves.
         place: URL or directory of the savepoint's files.
         why: of an abort.
+        v: the number of this form, as of all that is written here.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Request(msgspec.Struct, frozen=True):
     timeout: float = 60.0
     place: str = ""
     why: str = ""
+    v: int = CONTROL.number
 
 
 class Offset(msgspec.Struct, frozen=True, array_like=True):
@@ -83,6 +86,21 @@ class Answer(msgspec.Struct, frozen=True):
     worker: str
     phase: Literal["holding", "captured", "stored", "refused"]
     tasks: dict[str, TaskPart] = {}
+    why: str = ""
+    v: int = CONTROL.number
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A word of a later form. What is read of it says to whom it is; `why` says that it cannot be read.
+
+    Attributes:
+        worker: who says it; None: who asks.
+    """
+
+    v: int = 1
+    id: str = ""
+    phase: str = ""
+    worker: str | None = None
     why: str = ""
 
 
@@ -118,12 +136,14 @@ class RestoreNote(msgspec.Struct, frozen=True):
     stores: list[str] = []
     rescaling: Rescaling | None = None
     token: str = msgspec.field(default_factory=lambda: token_hex(8))
+    v: int = CONTROL.number
 
 
 _encode = msgspec.json.Encoder().encode
 _request = msgspec.json.Decoder(Request).decode
 _answer = msgspec.json.Decoder(Answer).decode
 _note = msgspec.json.Decoder(RestoreNote).decode
+_unread = msgspec.json.Decoder(Unread).decode
 
 
 def topic_of(app: str) -> str:
@@ -165,9 +185,9 @@ class Control:
         self._reader.assign({at: self.position})
         self._producer: ProducerClient | None = None
 
-    def read(self, timeout: float) -> Iterator[Request | Answer]:
-        """What was written since the last call; waits `timeout` seconds for a first word. What another version wrote
-        in another way is passed over."""
+    def read(self, timeout: float) -> Iterator[Request | Answer | Unread]:
+        """What was written since the last call; waits `timeout` seconds for a first word. What is none is passed
+        over."""
         for fetch in self._reader.poll(1000, timeout).fetches:
             self.position = fetch.last_offset + 1
             yield from _said(fetch)
@@ -196,12 +216,14 @@ class Control:
             self._producer.close()
 
 
-def _said(fetch: Fetch) -> Iterator[Request | Answer]:
+def _said(fetch: Fetch) -> Iterator[Request | Answer | Unread]:
     for key, value in zip(fetch.keys(), fetch.values(), strict=True):
         if key is None or value is None:
             continue
         try:
-            if key == REQUEST:
+            if (unread := _of_later(value, fetch.at)) is not None:
+                yield unread
+            elif key == REQUEST:
                 yield _request(value)
             elif key.startswith(ANSWERS):
                 yield _answer(value)
@@ -209,8 +231,19 @@ def _said(fetch: Fetch) -> Iterator[Request | Answer]:
             continue
 
 
+def _of_later(value: bytes, at: TopicPartition) -> Unread | None:
+    """What can be read of a word of a later form; None of others. Raises MsgspecError where it is no word."""
+    found = _unread(value)
+    why = CONTROL.refusal(f"topic {at.topic}", found.v)
+    return None if why is None else msgspec.structs.replace(found, why=why)
+
+
 def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> RestoreNote | None:
-    """The restore that has begun and is not complete; None where there is none."""
+    """The restore that has begun and is not complete; None where there is none.
+
+    Raises:
+        UsageError: a later version of kstream does it.
+    """
     at = TopicPartition(topic_of(app), 0)
     if at.topic not in admin.topics(TIMEOUT):
         return None
@@ -222,6 +255,8 @@ def unfinished_restore(clients: Clients, admin: AdminClient, app: str) -> Restor
                 if row.key == RESTORE:
                     found = row.value
     try:
+        if found is not None and (unread := _of_later(found, at)) is not None:
+            raise UsageError(f"the state of app {app} is being replaced, and that is not complete: {unread.why}")
         return None if found is None else _note(found)
     except msgspec.MsgspecError:
         return RestoreNote("kstream", "what another version has", 0.0)

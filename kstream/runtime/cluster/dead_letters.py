@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from kstream.errors import KafkaUnavailable, TopicError, UsageError
 from kstream.runtime.cluster.records import TIMEOUT, Reading, Row, bounds, to_end
+from kstream.specs.stored import LETTERS
 from kstream.specs.topic import Topic
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, Headers, TopicPartition
 
 STREAMS: Final = "__streams.errors."
 """Before the names of Kafka Streams' headers."""
-OURS: Final = frozenset(f"kstream.{name}" for name in ("app", "task", "time", "agent", "phase", "attempts"))
+OURS: Final = frozenset(f"kstream.{name}" for name in ("letter", "app", "task", "time", "agent", "phase", "attempts"))
 REPLAYED: Final = "kstream.replayed"
 """Of a record that was replayed: which dead letter it was, the last one where there were several."""
 REPLAYS: Final = "kstream.replays"
@@ -89,6 +90,7 @@ class Letter:
         exception: its class, with its module; `message` and `stacktrace` are its own.
         source: where the record lies that failed. Partition and offset are -1 where only the topic is known.
         replays: how often it was replayed before it failed this time.
+        refusal: why it cannot be read, where a later version of kstream wrote it: it is left alone.
     """
 
     row: Row
@@ -104,6 +106,7 @@ class Letter:
     stacktrace: str | None = None
     source: Place | None = None
     replays: int = 0
+    refusal: str | None = None
 
     @property
     def place(self) -> Place:
@@ -135,6 +138,8 @@ def letter_of(row: Row) -> Letter:
         else:
             own.append((name, value))
     replays = next((value for name, value in reversed(own) if name == REPLAYS), None)
+    if refusal := LETTERS.refusal("this dead letter", _number(said.get("kstream.letter")) or 1):
+        return Letter(row, own, row.timestamp, said.get("kstream.app"), message=refusal, refusal=refusal)
     time = _number(said.get("kstream.time"))
     return Letter(
         row,

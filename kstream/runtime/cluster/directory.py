@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kstream.observe.status import InstanceStatus
+from kstream.specs.stored import ANNOUNCEMENTS
 
 SILENT_AFTER: Final = 3
 """Announcements that may be missing before an instance is shown as silent."""
@@ -24,9 +25,11 @@ USUAL_INTERVAL: Final = 5.0
 
 
 class Announcement(InstanceStatus):
-    """What is written to the topic. `interval` is that of the sender, in seconds: by it its silence is judged."""
+    """What is written to the topic. `interval` is that of the sender, in seconds: by it its silence is judged. `v` is
+    the number of this form."""
 
     interval: float = USUAL_INTERVAL
+    v: int = ANNOUNCEMENTS.number
 
 
 class Heard(NamedTuple):

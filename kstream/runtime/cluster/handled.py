@@ -12,10 +12,12 @@ from typing import Literal
 
 import msgspec
 
+from kstream.errors import UsageError
 from kstream.runtime.cluster.dead_letters import Letter, Place, Progress, Span, no_progress
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.topics import WantedTopic, ensure_topics
 from kstream.specs.policy import marks_topic
+from kstream.specs.stored import HANDLED, number_in
 from kstream.types import AdminClient, Clients, TopicPartition
 
 What = Literal["replayed", "purged"]
@@ -52,7 +54,7 @@ def key_of(place: Place) -> bytes:
 def mark_of(letter: Letter, span: Span, what: What, now: float, to: str | None = None) -> bytes:
     """`now`: seconds since the epoch."""
     source = None if letter.source is None else str(letter.source)
-    return _encode(Mark(1, what, int(now * 1000), span.id, to, source, letter.digest))
+    return _encode(Mark(HANDLED.number, what, int(now * 1000), span.id, to, source, letter.digest))
 
 
 def _place(key: bytes | None) -> Place | None:
@@ -79,13 +81,19 @@ class Handled:
             self._replayed.add((mark.source, mark.digest, mark.to))
 
     def hear(self, key: bytes | None, value: bytes | None) -> None:
-        """A record of the topic. A mark that cannot be read counts all the same: somebody took care of the letter."""
+        """A record of the topic. A mark that cannot be read counts all the same: somebody took care of the letter.
+
+        Raises:
+            UsageError: a later version of kstream wrote it, which may have meant something else.
+        """
         place = _place(key)
         if place is None:
             return
         if value is None:
             self._marks.pop(place, None)
             return
+        if refusal := HANDLED.refusal(f"the mark of dead letter {place}", number_in(value)):
+            raise UsageError(refusal)
         try:
             self.add(place, _decode(value))
         except msgspec.MsgspecError:

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from kstream.errors import TopicError
+from kstream.specs.stored import OFFSETS
 from kstream.types import TopicPartition
 
-VERSION: Final = 1
+VERSION: Final = OFFSETS.number
 """Of the form of the metadata. It has 4096 bytes at most, by the brokers' default."""
 
 
@@ -70,11 +71,8 @@ def decode(text: str, at: TopicPartition) -> Said:
         return Said()
     if not isinstance(found, dict) or not isinstance(found.get("v"), int):
         return Said()
-    if found["v"] > VERSION:
-        raise TopicError(
-            f"{at}: its offset was committed by a later version of kstream (metadata version {found['v']}, this "
-            f"version reads up to {VERSION}): run the later version"
-        )
+    if refusal := OFFSETS.refusal(f"the committed offset of {at}", found["v"]):
+        raise TopicError(refusal)
     read = {name: found.get(short) for name, short in _NAMES.items()}
     known: dict[str, Any] = {name: one for name, one in read.items() if isinstance(one, str if name in _TEXTS else int)}
     return Said(**known)

@@ -167,6 +167,9 @@ class Handling:
             if self.handled.of(letter, span) is not None:
                 self.outcome.before += 1
                 continue
+            if letter.refusal is not None:
+                self.outcome.leave(letter.place, letter.refusal)
+                continue
             batch.append(Entry(letter, span, "purged"))
             if len(batch) >= BATCH:
                 self._write(batch)

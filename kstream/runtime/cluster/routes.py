@@ -33,6 +33,8 @@ class Routes:
 
     def of(self, letter: Letter) -> TopicPartition | str:
         """The partition (-1: the one of the key), or why there is none."""
+        if letter.refusal is not None:
+            return letter.refusal
         found = self._place(letter)
         return found if isinstance(found, str) else self._too_old(letter, found.topic) or found
 

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import Final
 
 from kstream.errors import KStreamError, SavepointFailed, StorageError, UsageError
-from kstream.runtime.cluster.control import Answer, Control, Request, TaskPart, ensure_topic
+from kstream.runtime.cluster.control import Answer, Control, Request, TaskPart, Unread, ensure_topic
 from kstream.runtime.cluster.naming import consumer_group
 from kstream.runtime.cluster.records import TIMEOUT
 from kstream.runtime.cluster.regroup import answer
@@ -160,6 +160,8 @@ class Saving:
         self._on_stage("the inputs are held, what is under way is finished")
         while True:
             for said in control.read(LISTEN_SECONDS):
+                if isinstance(said, Unread) and said.worker is not None:
+                    said = Answer(said.id, said.worker, "refused", why=said.why)
                 if isinstance(said, Answer):
                     coordination.hear(said)
             if coordination.stage is Stage.ABORTED:

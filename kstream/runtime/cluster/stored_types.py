@@ -24,13 +24,14 @@ from kstream.runtime.cluster.writing import write_record
 from kstream.specs.layout import reads
 from kstream.specs.names import own_topic
 from kstream.specs.store import StoreSpec
+from kstream.specs.stored import TYPES
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients, Clock, TopicPartition
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 1
-"""Of the form of these records."""
+_UNREAD: Final = Shape("unread")
+"""What a record of a later form says of types: nothing that this version reads."""
 
 
 class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,7 +43,8 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
             no ids.
         at: when an app first started with them, ms since the epoch.
         layout: of the store (specs/layout.py); "": it has none, or an older version wrote this.
-        v: the version of this form.
+        v: the number of this form, and of what has to be known to read the store's entries. One that is later is kept
+            by its number alone. It is not written where it is 1.
     """
 
     store: str
@@ -50,7 +52,7 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
     value: Shape
     changelog: str | None = None
     at: int = 0
-    v: int = VERSION
+    v: int = 1
     layout: str = ""
 
     @property
@@ -58,6 +60,14 @@ class StoredType(msgspec.Struct, frozen=True, omit_defaults=True):
         """The key of its record: another for other types, and another layout."""
         laid = f":{self.layout}" if self.layout else ""
         return f"{self.store}:{self.key.digest}:{self.value.digest}:{self.changelog or ''}{laid}".encode()
+
+
+class _Form(msgspec.Struct):
+    """What any version may have written."""
+
+    store: str
+    v: int = 1
+    changelog: str | None = None
 
 
 def topic_of(app: str) -> str:
@@ -104,7 +114,16 @@ def types_of(topology: Topology, clients: Clients, admin: AdminClient) -> list[S
 
     Raises:
         KafkaUnavailable, TopicError.
+        StoredTypeChanged: a later version of kstream wrote one.
     """
+    had = _types_of(topology, clients, admin)
+    for one in had:
+        if refusal := TYPES.refusal(f"store {one.store!r}", one.v):
+            raise StoredTypeChanged(refusal)
+    return had
+
+
+def _types_of(topology: Topology, clients: Clients, admin: AdminClient) -> list[StoredType]:
     if topic_of(topology.app) not in admin.topics(TIMEOUT):
         return []
     kept = read_types(clients, admin, topic_of(topology.app))
@@ -127,7 +146,7 @@ def misfits_of(topology: Topology, clients: Clients, admin: AdminClient) -> list
         KafkaUnavailable, TopicError.
     """
     stores = _stores_of(topology)
-    had = types_of(topology, clients, admin)
+    had = _types_of(topology, clients, admin)
     misfits = dict(_misfits(stores, _types_now(topology, admin, stores, 0), {one.name: one for one in had}))
     if misfits:
         empty = _without_entries(admin, {store.name: topology.changelog(store) for store in stores})
@@ -163,7 +182,8 @@ def _types_now(topology: Topology, admin: AdminClient, stores: Sequence[StoreSpe
             shape_of(store.value.kind),
             described[changelogs[store.name]].id if changelogs[store.name] in described else None,
             at,
-            layout=store.layout,
+            TYPES.number,
+            store.layout,
         )
         for store in stores
     }
@@ -211,7 +231,9 @@ def _misfits(
         for before in kept.values():
             if before.store != store.name:
                 continue
-            if (why := misread(now[store.name].key, before.key, key=True, reads=_reads(store.key.kind))) is not None:
+            if refusal := TYPES.refusal(f"store {store.name!r}", before.v):
+                yield store.name, refusal
+            elif (why := misread(now[store.name].key, before.key, key=True, reads=_reads(store.key.kind))) is not None:
                 yield store.name, _line(store, "keys", before.key, now[store.name].key, why)
             elif (why := misread(now[store.name].value, before.value, reads=_reads(store.value.kind))) is not None:
                 yield store.name, _line(store, "values", before.value, now[store.name].value, why)
@@ -260,7 +282,7 @@ def _without_entries(admin: AdminClient, changelogs: Mapping[str, str]) -> set[s
 
 
 def read_types(clients: Clients, admin: AdminClient, topic: str) -> dict[bytes, StoredType]:
-    """What is kept, by the keys of the records. What cannot be read is left out: a later version wrote it.
+    """What is kept, by the keys of the records. What cannot be read is left out.
 
     Raises:
         KafkaUnavailable, TopicError.
@@ -276,12 +298,20 @@ def read_types(clients: Clients, admin: AdminClient, topic: str) -> dict[bytes, 
             if row.value is None:
                 continue
             try:
-                one = msgspec.json.decode(row.value, type=StoredType)
+                one = _decoded(row.value)
             except msgspec.MsgspecError as error:
                 log.warning("a type that a store was written with cannot be read, and is not compared: %s", error)
             else:
                 kept[name] = one
     return kept
+
+
+def _decoded(value: bytes) -> StoredType:
+    """Raises MsgspecError."""
+    form = msgspec.json.decode(value, type=_Form)
+    if form.v > TYPES.number:
+        return StoredType(form.store, _UNREAD, _UNREAD, form.changelog, v=form.v)
+    return msgspec.json.decode(value, type=StoredType)
 
 
 def _write(clients: Clients, topic: str, types: Mapping[bytes, StoredType | None]) -> None:

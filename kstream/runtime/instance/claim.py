@@ -2,7 +2,7 @@
 
 A name is claimed by a lock on `<state_dir>/instances/<name>.lock`, held until the process ends, however it ends. An
 instance without a name takes one that is kept there and free, so that a restart is the same instance again, or makes
-a new one. The file `<state_dir>/app` says whose directory it is.
+a new one. The file `<state_dir>/app` says whose directory it is, `<state_dir>/layout` which number its layout has.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import IO
 
 from kstream.errors import IdentityInUse, StateDirectoryError
 from kstream.runtime.instance.owned import make_private, open_own, tighten
+from kstream.specs.stored import DIRECTORY
 
 
 class Claim:
@@ -32,7 +33,8 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
     """Claims a name in the state directory, making both if need be.
 
     Raises:
-        StateDirectoryError: the directory cannot be written, or belongs to another app or user.
+        StateDirectoryError: the directory cannot be written, belongs to another app or user, or a later version of
+            kstream made it.
         IdentityInUse: the wanted name is taken by a running instance.
     """
     folder = state_dir / "instances"
@@ -44,6 +46,7 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
         if folder.is_symlink():
             raise StateDirectoryError(f"{folder} is a symbolic link: remove it, or choose another --state-dir")
         _check_owner(state_dir, app)
+        _check_layout(state_dir)
         if name is not None:
             held = _lock(folder, name)
             if held is None:
@@ -66,19 +69,34 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
 
 
 def _check_owner(state_dir: Path, app: str) -> None:
-    owner = state_dir / "app"
-    if not owner.exists():
-        temporary = state_dir / f".app-{os.getpid()}"
-        temporary.unlink(missing_ok=True)
-        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
-            file.write(app)
-        temporary.rename(owner)
-    with open(open_own(owner, os.O_RDONLY)) as file:
-        found = file.read().strip()
+    found = _kept(state_dir / "app", app)
     if found != app:
         raise StateDirectoryError(
             f"state directory {state_dir} belongs to app {found!r}, this is {app!r}: choose another --state-dir"
         )
+
+
+def _check_layout(state_dir: Path) -> None:
+    found = _kept(state_dir / "layout", str(DIRECTORY.number))
+    number = int(found) if found.isascii() and found.isdigit() else 0
+    if number < 1:
+        raise StateDirectoryError(
+            f"{state_dir / 'layout'} says {found!r}, which is no number of a layout: delete that file"
+        )
+    if refusal := DIRECTORY.refusal(f"state directory {state_dir}", number):
+        raise StateDirectoryError(refusal)
+
+
+def _kept(file: Path, text: str) -> str:
+    """What a small file says. One that is not there yet says this from now on."""
+    if not file.exists():
+        temporary = file.with_name(f".{file.name}-{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        with open(open_own(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as made:
+            made.write(text)
+        temporary.rename(file)
+    with open(open_own(file, os.O_RDONLY)) as there:
+        return there.read().strip()
 
 
 def _lock(folder: Path, name: str) -> Claim | None:

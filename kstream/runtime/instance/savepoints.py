@@ -19,7 +19,7 @@ from typing import Final
 from kstream.config import Settings
 from kstream.errors import KStreamError
 from kstream.runtime.cluster.announce import quiet
-from kstream.runtime.cluster.control import LONGEST_TIMEOUT, Answer, Control, Request, ensure_topic
+from kstream.runtime.cluster.control import LONGEST_TIMEOUT, Answer, Control, Request, Unread, ensure_topic
 from kstream.runtime.instance.supervisor import Supervisor
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.handle import WorkerProcess
@@ -119,6 +119,8 @@ class Participant:
         for said in control.read(BUSY_SECONDS if self._making else LISTEN_SECONDS):
             if isinstance(said, Request):
                 self._asked(said)
+            elif isinstance(said, Unread) and said.phase == "hold":
+                self._to_say.append(Answer(said.id, self._instance, "refused", why=said.why))
         while self._to_say:
             control.write(self._to_say[0])
             self._to_say.popleft()

@@ -14,7 +14,8 @@ from kstream.errors import (
     text_of,
 )
 from kstream.operators.closing import DueFirst, TooManyDue
-from kstream.operators.delayed import Note
+from kstream.operators.delayed import Delayed, Note
+from kstream.operators.marks import Marks
 from kstream.operators.refusals import Suspected
 from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
@@ -198,7 +199,13 @@ class Handling:
         )
 
     def on(self, fetch: Fetch) -> Verdict | None:
-        """The verdict on the first record of a fetch; or on a timer, as long as the task rests for it."""
+        """The verdict on the first record of a fetch; or on a timer, as long as the task rests for it.
+
+        Raises:
+            PushFailed: of no record. A later version of kstream wrote what this one would read wrongly.
+        """
+        if isinstance(fetch, (Marks, Delayed)) and (refusal := fetch.refusal) is not None:
+            raise PushFailed(0, KStreamError(f"task {self._task}: {refusal}"))
         if (rests := self.timers.rests) is not None:
             return rests
         return self.verdicts.of(fetch.at, fetch.first_offset) if self.verdicts else None

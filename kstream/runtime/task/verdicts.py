@@ -22,11 +22,12 @@ from kstream.operators.delayed import Note
 from kstream.operators.writer import Writer
 from kstream.runtime.task.blame import cause_of, kind_of
 from kstream.specs.policy import Retry
+from kstream.specs.stored import LETTERS
 from kstream.types import Fetch, TopicPartition
 
 PREFIX = "__streams.errors."
 """Of the headers that Kafka Streams gives a dead letter (KIP-1034)."""
-OWN = ("kstream.app", "kstream.task", "kstream.agent", "kstream.phase", "kstream.attempts", "kstream.time")
+OWN = tuple(f"kstream.{name}" for name in ("letter", "app", "task", "agent", "phase", "attempts", "time"))
 LONGEST = 32_768
 """Characters of a message or stack trace: a header counts towards the size that Kafka takes."""
 SHORTENED: Final = (f"{PREFIX}stacktrace", f"{PREFIX}message")
@@ -121,6 +122,7 @@ def dead_letter(
         f"{PREFIX}topic": where.topic,
         f"{PREFIX}partition": str(where.partition),
         f"{PREFIX}offset": str(where.offset),
+        "kstream.letter": str(LETTERS.number),
         "kstream.app": app,
         "kstream.task": error.task,
         "kstream.agent": agent,

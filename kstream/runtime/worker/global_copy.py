@@ -22,6 +22,7 @@ from kstream.runtime.cluster.naming import directory_name, keep_whole_name
 from kstream.runtime.task.context import remember
 from kstream.runtime.task.states import move
 from kstream.specs.global_table import GlobalSpec
+from kstream.specs.stored import GLOBAL_ROWS
 from kstream.state.backend import Backend, Mark
 from kstream.state.global_store import GlobalStore
 from kstream.state.unopened import Unopened
@@ -69,12 +70,14 @@ class Reached(msgspec.Struct, frozen=True):
         topic: its name; id: that of the topic (KIP-516), None where it is not known.
         offsets: of each partition, what is read next.
         whole: they have been to the end of the topic.
+        v: the number of this form.
     """
 
     topic: str
     id: str | None
     offsets: dict[int, int]
     whole: bool
+    v: int = GLOBAL_ROWS.number
 
 
 class GlobalCopy:
@@ -297,6 +300,8 @@ class GlobalCopy:
         reached = _reached(mark)
         if reached is None:
             return "what is said of it cannot be read"
+        if refusal := GLOBAL_ROWS.refusal("its mark", reached.v):
+            return refusal
         if reached.topic != self.topic:
             return f"it is of topic {reached.topic}"
         if reached.id is not None and topic.id is not None and reached.id != topic.id:

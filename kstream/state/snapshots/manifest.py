@@ -12,12 +12,10 @@ from typing import Final, Literal
 import msgspec
 
 from kstream.errors import SnapshotError
+from kstream.specs.stored import SNAPSHOTS
 from kstream.state.backend import Mark
 from kstream.state.snapshots.sealed import Seal
 from kstream.state.snapshots.storage import Entry, Storage, read
-
-VERSION: Final = 1
-"""Of the form of a manifest, and of what a reader has to know to use its files."""
 
 MANIFESTS: Final = "manifests"
 FILES: Final = "files"
@@ -26,7 +24,7 @@ UPLOADS: Final = "uploads"
 
 NONE_SAID: Final = msgspec.Raw(b"null")
 
-_SEAL: Final = Seal("snapshot", "the manifest of a snapshot", VERSION)
+_SEAL: Final = Seal("snapshot", "the manifest of a snapshot", SNAPSHOTS)
 _NAME: Final = re.compile(r"(\d{10})-([0-9a-f]{12})")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}")
 _AT: Final = re.compile(r"[A-Za-z0-9-]{1,80}/[0-9a-f]{64}")

@@ -22,7 +22,7 @@ from kstream.observe.status import (
     TaskStatus,
     WorkerStatus,
 )
-from kstream.runtime.cluster import announce
+from kstream.runtime.cluster import announce, announcement
 from kstream.runtime.cluster import directory as directory_module
 from kstream.runtime.cluster.announce import Announcer, encode, read_instances, topic_of
 from kstream.runtime.cluster.directory import Announcement, Directory, Heard
@@ -99,7 +99,7 @@ class TestWhatIsAnnounced:
     def test_it_stays_below_what_a_broker_takes(self, tasks: int, kept: int, inputs: int) -> None:
         data = encode(status("x", tasks), 5.0)
         said = msgspec.json.decode(data, type=Announcement)
-        assert len(data) <= announce.MAX_BYTES and len(said.tasks) == kept
+        assert len(data) <= announcement.MAX_BYTES and len(said.tasks) == kept
         assert all(len(task.inputs) == inputs for task in said.tasks)
 
     def test_another_version_may_say_more(self) -> None:
@@ -291,12 +291,12 @@ class TestWhoeverMayWriteToTheTopic:
         "value",
         [
             b"\xff\xfe", b"[" * 100_000, b"{}", b"null", b'"\\ud800"', b"1" * 5000, b'{"app":' + b"[" * 100_000,
-            b" " * (2 * announce.MAX_BYTES + 1),
+            b" " * (2 * announcement.MAX_BYTES + 1),
         ],
         ids=["no-utf8", "deep", "empty", "null", "surrogate", "number", "deep-field", "long"],
     )  # fmt: skip
     def test_what_is_no_announcement_is_skipped(self, value: bytes) -> None:
-        assert announce._heard(value, 0.0, 0.0) is None
+        assert announcement.heard("app", "x", value, 0.0, 0.0) is None
 
     @pytest.mark.parametrize(
         ("interval", "taken"),
@@ -312,19 +312,19 @@ class TestWhoeverMayWriteToTheTopic:
     def test_an_interval_has_limits(self, interval: str, taken: float) -> None:
         """What is no interval does not take the announcement along."""
         value = encode(status("x"), 5.0).replace(b'"interval":5.0', b'"interval":' + interval.encode())
-        heard = announce._heard(value, 0.0, 0.0)
+        heard = announcement.heard("app", "x", value, 0.0, 0.0)
         assert heard is not None and heard.said.instance == "x"
         assert heard.said.interval == taken
 
     def test_an_announcement_without_an_interval_has_the_usual_one(self) -> None:
-        heard = announce._heard(encode(status("x"), 5.0).replace(b',"interval":5.0', b""), 0.0, 0.0)
+        heard = announcement.heard("app", "x", encode(status("x"), 5.0).replace(b',"interval":5.0', b""), 0.0, 0.0)
         assert heard is not None and heard.said.interval == 5.0
 
     def test_instances_have_a_limit_and_the_latest_are_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(directory_module, "MOST_INSTANCES", 3)
         directory = Directory()
         for name in ("mine", *(f"invented-{n}" for n in range(10)), "mine"):
-            directory.hear(name, announce._heard(encode(status(name), 5.0), 0.0, 0.0))
+            directory.hear(name, announcement.heard("app", "x", encode(status(name), 5.0), 0.0, 0.0))
         assert [one.instance for one in directory.instances(1.0, 1.0)] == ["invented-8", "invented-9", "mine"]
 
     def test_so_has_what_they_take(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +332,8 @@ class TestWhoeverMayWriteToTheTopic:
         monkeypatch.setattr(directory_module, "MOST_HELD", 2 * len(data))
         directory = Directory()
         for name in "abc":
-            directory.hear(name, announce._heard(data, 0.0, 0.0))
+            directory.hear(name, announcement.heard("app", "x", data, 0.0, 0.0))
         assert len(directory.instances(1.0, 1.0)) == 2
         directory.hear("b", None)
-        directory.hear("d", announce._heard(data, 0.0, 0.0))
+        directory.hear("d", announcement.heard("app", "x", data, 0.0, 0.0))
         assert len(directory.instances(1.0, 1.0)) == 2

@@ -28,7 +28,7 @@ def test_only_its_owner_enters_what_is_made(tmp_path: Path) -> None:
     token_for(None, state)
     assert [path.stat().st_mode & 0o777 for path in (state, state / "instances")] == [0o700, 0o700]
     files = [path for path in state.rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"app", "one.lock", "web-token"}
+    assert {path.name for path in files} == {"app", "layout", "one.lock", "web-token"}
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 

@@ -64,7 +64,7 @@ def test_every_bit_and_every_cut_is_noticed() -> None:
 def test_what_a_later_version_wrote_is_refused_by_name() -> None:
     later = packed(manifest()).replace(b"kstream-snapshot 1 ", b"kstream-snapshot 2 ", 1)
     with pytest.raises(
-        SnapshotError, match=r"here: a later version of kstream wrote it \(form 2, this one reads up to 1"
+        SnapshotError, match=r"here: a later version of kstream wrote it \(a snapshot of form 2, this one reads up to 1"
     ):
         unpacked(later, "here")
 
