@@ -12,6 +12,7 @@ from rich.text import Text
 from kstream.cli import human
 from kstream.cli.checks import Check, attempt
 from kstream.cli.checks import cluster as of_cluster
+from kstream.cli.checks.kept import kept
 from kstream.cli.checks.machine import machine
 from kstream.cli.checks.topics import Topics
 from kstream.cli.operate import Subject
@@ -58,6 +59,7 @@ def examine(on: Subject) -> Iterator[Check]:
             topics = Topics(on, topology, inspector)
             yield from topics.checks()
             tasks = topics.tasks
+            yield from kept(on, topology)
             yield attempt("clocks", lambda: of_cluster.clocks(on, topology.app), "")
     yield from machine(on.settings, tasks, max(len(groups), 1))
 
