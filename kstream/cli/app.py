@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kstream.cli.acls import acls
 from kstream.cli.dlq.app import dlq
 from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
 from kstream.cli.savepoint.app import rescale, savepoint
@@ -24,6 +25,7 @@ commands.add_typer(snapshots)
 commands.add_typer(state)
 commands.add_typer(savepoint)
 commands.command()(rescale)
+commands.command()(acls)
 
 
 def _version(wanted: bool) -> None:

@@ -21,10 +21,12 @@ from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.announce import Announcer, quiet
 from kstream.runtime.cluster.control import Answer
 from kstream.runtime.cluster.records import looking
+from kstream.runtime.cluster.rights import rights_of
 from kstream.runtime.cluster.stored_types import check_types, wanted_topics
 from kstream.runtime.cluster.topics import ensure_topics
 from kstream.runtime.instance.savepoints import Participant
 from kstream.runtime.kafka import KafkaClients, options_from
+from kstream.specs.rights import Who
 from kstream.types import TopicPartition
 from security.guarded_service import make_app
 from support.kafka import SECONDS, Reader, create, write
@@ -34,50 +36,23 @@ from support.secured import LIMITED, Secured, settings_for
 Right = tuple[str, str, str]
 PAGE = Path(__file__).parents[2] / "docs/security.md"
 
-RUN: list[Right] = [
-    ("topic", "{app}.words", "READ"),
-    ("topic", "{app}.counts", "WRITE"),
-    ("topic", "{app}-by-word-repartition", "CREATE"),
-    ("topic", "{app}-by-word-repartition", "DESCRIBE_CONFIGS"),
-    ("topic", "{app}-by-word-repartition", "READ"),
-    ("topic", "{app}-by-word-repartition", "WRITE"),
-    ("topic", "{app}-by-word-repartition", "DELETE"),
-    ("topic", "{app}-seen-changelog", "CREATE"),
-    ("topic", "{app}-seen-changelog", "DESCRIBE_CONFIGS"),
-    ("topic", "{app}-seen-changelog", "READ"),
-    ("topic", "{app}-seen-changelog", "WRITE"),
-    ("topic", "{app}-store-types", "CREATE"),
-    ("topic", "{app}-store-types", "DESCRIBE_CONFIGS"),
-    ("topic", "{app}-store-types", "READ"),
-    ("topic", "{app}-store-types", "WRITE"),
-    ("topic", "{app}-instances", "CREATE"),
-    ("topic", "{app}-instances", "DESCRIBE_CONFIGS"),
-    ("topic", "{app}-instances", "READ"),
-    ("topic", "{app}-instances", "WRITE"),
-    ("topic", "{app}-control", "CREATE"),
-    ("topic", "{app}-control", "DESCRIBE_CONFIGS"),
-    ("topic", "{app}-control", "READ"),
-    ("topic", "{app}-control", "WRITE"),
-    ("group", "{app}", "READ"),
-    ("transactional_id", "{app}-*", "WRITE"),
-]
-"""What the service of these tests needs."""
 
-RESET: list[Right] = [
-    ("group", "{app}", "DELETE"),
-    ("topic", "{app}-by-word-repartition", "DELETE"),
-    ("topic", "{app}-seen-changelog", "DELETE"),
-    ("topic", "{app}-store-types", "DELETE"),
-    ("topic", "{app}-control", "DELETE"),
-]
-"""What `kstream reset` needs besides."""
+def listed(who: Who) -> list[Right]:
+    """As `kstream acls` says it, of an app of whatever name."""
+    rights = rights_of(make_app("NAME").topology(), Settings(), who)
+    return [(kind, name.replace("NAME", "{app}"), operation) for one in rights for kind, name, operation in one.each()]
+
+
+RUN, RESET, AUTOSCALER = listed("app"), listed("reset"), listed("autoscaler")
+"""What the service of these tests needs, what `kstream reset` needs besides, and what somebody needs who looks at its
+lag."""
 
 
 def test_the_page_lists_them() -> None:
     """Each kind of topic with its operations; what it says of commands."""
     row = re.compile(r"^\| (topic|group|transactional id) \| (.+?) \| ([A-Z_, ]+) \|", re.MULTILINE)
     rows = row.findall(PAGE.read_text())
-    listed = {
+    written = {
         (kind, where.strip("`* "), operation)
         for kind, where, operations in rows
         for operation in operations.split(", ")
@@ -97,8 +72,8 @@ def test_the_page_lists_them() -> None:
         where = kinds.get(name.removeprefix("{app}"), name.replace("{app}", "<app>").rstrip("*"))
         return kind.replace("_", " "), where, operation
 
-    assert {as_listed(right) for right in RUN} <= listed
-    assert {as_listed(right) for right in RESET} <= listed
+    assert {as_listed(right) for right in RUN} <= written
+    assert {as_listed(right) for right in RESET} <= written
 
 
 class Guarded:
@@ -316,3 +291,32 @@ def test_without_a_right_to_the_control_topic_a_line_says_which_and_nothing_else
     until(lambda: wanted in caplog.text, "the line")
     participant.stop()
     assert caplog.text.count("this instance cannot take part in savepoints") == 1
+
+
+LAG = [None, *AUTOSCALER]
+
+
+@pytest.mark.parametrize(
+    "without", LAG, ids=lambda one: "all" if one is None else " ".join(one).replace("{app}", "app")
+)
+def test_what_an_autoscaler_asks_takes_its_rights_and_no_others(guarded: Guarded, without: Right | None) -> None:
+    """The ends of the inputs, and how far the group is, as KEDA asks."""
+    prepare(guarded.app, Settings(bootstrap_servers=guarded.servers))
+    guarded.allow(*(right for right in AUTOSCALER if right != without))
+    settings = guarded.settings()
+    admin = KafkaClients(settings.bootstrap_servers, options_from(settings, "autoscaler")).admin()
+    topics = {name for kind, name, _ in guarded.rights(*AUTOSCALER) if kind == "topic"}
+    at = [TopicPartition(name, 0) for name in topics]
+
+    def ask() -> None:
+        admin.end_offsets(at).result(SECONDS)
+        admin.committed(guarded.name, at, stable=False).result(SECONDS)
+
+    try:
+        if without is None:
+            ask()
+        else:
+            with pytest.raises(KStreamError):
+                ask()
+    finally:
+        admin.close()

@@ -1,0 +1,156 @@
+"""`kstream acls`: the rights of an app that has everything, in each form. That they are the least, and enough, is shown
+on a broker (tests/security/test_rights.py)."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from kstream.cli import main
+from kstream.cli.acls import commands, kafka_user, table
+from kstream.cli.run import load_app
+from kstream.config import Settings
+from kstream.runtime.cluster.rights import rights_of
+from kstream.specs.rights import Right, Who
+
+SERVICE = """
+import kstream
+
+app = kstream.App("shop", on_error=[kstream.RetryLater([5]), kstream.DeadLetter()])
+orders = app.topic("orders", key=str, value=str)
+names = app.global_table(app.topic("names", key=str, value=str))
+app.stream(orders).join(names, lambda order, name: order + name, on=str).group_by(str, name="by", key=str).count(
+    name="n").to(app.topic("counts", key=str, value=int))
+
+@app.agent(app.topic("plain", key=str, value=str), group="apart")
+def look(one: str) -> None:
+    pass
+"""
+
+
+@pytest.fixture
+def topology(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "acls_service.py").write_text(SERVICE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return load_app("acls_service:app").topology()
+
+
+def each(topology: Any, who: Who, **settings: Any) -> set[tuple[str, str, str]]:
+    return {one for right in rights_of(topology, Settings(**settings), who) for one in right.each()}
+
+
+def test_what_runs_needs_what_it_uses(topology: Any) -> None:
+    made = ("CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE")
+    internal = {
+        "shop-by-repartition": (*made, "DELETE"), "shop-orders-retry-5s": (*made, "DELETE"), "shop-n-changelog": made,
+        "shop-by-repartition-retry-5s": (*made, "DELETE"), "shop-plain-apart-retry-5s": (*made, "DELETE"),
+        "shop-store-types": made, "shop-instances": made, "shop-control": made,
+    }  # fmt: skip
+    users = {("topic", name, "READ") for name in ("orders", "names", "plain")}
+    users |= {("topic", name, "WRITE") for name in ("counts", "shop-dead-letters")}
+    rest = {("group", "shop", "READ"), ("group", "shop-apart", "READ"), ("transactional_id", "shop-*", "WRITE")}
+    assert each(topology, "app") == users | rest | {
+        ("topic", name, one) for name, operations in internal.items() for one in operations
+    }
+
+
+def test_settings_that_need_less(topology: Any) -> None:
+    less = each(topology, "app", processing_guarantee="at_least_once", announce_interval=0.0)
+    assert each(topology, "app") - less == {
+        ("transactional_id", "shop-*", "WRITE"),
+        *(("topic", "shop-instances", one) for one in ("CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE")),
+    }
+
+
+def test_of_those_who_work_beside_it(topology: Any) -> None:
+    assert each(topology, "topics") == {
+        ("topic", one, "CREATE") for one in ("orders", "names", "plain", "counts", "shop-dead-letters")
+    }
+    assert {operation for _, _, operation in each(topology, "autoscaler")} == {"DESCRIBE"}
+    assert {name for _, name, _ in each(topology, "autoscaler")} >= {
+        "orders",
+        "shop",
+        "shop-apart",
+        "shop-orders-retry-5s",
+    }
+    assert {operation for _, _, operation in each(topology, "reset")} == {"DELETE"}
+    assert ("topic", "orders", "DELETE") not in each(topology, "reset")
+    assert ("transactional_id", "shop-dlq", "WRITE") in each(topology, "dlq")
+    assert ("topic", "orders", "WRITE") in each(topology, "dlq")
+
+
+@pytest.mark.parametrize("who", get_args(Who))
+def test_each_form_says_the_same(topology: Any, who: Who) -> None:
+    rights = rights_of(topology, Settings(), who)
+    assert rights == given(commands(rights, "us er", "k:1")) == user(kafka_user(rights, "us er"))
+    assert len(list(table(rights))) == len(rights) + 1
+
+
+def given(lines: Any) -> list[Right]:
+    """What commands say, as a shell splits them."""
+    found = []
+    for line in lines:
+        words = shlex.split(line)
+        head = ["kafka-acls.sh", "--bootstrap-server", "k:1", "--add", "--allow-principal", "User:us er"]
+        assert words[:6] == head
+        options = list(zip(words[6::2], words[7::2], strict=True))
+        operations = tuple(_asked(value) for name, value in options if name == "--operation")
+        (kind, name), *_ = options
+        prefix = ("--resource-pattern-type", "prefixed") in options
+        found.append(_without_why(kind.removeprefix("--").replace("-", "_"), name, operations, prefix))
+    return found
+
+
+def user(lines: Any) -> list[Right]:
+    """What a KafkaUser says."""
+    made = yaml.safe_load("\n".join(lines))
+    assert (made["kind"], made["metadata"]["name"]) == ("KafkaUser", "us er")
+    assert made["spec"]["authorization"]["type"] == "simple"
+    return [
+        _without_why(
+            one["resource"]["type"].replace("transactionalId", "transactional_id"),
+            one["resource"]["name"],
+            tuple(map(_asked, one["operations"])),
+            one["resource"]["patternType"] == "prefix",
+        )
+        for one in made["spec"]["authorization"]["acls"]
+    ]
+
+
+class _Anything(str):
+    """Why a right is needed, which only the table says."""
+
+    __slots__ = ()
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+def _without_why(kind: Any, name: str, operations: tuple[str, ...], prefix: bool) -> Right:
+    return Right(kind, name, operations, _Anything(), prefix)
+
+
+def _asked(operation: str) -> str:
+    return {"DescribeConfigs": "DESCRIBE_CONFIGS"}.get(operation, operation.upper())
+
+
+def test_names_that_yaml_would_read_otherwise_are_quoted() -> None:
+    (right,) = user(kafka_user([Right("topic", "1", ("READ",))], "us er"))
+    assert right.name == "1"
+    assert user(kafka_user([Right("topic", "no", ("READ",))], "us er"))[0].name == "no"
+
+
+def test_the_command(topology: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["acls", "acls_service:app"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("RESOURCE ") and "transactional id  shop-* " in told
+    assert main(["acls", "acls_service:app", "--format", "kafka-acls", "--for", "autoscaler"]) == 0
+    assert "--allow-principal User:shop-autoscaler" in capsys.readouterr().out
+    assert main(["acls", "acls_service:app", "--format", "xml"]) == 2
