@@ -71,4 +71,10 @@ def _json(event: EventDict, **_: Any) -> str:
     import orjson
 
     # non-str keys and objects that JSON lacks must not cost the line
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # nor may text that is no UTF-8: half a character, a byte of the name of a file
+        import json
+
+        text = json.dumps(event, default=str, skipkeys=True, ensure_ascii=False)
+        return text.encode(errors="replace").decode()

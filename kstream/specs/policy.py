@@ -39,7 +39,8 @@ class Policy:
     """One of those below; not for use by itself.
 
     Args:
-        on: exception classes it is for; none is all. What an exception was raised from counts too.
+        on: exception classes it is for; none is all. What an exception was raised from counts too, and what is in a
+            group of exceptions.
         phase: the phases it is for, or one of them; none is all.
 
     Raises:
@@ -219,13 +220,20 @@ def _may_pass(policy: Policy, error: BaseException, phase: Phase) -> bool:
 
 
 def _is_any(error: BaseException | None, kinds: Classes) -> bool:
-    """Whether it is one of these, or was raised from one. What it was raised from may lead back to it."""
+    """Whether it is one of these, was raised from one, or is a group of exceptions in which one is. What it was raised
+    from may lead back to it."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, kinds):
+    left = [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, kinds):
             return True
-        seen.add(id(error))
-        error = error.__cause__
+        seen.add(id(one))
+        left.append(one.__cause__)
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
     return False
 
 

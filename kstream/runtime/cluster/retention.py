@@ -59,9 +59,10 @@ def created_config(topology: Topology) -> dict[str, dict[str, str]]:
 
 
 def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """A line for each output topic, by its name, whose records may be deleted as soon as they are written.
+    """A line for each output topic, by its name, whose records may be deleted as soon as they are written; and for one
+    of dead letters that is compacted.
 
-    A topic whose declaration says how long it is kept is left out: somebody has decided.
+    A topic whose declaration says so is left out: somebody has decided.
 
     Args:
         configs: Kafka's settings of the topics that there are.
@@ -70,7 +71,12 @@ def too_short(topology: Topology, configs: Mapping[str, Mapping[str, str]]) -> d
     sinks = {sink.name: sink for part in topology.parts for sink in part.sinks}
     sinks |= {topic.name: topic for topic in topology.declared if topic.name in letter_topics(topology)}
     letters = dict.fromkeys(letter_topics(topology), max(inputs.values(), default=0.0))
-    lines = {}
+    lines = {
+        name: f"topic {name} is compacted: of the dead letters of a key Kafka keeps the last, and it takes none "
+        "without a key; set cleanup.policy=delete there"
+        for name in letters
+        if "compact" in configs.get(name, {}).get("cleanup.policy", "") and "cleanup.policy" not in sinks[name].config
+    }
     for name, back in {**reaches(topology, inputs), **letters}.items():
         if name not in configs or SETTING in sinks[name].config or (have := kept(configs[name])) >= back:
             continue

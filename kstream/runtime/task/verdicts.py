@@ -136,18 +136,21 @@ def dead_letter(
 
 def stack_of(error: BaseException) -> str:
     """As Python's traceback module writes it; that looks at the files each time, and takes a millisecond."""
-    lines, one, seen = [f"{type(error).__qualname__}: {text_of(error)}\n"], error, {id(error)}
-    trace = one.__traceback__
-    while True:
+    lines: list[str] = []
+    left, seen = [("", error)], {id(error)}
+    while left:
+        how, one = left.pop()
+        lines.append(f"{how}{type(one).__qualname__}: {text_of(one)}\n")
+        trace = one.__traceback__
         while trace is not None:
             lines.append(_place(trace.tb_frame.f_code, trace.tb_lineno))
             trace = trace.tb_next
         cause = one.__context__ if one.__cause__ is None and not one.__suppress_context__ else one.__cause__
-        if cause is None or id(cause) in seen:
-            return "".join(lines)
-        one, trace = cause, cause.__traceback__
-        seen.add(id(cause))
-        lines.append(f"Caused by {type(cause).__qualname__}: {text_of(cause)}\n")
+        inside = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        others = [*(("Of them ", each) for each in inside), *([] if cause is None else [("Caused by ", cause)])]
+        left += [other for other in reversed(others) if id(other[1]) not in seen]
+        seen |= {id(other) for _, other in others}
+    return "".join(lines)
 
 
 @lru_cache(maxsize=1000)

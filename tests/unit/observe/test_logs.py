@@ -52,6 +52,19 @@ def test_exceptions_stay_on_one_line() -> None:
     assert "ValueError: boom" in str(line["exception"])
 
 
+def test_text_that_is_no_text_costs_no_line() -> None:
+    """As errors about names of files have it, or values with half a character."""
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream)
+    try:
+        raise ValueError("caf\udce9")
+    except ValueError:
+        logging.getLogger("x").exception("no \ud800", extra={"odd": {1: object, "\ud801": "\udce9"}})
+    (line,) = lines(stream)
+    assert (line["message"], line["odd"]) == ("no ?", {"1": "<class 'object'>", "?": "?"})
+    assert "ValueError: caf?" in str(line["exception"])
+
+
 def test_configured_again_replaces() -> None:
     first, second = io.StringIO(), io.StringIO()
     logs.configure("INFO", "json", first)

@@ -58,6 +58,19 @@ def test_dead_letters_are_kept_however_old_their_records_are() -> None:
     assert list(found) == ["mine"] and "topic mine keeps records for 7 days" in found["mine"]
 
 
+def test_a_compacted_topic_of_dead_letters_is_named() -> None:
+    app = kstream.App("shop", on_error=[kstream.DeadLetter()])
+    app.stream(app.topic("orders", key=str, value=int)).to(app.topic("prices", key=str, value=int))
+    both = {"cleanup.policy": "compact,delete", "retention.ms": "-1"}
+    configs = {"orders": both, "prices": both, "shop-dead-letters": both}
+    assert too_short(app.topology(), configs) == {
+        "shop-dead-letters": "topic shop-dead-letters is compacted: of the dead letters of a key Kafka keeps the last, "
+        "and it takes none without a key; set cleanup.policy=delete there"
+    }
+    app.topic("shop-dead-letters", key=bytes, value=bytes, config={"cleanup.policy": "compact"})
+    assert too_short(app.topology(), configs) == {}, "somebody has decided"
+
+
 def test_a_topic_that_would_lose_records_is_named_with_what_mends_it() -> None:
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY)}
     (line,) = too_short(app_of(timestamp="at").topology(), {"orders": week, "totals": week}).values()

@@ -474,6 +474,32 @@ def test_the_class_that_was_raised_decides_and_is_told(step: Callable[[int], int
     assert headers["kstream.attempts"] == b"1"
 
 
+@pytest.mark.parametrize(("error", "attempts"), [(ConnectionError("down"), b"2"), (Late("no"), b"1")])
+def test_what_is_in_a_group_counts_as_what_was_raised(error: Exception, attempts: bytes) -> None:
+    """`asyncio.TaskGroup` raises nothing else."""
+    kind = type(error)
+    app = kstream.App("odd", on_error=[kstream.Retry(1, base=0.0, on=(OSError, Late)), kstream.DeadLetter(on=(kind,))])
+    source = app.topic("in", key=str, value=int)
+
+    async def fails() -> None:
+        raise error
+
+    @app.agent(source)
+    async def agent(stream: kstream.AgentStream[str, int]) -> None:
+        async for _ in stream:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+
+    with TestDriver(app, partitions=1) as driver:
+        driver.cluster.append("in", b"k", b"1")
+        driver.commit()
+        (letter,) = driver.cluster.records("odd-dead-letters")
+    headers = dict(letter.headers or ())
+    assert headers["__streams.errors.exception"] == b"builtins.ExceptionGroup"
+    assert headers["kstream.attempts"] == attempts
+    assert f"Of them {kind.__qualname__}: {error}".encode() in (headers["__streams.errors.stacktrace"] or b"")
+
+
 def test_phases_that_are_none_are_refused_in_one_line() -> None:
     with pytest.raises(TopologyError, match="the phases are decode"):
         kstream.Skip(phase=("decode", ["process"]))  # type: ignore[arg-type]
