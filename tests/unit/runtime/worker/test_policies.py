@@ -354,13 +354,13 @@ def test_a_commit_that_fails_amid_decisions_repeats_and_loses_nothing(
 
 @pytest.mark.parametrize(
     "topic,why",
-    [("in", "again and again"), ("failing-n-changelog", "own data"), ("failing-by-repartition", "own data")],
+    [("in", "again and again"), ("failing-n-changelog", "own 'n'"), ("failing-by-repartition", "own data")],
 )
 def test_dead_letters_do_not_go_round_in_a_circle_nor_among_the_apps_own_data(topic: str, why: str) -> None:
     app = kstream.App("failing", on_error=[kstream.DeadLetter(topic, on=(Poison,)), kstream.Skip()])
     stream = app.stream(app.topic("in", key=str, value=int, partitions=1))
     stream.group_by(lambda n: n, key=int, name="by").count(name="n")
-    with pytest.raises(TopologyError, match=rf"^DeadLetter\('{topic}'\): .*{why}.*: take another name$"):
+    with pytest.raises(TopologyError, match=rf"'{topic}'.*{why}.*take another name"):
         app.topology()
 
 
