@@ -281,8 +281,9 @@ class AdminClient(TopicMaker, Protocol):
         """
         ...
 
-    def members(self, group: str) -> Future[int]:
-        """How many members a group has; 0 when there is no such group."""
+    def members(self, group: str) -> Future[frozenset[str]]:
+        """The members of a group, by their static ids (else by those that Kafka gave them); none when there is no such
+        group."""
         ...
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
@@ -326,6 +327,14 @@ class Clients(Protocol):
 
     def producer(self, transactional_id: str | None) -> ProducerClient:
         """None: an idempotent producer without transactions (at least once)."""
+        ...
+
+    def fence(self, transactional_id: str, timeout: float) -> Future[None]:
+        """Ends what a producer with this id left open, and fences it (KIP-618 has it for Kafka Connect). Does
+        not wait.
+
+        The future fails with KafkaUnavailable, ProducerLost or InstanceFenced.
+        """
         ...
 
     def admin(self) -> AdminClient: ...

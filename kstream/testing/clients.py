@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from kstream.errors import KafkaUnavailable
+from kstream.errors import KafkaUnavailable, KStreamError
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.consumer import MemoryConsumer
 from kstream.testing.producer import MemoryProducer
@@ -53,8 +53,8 @@ class MemoryAdmin:
     ) -> Future[dict[TopicPartition, tuple[int, str] | None]]:
         return self._answer("committed", lambda: self._cluster.group(group).committed(partitions, stable=stable))
 
-    def members(self, group: str) -> Future[int]:
-        return self._answer("members", lambda: len(self._cluster.group(group).members))
+    def members(self, group: str) -> Future[frozenset[str]]:
+        return self._answer("members", lambda: frozenset(self._cluster.group(group).members))
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         def commit() -> None:
@@ -143,6 +143,16 @@ class MemoryClients:
 
     def producer(self, transactional_id: str | None) -> MemoryProducer:
         return MemoryProducer(self.cluster, transactional_id)
+
+    def fence(self, transactional_id: str, timeout: float) -> Future[None]:
+        answer: Future[None] = Future()
+        try:
+            with self.cluster.faults.around("clients.fence"):
+                self.cluster.transactions.init(transactional_id)
+            answer.set_result(None)
+        except KStreamError as error:
+            answer.set_exception(error)
+        return answer
 
     def admin(self) -> MemoryAdmin:
         return MemoryAdmin(self.cluster)

@@ -27,7 +27,7 @@ ADMIN_CALLS = frozenset(
         "delete_records",
     }
 )
-_CALLS = {"producer": PRODUCER_CALLS, "consumer": CONSUMER_CALLS, "admin": ADMIN_CALLS}
+_CALLS = {"producer": PRODUCER_CALLS, "consumer": CONSUMER_CALLS, "admin": ADMIN_CALLS, "clients": frozenset({"fence"})}
 
 
 @dataclass(slots=True)

@@ -6,12 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kstream.errors import AbortRequired, KStreamError, ProducerLost, RecordRefused, TopicError, TransactionError
+from kstream.errors import (
+    AbortRequired,
+    InstanceFenced,
+    KStreamError,
+    ProducerLost,
+    RecordRefused,
+    TopicError,
+    TransactionError,
+)
 from kstream.testing.cluster import MemoryCluster
 from kstream.testing.groups import GroupMetadata, MetadataTooLarge
 from kstream.testing.log import MemoryRecord, TransactionState
 from kstream.testing.refusals import RECORD_BYTES, RECORD_LIMIT, content_of, refuse_at_once
 from kstream.types import Delivered, Headers, Produce, TopicPartition
+
+
+class Fatal(Exception):
+    """What `produce` raises of a producer that was fenced: as of the real one, only `meaning` says what that is."""
+
+    def __init__(self, meaning: InstanceFenced) -> None:
+        self.meaning = meaning
+        super().__init__(str(meaning))
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +81,9 @@ class MemoryProducer:
     def meaning(
         self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int
     ) -> KStreamError:
-        """Is not asked: `produce` raises kstream's errors here, and others where a test uses it wrongly."""
+        """Of a fencing. Otherwise `produce` raises kstream's errors here, and others where a test uses it wrongly."""
+        if isinstance(error, Fatal):
+            return error.meaning
         raise error
 
     def _produce_plain(
@@ -80,7 +98,10 @@ class MemoryProducer:
         headers: Headers | None = None,
         /,
     ) -> None:
-        self._produce(topic, value, key, partition, timestamp, headers)
+        try:
+            self._produce(topic, value, key, partition, timestamp, headers)
+        except InstanceFenced as error:
+            raise Fatal(error) from error
 
     def _produce(
         self,

@@ -19,6 +19,7 @@ from support.clusters import (
     AT_MOST,
     SECONDS,
     Listener,
+    committed,
     fill,
     gather,
     joined,
@@ -248,3 +249,37 @@ def test_a_transaction_of_nothing_and_records_outside_of_one(clients: Clients, t
     with pytest.raises(TransactionError, match="_STATE"):
         produce(producer, topic)
     producer.close()
+
+
+def test_what_another_left_open_is_ended_and_it_is_fenced(clients: Clients, admin: AdminClient, topic: str) -> None:
+    identity = name("tx")
+    clients.fence(identity, SECONDS).result(SECONDS)  # of one that never was
+    dead = clients.producer(identity)
+    dead.init_transactions(SECONDS)
+    dead.begin()
+    dead.produce(topic, b"uncommitted", b"k", 0)
+    dead.flush(SECONDS)
+    clients.fence(identity, SECONDS).result(SECONDS)
+    assert committed(clients, topic).values() == []
+    with pytest.raises(InstanceFenced):
+        dead.commit(SECONDS)
+    dead.close()
+    successor = clients.producer(identity)
+    successor.init_transactions(SECONDS)
+    successor.begin()
+    successor.produce(topic, b"committed", b"k", 0)
+    successor.commit(SECONDS)
+    successor.close()
+    assert committed(clients, topic).values() == [b"committed"]
+
+
+def test_members_are_told_by_their_names(clients: Clients, admin: AdminClient, topic: str) -> None:
+    group, members = name("group"), [name("member"), name("member")]
+    assert admin.members(group).result(SECONDS) == frozenset()
+    consumers = [clients.consumer(group, one) for one in members]
+    for consumer in consumers:
+        consumer.subscribe([topic], Listener())
+    gather(consumers[0], lambda _: admin.members(group).result(SECONDS) == set(members), others=consumers[1:])
+    for consumer in consumers:
+        consumer.close()
+    assert admin.members(group).result(SECONDS) == set(members), "until their sessions are over"

@@ -127,12 +127,32 @@ def test_workers_stop_by_themselves_when_the_supervisor_is_killed(scenario: Scen
     service.check()
 
 
+@pytest.mark.parametrize("step", ["processing:after:333", "send_offsets:after:2"])
+def test_those_who_are_left_end_the_transaction_of_an_instance_that_died(scenario: Scenarios, step: str) -> None:
+    """With outputs in it, or in its commit. The brokers would give it up after ten minutes."""
+    service = scenario(commit_interval=1.0, transaction_timeout=600, restart_initial=900, restart_max=900)
+    service.order(f"{step}@a")
+    first, second = service.start("a"), service.start("b")
+    service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared")
+    service.feed(PHASE)
+    service.processed()
+    service.arm()
+    service.feed_until(lambda: service.struck, "the instance to die")
+    assert service.struck is not None and service.struck["transaction"] == "open"
+    service.feed(PHASE)
+    service.processed()
+    assert len(second.tasks()) == 8 and first.restarts == 1, "it is not to come back meanwhile"
+    service.stop()
+    service.check()
+
+
 # ---- one worker of an instance
 
 
 def test_a_frozen_worker_is_fenced_when_it_thaws(scenario: Scenarios) -> None:
-    """SIGSTOP past the session's end, in a transaction; another instance owns its partitions meanwhile."""
-    service = scenario(commit_interval=1.5)
+    """SIGSTOP past the session's end, in a transaction; another instance owns its partitions meanwhile, and has ended
+    the transaction, long before the brokers would. The worker gets over it."""
+    service = scenario(commit_interval=1.5, transaction_timeout=600)
     first = service.start("a")
     service.feed(PHASE)
     service.processed()
@@ -149,6 +169,7 @@ def test_a_frozen_worker_is_fenced_when_it_thaws(scenario: Scenarios) -> None:
     service.until(lambda: len(first.tasks()) == len(second.tasks()) == 4, "the tasks to be shared again")
     service.feed(PHASE)
     service.processed()
+    assert first.pids == [frozen], "it was taken for one of two with one name"
     service.stop()
     service.check()
 

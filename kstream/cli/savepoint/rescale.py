@@ -229,7 +229,7 @@ class Rescale:
 
     def _members(self, isolation: str) -> int:
         group = consumer_group(self._topology.app, isolation)
-        return answer(lambda: self._admin.members(group), f"the members of group {group}")
+        return len(answer(lambda: self._admin.members(group), f"the members of group {group}"))
 
     def _check_unread(
         self, move: Move, topics: Mapping[str, int], offsets: Mapping[TopicPartition, tuple[int, str]]

@@ -34,7 +34,7 @@ class GroupSizes:
     def __init__(self, admin: AdminClient, app: str, clock: Callable[[], float]) -> None:
         self._admin, self._app, self._clock = admin, app, clock
         self._asked: dict[str, float] = {}
-        self._questions: dict[str, Future[int]] = {}
+        self._questions: dict[str, Future[frozenset[str]]] = {}
         self._known: dict[str, tuple[int, float]] = {}
 
     def __call__(self, isolation: str) -> int | None:
@@ -49,9 +49,9 @@ class GroupSizes:
         known = self._known.get(isolation)
         return None if known is None or now - known[1] > STALE_SECONDS else known[0]
 
-    def _take(self, isolation: str, answer: Future[int], now: float) -> None:
+    def _take(self, isolation: str, answer: Future[frozenset[str]], now: float) -> None:
         try:
-            self._known[isolation] = answer.result(), now
+            self._known[isolation] = len(answer.result()), now
         except KStreamError as error:
             log.warning("how many workers isolation group %s has elsewhere cannot be checked: %s", isolation, error)
 

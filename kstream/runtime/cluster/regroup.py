@@ -32,7 +32,7 @@ RETRY_SECONDS: Final = 0.05
 class GroupAdmin(Protocol):
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Future[Offsets]: ...
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]: ...
-    def members(self, group: str) -> Future[int]: ...
+    def members(self, group: str) -> Future[frozenset[str]]: ...
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]: ...
 
 
@@ -71,7 +71,7 @@ def _take(
     app: str, part: SubTopology, other: str, offsets: Mapping[TopicPartition, tuple[int, str]], admin: GroupAdmin
 ) -> None:
     old, new = consumer_group(app, other), consumer_group(app, part.group)
-    if answer(lambda: admin.members(old), f"the members of group {old}") > 0:
+    if answer(lambda: admin.members(old), f"the members of group {old}"):
         raise ConfigError(
             f"sub-topology {part.name} moves from consumer group {old} to {new}, but {old} still has members: stop all "
             f"instances that run it in {old}, wait until their sessions are over, and start this one again"

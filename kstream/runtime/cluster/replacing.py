@@ -134,7 +134,7 @@ def check_stopped(topology: Topology, admin: AdminClient, groups: Sequence[str])
     for group in groups:
         if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
             raise UsageError(
-                f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
+                f"group {group} has {len(members)} member{'' if len(members) == 1 else 's'}: stop all instances of "
                 f"{topology.app} first (one that was killed, or has a name and on_stop=stay, is a member until its "
                 "session_timeout is over: then try again)"
             )

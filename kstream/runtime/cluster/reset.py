@@ -56,7 +56,7 @@ def look(topology: Topology, admin: AdminClient, state_dir: Path) -> Reset:
         groups[group] = tuple(dict.fromkeys(each.name for each in read if not each.internal and each.name in there))
         if members := answer(lambda group=group: admin.members(group), f"the members of group {group}"):  # type: ignore[misc]
             raise ConfigError(
-                f"group {group} has {members} member{'' if members == 1 else 's'}: stop all instances of "
+                f"group {group} has {len(members)} member{'' if len(members) == 1 else 's'}: stop all instances of "
                 f"{topology.app} first (one that was killed, or has a name and on_stop=stay, is a member until its "
                 "session_timeout is over: then try again)"
             )

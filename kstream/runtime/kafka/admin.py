@@ -244,15 +244,15 @@ class KafkaAdmin:
                 one.described.update(dict.fromkeys(unknown, time.monotonic()))
             return client, ask(client)
 
-    def members(self, group: str) -> Future[int]:
-        """How many members a group has; 0 when there is no such group."""
+    def members(self, group: str) -> Future[frozenset[str]]:
+        """By static ids (else those that Kafka gave them); none when there is no such group."""
         return self._on_a_thread(self._members, group)
 
-    def _members(self, group: str) -> int:
+    def _members(self, group: str) -> frozenset[str]:
         (answer,) = self._of_coordinator(
             group, lambda client: describe_group(client, group), f"members of group {group}"
         )
-        return len(answer.members)
+        return frozenset(one.group_instance_id or one.member_id for one in answer.members)
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         """Commits (offset, metadata) for a group without members."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future
+
 from confluent_kafka import libversion
 
 from kstream.runtime.kafka.admin import KafkaAdmin
@@ -40,6 +43,26 @@ class KafkaClients:
     def producer(self, transactional_id: str | None) -> KafkaProducer:
         """None: an idempotent producer without transactions (at least once)."""
         return KafkaProducer(self._servers, self._options, transactional_id, self.statistics.callback("producer"))
+
+    def fence(self, transactional_id: str, timeout: float) -> Future[None]:
+        """On a thread, with a producer that lives as long as that takes: librdkafka's admin client cannot do it."""
+        answer: Future[None] = Future()
+        answer.set_running_or_notify_cancel()
+
+        def end() -> None:
+            try:
+                producer = KafkaProducer(self._servers, self._options, transactional_id)
+                try:
+                    producer.init_transactions(timeout)
+                finally:
+                    producer.close()
+            except BaseException as error:  # whoever waits gets it
+                answer.set_exception(error.with_traceback(None))
+            else:
+                answer.set_result(None)
+
+        threading.Thread(target=end, name="fencing", daemon=True).start()
+        return answer
 
     def admin(self) -> KafkaAdmin:
         return KafkaAdmin(self._servers, self._options)

@@ -31,6 +31,7 @@ from kstream.runtime.worker.housekeeping import Housekeeping
 from kstream.runtime.worker.idling import Idling
 from kstream.runtime.worker.inputs import Inputs
 from kstream.runtime.worker.limits import SizeLimits
+from kstream.runtime.worker.lingering import Lingering
 from kstream.runtime.worker.listening import Listening
 from kstream.runtime.worker.offsets import CommittedOffsets
 from kstream.runtime.worker.opening import Opening
@@ -73,11 +74,11 @@ class StreamWorker:
         self.worker = Worker(identity)
         self.measures = Measures(parts.topology.parts, clock.monotonic(), clock.time())
         self.events = EventLoop()
-        exactly_once = settings.processing_guarantee == "exactly_once"
-        self.transaction = Transaction(
-            parts.clients, identity.member if exactly_once else None, timeout=settings.transaction_timeout
-        )
         self._admin = parts.clients.admin()
+        exactly_once, timeout = settings.processing_guarantee == "exactly_once", settings.transaction_timeout
+        producer_id = identity.member if exactly_once else None
+        lingering = Lingering(identity.group, producer_id, parts.clients, self._admin, clock, timeout=timeout)
+        self.transaction = Transaction(parts.clients, producer_id, timeout=timeout, let_go=lingering.is_out)
         self._consumer = parts.clients.consumer(identity.group, identity.member)
         self._membership = Membership(
             self._consumer, partial(refuse_unfinished_restore, parts.clients, self._admin, identity.app)
@@ -121,7 +122,7 @@ class StreamWorker:
         )  # fmt: skip
         self._rebalance = Rebalance(
             self.worker.group, clock, self._membership, self.registry, self.transaction, self.committer,
-            self._recovery, self.measures,
+            self._recovery, self.measures, lingering,
         )  # fmt: skip
         self.warm = Warm(
             parts.topology, opening, parts.clients.reader, self._admin, clock,
@@ -156,9 +157,8 @@ class StreamWorker:
         self.close()
 
     def start(self) -> None:
-        """Starts the lifespan and the producer, and joins the group. (a) of the restore order is here."""
+        """Starts the lifespan, and joins the group. (a) of the restore order follows as its member (rebalance.py)."""
         self.events.begin(self.parts.lifespan, self.worker)
-        self.transaction.start()
         topics = [topic for part in self.parts.topology.parts for topic in part.topics]
         self.measures.rebalance_began(self._clock.monotonic())
         self.tables.then(partial(self._consumer.subscribe, topics, self._rebalance))
@@ -189,7 +189,7 @@ class StreamWorker:
             self._housekeeping.step(self.registry.all, self.tables.open)
             return
         self._poll()
-        if not self._membership.may_begin():
+        if not self._rebalance.step():
             return
         self.inputs.check(self.registry.running)
         self._recovery.step()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, TransactionError
+from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, ProducerLost, TransactionError
 from kstream.runtime.task.failures import StateDamaged, TaskFailed
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState, move
 from kstream.runtime.worker.committer import Committer
+from kstream.runtime.worker.lingering import Lingering
 from kstream.runtime.worker.recovery import Recovery
 from kstream.runtime.worker.states import MEMBERSHIP_MOVES, MembershipState, TransactionState
 from kstream.runtime.worker.tasks import Tasks
@@ -85,10 +86,32 @@ class Rebalance:
         committer: Committer,
         recovery: Recovery,
         measures: Measures,
+        lingering: Lingering,
     ) -> None:
         self._isolation, self._clock, self._measures = isolation, clock, measures
         self._membership, self._tasks, self._transaction = membership, tasks, transaction
-        self._committer, self._recovery = committer, recovery
+        self._committer, self._recovery, self._lingering = committer, recovery, lingering
+        self._produces = False
+
+    def step(self) -> bool:
+        """After each poll: whether tasks may go on.
+
+        The first producer is made here, where the worker is a member. So nobody has one who is not in the group, but
+        those whom it has let go: what these left open, the others end.
+
+        Raises:
+            ConfigError: the app's state is being replaced. InstanceFenced, KafkaUnavailable: as `Transaction.start`.
+        """
+        if not self._membership.may_begin():
+            return False
+        if not self._produces and self._membership.state is MembershipState.MEMBER:
+            self._produces = True
+            try:
+                self._transaction.start()
+            except ProducerLost as lost:  # whoever needs it tries again
+                log.warning("there is no producer yet: %s", lost)
+        self._lingering.step()
+        return True
 
     def assigned(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         tasks = self._tasks
@@ -101,6 +124,7 @@ class Rebalance:
             task = tasks.all.get(name) or tasks.open(part, partition)
             self._recovery.restore(task, full=doubtful or task.state is TaskState.CREATED)
         self._membership.go(MembershipState.ASSIGNED)
+        self._lingering.assigned()
         self._measures.rebalance_ended(self._clock.monotonic())
         log.info("assigned %d partitions, %d tasks", len(partitions), len(tasks.all))
         if not partitions:
@@ -144,6 +168,7 @@ class Rebalance:
 
     def _leave(self, doubtful: bool) -> None:
         self._membership.go(MembershipState.DOUBTFUL if doubtful else MembershipState.OUT)
+        self._lingering.unassigned()
         for task in self._tasks.running:
             if task.busy:  # its agents wait still: what they were given is given to the next owner
                 task.rewind()

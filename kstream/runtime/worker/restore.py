@@ -2,7 +2,8 @@
 
 For each task: (b) the stable committed offsets of its inputs, (c) the ends of its changelogs, read uncommitted,
 (d) the tail of each changelog, from what the local store has to at or past that end, read committed; (e) only then
-is it fed. (a), a fresh `init_transactions`, has happened before: at start, and after a doubtful commit.
+is it fed. (a), a fresh `init_transactions`, has happened before: when the group was joined, and after a doubtful
+commit.
 
 (b) before (c): once the offsets are stable, the transaction that wrote them has ended, so everything that belongs to
 them lies before the end that is asked for next. Read committed stops at a pending transaction of a previous owner, so

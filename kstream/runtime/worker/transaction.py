@@ -29,6 +29,10 @@ not write to the topic at all."""
 class Transaction:
     """Implements the operators' `Outlet`.
 
+    Args:
+        let_go: whether the consumer group has let this worker go. It is asked where another has fenced the producer:
+            then those who are left did it (lingering.py), and the worker goes on with a new producer.
+
     Attributes:
         produce: the current producer's method; read it anew for each batch, it changes with producer and transaction.
         watched: whether the open transaction, or the last one, was watched from its beginning.
@@ -38,8 +42,15 @@ class Transaction:
             too large, and one of which it is known why before those of its batch.
     """
 
-    def __init__(self, clients: Clients, transactional_id: str | None, *, timeout: float) -> None:
-        self._clients, self._id, self._timeout = clients, transactional_id, timeout
+    def __init__(
+        self,
+        clients: Clients,
+        transactional_id: str | None,
+        *,
+        timeout: float,
+        let_go: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._clients, self._id, self._timeout, self._let_go = clients, transactional_id, timeout, let_go
         self._producer: ProducerClient | None = None
         self._state = TransactionState.LOST
         self.produced: defaultdict[str, int] = defaultdict(int)
@@ -188,7 +199,7 @@ class Transaction:
         meant = self._producer.meaning(error, topic, value, key, partition)
         if isinstance(meant, ProducerLost | InstanceFenced):
             self._lose()
-        return meant
+        return self._fenced(meant) if isinstance(meant, InstanceFenced) else meant
 
     def poll(self) -> None:
         """Serves delivery reports.
@@ -233,9 +244,9 @@ class Transaction:
         if self._id is not None:
             try:
                 self._use().abort(self._timeout)
-            except InstanceFenced:
+            except InstanceFenced as error:
                 self._lose()
-                raise
+                raise self._fenced(error) from error.__cause__
             except (AbortRequired, ProducerLost) as error:
                 self._lose()
                 raise ProducerLost(f"the transaction could not be aborted: {error}") from error
@@ -254,12 +265,21 @@ class Transaction:
     def _guarded(self, call: Callable[[ProducerClient], None]) -> None:
         try:
             call(self._use())
-        except (ProducerLost, InstanceFenced):
+        except ProducerLost:
             self._lose()
             raise
+        except InstanceFenced as error:
+            self._lose()
+            raise self._fenced(error) from error.__cause__
         except AbortRequired as error:
             self._spoilt = self._spoilt or error.refused
             raise
+
+    def _fenced(self, error: InstanceFenced) -> InstanceFenced | ProducerLost:
+        """What it means that the producer was fenced."""
+        if not self._let_go():
+            return error
+        return ProducerLost(f"{error}: the group has let this worker go, and those who are left ended its transaction")
 
     def _lose(self) -> None:
         if self._state is not TransactionState.LOST:

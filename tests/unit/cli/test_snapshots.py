@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import kstream
+from kstream.cli import reset
 from kstream.cli.operate import Subject
 from kstream.cli.snapshots import keeping, listing
 from kstream.clock import SystemClock
@@ -21,6 +22,8 @@ from kstream.state.backend import Mark
 from kstream.state.snapshots.manifest import Draft, Manifest, StoredInput, StoredStore
 from kstream.state.snapshots.storage import DirectoryStorage
 from kstream.state.snapshots.transfer import write_snapshot
+from kstream.testing import MemoryCluster
+from kstream.testing.clients import MemoryClients
 
 
 class Kept:
@@ -158,3 +161,26 @@ def test_prune_says_first_and_deletes_then(kept: Kept, capsys: pytest.CaptureFix
     assert out(capsys) == "0 files, 0 B: deleted\n"
     assert keeping.verify(kept.on, [], None, newest=False, as_json=False) == 0
     assert out(capsys).count(": whole") == 2
+
+
+def test_a_reset_takes_the_apps_snapshots_along_or_leaves_them(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Subject, "clients", MemoryClients(MemoryCluster()))
+    app = kstream.App("shop")
+    app.stream(app.topic("orders", key=str, value=int)).group_by_key().count(name="totals")
+    on = Subject(app, Settings(snapshots=str(kept.root), state_dir=str(tmp_path / "state")), {})
+    kept.storage.put("shop2/snapshots/orders/0/manifests/1", [b"of another app"])
+
+    def left() -> int:
+        return len(list(kept.storage.list("shop/snapshots")))
+
+    there = left()
+    assert there > 4
+    assert reset.run(on, None, dry_run=True, yes=True) == 0
+    assert f"Delete {there} files of snapshots in" in out(capsys) and left() == there
+    assert reset.run(on, None, dry_run=False, yes=True, keep_snapshots=True) == 0
+    assert "snapshots" not in out(capsys) and left() == there
+    assert reset.run(on, None, dry_run=False, yes=True) == 0
+    assert left() == 0
+    assert [entry.name for entry in kept.storage.list("shop2")] == ["shop2/snapshots/orders/0/manifests/1"]

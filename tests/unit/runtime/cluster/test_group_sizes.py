@@ -17,9 +17,9 @@ class Admin(MemoryAdmin):
 
     def __init__(self, cluster: MemoryCluster) -> None:
         super().__init__(cluster)
-        self.asked: list[tuple[str, Future[int]]] = []
+        self.asked: list[tuple[str, Future[frozenset[str]]]] = []
 
-    def members(self, group: str) -> Future[int]:
+    def members(self, group: str) -> Future[frozenset[str]]:
         self.asked.append((group, Future()))
         return self.asked[-1][1]
 
@@ -36,7 +36,7 @@ def test_it_is_asked_now_and_then_and_nobody_waits(now: list[float]) -> None:
     assert [group for group, _ in admin.asked] == ["shop", "shop-cpu"]
     now[0] += 100
     assert sizes("default") is None and len(admin.asked) == 2, "the question is under way"
-    admin.asked[0][1].set_result(3)
+    admin.asked[0][1].set_result(frozenset("abc"))
     assert sizes("default") == 3 and sizes("cpu") is None
     assert [group for group, _ in admin.asked] == ["shop", "shop-cpu", "shop"]
     now[0] += 1
@@ -47,7 +47,7 @@ def test_what_cannot_be_asked_is_known_for_a_while(now: list[float], caplog: pyt
     admin = Admin(MemoryCluster())
     sizes = GroupSizes(admin, "shop", lambda: now[0])
     sizes("default")
-    admin.asked[-1][1].set_result(3)
+    admin.asked[-1][1].set_result(frozenset("abc"))
     sizes("default")
     for known in (3, None):
         now[0] += 40
@@ -57,7 +57,7 @@ def test_what_cannot_be_asked_is_known_for_a_while(now: list[float], caplog: pyt
     assert "cannot be checked: down" in caplog.text
     now[0] += 10
     sizes("default")
-    admin.asked[-1][1].set_result(4)
+    admin.asked[-1][1].set_result(frozenset("abcd"))
     assert sizes("default") == 4
 
 

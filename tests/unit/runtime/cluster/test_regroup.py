@@ -29,7 +29,7 @@ class Groups:
 
     def __init__(self) -> None:
         self.offsets: dict[str, dict[TopicPartition, tuple[int, str]]] = {}
-        self.members_of: dict[str, int] = {}
+        self.members_of: dict[str, frozenset[str]] = {}
         self.ends: dict[str, int] = {}
 
     def committed(self, group: str, partitions: Sequence[TopicPartition]) -> Future[Any]:
@@ -38,8 +38,8 @@ class Groups:
     def end_offsets(self, partitions: Sequence[TopicPartition]) -> Future[dict[TopicPartition, int]]:
         return done({at: self.ends.get(at.topic, 0) for at in partitions})
 
-    def members(self, group: str) -> Future[int]:
-        return done(self.members_of.get(group, 0))
+    def members(self, group: str) -> Future[frozenset[str]]:
+        return done(self.members_of.get(group, frozenset()))
 
     def set_committed(self, group: str, offsets: Mapping[TopicPartition, tuple[int, str]]) -> Future[None]:
         self.offsets.setdefault(group, {}).update(offsets)
@@ -106,7 +106,7 @@ def test_what_has_state_has_been_at_work() -> None:
 
 def test_never_while_somebody_may_still_work_there() -> None:
     groups = Groups()
-    groups.offsets["shop"], groups.members_of["shop"] = dict(WAS), 1
+    groups.offsets["shop"], groups.members_of["shop"] = dict(WAS), frozenset({"shop-default-a-0"})
     with pytest.raises(
         ConfigError, match="orders@cpu moves from consumer group shop to shop-cpu, but shop still has members"
     ):

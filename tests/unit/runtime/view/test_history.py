@@ -82,3 +82,14 @@ def test_failures_before_the_first_look_count_too() -> None:
     merged.update("a", [Series("operator_failures_total", ("p", "map"), 3)])
     history.look(1.0, merged)
     assert history.failures() == {("p", "map"): 3}
+
+
+def test_stores_grow_by_what_they_did_in_the_last_five_minutes() -> None:
+    merged, history, told = Merged(), History(), dict[int, float | None]()
+    for second in range(901):
+        merged.update("a", [Series("state_size_bytes", ("n",), 1000 + 10 * min(second, 300))])
+        history.look(float(second), merged)
+        told[second] = history.growth("n")
+    assert told[9] is None, "there is one size of it"
+    assert [told[second] for second in (10, 300, 450, 600, 900)] == pytest.approx([10, 10, 5, 0, 0])
+    assert history.growth("none") is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstream.errors import AbortRequired, InstanceFenced, ProducerLost
+from kstream.errors import AbortRequired, InstanceFenced, KafkaUnavailable, ProducerLost
 from kstream.partitioning import partition_of
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import StreamWorker
@@ -93,6 +93,7 @@ def test_a_worker_is_killed_and_its_session_ends(fleet: Fleet) -> None:
 def test_the_successor_waits_for_the_transaction_of_one_that_was_killed(fleet: Fleet) -> None:
     """Faust #47: a transaction left open by a worker that is gone. Nothing of its partitions is fed until it ends."""
     at_work(fleet, "a", "b")
+    fleet.cluster.fail_next("fence", KafkaUnavailable("planned"))  # else it is ended: test_lingering.py
     fleet.cluster.fail_next("commit", _Killed())  # dies between sending the offsets and committing
     with pytest.raises(_Killed):
         fleet.clock.advance(1.0)
@@ -173,6 +174,7 @@ def test_two_under_one_identity_the_older_stops(fleet: Fleet) -> None:
     if fleet.backend == "rocksdb":
         fleet.backend = "memory"  # two processes on one directory are kept apart by its lock
     fleet.start("a")
+    fleet.step("a", times=2, seconds=0.01)
     with pytest.raises(InstanceFenced):
         for _ in range(5):
             fleet.clock.advance(0.5)
