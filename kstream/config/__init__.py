@@ -17,6 +17,7 @@ from kstream.config.budget import share
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
 from kstream.config.kinds import SECRET, Setting
+from kstream.config.measuring import MeasuringSettings
 from kstream.config.restarts import RestartSettings
 from kstream.config.snapshots import SnapshotSettings
 from kstream.config.together import check_together
@@ -29,7 +30,7 @@ _most = kinds.optional(kinds.size(1), "unlimited")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Settings(SnapshotSettings, RestartSettings):
+class Settings(MeasuringSettings, SnapshotSettings, RestartSettings):
     """Everything that can be set. Durations are stored in seconds, sizes in bytes; both may be given with a unit.
 
     Raises:
@@ -294,22 +295,6 @@ class Settings(SnapshotSettings, RestartSettings):
         kinds.duration(),
         "Time between announcements to the app's other instances, through Kafka; 0 never.",
         _SECONDS,
-    )
-    stall_timeout: float = _setting(
-        60.0, kinds.duration(1), "Time without progress after which a task with lag counts as stalled.", _SECONDS
-    )
-    stall_restart: float | None = _setting(
-        600.0,
-        kinds.optional(kinds.duration(1), "never"),
-        "Time for which a worker may have a stalled task, not commit what it has done, or be without a place in its "
-        "group (max_poll_interval at least), until it is killed and its restart strategy applies. never: it is not.",
-        _SECONDS,
-    )
-    system_metrics_interval: float = _setting(
-        30.0, kinds.duration(0.5), "Time between measurements of processor, memory and open files.", _SECONDS
-    )
-    kafka_statistics_interval: float = _setting(
-        5.0, kinds.duration(), "Time between librdkafka's statistics, which tell of lost brokers; 0 never.", _SECONDS
     )
     trace_sample: float = _setting(
         0.0, kinds.number(0, 1), "Share of records that start a trace (OpenTelemetry; kstream[traces])."

@@ -78,6 +78,16 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("start_time_seconds", "seconds since the epoch", "When the instance was started."),
         _gauge("live", "0 or 1", "Whether /live is green."),
         _gauge("ready", "0 or 1", "Whether /ready is green."),
+        _gauge(
+            "ready_besides_restores",
+            "0 or 1",
+            "Whether /ready is green but for tasks that are being restored: they only need time.",
+        ),
+        _gauge(
+            "latency_objective_seconds",
+            "seconds",
+            "How long a record may wait until it is committed: commit_interval and latency_objective together.",
+        ),
         _gauge("instances", "instances", "Instances of the app that were heard of through Kafka lately."),
         _gauge(
             "instances_held",
@@ -134,10 +144,27 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             LATENCIES,
             "topic",
         ),
+        _histogram(
+            "record_delay_seconds",
+            "seconds",
+            "At commit: the same, but no longer than the record can have lain there since this instance looks: old "
+            "timestamps do not count, nor do records that were there before.",
+            LATENCIES,
+            "topic",
+        ),
         _counter("slow_batches_total", "batches", "Batches in which a record took too long.", "part"),
         _counter("records_dropped_total", "records", "Left out: no key or value, late, or there before.", "reason"),
         _gauge("buffered_records", "records", "Fetched and not yet processed.", "part"),
         _gauge("consumer_lag_records", "records", "In the input, not yet processed here.", "topic", "partition"),
+        _gauge(
+            "consumer_lag_seconds",
+            "seconds",
+            "How long the next record of an input has waited, 0 where there is none: since it came; of records that "
+            "were there before the instance looked, how old the last one processed is.",
+            "topic",
+            "partition",
+            merge="max",
+        ),
         _gauge(
             "consumed_timestamp_seconds",
             "seconds since the epoch",
@@ -199,6 +226,10 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         ),
         _gauge("assigned_partitions", "partitions", "Owned, internal topics included."),
         _gauge("tasks", "tasks", "By state.", "state"),
+        _gauge(
+            "task_state", "1", "Always 1, for the state that a task is in.", "task", "state", merge="max",
+        ),
+        _gauge("task_lag_records", "records", "In a task's inputs, due and not yet processed.", "task"),
     ),
     "Failures": (
         _counter(
@@ -280,6 +311,13 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
         _gauge("restore_remaining_records", "records", "Changelog records left to replay."),
         _gauge("restore_remaining_bytes", "bytes", "Values left to replay, by their mean size so far."),
         _gauge("restore_remaining_seconds", "seconds", "Time left, by the speed so far.", merge="max"),
+        _gauge(
+            "task_restoring", "1",
+            "Always 1, for a task that is being restored, or is queued for its snapshot behind others (stage).",
+            "task", "stage", merge="max",
+        ),
+        _gauge("task_restore_remaining_records", "records", "As restore_remaining_records, of one task.", "task"),
+        _gauge("task_restore_fetched_bytes", "bytes", "Fetched so far of the snapshot a task begins with.", "task"),
         _counter("restored_records_total", "records", "Changelog records replayed."),
         _counter("restored_bytes_total", "bytes", "Values replayed."),
         _gauge("warm_copies", "tasks", "Tasks of other instances whose state is followed here."),

@@ -19,7 +19,8 @@ from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
 from kstream.runtime.process.sizes import StoreSizes
-from kstream.runtime.task.measures import Measures, PartMeasures, StoreMeasures, TaskTimes
+from kstream.runtime.process.taskseries import task_series
+from kstream.runtime.task.measures import Measures, PartMeasures, StoreMeasures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.loop import StreamWorker
@@ -182,7 +183,7 @@ def series_of(worker: StreamWorker, tasks: list[TaskStatus], sizes: StoreSizes, 
     if worker.snapshots is not None:
         series += telling.all_of("its snapshots", worker.snapshot_counts.series)
     series += telling.all_of("its global tables", worker.tables.series)
-    series += telling.all_of("its tasks", lambda: _task_series(worker, tasks))
+    series += telling.all_of("its tasks", lambda: task_series(worker, tasks))
     for part in worker.measures.parts.values():
         series += telling.all_of(f"sub-topology {part.name}", partial(_part_series, worker, part))
     return series + telling.all_of("its stores", lambda: _store_series(worker, sizes))
@@ -244,44 +245,12 @@ def _decided(measures: Measures) -> Iterator[Series]:
             yield Series(name, (topic, reason), count)
 
 
-def _task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Series]:
-    states = dict.fromkeys((*(state.value for state in TaskState if state is not TaskState.CLOSED), "waiting"), 0)
-    buffered: dict[str, int] = {}
-    for task in tasks:
-        states[task.state] += 1
-        if task.event_time is not None:
-            yield Series("event_time_seconds", (task.name,), task.event_time)
-        buffered[task.part] = buffered.get(task.part, 0) + task.buffered
-        for one in task.inputs:
-            labels = one.topic, str(one.partition)
-            if one.lag is not None:  # unknown is not none
-                yield Series("consumer_lag_records", labels, one.lag)
-            if one.timestamp is not None:
-                yield Series("consumed_timestamp_seconds", labels, one.timestamp)
-            if one.event_time is not None:
-                yield Series("input_event_time_seconds", (task.part, *labels), one.event_time)
-    for state, count in states.items():
-        yield Series("tasks", (state,), count)
-    for part, count in buffered.items():
-        yield Series("buffered_records", (part,), count)
-    now = worker.now
-    for name, times in worker.measures.times.items():
-        yield from _time_series(name, times, now)
-
-
-def _time_series(task: str, times: TaskTimes, now: float) -> Iterator[Series]:
-    backpressured = times.backpressured_until(now)
-    yield Series("task_records_total", (task,), times.records)
-    yield Series("busy_seconds_total", (task,), times.busy)
-    yield Series("backpressured_seconds_total", (task,), backpressured)
-    yield Series("idle_seconds_total", (task,), max(0.0, times.total(now) - times.busy - backpressured))
-
-
 def _part_series(worker: StreamWorker, part: PartMeasures) -> Iterator[Series]:
     for topic, count in part.consumed.items():
         yield Series("records_consumed_total", (topic,), count)
         yield Series("records_committed_total", (topic,), part.committed[topic])
         yield part.latency[topic].series("record_e2e_latency_seconds", topic)
+        yield part.delay[topic].series("record_delay_seconds", topic)
     yield part.processing.series("record_processing_seconds", part.name)
     emitted, slow = list(part.emitted), part.slow
     for task in worker.tasks.values():

@@ -60,12 +60,19 @@ class Runs:
             count += before
         self._runs.append((count, first, last))
 
-    def committed(self, now: float, latency: Histogram) -> int:
-        """Counts how long ago (seconds) these records were stamped; returns how many there were."""
+    def committed(self, now: float, latency: Histogram, delay: Histogram | None = None, within: float = 0.0) -> int:
+        """Counts how long ago (seconds) these records were stamped; returns how many there were.
+
+        Args:
+            delay: where it is counted how long they have waited: no longer than `within`, whatever their stamps say.
+        """
         records = self.records
         for count, first, last in self._runs:
             old, new = max(0.0, now - first / 1000), max(0.0, now - last / 1000)
-            latency.spread(min(old, new), max(old, new), count)
+            least, most = min(old, new), max(old, new)
+            latency.spread(least, most, count)
+            if delay is not None:
+                delay.spread(min(least, within), min(most, within), count)
         self.drop()
         return records
 
@@ -121,6 +128,7 @@ class PartMeasures:
         self.committed = dict.fromkeys(part.topics, 0)
         self.processing = Histogram(PER_RECORD)
         self.latency = {topic: Histogram(LATENCIES) for topic in part.topics}
+        self.delay = {topic: Histogram(LATENCIES) for topic in part.topics}
         self.stores = {store.name: StoreMeasures() for store in part.stores}
         self.emitted = [0] * len(part.nodes)  # of tasks that were closed
         self.failed = [0] * len(part.nodes)  # records, at each operator
@@ -133,6 +141,16 @@ class PartMeasures:
             return
         self.consumed[topic] += records
         self.processing.observe(seconds / records, records)
+
+    def was_committed(self, topic: str, runs: Runs, now: float, within: float | None) -> None:
+        """Counts the records of an input since its last commit.
+
+        Args:
+            now: by the wall clock.
+            within: seconds that they may have waited at most; None where they were there before anybody looked.
+        """
+        delay = None if within is None else self.delay[topic]
+        self.committed[topic] += runs.committed(now, self.latency[topic], delay, within or 0.0)
 
     def closed(self, task: Any) -> None:
         """Keeps what the operators and stores of a task counted until now."""

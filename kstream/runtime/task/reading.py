@@ -10,6 +10,7 @@ from typing import TypeAlias
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks, apart
 from kstream.runtime.task.ahead import Ahead
+from kstream.runtime.task.arrivals import Arrivals
 from kstream.runtime.task.measures import Runs
 from kstream.state.watermark import Watermark
 from kstream.types import Clock, Fetch, TopicPartition
@@ -24,6 +25,7 @@ class Input:
     `position` is the offset after the last processed record, `committed` the same at the last commit, `end` where
     the log ended when that was last heard; `timestamp` (ms) and `last` (offset) are those of the last record
     processed, `runs` are those since the last commit. `held`: nothing of it is taken (a savepoint is being made).
+    `within`: seconds that what was committed last may have waited at most, where that is known.
     """
 
     at: TopicPartition
@@ -35,6 +37,8 @@ class Input:
     timestamp: int | None = None
     last: int = -1
     runs: Runs = field(default_factory=Runs)
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    within: float | None = None
     held: bool = False
     only_marks: bool = False  # since it was at its end nothing came but marks of time
 
@@ -144,7 +148,9 @@ class Reading:
 
     def was_committed(self) -> None:
         """What is processed is committed."""
+        now = self._clock.monotonic()
         for one in self.inputs.values():
+            one.within = one.arrivals.within(one.committed, now) if one.runs.records else None
             one.committed = one.position
         for at, waiting in self._delays.items():
             committed = self.inputs[at].committed

@@ -364,7 +364,7 @@ class Task:
         self.ageing.committed()
         for at, one in self.reading.inputs.items():
             if one.runs.records:
-                self.measures.committed[at.topic] += one.runs.committed(now, self.measures.latency[at.topic])
+                self.measures.was_committed(at.topic, one.runs, now, one.within)
         self.touched = self._released = False
 
     @property

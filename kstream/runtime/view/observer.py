@@ -98,6 +98,8 @@ class Observer:
         self._drawing = Drawing(topology)
         self._history = History()
         self._stalls = Stalls(settings.stall_timeout)
+        rarest = max(min(settings.commit_interval, within) for within in topology.within_of_groups.values())
+        self._objective = rarest + settings.latency_objective
         self._picture = Picture(watched, topology, self._history, self.merged, self._stalls)
         self._started, self._version = time.time(), version("kstream")
         self._was_ready = self._went_round = False
@@ -187,6 +189,8 @@ class Observer:
             Series("start_time_seconds", (), self._started),
             Series("live", (), float(self.live().ok)),
             Series("ready", (), float(self.ready().ok)),
+            Series("ready_besides_restores", (), float(self._ready(restores=False).ok)),
+            Series("latency_objective_seconds", (), self._objective),
             Series("instances", (), 1 + len(others)),
         ]
         own += [Series("instances_held", (group,), count) for group, count in hold.items()]
@@ -277,14 +281,19 @@ class Observer:
         return health.live(time.monotonic(), self._beat, self._supervisor.workers, self._settings)
 
     def ready(self) -> Health:
-        watched = self._supervisor
         with self._lock:
-            found = health.ready(
-                time.monotonic(), watched.workers, self._picture.tasks(), self._stalls, self._settings,
-                stopping=watched.stopping, paused=self._paused,
-            )  # fmt: skip
+            found = self._ready()
             self._was_ready = self._was_ready or found.ok
             return found
+
+    def _ready(self, *, restores: bool = True) -> Health:
+        """`restores`: whether a task that is being restored counts."""
+        watched, tasks = self._supervisor, self._picture.tasks()
+        return health.ready(
+            time.monotonic(), watched.workers,
+            [task for task in tasks if restores or task.state != TaskState.RESTORING.value],
+            self._stalls, self._settings, stopping=watched.stopping, paused=self._paused,
+        )  # fmt: skip
 
     def started(self) -> Health:
         """Green once the supervisor's loop goes round; only `ready` is about what the tasks need to be restored."""

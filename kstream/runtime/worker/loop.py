@@ -195,7 +195,7 @@ class StreamWorker:
         self._recovery.step()
         if self.warm.active:
             self._follow()
-        self.registry.ends.step()
+        self.registry.step()
         self._idling.step()
         self.savepoint.step()
         if not self.savepoint.frozen:

@@ -80,6 +80,13 @@ class Replay:
         """Changelog records left to replay, at most (gaps and markers count)."""
         return sum(max(0, tail.end - tail.position) for tail in self._tails.values())
 
+    def remaining_of(self) -> dict[str, int]:
+        """The same of each task that has changelogs to replay, by name."""
+        left: dict[str, int] = {}
+        for tail in self._tails.values():
+            left[tail.task.name] = left.get(tail.task.name, 0) + max(0, tail.end - tail.position)
+        return left
+
     def behind(self, ends: Mapping[TopicPartition, int]) -> int:
         """Records up to the changelogs' ends.
 

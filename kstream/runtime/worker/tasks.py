@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from kstream.observe.metrics import Metrics
+from kstream.runtime.task.arrivals import LOOK_SECONDS
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.task.task import Task
@@ -52,6 +53,21 @@ class Tasks:
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._turn = 0
         self.ends = Ends(admin, consumer, parts.clock, lambda: self._paused)
+        self._looked = float("-inf")
+
+    def step(self) -> None:
+        """Hears of the ends of the inputs, and notes now and then how far they go."""
+        self.ends.step()
+        now = self._clock.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        for task in self.all.values():
+            restored = task.restored_at
+            for at, one in task.reading.inputs.items():
+                position = one.position if restored is None else restored.get(at)
+                if at in self.owned and position is not None and (end := self.ends.of(at)) is not None:
+                    one.arrivals.heard(end, now, position, one.committed)
 
     # ---- finding them
 

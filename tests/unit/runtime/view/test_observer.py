@@ -97,6 +97,33 @@ def test_it_has_started_once_the_loop_goes_round_and_is_ready_once_its_tasks_run
     assert observer.ready().ok
 
 
+def test_a_restore_alone_and_other_reasons_for_not_being_ready_are_told_apart(
+    observer: Observer, instance: Instance
+) -> None:
+    def told() -> tuple[float | None, float | None]:
+        observer.metrics()
+        return observer.merged.value("ready", {}), observer.merged.value("ready_besides_restores", {})
+
+    observer.tick()
+    for states, expected in (
+        (("restoring", "running"), (0, 1)),
+        (("restoring", "failed"), (0, 0)),
+        (("running", "failed"), (0, 0)),
+        (("running", "running"), (1, 1)),
+    ):
+        for index, state in enumerate(states):
+            instance.says(index, running(index, task(f"orders/{index}", str(index), state)))
+        assert told() == expected, states
+
+
+def test_the_objective_is_the_longest_time_between_commits_and_what_is_allowed_beyond_it(instance: Instance) -> None:
+    settings = Settings(commit_interval=2.0, latency_objective=3.0)
+    found = Observer(instance, app().topology(), settings, "a")
+    found.metrics()
+    assert found.merged.value("latency_objective_seconds", {}) == 5.0
+    found.close()
+
+
 def test_the_state_says_the_most_that_is_known(observer: Observer, instance: Instance) -> None:
     assert observer.light_status().state == "starting"
     instance.says(0, running(0, restoring=1))
