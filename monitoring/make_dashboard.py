@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panels import GREEN, ROWS, Panel
+import yaml
+from panels import GREEN, OF_APP, ROWS, RUNBOOK, Panel, now, of
 
 from kstream.observe.catalogue import CATALOGUE, PREFIX
 
 FILE = Path(__file__).with_name("dashboard.json")
+RULES = Path(__file__).with_name("rules") / "kstream.yml"
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24  # columns of Grafana's grid
@@ -41,10 +44,56 @@ def dashboard() -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": variables()},
-        "annotations": {"list": []},
-        "links": [],
+        "annotations": {"list": list(annotations())},
+        "links": [{"title": "Runbook", "type": "link", "icon": "doc", "url": RUNBOOK, "targetBlank": True}],
         "panels": list(panels()),
     }
+
+
+def annotations() -> Iterator[dict[str, Any]]:
+    """What is marked in all panels."""
+
+    def marks(name: str, colour: str, expression: str, title: str, text: str, *, at: bool = False) -> dict[str, Any]:
+        return {
+            "name": name,
+            "datasource": SOURCE,
+            "enable": True,
+            "iconColor": colour,
+            "expr": expression,
+            "step": "60s",
+            "titleFormat": title,
+            "textFormat": text,
+            "useValueForTime": "on" if at else "",  # the value is when it happened, in ms
+        }
+
+    changed = " or ".join(
+        f'label_replace(changes(kube_{kind}_metadata_generation{{namespace=~"$namespace"}}[2m]) > 0, '
+        f'"workload", "$1", "{kind}", "(.+)")'
+        for kind in ("statefulset", "deployment")
+    )
+    ours = f"app_workload:kstream_build_info:max{{{OF_APP}}}"
+    versions = f"count by (namespace, app, version) ({of('build_info')})"
+    yield marks("Restarts", "red", f"{of('start_time_seconds')} * 1000", "{{app}} started", "{{instance}}", at=True)
+    yield marks(
+        "Rebalances", "orange", f"changes({of('rebalances_total')}[1m]) > 0", "{{app}}: rebalance", "{{instance}}"
+    )
+    yield marks(
+        "Deployments",
+        "blue",
+        f"({changed}) and on (namespace, workload) {ours}",
+        "{{workload}} changed",
+        "{{namespace}}",
+    )
+    yield marks(
+        "Versions", "purple", f"{versions} unless {versions.replace('})', '} offset 2m)')}",
+        "{{app}}: kstream {{version}}", "{{namespace}}",
+    )  # fmt: skip
+
+
+def sections() -> dict[str, str]:
+    """Of the runbook, by alert."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule["alert"].lower() for rule in rules if "alert" in rule}
 
 
 def variables() -> list[dict[str, Any]]:
@@ -67,33 +116,47 @@ def variables() -> list[dict[str, Any]]:
 
     return [
         {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "current": {}},
-        values("app", "App", f"label_values({PREFIX}build_info, app)"),
-        values("instance", "Instance", f'label_values({PREFIX}build_info{{app=~"$app"}}, instance)'),
+        values("namespace", "Namespace", f"label_values({PREFIX}build_info, namespace)"),
+        values("app", "App", f'label_values({PREFIX}build_info{{namespace=~"$namespace"}}, app)'),
+        values("instance", "Instance", f"label_values({PREFIX}build_info{{{OF_APP}}}, instance)"),
     ]
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    """Rows and panels with their places in the grid, from left to right and top to bottom."""
-    number, y = 0, 0
+    """Rows and panels with their places in the grid, from left to right and top to bottom. The first row is open."""
+    y = 1
+    yield _row("Now", 0, [])
+    opened = list(_row_of(now(sections()), y))
+    yield from opened
+    y += max(one["gridPos"]["y"] + one["gridPos"]["h"] for one in opened) - y
     for title, row in ROWS.items():
-        number += 1
-        yield {
-            "id": number,
-            "type": "row",
-            "title": title,
-            "collapsed": False,
-            "gridPos": _place(0, y, WIDTH, 1),
-            "panels": [],
-        }
-        y += 1
-        x = tallest = 0
-        for panel in row:
-            if x + panel.width > WIDTH:
-                x, y, tallest = 0, y + tallest, 0
-            number += 1
-            yield {"id": number, "gridPos": _place(x, y, panel.width, panel.height), **_panel(panel)}
-            x, tallest = x + panel.width, max(tallest, panel.height)
-        y += tallest
+        yield _row(title, y, list(_row_of(row, y + 1)))
+        y += 1  # what is collapsed takes no room
+
+
+def _row(title: str, y: int, inside: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": number(f"row {title}"),
+        "type": "row",
+        "title": title,
+        "collapsed": bool(inside),
+        "gridPos": _place(0, y, WIDTH, 1),
+        "panels": inside,
+    }
+
+
+def _row_of(row: list[Panel], y: int) -> Iterator[dict[str, Any]]:
+    x = tallest = 0
+    for panel in row:
+        if x + panel.width > WIDTH:
+            x, y, tallest = 0, y + tallest, 0
+        yield {"id": number(panel.title), "gridPos": _place(x, y, panel.width, panel.height), **_panel(panel)}
+        x, tallest = x + panel.width, max(tallest, panel.height)
+
+
+def number(title: str) -> int:
+    """A panel's: the same whatever comes before it, since alerts lead to it (`dashboard_url` in the rules)."""
+    return zlib.crc32(title.encode()) % 1_000_000
 
 
 def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
@@ -114,9 +177,9 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "description": panel.text or _doc(panel),
         "datasource": SOURCE,
         "targets": [_target(panel, *query, index) for index, query in enumerate(panel.queries.items())],
-        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "fieldConfig": {"defaults": defaults, "overrides": _overrides(panel)},
         "options": _options(panel),
-        **({"transformations": _columns()} if panel.kind == "table" else {}),
+        **({"transformations": _columns(panel)} if panel.kind == "table" else {}),
     }
 
 
@@ -182,10 +245,33 @@ def _options(panel: Panel) -> dict[str, Any]:
             return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
 
 
-def _columns() -> list[dict[str, Any]]:
-    """Of the table of versions: the labels, without what says nothing."""
-    hidden = {name: True for name in ("Time", "Value", "__name__", "job")}
-    return [{"id": "organize", "options": {"excludeByName": hidden, "renameByName": {"name": "instance name"}}}]
+def _overrides(panel: Panel) -> list[dict[str, Any]]:
+    """Units and links of a table's columns."""
+    found = []
+    for title, unit in panel.columns.values():
+        properties: list[dict[str, Any]] = [{"id": "unit", "value": unit}] if unit else []
+        if title in panel.links:
+            link = {"title": "What to do", "url": panel.links[title], "targetBlank": True}
+            properties.append({"id": "links", "value": [link]})
+        if properties:
+            found.append({"matcher": {"id": "byName", "options": title}, "properties": properties})
+    if panel.links:  # links are made of it
+        hidden = {"id": "custom.hidden", "value": True}
+        found.append({"matcher": {"id": "byName", "options": "section"}, "properties": [hidden]})
+    return found
+
+
+def _columns(panel: Panel) -> list[dict[str, Any]]:
+    """Of a table: those that have a title come first; what says nothing is left out."""
+    names = ("Time", "__name__", "job") if panel.columns else ("Time", "Value", "__name__", "job")
+    titles = {name: title for name, (title, _) in panel.columns.items()} or {"name": "instance name"}
+    organized = {
+        "excludeByName": dict.fromkeys(names, True),
+        "indexByName": {name: index for index, name in enumerate(panel.columns)},
+        "renameByName": titles,
+    }
+    one_table = [{"id": "merge", "options": {}}] if len(panel.queries) > 1 else []
+    return [*one_table, {"id": "organize", "options": organized}]
 
 
 if __name__ == "__main__":

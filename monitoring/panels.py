@@ -11,7 +11,9 @@ from typing import Literal
 
 from kstream.observe.catalogue import CATALOGUE, PREFIX
 
-SELECTED = 'app=~"$app", instance=~"$instance"'
+OF_APP = 'namespace=~"$namespace", app=~"$app"'
+SELECTED = f'{OF_APP}, instance=~"$instance"'
+RUNBOOK = "https://github.com/kstream-py/kstream/blob/main/docs/runbook.md"
 GREEN, YELLOW, RED = "green", "#EAB839", "red"
 
 
@@ -26,6 +28,8 @@ class Panel:
         levels: (value, colour): from this value on.
         limits: of the axis, (least, greatest).
         names: what is shown for a value.
+        columns: of a table: what it shows, in order, by its name in the answer: the title, and its unit.
+        links: of a table: where a column leads, by its title.
     """
 
     title: str
@@ -39,6 +43,8 @@ class Panel:
     levels: tuple[tuple[float, str], ...] = ()
     limits: tuple[float, float | None] = (0, None)
     names: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def tile(title: str, unit: str, query: str, text: str = "", levels: tuple[tuple[float, str], ...] = ()) -> Panel:
@@ -107,13 +113,65 @@ def mean_so_far(name: str) -> str:
     return f"{grouped(of(name, suffix='_sum'), '')} / {grouped(of(name, suffix='_count'), '')}"
 
 
+def firing(sections: Mapping[str, str]) -> str:
+    """Since when (ms since the epoch) each alert is active that fires now.
+
+    Args:
+        sections: of the runbook, by alert. PromQL has no lower case, so each is written out.
+    """
+    of_ours = f'job="kstream", {OF_APP}'
+    found = f'ALERTS_FOR_STATE{{{of_ours}}} * 1000 and ignoring (alertstate) ALERTS{{alertstate="firing", {of_ours}}}'
+    for alert, section in sections.items():
+        found = f'label_replace({found}, "section", "{section}", "alertname", "{alert}")'
+    return found
+
+
 # ---- what is shown, row by row
 
 INSTANCE = "{{app}} {{instance}}"
 WORKER = "{{app}} {{instance}} worker {{worker}}"
 PROCESS = "{{app}} {{instance}} {{process}}"
 NONE_IS_GOOD = ((0.0, GREEN), (0.001, RED))
-UP_TO_A_SECOND = ((0.0, GREEN), (1.0, RED))
+
+WANTED = f"app_workload:kstream_replicas_wanted:max{{{OF_APP}}}"
+HEARD_OF = f"sum(max by (namespace, app) ({of('instances')}))"
+READY_AND_WANTED = {"ready": total("ready"), "wanted": f"sum({WANTED}) or {HEARD_OF}"}
+WANTED_IS = "Wanted is what Kubernetes is told, where its metrics are here; else the instances that were heard of."
+BEHIND = f"topk(10, max by (namespace, app, instance, topic, partition) ({of('consumer_lag_seconds')}))"
+
+
+def now(sections: Mapping[str, str]) -> list[Panel]:
+    """The row that is open: what somebody asks who was called."""
+    where = {name: (name, "") for name in ("namespace", "app", "instance", "topic", "partition")}
+    return [
+        Panel(
+            "Alerts firing: since when, and what to do",
+            "short",
+            {"": firing(sections)},
+            "Click on an alert: its section of the runbook.",
+            kind="table",
+            width=11,
+            columns={
+                "alertname": ("alert", ""), "severity": ("severity", ""), "app": ("app", ""),
+                "instance": ("instance", ""), "task": ("task", ""), "topic": ("topic", ""),
+                "Value": ("since", "dateTimeFromNow"),
+            },
+            links={"alert": f"{RUNBOOK}#${{__data.fields.section}}"},
+        ),
+        Panel(
+            "Instances ready, and wanted", "none", READY_AND_WANTED, WANTED_IS, kind="stat", width=4,
+        ),
+        Panel(
+            "Furthest behind, and since when",
+            "s",
+            {"behind": BEHIND, "since": f"(time() - ({BEHIND})) * 1000"},
+            "How long the next record has waited, of the ten partitions where it is longest.",
+            kind="table",
+            width=9,
+            columns={**where, "Value #A": ("behind", "s"), "Value #B": ("since", "dateTimeAsIso")},
+        ),
+    ]  # fmt: skip
+
 
 STATUS = [
     tile("Instances scraped", "none", f"count({of('build_info')})", "Instances whose metrics Prometheus has."),
@@ -123,8 +181,7 @@ STATUS = [
     tile(
         "Latency, p99",
         "s",
-        f"({quantile(0.99, 'record_e2e_latency_seconds')} >= 0) or vector(0)",  # NaN when nothing is committed
-        levels=((0, GREEN), (0.5, YELLOW), (1, RED)),
+        f"({quantile(0.99, 'record_delay_seconds')} >= 0) or vector(0)",  # NaN when nothing is committed
     ),
     tile(
         "Failed tasks",
@@ -143,6 +200,7 @@ STATUS = [
         names={"0": "not ready", "1": "ready"},
     ),
     Panel("Versions", "none", {"": of("build_info")}, "What runs where.", kind="table", width=12),
+    Panel("Instances wanted and ready", "none", READY_AND_WANTED, WANTED_IS),
     Panel("Uptime", "s", {INSTANCE: age("start_time_seconds")}, "Time since each instance was started."),
     Panel("Workers", "none", {"{{state}}": total("workers", "state")}, stacked=True),
     Panel("Tasks", "none", {"{{state}}": total("tasks", "state")}, stacked=True),
@@ -158,7 +216,7 @@ THROUGHPUT = [
 ]
 
 LATENCY = [
-    Panel("Latency, end to end", "s", quantiles("record_e2e_latency_seconds"), levels=UP_TO_A_SECOND),
+    Panel("Latency, end to end", "s", quantiles("record_e2e_latency_seconds")),
     Panel(
         "Records by latency, end to end",
         "s",
@@ -169,7 +227,15 @@ LATENCY = [
         "Latency by topic, p99",
         "s",
         {"{{topic}}": quantile(0.99, "record_e2e_latency_seconds", "topic")},
-        levels=UP_TO_A_SECOND,
+    ),
+    Panel(
+        "Delay by topic, p99",
+        "s",
+        {
+            "{{topic}}": quantile(0.99, "record_delay_seconds", "topic"),
+            "objective": f"max({of('latency_objective_seconds')})",
+        },
+        "How long records waited until they were committed; old timestamps do not count, nor what was there before.",
     ),
     Panel("Processing of a record, p50", "s", {"{{part}}": quantile(0.5, "record_processing_seconds", "part")}),
     Panel("Processing of a record, p99", "s", {"{{part}}": quantile(0.99, "record_processing_seconds", "part")}),
@@ -183,13 +249,12 @@ LAG = [
         "short",
         {"{{topic}}[{{partition}}]": f"topk(10, {of('consumer_lag_records')})"},
     ),
+    Panel("The ten tasks with most lag", "short", {"{{task}}": f"topk(10, {of('task_lag_records')})"}),
     Panel("Fetched and waiting", "short", {"{{part}}": total("buffered_records", "part")}),
     Panel(
         "Time behind",
         "s",
-        {"{{topic}}": f"time() - min by (topic) ({of('consumed_timestamp_seconds')})"},
-        "Age of the last record processed, in the partition where it is oldest; without lag, of the last that came.",
-        width=8,
+        {"{{topic}}[{{partition}}] {{instance}}": f"topk(10, {of('consumer_lag_seconds')})"},
     ),
     Panel(
         "Event time behind the clock",
@@ -283,10 +348,23 @@ STATE = [
     Panel("Uncommitted changes", "bytes", {"{{store}}": total("state_overlay_bytes", "store")}),
     Panel("Memory used of each share", "bytes", {"{{share}}": total("memory_used_bytes", "share")}),
     Panel("RocksDB's memory", "bytes", {"{{use}}": total("rocksdb_memory_bytes", "use")}),
+    Panel("Large entries", "cps", {"{{store}}": seldom(rate("state_large_entries_total", "store"), "store")}),
+    Panel(
+        "Age of snapshots",
+        "s",
+        {"{{task}}": f"topk(10, time() - ({of('snapshot_last_success_timestamp_seconds')} > 0)) or vector(0)"},
+        "Of the ten tasks whose newest snapshot is oldest, of those that have one.",
+    ),
 ]
 
 RESTORES = [
     Panel("Left to restore", "short", {INSTANCE: total("restore_remaining_records", "app, instance")}),
+    Panel(
+        "Left to restore, by task",
+        "short",
+        {"{{task}}": f"topk(10, {of('task_restore_remaining_records')}) or vector(0)"},
+        "Changelog records, of the ten tasks that have most of them left.",
+    ),
     Panel("Bytes left to restore", "bytes", {INSTANCE: total("restore_remaining_bytes", "app, instance")}),
     Panel("Time left", "s", {"longest": f"max({of('restore_remaining_seconds')}) or vector(0)"}),
     Panel(

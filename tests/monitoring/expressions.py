@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from kstream.observe.catalogue import CATALOGUE, PREFIX
 
-TARGET_LABELS = {"job", "instance", "namespace"}
+TARGET_LABELS = {"job", "instance", "namespace", "workload"}
 """Of Prometheus' own making, or of the scrape configuration's."""
 
 METRIC = re.compile(r"(?<![\w:])(kstream_\w+)(?:\{([^}]*)\})?")
@@ -52,6 +52,8 @@ def problems(expression: str, recorded: Collection[str] = ()) -> list[str]:
             for label in MATCHED.findall(matchers)
             if label not in {*series[name], *common}
         ]
+    if "ALERTS" in expression:  # Prometheus' own
+        grouped |= {"alertname", "alertstate", "severity"}
     for group in GROUPING.findall(expression):
         for label in re.findall(r"\w+", group):
             if label not in grouped:

@@ -47,11 +47,12 @@ def write_shortened(directory: Path, alertmanager: str, webhook: str) -> tuple[P
     found["refresh_interval"] = shorter(found["refresh_interval"], LEAST_WAIT)
 
     manager = _read(MONITORING / "alertmanager.yml")
-    for wait in ("group_wait", "group_interval", "repeat_interval"):
-        manager["route"][wait] = shorter(manager["route"][wait], LEAST_WAIT)
-    (receiver,) = manager["receivers"]
-    (hook,) = receiver["webhook_configs"]
-    hook["url"] = webhook
+    for route in (manager["route"], *manager["route"]["routes"]):
+        for wait in {"group_wait", "group_interval", "repeat_interval"} & route.keys():
+            route[wait] = shorter(route[wait], LEAST_WAIT)
+    for receiver in manager["receivers"]:
+        (hook,) = receiver["webhook_configs"]
+        hook["url"] = f"{webhook}/{receiver['name']}"
 
     files = directory / "prometheus.yml", directory / "alertmanager.yml"
     _write(files[0], prometheus)
@@ -60,12 +61,12 @@ def write_shortened(directory: Path, alertmanager: str, webhook: str) -> tuple[P
 
 
 def shortened_rules(rules: dict[str, Any]) -> dict[str, Any]:
-    """The same groups, with shorter `for` and shorter windows and offsets in the expressions."""
+    """The same groups, with shorter `for`, `keep_firing_for`, and windows and offsets in the expressions."""
     for group in rules["groups"]:
         for rule in group["rules"]:
             rule["expr"] = WINDOW.sub(lambda found: shorter(found[0], LEAST_WINDOW), rule["expr"])
-            if "for" in rule:
-                rule["for"] = shorter(rule["for"], LEAST_WAIT)
+            for wait in {"for", "keep_firing_for"} & rule.keys():
+                rule[wait] = shorter(rule[wait], LEAST_WAIT)
     return rules
 
 

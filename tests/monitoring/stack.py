@@ -40,12 +40,13 @@ class Sample(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """An alert as the webhook got it. `status` is firing or resolved."""
+    """An alert as the webhook got it. `status` is firing or resolved, `receiver` that of its route."""
 
     name: str
     status: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    receiver: str = ""
 
 
 class Expression(NamedTuple):
@@ -69,13 +70,13 @@ class Stack:
         self._processes: list[Process] = []
         self._ports = [held_port(), held_port()]
         manager, prometheus = (int(port.getsockname()[1]) for port in self._ports)
-        self.url = f"http://127.0.0.1:{prometheus}"
+        self.url, self._manager = f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{manager}"
         configuration, manager_configuration = write_shortened(
             directory / "monitoring", f"127.0.0.1:{manager}", self._webhook.url
         )
         self.set_targets(targets)
         self._commands = {
-            f"http://127.0.0.1:{manager}": [
+            self._manager: [
                 tool("prometheus-alertmanager"),
                 f"--config.file={manager_configuration}",
                 f"--storage.path={directory / 'alertmanager'}",
@@ -156,6 +157,16 @@ class Stack:
         """Whether no scrape of a target has failed: where a busy machine missed one, JobDown is no false alarm."""
         return not self.query(f'min_over_time(up{{instance="{target}"}}[1h]) == 0')
 
+    def wait_for_inhibited(self, name: str, seconds: float = 90.0) -> None:
+        """Waits until Alertmanager has this alert and sends it to nobody, because of another."""
+
+        def inhibited() -> bool:
+            with urllib.request.urlopen(f"{self._manager}/api/v2/alerts", timeout=60) as answer:
+                known = json.load(answer)
+            return any(one["labels"]["alertname"] == name and one["status"]["inhibitedBy"] for one in known)
+
+        _until(inhibited, seconds, lambda: f"{name} to be inhibited; {self._told()}")
+
     @property
     def alerts(self) -> list[Alert]:
         """All that the webhook was told, oldest first."""
@@ -215,8 +226,10 @@ class Webhook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 posted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver = self.path.rpartition("/")[2]
                 for one in posted["alerts"]:
-                    alerts.append(Alert(one["labels"]["alertname"], one["status"], one["labels"], one["annotations"]))
+                    name = one["labels"]["alertname"]
+                    alerts.append(Alert(name, one["status"], one["labels"], one["annotations"], receiver))
                 self.send_response(200)
                 self.end_headers()
 
@@ -245,27 +258,31 @@ def held_port() -> socket.socket:
 
 
 def dashboard_expressions(app: str = ".*", instance: str = ".*", window: str = "10s") -> list[Expression]:
-    """Every query of monitoring/dashboard.json.
+    """Every query of monitoring/dashboard.json, those of the marks in all panels too.
 
     Args:
         app, instance: regular expressions, as the dashboard's variables hold them.
         window: what stands for Grafana's intervals.
     """
-    variables = {"app": app, "instance": instance, "__rate_interval": window, "__interval": window, "__range": window}
+    variables = {"namespace": ".*", "app": app, "instance": instance, "__rate_interval": window, "__interval": window}
 
-    def panels(of: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        for panel in of.get("panels", []):
-            yield panel
-            yield from panels(panel)  # a collapsed row holds its panels
+    def filled(text: str) -> str:
+        for name in sorted(variables, key=len, reverse=True):  # $__interval is not the start of $__interval_ms
+            text = text.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
+        return text
 
-    found = []
-    for panel in panels(json.loads((MONITORING / "dashboard.json").read_text())):
-        for target in panel.get("targets", []):
-            text = target["expr"]
-            for name in sorted(variables, key=len, reverse=True):  # $__interval is not the start of $__interval_ms
-                text = text.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
-            found.append(Expression(panel["title"], text))
+    board = json.loads((MONITORING / "dashboard.json").read_text())
+    found = [Expression(one["name"], filled(one["expr"])) for one in board["annotations"]["list"]]
+    for panel in panels_of(board):
+        found += [Expression(panel["title"], filled(target["expr"])) for target in panel.get("targets", [])]
     return found
+
+
+def panels_of(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows, and panels wherever they are."""
+    for panel in board.get("panels", []):
+        yield panel
+        yield from panels_of(panel)  # a collapsed row holds its panels
 
 
 def _until(condition: Callable[[], T], seconds: float, what: Callable[[], str]) -> T:

@@ -51,7 +51,7 @@ def test_promtool_accepts_the_configuration() -> None:
 
 
 def test_amtool_accepts_the_configuration() -> None:
-    assert "1 receivers" in run(tool("amtool"), "check-config", MONITORING / "alertmanager.yml")
+    assert "2 receivers" in run(tool("amtool"), "check-config", MONITORING / "alertmanager.yml")
 
 
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
@@ -79,7 +79,7 @@ def test_an_alert_is_unit_tested_firing_and_silent(name: str) -> None:
 def test_an_alert_says_what_an_operator_needs(name: str) -> None:
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("critical", "warning")
-    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
 
 
 @each_alert
@@ -89,6 +89,9 @@ def test_an_alert_leads_to_its_section_of_the_runbook(name: str) -> None:
     (section,) = [text for text in sections if text.startswith(f"{name}\n")]
     for part in ("**Symptom.**", "**Meaning.**", "**Look at.**", "**Do.**"):
         assert part in section, part
+    look, do = section.partition("**Look at.**")[2].split("**Do.**")
+    assert "`" in look or "](" in look, "nothing to look at is named"
+    assert "`" in do or "](" in do, "no command, setting or other section is named that mends it"
 
 
 def test_the_runbook_has_no_alert_that_is_not_there() -> None:
@@ -102,7 +105,41 @@ def test_a_rule_uses_metrics_and_labels_that_exist(rule: dict[str, Any]) -> None
     assert problems(rule["expr"], recorded) == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "receiver"), [("severity=critical", "pager"), ("severity=warning", "tickets"), ("app=other", "tickets")]
+)
+def test_critical_alerts_page_and_warnings_do_not(labels: str, receiver: str) -> None:
+    routes = run(tool("amtool"), "config", "routes", "test", "--config.file", MONITORING / "alertmanager.yml", labels)
+    assert routes.strip() == receiver
+
+
+def test_every_severity_has_a_route_and_every_alert_the_labels_of_the_inhibition() -> None:
+    manager = yaml.safe_load((MONITORING / "alertmanager.yml").read_text())
+    routed = {route["matchers"][0] for route in manager["route"]["routes"]}
+    assert routed == {f'severity="{alert["labels"]["severity"]}"' for alert in ALERTS.values()}
+    (rule,) = manager["inhibit_rules"]
+    assert rule["source_matchers"] == ['job="kstream"', 'severity="critical"']
+    assert rule["target_matchers"] == ['job="kstream"', 'severity="warning"']
+    assert rule["equal"] == ["namespace", "app"]
+    for file in UNIT_TESTS:  # all that fire have them
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            for alert in (alert for check in test["alert_rule_test"] for alert in check.get("exp_alerts", ())):
+                assert alert["exp_labels"]["job"] == "kstream"
+                assert "app" in alert["exp_labels"] or test["name"].startswith("JobDown, no"), test["name"]
+
+
+def test_a_replay_of_old_data_is_among_the_silent() -> None:
+    (replay,) = (
+        test
+        for file in UNIT_TESTS
+        for test in yaml.safe_load(file.read_text())["tests"]
+        if test["name"].startswith("A replay of old data")
+    )
+    silent = {check["alertname"] for check in replay["alert_rule_test"] if not check.get("exp_alerts")}
+    assert {"HighLatency", "TimeBehind", "LagGrowing", "TaskStalled"} <= silent
+
+
 def test_recorded_series_are_used() -> None:
-    expressions = "\n".join(alert["expr"] for alert in ALERTS.values())
+    expressions = "\n".join(rule["expr"] for rule in rules())
     for rule in rules():
         assert "alert" in rule or rule["record"] in expressions

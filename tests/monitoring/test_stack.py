@@ -20,7 +20,10 @@ from monitoring.stack import Stack
 
 pytestmark = pytest.mark.timeout(400)
 
-BUILD = 'kstream_build_info{app="clicks",name="a",version="0.1.0"} 1\n'
+BUILD = """\
+kstream_build_info{app="clicks",name="a",version="0.1.0"} 1
+kstream_start_time_seconds{app="clicks"} 1
+"""
 
 
 class Target:
@@ -76,14 +79,20 @@ def test_targets_that_die_or_vanish_reach_the_webhook_and_so_does_their_return(s
         assert told == [] or not all(stack.answered_always(one.address) for one in (lives, dies, leaves))
 
         dies.kill()
-        alert = stack.wait_for_alert("JobDown", after=len(told), severity="critical", instance=dies.address)
-        assert alert.annotations["runbook_url"].endswith("docs/runbook.md#jobdown")
+        alert = stack.wait_for_alert("InstanceDown", after=len(told), severity="warning", instance=dies.address)
+        assert alert.annotations["runbook_url"].endswith("docs/runbook.md#instancedown")
+        assert alert.labels["app"] == "clicks" and alert.receiver == "tickets"
 
         stack.set_targets([lives.address])  # clicks was scaled in and goes on elsewhere, orders is gone
-        stack.wait_for_alert("JobDown", status="resolved", instance=dies.address)
+        stack.wait_for_alert("InstanceDown", status="resolved", instance=dies.address)
         alert = stack.wait_for_alert("JobDown", app="orders")
-        assert alert.annotations["summary"] == "no instance of orders is left"
-        false = [one for one in stack.alerts if {lives.address, "clicks"} & set(one.labels.values())]
+        assert alert.annotations["summary"] == "no instance of orders answers"
+        assert alert.receiver == "pager"
+        false = [
+            one
+            for one in stack.alerts
+            if lives.address in one.labels.values() or (one.name, one.labels.get("app")) == ("JobDown", "clicks")
+        ]
         assert false == [] or not stack.answered_always(lives.address)
 
 
@@ -103,8 +112,31 @@ def test_growing_backpressure_reaches_the_webhook(serve: Serve, tmp_path: Path) 
         assert (alert.labels["worker"], alert.labels["severity"]) == ("0", "warning")
         told = stack.alerts
         if not stack.answered_always(target.address):
-            told = [one for one in told if one.name != "JobDown"]
+            told = [one for one in told if one.name not in ("JobDown", "InstanceDown")]
         assert {(one.name, one.labels["worker"]) for one in told} == {("HighBackpressure", "0")}
+
+
+@pytest.mark.more
+def test_a_critical_alert_of_an_app_silences_its_warnings_and_no_others(serve: Serve, tmp_path: Path) -> None:
+    slow = threading.Event()
+    began = time.monotonic()
+
+    def metrics() -> str:
+        waited = 0.9 * (time.monotonic() - began) if slow.is_set() else 0.0
+        return 'kstream_tasks{app="clicks",state="failed"} 1\n' + "".join(
+            BUILD.replace("clicks", app)
+            + f'kstream_worker_backpressured_seconds_total{{app="{app}",worker="0"}} {waited}\n'
+            for app in ("clicks", "orders")
+        )
+
+    target = serve(metrics)
+    with Stack([target.address], tmp_path) as stack:
+        assert stack.wait_for_alert("TaskFailed", app="clicks").receiver == "pager"
+        slow.set()
+        assert stack.wait_for_alert("HighBackpressure", app="orders").receiver == "tickets"
+        stack.wait_for_inhibited("HighBackpressure")
+        told = [one.labels["app"] for one in stack.alerts if one.name == "HighBackpressure"]
+        assert set(told) == {"orders"}
 
 
 def test_an_expression_that_prometheus_refuses_is_told(tmp_path: Path) -> None:
@@ -127,11 +159,11 @@ def test_only_waits_and_addresses_are_changed(tmp_path: Path) -> None:
     for group, shorter_group in zip(rules["groups"], short["groups"], strict=True):
         for rule, other in zip(group["rules"], shorter_group["rules"], strict=True):
             changed = {key for key in rule if rule[key] != other[key]}
-            assert changed <= {"expr", "for"}
+            assert changed <= {"expr", "for", "keep_firing_for"}
             assert rule.keys() == other.keys()
     waits = {rule["alert"]: rule.get("for") for group in short["groups"] for rule in group["rules"] if "alert" in rule}
-    assert (waits["JobDown"], waits["HighBackpressure"], waits["RestoreSlow"]) == ("1000ms", "5000ms", "15000ms")
+    assert (waits["JobDown"], waits["HighBackpressure"], waits["RestoreSlow"]) == ("2000ms", "5000ms", "15000ms")
 
-    prometheus, manager = write_shortened(tmp_path / "short", "here:1", "http://here:2/")
+    prometheus, manager = write_shortened(tmp_path / "short", "here:1", "http://here:2")
     assert yaml.safe_load(prometheus.read_text())["rule_files"] == ["rules/*.yml"]
-    assert "http://here:2/" in manager.read_text()
+    assert "http://here:2/pager" in manager.read_text()

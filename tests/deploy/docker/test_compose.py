@@ -81,7 +81,7 @@ def test_prometheus_scrapes_every_instance_with_the_projects_rules(stack: Stack)
 
     for sample in stack.wait_for(up, "4 targets that are up"):
         assert "app" not in sample["metric"]  # type: ignore[operator]
-    assert {rule["name"] for rule in stack.rules()} >= {"JobDown", "NotReady", "InstanceStalled"}
+    assert {rule["name"] for rule in stack.rules()} >= {"JobDown", "NotReady", "TaskStalled"}
     assert all(rule["health"] in ("ok", "unknown") for rule in stack.rules())
     apps = {sample["metric"]["app"] for sample in stack.query("count by (app) (kstream_build_info)")}
     assert apps == {"flights", "airports"}

@@ -168,6 +168,21 @@ MATRIX: dict[str, Values] = {
         KEDA, {"autoscaling": {"kind": "hpa", "minReplicas": 2, "hpa": {"source": "kstream"}}}
     ),
     "monitoring": MONITORING,
+    "alerts of mine": merged(
+        MONITORING,
+        {
+            "monitoring": {
+                "prometheusRule": {
+                    "annotations": {"owner": "air"},
+                    "additionalRuleLabels": {"team": "air"},
+                    "grafanaUrl": "https://grafana.example",
+                    "disabled": {"HighBackpressure": True},
+                    "customRules": {"LagGrowing": {"for": "30m", "keepFiringFor": "10m", "severity": "critical"}},
+                    "thresholds": {"restarts": 5},
+                }
+            }
+        },
+    ),
     "topics are made": {"topics": {"create": True}},
     "extras": {
         "labels": {"team": "air"},
