@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from kstream.operators.async_agent import run
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.specs.sink import BatchingSink, SinkRecord
@@ -86,7 +87,11 @@ class SinkWriter(Operator):
 
     def _wait(self, result: Any) -> None:
         if isawaitable(result):
-            self._loop.run_until_complete(_awaited(result))
+            task = self._loop.create_task(_awaited(result))
+            task.add_done_callback(lambda _: self._loop.stop())
+            while not task.done():
+                run(self._loop)
+            task.result()
 
 
 async def _awaited(result: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -235,3 +236,34 @@ def test_a_close_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with TestDriver(app, partitions=1) as driver:
         driver.send(topic, 1, key="k")
     assert "sink in-sink: close() failed: OSError: gone" in caplog.text
+
+
+async def leave() -> None:
+    sys.exit(3)
+
+
+class Beside(kstream.BatchingSink):
+    """While it waits, what has nothing to do with it leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(size=1)
+        self.left: list[asyncio.Task[None]] = []
+        self.kept: list[Any] = []
+
+    async def write(self, batch: Records) -> None:  # type: ignore[override]
+        self.left.append(asyncio.get_running_loop().create_task(leave()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.kept += [record.value for record in batch]
+
+
+def test_what_leaves_the_event_loop_meanwhile_is_not_the_sinks_failure() -> None:
+    app, sink = kstream.App("sinking"), Beside()
+    source = app.topic("in", key=str, value=int)
+    app.stream(source).sink(sink, name="s")
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(3):
+            driver.send(source, n, key="k")
+        driver.commit()
+    assert sink.kept == [0, 1, 2]
+    assert [type(task.exception()) for task in sink.left] == [SystemExit] * 3
