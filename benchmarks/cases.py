@@ -259,7 +259,8 @@ class Bench:
         outcome = outcome_of(result)
         first, last = (resident(result.rss, at) for at in (self.sizes.memory_from, data.records))
         row.yardstick.append(Outcome(first, 0.0))
-        row.kstream.append(Outcome(last, outcome.cpu, {**outcome.details, "rate": outcome.rate}))
+        way = [resident(result.rss, data.records * eighth // 8) for eighth in range(1, 9)]
+        row.kstream.append(Outcome(last, outcome.cpu, {**outcome.details, "rate": outcome.rate, "way": way}))
 
     def _make(self, kind: str, data: Data, interval: float | None) -> Service:
         name = f"bench-{os.getpid()}-{next(self._numbers)}-{kind}"

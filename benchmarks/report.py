@@ -101,6 +101,10 @@ def markdown(rows: list[Row], sizes: Sizes, facts: dict[str, str], repetitions: 
             "lrrrrrrr",
         ),
     ]
+    for row in rows:
+        if row.case is MEMORY and row.kstream:
+            way = ", ".join(f"{size / 2**20:,.0f}" for size in row.kstream[0].details["way"])
+            lines += ["", f"Resident memory at each eighth of the {long.records:,} records: {way} MiB."]
     failures = [f"- {row.case.title}: {failure}" for row in rows for failure in row.failures]
     if failures:
         lines += ["", "## Failures", "", *failures]
