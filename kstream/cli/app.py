@@ -13,6 +13,7 @@ from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Ser
 from kstream.cli.savepoint.app import rescale, savepoint
 from kstream.cli.snapshots.app import snapshots
 from kstream.cli.state.app import state
+from kstream.cli.trying import broker, demo
 
 commands = typer.Typer(
     name="kstream",
@@ -156,7 +157,7 @@ def init(
         Path | None, typer.Option(metavar="PATH", help="Where to make it (default: a directory of its name).")
     ] = None,
 ) -> int:
-    """Make a service project: app, test, settings, README."""
+    """Make a service project: app, test, settings, README, and a compose file with a Kafka."""
     from kstream.cli import init as command
 
     return command.run(name, directory)
@@ -346,6 +347,20 @@ def config_(
 
 
 @commands.command()
+def page(
+    target: OptionalTarget = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    config: Config = None,
+    set_: Assignments = None,
+) -> int:
+    """Show the address of the status page of the instances that run here, with their token."""
+    from kstream.cli import pages as command
+    from kstream.cli.operate import subject
+
+    return command.run(subject(target, None, set_ or [], config), open_them=open_)
+
+
+@commands.command()
 def doctor(
     target: OptionalTarget = None,
     as_json: AsJson = False,
@@ -360,36 +375,5 @@ def doctor(
     return command.run(subject(target, bootstrap_servers, set_ or [], config), as_json=as_json)
 
 
-@commands.command()
-def broker(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of 127.0.0.1 (default: a free one).")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where its data lie (default: in the user's data directory).")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier broker left there.")] = False,
-) -> None:
-    """Run a development broker, a real Apache Kafka, until Ctrl-C. The first time it is downloaded."""
-    from kstream.cli import broker as command
-
-    command.run(port, data_dir, fresh)
-
-
-@commands.command()
-def demo(
-    kill: Annotated[bool, typer.Option("--kill/--no-kill", help="Kill a worker half-way.")] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    rate: Annotated[float | None, typer.Option(min=1, help="Records a second (default: as fast as it goes).")] = None,
-    bootstrap: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A cluster of your own (default: a development broker).")
-    ] = None,
-    nexmark: Annotated[
-        str | None, typer.Option(metavar="QUERY", help="A query of the Nexmark benchmark, such as q5, instead.")
-    ] = None,
-    events: Annotated[int | None, typer.Option(min=1, help="With --nexmark: records (default: 300,000).")] = None,
-) -> int:
-    """Replay all 336,776 flights of New York 2013 through a service, kill a worker, and audit every record."""
-    from kstream.cli import demo as command
-
-    return command.run(
-        kill=kill, workers=workers, rate=rate, bootstrap=bootstrap, nexmark=nexmark, events=events
-    )  # fmt: skip
+commands.command()(broker)
+commands.command()(demo)

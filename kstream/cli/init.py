@@ -5,11 +5,13 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import Final
 
 from kstream.cli import human
+from kstream.devbroker.jars import KAFKA_VERSION
 from kstream.errors import UsageError
 
 TEMPLATE: Final = Path(__file__).parent / "template"
@@ -19,6 +21,9 @@ FILES: Final = {
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
     "kstream.toml": "kstream.toml",
+    "Dockerfile": "Dockerfile.txt",
+    ".dockerignore": "dockerignore.txt",
+    "compose.yaml": "compose.yaml",
     "$module/__init__.py": None,
     "$module/app.py": "app.py.txt",
     "tests/test_app.py": "test_app.py.txt",
@@ -65,6 +70,7 @@ def make(project: Path, name: str, module: str) -> None:
     Raises:
         UsageError: the directory cannot be made, or is not empty.
     """
+    own = version("kstream")
     try:
         if project.exists() and (not project.is_dir() or any(project.iterdir())):
             raise UsageError(f"{project} is there already: choose another name, or another place with --directory")
@@ -72,6 +78,6 @@ def make(project: Path, name: str, module: str) -> None:
             file = project / Template(target).substitute(module=module)
             file.parent.mkdir(parents=True, exist_ok=True)
             text = "" if source is None else (TEMPLATE / source).read_text()
-            file.write_text(Template(text).substitute(name=name, module=module))
+            file.write_text(Template(text).substitute(name=name, module=module, version=own, kafka=KAFKA_VERSION))
     except OSError as error:
         raise UsageError(f"{project}: {error.strerror or error}") from error

@@ -22,6 +22,7 @@ from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.view.observer import Observer
 from kstream.runtime.view.queries import Queries
 from kstream.topology import Topology
+from kstream.web import local
 from kstream.web.server import WebServer
 from kstream.web.signing import key_of
 from kstream.web.state import State
@@ -48,6 +49,8 @@ def observed(
     if settings.state_queries:
         queries = Queries(supervisor, topology, supervisor.partitions, instance, partial(_others, observer))
     server = _serve(topology.app, observer, settings, queries) if settings.web else None
+    if server is not None:
+        local.tell(Path(settings.state_dir), instance, server.url)
     announcer = _announce(observer, topology.app, settings) if settings.announce_interval else None
     sizes = _sizes(topology.app, settings) if settings.worker_range else None
     if sizes is not None:
@@ -58,6 +61,7 @@ def observed(
         if announcer is not None:
             announcer.stop()
         if server is not None:
+            local.forget(Path(settings.state_dir), instance)
             server.stop()
         if sizes is not None:
             sizes.close()

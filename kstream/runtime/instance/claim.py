@@ -11,11 +11,14 @@ import fcntl
 import os
 import secrets
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from kstream.errors import IdentityInUse, StateDirectoryError
 from kstream.runtime.instance.owned import make_private, open_own, tighten
 from kstream.specs.stored import DIRECTORY
+
+FOLDER: Final = "instances"
+"""Of the state directory: a file of each instance's name."""
 
 
 class Claim:
@@ -37,7 +40,7 @@ def claim(state_dir: Path, app: str, name: str | None) -> Claim:
             kstream made it.
         IdentityInUse: the wanted name is taken by a running instance.
     """
-    folder = state_dir / "instances"
+    folder = state_dir / FOLDER
     try:
         make_private(state_dir)
         if (state_dir / "app").exists():

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kstream.cli import main
 from kstream.cli.init import FILES, TEMPLATE
 from kstream.config import Settings
 from kstream.config.sources import resolve_settings
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +89,28 @@ def test_what_the_sample_of_settings_shows_is_true(place: Path) -> None:
     examples = {"instance", "web_port"}
     for name in defaults.keys() - examples:
         assert getattr(settings, name) == getattr(Settings(), name), f"the sample says it is the default: {name}"
+
+
+def test_its_compose_file_runs_it_beside_a_kafka(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is in the files; tests/deploy/docker/test_new_project.py runs them."""
+    assert main(["init", "web-shop"]) == 0
+    project = place / "web-shop"
+    compose = yaml.safe_load((project / "compose.yaml").read_text())
+    ours = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert compose["name"] == "web-shop" and sorted(compose["services"]) == ["app", "kafka"]
+    kafka, app = compose["services"]["kafka"], compose["services"]["app"]
+    assert kafka["image"] == ours["services"]["kafka"]["image"], "the one that is tried"
+    assert app["environment"]["KSTREAM_BOOTSTRAP_SERVERS"] == "kafka:9092"
+    assert app["ports"] == ["127.0.0.1:${PAGE_PORT:-8010}:8010"] and app["volumes"] == ["state:/var/lib/kstream"]
+    for name, value in {**app["environment"], "KSTREAM_STATE_DIR": "/var/lib/kstream"}.items():
+        monkeypatch.setenv(name, value)
+    settings, _ = resolve_settings({}, {}, project / "kstream.toml")
+    assert (settings.state_dir, settings.workers, settings.memory) == ("/var/lib/kstream", 1, 256 * 2**20)
+    dockerfile = (project / "Dockerfile").read_text()
+    copied = re.findall(r"(?m)^COPY (\S+) ", dockerfile)
+    kept = [line[1:] for line in (project / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert sorted(copied) == sorted(kept) and all((project / name).exists() for name in copied)
+    assert f"FROM kstream:{version('kstream')}\n" in dockerfile
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    assert main(["topology", json.loads(re.findall(r"(?m)^CMD (.*)$", dockerfile)[0])[1]]) == 0
