@@ -97,6 +97,24 @@ def test_without_a_token_it_asks_and_says_when_it_is_wrong(page: Page, server: W
     assert [error for error in page.errors if "401" not in error] == []
 
 
+def event_times(graph: Any, status: Any) -> dict[str, float]:
+    """By edge from a topic, the least of its partitions here that are not idle."""
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    found: dict[str, float] = {}
+    for edge in graph["edges"]:
+        topic, part = nodes[edge["source"]], nodes[edge["target"]]["part"]
+        inputs = [
+            one
+            for task in status["tasks"]
+            for one in task["inputs"]
+            if task["name"].rpartition("/")[0] == part and one["topic"] == topic["label"] and not one["idle"]
+        ]
+        if topic["kind"] == "topic" and inputs:
+            found[edge["id"]] = min(one["event_time"] for one in inputs)
+    assert found
+    return found
+
+
 def test_numbers_are_those_of_the_api_and_of_the_metrics(page: Page, server: WebServer, observed: FakeObserved) -> None:
     observed.freeze()
     page.open(server.url, TOKEN)
@@ -122,6 +140,11 @@ def test_numbers_are_those_of_the_api_and_of_the_metrics(page: Page, server: Web
         for label in page.page.locator(".rates text").all()
     }
     assert edges == status["edges"]
+    times = {
+        label.get_attribute("data-edge"): float(label.get_attribute("data-value") or "nan")
+        for label in page.page.locator(".times text[data-value]").all()
+    }
+    assert times == event_times(api(server, "/api/graph"), status)
     rows = page.page.locator("#tasks tbody tr")
     lags = {
         row.locator("td").nth(0).inner_text(): row.locator("data").nth(0).get_attribute("value") for row in rows.all()

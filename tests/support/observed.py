@@ -400,7 +400,17 @@ class FakeObserved:
             buffered=lag // 2,
             busy=busy / 3,
             backpressured=backpressured / 3,
-            inputs=[InputStatus(part, partition, self._committed(now) // of, lag, now - 0.2 - lag / 5000)],
+            inputs=[
+                InputStatus(
+                    part,
+                    partition,
+                    self._committed(now) // of,
+                    lag,
+                    now - 0.2 - lag / 5000,
+                    now - 5 - partition,
+                    idle=partition > self.partitions // 2,
+                )
+            ],
         )
         if index == 0 and self.paused:
             task.why = "paused"

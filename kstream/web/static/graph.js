@@ -1,7 +1,7 @@
 // The topology as a drawing: sub-topologies as boxes with their operators and stores, topics between them, live rates.
 
 import { attribute, svg, text } from "./dom.js";
-import { count, cut, exact, percent, rate } from "./format.js";
+import { clock, count, cut, dateTime, exact, percent, rate } from "./format.js";
 import { layered } from "./layout.js";
 
 const PAD = 14;
@@ -162,8 +162,9 @@ export class Drawing {
     const parts = svg("g", {});
     const nodes = svg("g", {});
     const labels = svg("g", { class: "rates" });
+    const times = svg("g", { class: "times" });
     const badges = svg("g", { class: "badges" });
-    this.element = svg("g", {}, parts, edges, nodes, labels, badges);
+    this.element = svg("g", {}, parts, edges, nodes, labels, times, badges);
     this.edges = graph.edges
       .filter((edge) => plan.paths.has(edge.id))
       .map((edge) => {
@@ -171,11 +172,14 @@ export class Drawing {
         const line = svg("path", { class: "edge", d: curve(points), "marker-end": "url(#arrow)" });
         const place = labelPlace(points, sideOf(edge, graph.edges));
         const label = svg("text", { x: place.x, y: place.y, "text-anchor": place.anchor });
+        const below = place.anchor === "middle" ? 17 : place.y > points[points.length - 1].y ? 11 : -11;
+        const time = svg("text", { x: place.x, y: place.y + below, "text-anchor": place.anchor, "data-edge": edge.id });
         const title = svg("title", {});
         line.append(title);
         edges.append(line);
         if (place.length >= 34) labels.append(label);
-        return { edge, line, label, title };
+        if (place.length >= 34) times.append(time);
+        return { edge, line, label, time, title };
       });
     this.parts = [...plan.parts].map(([name, box]) => {
       const one = drawPart(name, box);
@@ -191,12 +195,19 @@ export class Drawing {
     });
   }
 
-  /** `loads`: part -> {busy, backpressured, tasks, lag, failed}; `rates`: edge id -> records/s; `failing`: node id -> records. */
-  update(loads, rates, failing = {}) {
-    for (const { edge, line, label, title } of this.edges) {
+  /**
+   * `loads`: part -> {busy, backpressured, tasks, lag, failed}; `rates`: edge id -> records/s; `failing`: node id -> records;
+   * `times`: edge id -> event time.
+   */
+  update(loads, rates, failing = {}, times = new Map()) {
+    for (const { edge, line, label, time, title } of this.edges) {
       const now = rates[edge.id];
+      const at = times.get(edge.id);
       text(label, now === undefined ? "" : `${rate(now)}/s`);
-      text(title, now === undefined ? edge.id : `${edge.id}: ${rate(now)} records/s`);
+      text(time, at === undefined ? "" : clock(at));
+      attribute(time, "data-value", at);
+      const said = now === undefined ? edge.id : `${edge.id}: ${rate(now)} records/s`;
+      text(title, at === undefined ? said : `${said}, event time ${dateTime(at)}`);
       attribute(label, "data-edge", edge.id);
       attribute(label, "data-value", now);
       const width = now > 0 ? Math.min(4.5, 1.2 + Math.log10(1 + now) * 0.55) : 1;

@@ -29,6 +29,24 @@ export function loadsOf(tasks) {
   return loads;
 }
 
+/** How far the tasks here have come, in event time, in what an edge brings from a topic: the least of the partitions that are not idle. */
+export function timesOf(graph, tasks) {
+  const nodes = new Map(graph.nodes.map((node) => [node.id, node]));
+  const times = new Map();
+  for (const edge of graph.edges) {
+    const [topic, part] = [nodes.get(edge.source), nodes.get(edge.target)?.part];
+    if (topic?.kind !== "topic" || !part) continue;
+    const inputs = tasks
+      .filter((task) => task.name.slice(0, task.name.lastIndexOf("/")) === part)
+      .flatMap((task) => task.inputs)
+      .filter((one) => one.topic === topic.label && one.event_time !== null && one.event_time !== undefined);
+    const awake = inputs.filter((one) => !one.idle);
+    const known = (awake.length ? awake : inputs).map((one) => one.event_time);
+    if (known.length) times.set(edge.id, Math.min(...known));
+  }
+  return times;
+}
+
 export class Topology {
   constructor(root) {
     this.view = { x: 0, y: 0, width: 1, height: 1 };
@@ -57,6 +75,7 @@ export class Topology {
   }
 
   draw(graph) {
+    this.graph = graph;
     this.drawing?.element.remove();
     this.drawing = new Drawing(graph);
     this.svg.append(this.drawing.element);
@@ -68,7 +87,7 @@ export class Topology {
   }
 
   update(status) {
-    this.drawing?.update(loadsOf(status.tasks), status.edges, status.failing);
+    this.drawing?.update(loadsOf(status.tasks), status.edges, status.failing, timesOf(this.graph, status.tasks));
   }
 
   /** Shows the whole, or, with `least`, as much as fits at that scale, from the left. */
