@@ -26,7 +26,7 @@ def acls(
         typer.Option(
             "--for",
             metavar="|".join(get_args(Who)),
-            help="app: to run; topics, reset, dlq: what these take besides; autoscaler: its own.",
+            help="app: to run; reset, dlq: what these take besides; topics: who makes them; autoscaler: its own.",
         ),
     ] = "app",
     principal: Annotated[

@@ -43,9 +43,9 @@ def listed(who: Who) -> list[Right]:
     return [(kind, name.replace("NAME", "{app}"), operation) for one in rights for kind, name, operation in one.each()]
 
 
-RUN, RESET, AUTOSCALER = listed("app"), listed("reset"), listed("autoscaler")
-"""What the service of these tests needs, what `kstream reset` needs besides, and what somebody needs who looks at its
-lag."""
+RUN, RESET, AUTOSCALER, MAKE = listed("app"), listed("reset"), listed("autoscaler"), listed("topics")
+"""What the service of these tests needs, what `kstream reset` needs besides, what somebody needs who looks at its lag,
+and what a job needs that makes its topics."""
 
 
 def test_the_page_lists_them() -> None:
@@ -320,3 +320,26 @@ def test_what_an_autoscaler_asks_takes_its_rights_and_no_others(guarded: Guarded
                 ask()
     finally:
         admin.close()
+
+
+@pytest.mark.more
+def test_a_job_with_a_user_of_its_own_makes_the_topics(guarded: Guarded, command: Callable[..., Command]) -> None:
+    """The app then creates none."""
+    users = [f"{guarded.name}.words", f"{guarded.name}.counts"]
+    admin = KafkaClients(guarded.servers).admin()
+    admin.delete_topics(users, SECONDS)
+    until(lambda: not set(users) & admin.topics(SECONDS).keys(), "the topics to go")
+    admin.close()
+    guarded.allow(*MAKE)
+    job = command("topics", TARGET, "--create")
+    assert job.wait() == 0, job.err.read_text() + job.out.read_text()
+    guarded.secured.withdraw(*guarded.rights(*MAKE))
+    guarded.allow(*(right for right in RUN if right[2] != "CREATE"))
+    run = command("run", TARGET)
+    guarded.write("a", "b")
+    reader = Reader(guarded.servers, users[1:])
+    until(lambda: len(reader.rows[users[1]]) == 2, "the counts", each=reader.poll)
+    reader.close()
+    run.process.terminate()
+    assert run.wait() == 0
+    assert "may not" not in run.err.read_text().replace("other instances may not", "")

@@ -23,9 +23,9 @@ def rights_of(topology: Topology, settings: Settings, who: Who) -> list[Right]:
     """The least rights.
 
     Args:
-        who: app: it runs. topics: it makes topics of users' that are missing (auto_create_topics), besides. autoscaler:
-            it looks at the lag. reset: `kstream reset`, `savepoint restore` and `rescale`, besides. dlq: `kstream dlq`,
-            besides.
+        who: app: it runs, and makes its own topics. topics: a job that makes all of them (`kstream topics --create`),
+            so that the app needs no CREATE. autoscaler: it looks at the lag. reset: `kstream reset`,
+            `savepoint restore` and `rescale`, besides. dlq: `kstream dlq`, besides.
     """
     found = {"app": _app, "topics": _topics, "autoscaler": _autoscaler, "reset": _reset, "dlq": _dlq}[who]
     return _together(found(topology, settings))
@@ -52,7 +52,10 @@ def _app(topology: Topology, settings: Settings) -> Iterator[Right]:
 
 def _topics(topology: Topology, settings: Settings) -> Iterator[Right]:
     for name in dict.fromkeys([*_read(topology), *_written(topology)]):
-        yield Right("topic", name, ("CREATE",), "where it is not there")
+        yield Right("topic", name, ("CREATE", "DESCRIBE"))
+    for one in _app(topology, settings):
+        if "CREATE" in one.operations:
+            yield Right("topic", one.name, ("CREATE", "DESCRIBE_CONFIGS", "DESCRIBE"), "its settings are looked at")
 
 
 def _autoscaler(topology: Topology, settings: Settings) -> Iterator[Right]:

@@ -68,9 +68,10 @@ def test_settings_that_need_less(topology: Any) -> None:
 
 
 def test_of_those_who_work_beside_it(topology: Any) -> None:
-    assert each(topology, "topics") == {
-        ("topic", one, "CREATE") for one in ("orders", "names", "plain", "counts", "shop-dead-letters")
-    }
+    makes = each(topology, "topics")
+    assert {("topic", one, "CREATE") for one in ("orders", "names", "plain", "counts", "shop-dead-letters")} <= makes
+    assert {one for one in each(topology, "app") if one[2] in ("CREATE", "DESCRIBE_CONFIGS")} <= makes
+    assert {operation for _, _, operation in makes} == {"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"}
     assert {operation for _, _, operation in each(topology, "autoscaler")} == {"DESCRIBE"}
     assert {name for _, name, _ in each(topology, "autoscaler")} >= {
         "orders",
