@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from kstream.errors import FileMissing, StorageError
+from kstream.runtime.process.series import report_of
+from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import DELETE_RETENTION
 from kstream.runtime.worker.snapshots.counts import SnapshotCounts
@@ -362,6 +364,11 @@ def test_few_are_fetched_at_a_time_and_the_others_wait(snapped: Make, monkeypatc
     assert sorted(worker.restorer.stages().values()) == [
         "fetching a snapshot: 0 of 0 MB", "waiting for other tasks' snapshots",
     ]  # fmt: skip
+    told = report_of(worker, StoreSizes(one.fleet.clock.monotonic)).metrics
+    stages = {series.labels for series in told if series.name == "task_restoring"}
+    assert {stage for _, stage in stages} == {"restoring", "queued"}, "an alert on a restore that hangs knows which"
+    fetched = {series.labels for series in told if series.name == "task_restore_fetched_bytes"}
+    assert fetched == {(task,) for task, _ in stages}
     waiting.asked.clear()
     one.fleet.clock.advance(61)
     one.fleet.step()
