@@ -128,4 +128,4 @@ def test_whichever_read_finds_damage(reads: Reads, tmp_path: Path) -> None:
 
 @pytest.mark.more
 def test_each_read_finds_damage(reads: Reads, tmp_path: Path) -> None:
-    whichever(reads, tmp_path, 5)
+    whichever(reads, tmp_path, 13)
