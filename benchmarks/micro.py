@@ -150,6 +150,9 @@ class FakeAdmin:
     def topics(self, timeout: float) -> dict[str, int]:
         return {TOPIC: PARTITIONS}
 
+    def members(self, group: str) -> Future[Any]:
+        return done(frozenset[str]())
+
     def __getattr__(self, name: str) -> Any:
         return lambda *_, **__: None
 

@@ -58,14 +58,17 @@ class Java(NamedTuple):
     class_path: str
 
 
-def compiled(folder: Path) -> Java:
+def compiled(folder: Path, source: Path = SOURCE) -> Java:
     """
+    Args:
+        source: a program, one file.
+
     Raises:
         BrokerError: there is no JDK, or the jars cannot be had.
     """
     programs = jdk()
     class_path = os.pathsep.join(map(str, [*jars.install(), *fetched(MORE, "java-streams"), folder]))
-    subprocess.run([programs / "javac", "-cp", class_path, "-d", folder, SOURCE], check=True)
+    subprocess.run([programs / "javac", "-cp", class_path, "-d", folder, source], check=True)
     return Java(str(programs / "java"), class_path)
 
 

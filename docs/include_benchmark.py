@@ -1,5 +1,6 @@
 """Copies the tables that benchmarks write into the pages that show them, between markers: RESULTS.md into README.md,
-SCALING.md and ISOLATION.md into docs/scaling.md, REUSE.md into docs/object-reuse.md, RECOVERY.md into docs/recovery.md.
+SCALING.md and ISOLATION.md into docs/scaling.md, REUSE.md into docs/object-reuse.md, RECOVERY.md into docs/recovery.md,
+CATCHUP.md into docs/windows.md.
 
 `python docs/include_benchmark.py`.
 """
@@ -62,6 +63,13 @@ PLACES = (
         "RECOVERY.md",
         "From [benchmarks/RECOVERY.md](../benchmarks/RECOVERY.md), made by `python -m benchmarks.recovery`; `load` is "
         "that of the machine, which has two cores, at each measurement.",
+    ),
+    Place(
+        "docs/windows.md",
+        "catchup",
+        "CATCHUP.md",
+        "From [benchmarks/CATCHUP.md](../benchmarks/CATCHUP.md), made by `python -m benchmarks.catchup`. What is lost "
+        "is in no window.",
     ),
 )
 
