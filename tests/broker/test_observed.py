@@ -52,6 +52,9 @@ def test_known_input_is_what_metrics_and_api_say(service: Services) -> None:
         "records_retried_total",
         "worker_scalings_total",  # the number of workers is fixed
         "restore_remaining_seconds",  # nothing is being restored
+        "task_restoring",
+        "task_restore_remaining_records",
+        "task_restore_fetched_bytes",
         "snapshot_failures_total",  # no snapshots are asked for
         "snapshot_last_success_timestamp_seconds",
         "snapshot_size_bytes",
