@@ -46,7 +46,7 @@ def replay(on: Subject, wanted: Wanted, to: str | None, *, dry_run: bool) -> int
         found.check_places()
         inputs = source_topics(topology)
         targets = [name for name in ([to] if to is not None else inputs) if name in partitions]
-        routes = Routes(inputs, partitions, to, _configs(found, targets), time.time())
+        routes = Routes(inputs, partitions, to, _configs(found, targets), time.time(), _ids(found, targets))
         if dry_run:
             human.console().print(preview(found, found.handled(), routes), soft_wrap=True)
             return 0
@@ -65,6 +65,15 @@ def _configs(found: Found, topics: list[str]) -> dict[str, dict[str, str]]:
     except KafkaUnavailable as error:
         log.debug("the retention of %s cannot be read: %s", ", ".join(topics), error)
         return {}
+
+
+def _ids(found: Found, topics: list[str]) -> dict[str, str]:
+    """Raises KafkaUnavailable: no answer in time."""
+    try:
+        described = found.admin.describe(topics).result(TIMEOUT)
+    except TimeoutError:
+        raise KafkaUnavailable("the topics of the records cannot be looked at: try again") from None
+    return {name: one.id for name, one in described.items() if one.id is not None}
 
 
 def _check_to(to: str, partitions: dict[str, int], ours: list[str], servers: str) -> None:

@@ -30,7 +30,8 @@ class Mark(msgspec.Struct):
         v: the version of this form.
         at: when, ms since the epoch.
         id: of the letter's topic: one that was deleted and made anew has other letters at the same offsets.
-        to: the topic that the record was written to, if it was.
+        to, to_id: the topic that the record was written to, if it was, and its id: what was written to one that was
+            deleted since is gone with it.
         source, digest: of the record, to know it again in another letter.
     """
 
@@ -41,6 +42,7 @@ class Mark(msgspec.Struct):
     to: str | None = None
     source: str | None = None
     digest: str | None = None
+    to_id: str | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -51,10 +53,12 @@ def key_of(place: Place) -> bytes:
     return str(place).encode()
 
 
-def mark_of(letter: Letter, span: Span, what: What, now: float, to: str | None = None) -> bytes:
+def mark_of(
+    letter: Letter, span: Span, what: What, now: float, to: str | None = None, to_id: str | None = None
+) -> bytes:
     """`now`: seconds since the epoch."""
     source = None if letter.source is None else str(letter.source)
-    return _encode(Mark(HANDLED.number, what, int(now * 1000), span.id, to, source, letter.digest))
+    return _encode(Mark(HANDLED.number, what, int(now * 1000), span.id, to, source, letter.digest, to_id))
 
 
 def _place(key: bytes | None) -> Place | None:
@@ -70,7 +74,7 @@ class Handled:
 
     def __init__(self) -> None:
         self._marks: dict[Place, Mark] = {}
-        self._replayed: set[tuple[str, str, str]] = set()
+        self._replayed: dict[tuple[str, str, str], set[str | None]] = {}  # the ids of the topics
 
     def __len__(self) -> int:
         return len(self._marks)
@@ -78,7 +82,7 @@ class Handled:
     def add(self, place: Place, mark: Mark) -> None:
         self._marks[place] = mark
         if mark.what == "replayed" and mark.to and mark.source and mark.digest:
-            self._replayed.add((mark.source, mark.digest, mark.to))
+            self._replayed.setdefault((mark.source, mark.digest, mark.to), set()).add(mark.to_id)
 
     def hear(self, key: bytes | None, value: bytes | None) -> None:
         """A record of the topic. A mark that cannot be read counts all the same: somebody took care of the letter.
@@ -105,13 +109,16 @@ class Handled:
         other = mark is not None and mark.id is not None and span.id is not None and mark.id != span.id
         return None if other else mark
 
-    def was_replayed(self, letter: Letter, to: str) -> bool:
-        """Whether the record that the letter is about was written to this topic on account of another letter.
+    def was_replayed(self, letter: Letter, to: str, to_id: str | None = None) -> bool:
+        """Whether the record that the letter is about was written to this topic on account of another letter. Where an
+        id is not known it is taken for the same topic.
 
         Several tasks that read one topic may each have one about one record; written back once, all of them read it.
         """
-        known = letter.source is not None and letter.source.offset >= 0
-        return known and (str(letter.source), letter.digest, to) in self._replayed
+        if letter.source is None or letter.source.offset < 0:
+            return False
+        ids = self._replayed.get((str(letter.source), letter.digest, to), ())
+        return bool(ids) and (to_id is None or to_id in ids or None in ids)
 
     def obsolete(self, span: Span) -> Iterator[Place]:
         """Marks of letters of this topic that are no longer there."""

@@ -75,6 +75,7 @@ class Entry:
     to: TopicPartition | None = None
     topic: str | None = None
     """What the mark names: `to`'s topic, also where another letter has brought the record there already."""
+    topic_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -152,10 +153,10 @@ class Handling:
                 self.outcome.before += 1
             elif isinstance(to, str):
                 self.outcome.leave(letter.place, to)
-            elif self.handled.was_replayed(letter, to.topic):
-                batch.append(Entry(letter, span, "replayed", None, to.topic))
+            elif self.handled.was_replayed(letter, to.topic, topic_id := routes.ids.get(to.topic)):
+                batch.append(Entry(letter, span, "replayed", None, to.topic, topic_id))
             else:
-                batch.append(Entry(letter, span, "replayed", to, to.topic))
+                batch.append(Entry(letter, span, "replayed", to, to.topic, topic_id))
                 records.add(record)
         self._write(batch)
         return self.outcome
@@ -289,7 +290,7 @@ class Handling:
                 headers,
                 told if refused is not None else None,
             )
-        mark = mark_of(letter, entry.span, entry.what, self._clock(), entry.topic)
+        mark = self._mark_of(entry)
         self._send(marks_topic(self._app), mark, key_of(letter.place), 0, 0, None, None)
 
     def _send(
@@ -324,15 +325,16 @@ class Handling:
             self.handled.hear(key_of(place), None)
 
     def _count(self, entry: Entry) -> None:
-        self.handled.hear(
-            key_of(entry.letter.place), mark_of(entry.letter, entry.span, entry.what, self._clock(), entry.topic)
-        )
+        self.handled.hear(key_of(entry.letter.place), self._mark_of(entry))
         if entry.what == "purged":
             self.outcome.purged += 1
         elif entry.to is None:
             self.outcome.again += 1
         else:
             self.outcome.replayed[entry.to.topic] += 1
+
+    def _mark_of(self, entry: Entry) -> bytes:
+        return mark_of(entry.letter, entry.span, entry.what, self._clock(), entry.topic, entry.topic_id)
 
     def _abort(self, cause: KStreamError) -> None:
         try:

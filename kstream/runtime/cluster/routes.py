@@ -18,6 +18,7 @@ class Routes:
         to: another topic for all of them.
         configs: Kafka's settings of topics, where they could be asked for.
         now: seconds since the epoch.
+        ids: of topics, where brokers give them any.
     """
 
     def __init__(
@@ -27,7 +28,9 @@ class Routes:
         to: str | None = None,
         configs: Mapping[str, Mapping[str, str]] | None = None,
         now: float = 0.0,
+        ids: Mapping[str, str] | None = None,
     ) -> None:
+        self.ids: Mapping[str, str] = ids or {}
         self._inputs, self._partitions, self._to = inputs, partitions, to
         self._configs, self._now = configs or {}, now
 

@@ -72,7 +72,8 @@ class Shop:
     def replay(self, wanted: Filter = OURS, to: str | None = None, inputs: Sequence[str] = ("orders",)) -> Outcome:
         partitions = {name: info.partitions for name, info in self.cluster.topics().items()}
         with closing(self.handling()) as handling:
-            return handling.replay(self.letters(wanted), Routes(inputs, partitions, to))
+            ids = {name: one.id for name, one in self.admin.describe([*inputs]).result().items() if one.id}
+            return handling.replay(self.letters(wanted), Routes(inputs, partitions, to, ids=ids))
 
     def purge(self, wanted: Filter = OURS) -> tuple[Outcome, dict[TopicPartition, int]]:
         with closing(self.handling()) as handling:
@@ -106,6 +107,21 @@ class TestReplay:
         shop.replay()
         outcome = shop.replay()
         assert (outcome.replayed, outcome.before) == ({}, 5) and len(shop.orders()) == 5
+
+    def test_what_was_replayed_into_a_topic_that_is_gone_is_not_there(self, shop: Shop) -> None:
+        """Records that are loaded again into a new topic lie at the offsets of old ones, with the same timestamps."""
+        shop.replay()
+        shop.cluster.delete_topic("orders")
+        shop.cluster.create_topic("orders", 3)
+        for number, (key, value) in enumerate(RECORDS):
+            shop.letter(key, value, 1000 + number, why("orders", number % 3, number))
+        outcome = shop.replay()
+        assert (outcome.replayed, outcome.again, outcome.before) == ({"orders": 5}, 0, 5)
+        for number, (key, value) in enumerate(RECORDS):
+            shop.letter(key, value, 1000 + number, why("orders", number % 3, number))
+        outcome = shop.replay()
+        assert (outcome.replayed, outcome.again, outcome.before) == ({}, 5, 10)
+        assert len(shop.orders()) == 5
 
     def test_a_filter_leaves_the_others(self, shop: Shop) -> None:
         places = frozenset({Place(LETTERS, 1, 1)})
@@ -299,7 +315,7 @@ class TestHandled:
         shop.replay()
         span, letter = next(shop.letters())
         mark = shop.handled().of(letter, span)
-        assert mark == Mark(1, "replayed", 1500, span.id, "orders", "orders:0:0", letter.digest)
+        assert mark == Mark(1, "replayed", 1500, span.id, "orders", "orders:0:0", letter.digest, "topic-1")
 
 
 class TestPurge:
