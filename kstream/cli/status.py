@@ -264,7 +264,7 @@ def _troubles(instances: Sequence[InstanceStatus]) -> list[Text]:
             elif worker.why is not None and one.state != "silent":
                 lines.append(_line(f"{one.instance}/{worker.name}", worker.why, "red"))
         for step, failed in one.failing.items() if one.state != "silent" else ():
-            said = f"{human.plural(failed, 'record')} failed at {step} within a minute"
+            said = f"{human.plural(failed, 'failure')} at {step} within a minute"
             lines.append(_line(one.instance, said, "yellow"))
         for task in one.tasks if one.state != "silent" else ():
             if task.error or task.why:

@@ -17,6 +17,11 @@ TABLES: Final = tuple(name for name, setting in about().items() if setting.table
 """Settings that hold keys of Kafka's, or options of RocksDB's."""
 
 
+IN_CODE: Final = "on_error"
+"""What users look for among the settings, and do not find there."""
+DECLARED: Final = "policies are declared in the code, as in App(on_error=[kstream.DeadLetter()])"
+
+
 class Given(NamedTuple):
     """One value and where it was found."""
 
@@ -52,6 +57,8 @@ def overrides(values: Mapping[str, Any], source: str) -> Iterator[Given]:
 def _known(name: str, as_written: str, source: str) -> str:
     if name in about():
         return name
+    if name == IN_CODE:
+        raise ConfigError(f"{name} is no setting (from {source}): {DECLARED}")
     near = difflib.get_close_matches(name, about(), n=1)
     hint = f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(about())}"
     raise ConfigError(f"{as_written}: there is no such setting (from {source}){hint}")

@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from kstream.config import Settings, about
-from kstream.config.given import TABLES, Given, overrides, parsed
+from kstream.config.given import DECLARED, IN_CODE, TABLES, Given, overrides, parsed
 from kstream.errors import ConfigError
 
 PREFIX: Final = "KSTREAM_"
@@ -111,6 +111,8 @@ def _environment() -> Iterator[Given]:
         name = upper.removeprefix(PREFIX).lower()
         if name in about() or name.partition("__")[0] in TABLES or _NOT_OURS.match(name.upper()):
             continue
+        if name == IN_CODE:
+            raise ConfigError(f"{name} is no setting (from environment {variable}): {DECLARED}")
         if name.endswith("_file") and (target := name.removesuffix("_file")) in about():
             if target in found:
                 raise ConfigError(f"{target}: both {PREFIX}{target.upper()} and {variable} are set; use one")

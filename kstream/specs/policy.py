@@ -8,7 +8,7 @@ and of Uber's consumers (it is not). Declaring does no I/O.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
 from kstream.backoff import Pauses
@@ -34,31 +34,38 @@ MAY_PASS: Final[tuple[Phase, ...]] = ("process", "produce", "timer")
 """Phases in which doing the same again may end otherwise."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Policy:
     """One of those below; not for use by itself.
 
     Args:
-        on: exception classes it is for; none is all. What an exception was raised from counts too, and what is in a
-            group of exceptions.
+        on: the exception classes it is for, or one of them; none is all. What an exception was raised from counts too,
+            and what is in a group of exceptions.
         phase: the phases it is for, or one of them; none is all.
 
     Raises:
         TopologyError: one of them holds something else.
     """
 
-    on: Classes = ()
+    on: Classes | type[BaseException] = ()
     phase: Phase | tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
-        given: Any = self.on
-        for one in given if isinstance(given, tuple) else (None,):
-            if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise TopologyError(f"{type(self).__name__}(on={self.on!r}): give a tuple of exception classes")
+        name = type(self).__name__
+        classes: Any = (self.on,) if isinstance(self.on, type) else self.on
+        if not isinstance(classes, tuple) or not all(map(_is_exception, classes)):
+            raise TopologyError(f"{name}(on={self.on!r}): give an exception class, or a tuple of them")
         phases: Any = (self.phase,) if isinstance(self.phase, str) else self.phase
         if not isinstance(phases, tuple) or not all(one in PHASES for one in phases):
-            raise TopologyError(f"{type(self).__name__}(phase={self.phase!r}): the phases are {', '.join(PHASES)}")
+            raise TopologyError(f"{name}(phase={self.phase!r}): give one of {', '.join(PHASES)}, or a tuple of them")
+        object.__setattr__(self, "on", classes)
         object.__setattr__(self, "phase", phases)
+
+    def __repr__(self) -> str:
+        """As it may be declared: what is at its default is left out."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        told = (f"{name}={_told(value)}" for name, value in given if value != getattr(type(self), name))
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def dead_letters(self, app: str) -> str | None:
         """The topic for dead letters, where it has one."""
@@ -66,20 +73,20 @@ class Policy:
 
     def fits(self, error: BaseException, phase: Phase) -> bool:
         """Whether it is for a record that failed so."""
-        return (not self.phase or phase in self.phase) and (not self.on or _is_any(error, self.on))
+        return (not self.phase or phase in self.phase) and (not self.on or _is_any(error, _classes(self)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fail(Policy):
     """The task stops, and is tried again as the restart strategy says. This is the default."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Skip(Policy):
     """The record is left out: its offset is committed, nothing else of it is. Of a timer: it is no more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeadLetter(Policy):
     """As `Skip`, and the record is written to a topic, in the transaction that commits its offset.
 
@@ -105,7 +112,7 @@ class DeadLetter(Policy):
         return f"{app}-dead-letters" if self.topic is None else self.topic
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Retry(Policy):
     """The record is tried again after a pause, up to `attempts` times; then the policies behind it decide.
 
@@ -149,6 +156,7 @@ class Retry(Policy):
             wrong = f"jitter={self.jitter!r}: from 0 to less than 1"
         if wrong is not None:
             raise TopologyError(f"Retry({wrong})")
+        _check_retryable(self)
 
     def fits(self, error: BaseException, phase: Phase) -> bool:
         return _may_pass(self, error, phase) and super().fits(error, phase)
@@ -158,7 +166,7 @@ class Retry(Policy):
         return Pauses(self.base, self.multiplier, self.max, jitter=self.jitter, attempts=self.attempts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RetryLater(Policy):
     """The record is set aside, and processed again after a delay; what comes behind it goes on meanwhile.
 
@@ -198,6 +206,7 @@ class RetryLater(Policy):
                 "RetryLater(phase='restore'): an entry of a table that cannot be read stays so, and the key's next "
                 "records fail too: give Fail() or DeadLetter()"
             )
+        _check_retryable(self)
         object.__setattr__(self, "delays", tuple(float(one) for one in given))
 
     def fits(self, error: BaseException, phase: Phase) -> bool:
@@ -212,11 +221,37 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
+def _is_exception(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _told(value: Any) -> str:
+    """As it is written in code."""
+    if isinstance(value, type):
+        return value.__name__
+    if not isinstance(value, tuple):
+        return repr(value)
+    return f"({', '.join(map(_told, value))}{',' if len(value) == 1 else ''})"
+
+
+def _classes(policy: Policy) -> Classes:
+    return policy.on if isinstance(policy.on, tuple) else (policy.on,)
+
+
 def _may_pass(policy: Policy, error: BaseException, phase: Phase) -> bool:
     """Whether it may end otherwise the next time; what was declared with the policy says so itself."""
     if _is_any(error, (NonRetryable,)):
         return False
     return bool(policy.on or policy.phase) or phase in MAY_PASS or _is_any(error, (Retryable,))
+
+
+def _check_retryable(policy: Policy) -> None:
+    """Raises TopologyError where it is only for what is never tried again: it would never decide."""
+    classes = _classes(policy)
+    if classes and all(issubclass(one, NonRetryable) for one in classes):
+        raise TopologyError(
+            f"{policy!r} can never decide: {classes[0].__name__} is a kstream.NonRetryable, which is never tried again"
+        )
 
 
 def _is_any(error: BaseException | None, kinds: Classes) -> bool:
@@ -240,7 +275,7 @@ def _is_any(error: BaseException | None, kinds: Classes) -> bool:
 def check_policies(policies: Sequence[Any], where: str = "on_error") -> tuple[Policy, ...]:
     """Raises TopologyError where one is no policy, or can never decide because those before it do."""
     if not isinstance(policies, list | tuple):
-        raise TopologyError(f"{where}={policies!r}: give a list of policies")
+        raise TopologyError(f"{where}={policies!r}: give a list of policies, as in [Retry(3), DeadLetter()]")
     before: list[Policy] = []
     for one in policies:
         if not isinstance(one, Fail | Skip | DeadLetter | Retry | RetryLater):
@@ -272,7 +307,7 @@ def _covers(other: Policy, one: Policy) -> bool:
     if isinstance(other, DeadLetter) and "timer" in one.phase:
         return False
     phases = not other.phase or (bool(one.phase) and set(one.phase) <= set(other.phase))
-    classes = not other.on or (bool(one.on) and all(issubclass(kind, other.on) for kind in one.on))
+    classes = not other.on or (bool(one.on) and all(issubclass(kind, other.on) for kind in _classes(one)))
     return phases and classes
 
 

@@ -209,6 +209,14 @@ def test_unknown_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
 
 
+def test_policies_are_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said so: the variable was passed over, as one of anybody, and nothing was skipped."""
+    declared = "policies are declared in the code, as in App(on_error=[kstream.DeadLetter()])"
+    assert fails(cli={"on_error": "skip"}) == f"on_error is no setting (from command line): {declared}"
+    monkeypatch.setenv("KSTREAM_ON_ERROR", "skip")
+    assert fails() == f"on_error is no setting (from environment KSTREAM_ON_ERROR): {declared}"
+
+
 def test_other_variables_with_the_prefix_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_9092_TCP_ADDR", "TEST_BOOTSTRAP_SERVERS", "CACHE"):
         monkeypatch.setenv(f"KSTREAM_{name}", "x")

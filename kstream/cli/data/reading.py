@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kstream.cli.operate import Subject
@@ -24,9 +25,11 @@ def clients_of(on: Subject) -> Clients:
 
 
 def topics_of(topology: Topology) -> dict[str, Topic[Any, Any]]:
-    """All topics of an app by name: declared ones, repartition topics, changelogs."""
+    """All topics of an app by name: declared ones, repartition topics, changelogs, delay topics."""
     topics = {topic.name: topic for topic in topology.declared}
     for part in topology.parts:
+        for delay in part.delays:  # records of their topic, with a header more
+            topics[delay.topic] = replace(topics[delay.source], name=delay.topic, internal=True)
         for store in part.stores:
             name = topology.changelog(store)
             topics[name] = Topic(name, store.key, store.value, internal=True)

@@ -19,12 +19,21 @@ Letters = Annotated[
 Topic = Annotated[
     str | None, typer.Option("--topic", metavar="TOPIC", help="Of dead letters (default: those of the app's policies).")
 ]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="CLASS", help="Of this exception.")]
-Agent = Annotated[str | None, typer.Option("--agent", metavar="NAME", help="That failed in this step or agent.")]
-Phase = Annotated[
-    str | None, typer.Option("--phase", metavar="PHASE", help="decode, process, encode, produce or restore.")
+Reason = Annotated[
+    list[str] | None, typer.Option("--reason", metavar="CLASS", help="Of this exception. May be repeated: of any.")
 ]
-Source = Annotated[str | None, typer.Option("--source", metavar="TOPIC", help="Whose records come from this topic.")]
+Agent = Annotated[
+    list[str] | None,
+    typer.Option("--agent", metavar="NAME", help="That failed in this step or agent. May be repeated."),
+]
+Phase = Annotated[
+    list[str] | None,
+    typer.Option("--phase", metavar="PHASE", help="decode, process, encode, produce or restore. May be repeated."),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option("--source", metavar="TOPIC", help="Whose records come from this topic. May be repeated."),
+]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="That failed at this time or later.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="That failed before this time.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
@@ -55,7 +64,7 @@ def list_(
     from kstream.cli.operate import subject
 
     on = subject(target, bootstrap_servers, set_ or [], config)
-    wanted = Wanted(topic, reason, agent, phase, source, since, until)
+    wanted = Wanted(topic, reason or [], agent or [], phase or [], source or [], since, until)
     return listing.run(on, wanted, count=count, everything=everything, as_json=as_json)
 
 
@@ -101,7 +110,7 @@ def replay(
     from kstream.cli.operate import subject
 
     on = subject(target, bootstrap_servers, set_ or [], config)
-    wanted = Wanted(topic, reason, agent, phase, source, since, until, letters or [])
+    wanted = Wanted(topic, reason or [], agent or [], phase or [], source or [], since, until, letters or [])
     return handling.replay(on, wanted, to, dry_run=dry_run)
 
 
@@ -128,5 +137,5 @@ def purge(
     from kstream.cli.operate import subject
 
     on = subject(target, bootstrap_servers, set_ or [], config)
-    wanted = Wanted(topic, reason, agent, phase, source, since, until, letters or [])
+    wanted = Wanted(topic, reason or [], agent or [], phase or [], source or [], since, until, letters or [])
     return handling.purge(on, wanted, dry_run=dry_run, yes=yes)

@@ -14,18 +14,19 @@ from kstream.codecs.text import milliseconds
 from kstream.errors import UsageError
 from kstream.runtime.cluster.dead_letters import Filter, Letter, Place, Span, letter_topics, place_of, scan, span_of
 from kstream.runtime.cluster.handled import Handled, read_handled
+from kstream.specs.policy import PHASES, DeadLetter
 from kstream.types import AdminClient, Clients
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The options that choose dead letters, as they were given."""
+    """The options that choose dead letters, as they were given. Of one that is repeated, any fits."""
 
     topic: str | None = None
-    reason: str | None = None
-    agent: str | None = None
-    phase: str | None = None
-    source: str | None = None
+    reasons: Sequence[str] = ()
+    agents: Sequence[str] = ()
+    phases: Sequence[str] = ()
+    sources: Sequence[str] = ()
     since: str | None = None
     until: str | None = None
     letters: Sequence[str] = ()
@@ -91,16 +92,19 @@ def finding(on: Subject, wanted: Wanted) -> Iterator[Found]:
     topics = [wanted.topic] if wanted.topic is not None else letter_topics(on.app.topology())
     if not topics:
         raise UsageError(
-            f"app {on.app.name} has no policy that writes dead letters (on_error=[kstream.DeadLetter()]): "
-            "--topic names a topic of others"
+            f"app {on.app.name} has no policy that writes dead letters (on_error=[kstream.DeadLetter()]): --topic "
+            f"names a topic of others, or of a policy that it had (--topic {DeadLetter().dead_letters(on.app.name)})"
         )
+    for phase in wanted.phases:
+        if phase not in PHASES:
+            raise UsageError(f"--phase {phase}: there is no such phase; the phases are {', '.join(PHASES)}")
     places = frozenset(place_of(text, topics) for text in wanted.letters) or None
     chosen = Filter(
         on.app.name,
-        wanted.reason,
-        wanted.agent,
-        wanted.phase,
-        wanted.source,
+        frozenset(wanted.reasons),
+        frozenset(wanted.agents),
+        frozenset(wanted.phases),
+        frozenset(wanted.sources),
         None if wanted.since is None else milliseconds(wanted.since, "--since"),
         None if wanted.until is None else milliseconds(wanted.until, "--until"),
         places,

@@ -176,22 +176,23 @@ def _number(text: str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted of dead letters; None is all of them.
+    """What is wanted of dead letters; None, and an empty set, is all of them.
 
     Attributes:
         app: letters of other apps are left out; those that name no app are not.
-        reason: the exception's class, with or without its module.
-        agent: the step or agent, with or without its kind ("agent price").
-        source: the topic that the records come from.
+        reasons: one of these exceptions' classes, with or without the module.
+        agents: one of these steps or agents, with or without the kind ("agent price").
+        phases: one of these.
+        sources: one of these topics is what the record comes from.
         since, until: ms since the epoch, of when they failed; `until` is exclusive.
         places: just these.
     """
 
     app: str
-    reason: str | None = None
-    agent: str | None = None
-    phase: str | None = None
-    source: str | None = None
+    reasons: frozenset[str] = frozenset()
+    agents: frozenset[str] = frozenset()
+    phases: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
     since: int | None = None
     until: int | None = None
     places: frozenset[Place] | None = None
@@ -203,13 +204,17 @@ class Filter:
         """Whether it fits. Whose it is, is not asked."""
         return (
             (self.places is None or letter.place in self.places)
-            and (self.reason is None or self.reason in (letter.reason, letter.exception, _last(letter.exception)))
-            and (self.agent is None or self.agent in (letter.agent, (letter.agent or "").partition(" ")[2]))
-            and (self.phase is None or self.phase == letter.phase)
-            and (self.source is None or (letter.source is not None and self.source == letter.source.topic))
+            and _is_one(self.reasons, letter.reason, letter.exception, _last(letter.exception))
+            and _is_one(self.agents, letter.agent, (letter.agent or "").partition(" ")[2])
+            and _is_one(self.phases, letter.phase)
+            and _is_one(self.sources, None if letter.source is None else letter.source.topic)
             and (self.since is None or letter.time >= self.since)
             and (self.until is None or letter.time < self.until)
         )
+
+
+def _is_one(wanted: frozenset[str], *names: str | None) -> bool:
+    return not wanted or not wanted.isdisjoint(names)
 
 
 def _last(name: str | None) -> str | None:

@@ -32,6 +32,8 @@ SECONDS: Final = 60.0
 """Over which the share of failing records is taken."""
 FEWEST: Final = 10
 """Records that must have failed within that time before the share counts."""
+KEPT: Final = "; not left out: "
+"""In the text of an error: why its policies do not leave out the record."""
 LEAVE_OUT: Final = (Skip, DeadLetter, RetryLater)
 """Policies under which a record is left out."""
 
@@ -230,9 +232,10 @@ class Deciding:
         failed, among = rate.failed(node, error.offset, now), max(1, rate.records(now) + records)
         if failed < FEWEST or failed <= self._most * among:
             return False
-        error.add_note(
-            f"{failed} of {among} records failed at {self._names[node]} within {SECONDS:.0f} s, more than "
-            f"max_error_rate={self._most:g}: it is not left out"
+        text = str(error).partition(KEPT)[0]  # it is decided more than once
+        error.args = (
+            f"{text}{KEPT}{failed} of {among} records failed at {self._names[node]} within {SECONDS:.0f} s, more than "
+            f"max_error_rate={self._most:g}",
         )
         return True
 

@@ -64,7 +64,7 @@ class Handling:
         self.rests_until = 0.0
         self.left_out: list[tuple[LeftOut, Fetch, int]] = []
         self.letters: dict[str, int] = {}
-        self._decided: tuple[int, bool] | None = None  # about a record of it by offset: whether the task goes on
+        self._decided: tuple[ProcessingError, bool] | None = None  # about a record of it: whether the task goes on
         self._asked: Suspected | None = None  # Kafka is asked whether it takes it
 
     def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:
@@ -105,7 +105,7 @@ class Handling:
         if goes_on and isinstance(verdict, LeftOut):
             self.left_out.append((verdict, record, row))
             return True
-        self._decided = found.offset, goes_on
+        self._decided = found, goes_on
         return False
 
     def _leave_out_only(self, error: ProcessingError, record: Fetch, row: int, records: int) -> bool:
@@ -255,9 +255,12 @@ class Handling:
         elif row is not None:
             found = self.located(error, fetch.at, fetch.offsets()[row])
             decided, self._decided = self._decided, None
-            goes_on = decided[1] if decided and decided[0] == found.offset else self.decide(found, records + row)
+            if decided and decided[0].offset == found.offset:
+                found, goes_on = decided
+            else:
+                goes_on = self.decide(found, records + row)
             if not goes_on:
-                raise self._failure(fetch, error) from error
+                raise (PushFailed(1, found) if len(fetch) == 1 else self._failure(fetch, error)) from error
 
     def _is_careless(self, fetch: Fetch, error: BaseException, sent: bool) -> bool:
         """Whether the task would go on if it took care."""

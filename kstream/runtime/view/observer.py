@@ -336,7 +336,8 @@ class Observer:
             return "restoring"
         if ready.ok:
             return "running"
-        return "degraded" if self._was_ready else "starting"
+        begun = self._was_ready or any(task.state == "failed" for task in self._picture.tasks())
+        return "degraded" if begun else "starting"
 
 
 def _nothing() -> None:

@@ -23,6 +23,7 @@ from kstream.errors import (
     TransactionError,
 )
 from kstream.operators.closing import TooManyDue
+from kstream.runtime.task.blame import raised_in
 from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, without_frames
 from kstream.runtime.task.lost_topics import LOST, lost_topic, refusal_in
 from kstream.runtime.task.measures import Measures
@@ -234,7 +235,7 @@ class Recovery:
             return
         error, found = failure.error, task.search.failed(failure)
         if found and failure.bad and not isinstance(error, ProcessingError):
-            error = task.located(error)
+            error = task.located(raised_in(error))
         about_a_record = found and failure.bad > 0 and isinstance(refused, RecordRefused | None)
         goes_on = (
             about_a_record and isinstance(error, ProcessingError) and task.handling.decide_late(error, task.uncommitted)
@@ -321,10 +322,15 @@ class Recovery:
         task.go(TaskState.FAILED)
         self._tasks.pause(task)
         log.error(
-            "%s; the task is tried again in %.1f s", error, pause, exc_info=error.__cause__,
-            extra=place_of(error, task.name),
+            "%s; the task is tried again in %.1f s%s", error, pause, self._no_policy(task, error),
+            exc_info=error.__cause__, extra=place_of(error, task.name),
         )  # fmt: skip
         without_frames(error)
+
+    def _no_policy(self, task: Task, error: KStreamError) -> str:
+        if any(task.part.policies) or not isinstance(error, ProcessingError):
+            return ""
+        return "; the app has no policy (on_error=) that would leave such a record out"
 
     def _pause_before_retry(self, task: Task, error: KStreamError) -> float:
         pauses = self._pauses.get(task.name)

@@ -423,6 +423,17 @@ class TestCommands:
         assert out == "" and err.count("\n") == 1 and why in err, err
 
 
+def test_delay_topics_are_topics_of_the_app() -> None:
+    """`kstream tail` shows what waits there, in the types of the topic that it is from; nobody sends there."""
+    later = kstream.App("later", on_error=[kstream.RetryLater([5])])
+    source = later.topic("in", key=str, value=Click)
+    later.stream(source).group_by(lambda click: click.page, key=str, name="by").count(name="n")
+    topics = topics_of(later.topology())
+    for name, of in (("later-in-retry-5s", "in"), ("later-by-repartition-retry-5s", "later-by-repartition")):
+        assert (topics[name].key, topics[name].value) == (topics[of].key, topics[of].value)
+        assert topics[name].name == name and topics[name].internal
+
+
 def test_a_table_with_a_ttl_is_shown_without_the_times_of_its_entries() -> None:
     cluster = MemoryCluster()
     clients = MemoryClients(cluster)

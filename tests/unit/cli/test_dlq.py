@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import kstream
+from kstream.cli import main, operate
 from kstream.cli.dlq import finding, handling, listing
 from kstream.cli.dlq.finding import Wanted
 from kstream.cli.operate import Subject
@@ -106,6 +107,22 @@ def test_only_so_many_are_shown(cluster: MemoryCluster, capsys: pytest.CaptureFi
     assert [json.loads(line)["message"] for line in listed(capsys, as_json=True, count=2).splitlines()] == [
         "bad 58", "bad 59",
     ]  # fmt: skip
+
+
+def test_of_an_option_that_is_repeated_any_fits(
+    cluster: MemoryCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the last one only: `purge --reason A --reason B` would leave A, and say nothing."""
+    for n, reason in enumerate(("KeyError", "OSError", "ValueError")):
+        add(cluster, n, **{"__streams.errors.exception": f"builtins.{reason}"})
+    monkeypatch.setattr(operate, "subject", lambda *_: subject())
+    main(["dlq", "list", "shop:app", "--reason", "KeyError", "--reason", "ValueError", "--phase", "process"])
+    out = capsys.readouterr().out
+    assert "\n2 dead letters\n" in out and "OSError" not in out
+    main(["dlq", "purge", "shop:app", "--reason", "OSError", "--reason", "ValueError", "--yes"])
+    assert "gave up 2 dead letters\n" in capsys.readouterr().out
+    main(["dlq", "list", "shop:app", "--phase", "decoding"])
+    assert "--phase decoding: there is no such phase; the phases are decode, process, " in capsys.readouterr().err
 
 
 def test_what_is_handled_is_hidden(cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]) -> None:

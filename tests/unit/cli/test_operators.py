@@ -130,8 +130,8 @@ class TestStatus:
         shown = text(screen("shop", [bad], NOW))
         for line in (
             "a: task orders/0 failed",
-            "a: 12 records failed at orders/map price within a minute",
-            "a: 1 record failed at topic:orders within a minute",
+            "a: 12 failures at orders/map price within a minute",
+            "a: 1 failure at topic:orders within a minute",
             "orders/0: ValueError: x",
             "orders/1: waits for payments[1]",
             "a/1: restarts in 4 s: was killed by SIGKILL",

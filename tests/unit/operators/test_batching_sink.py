@@ -267,3 +267,20 @@ def test_what_leaves_the_event_loop_meanwhile_is_not_the_sinks_failure() -> None
         driver.commit()
     assert sink.kept == [0, 1, 2]
     assert [type(task.exception()) for task in sink.left] == [SystemExit] * 3
+
+
+@pytest.mark.parametrize("kind", [Kept, KeptAsync])
+def test_the_dead_letter_of_a_record_says_what_the_sink_raised(kind: type[Kept]) -> None:
+    app = kstream.App("sinks", on_error=[kstream.DeadLetter()])
+    topic = app.topic("in", key=str, value=int)
+    sink = kind()
+    app.stream(topic).sink(sink)
+    with TestDriver(app, partitions=1) as driver:
+        for value in (1, 13, 2):
+            driver.send(topic, value, key="k")
+        driver.commit()
+        (letter,) = driver.cluster.records("sinks-dead-letters")
+        headers = dict(letter.headers or ())
+        assert headers["__streams.errors.exception"] == b"builtins.OSError"
+        assert headers["__streams.errors.message"] == b"the disk is full"
+    assert sink.values == [1, 2]

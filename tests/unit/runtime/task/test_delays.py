@@ -304,7 +304,7 @@ def test_what_is_set_aside_counts_for_the_rate_of_errors() -> None:
     feed(driver, range(100))
     with pytest.raises(ProcessingError) as caught:
         driver.commit()
-    assert "max_error_rate" in "".join(caught.value.__notes__)
+    assert "max_error_rate" in str(caught.value)
     driver.close(commit=False)
 
 

@@ -326,7 +326,7 @@ def test_from_a_share_of_failures_on_nothing_more_is_left_out() -> None:
     with pytest.raises(ProcessingError) as caught:
         feed(driver, range(110, 400))
         driver.process()
-    assert "max_error_rate=0.2" in "".join(caught.value.__notes__)
+    assert "max_error_rate=0.2" in str(caught.value)
     assert driver.worker.measures.skipped["in", "Poison"] >= 10
     driver.close(commit=False)
 

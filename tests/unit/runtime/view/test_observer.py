@@ -124,6 +124,15 @@ def test_the_objective_is_the_longest_time_between_commits_and_what_is_allowed_b
     found.close()
 
 
+def test_an_instance_that_begins_at_a_bad_record_does_not_start_for_ever(
+    observer: Observer, instance: Instance
+) -> None:
+    instance.says(0, running(0, task("orders/0", "0")))
+    assert observer.light_status().state == "starting"
+    instance.says(1, running(1, task("orders/1", "1", "failed")))
+    assert observer.light_status().state == "degraded"
+
+
 def test_the_state_says_the_most_that_is_known(observer: Observer, instance: Instance) -> None:
     assert observer.light_status().state == "starting"
     instance.says(0, running(0, restoring=1))

@@ -259,6 +259,50 @@ def test_the_pauses_start_over_after_a_long_time_without_failure(broken: Any) ->
     assert fleet.task("a", 0).state is TaskState.RUNNING
 
 
+@pytest.mark.parametrize("declare", [by_map, by_fold_at_commit, by_async])
+def test_each_time_the_error_says_that_too_many_records_fail_to_be_left_out(tmp_path: Path, declare: Declare) -> None:
+    """Else an operator sees a task stop at a record that its policy says to skip, and not why."""
+
+    def call(n: int) -> None:
+        if n == 0:
+            raise Poison(n)
+
+    app = kstream.App(
+        "failing", on_error=[kstream.Skip()], max_error_rate=0.2, restart=kstream.FixedDelay(2, delay=5.0)
+    )
+    source, out = app.topic("in", key=str, value=int, partitions=1), app.topic("out", key=str, value=int)
+    declare(app, source, out, call)
+    fleet = Fleet(app, tmp_path, partitions=1, **app.overrides)
+    fleet.start("a")
+    for n in (1,) * 20 + (0,) * 15:
+        fleet.send(source, ["k"], n)
+    told: set[str] = set()
+    with pytest.raises(RestartsExhausted) as raised:
+        for _ in range(1000):
+            fleet.step("a")
+            task = fleet.task("a", 0)
+            told |= {str(task.error)} if task.error else set()
+    for text in (*told, str(raised.value)):
+        assert text.count("; not left out: 10 of ") == text.count("more than max_error_rate=0.2") == 1, text
+    assert told
+
+
+@pytest.mark.parametrize("policies", [[], [kstream.Skip(phase="decode")]], ids=["none", "none that is for it"])
+def test_the_log_says_that_an_app_has_no_policy(
+    tmp_path: Path, policies: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = kstream.App("bad", on_error=policies)
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=float)
+    app.stream(source).map(lambda n: 1 / n, value=float).to(out)
+    fleet = Fleet(app, tmp_path, partitions=1)
+    fleet.start("a")
+    fleet.send(source, ["k"], 0)
+    fleet.step("a", times=60)
+    line = next(one.message for one in caplog.records if "the task is tried again in" in one.message)
+    said = line.endswith("; the app has no policy (on_error=) that would leave such a record out")
+    assert said is (not policies)
+
+
 def test_a_task_whose_restarts_are_used_up_ends_its_worker_and_leaves_no_trace(tmp_path: Path) -> None:
     """Each try aborts; nothing of the record that fails is committed by the end either."""
     app = kstream.App("spent", restart=kstream.FixedDelay(2, 5.0))

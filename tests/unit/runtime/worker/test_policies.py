@@ -259,10 +259,33 @@ def test_dead_letters_do_not_go_among_the_marks_on_them() -> None:
         app.topology()
 
 
-@pytest.mark.parametrize("on", [("ValueError",), ValueError, (3,)], ids=["a name", "no tuple", "a number"])
-def test_on_takes_a_tuple_of_exception_classes(on: Any) -> None:
-    with pytest.raises(TopologyError, match="tuple of exception classes"):
+@pytest.mark.parametrize("on", [("ValueError",), "ValueError", (3,), [ValueError], int])
+def test_on_takes_exception_classes(on: Any) -> None:
+    with pytest.raises(TopologyError, match="give an exception class, or a tuple of them"):
         kstream.Skip(on=on)
+
+
+def test_one_class_is_a_tuple_of_one_as_one_phase_is() -> None:
+    assert kstream.Skip(on=ValueError, phase="decode") == kstream.Skip(on=(ValueError,), phase=("decode",))
+    with pytest.raises(TopologyError, match="can never decide"):
+        kstream.App("failing", on_error=[kstream.Skip(on=ValueError), kstream.Fail(on=UnicodeDecodeError)])
+
+
+@pytest.mark.parametrize("policy", [kstream.Retry, kstream.RetryLater])
+def test_a_class_that_is_never_tried_again_is_refused_where_it_would_be(policy: Any) -> None:
+    class Declined(kstream.NonRetryable):
+        pass
+
+    with pytest.raises(TopologyError, match=r"can never decide: Declined is a kstream\.NonRetryable"):
+        policy(on=Declined)
+
+
+def test_a_policy_is_told_as_it_is_declared() -> None:
+    assert repr(kstream.Skip()) == "Skip()"
+    assert repr(kstream.Retry(5, on=ConnectionError)) == "Retry(on=(ConnectionError,), attempts=5)"
+    assert repr(kstream.DeadLetter("lost", phase=("decode", "encode"))) == (
+        "DeadLetter(phase=('decode', 'encode'), topic='lost')"
+    )
 
 
 def test_what_cannot_be_encoded_at_the_commit_becomes_a_dead_letter() -> None:
@@ -501,5 +524,5 @@ def test_what_is_in_a_group_counts_as_what_was_raised(error: Exception, attempts
 
 
 def test_phases_that_are_none_are_refused_in_one_line() -> None:
-    with pytest.raises(TopologyError, match="the phases are decode"):
+    with pytest.raises(TopologyError, match="give one of decode"):
         kstream.Skip(phase=("decode", ["process"]))  # type: ignore[arg-type]
