@@ -44,12 +44,14 @@ class Instance:
             "instance": name, "bootstrap_servers": bootstrap, "state_dir": self.disk, "workers": 1, "web_port": 0,
             "log_format": "json", "session_timeout": SESSION, "announce_interval": 0.5, "on_stop": "stay", **settings,
         }  # fmt: skip
-        environment = {f"KSTREAM_{setting.upper()}": str(value) for setting, value in given.items()}
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {f"KSTREAM_{setting.upper()}": str(value) for setting, value in given.items()}
+        environment["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")  # as an installed package has its modules
         self.began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "kstream.cli", "run", "benchmarks.recovery_service:app"],
-                cwd=ROOT, env={**os.environ, "KSTREAM_BENCH_RECOVERY": app, **environment},
+                cwd=ROOT, env={**environment, "KSTREAM_BENCH_RECOVERY": app},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

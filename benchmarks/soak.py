@@ -185,8 +185,10 @@ class Soak:
     def note(self, done: int) -> None:
         seconds, rss = time.monotonic() - self._began, resident.now()
         changelog = [self._logs / f"{self.changelog}-{partition}" for partition in range(PARTITIONS)]
+        read = [sum(task.committed.values()) / 1e6 for task in self.worker.tasks.values()]
         row = (
-            f"{done / 1e6:.1f}", f"{seconds:.0f}", f"{self.entries(STORE):,}", f"{self.entries(index_of(STORE)):,}",
+            f"{done / 1e6:.1f}", f"{min(read):.1f} to {max(read):.1f}",
+            f"{seconds:.0f}", f"{self.entries(STORE):,}", f"{self.entries(index_of(STORE)):,}",
             f"{size_of(self.folder / 'state') / 2**20:.0f}", f"{rss / 2**20:.0f}", f"{size_of(*changelog) / 2**20:.0f}",
             f"{sum(store.expired for store in self.stores):,}",
         )  # fmt: skip
@@ -198,11 +200,15 @@ class Soak:
 
 
 HEAD = (
-    "million records", "seconds", "entries", "index entries", "local state, MiB", "resident, MiB", "changelog, MiB",
+    "million records", "of a partition",
+    "seconds", "entries", "index entries", "local state, MiB", "resident, MiB", "changelog, MiB",
     "expired so far",
 )  # fmt: skip
 
 HOW = """\
+Of a backlog librdkafka brings as many partitions as there is room for in an answer, and the others when it is through
+with them: "of a partition" says how far the one that is behind and the one that is ahead are. Those that have not begun
+have no entries, so of four partitions half of the entries may be there at first, and all from half of the way on.
 Entries and index entries are counted, all of them, in the backend; local state and changelog are what their files take
 on disk; resident is the process's memory, in which the worker runs with default settings but for a commit a second. The
 changelog's settings are such that its broker compacts within the run: {cleaned}.

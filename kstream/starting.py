@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,6 @@ from kstream.runtime.process.early import beginning, drop
 from kstream.runtime.process.program import Program
 from kstream.state.choosing import check_durable
 from kstream.topology import Topology
-from kstream.web.instance import observed
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def supervised(
         program: what its workers load.
         sources: where each of `settings` comes from, for the status page.
     """
+    # What serves the status page takes a tenth of a second: it is imported while Kafka is asked for the topics.
+    threading.Thread(target=import_module, args=("kstream.web.instance",), name="imports", daemon=True).start()
     groups = groups_of(settings, topology)
     least, most = settings.worker_range or (workers_of_each(settings, groups),) * 2
     with beginning(least * len(groups)), prepared(settings, topology, groups) as (instance, partitions):
@@ -57,6 +60,8 @@ def supervised(
                     "%d workers in isolation group %s, but no input topic of it has more than %d partitions: "
                     "%d of them will have nothing to do", most, group, useful, most - useful,
                 )  # fmt: skip
+        from kstream.web.instance import observed
+
         supervisor = Supervisor(program, topology.app, instance, settings, partitions, least, groups)
         with (
             observed(supervisor, topology, settings, instance, sources) as observer,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate
-from typing import Final
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -15,8 +14,6 @@ from prometheus_client.utils import floatToGoString
 
 from kstream.observe.catalogue import CATALOGUE, Metric, Series, full_name
 from kstream.observe.merging import Merged
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def text(merged: Merged, app: str) -> bytes:

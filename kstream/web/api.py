@@ -20,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kstream.errors import ConfigError, KafkaUnavailable, SavepointFailed, UsageError
-from kstream.observe.exposition import CONTENT_TYPE
 from kstream.observe.logs import LEVELS
 from kstream.observe.observed import Observed
 from kstream.observe.status import Health
@@ -37,6 +36,9 @@ LOOKUP_SECONDS: Final = 5.0
 
 READ_SECONDS: Final = 20.0
 """For what is read from Kafka; a request may take half as long again (connections.py)."""
+
+METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""What Prometheus asks for."""
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -96,7 +98,7 @@ class _App(Starlette):
 
 def _open_routes(observed: Observed) -> list[BaseRoute]:
     async def metrics(_: Request) -> Response:
-        return Response(observed.metrics(), headers={"content-type": CONTENT_TYPE})
+        return Response(observed.metrics(), headers={"content-type": METRICS})
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html")

@@ -18,7 +18,7 @@ from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import ConfigError
-from kstream.observe import exposition, logs
+from kstream.observe import logs
 from kstream.observe.catalogue import Series
 from kstream.observe.merging import Merged
 from kstream.observe.settings import setting_rows
@@ -273,6 +273,8 @@ class Observer:
         return setting_rows(self._settings, self._sources, self._topology.within_of_groups)
 
     def metrics(self) -> bytes:
+        from kstream.observe import exposition  # a start has other things to do than to import prometheus_client
+
         with self._lock:  # what the instance says of itself is as of now, as its probes are
             self.merged.update(SUPERVISOR, self._own_series())
         return exposition.text(self.merged, self._app)
