@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from kstream.errors import ConfigError
 from kstream.runtime.cluster.control import refuse_unfinished_restore
 from kstream.runtime.cluster.records import looking
-from support.running import until
+from support.running import TESTS, until
 from support.saving import Place, places
 
 STEPS = [
@@ -82,6 +83,43 @@ def test_killed_while_the_app_is_stopped(place: Place, order: str) -> None:
         assert one.wait() == 0, place.said
     place.running.clear()
     place.run("one")
+    place.send(100)
+    place.exact()
+    place.stop()
+
+
+INJECTED = """
+from faults import injection
+
+injection.install()
+"""
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("fault", ["captured:after:1", "capturing:before:1", "storing:before:1"])
+def test_a_worker_is_killed_while_records_come_and_the_app_is_stopped_for_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Of two instances, in its part of the savepoint, with the counts behind a repartition: the state is moved then, or
+    by the next command, and each record counts once."""
+    monkeypatch.setenv("KSTREAM_TEST_DIR", str(place.directory))
+    monkeypatch.setenv("KSTREAM_TEST_KILL", fault)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS.parent), str(TESTS)]))
+    place.write(more=INJECTED)
+    place.start_two()
+    place.send(200)
+    (place.directory / "armed").touch()
+
+    def moved() -> bool:
+        return place.rescale(6, "--only", "per-word", "--timeout", 30) == 0
+
+    with place.sending():
+        until(moved, "the state to be moved", 180)
+    assert (place.directory / "struck").exists()
+    for one in place.running:
+        assert one.wait() == 0, place.said
+    place.running.clear()
+    place.run("one"), place.run("two")
     place.send(100)
     place.exact()
     place.stop()
