@@ -20,6 +20,7 @@ from kstream.types import Fetch, Headers
 HEADER: Final = "kstream.delayed"
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+OutOfReach = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=0)]
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     moved: Count = 0
     failed: Count = 0
     due: Count = 0
-    timestamp: int | None = None
+    timestamp: OutOfReach | None = None
 
     def header(self) -> tuple[str, bytes]:
         return HEADER, msgspec.json.encode(self)

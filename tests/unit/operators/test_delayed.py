@@ -38,7 +38,14 @@ def test_a_note_is_read_as_it_was_written_behind_whatever_headers(
     assert fetch.timestamps() == [7 if note.timestamp is None else note.timestamp]
 
 
-@given(st.binary(max_size=40) | st.sampled_from([b"{}", b"null", b'{"v":1,"topic":"a","partition":-1,"offset":0}']))
+FORGED = [
+    b'{"v":1,"topic":"a","partition":-1,"offset":0}',
+    b'{"v":1,"topic":"a","partition":0,"offset":0,"timestamp":%d}' % (1 << 63),  # no client could write it on
+    b'{"v":1,"topic":"a","partition":0,"offset":0,"timestamp":%d}' % -((1 << 63) + 1),
+]
+
+
+@given(st.binary(max_size=40) | st.sampled_from([b"{}", b"null", *FORGED]))
 def test_what_others_wrote_is_a_record_as_it_is(content: bytes) -> None:
     headers = [("a", b"1"), (HEADER, content)]
     assert note_of(headers) is None
