@@ -21,19 +21,25 @@ def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_command_of_helm_test(one_helm: Helm, service: Service) -> None:
-    (container,) = one_helm.template().one("Pod")["spec"]["containers"]
+    """By the Service's name, as in a cluster: here a proxy setting leads it to the instance."""
+    rendered = one_helm.template()
+    (container,) = rendered.one("Pod")["spec"]["containers"]
     (variable,) = container["env"]
     assert variable["name"] == "URL" and variable["value"] == "http://air-kstream:8010"
     assert container["command"][:2] == ["python", "-c"]
 
     def test(url: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "URL": variable["value"], "http_proxy": url, "no_proxy": ""}
         command = [sys.executable, *container["command"][1:]]
-        return subprocess.run(command, env={**os.environ, "URL": url}, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    served = service.start("a")
+    served = service.start("a", web_hosts=rendered.one("ConfigMap")["data"]["KSTREAM_WEB_HOSTS"])
     running(served)
     done = test(served.url)
     assert done.returncode == 0, done.stderr
     assert "/ready:" in done.stdout and f'app="{service.name}"' in done.stdout
     served.stop()
     assert test(served.url).returncode != 0
+    strange = service.start("b")
+    running(strange)
+    assert "421" in test(strange.url).stderr, "of an instance that does not know the name"
