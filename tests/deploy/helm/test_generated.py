@@ -53,3 +53,10 @@ def test_chart_and_library_have_one_version() -> None:
     version = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load(CHART.joinpath("Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == version
+
+
+def test_every_value_is_described() -> None:
+    """But those of monitoring, some of which explain themselves."""
+    rows = CHART.joinpath("README.md").read_text().partition("<!-- values:")[2].splitlines()
+    silent = [row for row in rows if row.endswith("|  |") and not row.startswith("| `monitoring.")]
+    assert silent == []
