@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from kstream.observe.catalogue import CATALOGUE
 from kstream.observe.status import Totals
@@ -36,6 +37,26 @@ def unfed(metrics: Metrics) -> set[str]:
     names = metrics.values
     found = {name for name in CATALOGUE if not any(each.startswith(f"kstream_{name}") for each in names)}
     return found - {"log_lines_total"}  # of those there may be some
+
+
+def test_nothing_waits_by_the_brokers_word_either(service: Services) -> None:
+    """Committed offsets come to the ends of the logs, which is what autoscalers ask for: behind the last records of a
+    repartition topic there are markers of transactions, in each partition of some runs."""
+    one = service()
+    served = one.start(flush_interval=0.5, **STEADY)
+    group = Consumer({"bootstrap.servers": one.servers, "group.id": one.name})
+    inputs = [TopicPartition(topic, number) for topic in (one.events, one.repartition) for number in range(4)]
+
+    def waiting() -> int:
+        at = {(each.topic, each.partition): each.offset for each in group.committed(inputs, timeout=SECONDS)}
+        ends = {(each.topic, each.partition): group.get_watermark_offsets(each, timeout=SECONDS)[1] for each in inputs}
+        return sum(end - max(0, at[name]) for name, end in ends.items())
+
+    for _ in range(4):
+        one.feed(20)
+        one.all_done(served, seconds=SECONDS)
+        until(lambda: waiting() == 0, "committed offsets at the ends of the logs", SECONDS)
+    group.close()
 
 
 def test_known_input_is_what_metrics_and_api_say(service: Services) -> None:

@@ -1,4 +1,5 @@
-"""What a worker does now and then: flush local state, purge repartition topics, delete state it has no use for."""
+"""What a worker does now and then: flush local state, commit what lies behind the last records, purge repartition
+topics, delete state it has no use for."""
 
 from __future__ import annotations
 
@@ -82,6 +83,10 @@ class Housekeeping:
             self._flushing = self._flusher.submit(flush_all, [*running, *copies])
         if self._renewal is not None:
             self._renewal.ask(running)
+        for task in running:
+            if task.positions != task.committed:
+                # Markers of transactions lie behind its last record, which others would take for records that wait.
+                task.touched = True
         self._purge(running)
         if now - self._started >= self._settings.state_cleanup_delay:
             self._clean_up(tasks.keys(), {copy.name for copy in copies})

@@ -150,13 +150,13 @@ def test_from_zero_and_back(one_helm: Helm, more: dict[str, str]) -> None:
     assert autoscaler.wants(World(pods=1)) == 0
 
 
-def test_markers_of_transactions_are_no_records(one_helm: Helm) -> None:
-    """Behind the last record of a topic that is written by transactions there is a marker, in each partition: KEDA
-    takes them for lag. As many are allowed for, the last pod goes."""
-    world = World(pods=1, ends=[1001] * PARTITIONS)
+def test_marks_of_time_are_no_work(one_helm: Helm) -> None:
+    """Windows behind a repartition are told again and again that the tasks before are idle, by a record and its
+    transaction's marker in each partition: KEDA takes them for lag. As many are allowed for, the last pod goes."""
+    world = World(pods=1, ends=[1002] * PARTITIONS)
     zero: Values = {"autoscaling": {"minReplicas": 0}}
     assert scaler(one_helm, zero).wants(world) == 1
-    assert scaler(one_helm, merged(zero, {"autoscaling": {"activationLagThreshold": PARTITIONS}})).wants(world) == 0
+    assert scaler(one_helm, merged(zero, {"autoscaling": {"activationLagThreshold": 2 * PARTITIONS}})).wants(world) == 0
 
 
 def test_pods_that_cannot_be_asked_are_not_taken_away(one_helm: Helm) -> None:

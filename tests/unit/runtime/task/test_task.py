@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream.errors import StateError
+from kstream.testing.clients import MemoryClients
 from kstream.types import TopicPartition
 from unit.runtime.harness import Counting, Fleet
 
@@ -148,6 +149,34 @@ def test_markers_at_the_end_are_passed_without_a_commit_of_their_own(tmp_path: P
     assert fleet.workers["a"].commits == commits == 1
     counting_outputs = fleet.outputs(counting.by_dsl)
     assert counting_outputs == {"k": [1]}
+
+
+def test_markers_at_the_end_are_committed_with_the_next_flush(tmp_path: Path) -> None:
+    """Once. To whoever compares committed offsets with the log's ends, as autoscalers do, they would be a record that
+    waits for ever."""
+    counting = Counting("markers")
+    fleet = Fleet(counting.app, tmp_path, partitions=1, flush_interval=30.0)
+    fleet.start("a")
+    fleet.settle()
+    producer = MemoryClients(fleet.cluster).producer("p")
+    producer.init_transactions(1.0)
+    producer.begin()
+    producer.produce("in", b"1", b"k")
+    producer.commit(1.0)
+    fleet.settle()
+    producer.begin()
+    producer.produce("in", b"1", b"k")
+    producer.abort(1.0)
+    fleet.settle()
+    assert fleet.committed("in") == {0: 2} and fleet.cluster.log(TopicPartition("in", 0)).stable_end == 4
+    fleet.step("a", times=80, seconds=0.5)
+    assert fleet.committed("in") == {0: 4}
+    fleet.step("a", times=200, seconds=0.5)  # the mark of its store is renewed, too
+    commits = fleet.workers["a"].commits
+    fleet.step("a", times=400, seconds=0.5)
+    assert fleet.workers["a"].commits == commits
+    assert fleet.outputs(counting.by_dsl) == {"k": [1]}
+    fleet.close()
     fleet.close()
 
 
