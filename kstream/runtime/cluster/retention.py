@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kstream.runtime.cluster.dead_letters import letter_topics
-from kstream.runtime.cluster.topics import FOREVER
+from kstream.runtime.cluster.topics import FOREVER, INTERNAL
 from kstream.specs.topic import Topic
 from kstream.topology import Topology
 
@@ -51,10 +51,11 @@ def reaches(topology: Topology, inputs: Mapping[str, float]) -> dict[str, float]
 
 def created_config(topology: Topology) -> dict[str, dict[str, str]]:
     """What output topics are made with besides what their declarations say: no limit, where event times have none.
-    Topics of dead letters have none either, and take any time stamp, as repartition topics do."""
+    Topics of dead letters have none either, nor of size, and take and keep any time stamp, whatever the brokers'
+    defaults are."""
     declared = {name: kept(topic.config) if topic.config else 0.0 for name, topic in _inputs(topology).items()}
     found = {name: {SETTING: "-1"} for name, back in reaches(topology, declared).items() if math.isinf(back)}
-    letters = {SETTING: "-1", "message.timestamp.after.max.ms": FOREVER}
+    letters = {**INTERNAL["delay"], "message.timestamp.before.max.ms": FOREVER}
     return {**found, **dict.fromkeys(letter_topics(topology), letters)}
 
 

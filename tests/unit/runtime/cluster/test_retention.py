@@ -53,6 +53,11 @@ def test_dead_letters_are_kept_however_old_their_records_are() -> None:
     for name in ("shop-dead-letters", "mine"):
         config = cluster.topic(name).config
         assert (config["retention.ms"], config["message.timestamp.after.max.ms"]) == ("-1", str(2**63 - 1))
+        assert created_config(app.topology())[name] == {  # whatever the brokers' defaults are
+            "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1",
+            "message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1),
+            "message.timestamp.before.max.ms": str(2**63 - 1),
+        }  # fmt: skip
     month, week = {"retention.ms": str(30 * DAY)}, {"retention.ms": str(7 * DAY)}
     found = too_short(app.topology(), {"orders": month, "prices": month, "mine": week, "shop-dead-letters": month})
     assert list(found) == ["mine"] and "topic mine keeps records for 7 days" in found["mine"]
