@@ -20,6 +20,7 @@ import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
@@ -33,6 +34,7 @@ import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
+import org.apache.kafka.streams.state.WindowStore;
 
 public final class Nexmark {
     public record Person(long id, String name, String email, String credit_card, String city, String state,
@@ -137,7 +139,8 @@ public final class Nexmark {
     void q5() {
         KStream<String, Count> together = bids().groupByKey(Grouped.with(KEY, BID))
                 .windowedBy(tumbling(TEN).advanceBy(TWO)).emitStrategy(EmitStrategy.onWindowClose())
-                .count(Materialized.as("counts")).toStream()
+                .count(Materialized.<String, Long, WindowStore<Bytes, byte[]>>as("counts").withCachingDisabled())
+                .toStream()
                 .map((window, bids) -> KeyValue.pair(Long.toString(window.window().start()),
                         new Count(Long.parseLong(window.key()), bids)));
         together.groupByKey(Grouped.with("by-window", KEY, COUNT)).windowedBy(tumbling(TWO))
@@ -152,7 +155,8 @@ public final class Nexmark {
                     List<Count> more = new ArrayList<>(hot);
                     more.add(one);
                     return more;
-                }, Materialized.with(KEY, COUNTS)).toStream()
+                }, Materialized.<String, List<Count>, WindowStore<Bytes, byte[]>>with(KEY, COUNTS)
+                                .withCachingDisabled()).toStream()
                 .flatMap((window, hot) -> hot.stream().map(one -> KeyValue.pair(name(window), one)).toList())
                 .to(results, Produced.with(KEY, COUNT));
     }
@@ -173,13 +177,15 @@ public final class Nexmark {
         KStream<String, Bid> ofWindow = bids().groupByKey(Grouped.with(KEY, BID)).windowedBy(tumbling(TEN))
                 .emitStrategy(EmitStrategy.onWindowClose())
                 .<List<Bid>>aggregate(ArrayList::new, (key, bid, best) -> highest(best, bid),
-                        Materialized.with(KEY, BIDS)).toStream()
+                        Materialized.<String, List<Bid>, WindowStore<Bytes, byte[]>>with(KEY, BIDS)
+                                .withCachingDisabled()).toStream()
                 .flatMap((window, best) -> best.stream()
                         .map(bid -> KeyValue.pair(Long.toString(window.window().start()), bid)).toList());
         ofWindow.groupByKey(Grouped.with("by-window", KEY, BID)).windowedBy(tumbling(TEN))
                 .emitStrategy(EmitStrategy.onWindowClose())
                 .<List<Bid>>aggregate(ArrayList::new, (key, bid, best) -> highest(best, bid),
-                        Materialized.with(KEY, BIDS)).toStream()
+                        Materialized.<String, List<Bid>, WindowStore<Bytes, byte[]>>with(KEY, BIDS)
+                                .withCachingDisabled()).toStream()
                 .flatMap((window, best) -> best.stream().map(bid -> KeyValue.pair(name(window), bid)).toList())
                 .to(results, Produced.with(KEY, BID));
     }
@@ -195,7 +201,8 @@ public final class Nexmark {
                 .emitStrategy(EmitStrategy.onWindowClose())
                 .aggregate(() -> new Seen(null, false), (key, one, seen) ->
                         new Seen(seen.name() != null ? seen.name() : one.name(), seen.sold() || one.sold()),
-                        Materialized.with(KEY, SEEN)).toStream()
+                        Materialized.<String, Seen, WindowStore<Bytes, byte[]>>with(KEY, SEEN)
+                                .withCachingDisabled()).toStream()
                 .filter((window, seen) -> seen.name() != null && seen.sold())
                 .map((window, seen) -> KeyValue.pair(name(window),
                         new Newcomer(Long.parseLong(window.key()), seen.name(), window.window().start())))
