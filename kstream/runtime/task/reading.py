@@ -200,7 +200,7 @@ class Reading:
         """The log ends here.
 
         Args:
-            busy: records of the task are still in work.
+            busy: records of this input are still in work.
         """
         one = self.inputs[at]
         if one.held:  # what lies before this end is not all processed

@@ -169,7 +169,7 @@ class Task:
         self.reading.add(fetch, self._working)
 
     def reached_end(self, at: TopicPartition, offset: int) -> None:
-        self.reading.reached_end(at, offset, busy=self.busy)
+        self.reading.reached_end(at, offset, busy=self._working is not None and self._working.at == at)
 
     # ---- processing
 

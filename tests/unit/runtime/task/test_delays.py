@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kstream
@@ -21,7 +21,7 @@ from kstream.types import TopicPartition
 from support.cases import examples
 from support.failing import app_of, feed, put_out
 from support.strikes import Kind, Planner, Strikes
-from unit.runtime.worker.test_failures import WAYS, Declare, Poison
+from unit.runtime.worker.test_failures import WAYS, Declare, Poison, by_async_that_waits
 
 STRIKES = Strikes()
 LATER = kstream.RetryLater([5, 60])
@@ -118,6 +118,9 @@ def test_the_names_of_state_and_tasks_stay() -> None:
     st.lists(st.integers(1, 40), max_size=8),
     st.lists(st.sampled_from(["commit fails", "crash", "5 s", "60 s", "feed"]), max_size=14),
 )
+@example(
+    by_async_that_waits, {0: True}, [29, 36, 27, 31, 20], ["commit fails", "feed"]
+)  # the end is told amid a record of another
 def test_each_record_is_handled_once_whatever_fails_when(
     declare: Declare, bad: dict[int, bool], sizes: list[int], events: list[str]
 ) -> None:
