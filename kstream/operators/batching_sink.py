@@ -74,7 +74,7 @@ class SinkWriter(Operator):
             return
         try:
             self._wait(self.sink.close())
-        except Exception as error:  # the task leaves all the same: what it wrote is committed or will be written again
+        except (Exception, SystemExit) as error:  # the task leaves: what it wrote is committed, or comes again
             log.warning("sink %s: close() failed: %s: %s", self.sink.name, type(error).__name__, error)
 
     def _write(self, records: list[SinkRecord[Any, Any]]) -> None:

@@ -99,7 +99,7 @@ def telling(store: str, what: str = "the result of a window of") -> Iterator[Non
     """
     try:
         yield
-    except (TransactionError, StateError, RecordRefused, ResultFailed):
+    except (TransactionError, StateError, RecordRefused, ResultFailed, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # `sys.exit`, too
         raise ResultFailed(f"processing {what} {store!r} failed: {text_of(error, repr)}") from error

@@ -56,5 +56,5 @@ def closed(user: UserProcessor, name: str) -> None:
     """Closes it. A failure is logged: the task leaves all the same."""
     try:
         user.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.error("close of processor %r failed: %s: %s", name, type(error).__name__, text_of(error))

@@ -227,15 +227,16 @@ def test_each_isolation_group_commits_for_its_own_sinks() -> None:
     assert app.topology().within_of_groups == {"default": 0.5, "quiet": math.inf}
 
 
-def test_a_close_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [OSError("gone"), SystemExit("gone")])
+def test_a_close_that_fails_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     class Sticks(Kept):
         def close(self) -> None:
-            raise OSError("gone")
+            raise error
 
     app, topic = app_with(Sticks())
     with TestDriver(app, partitions=1) as driver:
         driver.send(topic, 1, key="k")
-    assert "sink in-sink: close() failed: OSError: gone" in caplog.text
+    assert f"sink in-sink: close() failed: {type(error).__name__}: gone" in caplog.text
 
 
 async def leave() -> None:

@@ -707,3 +707,19 @@ def test_timers_that_wait_can_be_looked_at() -> None:
         assert decoded(spec.value.codec, record.value).plain == {"clock": "event", "at": 1005}
     assert from_json(spec.key.codec, b'{"key":"k\\u0000","name":"a"}', "the key") == record.key
     assert spec.home_key(record.key or b"") == b"k\0"
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), SystemExit("gone")])
+def test_a_close_of_a_processor_that_fails_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    class Sticks(kstream.Processor[str, str, str]):
+        def process(self, value: str, ctx: kstream.ProcessorContext[str, str]) -> None: ...
+
+        def close(self) -> None:
+            raise error
+
+    app = kstream.App("sticking")
+    source = app.topic("in", key=str, value=str)
+    app.stream(source).process(Sticks, name="sticks")
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, "x", key="k")
+    assert f"close of processor 'sticks' failed: {type(error).__name__}: gone" in caplog.text

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import kstream
-from kstream.errors import AbortRequired, CodecError, ProcessingError, ProducerLost, TopologyError
+from kstream.errors import AbortRequired, CodecError, KStreamError, ProcessingError, ProducerLost, TopologyError
 from kstream.testing import TestDriver
 from kstream.types import TopicPartition
 from unit.runtime.worker.test_failures import WAYS, Declare, Poison
@@ -521,6 +522,29 @@ def test_what_is_in_a_group_counts_as_what_was_raised(error: Exception, attempts
     assert headers["__streams.errors.exception"] == b"builtins.ExceptionGroup"
     assert headers["kstream.attempts"] == attempts
     assert f"Of them {kind.__qualname__}: {error}".encode() in (headers["__streams.errors.stacktrace"] or b"")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Poison("x"), SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseExceptionGroup("g", [Poison()])],
+)
+def test_what_fails_behind_a_window_that_closes_is_not_the_record_that_moved_time(error: BaseException) -> None:
+    """Whatever is raised: as a dead letter the record would be gone, and the next one after it."""
+    app = kstream.App("odd", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    grouped = app.stream(source).group_by_key().window(kstream.Tumbling(seconds=5), grace=timedelta(0))
+
+    def fails(_: int) -> int:
+        raise error
+
+    sums = grouped.aggregate(int, lambda total, n: total + n, name="sums", emit="close")
+    sums.stream().map(fails, value=int).rekey(str, key=str).to(out)
+    driver = TestDriver(app, partitions=1)
+    for n in range(3):
+        driver.cluster.append("in", b"k", b"%d" % n, 1_700_000_000_000 + n * 60_000)
+    with pytest.raises(KStreamError, match=r"^task in/0: processing the result of a window of 'sums' failed: "):
+        driver.commit()
+    assert dead(driver, "odd-dead-letters") == []
 
 
 def test_phases_that_are_none_are_refused_in_one_line() -> None:
