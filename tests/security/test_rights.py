@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import Producer
 
 from kstream.clock import SystemClock
 from kstream.config import Settings
@@ -29,6 +30,7 @@ from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.specs.rights import Who
 from kstream.types import TopicPartition
 from security.guarded_service import make_app
+from security.lettered_service import make_app as lettered_app
 from support.kafka import SECONDS, Reader, create, write
 from support.running import Command, prepare, until
 from support.secured import LIMITED, Secured, settings_for
@@ -343,3 +345,36 @@ def test_a_job_with_a_user_of_its_own_makes_the_topics(guarded: Guarded, command
     run.process.terminate()
     assert run.wait() == 0
     assert "may not" not in run.err.read_text().replace("other instances may not", "")
+
+
+@pytest.mark.more
+def test_dead_letters_are_listed_replayed_and_purged_with_their_rights(
+    guarded: Guarded, command: Callable[..., Command]
+) -> None:
+    """Besides those of the app. Without the right to write its marks a line says so."""
+    topology, target = lettered_app(guarded.name).topology(), "security.lettered_service:app"
+    prepare(lettered_app(guarded.name), Settings(bootstrap_servers=guarded.servers))
+    mine = [one for who in ("app", "dlq") for right in rights_of(topology, Settings(), who) for one in right.each()]
+    marks = ("topic", f"{guarded.name}-dead-letters-handled", "WRITE")
+    assert marks in mine
+    guarded.secured.allow(*(one for one in mine if one != marks))
+    source = {"topic": f"{guarded.name}.words", "partition": "0", "offset": "0", "exception": "builtins.ValueError"}
+    producer = Producer({"bootstrap.servers": guarded.servers})
+    for _ in range(2):
+        producer.produce(
+            f"{guarded.name}.letters", b"w", b"k", 0,
+            headers=[(f"__streams.errors.{name}", text.encode()) for name, text in source.items()],
+        )  # fmt: skip
+    producer.flush(SECONDS)
+    listed_ = command("dlq", "list", target)
+    assert listed_.wait() == 0 and "ValueError" in listed_.out.read_text(), listed_.err.read_text()
+    refused = command("dlq", "replay", target, "0:0")
+    assert refused.wait() != 0
+    assert f"this user needs WRITE of topic {guarded.name}-dead-letters-handled" in refused.err.read_text(), (
+        refused.err.read_text()
+    )
+    guarded.secured.allow(marks)
+    replayed = command("dlq", "replay", target, "0:0")
+    assert replayed.wait() == 0 and "replayed 1 dead letter" in replayed.out.read_text(), replayed.err.read_text()
+    purged = command("dlq", "purge", target, "--yes")
+    assert purged.wait() == 0 and "gave up 1 dead letter" in purged.out.read_text(), purged.err.read_text()

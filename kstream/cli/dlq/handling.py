@@ -15,7 +15,7 @@ from kstream.cli.dlq.finding import Found, Wanted, finding
 from kstream.cli.meant import agreed
 from kstream.cli.operate import Subject
 from kstream.cli.table import progress
-from kstream.errors import KafkaUnavailable, UsageError
+from kstream.errors import KafkaUnavailable, KStreamError, UsageError
 from kstream.escape import escaped
 from kstream.runtime.cluster.dead_letters import letter_topics, source_topics
 from kstream.runtime.cluster.handled import Handled
@@ -62,7 +62,7 @@ def _configs(found: Found, topics: list[str]) -> dict[str, dict[str, str]]:
     """Kafka's settings of these topics; none where this user may not see them."""
     try:
         return found.admin.topic_configs(topics, TIMEOUT) if topics else {}
-    except KafkaUnavailable as error:
+    except KStreamError as error:  # whatever the brokers say; it is a look ahead only
         log.debug("the retention of %s cannot be read: %s", ", ".join(topics), error)
         return {}
 

@@ -351,7 +351,10 @@ class Handling:
                 f"another kstream dlq replay or purge of {self._app} has taken over; what this one has written stays, "
                 "and that one does not write it again"
             ) from error
-        raise KafkaUnavailable(f"{error}; run it again: what is written is not written twice") from error
+        needs = ""
+        if "TOPIC_AUTHORIZATION_FAILED" in str(error):  # of a transaction, Kafka does not say which topic
+            needs = f"; this user needs WRITE of topic {marks_topic(self._app)} and of those that records go back to"
+        raise KafkaUnavailable(f"{error}{needs}; run it again: what is written is not written twice") from error
 
     def _use(self) -> ProducerClient:
         assert self._producer is not None, "start() comes first"
