@@ -159,6 +159,7 @@ class StreamWorker:
     def start(self) -> None:
         """Starts the lifespan, and joins the group. (a) of the restore order follows as its member (rebalance.py)."""
         self.events.begin(self.parts.lifespan, self.worker)
+        self.transaction.prepare()
         topics = [topic for part in self.parts.topology.parts for topic in part.topics]
         self.measures.rebalance_began(self._clock.monotonic())
         self.tables.then(partial(self._consumer.subscribe, topics, self._rebalance))

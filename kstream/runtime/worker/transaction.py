@@ -52,6 +52,7 @@ class Transaction:
     ) -> None:
         self._clients, self._id, self._timeout, self._let_go = clients, transactional_id, timeout, let_go
         self._producer: ProducerClient | None = None
+        self._prepared: ProducerClient | None = None
         self._state = TransactionState.LOST
         self.produced: defaultdict[str, int] = defaultdict(int)
         self.blocked = 0.0
@@ -68,14 +69,23 @@ class Transaction:
     def exactly_once(self) -> bool:
         return self._id is not None
 
+    def prepare(self) -> None:
+        """Makes the producer of the first `start`: it connects meanwhile.
+
+        Raises:
+            ConfigError: its settings are refused.
+        """
+        self._prepared = self._clients.producer(self._id)
+
     def start(self) -> None:
         """Makes a new producer; its `init_transactions` ends or aborts what a predecessor left open.
 
         Raises:
             InstanceFenced, ProducerLost: it could not.
         """
+        prepared, self._prepared = self._prepared, None
         self.discard()
-        producer = self._clients.producer(self._id)
+        producer = prepared or self._clients.producer(self._id)
         if self._id is not None:
             try:
                 producer.init_transactions(self._timeout)
@@ -255,10 +265,12 @@ class Transaction:
             self.start()
 
     def discard(self) -> None:
-        producer, self._producer = self._producer, None
+        made = self._producer, self._prepared
+        self._producer = self._prepared = None
         self._choose_produce()
-        if producer is not None:
-            producer.close()
+        for producer in made:
+            if producer is not None:
+                producer.close()
         if self._state is not TransactionState.LOST:
             self._go(TransactionState.LOST)
 

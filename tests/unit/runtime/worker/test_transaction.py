@@ -9,6 +9,7 @@ from kstream.runtime.worker.states import TransactionState
 from kstream.runtime.worker.transaction import Transaction
 from kstream.testing import MemoryCluster
 from kstream.testing.clients import MemoryClients
+from kstream.testing.producer import MemoryProducer
 
 LOST, IDLE, OPEN = TransactionState.LOST, TransactionState.IDLE, TransactionState.OPEN
 
@@ -47,6 +48,28 @@ def test_it_goes_from_idle_to_open_and_back(cluster: MemoryCluster) -> None:
     assert transaction.state is IDLE
     transaction.abort()
     assert values(cluster) == [b"1"]
+
+
+def test_a_producer_that_was_prepared_is_the_first_and_closed_with_the_transaction(cluster: MemoryCluster) -> None:
+    made = list[MemoryProducer]()
+
+    class Noted(MemoryClients):
+        def producer(self, transactional_id: str | None) -> MemoryProducer:
+            made.append(super().producer(transactional_id))
+            return made[-1]
+
+    transaction = Transaction(Noted(cluster), "id", timeout=1.0)
+    transaction.prepare()
+    assert transaction.state is LOST and cluster.transactions.open_transaction("id") is None
+    transaction.start()
+    assert len(made) == 1
+    transaction.start()
+    transaction.prepare()
+    transaction.discard()
+    assert len(made) == 3
+    for producer in made:
+        with pytest.raises(ProducerLost, match="closed"):
+            producer.poll(0.0)
 
 
 def test_nothing_can_be_sent_before_start_and_after_discard(cluster: MemoryCluster) -> None:
