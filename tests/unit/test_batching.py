@@ -713,7 +713,8 @@ class Run:
                     self.faults.plan(Kind("produce", AbortRequired, False), 0)
 
     def settle(self) -> Result:
-        """Until all is processed and committed. Faults that have not struck yet may do so meanwhile."""
+        """Until all is processed and committed, what waits for the tasks before to say that they are through too (they
+        say so with their commits). Faults that have not struck yet may do so meanwhile."""
         driver = self.driver
         for _ in range(2000):
             driver.clock.advance(0.3)
@@ -722,7 +723,7 @@ class Run:
             if (
                 is_idle([driver.worker], driver.cluster)
                 and driver.worker.commits == before
-                and not any(task.touched for task in driver.worker.tasks.values())
+                and not any(task.touched or task.reading.waits_for_commits for task in driver.worker.tasks.values())
             ):
                 return self.result()
         raise AssertionError("the worker does not come to rest")
@@ -793,6 +794,17 @@ def one_by_one(case: Case, records: list[Input]) -> Result:
         for _ in range(4 * len(records) + 20):
             run.act(("commit",))
         return run.settle()
+    finally:
+        run.close()
+
+
+def test_what_waits_for_the_tasks_before_is_waited_for() -> None:
+    """After a commit that was not to be, these say anew that they are through only with a later one."""
+    made, records = the("stream_joined_with_its_own_table"), [(0, "a", 0, 0)]
+    run = Run(made, records)
+    try:
+        run.act(("fault", Kind("send_offsets", ProducerLost, False), 1))
+        assert run.settle().stores == one_by_one(made, records).stores
     finally:
         run.close()
 
