@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from kstream import Windowed
 from kstream.specs.schema import schema
-from support.kafka import SECONDS, Reader, create, read, write
+from support.kafka import SECONDS, Reader, create, ends, read, write
 from support.running import TESTS, Command, until
 
 EARLIER = "9f7e8bfc4b8de271ab6203dabe580294564a071b"
@@ -55,9 +55,12 @@ class Service:
         self._base = int(time.time()) // 10 * STEP - 100 * STEP
         for topic in ("lines", "counts", "windows"):
             create(servers, f"{self.name}.{topic}", 2)
-        admin = AdminClient({"bootstrap.servers": servers})
-        until(lambda: f"{self.name}.counts" in admin.list_topics(timeout=SECONDS).topics, "topics to be known")
+        until(lambda: f"{self.name}.counts" in self.topics(), "topics to be known")
         self.reader = Reader(servers, [f"{self.name}.counts"])
+
+    def topics(self) -> set[str]:
+        """All that there are."""
+        return set(AdminClient({"bootstrap.servers": self.servers}).list_topics(timeout=SECONDS).topics)
 
     def start(self, instance: str, package: Path = TESTS.parent, **environment: str) -> Command:
         self.running[instance] = self.command(
@@ -189,6 +192,8 @@ def test_doctor_asks_whether_a_store_was_renamed(service: Service) -> None:
     service.feed()
     service.start("one")
     service.settle()
+    announced = f"{service.name}-instances"
+    until(lambda: announced in service.topics() and any(end for _, end in ends(service.servers, announced)), "its word")
     running = service.command(TESTS.parent, "doctor", TARGET, "--json")
     running.wait()
     found = {one["name"]: one for one in json.loads(running.out.read_text())}
