@@ -29,6 +29,9 @@ Every setting has one name, and five places where it may be given. The first tha
 4. `App("name", setting=value)`;
 5. the default below.
 
+`app_name`, `topic_prefix` and `shared_topics` make names, which are needed when the app is declared: they are taken
+from the environment alone ([many tenants](tenants.md)), and given elsewhere they are refused.
+
 Durations are numbers of seconds or text with a unit (`200ms`, `10s`, `5m`, `1h`), sizes numbers of bytes or text
 (`512MiB`, `1GiB`). A bad value, an unknown name and a bad combination are one line that says what is accepted, and
 exit status 2.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from kstream.building import build, tell_untyped
 from kstream.dsl.agent import AgentDecorator
+from kstream.dsl.deployed import names_of
 from kstream.dsl.functions import called, check_large, check_takes
 from kstream.dsl.global_table import GlobalTable
 from kstream.dsl.global_table import declare as declare_global
@@ -51,7 +52,8 @@ class App(Topics):
     """A service: topics, streams, tables and agents under one name. Declaring does no I/O.
 
     Args:
-        name: names the consumer group and all internal topics: choose it once.
+        name: names the consumer group and all internal topics: choose it once. The environment may give it another
+            (`KSTREAM_APP_NAME`), and a prefix to all names (`KSTREAM_TOPIC_PREFIX`): docs/tenants.md.
         restart: what is done about workers and tasks that fail (kstream/specs/restart.py): `ExponentialDelay`,
             `FixedDelay`, `FailureRate` or `NoRestart`. None is `ExponentialDelay()`. It stands for the settings
             `restart_*`: environment, file and command line override it, each setting by itself.
@@ -79,7 +81,9 @@ class App(Topics):
         **settings: Any,
     ) -> None:
         check_name(name, "app", LONGEST_APP)
-        self.name = name
+        self.names = names_of(name, settings)
+        self.name = self.names.app
+        check_name(self.name, "app", LONGEST_APP)
         self.overrides: Mapping[str, Any] = settings
         if restart is not None:
             from kstream.specs.restart import overrides_of
@@ -89,11 +93,11 @@ class App(Topics):
             from kstream.specs import snapshots as specs
 
             self.overrides = specs.overrides_of(snapshots, self.overrides)
-        self._on_error = policies(on_error, "on_error")
+        self._on_error = policies(on_error, "on_error", self.names)
         self._on_large_state = check_large(on_large_state, f"app {name!r}")
         self.lifespan_function: Callable[[Worker], AsyncIterator[None]] | None = None
         self.checkpoint_listeners = CheckpointListeners()
-        self._graph = Graph(name)
+        self._graph = Graph(self.names)
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
@@ -110,7 +114,7 @@ class App(Topics):
                 workers of its own. What comes behind a repartition inherits it.
             on_error: what is done about records that fail here and behind it, instead of the app's.
         """
-        own = None if on_error is None else policies(on_error, "app.stream: on_error")
+        own = None if on_error is None else policies(on_error, "app.stream: on_error", self.names)
         return Stream(self._graph, self._graph.source(topic, group, own))
 
     @overload
@@ -203,7 +207,7 @@ class App(Topics):
             timeout: seconds that an async agent may take for a record; then it is cancelled, and the record has failed
                 with `kstream.errors.AgentTooSlow`. None: no limit.
         """
-        own = None if on_error is None else policies(on_error, "app.agent: on_error")
+        own = None if on_error is None else policies(on_error, "app.agent: on_error", self.names)
         return AgentDecorator(self._graph, source, to, name, tables, group, own, timeout)
 
     def lifespan(self, function: L) -> L:
@@ -361,9 +365,12 @@ class App(Topics):
     ) -> tuple[Settings, Mapping[str, str]]:
         """The settings given, or those of environment and file, with `workers` where it is given."""
         if settings is not None:
+            self.names.check(settings)
             return (settings if workers is None else replace(settings, workers=workers)), sources or {}
         from kstream.config.sources import resolve_settings
 
         overrides: dict[str, Any] = {} if workers is None else {"workers": workers}
         file = Path("kstream.toml")
-        return resolve_settings(self.overrides, overrides, file if file.exists() else None)
+        resolved = resolve_settings(self.overrides, overrides, file if file.exists() else None)
+        self.names.check(resolved[0])
+        return resolved

@@ -37,7 +37,7 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
     assert on.app is not None
     topology = on.app.topology()
     check_keys(wanted.keys, topology)
-    sample = from_topics(topology, on) if records is None else from_file(records, topology)
+    sample = from_topics(topology, on) if records is None else from_file(records, topology, on.app.names)
     wanted = msgspec.structs.replace(
         wanted,
         worker_memory=on.settings.memory,

@@ -61,7 +61,9 @@ def run(
         UsageError: there is no such topic, or something does not fit its types; or Kafka refuses a record.
     """
     assert on.app is not None
-    topic = find("topic", name, topics_of(on.app.topology()), on.app.name)
+    topics = topics_of(on.app.topology())
+    name = on.app.names.typed(name, topics)
+    topic = find("topic", name, topics, on.app.name)
     if topic.internal:
         raise UsageError(f"topic {name} is internal to {on.app.name}: what is written there would damage its state")
     if sum((bool(values), file is not None, records is not None)) > 1:

@@ -72,7 +72,9 @@ def run(
         UsageError: there is no such topic, or an option makes no sense. KafkaUnavailable: no answer in time.
     """
     assert on.app is not None
-    topic = find("topic", name, topics_of(on.app.topology()), on.app.name)
+    topics = topics_of(on.app.topology())
+    name = on.app.names.typed(name, topics)
+    topic = find("topic", name, topics, on.app.name)
     wanted = matching(grep)
     clients = clients_of(on)
     out = writer(as_json)

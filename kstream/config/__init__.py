@@ -16,6 +16,7 @@ from kstream.config import rocksdb as _rocksdb
 from kstream.config.budget import share
 from kstream.config.declaring import path as _path
 from kstream.config.declaring import setting as _setting
+from kstream.config.deployment import DeploymentSettings
 from kstream.config.kinds import SECRET, Setting
 from kstream.config.measuring import MeasuringSettings
 from kstream.config.restarts import RestartSettings
@@ -30,7 +31,7 @@ _most = kinds.optional(kinds.size(1), "unlimited")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Settings(MeasuringSettings, SnapshotSettings, RestartSettings):
+class Settings(DeploymentSettings, MeasuringSettings, SnapshotSettings, RestartSettings):
     """Everything that can be set. Durations are stored in seconds, sizes in bytes; both may be given with a unit.
 
     Raises:

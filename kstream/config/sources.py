@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from kstream.config import Settings, about
+from kstream.config.deployment import FROM_ENVIRONMENT, variable_of
 from kstream.config.given import DECLARED, IN_CODE, TABLES, Given, overrides, parsed
 from kstream.errors import ConfigError
 
@@ -73,6 +74,12 @@ def resolve_settings(
         else:
             values[given.name] = {**values.get(given.name, {}), **value}
             sources.update({f"{given.name}.{key}": given.source for key in value})
+    for name in FROM_ENVIRONMENT:
+        if sources[name] not in ("default", f"environment {variable_of(name)}"):
+            raise ConfigError(
+                f"{name}: names are made when the app is imported, and this is read later (from {sources[name]}): set "
+                f"the variable {variable_of(name)}"
+            )
     settings = Settings(**values)
     return settings, sources
 

@@ -50,7 +50,7 @@ class GlobalTable(Hinted, ReadableTable[K, V]):
 def declare(graph: Graph, topic: Topic[Any, Any], name: str | None) -> GlobalTable[Any, Any]:
     """Raises TopologyError where there can be no such table."""
     check_topic(topic, "app.global_table")
-    made = topic.name if name is None else name
+    made = graph.names.declared(topic) if name is None else name
     other = next((one for one in graph.stores if isinstance(one, GlobalSpec) and one.topic is topic), None)
     if other is not None:
         raise TopologyError(

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
+from kstream.dsl.deployed import Names
 from kstream.dsl.functions import called, name_of, wants_context
 from kstream.dsl.table import ReadableTable, check_tables
 from kstream.dsl.uses import tables_used
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 class Graph:
     """Collects nodes and topics of one app."""
 
-    def __init__(self, app: str) -> None:
-        self.app = app
+    def __init__(self, names: Names) -> None:
+        self.names, self.app = names, names.app
         self.nodes: list[Node] = []
         self.topics: dict[str, Topic[Any, Any]] = {}
         self._stores: dict[str, StoreSpec] = {}
@@ -89,7 +90,8 @@ class Graph:
             group = DEFAULT_GROUP
         node = self._sources.get((topic.name, group))
         if node is None:
-            node = SourceNode(name=topic.name, parents=(), key=topic.key, value=topic.value, topic=topic, group=group)
+            name = self.names.declared(topic)
+            node = SourceNode(name=name, parents=(), key=topic.key, value=topic.value, topic=topic, group=group)
             self._sources[topic.name, group] = node
             self.add(node)
         if on_error is not None:
@@ -175,7 +177,8 @@ class Graph:
         check_topic(topic, "to")
         self.add(
             SinkNode(
-                name=topic.name, parents=(parent,), key=parent.key, value=parent.value, topic=topic, stores=()
+                name=self.names.declared(topic), parents=(parent,), key=parent.key, value=parent.value, topic=topic,
+                stores=(),
             )
         )  # fmt: skip
 

@@ -67,6 +67,7 @@ class Topics:
         """Declares a topic.
 
         Args:
+            name: in Kafka, behind the `KSTREAM_TOPIC_PREFIX` of the environment, where there is one.
             key, value: the types, or codecs of one's own. `T | None` admits tombstones. Undeclared values are plain
                 JSON, undeclared keys bytes.
             partitions: how many it must have; it is created with so many when it is missing.
@@ -94,7 +95,14 @@ class Topics:
             raise TopologyError(f"topic {name!r}: idle_advance={idle_advance!r} is neither True nor False")
         late = whole_milliseconds(out_of_order, f"topic {name!r}: out_of_order=")
         topic: Topic[Any, Any] = Topic(
-            name, keys, values, partitions, time_of, copied, out_of_order=late, idle_advance=idle_advance
+            self._graph.names.topic(name),
+            keys,
+            values,
+            partitions,
+            time_of,
+            copied,
+            out_of_order=late,
+            idle_advance=idle_advance,
         )
         self._graph.topic(topic)
         return topic

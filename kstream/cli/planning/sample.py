@@ -17,6 +17,7 @@ import msgspec
 from kstream.cli.operate import Subject
 from kstream.clock import since_epoch
 from kstream.codecs.base import BuiltIn, is_nullable
+from kstream.dsl.deployed import Names
 from kstream.errors import ConfigError, KafkaUnavailable, TopicError
 from kstream.specs.schema import UNKNOWN, Schema
 from kstream.specs.topic import Topic
@@ -95,20 +96,26 @@ def sources_of(topology: Topology) -> dict[str, Topic[Any, Any]]:
 # ---- from a file
 
 
-def from_file(path: Path, topology: Topology) -> Sample:
+def from_file(path: Path, topology: Topology, names: Names | None = None) -> Sample:
     """Reads JSON lines. Keys and values are JSON as the declared types have it; bytes are base64.
 
     `topic` may be left out where the app reads one only, `key` and `timestamp` always; a timestamp is a number of ms
     since the epoch, or text as RFC 3339 has it.
 
+    Args:
+        names: of the app, whose topics may then be called as the code calls them.
+
     Raises:
         ConfigError: the file cannot be read, or a line of it; the line's number is told.
     """
     sources = sources_of(topology)
+    called = {} if names is None else {names.declared(topic): topic for topic in sources.values()}
     try:
         with path.open("rb") as lines:
             records = [
-                _record(line, f"{path}:{number}", sources) for number, line in enumerate(lines, 1) if line.strip()
+                _record(line, f"{path}:{number}", sources, called)
+                for number, line in enumerate(lines, 1)
+                if line.strip()
             ]
     except OSError as error:
         raise ConfigError(f"--records {path}: {error.strerror or error}") from error
@@ -125,16 +132,19 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-def _record(line: bytes, where: str, sources: Mapping[str, Topic[Any, Any]]) -> SampleRecord:
+def _record(
+    line: bytes, where: str, sources: Mapping[str, Topic[Any, Any]], called: Mapping[str, Topic[Any, Any]]
+) -> SampleRecord:
     try:
         read = _decode(line)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{where}: {error}; a line is {LINE}") from error
     if read.topic is None and len(sources) > 1:
         raise ConfigError(f'{where}: the app reads {", ".join(sources)}: say which one with "topic"')
-    topic = next(iter(sources.values())) if read.topic is None else sources.get(read.topic)
+    name = read.topic
+    topic = next(iter(sources.values())) if name is None else sources.get(name) or called.get(name)
     if topic is None:
-        raise ConfigError(f"{where}: the app does not read a topic {read.topic!r}, but {', '.join(sources)}")
+        raise ConfigError(f"{where}: the app does not read a topic {name!r}, but {', '.join(sources)}")
     key = _bytes(topic.key, read.key, f"{where}: the key")
     value = _bytes(topic.value, read.value, f"{where}: the value")
     return SampleRecord(topic.name, key, value, _milliseconds(read.timestamp))
