@@ -192,6 +192,20 @@ def run_yardstick(
     return outcome
 
 
+def run_forward(bootstrap: str, data: Data, name: str, *, decode: bool) -> Outcome:
+    """One run of the clients alone, a commit a second.
+
+    Raises:
+        RunFailed.
+    """
+    out = f"{name}-out"
+    make_topics(bootstrap, [out])
+    more = ["--decode"] if decode else []
+    outcome = _yardstick("forward", data.topic, out, "--bootstrap", bootstrap, "--records", str(data.records), *more)
+    delete_topics(bootstrap, f"{name}-")
+    return outcome
+
+
 def run_restore_yardstick(bootstrap: str, changelog: str, records: int) -> Outcome:
     """One run of the hand-written restore.
 

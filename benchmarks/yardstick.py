@@ -2,7 +2,9 @@
 
 `aggregate` is a keyed aggregation under exactly-once: count and sum of price by auction, in RocksDB, with a changelog,
 the new total out per record (`update`) or per changed key and commit (`commit`). `restore` reads a changelog into
-RocksDB. Both leave out everything a framework must do (rebalances, errors, order of restore, metrics, time): they mark
+RocksDB. `forward` is what the clients alone take, below which nothing can get that uses them from Python: each record
+is consumed and one produced for it, in transactions; with `--decode` its JSON is read and an output's written, too. All
+leave out everything a framework must do (rebalances, errors, order of restore, metrics, time): they mark
 what is possible in Python on the machine at hand, not what a service may look like.
 
 The aggregation is written as a script, its loop over module-level names, as such loops are written and as the one was
@@ -11,6 +13,7 @@ that the bars were set with (moved into a function it takes 10 to 20% less proce
 Each runs in a process of its own and prints one line of JSON:
 
     python -m benchmarks.yardstick aggregate --bootstrap HOST:PORT --records N SOURCE OUT CHANGELOG
+    python -m benchmarks.yardstick forward --bootstrap HOST:PORT --records N SOURCE OUT
     python -m benchmarks.yardstick restore --bootstrap HOST:PORT --records N CHANGELOG
 """
 
@@ -72,12 +75,13 @@ def make_database(directory: str) -> Rdict:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("job", choices=["aggregate", "restore"])
+    parser.add_argument("job", choices=["aggregate", "restore", "forward"])
     parser.add_argument("topics", nargs="+", help="source, output and changelog; or a changelog")
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--records", type=int, required=True)
     parser.add_argument("--emit", choices=["update", "commit"], default="update")
     parser.add_argument("--commit-interval", type=float, default=1.0, help="seconds")
+    parser.add_argument("--decode", action="store_true", help="forward: read and write the JSON, too")
     parser.add_argument("--prefetch", type=int, default=1_000_000, help="records of each partition")
     return parser.parse_args()
 
@@ -115,8 +119,54 @@ def restore(bootstrap: str, changelog: str, records: int) -> None:
     report(done, seconds, cpu, 0)
 
 
+def forward(bootstrap: str, source: str, out: str, records: int, *, decode: bool, interval: float) -> None:
+    """Timed from the first messages in hand until the commit of the last one. In a function: it is to be as fast as can
+    be."""
+    name = f"yardstick-{time.time_ns()}"
+    consumer, producer = make_consumer(bootstrap, name, 20_000), make_producer(bootstrap, name)
+    producer.init_transactions()
+    read, write = msgspec.json.Decoder(Bid).decode, msgspec.json.Encoder().encode
+    value, total, produce = b'{"auction":12345,"count":123,"sum":1234567}', Total(12345, 123, 1234567), producer.produce
+    position: dict[int, int] = {}
+    done, commits, started, in_transaction = 0, 0, 0.0, False
+    consumer.subscribe([source])
+    while done < records:
+        messages: list[Any] = consumer.consume(2000, 0.5)
+        if not messages:
+            continue
+        if not started:
+            started = committed = time.time()
+            cpu = time.process_time()
+        if not in_transaction:
+            producer.begin_transaction()
+            in_transaction = True
+        if decode:
+            for message in messages:
+                total.sum += read(message.value()).price
+                produce(out, write(total), message.key())
+        else:
+            for message in messages:
+                produce(out, value, message.key())
+        for message in messages:
+            position[message.partition()] = message.offset() + 1
+        producer.poll(0)
+        done += len(messages)
+        if time.time() - committed > interval or done >= records:
+            offsets = [TopicPartition(source, partition, offset) for partition, offset in position.items()]
+            producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata())
+            producer.commit_transaction()
+            commits += 1
+            in_transaction, committed = False, time.time()
+    seconds, cpu = time.time() - started, time.process_time() - cpu
+    consumer.close()
+    report(done, seconds, cpu, commits)
+
+
 if __name__ == "__main__":
     args = arguments()
+    if args.job == "forward":
+        forward(args.bootstrap, *args.topics, args.records, decode=args.decode, interval=args.commit_interval)
+        sys.exit()
     if args.job == "restore":
         restore(args.bootstrap, args.topics[0], args.records)
         sys.exit()
