@@ -289,7 +289,12 @@ def plan(
     keys: Annotated[
         list[str] | None, typer.Option(metavar="[STORE=]N", help="Entries that stores will have. May be repeated.")
     ] = None,
+    instances: Annotated[int, typer.Option(min=1, help="Of each isolation group, at least.")] = 2,
+    recover_within: Annotated[
+        str | None, typer.Option(metavar="TIME", help="To restore and catch up after an hour down, such as 30m.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of work to measure.")] = 5.0,
+    form: Annotated[str | None, typer.Option("--format", metavar="text|json|helm-values")] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -299,9 +304,12 @@ def plan(
     from kstream.cli import plan as command
     from kstream.cli.operate import subject
 
-    wanted = command.target_of(rate, cores, memory, partitions, keys or [])
+    wanted = command.target_of(
+        rate, cores, memory, partitions, keys or [], instances=instances, recover_within=recover_within
+    )
+    form = command.form_of(form, as_json)
     on = subject(target, bootstrap_servers, set_ or [], config)
-    return command.run(on, target, records, wanted, seconds=seconds, as_json=as_json)
+    return command.run(on, target, records, wanted, seconds=seconds, form=form)
 
 
 @commands.command()

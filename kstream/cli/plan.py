@@ -20,6 +20,7 @@ from kstream.cli.planning.answer import answer_of
 from kstream.cli.planning.arithmetic import Target
 from kstream.cli.planning.sample import from_file, from_topics
 from kstream.cli.planning.tables import screen
+from kstream.cli.planning.values import helm_values
 from kstream.config import units
 from kstream.errors import ConfigError
 from kstream.topology import Topology
@@ -28,11 +29,15 @@ _NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]?)(?:/s)?")
 _FACTORS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
-def run(on: Subject, target: str, records: Path | None, wanted: Target, *, seconds: float, as_json: bool) -> int:
+FORMATS: Final = ("text", "json", "helm-values")
+
+
+def run(on: Subject, target: str, records: Path | None, wanted: Target, *, seconds: float, form: str) -> int:
     """The command. Returns 0.
 
     Args:
         target: `module:attribute` of the app. records: JSON lines; None reads the app's own topics.
+        form: one of `FORMATS`.
     """
     assert on.app is not None
     topology = on.app.topology()
@@ -46,8 +51,10 @@ def run(on: Subject, target: str, records: Path | None, wanted: Target, *, secon
     with _bar(human.lines(stderr=True)) as progress:
         cost = measuring.measure(on.app, target, on.settings, sample, seconds, progress)
     answer = answer_of(topology, cost, wanted, sample)
-    if as_json:
+    if form == "json":
         human.write_json(answer)
+    elif form == "helm-values":
+        human.write("\n".join(helm_values(answer, target, topology.groups)))
     else:
         human.console().print(screen(answer))
     return 0
@@ -77,9 +84,26 @@ def rate_of(text: str) -> float:
     return float(match[1]) * factor
 
 
+def form_of(given: str | None, as_json: bool) -> str:
+    """What --format and --json say together. Raises ConfigError."""
+    form = given or ("json" if as_json else "text")
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form}: there is {', '.join(FORMATS)}")
+    if as_json and form != "json":
+        raise ConfigError(f"--json and --format {form}: give one of them")
+    return form
+
+
 def target_of(
-    rate: str, cores: int | None, memory: str | None, partitions: int | None, keys: Sequence[str]
-) -> Target:  # fmt: skip
+    rate: str,
+    cores: int | None,
+    memory: str | None,
+    partitions: int | None,
+    keys: Sequence[str],
+    *,
+    instances: int = 2,
+    recover_within: str | None = None,
+) -> Target:
     """What the options say; without `cores`, instances are as large as this machine.
 
     Raises:
@@ -91,7 +115,18 @@ def target_of(
             size = units.size(memory)
         except ValueError as error:
             raise ConfigError(f"--memory {memory}: {error}") from None
-    return Target(rate_of(rate), cores or os.cpu_count() or 1, size, partitions, keys_of(keys))
+    within = None
+    if recover_within is not None:
+        try:
+            within = units.seconds(recover_within)
+        except ValueError as error:
+            raise ConfigError(f"--recover-within {recover_within}: {error}") from None
+        if within < 1:
+            raise ConfigError(f"--recover-within {recover_within}: 1 second at least")
+    return Target(
+        rate_of(rate), cores or os.cpu_count() or 1, size, partitions, keys_of(keys), instances=instances,
+        recover_within=within,
+    )  # fmt: skip
 
 
 def keys_of(given: Sequence[str]) -> dict[str, int]:

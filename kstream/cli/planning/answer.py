@@ -12,6 +12,7 @@ from kstream.cli import human
 from kstream.cli.planning.arithmetic import UTILISATION, Cost, Plan, Target, make_plan
 from kstream.cli.planning.limits import Limit, limits
 from kstream.cli.planning.sample import Sample, sources_of
+from kstream.cli.planning.seen import as_seen, slowed
 from kstream.cli.planning.sums import Line, lines
 from kstream.topology import Topology
 
@@ -45,15 +46,16 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def answer_of(topology: Topology, cost: Cost, wanted: Target, sample: Sample) -> Answer:
-    plan = make_plan(cost, wanted)
+    seen = as_seen(cost)
+    plan = make_plan(seen, wanted)
     return Answer(
         app=topology.app,
         target=wanted,
         measured=cost,
         plan=plan,
-        arithmetic=lines(cost, wanted, plan),
-        limits=limits(topology.app, cost, wanted, plan),
-        other_rates=[_at(rate, topology.app, cost, wanted) for rate in OTHER_RATES],
+        arithmetic=lines(seen, wanted, plan),
+        limits=limits(topology.app, seen, wanted, plan),
+        other_rates=[_at(rate, topology.app, seen, wanted) for rate in OTHER_RATES],
         notes=list(_notes(cost, wanted, plan, sample, sources_of(topology))),
     )
 
@@ -86,8 +88,15 @@ def _notes(cost: Cost, wanted: Target, plan: Plan, sample: Sample, sources: Coll
             f"others had {cost.others:.0%} of this machine's processors meanwhile, so brokers answered late: measure "
             f"again in a quiet moment; by processor time alone it is {human.plural(least, 'worker')}"
         )
-    if plan.instances == 1:
-        yield "one instance carries it; with two of them one may fail, and upgrades do not stop the app"
+    for name in slowed(cost):
+        yield (
+            f"a worker of group {name} was seen to do {human.rate(1 / cost.passed[name])}, by its own time it could do "
+            "more: the plan promises no more than was seen; measure where broker and app do not share processors"
+        )
+    if plan.workers > 1:
+        yield f"one worker of each group was measured; {plan.workers:,} are taken to do as many times as much"
+    if any(group.instances == 1 for group in plan.groups):
+        yield "with one instance of a group, its failure and each upgrade stop the group"
     if len(plan.groups) > 1:
         yield "each isolation group has instances of its own here (kstream run --group NAME)"
     if wanted.cores > cost.cores:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from kstream.cli.planning.recovery import demand, duration
 from kstream.errors import ConfigError
 
 UTILISATION: Final = 0.7
@@ -32,7 +33,7 @@ RESTORE_BYTES: Final = 100e6
 REPLICATION: Final = 3
 
 
-Bound = Literal["nothing", "cores", "memory", "partitions"]
+Bound = Literal["nothing", "spare", "cores", "memory", "partitions"]
 
 
 class PartCost(msgspec.Struct, frozen=True):
@@ -78,6 +79,7 @@ class Cost(msgspec.Struct, frozen=True):
         waiting: share (0..1) of the workers' time that was waiting: for brokers, or for agents that await something.
         others: share (0..1) of the machine's processors that went to what has nothing to do with it.
         memory: resident, of the largest worker.
+        passed: seconds that went by for each record while a group was measured, with one worker; by group.
     """
 
     records: int
@@ -96,6 +98,7 @@ class Cost(msgspec.Struct, frozen=True):
     parts: list[PartCost]
     stores: list[StoreCost] = []
     cores: int = 1
+    passed: dict[str, float] = {}
 
     @property
     def groups(self) -> list[str]:
@@ -111,6 +114,8 @@ class Target(msgspec.Struct, frozen=True):
         partitions: of the input topics, where their number is given.
         keys: entries expected, by store; "" for all stores that are not named.
         worker_memory: the setting `memory`. commit_interval: the setting.
+        instances: of each isolation group, at least.
+        recover_within: seconds in which an hour down is to be caught up, with all state to be restored.
     """
 
     rate: float
@@ -120,6 +125,8 @@ class Target(msgspec.Struct, frozen=True):
     keys: dict[str, int] = {}
     worker_memory: int = 512 << 20
     commit_interval: float = 0.2
+    instances: int = 1
+    recover_within: float | None = None
 
 
 class GroupPlan(msgspec.Struct, frozen=True):
@@ -129,7 +136,9 @@ class GroupPlan(msgspec.Struct, frozen=True):
         load: workers that would be busy all the time; `cores` processors, likewise.
         needed: workers at `UTILISATION`; `workers` those of all instances.
         partitions: of the topics it reads. capacity: records a second at `UTILISATION`.
-        bound_by: what decides on the number of instances; partitions where there are too few to have so many.
+        bound_by: what decides on the number of instances; spare: as many as were asked for at least; partitions where
+            there are too few to have so many.
+        wanted_cores: of all instances. recovery: seconds in which an hour down is caught up.
     """
 
     name: str
@@ -144,6 +153,8 @@ class GroupPlan(msgspec.Struct, frozen=True):
     capacity: float
     memory_per_instance: int
     bound_by: Bound
+    wanted_cores: float
+    recovery: float
 
     @property
     def workers(self) -> int:
@@ -255,16 +266,20 @@ def _group(name: str, cost: Cost, target: Target, worker_memory: int, most: floa
     time = sum(part.records * part.time for part in parts)
     cpu = sum(part.records * part.cpu for part in parts)
     load, cores = target.rate * time, target.rate * cpu
-    by_cores = max(1, ceil(cores / UTILISATION / target.cores))
+    hurried = target.rate * max(time, cost.passed.get(name, 0.0))  # no worker does more than one was seen to do
+    restore = restore_work(cost, target).get(name, 0.0)
+    wanted = max(load / UTILISATION, demand(hurried, restore, target.recover_within))
+    wanted_cores = max(cores / UTILISATION, demand(cores, restore, target.recover_within))
+    by_cores = max(1, ceil(wanted_cores / target.cores))
     if target.partitions is None:
         # never fewer workers than instances, so never fewer partitions than workers
-        needed = regular(max(load / UTILISATION, by_cores))
+        needed = regular(max(wanted, by_cores, target.instances))
         partitions = HEAD_ROOM * needed
     else:
         partitions = target.partitions
-        needed = _workers_for(partitions, load)
+        needed = max(_workers_for(partitions, wanted), min(target.instances, partitions))
     by_memory = ceil(needed / most)
-    instances = min(max(by_cores, by_memory), needed)
+    instances = min(max(by_cores, by_memory, target.instances), needed)
     each = ceil(needed / instances)
     share = ceil(partitions / (instances * each)) / partitions  # of the worker that has most
     return GroupPlan(
@@ -279,22 +294,26 @@ def _group(name: str, cost: Cost, target: Target, worker_memory: int, most: floa
         workers_per_instance=each,
         capacity=UTILISATION * min(_inverse(time * share), _inverse(cpu) * instances * target.cores),
         memory_per_instance=target.memory or each * worker_memory + SUPERVISOR_MEMORY,
-        bound_by=_bound(instances, by_cores, by_memory),
+        bound_by=_bound(instances, by_cores, by_memory, target.instances),
+        wanted_cores=wanted_cores,
+        recovery=max(duration(1 / share, hurried, restore), duration(float(instances * target.cores), cores, restore)),
     )
 
 
-def _bound(instances: int, by_cores: int, by_memory: int) -> Bound:
-    if instances < max(by_cores, by_memory):
+def _bound(instances: int, by_cores: int, by_memory: int, least: int) -> Bound:
+    if instances < max(by_cores, by_memory, least):
         return "partitions"
     if instances == 1:
         return "nothing"
+    if least > max(by_cores, by_memory):
+        return "spare"
     return "memory" if by_memory > by_cores else "cores"
 
 
-def _workers_for(partitions: int, load: float) -> int:
+def _workers_for(partitions: int, wanted: float) -> int:
     """Workers among which a given number of partitions can be shared out so that none has too much; all partitions one
     by one, when even that is too much."""
-    each = floor(partitions * UTILISATION / load) if load else partitions
+    each = floor(partitions / wanted) if wanted else partitions
     return ceil(partitions / max(1, min(each, partitions)))
 
 
@@ -333,28 +352,41 @@ def _part(part: PartCost, rate: float, partitions: int) -> PartPlan:
 # ---- state and brokers
 
 
+def entries_of(store: StoreCost, target: Target) -> int:
+    """As expected, or as in the sample."""
+    return target.keys.get(store.name, target.keys.get("", store.entries))
+
+
+def restore_work(cost: Cost, target: Target) -> dict[str, float]:
+    """Seconds that one worker would take to restore all state of a group, by group."""
+    group_of = {part.name: part.group for part in cost.parts}
+    work: dict[str, float] = {}
+    for store in cost.stores:
+        entries = entries_of(store, target)
+        seconds = entries / RESTORE_RECORDS + entries * store.entry / RESTORE_BYTES
+        work[group_of[store.part]] = work.get(group_of[store.part], 0.0) + CHANGELOG_FACTOR * seconds
+    return work
+
+
 def _state(cost: Cost, target: Target, parts: Sequence[PartPlan], groups: Sequence[GroupPlan]) -> StatePlan:
     partitions = {part.name: part.partitions for part in parts}
     group_of = {part.name: part.group for part in parts}
     instances = {group.name: group.instances for group in groups}
     workers = {group.name: group.workers for group in groups}
-    known = {one.name: target.keys.get(one.name, target.keys.get("", one.entries)) for one in cost.stores}
+    known = {one.name: entries_of(one, target) for one in cost.stores}
     per_task: dict[str, float] = {}
     disks: dict[str, float] = {}
-    restores: dict[str, float] = {}
     for store in cost.stores:
         entries, group = known[store.name], group_of[store.part]
         size = entries * store.entry
         per_task[store.part] = per_task.get(store.part, 0.0) + size / partitions[store.part]
         disks[group] = disks.get(group, 0.0) + DISK_FACTOR * size / instances[group]
-        seconds = entries / RESTORE_RECORDS + size / RESTORE_BYTES
-        restores[group] = restores.get(group, 0.0) + CHANGELOG_FACTOR * seconds / workers[group]
     return StatePlan(
         entries=sum(known.values()),
         bytes=sum(known[store.name] * store.entry for store in cost.stores),
         per_task=max(per_task.values(), default=0.0),
         disk=ceil(max(disks.values(), default=0.0)),
-        restore=max(restores.values(), default=0.0),
+        restore=max((work / workers[group] for group, work in restore_work(cost, target).items()), default=0.0),
         assumed=any(store.name not in target.keys and "" not in target.keys for store in cost.stores),
     )
 

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, inf
 from typing import Final, Literal
 
 import msgspec
@@ -55,6 +55,7 @@ def limits(app: str, cost: Cost, target: Target, plan: Plan) -> list[Limit]:
         _partitions(app, cost, plan),
         *_commits(cost, target, plan),
         *_restore(plan),
+        *_recovery(target, plan),
         *_skew(cost),
         *_waiting(cost),
     ]
@@ -183,6 +184,27 @@ def _restore(plan: Plan) -> Iterator[Limit]:
             f"an instance that lost its disk has its state again after {human.span(plan.state.restore)}: keep its "
             "volume, or have more and smaller instances",
         )
+
+
+def _recovery(target: Target, plan: Plan) -> Iterator[Limit]:
+    for group in plan.groups:
+        told = f"after an hour down group {group.name} has its state and has caught up in {human.span(group.recovery)}"
+        within = target.recover_within
+        if within is not None and group.recovery > within * (1 + 1e-9):
+            yield Limit(
+                "recovery",
+                "binds",
+                f"{told}, not in {human.span(within)}: a partition is one worker's at most; have more of them",
+            )
+        elif group.recovery == inf:
+            yield Limit(
+                "recovery",
+                "warning",
+                f"after an hour down group {group.name} never catches up, as fast as a worker was seen to be: say how "
+                "soon it must, with --recover-within",
+            )
+        else:
+            yield Limit("recovery", "ok", told)
 
 
 def _skew(cost: Cost) -> Iterator[Limit]:

@@ -243,6 +243,9 @@ def _cost(topology: Topology, sample: Sample, found: list[_Measured]) -> Cost:
         parts=[parts[part.name] for part in topology.parts if part.name in parts],
         stores=[store for one in found for store in one.stores],
         cores=os.cpu_count() or 1,
+        passed={
+            group: one.share * one.last.seconds / one.last.records for one in found for group in one.topology.groups
+        },
     )
 
 

@@ -45,6 +45,9 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
     parts = [part for part in cost.parts if part.group == group.name]
     rate = human.rate(target.rate)
     terms = [f"{part.records:.3g} x {small(part.time)}" for part in parts]
+    # what `as_seen` made of it
+    slow = group.time > 0 and abs(group.time - UTILISATION * cost.passed.get(group.name, 0.0)) < 1e-6 * group.time
+    terms[-1] += ", as slow as was seen" if slow else ""
     yield Line(f"a record's time{of}", " + ".join(terms), small(group.time))
     yield Line(f"load{of}", f"{rate} x {small(group.time)}", f"{group.load:.3g} workers, busy all the time")
     yield Line(f"workers{of}", _workers(group, target), human.plural(group.needed, "worker"))
@@ -59,6 +62,7 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
     )
     why = {
         "nothing": "all of it fits",
+        "spare": "all of it fits into fewer; one may fail, and upgrades do not stop the app",
         "cores": f"{group.cores / UTILISATION:.3g} cores / {target.cores}",
         "memory": "workers / those that fit into the memory",
         "partitions": "one for each worker: there are too few partitions for more",
@@ -77,10 +81,15 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
             f"{human.size(group.memory_per_instance)} an instance",
         )
     yield Line(f"carries{of}", f"the worker with most partitions at {UTILISATION:.0%}", human.rate(group.capacity))
+    yield Line(
+        f"recovers{of}", "a restore, and the records of an hour down, all workers busy", human.span(group.recovery)
+    )
 
 
 def _workers(group: GroupPlan, target: Target) -> str:
     reckoned = f"{group.load:.3g} / {UTILISATION:g}"
+    if target.recover_within is not None:
+        reckoned += f", or as many as recover in {human.span(target.recover_within)}"
     if target.partitions is not None:
         return f"{reckoned}, shared out as whole partitions of {target.partitions:,}"
     return f"{reckoned}, up to a number that 2, 3 and 5 make"
