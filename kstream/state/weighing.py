@@ -4,7 +4,9 @@ and 36 KB of Python's objects."""
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from gc import get_referents
+from itertools import islice
 from sys import getsizeof
 from typing import Final
 
@@ -28,24 +30,38 @@ def weight_of(value: object) -> int:
     total, looked_at = 0.0, 0
     while left and looked_at < MOST:
         one, times = left.popleft()
-        if id(one) in seen or callable(one):  # classes and functions are not the value's own
+        # classes, functions and members of enumerations are not the value's own
+        if id(one) in seen or callable(one) or isinstance(one, Enum):
             continue
         seen.add(id(one))
         looked_at += 1
-        total += times * getsizeof(one, USUAL)
+        total += times * _size(one)
         if one.__class__ in _ATOMS:
             continue
-        parts = _parts(one)
-        if len(parts) > EACH:
-            times *= len(parts) / EACH
+        parts, count = _parts(one)
+        if count > EACH:
+            times *= count / EACH
             parts = parts[: EACH // 2] + parts[-EACH // 2 :]
         left.extend((part, times) for part in parts)
     return round(total + sum(times for _, times in left) * USUAL)
 
 
-def _parts(one: object) -> list[object]:
+def _size(one: object) -> int:
+    try:
+        return getsizeof(one, USUAL)
+    except Exception:  # its class is a user's
+        return USUAL
+
+
+def _parts(one: object) -> tuple[list[object], int]:
+    """What it refers to, or the first and last of that, and how much it is."""
     if isinstance(one, dict):  # the collector is not told of keys that are text
-        return [*one, *one.values()]
+        keys, values = dict.keys(one), reversed(dict.values(one))
+        return [*islice(keys, EACH), *reversed([*islice(values, EACH)])], 2 * len(keys)
+    if one.__class__ is list:
+        return one if len(one) <= EACH else one[: EACH // 2] + one[-EACH // 2 :], len(one)
     if isinstance(one, msgspec.Struct):  # one with gc=False tells it nothing
-        return [getattr(one, name) for name in one.__struct_fields__]
-    return get_referents(one)
+        parts = [getattr(one, name, None) for name in one.__struct_fields__]
+    else:
+        parts = get_referents(one)
+    return parts, len(parts)

@@ -7,7 +7,9 @@ import random
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum, StrEnum
 from typing import Any
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -29,6 +31,28 @@ class Line(msgspec.Struct):
 
 class Untracked(msgspec.Struct, gc=False):
     name: str
+
+
+class Status(StrEnum):
+    NEW = "new"
+    PAID = "paid"
+
+
+class Order(msgspec.Struct):
+    id: UUID | None
+    status: Enum | None
+
+
+class Odd(dict[str, int]):
+    """Nothing that its class says of it can be relied on."""
+
+    def __sizeof__(self) -> int:
+        raise RuntimeError("odd")
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("odd")
+
+    values = __iter__
 
 
 def text(letters: int) -> str:
@@ -80,6 +104,21 @@ def test_what_is_there_several_times_counts_once_and_functions_do_not_count() ->
     endless: list[Any] = []
     endless.append(endless)
     assert weight_of(endless) < 200
+
+
+def test_members_of_enumerations_are_everybodys() -> None:
+    """They do not come with each value, and neither does what a UUID says of its making."""
+    assert weight_of(Order(None, Status.NEW)) == weight_of(Order(None, None))
+    assert weight_of(Order(uuid4(), None)) < 200
+    assert weight_of([Status.NEW, Status.PAID] * 500) < 9000
+
+
+def test_odd_values_weigh_something() -> None:
+    """They are weighed once they are committed, when it is too late to say anything against them."""
+    half = Order(None, None)
+    del half.status
+    for one in (Odd(a=1), half, [Odd(), half]):
+        assert 30 < weight_of(one) < 500
 
 
 def test_it_looks_at_a_bounded_number_of_objects() -> None:
