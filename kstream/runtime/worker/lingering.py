@@ -56,7 +56,8 @@ class Lingering:
     ) -> None:
         self._group, self._member, self._timeout = group, transactional_id, timeout
         self._clients, self._admin, self._clock = clients, admin, clock
-        self._known: frozenset[str] = frozenset()  # in the group at the last look, and those that are to be ended
+        self._members: frozenset[str] = frozenset()  # of the group at the last look
+        self._known = self._members  # these, and those that are to be ended
         self._looks, self._not_before = False, 0.0
         self._question: Future[frozenset[str]] | None = None
         self._waiting: list[str] = []
@@ -107,14 +108,15 @@ class Lingering:
             return  # nothing that a member could go by
         gone, left = self._known - found, self._known & found
         self._waiting = sorted(one for one in gone if self._member in _chosen(left, one) and one not in self._ending)
-        self._known = found.union(self._waiting, self._ending)
+        self._members, self._known = found, found.union(self._waiting, self._ending)
 
     def _end(self) -> None:
         while self._waiting and len(self._ending) < AT_ONCE:
             one = self._waiting.pop()
             self._ending[one] = self._clients.fence(one, self._timeout)
         for one in [one for one, ending in self._ending.items() if ending.done()]:
-            self._known -= {one}
+            if one not in self._members:  # else it is back
+                self._known -= {one}
             try:
                 self._ending.pop(one).result()
             except KStreamError as error:

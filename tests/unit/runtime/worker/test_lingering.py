@@ -202,6 +202,34 @@ def test_an_answer_of_before_another_rebalance_is_dropped(
     assert fleet.workers["b"].measures.producer_restarts == 0
 
 
+def test_one_that_is_back_before_its_end_was_told_is_known(
+    fleet: Fleet, fenced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is ended the next time, too."""
+    at_work(fleet, "a", "b")
+    real, slow = MemoryClients.fence, Future[None]()
+
+    def fence(self: MemoryClients, transactional_id: str, timeout: float) -> Future[None]:
+        real(self, transactional_id, timeout)
+        return slow
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryClients, "fence", fence)
+        dies(fleet, "b", None)
+        fleet.step("a", times=4, seconds=0.01)
+    assert fenced == [fleet.identity("b").member]
+    fleet.start("b")
+    finish(fleet)
+    slow.set_result(None)
+    fleet.send(COUNTING.source, KEYS)
+    fleet.step(seconds=0.01)
+    assert is_open(fleet, "b")
+    dies(fleet, "b", None)
+    fleet.step("a", times=4, seconds=0.01)
+    assert fenced == [fleet.identity("b").member] * 2
+    finish(fleet)
+
+
 def test_at_least_once_has_nothing_open(tmp_path: Path, fenced: list[str]) -> None:
     fleet = Fleet(COUNTING.app, tmp_path, processing_guarantee="at_least_once")
     for name in ("a", "b"):
