@@ -50,6 +50,10 @@
 {{- if not $.root.Values.appName -}}
   {{- fail (printf "%s needs appName, the name in App(\"...\"): the consumer group is named after it" $of) -}}
 {{- end -}}
+{{- $prefix := $.root.Values.settings.topic_prefix | default "" | toString -}}
+{{- if not (hasPrefix $prefix $.root.Values.appName) -}}
+  {{- fail (printf "%s: appName is %s, without settings.topic_prefix: the consumer group is %s%s; call it so, and the topics by their names in Kafka" $of $.root.Values.appName $prefix $.root.Values.appName) -}}
+{{- end -}}
 {{- if not .topics -}}
   {{- fail (printf "%s needs topics: the inputs and repartition topics of the group, as `kstream topics` lists them" $of) -}}
 {{- end -}}

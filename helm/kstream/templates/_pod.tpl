@@ -33,7 +33,7 @@ spec:
     {{- end }}
   {{- end }}
   # after shutdown_timeout the instance kills what has not drained and committed; it must live to do so
-  {{- $sleep := dig "preStop" "sleep" "seconds" 0 .values.lifecycle | int }}
+  {{- $sleep := dig "preStop" "sleep" "seconds" 0 (.values.lifecycle | default dict) | int }}
   terminationGracePeriodSeconds: {{ add (int .root.Values.shutdownTimeout) 30 $sleep }}
   securityContext:
     {{- toYaml .root.Values.podSecurityContext | nindent 4 }}

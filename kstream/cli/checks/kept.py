@@ -74,8 +74,9 @@ def nobodys(left: Sequence[Left], renamed: set[str]) -> Check:
         f"nothing of the app uses {one.topic} (about {human.plural(one.records, 'record')})" for one in told
     )
     advice = (
-        f"where no older version of the app is to run again: kafka-topics.sh --delete --topic {told[0].topic}; "
-        "records in a repartition or delay topic are not processed any more"
+        "where no older version of the app is to run again, and no other program has it whose name begins with the "
+        f"app's: kafka-topics.sh --delete --topic {told[0].topic}; records in a repartition or delay topic are not "
+        "processed any more"
     )
     return Check("left topics", "warning", text, advice)
 

@@ -133,7 +133,7 @@ class Comparing:
         for number in sorted({at.partition for at in committed}):
             own = {at: entry for at, entry in committed.items() if at.partition == number}
             for at, entry in own.items():
-                was = None if entry is None else decode(entry[1], at).topic_id
+                was = decode(entry[1], at).topic_id if entry is not None and entry[0] else None  # 0: nothing was read
                 now = topics[at.topic].id if at.topic in topics else None
                 if was is not None and now is not None and was != now:
                     yield str(made_anew(at, was, now))

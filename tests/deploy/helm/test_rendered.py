@@ -346,6 +346,10 @@ def test_a_hook_has_its_time_before_the_stop(one_helm: Helm, seconds: int) -> No
     assert pod_of(workload)["terminationGracePeriodSeconds"] == 60 + 30 + seconds
 
 
+def test_without_hooks_it_says_none(one_helm: Helm) -> None:
+    assert "lifecycle" not in container_of(one_helm.template({"lifecycle": None}).one("StatefulSet"))
+
+
 def test_hooks_and_probes_of_a_group(one_helm: Helm) -> None:
     hooks = one_helm.template(MATRIX["hooks"])
     assert set(container_of(hooks.one("StatefulSet", "air-kstream"))["lifecycle"]) == {"preStop"}

@@ -76,6 +76,11 @@ ROOMY: Values = {"resources": {"limits": {"memory": "16Gi"}}}
 # (what does not fit together, values, the answer's beginning)
 CONFLICTS: list[tuple[str, Values, str]] = [
     ("autoscaling without a name", {"autoscaling": {**KEDA["autoscaling"]}}, "needs appName"),
+    (
+        "autoscaling by the name in the code",
+        {**KEDA, "settings": {"topic_prefix": "staging."}},
+        "the consumer group is staging.flights; call it so",
+    ),
     ("autoscaling without topics", merged(KEDA, {"autoscaling": {"topics": []}}), "needs topics"),
     ("autoscaling without partitions", merged(KEDA, {"autoscaling": {"partitions": 0}}), "needs partitions"),
     ("more pods than partitions", merged(KEDA, {"autoscaling": {"maxReplicas": 13}}), "maxReplicas is 13, but 12"),

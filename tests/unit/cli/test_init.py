@@ -91,6 +91,12 @@ def test_what_the_sample_of_settings_shows_is_true(place: Path) -> None:
         assert getattr(settings, name) == getattr(Settings(), name), f"the sample says it is the default: {name}"
 
 
+@pytest.mark.parametrize("name", ["null", "true", "on"])
+def test_a_name_that_is_a_word_of_yaml_is_a_name(place: Path, name: str) -> None:
+    assert main(["init", name]) == 0
+    assert yaml.safe_load((place / name / "compose.yaml").read_text())["name"] == name
+
+
 def test_its_compose_file_runs_it_beside_a_kafka(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what is in the files; tests/deploy/docker/test_new_project.py runs them."""
     assert main(["init", "web-shop"]) == 0

@@ -16,6 +16,7 @@ from kstream.clock import SystemClock
 from kstream.runtime.cluster.comparing import Comparing
 from kstream.runtime.cluster.control import RestoreNote, ensure_topic, topic_of
 from kstream.runtime.cluster.stored_types import check_types
+from kstream.runtime.task.states import TaskState
 from kstream.testing.clients import MemoryClients
 from unit.runtime.harness import Fleet
 
@@ -127,7 +128,9 @@ def test_a_group_of_another_name_leaves_its_topic(kafka: Make) -> None:
 def test_topics_of_an_app_with_a_longer_name_are_its_own(kafka: Make, what: str) -> None:
     one = kafka("seen")
     one.cluster.create_topic("shop-eu-seen-changelog")
-    assert "shop-eu-seen-changelog" in one.bad()["left topics"], "nobody else is known who has it"
+    left = one.checks()["left topics"]
+    assert "shop-eu-seen-changelog" in left.text, "nobody else is known who has it"
+    assert "no other program has it whose name begins with the app's" in left.advice, "one of Kafka Streams, say"
     one.cluster.create_topic(f"shop-eu-{what}")
     assert one.bad() == {}
 
@@ -171,6 +174,20 @@ def test_an_input_that_was_made_anew(kafka: Make) -> None:
     one.cluster.delete_topic("in")
     one.cluster.create_topic("in", 2)
     assert "topic in was deleted and created again" in one.bad()["state and offsets"]
+
+
+def test_one_of_which_nothing_was_read_stops_nobody(kafka: Make) -> None:
+    """Its task reads the new one from the start, whatever lost_offsets says."""
+    one = kafka("seen")
+    offsets = one.cluster.group("shop").offsets
+    for at, (_, text) in list(offsets.items()):
+        offsets[at] = 0, text
+    one.cluster.delete_topic("in")
+    one.cluster.create_topic("in", 2)
+    assert one.bad() == {}
+    one.fleet.start("a")
+    one.fleet.step(times=20)
+    assert {task.state for task in one.fleet.workers["a"].tasks.values()} == {TaskState.RUNNING}
 
 
 def test_many_tasks_have_one_line(kafka: Make) -> None:

@@ -19,6 +19,16 @@ SIZE = 24 << 20
 COUNTING = Counting("full-disk")
 
 
+def fill(filler: Path) -> str | None:
+    """Takes all room that there is. Returns what the system says then."""
+    with filler.open("ab", buffering=0) as out:
+        try:
+            while True:
+                out.write(bytes(1 << 16))
+        except OSError as error:
+            return error.strerror
+
+
 def stand_full(disk: Path) -> None:
     """Runs within the namespace, with the disk mounted. Prints what the worker ended with."""
     filler, keys = disk / "filler", [f"k{number}" for number in range(200)]
@@ -29,12 +39,7 @@ def stand_full(disk: Path) -> None:
     for task in fleet.workers["a"].tasks.values():
         task.backend.flush()
     flushed = fleet.workers["a"].restorer.replay.records
-    with filler.open("wb", buffering=0) as out:
-        try:
-            while True:
-                out.write(bytes(1 << 16))
-        except OSError as error:
-            print(error.strerror)
+    print(fill(filler))
     for life in range(2):  # started again while there is no room, it ends again
         try:
             fleet.send(COUNTING.source, keys)
@@ -42,6 +47,7 @@ def stand_full(disk: Path) -> None:
                 fleet.start("a")
             for _ in range(200):
                 fleet.step(seconds=0.5)
+                fill(filler)  # what RocksDB has removed meanwhile
                 for task in fleet.workers["a"].tasks.values():
                     task.backend.flush()
         except StateDirectoryError as error:
