@@ -8,6 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from kstream.errors import text_of
 from kstream.operators.async_agent import run
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
@@ -75,7 +76,7 @@ class SinkWriter(Operator):
         try:
             self._wait(self.sink.close())
         except (Exception, SystemExit) as error:  # the task leaves: what it wrote is committed, or comes again
-            log.warning("sink %s: close() failed: %s: %s", self.sink.name, type(error).__name__, error)
+            log.warning("sink %s: close() failed: %s: %s", self.sink.name, type(error).__name__, text_of(error))
 
     def _write(self, records: list[SinkRecord[Any, Any]]) -> None:
         self._wrote = True

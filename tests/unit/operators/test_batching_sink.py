@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
+from kstream.errors import text_of
 from kstream.testing import TestDriver
 
 Records = Sequence[kstream.SinkRecord[Any, Any]]
@@ -227,7 +228,14 @@ def test_each_isolation_group_commits_for_its_own_sinks() -> None:
     assert app.topology().within_of_groups == {"default": 0.5, "quiet": math.inf}
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), SystemExit("gone")])
+class Silent(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), SystemExit("gone"), Silent("gone")])
 def test_a_close_that_fails_is_logged(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     class Sticks(Kept):
         def close(self) -> None:
@@ -236,7 +244,7 @@ def test_a_close_that_fails_is_logged(error: BaseException, caplog: pytest.LogCa
     app, topic = app_with(Sticks())
     with TestDriver(app, partitions=1) as driver:
         driver.send(topic, 1, key="k")
-    assert f"sink in-sink: close() failed: {type(error).__name__}: gone" in caplog.text
+    assert f"sink in-sink: close() failed: {type(error).__name__}: {text_of(error)}" in caplog.text
 
 
 async def leave() -> None:
