@@ -19,6 +19,7 @@ from kstream.runtime.cluster.comparing import Comparing, Left, Renamed
 from kstream.runtime.cluster.control import refuse_unfinished_restore
 from kstream.runtime.cluster.metadata import SET_OR_RESET
 from kstream.runtime.cluster.records import looking
+from kstream.specs.stored import ANNOUNCEMENTS
 from kstream.topology import Topology
 from kstream.types import AdminClient, Clients
 
@@ -117,12 +118,15 @@ def belongings(comparing: Comparing, *, stops: bool) -> Check:
 
 def running(on: Subject, app: str) -> Check:
     """Which versions of kstream the instances run."""
-    heard = [one for one in read_instances(on.clients, app, TIMEOUT) if one.state != "silent"]
-    found = Counter(one.version or "?" for one in heard)
-    if not found:
+    heard = read_instances(on.clients, app, TIMEOUT)
+    found = Counter(one.version or "?" for one in heard if one.state != "silent")
+    # one whose word cannot be read is silent too, and says why
+    later = [why for one in heard if one.state == "silent" for why in one.reasons if ANNOUNCEMENTS.name in why]
+    if not found and not later:
         return Check("running versions", "ok", "no instance runs")
-    text = ", ".join(f"{human.plural(count, 'instance')} of kstream {name}" for name, count in sorted(found.items()))
-    if len(found) == 1 and version("kstream") in found:
+    own = ", ".join(f"{human.plural(count, 'instance')} of kstream {name}" for name, count in sorted(found.items()))
+    text = "; ".join([own, *later] if own else later)
+    if len(found) == 1 and version("kstream") in found and not later:
         return Check("running versions", "ok", text)
     here = f"this command is of {version('kstream')}"
     return Check("running versions", "warning", f"{text}; {here}", "end the roll: what is said here is of one version")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,12 +14,15 @@ import pytest
 
 import kstream
 from kstream.cli.checks import Check
-from kstream.cli.checks.kept import compared, restored
+from kstream.cli.checks.kept import compared, restored, running
 from kstream.clock import SystemClock
+from kstream.observe.status import InstanceStatus
+from kstream.runtime.cluster.announcement import encode
 from kstream.runtime.cluster.comparing import Comparing
 from kstream.runtime.cluster.control import RestoreNote, ensure_topic, topic_of
 from kstream.runtime.cluster.stored_types import check_types
 from kstream.runtime.task.states import TaskState
+from kstream.specs.stored import ANNOUNCEMENTS
 from kstream.testing.clients import MemoryClients
 from unit.runtime.harness import Fleet
 
@@ -217,3 +223,24 @@ def test_a_restore_that_is_not_complete(kafka: Make) -> None:
     one.cluster.append(topic_of("shop"), b"restore", msgspec.json.encode(RestoreNote("kstream reset", "s", 1.0)))
     check = restored(one.app.topology(), one.clients, admin)
     assert check.state == "error" and "is not complete" in check.text
+
+
+def test_an_instance_whose_announcement_cannot_be_read_runs_all_the_same(tmp_path: Path) -> None:
+    one = Kafka(tmp_path, make("seen"))
+    on: Any = SimpleNamespace(clients=one.clients)
+    assert running(on, "shop").text == "no instance runs"
+    one.cluster.create_topic("shop-instances")
+    own = version("kstream")
+    said = msgspec.json.decode(encode(InstanceStatus("shop", "a", "running", 1.0, 1.0, version=own), 5.0))
+    ahead = round(time.time() * 1000) + 3_600_000  # by another clock: it does not grow old meanwhile
+
+    def announce(name: str, **more: int) -> None:
+        one.cluster.append("shop-instances", name.encode(), msgspec.json.encode(said | more), timestamp=ahead)
+
+    announce("a")
+    assert running(on, "shop") == Check("running versions", "ok", f"1 instance of kstream {own}")
+    announce("b", v=ANNOUNCEMENTS.number + 1)
+    found = running(on, "shop")
+    assert found.state == "warning"
+    assert found.text.startswith(f"1 instance of kstream {own}; instance b: a later version of kstream wrote it")
+    one.fleet.close()
