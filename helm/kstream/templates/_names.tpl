@@ -51,6 +51,12 @@ app.kubernetes.io/name: {{ include "kstream.name" . }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Nor may one find that of the job that makes topics. */}}
+{{- define "kstream.jobLabels" -}}
+app.kubernetes.io/name: {{ include "kstream.name" . }}-topics
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "kstream.labels" -}}
 {{ include "kstream.selector" . }}
 app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}

@@ -57,13 +57,13 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
         yield Line(f"partitions{of}", "as given", f"{group.partitions:,}")
     yield Line(
         f"cores{of}",
-        f"{rate} x {small(group.cpu)} / {UTILISATION:g}, librdkafka's threads included",
-        f"{group.cores / UTILISATION:.3g}",
+        f"{rate} x {small(group.cpu)} / {UTILISATION:g}, librdkafka's threads included{_hurried(target)}",
+        f"{group.wanted_cores:.3g}",
     )
     why = {
         "nothing": "all of it fits",
         "spare": "all of it fits into fewer; one may fail, and upgrades do not stop the app",
-        "cores": f"{group.cores / UTILISATION:.3g} cores / {target.cores}",
+        "cores": f"{group.wanted_cores:.3g} cores / {target.cores}",
         "memory": "workers / those that fit into the memory",
         "partitions": "one for each worker: there are too few partitions for more",
     }
@@ -86,10 +86,14 @@ def _group(group: GroupPlan, cost: Cost, target: Target, plan: Plan) -> Iterator
     )
 
 
+def _hurried(target: Target) -> str:
+    within = target.recover_within
+    return "" if within is None else f", or as many as recover in {human.span(within)}"
+
+
 def _workers(group: GroupPlan, target: Target) -> str:
     reckoned = f"{group.load:.3g} / {UTILISATION:g}"
-    if target.recover_within is not None:
-        reckoned += f", or as many as recover in {human.span(target.recover_within)}"
+    reckoned += _hurried(target)
     if target.partitions is not None:
         return f"{reckoned}, shared out as whole partitions of {target.partitions:,}"
     return f"{reckoned}, up to a number that 2, 3 and 5 make"

@@ -184,6 +184,16 @@ MATRIX: dict[str, Values] = {
         },
     ),
     "topics are made": {"topics": {"create": True}},
+    "topics are made by a job": {
+        "topicsJob": {
+            "enabled": True,
+            "settings": {"kafka": {"sasl.username": "topics"}},
+            "secrets": [{"name": "topics-kafka", "keys": {"kafka.sasl.password": "password"}}],
+        },
+        "settings": {"topic_prefix": "staging.", "kafka": {"sasl.mechanism": "PLAIN", "sasl.username": "flights"}},
+        "secrets": [{"name": "flights-kafka", "keys": {"kafka.sasl.password": "password", "web_token": "token"}}],
+        "tls": {"kafka": {"ca": {"secret": "kafka-cluster-ca-cert"}}, "web": {"secret": "flights-tls"}},
+    },
     "extras": {
         "labels": {"team": "air"},
         "annotations": {"owner": "air"},

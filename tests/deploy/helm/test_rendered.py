@@ -338,6 +338,32 @@ def test_topics_are_made_before_the_app_starts(one_helm: Helm) -> None:
     assert topics["env"] == app["env"] and topics["envFrom"] == app["envFrom"]
 
 
+def test_topics_are_made_by_a_job_with_a_user_of_its_own(one_helm: Helm) -> None:
+    """Before the install there is nothing of the release: neither settings nor secrets, nor an account."""
+    rendered = one_helm.template(MATRIX["topics are made by a job"])
+    job, workload = rendered.one("Job"), rendered.one("StatefulSet")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    container, env = container_of(job, "topics"), {one["name"]: one["value"] for one in _env(job)}
+    assert container["command"] + container["args"] == ["kstream", "topics", BASE["app"], "--create"]
+    assert "envFrom" not in container and "serviceAccountName" not in pod_of(job)
+    theirs = config_of(rendered)
+    own = {name: text for name, text in env.items() if not name.endswith("_FILE")}
+    assert own.pop("KSTREAM_KAFKA__SASL_USERNAME") == "topics"
+    assert theirs["KSTREAM_KAFKA__SASL_USERNAME"] == "flights" and theirs["KSTREAM_TOPIC_PREFIX"] == "staging."
+    assert own.items() <= theirs.items() and "KSTREAM_WEB_TLS_CERTIFICATE" not in own
+    files = {name: text for name, text in env.items() if name.endswith("_FILE")}
+    assert files == {"KSTREAM_KAFKA__SASL_PASSWORD_FILE": "/etc/kstream/secrets/topics-kafka/password"}
+    assert "topics-kafka" not in json.dumps(workload) and "flights-" not in json.dumps(pod_of(job)["volumes"])
+    labels, selector = job["spec"]["template"]["metadata"]["labels"], workload["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= labels.items()
+    assert not one_helm.template().of("Job"), "none that nobody asked for"
+
+
+def _env(workload: Object) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = container_of(workload, "topics")["env"]
+    return found
+
+
 @pytest.mark.parametrize("seconds", [0, 7])
 def test_a_hook_has_its_time_before_the_stop(one_helm: Helm, seconds: int) -> None:
     values = {"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}} if seconds else {}
@@ -456,10 +482,12 @@ def test_templates_of_alerts_stay_templates(helm: Helm) -> None:
 # ---- security
 
 
-@pytest.mark.parametrize("values", [{}, MATRIX["keda without claims"], MATRIX["topics are made"]])
+@pytest.mark.parametrize(
+    "values", [{}, MATRIX["keda without claims"], MATRIX["topics are made"], MATRIX["topics are made by a job"]]
+)
 def test_every_container_is_locked_up(one_helm: Helm, values: Values) -> None:
     rendered = one_helm.template(values)
-    specs = [pod_of(one) for one in rendered.workloads()] + [rendered.one("Pod")["spec"]]
+    specs = [pod_of(one) for one in [*rendered.workloads(), *rendered.of("Job")]] + [rendered.one("Pod")["spec"]]
     for spec in specs:
         assert spec["automountServiceAccountToken"] is False
         assert spec["securityContext"]["runAsUser"] == 10001

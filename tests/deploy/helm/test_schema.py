@@ -75,6 +75,16 @@ ROOMY: Values = {"resources": {"limits": {"memory": "16Gi"}}}
 
 # (what does not fit together, values, the answer's beginning)
 CONFLICTS: list[tuple[str, Values, str]] = [
+    (
+        "topics made twice",
+        {"topics": {"create": True}, "topicsJob": {"enabled": True}},
+        "topicsJob.enabled and topics.create both make the topics",
+    ),
+    (
+        "a job with a secret that is not there yet",
+        {"createSecret": {"web_token": "t"}, "topicsJob": {"enabled": True}},
+        "the Secret of createSecret is not there before the install",
+    ),
     ("autoscaling without a name", {"autoscaling": {**KEDA["autoscaling"]}}, "needs appName"),
     (
         "autoscaling by the name in the code",
