@@ -14,6 +14,8 @@ from kstream.errors import ConfigError
 from kstream.specs.rights import Right, Who
 
 FORMATS = ("text", "kafka-acls", "strimzi")
+BESIDES = ("reset", "dlq")
+"""What the app's own user takes besides. Others have a user of their own."""
 
 
 def acls(
@@ -30,7 +32,12 @@ def acls(
         ),
     ] = "app",
     principal: Annotated[
-        str | None, typer.Option("--principal", metavar="USER", help="Who is given them (default: the app's name).")
+        str | None,
+        typer.Option(
+            "--principal",
+            metavar="USER",
+            help="Who is given them (default: APP, APP-topics or APP-autoscaler).",
+        ),
     ] = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -45,8 +52,11 @@ def acls(
 
     on = subject(target, bootstrap_servers, set_ or [], config)
     assert on.app is not None
-    rights = rights_of(on.app.topology(), on.settings, cast("Who", who))
-    user = principal or (f"{on.app.name}-autoscaler" if who == "autoscaler" else on.app.name)
+    whose = [cast("Who", who)]
+    if form == "strimzi" and who in BESIDES:  # a KafkaUser that is applied takes the place of the one before
+        whose.insert(0, "app")
+    rights = rights_of(on.app.topology(), on.settings, *whose)
+    user = principal or (on.app.name if who in ("app", *BESIDES) else f"{on.app.name}-{who}")
     if form == "kafka-acls":
         lines = list(commands(rights, user, on.servers))
     elif form == "strimzi":

@@ -19,16 +19,16 @@ MADE: Final = ("CREATE", "DESCRIBE_CONFIGS", "READ", "WRITE")
 """Of a topic that the app makes for itself, and looks at before it uses it."""
 
 
-def rights_of(topology: Topology, settings: Settings, who: Who) -> list[Right]:
-    """The least rights.
+def rights_of(topology: Topology, settings: Settings, *whose: Who) -> list[Right]:
+    """The least rights, of all of these together.
 
     Args:
-        who: app: it runs, and makes its own topics. topics: a job that makes all of them (`kstream topics --create`),
+        whose: app: it runs, and makes its own topics. topics: a job that makes all of them (`kstream topics --create`),
             so that the app needs no CREATE. autoscaler: it looks at the lag. reset: `kstream reset`,
             `savepoint restore` and `rescale`, besides. dlq: `kstream dlq`, besides.
     """
-    found = {"app": _app, "topics": _topics, "autoscaler": _autoscaler, "reset": _reset, "dlq": _dlq}[who]
-    return _together(found(topology, settings))
+    of = {"app": _app, "topics": _topics, "autoscaler": _autoscaler, "reset": _reset, "dlq": _dlq}
+    return _together(right for who in whose for right in of[who](topology, settings))
 
 
 def _app(topology: Topology, settings: Settings) -> Iterator[Right]:

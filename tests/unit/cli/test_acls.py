@@ -154,4 +154,16 @@ def test_the_command(topology: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert told.startswith("RESOURCE ") and "transactional id  shop-* " in told
     assert main(["acls", "acls_service:app", "--format", "kafka-acls", "--for", "autoscaler"]) == 0
     assert "--allow-principal User:shop-autoscaler" in capsys.readouterr().out
+    assert main(["acls", "acls_service:app", "--format", "kafka-acls", "--for", "topics"]) == 0
+    assert "--allow-principal User:shop-topics" in capsys.readouterr().out, "a user of its own"
     assert main(["acls", "acls_service:app", "--format", "xml"]) == 2
+
+
+@pytest.mark.parametrize("who", ["reset", "dlq"])
+def test_a_kafka_user_is_whole(topology: Any, capsys: pytest.CaptureFixture[str], who: Who) -> None:
+    """Who applies one replaces that user's rights: with nothing but what is taken besides, the app would stop."""
+    arguments = ["--format", "strimzi", "--principal", "us er", "--for", who]
+    assert main(["acls", "acls_service:app", *arguments]) == 0
+    rights = user(capsys.readouterr().out.splitlines())
+    assert {one for right in rights for one in right.each()} == each(topology, "app") | each(topology, who)
+    assert len({(right.kind, right.name, right.prefix) for right in rights}) == len(rights)
