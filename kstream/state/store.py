@@ -32,6 +32,10 @@ ENTRY_OVERHEAD = 300
 
 WEIGHED = 8
 """The values of the first so many commits are weighed, one of each, and then one of each so many commits."""
+FIRST = 4096
+"""So many of those that were written are looked at."""
+SPREAD = 2_654_435_761
+"""Knuth's multiplier: which one, so that each run takes the same."""
 
 NO_KEY = frozenset((None,))
 
@@ -330,14 +334,32 @@ class Store(Guarded[V]):
         self._clean_at_commit = len(self.live)
 
     def _weigh(self) -> None:
-        """Looks how much memory a value takes that was written since the last commit, or else read."""
-        key = next(iter(self._dirty), None)
-        value = next(reversed(self.live.values()), None) if key is None else self.live.get(key)
-        if value is None:
-            return
-        self._to_weigh += 1
-        if self._to_weigh <= WEIGHED or self._to_weigh % WEIGHED == 0:
-            self._value_bytes += max(0.1, 1 / self._to_weigh) * (weight_of(value) - self._value_bytes)
+        """Looks how much memory a value takes that was written since the last commit, or else read. Any of them: the
+        first is of a key that comes often, and where values grow with each record it is a large one."""
+        number, dirty = self._to_weigh + 1, self._dirty
+        if number <= WEIGHED or number % WEIGHED == 0:
+            if dirty:
+                key = next(islice(dirty, number * SPREAD % min(len(dirty), FIRST), None))
+            else:
+                key = next(reversed(self.live), b"")
+            value = self.live.get(key)
+            if value is None:
+                return
+            self._value_bytes += max(0.1, 1 / number) * (self._mean_weight(key, value) - self._value_bytes)
+        self._to_weigh = number
+
+    def _mean_weight(self, key: bytes, value: V) -> float:
+        """What those that were written weigh on average, by this one of them; and where they are encoded, by the
+        longest: a few large ones may be most of it."""
+        weight, written = float(weight_of(value)), islice(self._dirty.items(), FIRST)
+        if len(self._dirty) == 1:
+            return weight
+        lengths = {one: len(raw) for one, raw in written if isinstance(raw, bytes) and raw}
+        if not lengths:
+            return weight
+        mean, longest = sum(lengths.values()) / len(lengths), max(lengths, key=lengths.__getitem__)
+        weight *= min(1.0, mean / lengths.get(key, mean))
+        return max(weight, weight_of(self.live.get(longest)) * mean / lengths[longest])
 
     def aborted(self) -> None:
         self._dirty, self._order, self._encoded = {}, None, True

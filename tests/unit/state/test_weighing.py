@@ -144,6 +144,21 @@ def test_the_first_transaction_is_weighed_before_its_end() -> None:
     assert 1_500_000 < store.overlay_bytes < 4_000_000
 
 
+def test_one_large_value_of_a_key_that_comes_often_is_not_taken_for_all() -> None:
+    """A thousand small ones counted as gigabytes, and each batch was committed for itself."""
+    spec = StoreSpec("lists", schema(str, "key"), schema(list[int], "value"))
+    backend = MemoryBackend(["lists"])
+    store: Store[list[int]] = Store(spec, backend, cache_bytes=1 << 20)
+    for turn in range(20):
+        store.put(b"often", [100_000 + at for at in range(50_000)])
+        for number in range(1000):
+            store.put(b"%d" % number, [number])
+        assert store.overlay_bytes < 10_000_000
+        assert not turn or store.overlay_bytes > 1_000_000, "it is 1.8 MB"
+        backend.write({name: list(entries) for name, entries in store.local_changes().items()}, {})
+        store.committed()
+
+
 @pytest.mark.parametrize("how", ["written", "read"])
 def test_the_cache_of_a_store_takes_what_it_may(how: str) -> None:
     """It went by the bytes: 20,000 numbers are 100 KB of JSON, and 700 KB of memory."""
