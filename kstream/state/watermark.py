@@ -289,6 +289,7 @@ class Watermark:
 
     def would_be(self, topic: str, timestamps: Sequence[int]) -> list[int]:
         """What `running` would give."""
+        self._forget_strangers()
         before = self._state
         try:
             return self.running(topic, timestamps)

@@ -186,3 +186,12 @@ def test_what_was_said_beside_such_a_task_counts() -> None:
     time.heard("by", 0, 20, more=True, old=True)
     time.heard("by", 1, 6, old=True)
     assert time.now == 20
+
+
+def test_what_would_be_is_without_such_a_task_too() -> None:
+    now = [0.0]
+    time = Watermark({"own": 0}, {"by": 1}, 10.0, lambda: now[0])
+    time.heard("by", 1, 5, old=True)
+    time.heard("by", 0, 20)
+    now[0] = 11.0
+    assert time.would_be("own", [30]) == time.running("own", [30]) == [20]
