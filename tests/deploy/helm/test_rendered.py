@@ -359,6 +359,14 @@ def test_topics_are_made_by_a_job_with_a_user_of_its_own(one_helm: Helm) -> None
     assert not one_helm.template().of("Job"), "none that nobody asked for"
 
 
+def test_the_job_has_the_variables_that_the_apps_module_may_read(one_helm: Helm) -> None:
+    """It imports it. What the job says itself comes last, and holds."""
+    more = {"extraEnv": [{"name": "REGION", "value": "eu"}], "extraEnvFrom": [{"configMapRef": {"name": "given"}}]}
+    job = one_helm.template(MATRIX["topics are made by a job"], more).one("Job")
+    assert _env(job)[0] == {"name": "REGION", "value": "eu"}
+    assert container_of(job, "topics")["envFrom"] == more["extraEnvFrom"]
+
+
 def _env(workload: Object) -> list[dict[str, str]]:
     found: list[dict[str, str]] = container_of(workload, "topics")["env"]
     return found
