@@ -181,7 +181,8 @@ def test_the_walk(walk: Walk, page: Page) -> None:
 
     # Open the page
     page.open(url, (walk.directory / ".kstream" / "web-token").read_text().strip())
-    page.page.wait_for_function("Number(document.querySelector('#rate-in').value) > 5")
+    # asked for again and again from here: the page's own policy lets no string be evaluated in it
+    until(lambda: page.page.evaluate("Number(document.querySelector('#rate-in').value) > 5"), "the rate to be shown")
     expect(page.section("ready")).to_have_text("ready")
     until(lambda: is_ready(url), f"{url}/ready to be green")
 

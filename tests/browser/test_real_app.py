@@ -43,7 +43,7 @@ def test_its_numbers_are_what_was_sent_and_what_prometheus_gets(service: Service
     ready(served)
     with fed(service, 100):
         until(lambda: service.committed(served) > 1500, "a good deal of records", 90)
-        page.page.wait_for_function("Number(document.querySelector('#rate-in').value) > 50")
+        until(lambda: page.page.evaluate("Number(document.querySelector('#rate-in').value) > 50"), "the rate")
         assert page.overflow() <= 0
     service.all_done(served, seconds=90)
     page.wait_value("committed", service.fed)

@@ -23,7 +23,7 @@ from kstream.errors import (
     TopicError,
 )
 from kstream.observe.throttle import Throttle
-from kstream.runtime.kafka.entry import Tokens, is_refusal, no_token
+from kstream.runtime.kafka.entry import Tokens, is_refusal, no_token, refused
 from kstream.runtime.kafka.options import logger
 
 T = TypeVar("T")
@@ -171,9 +171,9 @@ def meaning(error: KafkaError, doing: str, servers: str, right: str = "") -> KSt
     if error.code() in NO_TOPIC:
         return TopicError(text)
     if error.code() in DENIED:
-        return no_token(error) or KafkaUnavailable(
-            f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})"
-        )
+        if is_refusal(error):
+            return no_token(error) or refused(error, servers)
+        return KafkaUnavailable(f"Kafka at {servers} denies access: check the credentials and the ACLs ({text})")
     return KafkaUnavailable(f"Kafka at {servers} ({text})")
 
 
