@@ -204,8 +204,8 @@ def test_the_walk(walk: Walk, page: Page) -> None:
 
     # What an operator would have seen
     runbook = (ROOT / "docs" / "runbook.md").read_text()
-    section = runbook.partition("## JobDown")[2].partition("\n## ")[0]
-    assert "runbook.md#jobdown" in PAGE and "Start it again; it is the same instance" in section
+    section = runbook.partition("## InstanceDown")[2].partition("\n## ")[0]
+    assert "runbook.md#instancedown" in PAGE and "Start it again under the same name" in section
     walk.next("kstream run")
     assert walk.share(4, 4) == names
 
