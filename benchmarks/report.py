@@ -30,6 +30,8 @@ repetition. Each figure is the median of the repetitions; the ratio is the media
 - Metrics: counting, reports, librdkafka's statistics and the like (the stages named "observing" in
   `benchmarks/stages.py`), timed in a run with the default commit interval; the ratio is what they leave of the
   process's processor time. Runs with and without them differ by 10% among themselves, which would hide it.
+- How much any bar can ask for: `benchmarks/FLOOR.md` has what the clients alone take. With 64 partitions they come to
+  1.3 of the yardstick with the JSON read and written, before anything is aggregated.
 - 64 partitions: the bar is met when the worker's peak of resident memory (below) is within the default of `memory` too.
 - Memory: resident set of the worker, the median over the last tenth before each mark; the ratio is that of the two.
 """
