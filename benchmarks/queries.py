@@ -132,7 +132,7 @@ class Run:
     def _window(self, load: tuple[int, int, int] | None) -> Window:
         client = None
         if load is not None:
-            arguments = [self.url, TOKEN, str(self.seconds), *map(str, load)]
+            arguments = [self.name, self.url, TOKEN, str(self.seconds), *map(str, load)]
             client = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.queries_client", *arguments], cwd=ROOT, stdout=subprocess.PIPE
             )

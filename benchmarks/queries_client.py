@@ -1,5 +1,5 @@
-"""`python -m benchmarks.queries_client URL TOKEN SECONDS RATE CONNECTIONS KEYS`: asks for committed totals over kept
-connections, so many requests a second at most (0: as many as are answered), KEYS at a time (0: through
+"""`python -m benchmarks.queries_client APP URL TOKEN SECONDS RATE CONNECTIONS KEYS`: asks for committed totals over
+kept connections, so many requests a second at most (0: as many as are answered), KEYS at a time (0: through
 `app.async_query()`). Prints what came of it."""
 
 from __future__ import annotations
@@ -78,24 +78,27 @@ async def ask(url: str, token: str, until: float, pause: float, keys: int, took:
     connection.close()
 
 
-async def through_client(url: str, token: str, until: float, tasks: int, took: list[float]) -> None:
+async def through_client(app: str, url: str, token: str, until: float, tasks: int, took: list[float]) -> None:
     async def on_and_on(query: AsyncQuery) -> None:
         while (began := time.monotonic()) < until:
             await query.get("totals", str(random.randrange(KEYS)))
             took.append(time.monotonic() - began)
 
-    async with make_app("bench").async_query(urls=[url], settings=Settings(web_token=token)) as query:
+    async with make_app(app).async_query(urls=[url], settings=Settings(web_token=token)) as query:
         await asyncio.gather(*(on_and_on(query) for _ in range(tasks)))
 
 
 async def main() -> None:
-    url, token, seconds, rate, connections, keys = sys.argv[1:]
+    app, url, token, seconds, rate, connections, keys = sys.argv[1:]
     took: list[float] = []
     bad: list[bytes] = []
     began = time.monotonic()
     pause = int(connections) / float(rate) if float(rate) else 0.0
-    asked = (ask(url, token, began + float(seconds), pause, int(keys), took, bad) for _ in range(int(connections)))
-    await asyncio.gather(*asked)
+    until = began + float(seconds)
+    if int(keys):
+        await asyncio.gather(*(ask(url, token, until, pause, int(keys), took, bad) for _ in range(int(connections))))
+    else:
+        await through_client(app, url, token, until, int(connections), took)
     took.sort()
     lasted = time.monotonic() - began
     print(
