@@ -61,14 +61,15 @@ class Java(NamedTuple):
 def compiled(folder: Path, source: Path = SOURCE) -> Java:
     """
     Args:
-        source: a program, one file.
+        source: a program; what it names beside it is compiled too.
 
     Raises:
         BrokerError: there is no JDK, or the jars cannot be had.
     """
     programs = jdk()
     class_path = os.pathsep.join(map(str, [*jars.install(), *fetched(MORE, "java-streams"), folder]))
-    subprocess.run([programs / "javac", "-cp", class_path, "-d", folder, source], check=True)
+    command = [programs / "javac", "-proc:none", "-cp", class_path, "-sourcepath", source.parent, "-d", folder, source]
+    subprocess.run(command, check=True)
     return Java(str(programs / "java"), class_path)
 
 

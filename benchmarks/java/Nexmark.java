@@ -15,16 +15,13 @@ import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
-import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
 import org.apache.kafka.common.utils.Bytes;
-import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.StreamsBuilder;
-import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.EmitStrategy;
 import org.apache.kafka.streams.kstream.Grouped;
@@ -229,27 +226,6 @@ public final class Nexmark {
         String application = given[1] + "-java-" + given[2];
         Nexmark nexmark = new Nexmark(given[1], application);
         Nexmark.class.getDeclaredMethod(given[2]).invoke(nexmark);
-        Properties settings = new Properties();
-        settings.put(StreamsConfig.APPLICATION_ID_CONFIG, application);
-        settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, given[0]);
-        settings.put(StreamsConfig.STATE_DIR_CONFIG, given[3]);
-        settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
-        settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
-        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 200); // kstream's default
-        settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
-        settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
-        KafkaStreams streams = new KafkaStreams(nexmark.builder.build(), settings);
-        streams.setUncaughtExceptionHandler(error -> {
-            error.printStackTrace();
-            Runtime.getRuntime().halt(1);
-            return null;
-        });
-        streams.start();
-        System.in.read(); // until whoever started it closes it
-        double dropped = streams.metrics().entrySet().stream()
-                .filter(metric -> metric.getKey().name().equals("dropped-records-total"))
-                .mapToDouble(metric -> ((Number) metric.getValue().metricValue()).doubleValue()).sum();
-        System.out.println("dropped " + Math.round(dropped));
-        streams.close(Duration.ofSeconds(30));
+        Running.untilClosed(nexmark.builder, given[0], application, given[3], new Properties());
     }
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -28,6 +28,7 @@ from kstream.topology import Topology
 _NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]?)(?:/s)?")
 _FACTORS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
+Amount = TypeVar("Amount", int, float)
 
 FORMATS: Final = ("text", "json", "helm-values")
 
@@ -109,20 +110,10 @@ def target_of(
     Raises:
         ConfigError.
     """
-    size = None
-    if memory is not None:
-        try:
-            size = units.size(memory)
-        except ValueError as error:
-            raise ConfigError(f"--memory {memory}: {error}") from None
-    within = None
-    if recover_within is not None:
-        try:
-            within = units.seconds(recover_within)
-        except ValueError as error:
-            raise ConfigError(f"--recover-within {recover_within}: {error}") from None
-        if within < 1:
-            raise ConfigError(f"--recover-within {recover_within}: 1 second at least")
+    size = None if memory is None else _given("--memory", memory, units.size)
+    within = None if recover_within is None else _given("--recover-within", recover_within, units.seconds)
+    if within is not None and within < 1:
+        raise ConfigError(f"--recover-within {recover_within}: 1 second at least")
     return Target(
         rate_of(rate), cores or os.cpu_count() or 1, size, partitions, keys_of(keys), instances=instances,
         recover_within=within,
@@ -152,3 +143,15 @@ def check_keys(keys: dict[str, int], topology: Topology) -> None:
     for name in keys:
         if name and name not in stores:
             raise ConfigError(f"--keys {name}=...: the app has no store {name!r}, but {', '.join(stores) or 'none'}")
+
+
+def _given(option: str, text: str, read: Callable[[str], Amount]) -> Amount:
+    """What an option says.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: {error}") from None
