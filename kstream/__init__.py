@@ -25,6 +25,7 @@ from kstream.specs.topic import Topic
 if TYPE_CHECKING:
     from kstream.pool import Pool
     from kstream.specs.counting import Counting
+    from kstream.specs.kafka_sliding import KafkaSliding
     from kstream.specs.listener import Checkpoint
     from kstream.specs.local_days import LocalDays
     from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
@@ -65,6 +66,7 @@ __all__ = [
     "Hopping",
     "Incremental",
     "KStreamError",
+    "KafkaSliding",
     "ListState",
     "LocalDays",
     "MapState",
@@ -116,6 +118,7 @@ _WHEN_WANTED = {
     "FullSnapshot": "specs.ttl",
     "Hopping": "specs.windows",
     "Incremental": "specs.ttl",
+    "KafkaSliding": "specs.kafka_sliding",
     "LocalDays": "specs.local_days",
     "NoRestart": "specs.restart",
     "OpenSession": "specs.sessions",

@@ -26,6 +26,15 @@ class SlidingNode(AggregateNode):
 
 
 @dataclass(eq=False, kw_only=True)
+class KafkaSlidingNode(AggregateNode):
+    """Gives each set of a key's records that are near each other a result. `keep`, `kept` and `fold` are as those of a
+    `SlidingNode`."""
+
+    keep: Callable[[Any], Any]
+    kept: Schema
+
+
+@dataclass(eq=False, kw_only=True)
 class CountingNode(AggregateNode):
     """Folds so many values of a key at a time, and gives a result with the last of them."""
 

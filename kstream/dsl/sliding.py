@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from functools import reduce
-from operator import add
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from kstream.codecs import Windowed, copier, windowed_codec
+from kstream.codecs import Windowed, windowed_codec
 from kstream.codecs.base import is_codec
-from kstream.dsl import folds, quantiles
-from kstream.dsl.functions import check_called, check_takes
+from kstream.dsl import folds, refolding
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, STEPS, Hinted
 from kstream.dsl.stream import Stream
-from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
-from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
+from kstream.specs.schema import UNKNOWN, Kind, Schema, schema
 from kstream.specs.sliding import Kept, Sliding
 from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
@@ -62,42 +58,34 @@ class SlidingGroup(Hinted, Generic[K, V]):
         self, *, name: str | None = None, value: Kind[int] = int, backend: BackendKind | None = None
     ) -> Stream[K, int]:
         """How many records the window has: 1 at least."""
-        return self._aggregate("count", lambda _: 0, len, int, value, name, backend)
+        return self._aggregate(refolding.counting(value), name, backend)
 
     def sum(
         self, function: Callable[[V], S], *, name: str | None = None, value: Kind[S] | None = None,
         backend: BackendKind | None = None,
     ) -> Stream[K, S]:  # fmt: skip
         """The sum of the function over the values of the window: numbers, or whatever can be added."""
-        check_takes(function, 1)
-        kind = value or returned_by(function)
-        added: Any = sum if kind in folds.NUMBERS else lambda values: reduce(add, values)
-        return self._aggregate("sum", function, added, kind, kind, name, backend, function)
+        return self._aggregate(refolding.summing(function, value), name, backend)
 
     def min(
         self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
         backend: BackendKind | None = None,
     ) -> Stream[K, R]:  # fmt: skip
         """The least result of the function over the values of the window."""
-        check_takes(function, 1)
-        kind = value or returned_by(function)
-        return self._aggregate("min", folds.compared(function, "min"), min, kind, kind, name, backend, function)
+        return self._aggregate(refolding.least(function, value), name, backend)
 
     def max(
         self, function: Callable[[V], R], *, name: str | None = None, value: Kind[R] | None = None,
         backend: BackendKind | None = None,
     ) -> Stream[K, R]:  # fmt: skip
         """The greatest result of the function over the values of the window."""
-        check_takes(function, 1)
-        kind = value or returned_by(function)
-        return self._aggregate("max", folds.compared(function, "max"), max, kind, kind, name, backend, function)
+        return self._aggregate(refolding.greatest(function, value), name, backend)
 
     def mean(
         self, function: Callable[[V], float], *, name: str | None = None, backend: BackendKind | None = None
     ) -> Stream[K, float]:
         """The mean of the function over the values of the window, which gives numbers."""
-        check_takes(function, 1)
-        return self._aggregate("mean", function, _mean, returned_by(function), float, name, backend, function)
+        return self._aggregate(refolding.averaging(function), name, backend)
 
     def count_distinct(
         self, function: Callable[[V], Any], *, of: Kind[Any] | None = None, name: str | None = None,
@@ -108,12 +96,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
         Args:
             of: the type of the results, where the function's annotation does not say.
         """
-        check_called(function, "count_distinct", 1)
-        codec = schema(of or returned_by(function), "the results of count_distinct", key=True).codec
-        kept: Any = str | None
-        return self._aggregate(
-            "distinct", folds.as_text(function, codec), _different, kept, int, name, backend, function
-        )
+        return self._aggregate(refolding.distinguishing(function, of), name, backend)
 
     def quantiles(
         self, function: Callable[[V], float], at: Sequence[float], *, name: str | None = None,
@@ -125,26 +108,14 @@ class SlidingGroup(Hinted, Generic[K, V]):
         Args:
             at: which ones, from 0 to 1. Results are in this order.
         """
-        check_takes(function, 1)
-        told = quantiles.telling_exactly(quantiles.check_at(at))
-        return self._aggregate(
-            "quantiles", quantiles.numbering(function), told, float, list[float], name, backend, function
-        )
+        return self._aggregate(refolding.ranking(function, at), name, backend)
 
     def reduce(
         self, function: Callable[[V, V], V], *, name: str | None = None, value: Kind[V] | None = None,
         backend: BackendKind | None = None,
     ) -> Stream[K, V]:  # fmt: skip
         """Combines the values of the window two at a time, in the order of their times."""
-        check_takes(function, 2)
-        values = self.node().value
-        copy = copier(values.codec)
-
-        def combined(window: list[V]) -> V:
-            result: V = reduce(function, map(copy, window))  # it may change what it is given
-            return result
-
-        return self._aggregate("reduce", _same, combined, values.kind, value or values.kind, name, backend, function)
+        return self._aggregate(refolding.reducing(function, value, self.node().value), name, backend)
 
     def aggregate(
         self, initial: Callable[[], A], fold: Callable[[A, V], A], *, name: str | None = None,
@@ -156,53 +127,31 @@ class SlidingGroup(Hinted, Generic[K, V]):
             initial: makes the accumulator of a window; a class serves as its type too.
             fold: takes accumulator and value and returns the accumulator, changed or new.
         """
-        check_takes(initial, 0)
-        check_takes(fold, 2)
-        values = self.node().value
-        copy, kind = copier(values.codec), value or returned_by(initial)
-        if kind is UNKNOWN:
-            kind = returned_by(fold)
-
-        def folded(window: list[V]) -> A:
-            return reduce(fold, map(copy, window), initial())
-
-        return self._aggregate("aggregate", _same, folded, values.kind, kind, name, backend, fold, initial)
+        return self._aggregate(refolding.folding(initial, fold, value, self.node().value), name, backend)
 
     def _aggregate(
-        self,
-        step: str,
-        keep: Callable[[Any], Any],
-        result: Callable[[list[Any]], Any],
-        kept: Any,
-        kind: Any,
-        name: str | None,
-        backend: BackendKind | None,
-        *users: Callable[..., Any],
-    ) -> Stream[Any, Any]:
-        graph, source = self._records.graph, self.node()
-        made = graph.aggregation(source, step, name, backend, users)
-        what = f"what {step} {made!r} keeps"
-        if is_codec(kept):
-            raise TopologyError(f"{what}: records are kept as JSON, which {schema(kept, what)} is not: give it a type")
-        part: Any = cast("Any", Kept)[Any if kept is UNKNOWN else kept]
+        self, folding: refolding.Folding, name: str | None, backend: BackendKind | None
+    ) -> Stream[Any, Any]:  # fmt: skip
+        graph, source, step = self._records.graph, self.node(), folding.step
+        made = graph.aggregation(source, step, name, backend, folding.users)
         inner: Any = source.key.kind
         keys: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else cast("Any", Windowed)[inner]
         spec = StoreSpec(
-            made, Schema(keys, windowed_codec(source.key.codec, stored=True)), schema(part, what), backend=backend,
-            windows=self._windows, layout=self._windows.layout,
+            made, Schema(keys, windowed_codec(source.key.codec, stored=True)), folding.schema_of(Kept, made),
+            backend=backend, windows=self._windows, layout=self._windows.layout,
         )  # fmt: skip
         graph.store(spec, step, advice(name))
         node = SlidingNode(
             name=made,
             parents=(source,),
             key=source.key,
-            value=schema(kind, f"the result of {step} {made!r}"),
+            value=schema(folding.kind, f"the result of {step} {made!r}"),
             stores=(spec,),
-            users=users,
+            users=folding.users,
             initial=folds.nothing,
-            keep=keep,
-            kept=schema(kept, what),
-            fold=result,
+            keep=folding.keep,
+            kept=folding.schema_of_kept(made),
+            fold=folding.result,
             wants_context=False,
             emit="update",
             windows=self._windows,
@@ -211,15 +160,3 @@ class SlidingGroup(Hinted, Generic[K, V]):
         )
         graph.add(node)
         return Stream(graph, node)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _mean(values: list[Any]) -> float:
-    return float(sum(values) / len(values))
-
-
-def _different(texts: list[str | None]) -> int:
-    return len({*texts} - {None})

@@ -10,10 +10,12 @@ from kstream.errors import TopologyError
 if TYPE_CHECKING:
     from kstream.dsl.counting import CountingGroup
     from kstream.dsl.grouping import Grouping
+    from kstream.dsl.kafka_sliding import KafkaSlidingGroup
     from kstream.dsl.sessions import SessionGroup
     from kstream.dsl.sliding import SlidingGroup
     from kstream.dsl.windowed import SpanGroup, WindowedGroup
     from kstream.specs.counting import Counting
+    from kstream.specs.kafka_sliding import KafkaSliding
     from kstream.specs.local_days import LocalDays
     from kstream.specs.sessions import Session
     from kstream.specs.sliding import Sliding
@@ -45,6 +47,10 @@ class Windowing(Generic[K, V]):
     @overload
     def window(self, windows: Sliding, *, grace: timedelta, late: Topic[K, V] | None = None) -> SlidingGroup[K, V]: ...
     @overload
+    def window(
+        self, windows: KafkaSliding, *, grace: timedelta, late: Topic[K, V] | None = None
+    ) -> KafkaSlidingGroup[K, V]: ...
+    @overload
     def window(self, windows: Counting) -> CountingGroup[K, V]: ...
     def window(
         self, windows: Any, *, grace: Any = None, late: Topic[K, V] | None = None, early: timedelta | None = None
@@ -54,7 +60,8 @@ class Windowing(Generic[K, V]):
             orders.group_by_key().window(kstream.Tumbling(minutes=1), grace=timedelta(seconds=10)).count(emit="close")
 
         Args:
-            windows: `Tumbling`, `Hopping`, `Cumulating`, `LocalDays`, `Sliding`, `Session` or `Counting`.
+            windows: `Tumbling`, `Hopping`, `Cumulating`, `LocalDays`, `Sliding`, `KafkaSliding`, `Session` or
+                `Counting`.
             grace: a window closes so long after its end. Until then records that come late go into it; later ones are
                 left out, and counted. It is always said: too short loses records, too long keeps results back.
                 (Not with `Counting`.)
@@ -67,15 +74,17 @@ class Windowing(Generic[K, V]):
             TopologyError: these are no windows, or that can be no grace.
         """
         from kstream.dsl.counting import CountingGroup
+        from kstream.dsl.kafka_sliding import KafkaSlidingGroup
         from kstream.dsl.sessions import SessionGroup
         from kstream.dsl.sliding import SlidingGroup
         from kstream.dsl.windowed import SpanGroup, WindowedGroup
         from kstream.specs.counting import Counting
+        from kstream.specs.kafka_sliding import KafkaSliding
         from kstream.specs.sessions import Session
         from kstream.specs.sliding import Sliding
         from kstream.specs.windows import Cumulating
 
-        if early is not None and (isinstance(windows, Session | Sliding | Cumulating | Counting)):
+        if early is not None and (isinstance(windows, Session | Sliding | KafkaSliding | Cumulating | Counting)):
             raise TopologyError("window: early= is for Tumbling, Hopping and LocalDays: leave it out")
         if isinstance(windows, Counting):
             if grace is not None or late is not None:
@@ -83,6 +92,8 @@ class Windowing(Generic[K, V]):
             return CountingGroup(self._records, windows)
         if isinstance(windows, Sliding):
             return SlidingGroup(self._records, windows, grace, late)
+        if isinstance(windows, KafkaSliding):
+            return KafkaSlidingGroup(self._records, windows, grace, late)
         if isinstance(windows, Session):
             return SessionGroup(self._records, windows, grace, late)
         kind = SpanGroup if getattr(windows, "spans", False) else WindowedGroup

@@ -10,6 +10,7 @@ from kstream.operators.base import Cursor
 from kstream.operators.counting_aggregate import CountingAggregate
 from kstream.operators.dropping import Lines
 from kstream.operators.early_aggregate import EarlyAggregate
+from kstream.operators.kafka_sliding_aggregate import KafkaSlidingAggregate
 from kstream.operators.late import LateTopic
 from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sliding_aggregate import SlidingAggregate
@@ -17,11 +18,12 @@ from kstream.operators.timed_aggregate import TimedAggregate
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.specs.windows import Windows
 from kstream.state.sessions import SessionStore
+from kstream.state.sliding import SlidingStore
 from kstream.state.store import Store
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore
 from kstream.topology import AggregateNode
-from kstream.window_nodes import CountingNode, SlidingNode
+from kstream.window_nodes import CountingNode, KafkaSlidingNode, SlidingNode
 
 
 def aggregation(
@@ -32,7 +34,7 @@ def aggregation(
     time: Watermark | None,
     late: LateTopic | None,
     check_every: int,
-) -> Aggregate | SessionAggregate | SlidingAggregate:
+) -> Aggregate | SessionAggregate | SlidingAggregate | KafkaSlidingAggregate:
     """
     Args:
         cursor: where its function wants the context.
@@ -47,6 +49,9 @@ def aggregation(
     assert time is not None
     if isinstance(store, SessionStore):
         return SessionAggregate(node, store, cursor, lines, time, check_every, late)
+    if isinstance(node, KafkaSlidingNode):
+        assert isinstance(store, SlidingStore)
+        return KafkaSlidingAggregate(node, store, lines, time, check_every, late)
     assert isinstance(store, WindowStore)
     (parent,) = node.parents
     if isinstance(node, SlidingNode):

@@ -249,7 +249,7 @@ class SessionAggregate(Dropping, Closing):
     # ---- sessions that close
 
     def closes_by(self, time: int) -> bool:
-        first = self.store.first_end()
+        first = self.store.first_place()
         return first is not None and first + self._wait < time
 
     def time_passed(self, origin: Origin | None) -> None:

@@ -21,7 +21,7 @@ more a record."""
 @dataclass(frozen=True, slots=True, init=False)
 class Sliding(Windows):
     """A window for each record: from `size` before it up to it, both included. (SQL's RANGE size PRECEDING, Flink's
-    OVER. Kafka Streams' SlidingWindows are others: one for each set of records that lie within a size.)
+    OVER. Kafka Streams' SlidingWindows are `kstream.KafkaSliding`.)
 
     Args:
         size: how far a window reaches back, as a timedelta; or in `days`, `hours`, `minutes`, `seconds`, which are

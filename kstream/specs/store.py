@@ -29,8 +29,9 @@ class StoreSpec:
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
     None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
-    `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `timers`:
-    it has those of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
+    `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `sliding`:
+    they are the `Recent` records of Kafka Streams' sliding windows, which are so many ms apart. `timers`: it has those
+    of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
     (codecs/buffered.py). `versions`: it has those of the rows of a table (codecs/versioned.py). `with_ids`: the keys of
     its windows are `TimerKey`, a key and an id. `subscriptions`: so are its keys, and the ids are keys of another table
     (codecs/foreign.py). `layout`: what besides the types decides what its entries mean, as the size of its windows
@@ -47,6 +48,7 @@ class StoreSpec:
     on_large: Callable[[Any, Any], Any] | None = None
     windows: Windows | None = None
     sessions: bool = False
+    sliding: int = 0
     timers: bool = False
     buffered: bool = False
     versions: bool = False

@@ -24,7 +24,7 @@ LOOKED_AT: Final = 10_000
 """Entries that an incremental clean-up looks at in one commit, at most."""
 
 _EXPIRY: Final = "#expiry"
-_SESSIONS: Final = "#sessions"
+_ENDS: Final = "#sessions"
 
 
 def index_of(store: str) -> str:
@@ -32,15 +32,15 @@ def index_of(store: str) -> str:
     return store + _EXPIRY
 
 
-def sessions_of(store: str) -> str:
-    """What the index of a store of sessions is called (state/sessions.py)."""
-    return store + _SESSIONS
+def ends_of(store: str) -> str:
+    """What the index is called by which sessions, and Kafka Streams' sliding windows, close (state/places.py)."""
+    return store + _ENDS
 
 
 def families_of(spec: StoreSpec) -> tuple[str, ...]:
     """What the backend keeps of a store, by name: its entries, and its index where it has one (timers have, too)."""
-    if spec.sessions:
-        return spec.name, sessions_of(spec.name)
+    if spec.sessions or spec.sliding:
+        return spec.name, ends_of(spec.name)
     if spec.timers:
         return spec.name, index_of(spec.name)
     if spec.ttl is None or spec.ttl.sweep is None:
@@ -50,7 +50,7 @@ def families_of(spec: StoreSpec) -> tuple[str, ...]:
 
 def store_of(family: str) -> str:
     """Of which store it is."""
-    return family.removesuffix(_EXPIRY).removesuffix(_SESSIONS)
+    return family.removesuffix(_EXPIRY).removesuffix(_ENDS)
 
 
 class ExpiryIndex:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL
 from kstream.state.backend import Backend, Changes, Mark
-from kstream.state.expiry import ExpiryIndex, families_of, sessions_of
+from kstream.state.expiry import ExpiryIndex, ends_of, families_of
 from kstream.state.forms import NEVER, clock_of, form_of, newest_in, plain_in, plain_values, stamp_of, timed_in
 from kstream.state.sessions import places_of
+from kstream.state.sliding import places_of_records
 from kstream.state.timers import replayed_timers
 from kstream.types import Fetch
 
@@ -26,9 +27,10 @@ def replayed(spec: StoreSpec, keys: Sequence[bytes], fetch: Fetch, now: int) -> 
     """
     if spec.timers:
         return replayed_timers(spec, zip(keys, fetch.values(), strict=True))
-    if spec.sessions:
+    if spec.sessions or spec.sliding:
         entries = dict(zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True))
-        return {spec.name: entries.items(), sessions_of(spec.name): places_of(spec, entries).items()}
+        places = places_of(spec, entries) if spec.sessions else places_of_records(spec, entries)
+        return {spec.name: entries.items(), ends_of(spec.name): places.items()}
     if spec.ttl is None:
         return {spec.name: zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True)}
     return _timed(spec, spec.ttl, keys, fetch, now)

@@ -23,6 +23,7 @@ from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
 from kstream.state.sessions import SessionStore
+from kstream.state.sliding import SlidingStore
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.timers import TimerStore
@@ -352,7 +353,8 @@ def make_store(
         return TimerStore(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     if spec.ttl is None:
         plain: type[Store[Any]] = WindowStore if spec.windows is not None else Store
-        plain = SessionStore if spec.sessions else BufferStore if spec.buffered else plain
+        plain = SessionStore if spec.sessions else SlidingStore if spec.sliding else plain
+        plain = BufferStore if spec.buffered else plain
         plain = VersionStore if spec.versions else plain
         return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
     assert time is not None

@@ -1,5 +1,5 @@
-"""A service with windows and sessions behind a repartition: workers load it as `faults.windows_service:app`. Values are
-event times in ms; the key is the time's remainder."""
+"""A service with windows, sessions and Kafka Streams' sliding windows behind a repartition: workers load it as
+`faults.windows_service:app`. Values are event times in ms; the key is the time's remainder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import kstream
 from faults import injection
 
-WINDOW_MS, GAP_MS, KEYS, PARTITIONS = 1000, 14, 5, 3
+WINDOW_MS, GAP_MS, APART_MS, KEYS, PARTITIONS = 1000, 14, 12, 5, 3
 
 
 def residue(at: int) -> int:
@@ -26,6 +26,9 @@ def make_app(name: str) -> kstream.App:
     spans = app.topic(f"{name}.spans", key=kstream.WindowedSpan[int], value=int, partitions=2)
     sessions = group.window(kstream.Session(timedelta(milliseconds=GAP_MS)), grace=timedelta(0))
     sessions.count(name="sessions", emit="close").to(spans)
+    near = app.topic(f"{name}.near", key=kstream.Windowed[int], value=int, partitions=2)
+    sliding = group.window(kstream.KafkaSliding(timedelta(milliseconds=APART_MS)), grace=timedelta(0))
+    sliding.count(name="sliding", emit="close").to(near)
     return app
 
 

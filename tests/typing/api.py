@@ -283,6 +283,8 @@ sliding = grouped.window(kstream.Sliding(minutes=5), grace=timedelta(0))
 reveal_type(sliding.sum(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[int, int]
 reveal_type(sliding.aggregate(Total, add, name="s5"))  # T: kstream.dsl.stream.Stream[int, api.Total]
 reveal_type(sliding.quantiles(lambda bid: bid.price, [0.5]))  # T: kstream.dsl.stream.Stream[int, list[float]]
+bursts = grouped.window(kstream.KafkaSliding(minutes=5), grace=timedelta(0))
+reveal_type(bursts.count(emit="close"))  # T: kstream.dsl.stream.Stream[kstream.codecs.windowed.Windowed[int], int]
 reveal_type(grouped.window(kstream.Counting(9)).mean(lambda bid: bid.price))  # T: kstream.dsl.stream.Stream[int, float]
 reveal_type(grouped.window(kstream.Counting(9)).reduce(lambda a, b: a))  # T: kstream.dsl.stream.Stream[int, api.Bid]
 cumulating = grouped.window(kstream.Cumulating(days=1, step=timedelta(hours=1)), grace=timedelta(0))

@@ -528,6 +528,25 @@ def windows_that_slide(app: kstream.App) -> Case:
 
 
 @case
+def windows_that_slide_as_those_of_kafka_streams(app: kstream.App) -> Case:
+    order = timedelta(milliseconds=1)
+    source = app.topic("in", key=str, value=int | None, out_of_order=order)
+    key = kstream.Windowed[str]
+    each, closed, last = (app.topic(name, key=key, value=Total) for name in ("each", "closed", "last"))
+    ends, late = app.topic("ends", key=str, value=int), app.topic("late", key=str, value=int | None)
+    some = app.stream(source).filter(lambda n: n is None or n % 3)
+    group = some.group_by_key()
+    group.window(kstream.KafkaSliding(3 * order), grace=order).aggregate(Total, fold, name="totals").to(each)
+    soon = group.window(kstream.KafkaSliding(2 * order), grace=timedelta(0), late=late)
+    totals = soon.aggregate(Total, fold, name="closed", emit="close")
+    totals.to(closed)
+    totals.rekey(lambda total, ctx: ctx.key.key, key=str).map(lambda total: total.sum, value=int).to(ends)
+    some.map(lambda n: n or 0, value=int).to(ends)
+    soon.aggregate(Total, fold, name="last", emit="commit").to(last)
+    return Case(app, [source], [each, closed, ends, late], coalesced=[last], null_keys=True, null_values=True)
+
+
+@case
 def windows_of_so_many(app: kstream.App) -> Case:
     source = app.topic("in", key=str, value=int | None)
     out, more = app.topic("out", key=str, value=Total), app.topic("more", key=str, value=Total)

@@ -212,7 +212,7 @@ FOREIGN = {
     "OpenTelemetry", "PostgreSQL", "DuckDB", "StatefulSets", "CamelCase", "OpenAPI", "OpenSSL",
     "IncompleteRead", "LeaveGroup", "RangeAssignor", "DeleteRecords", "StateTtlConfig", "TtlUtils",
     "toTable", "KTable", "GlobalKTable", "mapValues", "groupBy", "KGroupedTable", "StreamTableJoinIntegrationTest",
-    "StreamStreamJoinIntegrationTest", "SuppressScenarioTest",
+    "StreamStreamJoinIntegrationTest", "SuppressScenarioTest", "KStreamSlidingWindowAggregateTest",
     "TableTableJoinIntegrationTest", "TimeWindows", "StatusWatermarkValve",
     "TimeWindowedSerializer", "TimeWindowedDeserializer", "SessionWindows", "countWindow",
     "SlidingWindows", "EventTimeSessionWindows", "DataSketches", "NumPy", "HllSketch", "heapify",

@@ -22,6 +22,8 @@ MS = timedelta(milliseconds=1)
         (lambda: kstream.Hopping(seconds=1, every=timedelta(milliseconds=500), offset=MS), "close"),
         (lambda: kstream.Session(seconds=1), "close"),
         (lambda: kstream.Session(seconds=1), "commit"),
+        (lambda: kstream.KafkaSliding(seconds=1), "close"),
+        (lambda: kstream.KafkaSliding(seconds=1), "commit"),
     ],
 )
 def test_a_record_whose_window_ends_at_the_epoch_fails_itself(windows: Callable[[], Any], emit: Any) -> None:

@@ -16,7 +16,7 @@ from kstream.codecs.shapes import Shape, shape_of
 from kstream.errors import KStreamError, TopologyError
 from kstream.specs.schema import schema
 from kstream.specs.store import StoreSpec
-from kstream.state.expiry import sessions_of
+from kstream.state.expiry import ends_of
 from kstream.state.sessions import places_of
 from kstream.testing import TestDriver
 from support.cases import cases
@@ -144,7 +144,7 @@ def check(
         driver.commit()
         assert list(driver.table(table)) == ["z"]
         (task,) = driver.worker.tasks.values()
-        assert [place[8:] for place, _ in task.backend.scan(sessions_of("collected"))] == [b"z"]
+        assert [place[8:] for place, _ in task.backend.scan(ends_of("collected"))] == [b"z"]
 
 
 def dropped_by(driver: TestDriver) -> list[Any]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import kstream
-from kstream import Counting, Cumulating, Hopping, Session, Sliding, Tumbling, Windowed, WindowedSpan
+from kstream import Counting, Cumulating, Hopping, KafkaSliding, Session, Sliding, Tumbling, Windowed, WindowedSpan
 from kstream.testing import TestDriver
 
 MS, NONE = timedelta(milliseconds=1), timedelta(0)
@@ -65,7 +65,9 @@ def test_a_record_of_the_epoch_is_folded_where_nothing_is_told_at_the_commit() -
         assert driver.table(table)["k"] == 1
 
 
-@pytest.mark.parametrize("windows", [Tumbling(seconds=1), Session(seconds=1), Sliding(seconds=1)])
+@pytest.mark.parametrize(
+    "windows", [Tumbling(seconds=1), Session(seconds=1), Sliding(seconds=1), KafkaSliding(seconds=1)]
+)
 def test_a_late_record_of_the_epoch(windows: Any) -> None:
     app = kstream.App("told", on_error=[kstream.DeadLetter()])
     source = app.topic("in", key=str, value=Reading, timestamp="at")
@@ -80,12 +82,12 @@ def test_a_late_record_of_the_epoch(windows: Any) -> None:
         assert len(dead_letters(driver)) == 1
 
 
-@pytest.mark.parametrize("windows", [Tumbling(seconds=10), None])
+@pytest.mark.parametrize("windows", [Tumbling(seconds=10), KafkaSliding(seconds=10), None])
 @pytest.mark.parametrize("emit", ["update", "commit", "close"])
 def test_a_total_of_a_mean_that_no_float_holds(windows: Any, emit: str) -> None:
     if windows is None and emit == "close":
         pytest.skip("only windows close")
-    readings = [Reading(1, 4), Reading(2, 0), Reading(3, 8), Reading(20_000, 1)]
+    readings = [Reading(1, 4), Reading(2, 0), Reading(3, 8), Reading(30_000, 1)]
     values, out = left_out(
         windows, lambda group: group.mean(lambda one: one.n or 10**400, name="m", emit=emit), readings, float
     )
@@ -93,7 +95,7 @@ def test_a_total_of_a_mean_that_no_float_holds(windows: Any, emit: str) -> None:
     assert 6.0 in values or windows is None
 
 
-KINDS = [Tumbling(seconds=10), Session(seconds=5), Sliding(seconds=10), Counting(3), None]
+KINDS = [Tumbling(seconds=10), Session(seconds=5), Sliding(seconds=10), KafkaSliding(seconds=10), Counting(3), None]
 
 
 @pytest.mark.parametrize("windows", KINDS, ids=str)
@@ -106,7 +108,7 @@ def test_a_value_that_cannot_be_compared_is_refused_when_it_comes(windows: Any, 
     def value(reading: Reading) -> Any:
         return given[reading.at - 1] if reading.at < 9 else Decimal(9)
 
-    more = {"emit": "close"} if isinstance(windows, Tumbling | Session) else {}
+    more = {"emit": "close"} if isinstance(windows, Tumbling | Session | KafkaSliding) else {}
     values, out = left_out(
         windows, lambda group: getattr(group, which)(value, name="m", value=Decimal, **more), readings, Decimal
     )

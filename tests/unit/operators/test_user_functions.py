@@ -97,6 +97,8 @@ USES: dict[str, Use] = {
     "cumulating": windowed(kstream.Cumulating(seconds=2, step=SECOND)),
     "sessions": windowed(kstream.Session(seconds=1), merge=lambda one, other: one + other),
     "sliding": windowed(kstream.Sliding(seconds=1)),
+    "sliding as Kafka Streams'": windowed(kstream.KafkaSliding(seconds=1)),
+    "sliding, told as it closes": windowed(kstream.KafkaSliding(seconds=1), emit="close"),
     "counting": lambda app, source, leave: (
         grouped(app, source).window(kstream.Counting(9)).aggregate(int, folding(leave), name="a")
     ),
@@ -151,6 +153,7 @@ RESULTS: dict[str, Callable[[Any], Any]] = {
         Sum, add, merge=lambda one, other: Sum(one.total + other.total), name="sums"
     ),
     "sliding": lambda group: group.window(kstream.Sliding(seconds=1), grace=NONE).aggregate(Sum, add, name="sums"),
+    "kafka": lambda group: group.window(kstream.KafkaSliding(seconds=1), grace=NONE).aggregate(Sum, add, name="sums"),
     "counting": lambda group: group.window(kstream.Counting(1)).aggregate(Sum, add, name="sums"),
 }
 
@@ -160,7 +163,7 @@ def test_results_that_cannot_be_read_back_say_which_aggregation_they_are_of(wind
     app = kstream.App("sums")
     source = app.topic("in", key=str, value=float, partitions=1)
     made = RESULTS[windows](app.stream(source).group_by_key())
-    (made if windows in ("sliding", "counting") else made.stream()).peek(print)
+    (made if windows in ("sliding", "kafka", "counting") else made.stream()).peek(print)
     with TestDriver(app, partitions=1) as driver:
         with pytest.raises(KStreamError, match=r"'sums'.*Expected `int`, got `float` - at `\$\.total`"):
             driver.send(source, 0.5, key="k", timestamp=1000)

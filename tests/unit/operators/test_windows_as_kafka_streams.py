@@ -2,7 +2,7 @@
 KStreamSessionWindowAggregateProcessorTest.
 
 Times of results are not compared. There a result has the largest time of its records; here that of the record that
-changed it, or of the window's end. Kafka Streams' sliding windows are not there.
+changed it, or of the window's end. The rows of sliding windows: test_kafka_sliding_aggregate.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import kstream
-from kstream import Counting, Cumulating, Hopping, LocalDays, Session, Sliding, Tumbling
+from kstream import Counting, Cumulating, Hopping, KafkaSliding, LocalDays, Session, Sliding, Tumbling
 from kstream.clock import SystemClock
 from kstream.config import Settings
 from kstream.errors import StoredTypeChanged
@@ -132,6 +132,11 @@ REFUSED = [
     ),
     (windowed(LocalDays("Europe/Berlin")), windowed(Cumulating(days=1, step=HOUR)), "Berlin", "cumulating"),
     (sliding(Sliding(HOUR)), sliding(Sliding(HOUR * 2)), "sliding 1:00:00, and", "sliding 2:00:00 now"),
+    (
+        windowed(KafkaSliding(HOUR)), windowed(KafkaSliding(HOUR * 2)),
+        "kafka-sliding 1:00:00, and", "kafka-sliding 2:00:00 now",
+    ),
+    (sliding(Sliding(HOUR)), windowed(KafkaSliding(HOUR)), "'n'", "now"),
     (joined(HOUR), joined(HOUR * 2), "1:00:00 before to 1:00:00 after, and", "2:00:00 before to 2:00:00 after now"),
     (joined((NONE, HOUR)), joined((HOUR, NONE)), "0:00:00 before to 1:00:00 after", "1:00:00 before to 0:00:00 after"),
     (joined(HOUR), joined(Tumbling(HOUR)), "a join within", "a join in windows of 1:00:00 now"),
@@ -168,6 +173,7 @@ FREE = [
         ranked(3, windows=LocalDays("Asia/Calcutta", offset=HOUR)),
     ),
     (sliding(Sliding(HOUR)), sliding(Sliding(HOUR), HOUR)),
+    (windowed(KafkaSliding(HOUR)), windowed(KafkaSliding(HOUR), HOUR, "commit", late=True)),
     (joined(HOUR), joined((HOUR, HOUR), grace=HOUR)),
     (joined(HOUR, "outer"), joined(HOUR, "left")),
     (joined(HOUR, "left"), joined(HOUR)),
