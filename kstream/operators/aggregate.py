@@ -1,8 +1,8 @@
 """Keyed aggregation: folds a column of values into a store.
 
 The store's live objects are read and replaced in one loop; what is emitted is always the encoded accumulator, taken
-at that moment, because the object goes on changing: a live state object never sits in a column. The same bytes serve
-the changelog, when they are the key's last of the transaction.
+at that moment, because the object goes on changing: a live state object never sits in a column. What is kept is encoded
+once more at the commit, each changed key: to hold all those bytes until then costs more (see `Store.changed_to`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Aggregate(Dropping):
             batch = batch.without(left_out)
             keys = batch.encoded_keys(store.key_codec)
         if encoded is not None:
-            store.changed_to(keys, encoded)
+            store.changed_to(keys, encoded, kept=batch.may_go_on)  # `undo` goes by them
             self.emit(batch.with_encoded_values(encoded, store.value_codec))
         else:
             store.changed(keys)
@@ -105,24 +105,16 @@ class Aggregate(Dropping):
         encoded: list[bytes | None] | None,
     ) -> None:
         live, initial = cast("dict[bytes | None, Any]", self.store.live), self.initial
-        if encoded is not None:
-            encode, append = self.store.encode, encoded.append
-            for key, value in rest:
-                accumulator = live[key]
-                if accumulator is None:
-                    accumulator = initial()
-                live[key] = accumulator = fold(accumulator, value)
-                if accumulator is None:
-                    raise self._returned_none()
-                append(encode(accumulator))
-            return
+        encode, append = self.store.encode, None if encoded is None else encoded.append
         for key, value in rest:
-            accumulator = live[key]
-            if accumulator is None:
-                accumulator = initial()
-            live[key] = accumulator = fold(accumulator, value)
+            kept = live[key]
+            accumulator = fold(initial() if kept is None else kept, value)
             if accumulator is None:
                 raise self._returned_none()
+            if accumulator is not kept:  # else it was changed in place
+                live[key] = accumulator
+            if append is not None:
+                append(encode(accumulator))
 
     def _goes_on(
         self, batch: Batch, keys: list[bytes | None], index: int, error: BaseException,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from itertools import repeat
+from operator import length_hint
 from typing import Any, ClassVar, Protocol
 
 from kstream.errors import CodecError, KStreamError
@@ -143,19 +145,20 @@ def send_all(
     """
     if 0 in timestamps:
         raise CodecError(f"{topic}: {EPOCH_IS_NOW}")
-    produce = outlet.produce
-    rows = iter(zip(values, keys, timestamps, strict=True))
+    left = iter(values)
+    calls = map(outlet.produce, repeat(topic), left, keys, repeat(-1), repeat(None), repeat(None), timestamps)
     while True:
         try:
-            for value, key, timestamp in rows:
-                produce(topic, value, key, -1, None, None, timestamp)
+            deque(calls, maxlen=0)
         except BufferError:
-            send_one(outlet, topic, value, key, timestamp)
+            at = len(values) - length_hint(left) - 1
+            send_one(outlet, topic, values[at], keys[at], timestamps[at])
             continue
         except KStreamError:
             raise
         except Exception as error:
-            raise outlet.meaning(error, topic, value, key, -1) from error
+            at = len(values) - length_hint(left) - 1
+            raise outlet.meaning(error, topic, values[at], keys[at], -1) from error
         break
     outlet.produced[topic] += len(values)
 

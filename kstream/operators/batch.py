@@ -183,6 +183,11 @@ class Batch:
         origin.at_fault = None  # what fails after that is another
         return True
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is somebody to ask when a record fails: without, the first that does ends the batch."""
+        return self.origin is not None and self.origin.leave_out is not None
+
     def row(self, index: int) -> int:
         """Which record of the origin the element comes from: its ordinal in the input."""
         return index if self.rows is None else self.rows[index]
@@ -202,7 +207,7 @@ class Batch:
         Raises:
             CodecError: they may not.
         """
-        if self._values is not None or self.origin is None or self.origin.leave_out is None:
+        if self._values is not None or not self.may_go_on:
             return self
         with suppress(CodecError):
             _ = self.values

@@ -62,7 +62,7 @@ class Deduplicate(Dropping, Closing):
             else:
                 before, here, behind = begins[span]
                 places.append((before + one, here + one, behind + one))
-        store.load(chain.from_iterable(place for place in places if place is not None))
+        store.load(list(chain.from_iterable(place for place in places if place is not None)))
         live, passed, late = store.live, cast("list[bytes]", []), 0
         mask: list[bool] = []
         for place, at, now in zip(places, stamps, times, strict=True):

@@ -8,7 +8,7 @@ checkpoint: either way its tombstone goes to the changelog in the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import add
 from typing import Any, TypeVar, cast
@@ -76,7 +76,7 @@ class TimedStore(ExpiringStore[V]):
 
     # ---- reading
 
-    def load(self, keys: Iterable[bytes | None]) -> set[bytes | None]:
+    def load(self, keys: Iterable[bytes | None]) -> Set[bytes | None]:
         self._loaded = keys, set(keys)
         return super().load(self._loaded[1])
 
