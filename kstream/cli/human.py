@@ -112,6 +112,11 @@ def span(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def behind(seconds: float | None) -> str:
+    """A time behind, "-" where there is none. The ends of inputs are looked at twice a second: less is not known."""
+    return "-" if seconds is None else "< 1 s" if seconds < 1.0 else span(seconds)
+
+
 def moment(at: float | None, now: float) -> str:
     """A time of today, or the date too."""
     if at is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +38,8 @@ class PartitionLag(msgspec.Struct):
             but a partition in which nothing else is left has no lag.
         waiting: timestamp of the first record that waits, seconds since the epoch; None when none does.
         owner: `instance/worker` that has it, as announced.
+        behind: for how many seconds at least that record has waited, as its owner announced: since it came, whatever
+            its timestamp says. None when none waits, or nobody says so.
     """
 
     topic: str
@@ -49,10 +51,12 @@ class PartitionLag(msgspec.Struct):
     waiting: float | None = None
     owner: str | None = None
     group: str = ""
+    behind: float | None = None
 
 
 class Lag(msgspec.Struct):
-    """All inputs of an app. `at` is when they were looked at, `seconds` by how much the oldest waiting record waits."""
+    """All inputs of an app. `at` is when they were looked at, `seconds` how old the oldest waiting record is by its
+    timestamp, `behind` the longest time behind, None where there is none."""
 
     app: str
     groups: list[str]
@@ -60,6 +64,7 @@ class Lag(msgspec.Struct):
     total: int
     seconds: float
     partitions: list[PartitionLag]
+    behind: float | None = None
 
 
 def run(on: Subject, *, as_json: bool, most: int | None) -> int:
@@ -91,14 +96,12 @@ def measure(topology: Topology, on: Subject) -> Lag:
             rows += found
     finally:
         admin.close()
-    owners: dict[tuple[str, TopicPartition], str] = {}
     with suppress(KStreamError):  # who has what is told where it can be told: the lag is known without
-        owners = _owners(read_instances(on.clients, topology.app, TIMEOUT))
+        tell(rows, groups, read_instances(on.clients, topology.app, TIMEOUT))
     now = time.time()
-    for row in rows:
-        row.owner = owners.get((groups[row.group], TopicPartition(row.topic, row.partition)))
     oldest = min((row.waiting for row in rows if row.waiting is not None), default=now)
-    return Lag(topology.app, list(groups), now, sum(row.lag for row in rows), max(now - oldest, 0.0), rows)
+    behind = max((row.behind for row in rows if row.behind is not None), default=None)
+    return Lag(topology.app, list(groups), now, sum(row.lag for row in rows), max(now - oldest, 0.0), rows, behind)
 
 
 def _offsets(topology: Topology, admin: AdminClient, group: str, on: Subject) -> list[PartitionLag]:
@@ -162,29 +165,43 @@ def _look_at_first(rows: Sequence[PartitionLag], clients: Clients) -> None:
         reader.close()
 
 
-def _owners(instances: Sequence[InstanceStatus]) -> dict[tuple[str, TopicPartition], str]:
-    """By isolation group and partition."""
-    return {
-        (task.group, TopicPartition(one.topic, one.partition)): f"{instance.instance}/{task.worker}"
+def tell(rows: Sequence[PartitionLag], groups: Mapping[str, str], instances: Sequence[InstanceStatus]) -> None:
+    """Adds what the instances say of the partitions: who has them, and how far they are behind. A record that is still
+    the next has waited longer since its announcement.
+
+    Args:
+        groups: the isolation group of each consumer group.
+    """
+    told = {
+        (task.group, TopicPartition(one.topic, one.partition)): (instance, task, one)
         for instance in instances
         if instance.state != "silent"
         for task in instance.tasks
         for one in task.inputs
     }
+    now = time.time()
+    for row in rows:
+        if (found := told.get((groups[row.group], TopicPartition(row.topic, row.partition)))) is None:
+            continue
+        instance, task, one = found
+        row.owner = f"{instance.instance}/{task.worker}"
+        if row.lag and one.behind is not None:
+            row.behind = one.behind + (max(now - instance.at, 0.0) if one.position == row.end - row.lag else 0.0)
 
 
 # ---- how it looks
 
 
 def screen(found: Lag, servers: str) -> RenderableType:
-    table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", ">WAITING", "OWNER")
+    table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", ">BEHIND", ">WAITING", "OWNER")
     for part in dict.fromkeys((row.group, row.topic) for row in found.partitions):
         for row in found.partitions:
             if (row.group, row.topic) == part:
                 _row(table, row, found)
     internal = Text("* internal: made and purged by the app", style="dim")
     waiting = f", the oldest for {human.span(found.seconds)}" if found.seconds else ""
-    total = Text(f"{human.plural(found.total, 'record')} wait{waiting}", style="bold")
+    behind = f", {human.behind(found.behind)} behind" if found.behind is not None else ""
+    total = Text(f"{human.plural(found.total, 'record')} wait{waiting}{behind}", style="bold")
     title = Text.assemble((f"{found.app} on {servers}", "bold"), (f"  group {', '.join(found.groups)}", "dim"))
     notes = [internal] if any(row.internal for row in found.partitions) else []
     return Group(title, "", table, *notes, "", total)
@@ -198,6 +215,7 @@ def _row(table: Table, row: PartitionLag, found: Lag) -> None:
         "never" if row.committed is None else f"{row.committed:,}",
         f"{row.end:,}",
         Text(f"{row.lag:,}", style="yellow" if row.lag else ""),
+        human.behind(row.behind),
         "-" if row.waiting is None else human.span(max(found.at - row.waiting, 0.0)),
         row.owner or "-",
     )

@@ -173,6 +173,9 @@ def _summary(title: str, heard: Sequence[InstanceStatus], known: int, now: float
         f"in {human.rate(sum(one.rate_in for one in totals))}, out {human.rate(sum(one.rate_out for one in totals))}",
         f"lag {human.count(sum(one.lag for one in totals))}",
     ]
+    behind = [task.behind for one in heard for task in one.tasks if task.behind is not None]
+    if behind:
+        facts.append(f"{human.behind(max(behind))} behind")
     workers = [worker for one in heard for worker in one.workers if worker.memory is not None and worker.budget]
     if workers:
         taken, most = sum(one.memory or 0 for one in workers), sum(one.budget or 0 for one in workers)
@@ -209,7 +212,7 @@ def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int
     """Those in trouble first, then by name; a last line says how many found no room."""
     tasks.sort(key=lambda row: (row[1].state == "running" and row[1].why is None, _natural(row[1].name)))
     shown = tasks if room is None or len(tasks) <= room else tasks[: room - 1]
-    table = human.table("TASK", "OWNER", "STATE", ">LAG", ">IN", ">BUSY", "EVENT TIME")
+    table = human.table("TASK", "OWNER", "STATE", ">LAG", ">BEHIND", ">IN", ">BUSY", "EVENT TIME")
     for one, task in shown:
         state = _state(task.state)
         if task.why is not None and task.state == "running":
@@ -220,6 +223,7 @@ def _tasks(tasks: list[tuple[InstanceStatus, TaskStatus]], now: float, room: int
             Text(escaped(owner)),
             state,
             human.count(task.lag),
+            human.behind(task.behind),
             human.rate(task.rate),
             f"{task.busy:.0%}",
             human.moment(task.time, now),

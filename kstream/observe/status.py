@@ -15,7 +15,8 @@ InstanceState = Literal["starting", "running", "restoring", "degraded", "paused"
 
 
 class InputStatus(msgspec.Struct):
-    """One input partition of a task. `lag` is None while it is not known. `timestamp` is that of the last record
+    """One input partition of a task. `lag` is None while it is not known. `behind` is for how many seconds the next
+    record has waited (the metric `consumer_lag_seconds`), None where none waits. `timestamp` is that of the last record
     processed, in Kafka. Where the task keeps event time, `event_time` is that of the input, and `idle` whether it
     holds the time of the task back no longer."""
 
@@ -26,6 +27,7 @@ class InputStatus(msgspec.Struct):
     timestamp: float | None = None
     event_time: float | None = None
     idle: bool = False
+    behind: float | None = None
 
 
 class TaskStatus(msgspec.Struct):
@@ -62,6 +64,11 @@ class TaskStatus(msgspec.Struct):
     def group(self) -> str:
         """Its isolation group, which the names of sub-topologies end with."""
         return self.part.partition("@")[2] or "default"
+
+    @property
+    def behind(self) -> float | None:
+        """For how many seconds the next record has waited, where that is longest of its inputs."""
+        return max((one.behind for one in self.inputs if one.behind is not None), default=None)
 
     @property
     def time(self) -> float | None:

@@ -38,12 +38,13 @@ def counted(one: Service) -> dict[int, int]:
         reader.close()
 
 
-def by_command(one: Service, capsys: pytest.CaptureFixture[str]) -> dict[int, tuple[int, float | None]]:
-    """What `kstream lag` says: of each partition what waits, and the time of the first that does."""
+def by_command(one: Service, capsys: pytest.CaptureFixture[str]) -> dict[int, tuple[int, float | None, float | None]]:
+    """What `kstream lag` says: of each partition what waits, the time of the first that does, and for how long that has
+    waited as the instance says."""
     capsys.readouterr()
     assert main(["lag", Service.target, "--json", "--bootstrap-servers", one.servers]) in (0, 1)
     rows = json.loads(capsys.readouterr().out)["partitions"]
-    return {row["partition"]: (row["lag"], row["waiting"]) for row in rows if row["topic"] == one.events}
+    return {row["partition"]: (row["lag"], row["waiting"], row["behind"]) for row in rows if row["topic"] == one.events}
 
 
 def by_metric(one: Service, served: Served, name: str) -> dict[int, float]:
@@ -54,6 +55,11 @@ def by_metric(one: Service, served: Served, name: str) -> dict[int, float]:
 def by_page(one: Service, served: Served) -> dict[int, int | None]:
     inputs = [each for task in served.status().tasks for each in task.inputs]
     return {each.partition: each.lag for each in inputs if each.topic == one.events}
+
+
+def behind_by_page(one: Service, served: Served) -> dict[int, float | None]:
+    inputs = [each for task in served.status().tasks for each in task.inputs]
+    return {each.partition: each.behind for each in inputs if each.topic == one.events}
 
 
 def fails(one: Service, served: Served) -> tuple[Served, set[int]]:
@@ -113,11 +119,15 @@ def test_what_waits_is_what_the_broker_says(
     found = until(settled, "the records to wait", 60, each=lambda: time.sleep(0.2))
     assert until(lambda: by_metric(one, served, "consumer_lag_records") == found, "the metric to follow", 30)
     assert until(lambda: by_page(one, served) == found, "the page to follow", 30)
-    # workers load the app by its module; so does the command
-    monkeypatch.delitem(sys.modules, Service.target.partition(":")[0], raising=False)
-    said = by_command(one, capsys)
-    assert {at: lag for at, (lag, _) in said.items()} == found
-    assert all((waiting is None) == (at not in standing) for at, (_, waiting) in said.items())
+
+    def said() -> dict[int, tuple[int, float | None, float | None]]:
+        # workers load the app by its module; so does the command
+        monkeypatch.delitem(sys.modules, Service.target.partition(":")[0], raising=False)
+        return by_command(one, capsys)
+
+    first = said()
+    assert {at: lag for at, (lag, *_) in first.items()} == found
+    assert all((waiting is None) == (at not in standing) for at, (_, waiting, _) in first.items())
 
     def older(least: float) -> bool:
         """What waits is so old, and what does not has no age."""
@@ -126,5 +136,14 @@ def test_what_waits_is_what_the_broker_says(
 
     until(lambda: older(2.0), "what waits to grow older", 60)
     until(lambda: older(4.0), "it to grow older still", 60)
+
+    def agree(told: dict[int, float | None]) -> bool:
+        """As old at least as the metric has said, and what does not wait has no age."""
+        ages = {at: age for at, age in told.items() if age is not None}
+        assert ages.keys() <= standing and all(age < time.time() - began + 60.0 for age in ages.values())
+        return {at for at, age in ages.items() if age > 4.0} == standing
+
+    until(lambda: agree(behind_by_page(one, served)), "the page to say so", 60)
+    until(lambda: agree({at: age for at, (_, _, age) in said().items()}), "the command to say so", 60)
     assert all(age < time.time() - began + 60.0 for age in by_metric(one, served, "consumer_lag_seconds").values())
     assert counted(one) == found == by_metric(one, served, "consumer_lag_records")

@@ -152,6 +152,16 @@ def test_numbers_are_those_of_the_api_and_of_the_metrics(page: Page, server: Web
     announced = {task["name"]: str(task["lag"]) for one in api(server, "/api/instances") for task in one["tasks"]}
     assert lags == announced
     assert len(lags) == 24
+    behind = {
+        row.locator("td").nth(0).inner_text(): row.locator("data").nth(1).get_attribute("value") for row in rows.all()
+    }
+    told = {
+        task["name"]: max(one["behind"] for one in task["inputs"])
+        for one in api(server, "/api/instances")
+        for task in one["tasks"]
+    }
+    assert {name: float(value or "nan") for name, value in behind.items()} == told
+    assert page.value("behind") == max(told[task["name"]] for task in status["tasks"])
 
 
 def test_numbers_move_by_themselves(page: Page, server: WebServer, observed: FakeObserved) -> None:

@@ -409,6 +409,7 @@ class FakeObserved:
                     now - 0.2 - lag / 5000,
                     now - 5 - partition,
                     idle=partition > self.partitions // 2,
+                    behind=lag / 5000 if lag else None,
                 )
             ],
         )
@@ -419,7 +420,7 @@ class FakeObserved:
             task.why = "restores route-delays, 177,142 records left"
         elif self.failing and task.name == "flights/0":
             task.state, task.rate, task.lag, task.busy = "failed", 0.0, 48_211, 0.0
-            task.inputs[0].lag = task.lag
+            task.inputs[0].lag, task.inputs[0].behind = task.lag, 190.0
             task.why = "tried again in 8 s"
             task.error = "ValueError: invalid literal for int() with base 10: '<b>NA</b>'"
         elif index == 0 and self.killed and task.worker == "1":

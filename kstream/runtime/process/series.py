@@ -16,6 +16,7 @@ from kstream.observe.status import NOBODY, InputStatus, TaskStatus
 from kstream.observe.throttle import Throttle
 from kstream.operators.dropping import LEFT_OUT, NO_KEY
 from kstream.runtime.kafka import KafkaClients
+from kstream.runtime.process.behind import seconds_behind
 from kstream.runtime.process.garbage import GarbageCollection, process_name
 from kstream.runtime.process.report import Report, one_line
 from kstream.runtime.process.sizes import StoreSizes
@@ -121,7 +122,8 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
     for at, position in task.positions.items():
         event, idle = seen.get(at.topic, (None, False))
         times = _seconds(timestamps[at]), _seconds(event)
-        inputs.append(InputStatus(at.topic, at.partition, position, lags.get(at), *times, idle))
+        behind = seconds_behind(worker, task, at) if lags.get(at) else None
+        inputs.append(InputStatus(at.topic, at.partition, position, lags.get(at), *times, idle, behind))
     return TaskStatus(
         task.name,
         worker.worker.name,

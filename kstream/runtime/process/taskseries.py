@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kstream.observe.catalogue import Series
-from kstream.observe.status import InputStatus, TaskStatus
+from kstream.observe.status import TaskStatus
 from kstream.runtime.task.measures import TaskTimes
 from kstream.runtime.task.states import TaskState
 from kstream.runtime.worker.loop import StreamWorker
 from kstream.runtime.worker.snapshots.fetching import FetchStage
-from kstream.types import TopicPartition
 
 
 def task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Series]:
@@ -28,7 +27,7 @@ def task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Serie
             labels = one.topic, str(one.partition)
             if one.lag is not None:  # unknown is not none
                 yield Series("consumer_lag_records", labels, one.lag)
-                yield Series("consumer_lag_seconds", labels, _waited(worker, task.name, one) if one.lag else 0.0)
+                yield Series("consumer_lag_seconds", labels, one.behind or 0.0)
             if one.timestamp is not None:
                 yield Series("consumed_timestamp_seconds", labels, one.timestamp)
             if one.event_time is not None:
@@ -49,17 +48,6 @@ def _time_series(task: str, times: TaskTimes, now: float) -> Iterator[Series]:
     yield Series("busy_seconds_total", (task,), times.busy)
     yield Series("backpressured_seconds_total", (task,), backpressured)
     yield Series("idle_seconds_total", (task,), max(0.0, times.total(now) - times.busy - backpressured))
-
-
-def _waited(worker: StreamWorker, task: str, status: InputStatus) -> float:
-    """Seconds that the next record of an input has waited. One that was there when the task came here has waited longer
-    than it was seen: how old the record before it is, says for how long."""
-    at, known = TopicPartition(status.topic, status.partition), worker.tasks[task]
-    arrivals, position = known.reading.inputs[at].arrivals, known.reads_from[at]
-    seconds = arrivals.waits(position, worker.now)
-    if status.timestamp is not None and arrivals.were_there(position):
-        return max(seconds, worker.parts.clock.time() - status.timestamp)
-    return seconds
 
 
 def _restore_series(worker: StreamWorker) -> Iterator[Series]:

@@ -12,6 +12,7 @@ from kstream.operators.marks import Marks, apart
 from kstream.runtime.task.ahead import Ahead
 from kstream.runtime.task.arrivals import Arrivals
 from kstream.runtime.task.measures import Runs
+from kstream.runtime.task.waiting import Waiting
 from kstream.state.watermark import Watermark
 from kstream.types import Clock, Fetch, TopicPartition
 
@@ -41,22 +42,6 @@ class Input:
     within: float | None = None
     held: bool = False
     only_marks: bool = False  # since it was at its end nothing came but marks of time
-
-
-class _Waiting:
-    """A delay topic's partition.
-
-    Attributes:
-        seconds: that each of its records waits.
-        due: when the one at offset `head` is processed (monotonic).
-        notes: of the records that are buffered, or processed and not committed, by their offsets.
-    """
-
-    __slots__ = ("due", "head", "notes", "seconds")
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.head, self.due = seconds, -1, 0.0
-        self.notes: dict[int, Note] = {}
 
 
 class Reading:
@@ -90,7 +75,7 @@ class Reading:
         self._ahead, self._clock, self._max_idle = Ahead(event_times), clock, max_idle
         self.inputs = {at: Input(at) for at in partitions}
         self._buffers: dict[TopicPartition, deque[Fetch]] = {at: deque() for at in self.inputs}
-        self._delays = {at: _Waiting(seconds) for at, seconds in (delays or {}).items()}
+        self._delays = {at: Waiting(seconds) for at, seconds in (delays or {}).items()}
         self._sources = {at: one for at, one in self.inputs.items() if at not in self._delays}
         self._sources_next = True  # both kinds have records: by turns
         in_order = watermark is not None and step == 1 and len(self._sources) > 1
@@ -368,6 +353,11 @@ class Reading:
         """Those whose first record is not due yet, and when it is (monotonic)."""
         now = self._clock.monotonic()
         return {at: due for at in self._delays if self._buffers[at] and (due := self._due(at)) > now}
+
+    def overdue(self, at: TopicPartition, waited: float) -> float:
+        """For how many seconds the next record of a delay topic has been due, when it has `waited` (seconds) there."""
+        known = self._clock.monotonic() - self._due(at) if self._buffers[at] else 0.0
+        return max(0.0, known, waited - self._delays[at].seconds)
 
     def note(self, at: TopicPartition, offset: int) -> Note | None:
         """Of a record that was set aside before; None of one that was not."""

@@ -1,5 +1,6 @@
 // The top of the page: who this is, how it is, and the few numbers that say most.
 
+import { behind, worst } from "./behind.js";
 import { attribute, badge, h, keyed, loadBar, number, setLoad, text, TONES } from "./dom.js";
 import { bytes, count, dateTime, duration, exact, percent, rate } from "./format.js";
 
@@ -57,11 +58,16 @@ const AGE =
   "From a record's time in Kafka to its commit here: what it waited, in an outage too, and its processing. " +
   "Of history that is replayed it is the age of the history. Processing: operators and user code, per record.";
 
+const BEHIND =
+  "How long the next record has waited since it came, in the task where that is longest. " +
+  "Partitions in which nothing waits do not count, nor do old timestamps.";
+
 export class Tiles {
   constructor(root) {
     this.in = tile(root, "rate-in", "Records in", "/s");
     this.out = tile(root, "rate-out", "Records out", "/s");
     this.lag = tile(root, "lag", "Lag", "records");
+    this.behind = tile(root, "behind", "Time behind", "");
     this.latency = tile(root, "latency", "Age at commit, p99", "");
     this.checkpoint = tile(root, "checkpoint", "Checkpoint, median", "");
     this.load = tile(root, "load", "Load", "busy");
@@ -86,6 +92,7 @@ export class Tiles {
     text(this.in.said[1], `${bytes(totals.bytes_in)}/s${ofAll(instances, "rate_in", (sum) => `${rate(sum)}/s`)}`);
     text(this.out.said[1], `${bytes(totals.bytes_out)}/s${ofAll(instances, "rate_out", (sum) => `${rate(sum)}/s`)}`);
     this.showLag(status, instances);
+    this.showBehind(status, instances);
     number(this.latency.value, totals.latency_p99, duration(totals.latency_p99));
     text(this.latency.said[0], `median ${duration(totals.latency_p50)}`);
     const old = totals.latency_p50 > OLD;
@@ -109,6 +116,16 @@ export class Tiles {
     text(this.lag.said[0], most ? `${count(most.lag)} in ${most.name}` : "no task is behind");
     attribute(this.lag.said[0], "title", most ? `the most: ${most.name}` : null);
     text(this.lag.said[1], `${exact(totals.lag)}${ofAll(instances, "lag", count)}`);
+  }
+
+  showBehind({ tasks }, instances) {
+    const own = worst(tasks), heard = instances.filter((one) => one.state !== "silent");
+    const all = heard.length < 2 ? null : worst(heard.flatMap((one) => one.tasks));
+    number(this.behind.value, own?.seconds, behind(own?.seconds));
+    text(this.behind.said[0], own ? own.task.name : "nothing waits");
+    attribute(this.behind.said[0], "title", own ? `${own.task.name}. ${BEHIND}` : BEHIND);
+    text(this.behind.said[1], all ? `all ${heard.length}: ${behind(all.seconds)} in ${all.task.name}` : "");
+    attribute(this.behind.said[1], "title", all ? all.task.name : null);
   }
 }
 

@@ -1,5 +1,6 @@
 // The other sections: checkpoints, workers, stores, restore, errors, instances, settings.
 
+import { behind, worst } from "./behind.js";
 import { attribute, badge, h, keyed, loadBar, name, number, setLoad, text, TONES } from "./dom.js";
 import { Bars } from "./charts.js";
 import { ago, bytes, count, cut, dateTime, duration, exact, NONE, percent, rate } from "./format.js";
@@ -221,9 +222,9 @@ export class Restore {
 
   update({ restore, tables }) {
     this.section.hidden = !restore.tasks && !restore.warm && !tables.length;
-    const behind = ({ why, there, lag }) => `${exact(lag)} records behind${why ? `: ${why}` : there ? "" : ", is read before it begins"}`;
+    const read = ({ why, there, lag }) => `${exact(lag)} records behind${why ? `: ${why}` : there ? "" : ", is read before it begins"}`;
     keyed(this.tables, tables, (one) => `${one.worker} ${one.name}`, () => h("li", {}), (node, one) => {
-      text(node, `worker ${one.worker}, global table ${one.name}: ${exact(one.rows)} rows, ${behind(one)}`);
+      text(node, `worker ${one.worker}, global table ${one.name}: ${exact(one.rows)} rows, ${read(one)}`);
     });
     this.restoring.hidden = !restore.tasks;
     this.warm.hidden = !restore.warm;
@@ -304,6 +305,7 @@ export class Instances {
         numeric("tasks", "Tasks", exact, known((row) => row.tasks.length)),
         numeric("rate", "Records/s", rate, known((row) => row.totals.rate_in)),
         numeric("lag", "Lag", exact, known((row) => row.totals.lag)),
+        numeric("behind", "Behind", behind, known((row) => worst(row.tasks)?.seconds), "how long the next record has waited, in the task where that is longest"),
         { id: "reasons", label: "Not ready because", class: "why", value: (row) => row.reasons.join("; ") || null },
       ],
     });

@@ -1,5 +1,6 @@
 // All tasks of all instances: a square each, and a table of those that fit the filter.
 
+import { behind, behindOf } from "./behind.js";
 import { attribute, badge, h, keyed, loadBar, name, number, setLoad, text, TONES } from "./dom.js";
 import { ago, count, cut, dateTime, exact, rate } from "./format.js";
 import { Table } from "./table.js";
@@ -21,10 +22,16 @@ function timesOf(task, time) {
   return lines.filter(Boolean).join("\n") || null;
 }
 
+/** How much waits in each input, and for how long. */
+function behindsOf(task) {
+  const lines = task.inputs.filter((one) => one.lag).map((one) => `${one.topic}[${one.partition}] ${exact(one.lag)} waiting, ${behind(one.behind)}`);
+  return lines.join("\n") || null;
+}
+
 /** Of an instance that is silent: those that no other has taken over, and nothing is known of how they are. */
 function tasksOf(instance, elsewhere) {
   if (instance.state !== "silent") return instance.tasks;
-  const unknown = { state: "silent", rate: 0, busy: 0, backpressured: 0, error: null, why: instance.reasons.join("; ") || null };
+  const unknown = { state: "silent", rate: 0, busy: 0, backpressured: 0, error: null, inputs: [], why: instance.reasons.join("; ") || null };
   return instance.tasks.filter((task) => !elsewhere.has(task.name)).map((task) => ({ ...task, ...unknown }));
 }
 
@@ -63,7 +70,7 @@ export class Tasks {
   update(instances, own) {
     const elsewhere = new Set(instances.flatMap((one) => (one.state === "silent" ? [] : one.tasks.map((task) => task.name))));
     this.rows = instances.flatMap((one) =>
-      tasksOf(one, elsewhere).map((task) => ({ task, instance: one.instance, own: one.instance === own, now: one.at, time: timeOf(task) })));
+      tasksOf(one, elsewhere).map((task) => ({ task, instance: one.instance, own: one.instance === own, now: one.at, time: timeOf(task), behind: behindOf(task) })));
     this.table.update(this.rows);
     this.paint();
     this.count();
@@ -131,6 +138,11 @@ function columns() {
       show: (cell, row) => badge(child(cell, () => h("span", {})), row.task.state, TONES[row.task.state] ?? "calm") },
     { id: "lag", label: "Lag", numeric: true, value: (row) => row.task.lag,
       show: (cell, row) => number(child(cell, () => h("data", {})), row.task.lag, exact(row.task.lag)) },
+    { id: "behind", label: "Behind", numeric: true, value: (row) => row.behind, title: "how long the next record has waited since it came",
+      show: (cell, row) => {
+        number(child(cell, () => h("data", {})), row.behind, behind(row.behind));
+        attribute(cell, "title", behindsOf(row.task));
+      } },
     { id: "rate", label: "Records/s", numeric: true, value: (row) => row.task.rate,
       show: (cell, row) => number(child(cell, () => h("data", {})), row.task.rate, rate(row.task.rate)) },
     { id: "records", label: "Records", numeric: true, value: (row) => row.task.records, title: "processed so far",

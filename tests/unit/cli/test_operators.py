@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 import kstream
-from kstream.cli import human, main
+from kstream.cli import human, lag, main
 from kstream.cli.checks import cluster, machine
 from kstream.cli.checks.topics import Topics
 from kstream.cli.status import run, screen
@@ -97,11 +97,46 @@ class TestHuman:
         assert len(human.moment(NOW - 1, NOW)) == 8 and human.moment(NOW - 1e9, NOW).startswith("1992-")
 
 
+def test_who_has_a_partition_says_how_far_it_is_behind() -> None:
+    """Only where something waits; and a record that is still the next has waited longer since."""
+
+    def row(partition: int, waiting: int, group: str = "shop") -> lag.PartitionLag:
+        return lag.PartitionLag("orders", partition, False, 100, 100 + waiting, waiting, group=group)
+
+    def task(partition: int, position: int, behind: float | None, part: str = "orders") -> TaskStatus:
+        return TaskStatus(
+            f"{part}/{partition}", "0", "running", inputs=[InputStatus("orders", partition, position, 7, behind=behind)]
+        )
+
+    rows = [row(0, 9), row(1, 9), row(2, 0), row(3, 9), row(4, 9), row(5, 9), row(0, 9, "shop-cpu")]
+    tasks = [task(0, 100, 30.0), task(1, 105, 30.0), task(2, 100, 30.0), task(3, 100, None)]
+    one, gone = instance("a"), instance("b", "silent")
+    one.tasks, gone.tasks, one.at = tasks, [task(4, 100, 30.0)], time.time() - 20.0
+    lag.tell(rows, {"shop": "default", "shop-cpu": "cpu"}, [one, gone])
+    assert [each.owner for each in rows] == ["a/0"] * 4 + [None] * 3
+    (still, went_on, *others) = [each.behind for each in rows]
+    assert still is not None and 50.0 <= still < 80.0 and went_on == 30.0 and others == [None] * 5
+    found = lag.Lag("shop", ["shop"], NOW, 54, 0.0, rows, max(still, 30.0))
+    shown = text(lag.screen(found, "k:1"), 100)
+    assert "BEHIND" in shown and f"54 records wait, {human.span(still)} behind" in shown
+    assert human.behind(0.4) == "< 1 s" and human.behind(None) == "-"
+
+
 class TestStatus:
     def test_totals_instances_and_tasks(self) -> None:
         shown = text(screen("shop on k:1", [instance("a"), instance("b")], NOW))
         assert "2 instances, 2 ready · 4 tasks · in 3,000/s, out 5.0/s · lag 140 · age 250 ms" in shown
         assert shown.count("orders/1  a/0") + shown.count("orders/1 a/0") == 1 and "2 h" in shown
+
+    def test_the_longest_time_behind_stands_above_and_each_beside_its_task(self) -> None:
+        one = instance("a")
+        one.tasks[1].inputs[0].behind = 200.0
+        shown = text(screen("shop", [one, instance("b")], NOW), 120)
+        assert "· lag 140 · 3 min behind ·" in shown
+        (heading,) = (line for line in shown.splitlines() if line.startswith("TASK"))
+        rows = [line for line in shown.splitlines() if line.startswith("orders/")]
+        told = {tuple(line.split()[:2]): line[: heading.index("BEHIND") + 6].split()[-1] for line in rows}
+        assert told["orders/1", "a/0"] == "min" and told["orders/0", "a/0"] == told["orders/1", "b/0"] == "-"
 
     def test_memory_stands_beside_the_budget(self) -> None:
         one = instance("a")

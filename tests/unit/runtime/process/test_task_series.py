@@ -26,6 +26,11 @@ def told(worker: StreamWorker) -> dict[tuple[str, ...], float]:
     return {(one.name, *one.labels): level(one) for one in report.metrics}
 
 
+def shown(worker: StreamWorker) -> dict[str, float | None]:
+    """How far each task is behind as the page, the commands and the other instances hear it."""
+    return {task.name: task.behind for task in report_of(worker, StoreSizes(worker.parts.clock.monotonic)).tasks}
+
+
 def of_tasks(worker: StreamWorker, name: str) -> dict[str, float]:
     return {labels[0]: value for (found, *labels), value in told(worker).items() if found == name}
 
@@ -55,9 +60,10 @@ def test_a_task_that_has_failed_is_behind_and_the_one_beside_it_is_not(tmp_path:
     assert found["consumer_lag_seconds", "good", "0"] == 0
     # the record came 300 s ago, and was seen at the next look
     assert 300 - 2 * ASK_SECONDS <= found["consumer_lag_seconds", "bad", "0"] <= 301
+    assert shown(worker) == {"bad/0": found["consumer_lag_seconds", "bad", "0"], "good/0": None}
     gate["open"] = True
     fleet.step(times=100, seconds=5.0)
-    assert told(worker)["consumer_lag_seconds", "bad", "0"] == 0
+    assert told(worker)["consumer_lag_seconds", "bad", "0"] == 0 and shown(worker) == {"bad/0": None, "good/0": None}
     fleet.close()
 
 
@@ -122,6 +128,32 @@ def test_what_was_there_before_is_behind_by_its_age_and_no_delay(tmp_path: Path)
     assert found["record_e2e_latency_seconds", topic.name] == 100
     assert found["record_delay_seconds", topic.name] == 0
     assert found["consumer_lag_seconds", topic.name, "0"] == 0
+    fleet.close()
+
+
+def test_what_was_set_aside_is_behind_from_when_it_is_due(tmp_path: Path) -> None:
+    app = kstream.App("later", on_error=[kstream.RetryLater([600])])
+    source = app.topic("in", key=str, value=int)
+
+    @app.agent(source)
+    def fails(value: int) -> None:
+        raise ValueError("planned")
+
+    fleet = Fleet(app, tmp_path, partitions=1, restart_initial=5.0, restart_max=5.0)
+    worker = fleet.start("a")
+    fleet.step(times=10, seconds=0.5)
+    fleet.send(source, ["k"])
+    series, waited = ("consumer_lag_seconds", "later-in-retry-600s", "0"), 0
+    while waited < 590:
+        fleet.step(seconds=5.0)
+        waited += 5
+        assert not told(worker).get(series) and set(shown(worker).values()) <= {None}
+    fleet.step(times=80, seconds=5.0)  # it fails again, without a further delay: its task stops
+    behind = told(worker)[series]
+    assert 300 < behind < 420 and shown(worker) == {"in/0": behind}
+    worker.paused = True
+    fleet.step(times=20, seconds=5.0)
+    assert abs(told(worker)[series] - behind - 100) < 10
     fleet.close()
 
 
