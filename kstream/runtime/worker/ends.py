@@ -24,7 +24,8 @@ class Ends:
     """The ends of inputs, as last heard from the brokers; never waits.
 
     Args:
-        quiet: the partitions that nothing is fetched of now.
+        owned: the partitions that the worker has.
+        quiet: those of them that nothing is fetched of now.
     """
 
     def __init__(
@@ -32,9 +33,12 @@ class Ends:
         admin: AdminClient,
         consumer: ConsumerClient,
         clock: Clock,
+        *,
+        owned: Callable[[], Collection[TopicPartition]],
         quiet: Callable[[], Collection[TopicPartition]],
     ) -> None:
-        self._admin, self._consumer, self._clock, self._quiet = admin, consumer, clock, quiet
+        self._admin, self._consumer, self._clock = admin, consumer, clock
+        self._owned, self._quiet = owned, quiet
         self._question: Future[dict[TopicPartition, int]] | None = None
         self._asked = float("-inf")
         self._told: dict[TopicPartition, int] = {}
@@ -56,11 +60,17 @@ class Ends:
             self._take(question)
         if self._clock.monotonic() - self._asked < ASK_SECONDS:
             return
-        quiet = self._quiet()
-        self._told = {at: end for at, end in self._told.items() if at in quiet}  # of others the client hears
-        if quiet:
+        quiet, owned = self._quiet(), self._owned()
+        # Of others the client hears, but one that was resumed only with its first fetch: until then it knows less.
+        told = self._told.items()
+        self._told = {at: end for at, end in told if at in quiet or (at in owned and self._lacks(at, end))}
+        if wanted := self._told.keys() | quiet:
             self._asked = self._clock.monotonic()
-            self._question = self._admin.end_offsets(list(quiet))
+            self._question = self._admin.end_offsets(list(wanted))
+
+    def _lacks(self, at: TopicPartition, end: int) -> bool:
+        heard = self._consumer.high_watermark(at)
+        return heard is None or heard < end
 
     def _take(self, question: Future[dict[TopicPartition, int]]) -> None:
         try:
@@ -72,5 +82,5 @@ class Ends:
                 ASK_SECONDS,
             )
             return
-        quiet = self._quiet()
-        self._told.update({at: end for at, end in answer.items() if at in quiet})
+        owned = self._owned()
+        self._told.update({at: end for at, end in answer.items() if at in owned})

@@ -52,7 +52,7 @@ class Tasks:
         self._paused: set[TopicPartition] = set()
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._turn = 0
-        self.ends = Ends(admin, consumer, parts.clock, lambda: self._paused)
+        self.ends = Ends(admin, consumer, parts.clock, owned=lambda: self.owned, quiet=lambda: self._paused)
         self._looked = float("-inf")
 
     def step(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,11 +15,13 @@ from kstream.errors import KafkaUnavailable
 from kstream.runtime.process.series import report_of
 from kstream.runtime.process.sizes import StoreSizes
 from kstream.runtime.task.states import TaskState
-from kstream.runtime.worker.ends import ASK_SECONDS
+from kstream.runtime.worker.ends import ASK_SECONDS, Ends
+from kstream.testing import ManualClock
 from kstream.types import TopicPartition
 
 from ..harness import Counting, Fleet
 
+AT = TopicPartition("in", 0)
 KEYS = [f"k{i}" for i in range(30)]
 
 
@@ -89,6 +92,69 @@ def test_a_task_that_is_restored_has_a_lag_once_its_offsets_are_known(fleet: Fle
     assert seen - {()} <= {(30,)}
     fleet.settle()
     assert lag(fleet) == {TopicPartition("in", 0): 0}
+
+
+class Brokers:
+    """The log's end, what the client heard of it, and what is asked and not answered yet."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.heard: int | None = None
+        self.asked: list[Future[dict[TopicPartition, int]]] = []
+
+    def end_offsets(self, places: list[TopicPartition]) -> Future[dict[TopicPartition, int]]:
+        self.asked.append(Future())
+        return self.asked[-1]
+
+    def answer(self) -> None:
+        self.asked.pop(0).set_result({AT: self.end})
+
+    def high_watermark(self, at: TopicPartition) -> int | None:
+        return self.heard
+
+
+@pytest.mark.parametrize("heard", [None, 10])
+@pytest.mark.parametrize("answered", ["while it was quiet", "after it was resumed"])
+def test_the_end_of_an_input_that_is_resumed_does_not_go_back(heard: int | None, answered: str) -> None:
+    """The client knows what it heard before the pause until it has fetched again, however long that takes."""
+    brokers, clock, owned, quiet = Brokers(), ManualClock(), {AT}, {AT}
+    ends = Ends(cast(Any, brokers), cast(Any, brokers), clock, owned=lambda: owned, quiet=lambda: quiet)
+    brokers.end, brokers.heard = 500, heard
+    ends.step()
+    if answered == "while it was quiet":
+        brokers.answer()
+        ends.step()
+        assert ends.of(AT) == 500
+    quiet.clear()
+    if answered == "after it was resumed":
+        brokers.answer()
+    for _ in range(5):
+        clock.advance(ASK_SECONDS)
+        ends.step()
+        assert ends.of(AT) == brokers.end
+        brokers.end += 10
+        brokers.answer()  # it is asked on, until the client knows
+        ends.step()
+        assert ends.of(AT) == brokers.end
+    brokers.heard = brokers.end
+    for _ in range(3):
+        clock.advance(ASK_SECONDS)
+        ends.step()
+    assert not brokers.asked and ends.of(AT) == brokers.end
+
+
+def test_of_an_input_that_went_to_another_worker_nothing_is_asked() -> None:
+    brokers, clock, owned, quiet = Brokers(), ManualClock(), {AT}, {AT}
+    ends = Ends(cast(Any, brokers), cast(Any, brokers), clock, owned=lambda: owned, quiet=lambda: quiet)
+    ends.step()
+    quiet.clear()
+    owned.clear()
+    brokers.end = 500
+    brokers.answer()
+    for _ in range(3):
+        clock.advance(ASK_SECONDS)
+        ends.step()
+    assert not brokers.asked and ends.of(AT) is None
 
 
 def test_one_request_for_all_and_none_while_everything_is_fetched(fleet: Fleet, counting: Counting) -> None:
