@@ -17,7 +17,7 @@ from kstream.errors import KStreamError, NonRetryable, ProcessingError, Retryabl
 from kstream.observe.logs import BUSINESS, PERFORMANCE
 from kstream.operators.async_agent import AgentStream, Event
 from kstream.runtime.task.context import Context, Worker
-from kstream.runtime.task.processing import ProcessorContext
+from kstream.runtime.task.processing import ProcessorContext, TimerContext
 from kstream.specs.record import Record
 from kstream.specs.timers import Timer
 from kstream.specs.topic import Topic
@@ -93,6 +93,7 @@ __all__ = [
     "Table",
     "TestDriver",
     "Timer",
+    "TimerContext",
     "Topic",
     "Tumbling",
     "ValueState",

@@ -198,7 +198,8 @@ class App(Topics):
         """Decorates a function over the values of `source`. An async generator (or coroutine) takes the stream and
         iterates over it for ever; a plain function takes one value and returns one result, a `Record`, or None for
         nothing; a generator function takes one value and yields any number. A second parameter receives the context.
-        Results go to `to`, with the input's key.
+        Results go to `to`, with the input's key. Where it sets timers, `@the_agent.on_timer` says what is done when one
+        is due (`kstream.Agent.on_timer`).
 
         Args:
             tables: tables that the function uses and that cannot be seen in its code.

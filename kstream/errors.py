@@ -168,19 +168,19 @@ class ProcessorFailed(ResultFailed):
 
 
 class TimerFailed(ResultFailed):
-    """`on_timer` of a processor has failed; its cause is what was raised. The policies for the phase "timer" decide.
+    """`on_timer` of a processor or an agent (`of`) has failed; its cause is what was raised. The policies for the phase
+    "timer" decide.
 
     Attributes:
-        processor: its name.
-        timer: what the timer is called, and `at` when it was due (ms since the epoch).
-        entry: the timer, as its store has it.
+        processor: the name of that.
+        timer: what the timer is called, and `at` when it was due (ms). `entry` is how its store has it.
         goes_on: a policy says so; without the timer, or with it later.
     """
 
-    def __init__(self, processor: str, key: str, timer: str, at: int, entry: bytes, cause: BaseException) -> None:
-        self.processor, self.timer, self.at, self.entry, self.goes_on = processor, timer, at, entry, False
+    def __init__(self, of: str, name: str, key: str, timer: str, at: int, entry: bytes, cause: BaseException) -> None:
+        self.processor, self.timer, self.at, self.entry, self.goes_on = name, timer, at, entry, False
         super().__init__(
-            f"on_timer of processor {processor!r} failed for key {key}, timer {timer!r} of {at} (ms): "
+            f"on_timer of {of} {name!r} failed for key {key}, timer {timer!r} of {at} (ms): "
             f"{type(cause).__name__}: {text_of(cause)}"
         )
 

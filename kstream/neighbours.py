@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from kstream.operators.base import Operator
-from kstream.specs.steps import AgentKind
+from kstream.specs.steps import ASYNC
 from kstream.topology import AgentNode, AggregateNode, Node, OutsideNode, SourceNode, StatelessNode, SubTopology
-
-ASYNC: Final = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
-"""Agents that may wait in the middle of a record."""
 
 
 def leaves_out(node: Node, built: dict[Node, Operator]) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ from kstream.codecs import SAMPLE
 from kstream.foreign_nodes import AloneNode, ForeignNode
 from kstream.global_nodes import GlobalJoinNode
 from kstream.looking_nodes import DebugNode, SampleNode
-from kstream.neighbours import ASYNC, leads_to_keeping, leaves_out
+from kstream.neighbours import leads_to_keeping, leaves_out
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
@@ -40,11 +41,12 @@ from kstream.operators.sink import Sink
 from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.tables import of_tables
+from kstream.operators.timed_agents import processor_of, timed_agent
 from kstream.operators.upsert import Upsert
 from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
 from kstream.processor_nodes import ProcessNode, SideNode
-from kstream.specs.steps import AgentKind, Step
+from kstream.specs.steps import ASYNC, AgentKind, Step
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Backend
 from kstream.state.buffers import BufferStore
@@ -106,6 +108,7 @@ class Contexts(Protocol):
 
     def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor: ...
     def processing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor: ...
+    def timing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor: ...
     def variables(self, cursor: Cursor) -> ContextVars: ...
 
 
@@ -157,7 +160,8 @@ class TaskPlan:
 
     @property
     def processors(self) -> list[Process]:
-        return [operator for operator in self.operators if isinstance(operator, Process)]
+        """Those of agents with timers, too."""
+        return [one for operator in self.operators if (one := processor_of(operator)) is not None]
 
 
 def plan_task(
@@ -238,6 +242,12 @@ def plan_task(
                 _LINES.setdefault(node, Lines(node.name)), check_every,
             )
             if isinstance(node, ProcessNode)
+            else timed_agent(
+                node, stores, Results(node.to, writer, order, node.name, check_every),
+                partial(contexts.timing, mine, writer, order), contexts.variables, loop, watermark, time,
+                _LINES.setdefault(node, Lines(node.name)),
+            )
+            if isinstance(node, AgentNode) and node.on_timer is not None
             else _build(
                 node, order, at_hand, writer, cursor, contexts, loop, check_every, bounds, clock, ordered, watermark
             )
@@ -361,7 +371,7 @@ def _build(
             )  # fmt: skip
         case AgentNode():
             results = Results(node.to, writer, order, node.name, check_every)
-            used = [stores[spec.name] for spec in node.stores]
+            used = [stores[spec.name] for spec in node.stores[node.own :]]
             if node.agent in (AgentKind.FUNCTION, AgentKind.GENERATOR):
                 own = cursor() if node.wants_context else None
                 return FunctionAgent(

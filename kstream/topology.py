@@ -166,22 +166,27 @@ class AggregateNode(Node):
 
 @dataclass(eq=False, kw_only=True)
 class AgentNode(Node):
-    """A user's agent; its outputs go to `to`. One that is async may take `timeout` seconds for a record."""
+    """A user's agent; its outputs go to `to`. `timeout`: seconds for a record. `on_timer`: and whether it yields."""
 
     function: Callable[..., Any]
     agent: AgentKind
     wants_context: bool
     to: Topic[Any, Any] | None
     timeout: float | None = None
+    on_timer: tuple[Callable[..., Any], bool] | None = None
 
     @property
     def writes(self) -> Sequence[Topic[Any, Any]]:
         return () if self.to is None else (self.to,)
 
+    @property
+    def timing(self) -> Timing:
+        return Timing(self.on_timer is not None)
+
     def describe(self) -> str:
-        uses = f"  tables={','.join(store.name for store in self.stores)}" if self.stores else ""
-        to = f"  to {self.to.name}" if self.to else ""
-        return f"agent {self.name} ({self.agent.value}){uses}{to}"
+        uses = f"  tables={','.join(store.name for store in used)}" if (used := self.stores[self.own :]) else ""
+        to, timers = f"  to {self.to.name}" if self.to else "", "" if self.on_timer is None else "  timers"
+        return f"agent {self.name} ({self.agent.value}){uses}{timers}{to}"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -386,8 +391,7 @@ class Topology:
 
             for source in part.sources:
                 walk(source, 0)
-            for delay in part.delays:
-                lines.append(f"    delay topic {delay.topic}  {delay.source} {delay.seconds:g} s later")
+            lines.extend(f"    delay topic {one.topic}  {one.source} {one.seconds:g} s later" for one in part.delays)
         return "\n".join(lines)
 
 

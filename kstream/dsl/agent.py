@@ -9,19 +9,21 @@ from functools import partial
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Generic, Never, NoReturn, TypeVar, Union, get_args, get_origin, overload
 
-from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context
+from kstream.dsl.functions import first_annotation, kind_of, name_of, wants_context, wants_timers
 from kstream.dsl.graph import Graph
-from kstream.dsl.processor import Processor
+from kstream.dsl.processor import Processor, timer_store
 from kstream.dsl.stream import AggregateTable, Grouped, Stream
 from kstream.dsl.table import ReadableTable, check_tables
 from kstream.errors import TopologyError
 from kstream.operators.async_agent import AgentStream
 from kstream.runtime.task.context import Context
+from kstream.runtime.task.processing import TimerContext
 from kstream.specs.record import Record
 from kstream.specs.schema import UNKNOWN, returned_by, schema, told_apart, type_name
-from kstream.specs.steps import AgentKind
+from kstream.specs.steps import ASYNC, AgentKind, Step
+from kstream.specs.timers import Timer
 from kstream.specs.topic import Topic, check_topic
-from kstream.topology import DEFAULT_GROUP, AgentNode, Node, SourceNode
+from kstream.topology import DEFAULT_GROUP, AgentNode, Node, SourceNode, StatelessNode, with_all_before
 
 if TYPE_CHECKING:
     from kstream.specs.policy import Policy
@@ -30,18 +32,35 @@ K = TypeVar("K")
 V = TypeVar("V")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=Callable[[Timer, TimerContext[Any]], Any])
 
 
 class Agent(Generic[F]):
     """A declared agent. Call it like the function it is, in a unit test of its own."""
 
-    def __init__(self, function: F, node: AgentNode) -> None:
+    def __init__(self, function: F, node: AgentNode, graph: Graph) -> None:
         self.function, self.name = function, node.name
+        self._node, self._graph = node, graph
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.function(*arguments, **named)
+
+    def on_timer(self, function: H, /) -> H:
+        """Decorates what is called when a timer of the agent is due, which its context has set: `ctx.timer(...)`, as
+        `kstream.TimerContext` has it. A function of the timer (`kstream.Timer`) and a context of its key, which returns
+        a result, a `Record`, or None for nothing; a generator function yields any number. Results go to the agent's
+        `to`, with the timer's key and time. (Flink's `onTimer`.)
+
+        Timers are kept as `<app>-<agent>-timers-changelog`: keep the agent's name.
+
+        Raises:
+            TopologyError: the agent has one already, takes no context to set timers by, or reads keys that are not
+                where they belong; the function is async or does not take (timer, ctx), or its results do not fit.
+        """
+        declare_timers(self._graph, self._node, function)
+        return function
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
@@ -77,9 +96,15 @@ class AgentDecorator(Generic[K, V]):
     @overload
     def __call__(self, function: Callable[[AgentStream[K, V]], R], /) -> Agent[Callable[[AgentStream[K, V]], R]]: ...
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # nothing is both a value and a stream
         self, function: Callable[[AgentStream[K, V], Context[K]], R], /
     ) -> Agent[Callable[[AgentStream[K, V], Context[K]], R]]: ...
+    @overload
+    def __call__(self, function: Callable[[V, TimerContext[K]], R], /) -> Agent[Callable[[V, TimerContext[K]], R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[AgentStream[K, V], TimerContext[K]], R], /
+    ) -> Agent[Callable[[AgentStream[K, V], TimerContext[K]], R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Agent[Any]:
         return self._declare(function)
 
@@ -115,7 +140,7 @@ def declare(
     kind = _kind(function, agent_name, to)
     _check_timeout(timeout, kind, agent_name)
     parent = _node(graph, source, group)
-    context = wants_context(function)
+    context = wants_context(function, timers=True)
     out = schema(UNKNOWN, agent_name)
     node = AgentNode(
         name=agent_name,
@@ -135,7 +160,37 @@ def declare(
     if to is not None:
         _check_output(function, kind, parent, to, agent_name)
     graph.add(node)
-    return Agent(function, node)
+    return Agent(function, node, graph)
+
+
+def declare_timers(graph: Graph, node: AgentNode, function: Callable[..., Any]) -> None:
+    """The agent has timers. Raises TopologyError as `Agent.on_timer`."""
+    who, agent = f"on_timer of agent {node.name!r}", name_of(node.function)
+    if not callable(function):
+        raise TopologyError(f"{who}: {function!r} is not a function: write @{agent}.on_timer over one of (timer, ctx)")
+    if node.on_timer is not None:
+        raise TopologyError(f"{who} is declared twice: make them one function, which looks at timer.name")
+    if not node.wants_context:
+        raise TopologyError(
+            f"{who}: nothing sets a timer, for {agent} takes no context: add a parameter, ctx: kstream.TimerContext"
+        )
+    kind = kind_of(function)
+    if kind in ASYNC:
+        raise TopologyError(
+            f"{who} is async, and a timer is done at once: write a plain function; what has to be awaited goes by "
+            "ctx.send(topic, value) to an agent over that topic"
+        )
+    timer = first_annotation(function)
+    if not wants_context(function, timers=True) or timer not in (UNKNOWN, Any, object, Timer):
+        raise TopologyError(f"{who}: {name_of(function)} is called with a kstream.Timer and the context: (timer, ctx)")
+    if any(isinstance(one, StatelessNode) and one.step is Step.REKEY for one in with_all_before(node)):
+        raise TopologyError(
+            f"{who}: rekey has changed the keys, and a timer is kept where its key belongs: put repartition(name=...) "
+            "between them"
+        )
+    if node.to is not None:
+        _check_output(function, kind, node.parents[0], node.to, node.name)
+    graph.timers(node, timer_store(node.name, node.key), function, yields=kind is AgentKind.GENERATOR)
 
 
 def _check_timeout(timeout: Any, kind: AgentKind, name: str) -> None:
@@ -194,7 +249,7 @@ def _kind(function: Callable[..., Any], name: str, to: Topic[Any, Any] | None) -
         return kind
     elif (result := returned_by(function)) not in (UNKNOWN, Any, None, NoneType, NoReturn, Never):
         why = f"returns {type_name(result)}"
-    elif to is not None:
+    elif to is not None and not wants_timers(function):  # its timers may have results
         why = f"yields nothing, though it has to={to.name!r}"
     else:
         return kind

@@ -117,26 +117,46 @@ def positional_parameters(function: Callable[..., Any]) -> tuple[int, float] | N
     return least, most
 
 
-def wants_context(function: Callable[..., Any], values: int = 1) -> bool:
+def wants_context(function: Callable[..., Any], values: int = 1, *, timers: bool = False) -> bool:
     """Whether the function takes a context after its `values` arguments: it does when it needs one more.
 
+    Args:
+        timers: that context may have timers.
+
     Raises:
-        TopologyError: it takes neither `values` arguments nor one more, or a context of processors.
+        TopologyError: it takes neither `values` arguments nor one more, or a context that it will not be given.
     """
     if not _takes(function, values, values + 1, f"{values}, or {values + 1} with the context last"):
         return False
-    _refuse_processors_context(function, values)
+    _refuse_others_context(function, values, timers=timers)
     return True
 
 
-def _refuse_processors_context(function: Callable[..., Any], place: int) -> None:
-    from kstream.runtime.task.processing import ProcessorContext
+def wants_timers(function: Callable[..., Any]) -> bool:
+    """Whether it is declared with the context of agents with timers."""
+    from kstream.runtime.task.processing import TimerContext
 
+    return _kind_of_context(function, 1) is TimerContext
+
+
+def _kind_of_context(function: Callable[..., Any], place: int) -> Any:
     kind = _annotation(function, place)
-    if (get_origin(kind) or kind) is ProcessorContext:
+    return get_origin(kind) or kind
+
+
+def _refuse_others_context(function: Callable[..., Any], place: int, *, timers: bool) -> None:
+    from kstream.runtime.task.processing import ProcessorContext, TimerContext
+
+    kind = _kind_of_context(function, place)
+    if kind is ProcessorContext:
         raise TopologyError(
             f"{name_of(function)} is declared with a ProcessorContext, which has timers and state of a key; a function "
             "is given a kstream.Context: write a kstream.Processor, and use it by stream.process(...)"
+        )
+    if kind is TimerContext and not timers:
+        raise TopologyError(
+            f"{name_of(function)} is declared with a TimerContext, which agents with timers are given; other functions "
+            "have none, and are given a kstream.Context"
         )
 
 

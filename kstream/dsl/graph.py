@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstream.config.kinds import GROUP_NAME
 from kstream.dsl.deployed import Names
-from kstream.dsl.functions import called, name_of, wants_context
+from kstream.dsl.functions import called, name_of, wants_context, wants_timers
 from kstream.dsl.table import ReadableTable, check_tables
 from kstream.dsl.uses import tables_used
 from kstream.errors import TopologyError
@@ -110,14 +110,27 @@ class Graph:
         self._look(node, held=True)
         self.nodes.append(node)
 
+    def timers(self, node: AgentNode, spec: StoreSpec, function: Callable[..., Any], *, yields: bool) -> None:
+        """An agent has timers: they are kept there, and the function is called when they are due."""
+        self.declared()
+        self.store(spec, "timers", advice(node.name))
+        node.stores, node.own, node.users = (spec, *node.stores), 1, (*node.users, function)
+        node.on_timer = function, yields
+        self._look(node, held=True)
+
     def look_again(self) -> None:
         """Functions may name tables that were declared after them: so they are looked for once more when all is
         declared. Without its table a node would be given records a batch at a time, behind which the table is.
 
         Raises:
-            TopologyError: a function uses a table of another app.
+            TopologyError: a function uses a table of another app, or an agent timers that nothing is done about.
         """
         for node in self.nodes:
+            if isinstance(node, AgentNode) and node.on_timer is None and wants_timers(node.function):
+                raise TopologyError(
+                    f"agent {node.name!r} is declared with a TimerContext, and nothing says what is done when a timer "
+                    f"is due: write @{name_of(node.function)}.on_timer over a function of (timer, ctx)"
+                )
             self._look(node, held=False, again=True)
             held = [self._own(table.spec) for table in tables_used(*node.users)]
             node.held = tuple(spec for spec in held if not isinstance(spec, GlobalSpec))

@@ -31,7 +31,7 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 TIMERS = "timers"
-"""What the store of a processor's timers is called behind the processor's name."""
+"""What the store of the timers of a processor or agent is called, behind its name."""
 
 
 class Processor(Generic[K, V, R]):
@@ -124,7 +124,7 @@ class Processing(Deduplicating[K, V]):
         if timed and TIMERS in declared:
             raise TopologyError(f"processor {name!r}: its timers are kept as {TIMERS!r}: call the state otherwise")
         specs = {attribute: state.spec(name, before.key) for attribute, state in declared.items()}
-        timers = _timer_store(name, before.key) if timed else None
+        timers = timer_store(name, before.key) if timed else None
         own = (*specs.values(), *(() if timers is None else (timers,)))
         for spec in own:
             self._graph.store(spec, "state", advice(name))
@@ -155,7 +155,8 @@ class Processing(Deduplicating[K, V]):
         return Processed(self._graph, node)
 
 
-def _timer_store(name: str, key: Schema) -> StoreSpec:
+def timer_store(name: str, key: Schema) -> StoreSpec:
+    """The store of the timers of a processor or agent, whose records have such keys."""
     codec = timer_codec(key.codec)
     return StoreSpec(f"{name}-{TIMERS}", Schema(codec, codec), schema(Due, "timers"), timers=True)
 

@@ -44,6 +44,10 @@ class Results:
         self._class: type | None = None  # of the output before: the same class needs no second look
         self._record_class: type | None = None  # the same of the Record before
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._values or self._records)
+
     def take(self, index: int, result: Any) -> None:
         """One output of the record at `index`; None is none."""
         if result is None:

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context as ContextVars
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
 from kstream.errors import AgentTooSlow, KStreamError, TableError, text_of
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
+from kstream.operators.turns import turn
 from kstream.types import Headers
 
 if TYPE_CHECKING:  # importing it takes 20 ms, and who only declares an app needs no event loop
@@ -194,6 +195,8 @@ class AsyncAgent(Operator):
     meanwhile it gets afterwards: a step before it may emit several batches of one that it was given.
     """
 
+    stream_kind: ClassVar[type[AgentStream[Any, Any]]] = AgentStream
+
     def __init__(
         self,
         name: str,
@@ -308,12 +311,15 @@ class AsyncAgent(Operator):
         self._stream.feed(batch)
 
     def take_back(self) -> bool:
-        self.reset()
+        self._stop()
         self.results.emitted = self._kept
         return super().take_back()
 
     def reset(self) -> None:
-        """The agent is stopped; the next batch starts a new one (its local variables are not durable)."""
+        self._stop()
+
+    def _stop(self) -> None:
+        """The next batch starts a new one (its local variables are not durable)."""
         self.close()
         self.results.reset()
 
@@ -337,7 +343,7 @@ class AsyncAgent(Operator):
         if self._task is not None:
             return
         self.variables = self._first_variables.copy()
-        self._stream = AgentStream(self.name, self.cursor, self._drained, self._loop)
+        self._stream = self.stream_kind(self.name, self.cursor, self._drained, self._loop)
         arguments = (self._stream, self.cursor) if self._wants_context else (self._stream,)
         steps = _Steps(self.drive(self.function(*arguments)), self._stream)
         self._task = self._loop.create_task(steps, context=self.variables)
@@ -360,13 +366,16 @@ class AsyncAgent(Operator):
         """The agent asks for more than it was given: its batch is through."""
         batch, self._batch = self._batch, None
         if batch is not None:
-            self.cursor.batch, self.cursor.stores = None, _BETWEEN_RECORDS  # until the next batch
-            self.results.release(batch)
-            self.emitted = self.results.emitted
+            self._through(batch)
             if self._waiting:
                 self._feed(self._waiting.popleft())
             elif self.when_drained is not None:
                 self.when_drained()
+
+    def _through(self, batch: Batch) -> None:
+        self.cursor.batch, self.cursor.stores = None, _BETWEEN_RECORDS  # until the next batch
+        self.results.release(batch)
+        self.emitted = self.results.emitted
 
 
 class _BetweenRecords(dict[str, Any]):
@@ -380,19 +389,3 @@ class _BetweenRecords(dict[str, Any]):
 
 
 _BETWEEN_RECORDS: dict[str, Any] = _BetweenRecords()
-
-
-def turn(loop: asyncio.AbstractEventLoop) -> None:
-    """One turn of the event loop: all that is ready now runs, it does not wait."""
-    loop.call_soon(loop.stop)
-    run(loop)
-
-
-def run(loop: asyncio.AbstractEventLoop) -> None:
-    """Until it is stopped. The `sys.exit` of a task is what that task failed with, as any other exception, and who
-    waits for it hears of it. Let out of the loop, as asyncio does, it would be laid at whoever gave the loop this turn,
-    or end the worker."""
-    try:
-        loop.run_forever()
-    except SystemExit:
-        turn(loop)  # what is left of it, its stop too

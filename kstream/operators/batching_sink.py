@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from kstream.errors import text_of
-from kstream.operators.async_agent import run
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
+from kstream.operators.turns import run
 from kstream.specs.sink import BatchingSink, SinkRecord
 
 if TYPE_CHECKING:

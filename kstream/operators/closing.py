@@ -24,10 +24,10 @@ class TooManyDue(ResultFailed):
         before: the time that it was to go to, in ms since the epoch.
     """
 
-    def __init__(self, processor: str, key: str, timer: str, at: int, before: int) -> None:
+    def __init__(self, of: str, processor: str, key: str, timer: str, at: int, before: int) -> None:
         self.before = before
         super().__init__(
-            f"{AT_ONCE:,} timers fired in a row and there are more, the last of processor {processor!r}, key {key}, "
+            f"{AT_ONCE:,} timers fired in a row and there are more, the last of {of} {processor!r}, key {key}, "
             f"timer {timer!r} of {at} (ms), on the way to event time {before}: time goes on from timer to timer now, "
             "with commits in between. One that sets itself again fires for each step of a jump in time"
         )

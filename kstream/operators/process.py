@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from kstream.codecs import Codec
 from kstream.errors import KStreamError, TimerFailed
@@ -40,6 +40,9 @@ class Process(Dropping, Closing):
         timers: None where it has none.
         time: of the task; `wall` has the clock.
     """
+
+    kind: ClassVar[str] = "processor"
+    """What it is, for messages."""
 
     def __init__(
         self,
@@ -295,7 +298,8 @@ class Process(Dropping, Closing):
                     if clock == "wall" or most or not self._timers.is_due(clock, before):
                         break
                     if not self.stepwise:
-                        raise TooManyDue(self.name, self._shown(one.key), one.timer.name, one.timer.at, before)
+                        key, timer = self._shown(one.key), one.timer
+                        raise TooManyDue(self.kind, self.name, key, timer.name, timer.at, before)
                     self._tell(fired, rows, origin)
                     fired, rows = [], []
         finally:
@@ -315,7 +319,8 @@ class Process(Dropping, Closing):
             raise
         except BaseException as error:
             self._spoilt = None
-            raise TimerFailed(self.name, self._shown(one.key), one.timer.name, at, one.entry, error) from error
+            shown = self._shown(one.key)
+            raise TimerFailed(self.kind, self.name, shown, one.timer.name, at, one.entry, error) from error
 
     def _shown(self, key: bytes) -> str:
         try:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from kstream.errors import ProcessorFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Cursor
-from kstream.specs.timers import Timer
+from kstream.specs.timers import Due, Timer, TimerClock
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,16 @@ class UserProcessor(Protocol):
     def close(self) -> None: ...
 
 
+class Timers(Protocol):
+    """What sets the timers that a context is asked for."""
+
+    def set_timer(self, name: str, clock: TimerClock | None, at: int | None, after: int) -> None: ...
+    def cancel_timer(self, name: str) -> None: ...
+    def timer_of(self, name: str) -> Due | None: ...
+
+
 class ProcessorCursor(Cursor, Protocol):
-    """The context of a processor.
+    """The context of a processor, or of an agent with timers.
 
     Attributes:
         raw_key: the key at hand, encoded; None: there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 
 class Step(Enum):
@@ -20,3 +21,7 @@ class AgentKind(Enum):
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async generator"
     COROUTINE = "coroutine"
+
+
+ASYNC: Final = (AgentKind.ASYNC_GENERATOR, AgentKind.COROUTINE)
+"""Agents that may wait in the middle of a record."""

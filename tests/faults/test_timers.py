@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from faults.timers_service import AFTER_MS, PARTITIONS, make_app
 from kstream.config import Settings
 from kstream.partitioning import partition_of
-from support.kafka import Reader, write
+from support.kafka import Reader, Row, write
 from support.running import Instance, prepare, until
 from support.scenario import QUICK
 
@@ -24,6 +25,19 @@ AT = ["write_changelogs:after", "commit_transaction:before", "commit_transaction
 
 def keys_in(partition: int) -> list[str]:
     return [key for key in map(str, range(100)) if partition_of(key.encode(), PARTITIONS) == partition][:7]
+
+
+def check_rung(rows: Iterable[Row], of_key: Mapping[str, int]) -> None:
+    """Each timer has fired once; those of event time in their order."""
+    found: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
+    for row in rows:
+        clock, number, timer = (row.value or b"").decode().split()
+        found[(row.key or b"").decode(), clock].append((int(number), timer))
+    for key, count in of_key.items():
+        expected = [(n, f"event-{n}") for n in range(1, count + 1)]
+        assert found[key, "event"] == expected
+        assert [number for number, _ in found[key, "wall"]] == [number for number, _ in expected]
+        assert {timer for _, timer in found[key, "wall"]} == {f"wall-{number}" for number, _ in expected}
 
 
 @pytest.mark.parametrize("at", AT)
@@ -37,8 +51,9 @@ def test_killed_around_a_commit_with_which_timers_fire(
     quick = QUICK | {"max_uncommitted_records": 50, "poll_batch": 20}
     settings = Settings(bootstrap_servers=bootstrap_servers, state_dir=str(tmp_path / "state"), instance="a", **quick)
     partitions = prepare(make_app(name), settings)
-    changelog = f"{name}-rings-timers-changelog"
-    output = Reader(bootstrap_servers, [f"{name}.rung", changelog])
+    rung = [f"{name}.rung", f"{name}.rung-by-agent"]
+    changelogs = [f"{name}-rings-timers-changelog", f"{name}-sets-timers-changelog"]
+    output = Reader(bootstrap_servers, [*rung, *changelogs])
     instance = Instance("faults.timers_service:app", name, "a", settings, partitions)
     now = round(time.time() * 1000)
     of_key: defaultdict[str, int] = defaultdict(int)
@@ -61,21 +76,15 @@ def test_killed_around_a_commit_with_which_timers_fire(
     try:
         (tmp_path / "armed").touch()
         wanted = 2 * RECORDS * PARTITIONS
-        until(lambda: len(output.rows[f"{name}.rung"]) >= wanted, "the timers", each=poll)
+        until(lambda: all(len(output.rows[topic]) >= wanted for topic in rung), "the timers", each=poll)
         assert (tmp_path / "struck").exists()
         instance.stop()
         output.poll(1.0)
-        found: defaultdict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-        for row in output.rows[f"{name}.rung"]:
-            clock, number, timer = (row.value or b"").decode().split()
-            found[(row.key or b"").decode(), clock].append((int(number), timer))
-        for key, count in of_key.items():
-            expected = [(n, f"event-{n}") for n in range(1, count + 1)]
-            assert found[key, "event"] == expected
-            assert [number for number, _ in found[key, "wall"]] == [number for number, _ in expected]
-            assert {timer for _, timer in found[key, "wall"]} == {f"wall-{number}" for number, _ in expected}
-        left = {row.key: row.value for row in output.rows[changelog]}
-        assert not any(left.values())
+        for topic in rung:
+            check_rung(output.rows[topic], of_key)
+        for changelog in changelogs:
+            left = {row.key: row.value for row in output.rows[changelog]}
+            assert not any(left.values())
         assert instance.restarts == 1
     finally:
         output.close()

@@ -1,8 +1,9 @@
-"""A service with a processor whose timers fire in event time and by the clock: workers load it as
+"""A service with a processor and an async agent, whose timers fire in event time and by the clock: workers load it as
 `faults.timers_service:app`. Values are event times in ms."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import timedelta
 from typing import Any
@@ -40,6 +41,26 @@ def make_app(name: str) -> kstream.App:
     events = app.topic(f"{name}.events", key=str, value=int, partitions=PARTITIONS, timestamp=event_time)
     rung = app.topic(f"{name}.rung", key=str, value=str, partitions=PARTITIONS)
     app.stream(events).process(Rings, name="rings").to(rung)
+    by_agent = app.topic(f"{name}.rung-by-agent", key=str, value=str, partitions=PARTITIONS)
+    count = app.table("count", key=str, value=int, default=0)
+    rang = app.table("rang", key=str, value=int, default=0, scope="partition")
+
+    @app.agent(events, to=by_agent, tables=[count])
+    async def sets(stream: kstream.AgentStream[str, int], ctx: kstream.TimerContext[str]) -> None:
+        """As the processor does; and waits in the middle."""
+        async for at in stream:
+            if at >= 0:
+                count[ctx.key] += 1
+                ctx.timer(at=at + AFTER_MS, name=f"event-{count[ctx.key]}")
+                await asyncio.sleep(0.001)
+                ctx.timer(after=timedelta(milliseconds=AFTER_MS), name=f"wall-{count[ctx.key]}", clock="wall")
+
+    @sets.on_timer
+    def rings(timer: kstream.Timer, ctx: kstream.TimerContext[str]) -> str:
+        of_clock = f"{ctx.key} {timer.clock}"
+        rang[of_clock] += 1
+        return f"{timer.clock} {rang[of_clock]} {timer.name}"
+
     return app
 
 

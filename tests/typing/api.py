@@ -232,6 +232,43 @@ def takes_less(thing: object, ctx: kstream.Context[int]) -> None: ...
 async def iterates(stream: AsyncIterable[Bid]) -> None: ...
 
 
+@app.agent(bids, to=alerts)
+def reminded(bid: Bid, ctx: kstream.TimerContext[str]) -> Alert | None:
+    ctx.timer(at=bid.at, name="unpaid")
+    reveal_type(ctx.due("unpaid"))  # T: int | None
+    ctx.emit(Alert("x"))  # E: "TimerContext[str]" has no attribute "emit"
+    return None
+
+
+@reminded.on_timer
+def remind(timer: kstream.Timer, ctx: kstream.TimerContext[str]) -> Alert:
+    return Alert(ctx.key)
+
+
+@reminded.on_timer  # E: Value of type variable "H" of "on_timer" of "Agent" cannot be "Callable[[Bid, TimerContext
+def reminds_of_a_bid(bid: Bid, ctx: kstream.TimerContext[str]) -> None: ...
+
+
+@app.agent(bids, to=alerts)
+async def reminded_later(stream: kstream.AgentStream[str, Bid], ctx: kstream.TimerContext[str]) -> AsyncIterator[Alert]:
+    async for bid in stream:
+        ctx.timer(at=bid.at)
+        yield Alert(bid.bidder)
+
+
+reminded_later.on_timer(remind)
+reveal_type(remind)  # T: def (timer: kstream.specs.timers.Timer, ctx: kstream.runtime.task.processing.TimerContext
+
+
+@app.agent(bids)  # E: Argument 1 to "__call__" of "AgentDecorator" has incompatible type "Callable[[Bid, TimerContext[
+def reminded_of_another_key(bid: Bid, ctx: kstream.TimerContext[int]) -> None: ...
+
+
+@app.agent(bids)
+def has_no_timers(bid: Bid, ctx: kstream.Context[str]) -> None:
+    ctx.timer(at=bid.at)  # E: "Context[str]" has no attribute "timer"
+
+
 app.agent(bids, name="lambda")(lambda bid: bid.price)
 
 

@@ -33,8 +33,8 @@ G = TypeVar("G")
 
 _UNSET: Any = object()
 
-OF_PROCESSORS: Final = ("timer", "cancel", "due", "emit")
-"""What the context of a processor has besides."""
+OF_TIMERS: Final = ("timer", "cancel", "due")
+"""What the context of processors, and of agents with timers, has besides."""
 
 
 class Worker:
@@ -105,10 +105,15 @@ class Context(Generic[K]):
     if not TYPE_CHECKING:  # there it is an error without a word more
 
         def __getattr__(self, name: str) -> Any:
-            if name in OF_PROCESSORS:
+            if name in OF_TIMERS:
                 raise AttributeError(
-                    f"ctx.{name}: only a processor has it, as it has state of a key: write a kstream.Processor, and "
-                    "use it by stream.process(...)"
+                    f"ctx.{name}: only an agent with timers has it, or a processor: declare what is done when one is "
+                    "due, by @the_agent.on_timer; or write a kstream.Processor, and use it by stream.process(...)"
+                )
+            if name == "emit":
+                raise AttributeError(
+                    "ctx.emit: only a processor has it: an agent returns or yields its results, and ctx.send writes to "
+                    "any topic"
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

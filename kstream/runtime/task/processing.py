@@ -1,4 +1,4 @@
-"""What a processor sees of the record or timer at hand."""
+"""What a processor, or an agent with timers, sees of the record or timer at hand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kstream.specs.timers import LONGEST_NAME, TimerClock
 
 if TYPE_CHECKING:
     from kstream.operators.process import Process
+    from kstream.operators.user_processor import Timers
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -21,29 +22,17 @@ R = TypeVar("R")
 _CLOCKS = ("event", "wall")
 
 
-class ProcessorContext(Context[K], Generic[K, R]):
-    """The record or the timer at hand, as `kstream.Context` has it: `key`, `timestamp` (of a timer, when it was due),
-    `send`, `worker`, `metrics`. A timer has no headers and no offset. Valid only inside the call it was given to.
+class TimerContext(Context[K]):
+    """The record or the timer at hand of an agent with timers, as `kstream.Context` has it: `key`, `timestamp` (of a
+    timer, when it was due), `send`, `worker`, `metrics`. A timer has no headers and no offset. Valid only inside the
+    call it was given to, or until the next record of an async agent.
     """
 
     __slots__ = ("processor", "raw_key", "row")
 
     raw_key: bytes | None
     row: int | None
-    processor: Process
-
-    def emit(self, value: R | Any, *, to: str | None = None) -> None:
-        """Gives a result, with the key and the time of the record or timer. It is taken as it is now.
-
-        Args:
-            to: the side output that it goes to; None: what comes behind `process(...)`.
-
-        Raises:
-            KStreamError: there is no such side output.
-            CodecError: the value cannot be written, or would not come back as it is.
-        """
-        self._at()
-        self.processor.take(value, to)
+    processor: Timers
 
     def timer(
         self,
@@ -65,8 +54,8 @@ class ProcessorContext(Context[K], Generic[K, R]):
                 a record.
 
         Raises:
-            KStreamError: the processor has no `on_timer`, an argument is none of these, or `after=` counts from a
-                record that has no time.
+            KStreamError: the processor has no `on_timer`, an argument is none of these, `after=` counts from a record
+                that has no time, or the record has no key.
         """
         self.processor.set_timer(_named(name), None if clock is None else _known(clock), *_when(at, after))
 
@@ -81,6 +70,27 @@ class ProcessorContext(Context[K], Generic[K, R]):
 
     def _row(self, batch: Batch, index: int) -> int:
         return super()._row(batch, index) if self.row is None else self.row
+
+
+class ProcessorContext(TimerContext[K], Generic[K, R]):
+    """The same of a processor, which gives its results by it. Valid only inside the call it was given to."""
+
+    __slots__ = ()
+
+    processor: Process
+
+    def emit(self, value: R | Any, *, to: str | None = None) -> None:
+        """Gives a result, with the key and the time of the record or timer. It is taken as it is now.
+
+        Args:
+            to: the side output that it goes to; None: what comes behind `process(...)`.
+
+        Raises:
+            KStreamError: there is no such side output.
+            CodecError: the value cannot be written, or would not come back as it is.
+        """
+        self._at()
+        self.processor.take(value, to)
 
 
 def _named(name: object) -> str:

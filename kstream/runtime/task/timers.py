@@ -5,6 +5,7 @@ from __future__ import annotations
 from kstream.errors import KStreamError, ResultFailed, TimerFailed
 from kstream.operators.closing import TooManyDue
 from kstream.operators.process import Process
+from kstream.operators.timed_agents import processor_of
 from kstream.plan import TaskPlan
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.overdue import Overdue
@@ -76,7 +77,8 @@ class FailedTimers:
             operator.skipped.clear()
 
     def _operator(self, processor: str) -> Process:
-        return next(one for one in self._processors if one.name == processor)
+        return next(one for one in self._processors if one.name == processor and one.has_timers)
 
     def _node(self, processor: str) -> int:
-        return self._plan.operators.index(self._operator(processor))
+        one = self._operator(processor)
+        return next(node for node, other in enumerate(self._plan.operators) if processor_of(other) is one)

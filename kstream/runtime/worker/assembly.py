@@ -25,7 +25,7 @@ from kstream.runtime.kafka import largest_sent
 from kstream.runtime.task.context import Context, Worker, variables_of
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.measures import Measures
-from kstream.runtime.task.processing import ProcessorContext
+from kstream.runtime.task.processing import ProcessorContext, TimerContext
 from kstream.runtime.task.task import Task
 from kstream.runtime.worker.eventloop import Lifespan
 from kstream.runtime.worker.transaction import Transaction
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kstream.runtime.task.tracing import TaskTraces, Tracing
 
 C = TypeVar("C", bound=Context[Any])
+T = TypeVar("T", bound=TimerContext[Any])
 
 Backends = Callable[[Path, Sequence[str]], Backend]
 
@@ -200,7 +201,13 @@ class _Contexts:
         return self._made(Context, stores, writer, order)
 
     def processing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor:
-        made = self._made(ProcessorContext, stores, writer, order)
+        return self._timed(ProcessorContext, stores, writer, order)
+
+    def timing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor:
+        return self._timed(TimerContext, stores, writer, order)
+
+    def _timed(self, kind: type[T], stores: dict[str, Store[Any]], writer: Writer, order: int) -> T:
+        made = self._made(kind, stores, writer, order)
         made.raw_key = made.row = None
         return made
 

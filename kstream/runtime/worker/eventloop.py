@@ -14,7 +14,7 @@ import selectors
 import time
 from collections.abc import AsyncIterator, Callable
 
-from kstream.operators.async_agent import run
+from kstream.operators.turns import run
 from kstream.pool import close_pools
 from kstream.runtime.task.context import Worker
 

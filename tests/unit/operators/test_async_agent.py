@@ -11,7 +11,7 @@ import pytest
 
 import kstream
 from kstream.errors import KStreamError, ProcessingError
-from kstream.operators.async_agent import turn
+from kstream.operators.turns import turn
 from kstream.runtime.worker import eventloop
 from kstream.testing import TestDriver
 

@@ -270,14 +270,20 @@ failing_steps = st.tuples(
 )
 
 
-@given(
-    st.lists(st.lists(failing_steps, min_size=1, max_size=6) | st.sampled_from(["commit", "crash"]), max_size=12),
-    st.sampled_from(["memory", "rocksdb"]),
+failing_scripts = st.lists(
+    st.lists(failing_steps, min_size=1, max_size=6) | st.sampled_from(["commit", "crash"]), max_size=12
 )
+
+
+@given(failing_scripts, st.sampled_from(["memory", "rocksdb"]))
 def test_records_and_timers_that_fail_are_left_out_and_nothing_else(script: list[Any], backend: str) -> None:
     app = kstream.App("asked", on_error=[kstream.Skip()])
     source, out = app.topic("in", key=str, value=list[Any]), app.topic("out", key=str, value=str)
     app.stream(source).process(AskedOrFailing, name="p").to(out)
+    check_failures(script, backend, app, source, out)
+
+
+def check_failures(script: list[Any], backend: str, app: kstream.App, source: Any, out: Any) -> None:
     definition = DefinitionWithFailures(0)
     with TestDriver(app, partitions=1, backend=backend) as driver:
         for part in script:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -41,17 +42,44 @@ class Rings(kstream.Processor[str, int, int]):
         ctx.emit(self.rang.value)
 
 
-def app_of(clock: str = "wall") -> tuple[kstream.App, Any, Any]:
+def app_of(clock: Any = "wall", form: str = "processor") -> tuple[kstream.App, Any, Any]:
+    """The form of what has the timers: the agents have their state in tables, which are called as its is."""
     kind: Any = type("Made", (Rings,), {"clock": clock})
     app = kstream.App("rings")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
-    app.stream(source).process(kind, name="p").to(out)
+    if form == "processor":
+        app.stream(source).process(kind, name="p").to(out)
+        return app, source, out
+    count, rang = (app.table(name, key=str, value=int, default=0) for name in ("p-n", "p-rang"))
+
+    def sets(ctx: kstream.TimerContext[str]) -> None:
+        count[ctx.key] += 1
+        ctx.timer(after=WAIT, name=f"{count[ctx.key]}", clock=clock)
+
+    def plain(value: int, ctx: kstream.TimerContext[str]) -> None:
+        sets(ctx)
+
+    async def waiting(stream: kstream.AgentStream[str, int], ctx: kstream.TimerContext[str]) -> None:
+        async for _ in stream:
+            await asyncio.sleep(0)
+            sets(ctx)
+            await asyncio.sleep(0)
+
+    agent = app.agent(source, to=out, name="p", tables=[count, rang])(plain if form == "agent" else waiting)
+
+    @agent.on_timer
+    def rings(timer: kstream.Timer, ctx: kstream.TimerContext[str]) -> int:
+        rang[ctx.key] += 1
+        return rang[ctx.key]
+
     return app, source, out
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
+@pytest.fixture(params=["memory", "rocksdb", "agent", "async agent"])
 def fleet(request: Any, tmp_path: Path) -> Iterator[Fleet]:
-    made = Fleet(app_of()[0], tmp_path, partitions=2, backend=request.param)
+    agent, backend = "agent" in request.param, request.param
+    app, _, _ = app_of(form=request.param if agent else "processor")
+    made = Fleet(app, tmp_path, partitions=2, backend="rocksdb" if agent else backend)
     yield made
     made.close()
 
@@ -165,9 +193,14 @@ actions = st.one_of(
 
 
 @examples(40)
-@given(st.lists(actions, max_size=14), st.sampled_from(["wall", "event"]), st.sampled_from(["memory", "rocksdb"]))
-def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend: str) -> None:
-    app, _, _ = app_of(clock)
+@given(
+    st.lists(actions, max_size=14),
+    st.sampled_from(["wall", "event"]),
+    st.sampled_from(["memory", "rocksdb"]),
+    st.sampled_from(["processor", "agent", "async agent"]),
+)
+def test_whatever_happens_each_fires_once(script: list[Any], clock: str, backend: str, form: str) -> None:
+    app, _, _ = app_of(clock, form)
     sent: list[str] = []
     with TemporaryDirectory() as directory:
         fleet = Fleet(app, Path(directory), partitions=2, backend=backend, idle_timeout=3.0)
