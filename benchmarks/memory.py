@@ -70,13 +70,13 @@ def fill(servers: str, topic: str, keys: int) -> int:
 
 def work(servers: str, name: str, state: str, memory: str, records: int) -> None:
     """The worker's process: a line of JSON for each sample."""
-    allocator.bound()
+    give_back = allocator.give_back if allocator.bound() else None
     app = app_of(name)
     settings = Settings(bootstrap_servers=servers, state_dir=state, memory=memory, commit_interval=1.0)  # type: ignore[arg-type]
     admin = KafkaClients(servers, options_from(settings, name)).admin()
     partitions = prepare_topics(app.topology(), admin, settings)
     admin.close()
-    worker = make_worker(app, Identity(name, "bench", 0, "default"), settings, partitions)
+    worker = make_worker(app, Identity(name, "bench", 0, "default"), settings, partitions, give_back=give_back)
     began, next_sample = time.monotonic(), 0.0
 
     def every(worker: StreamWorker) -> None:

@@ -56,7 +56,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 
 
 def main() -> int:
-    allocator.bound()
+    bounded = allocator.bound()
     faulthandler.enable()  # a crash in native code says where it was
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # nothing is begun: a clean end
     told, reports, *queries = map(int, sys.argv[1:])
@@ -88,7 +88,8 @@ def main() -> int:
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load(handover.program)
         logs.hold_on()  # whatever the app's modules did to logging
-        worker = make_worker(app, identity, settings, handover.partitions)
+        give_back = allocator.give_back if bounded else None
+        worker = make_worker(app, identity, settings, handover.partitions, give_back=give_back)
         worker.paused = bool(handover.command.paused)
         for descriptor in queries if settings.state_queries else ():
             reporter.also.append(_answer_queries(descriptor, worker))

@@ -57,6 +57,7 @@ class WorkerParts:
         backends: makes the backend of one task, given its directory and the names of its stores.
         storage: for snapshots, where there is a place for them.
         memory_use: bytes of the backends' own memory, by use.
+        give_back: gives memory that is free back to the system; called after each flush, on its thread.
         verify: stores fail on "mutated without assignment" (TestDriver).
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
         commits_wait: commits wait for agents, however long these wait for something outside (TestDriver).
@@ -75,6 +76,7 @@ class WorkerParts:
     storage: Storage | None = None
     lifespan: Lifespan | None = None
     memory_use: Callable[[], Mapping[str, int]] = dict
+    give_back: Callable[[], None] | None = None
     verify: bool = False
     raise_failures: bool = False
     commits_wait: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,9 @@ class Housekeeping:
     Args:
         directory: the worker's state directory.
         renewal: of the marks of idle stores, where transactions leave marks in their changelogs.
+
+    Attributes:
+        give_back: called after each flush, when the memory of what was flushed is free; on the same thread.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Housekeeping:
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._flushing: Future[None] | None = None
         self._started = self._last = clock.monotonic()
+        self.give_back: Callable[[], None] | None = None
 
     def step(self, tasks: Mapping[str, Task], copies: Collection[Replayed] = ()) -> None:
         """Does what is due.
@@ -80,7 +84,7 @@ class Housekeeping:
         self._last = now
         running = [task for task in tasks.values() if task.state is TaskState.RUNNING]
         if self._flushing is None:
-            self._flushing = self._flusher.submit(flush_all, [*running, *copies])
+            self._flushing = self._flusher.submit(self._flush, [*running, *copies])
         if self._renewal is not None:
             self._renewal.ask(running)
         for task in running:
@@ -96,6 +100,11 @@ class Housekeeping:
         if self._flushing is not None:
             self._flushing.exception()
         self._flusher.shutdown()
+
+    def _flush(self, tasks: Sequence[Replayed]) -> None:
+        flush_all(tasks)
+        if self.give_back is not None:
+            self.give_back()
 
     def _purge(self, tasks: Sequence[Task]) -> None:
         """Repartition and delay topics are kept for ever by their settings; what is committed is deleted here."""

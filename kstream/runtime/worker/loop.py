@@ -133,6 +133,7 @@ class StreamWorker:
         self._idling = Idling(self.registry, self._admin, clock, settings.idle_timeout)
         renewal = Renewal(self._admin, self.registry.changelog, clock) if exactly_once else None
         self._housekeeping = Housekeeping(parts.topology, settings, self._admin, self.directory, clock, renewal)
+        self._housekeeping.give_back = parts.give_back
         self.savepoint = SavepointPart(
             identity, self.directory, self.registry, self._membership, self.committer, clock
         )  # fmt: skip

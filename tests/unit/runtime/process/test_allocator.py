@@ -33,10 +33,35 @@ print(len(set(at)))
 """
 
 
-def run(**environment: str) -> list[str]:
+FREED = """
+import ctypes
+from kstream.runtime.process import allocator
+
+print(allocator.bound())
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def resident():
+    with open("/proc/self/statm") as sizes:
+        return int(sizes.read().split()[1]) * 4096
+
+begun = resident()
+blocks = [libc.malloc(64 << 10) for _ in range(640)]
+for block in blocks:
+    ctypes.memset(block, 1, 64 << 10)
+for block in blocks[:-1]:  # the last one is still in use: the heap does not shrink
+    libc.free(block)
+kept = resident() - begun
+allocator.give_back()
+print(kept >> 20, resident() - begun >> 20)
+"""
+"""What memtables do: 40 MiB in blocks, free all at once."""
+
+
+def run(code: str = CODE, **environment: str) -> list[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, env={**plain, **environment}
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**plain, **environment}
     )
     return done.stdout.split()
 
@@ -51,3 +76,9 @@ def test_threads_share_an_arena() -> None:
 def test_who_has_decided_otherwise_is_left_alone() -> None:
     done, arenas = run(MALLOC_ARENA_MAX="16")
     assert done == "False" and int(arenas) > allocator.ARENAS
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_what_is_free_behind_something_that_is_used_goes_back() -> None:
+    done, kept, left = run(FREED)
+    assert done == "True" and int(kept) >= 30 and int(left) <= 5

@@ -95,6 +95,19 @@ def test_nothing_goes_until_the_worker_has_run_for_that_long(bench: Bench) -> No
     assert moved.exists()
 
 
+def test_memory_is_given_back_when_the_state_is_flushed(bench: Bench) -> None:
+    """What was flushed is free by then. Not in between: it takes the time of whoever allocates."""
+    done: list[str] = []
+    copy: Any = _Warm("in/0")
+    copy.backend.flush = lambda: done.append("flushed")
+    bench.housekeeping.give_back = lambda: done.append("given back")
+    for _ in range(2):
+        bench.clock.advance(29)
+        bench.housekeeping.step({}, [copy])
+    bench.housekeeping.close()
+    assert done == ["flushed", "given back"]
+
+
 def test_names_that_do_not_fit_a_file_system_are_told_apart(bench: Bench) -> None:
     """`a/b` is a topic's name with a slash, written as `a%2Fb`."""
     used = bench.task("a%2Fb/0", idle=DELAY)
