@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kstream.operators.base import Operator
-from kstream.specs.steps import ASYNC
-from kstream.topology import AgentNode, AggregateNode, Node, OutsideNode, SourceNode, StatelessNode, SubTopology
+from kstream.specs.steps import ASYNC, Step
+from kstream.table_nodes import meets
+from kstream.topology import (
+    AgentNode,
+    AggregateNode,
+    BranchNode,
+    MergeNode,
+    Node,
+    OutsideNode,
+    SinkNode,
+    SourceNode,
+    StatelessNode,
+    SubTopology,
+    WayNode,
+)
+
+BY_INPUT: Final = (SourceNode, StatelessNode, BranchNode, WayNode, MergeNode, SinkNode)
 
 
 def leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
@@ -23,6 +40,23 @@ def leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
 def _of_values(node: StatelessNode | AggregateNode | AgentNode) -> bool:
     """Whether its functions have nothing but values, and its own store."""
     return not node.wants_context and not node.stores[node.own :]
+
+
+def by_input(part: SubTopology) -> bool:
+    """Whether records of several inputs may be pushed by input, as long as what they cause goes out in their order
+    (runtime/task/together.py): it only changes, filters and writes them, by functions of their values alone."""
+    if len(part.sources) < 2 or part.delays or part.upstream or part.tables:
+        return False
+    return all(
+        isinstance(node, BY_INPUT) and not node.stores and not node.may_send and _is_silent(node) for node in part.nodes
+    )
+
+
+def _is_silent(node: Node) -> bool:
+    """What a user sees of a `peek` is in the order in which records are read."""
+    if isinstance(node, MergeNode):
+        return not meets(node)
+    return not isinstance(node, StatelessNode) or node.step is not Step.PEEK
 
 
 def leads_to_keeping(node: Node, part: SubTopology) -> bool:

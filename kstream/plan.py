@@ -14,7 +14,7 @@ from kstream.codecs import SAMPLE
 from kstream.foreign_nodes import AloneNode, ForeignNode
 from kstream.global_nodes import GlobalJoinNode
 from kstream.looking_nodes import DebugNode, SampleNode
-from kstream.neighbours import leads_to_keeping, leaves_out
+from kstream.neighbours import by_input, leads_to_keeping, leaves_out
 from kstream.operators.agent import FunctionAgent, Results
 from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
@@ -130,6 +130,8 @@ class TaskPlan:
     time_writer: TimeWriter | None = None
     step: int = 1
     """Milliseconds within which it does not matter which input is read first."""
+    by_input: bool = False
+    """Whether records of several inputs may be pushed by input (`neighbours.by_input`)."""
 
     def committed(self) -> None:
         """What was done is committed, and in the stores."""
@@ -221,6 +223,7 @@ def plan_task(
     at_hand = {**tables, **stores}
     shared = contexts.new(visible, writer, 0)
     plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
+    plan.by_input = by_input(part)
     if part.carries:
         assert watermark is not None and counts is not None
         held = max((node.timing.held for node in part.by_time), default=0)
@@ -288,7 +291,7 @@ def _children(giver: Operator, node: Node) -> list[Push]:
 
 
 def _writer(part: SubTopology, outlet: Outlet, refusals: Refusals | None) -> Writer:
-    if part.merges_outputs:
+    if part.merges_outputs or by_input(part):
         return OrderedWriter(outlet, refusals)
     holds = any(isinstance(node, AgentNode) and node.agent in ASYNC for node in part.nodes)
     return DirectWriter(outlet, refusals, holds=holds)

@@ -265,6 +265,12 @@ class OrderedWriter(_Heeding):
     def drop(self, rows: Collection[int]) -> None:
         self._staged = [one for one in self._staged if one[0] not in rows]
 
+    def moved(self, since: int, places: Sequence[int]) -> int:
+        """What was staged since so much was is of one of several inputs: its records have these places among all that
+        go together. Returns how much is staged."""
+        self._staged[since:] = [(places[row], *rest) for row, *rest in self._staged[since:]]  # type: ignore[misc]
+        return len(self._staged)
+
     def release(self) -> None:
         staged, self._staged = self._staged, []
         staged.sort(key=lambda item: item[:2])

@@ -371,6 +371,22 @@ def two_sources_through_a_shared_table(app: kstream.App) -> Case:
 
 
 @case
+def two_sources_that_are_only_changed(app: kstream.App) -> Case:
+    left, right = app.topic("left", key=str, value=int), app.topic("right", key=str, value=int)
+    both, again = app.topic("both", key=str, value=str), app.topic("again", key=str, value=str)
+    named = app.stream(left).filter(lambda n: n % 3).map(lambda n: f"left {n}", value=str)
+    some = app.stream(right).flat_map(lambda n: [f"right {n}", f"right {n} again"][: abs(n) % 3], value=str)
+    named.merge(some).to(both)
+    odd = app.stream(right).branch(odd=lambda n: n % 2)
+    odd["odd"].map(lambda n: f"odd {n}", value=str).to(both)
+    named.rekey(lambda name: name[-1], key=str).group_by_key(name="by-name").count(name="counts").to(
+        app.topic("counts", key=str, value=int)
+    )
+    some.to(again)
+    return Case(app, [left, right], [both, again])
+
+
+@case
 def two_sources_into_one_topic_by_a_map(app: kstream.App) -> Case:
     """Two sources that hang together by an aggregation's table, read by an agent over the other."""
     left, right = app.topic("left", key=str, value=int), app.topic("right", key=str, value=int)

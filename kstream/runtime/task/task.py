@@ -24,6 +24,7 @@ from kstream.runtime.task.pace import Chunk, Pace
 from kstream.runtime.task.reading import Reading
 from kstream.runtime.task.slow import SlowRecords
 from kstream.runtime.task.states import TASK_MOVES, TaskState, move
+from kstream.runtime.task.together import Together
 from kstream.runtime.task.verdicts import LeftOut
 from kstream.state.backend import Backend
 from kstream.state.store import Store
@@ -73,6 +74,8 @@ class Task:
             plan.step,
             plan.watermark,
         )
+        self.inputs: Sequence[TopicPartition] = list(self.reading.inputs)
+        self.stores: Mapping[str, Store[Any]] = plan.stores
         self.handling = Handling(self.name, plan, clock, deciding, self.reading.note, self.search)
         self._working: Fetch | None = None  # delivered to an agent that is still at it
         self._started, self._sent = 0.0, False  # whether anything of the batch left the task
@@ -82,20 +85,15 @@ class Task:
         self._released = False  # whether anything since the last commit went into the transaction
         self.slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
+        self._together = None if not plan.by_input else Together(
+            plan, self.reading, self.handling, clock, self.measures, self.slow, self._chunk, self.search
+        )  # fmt: skip
 
     # ---- state
 
     def go(self, to: TaskState) -> None:
         move(f"task {self.name}", self.state, to, TASK_MOVES)
         self.state = to
-
-    @property
-    def inputs(self) -> Sequence[TopicPartition]:
-        return list(self.reading.inputs)
-
-    @property
-    def stores(self) -> Mapping[str, Store[Any]]:
-        return self.plan.stores
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
@@ -159,8 +157,7 @@ class Task:
     @property
     def working_on(self) -> str | None:
         """The records it was given last, for a message; another thread may ask."""
-        fetch = self._working
-        if fetch is None:
+        if (fetch := self._working) is None:
             return None
         first, last = fetch.first_offset, fetch.last_offset
         return f"{fetch.at} offset {first}" if first == last else f"{fetch.at} offsets {first} to {last}"
@@ -180,9 +177,8 @@ class Task:
 
     @property
     def _is_full(self) -> bool:
-        if self.search and self.uncommitted >= self.search.limit:
-            return True
-        return self.pace.cautious and self.uncommitted > 0
+        most = self.search.limit if self.search else 1 if self.pace.cautious else math.inf
+        return self.uncommitted >= most
 
     def run(self, until: float = math.inf) -> None:
         """Processes what is buffered, until an agent has to wait or a commit must come first.
@@ -215,6 +211,9 @@ class Task:
                 elif verdict is not None and self.handling.rests(verdict):
                     self.reading.put_back(fetch)
                     return
+                elif self._together is not None and self._together.goes:
+                    self.touched = self._released = True
+                    self.records += self._together.push(fetch, self.uncommitted)
                 else:
                     self._push(fetch)
         finally:
