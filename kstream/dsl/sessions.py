@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, overload
 from kstream.codecs.base import is_codec
 from kstream.codecs.spans import WindowedSpan, span_codec
 from kstream.dsl import folds
-from kstream.dsl.functions import called, check_takes, wants_context
+from kstream.dsl.functions import called, check_called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
 from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
@@ -22,7 +22,7 @@ from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, nullable, returned_by, schema
-from kstream.specs.sessions import OpenSession, OpenSessions, Session
+from kstream.specs.sessions import OpenSession, OpenSessions, Session, VaryingSession
 from kstream.specs.store import BackendKind, StoreSpec
 from kstream.specs.topic import Topic, check_topic
 from kstream.topology import AggregateNode, Node
@@ -59,6 +59,8 @@ class SessionGroup(Hinted, SessionSummaries[K, V]):
     ) -> None:  # fmt: skip
         self._records: Grouping = records
         self._sessions, self._late = sessions, late
+        if sessions.gap_of is not None:
+            check_called(sessions.gap_of, "window: gap_of=", 1)
         if late is not None:
             check_topic(late, "window: late=")
         self._grace = whole_milliseconds(grace, "window: grace=")
@@ -243,11 +245,15 @@ class SessionGroup(Hinted, SessionSummaries[K, V]):
         layout: str = "",
     ) -> SessionTable[Any, Any, Any]:
         check_emit_of_windows(emit)
-        graph, source = self._records.graph, self.node()
+        graph, source, gap_of = self._records.graph, self.node(), self._sessions.gap_of
+        users += () if gap_of is None else (gap_of,)
         made = graph.aggregation(source, step, name, backend, users)
         what = f"the result of {step} {made!r}"
         value = schema(kind, what)
-        session: Any = None if is_codec(kind) else cast("Any", OpenSession)[Any if kind is UNKNOWN else kind]
+        if gap_of is not None and is_codec(kind):
+            raise TopologyError(f"{what}: sessions with gap_of= are kept as JSON, which {value} is not: give it a type")
+        struct: Any = OpenSession if gap_of is None else VaryingSession
+        session: Any = None if is_codec(kind) else struct[Any if kind is UNKNOWN else kind]
         sessions: Any = OpenSessions(value.codec) if session is None else list[session]
         spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, sessions=True, layout=layout)
         graph.store(spec, step, advice(name))

@@ -15,6 +15,7 @@ from kstream.operators.late import LateTopic
 from kstream.operators.session_aggregate import SessionAggregate
 from kstream.operators.sliding_aggregate import SlidingAggregate
 from kstream.operators.timed_aggregate import TimedAggregate
+from kstream.operators.varying_sessions import VaryingSessions
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.specs.windows import Windows
 from kstream.state.sessions import SessionStore
@@ -48,7 +49,9 @@ def aggregation(
         return of_keys(store, node.initial, node.fold, cursor, every_update=node.emit == "update", lines=lines)
     assert time is not None
     if isinstance(store, SessionStore):
-        return SessionAggregate(node, store, cursor, lines, time, check_every, late)
+        varying = getattr(node.windows, "gap_of", None) is not None
+        of_sessions = VaryingSessions if varying else SessionAggregate
+        return of_sessions(node, store, cursor, lines, time, check_every, late)
     if isinstance(node, KafkaSlidingNode):
         assert isinstance(store, SlidingStore)
         return KafkaSlidingAggregate(node, store, lines, time, check_every, late)

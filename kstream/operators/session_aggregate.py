@@ -31,7 +31,7 @@ _Result = tuple[bytes, OpenSession[Any], Any]
 """A key, a session, and the result; None takes an earlier one back."""
 
 
-class _Told(NamedTuple):
+class Told(NamedTuple):
     """Columns of what is emitted while a batch is folded."""
 
     indices: list[int]
@@ -102,7 +102,7 @@ class SessionAggregate(Dropping, Closing):
         batch, keys = self._sound(batch, store.key_codec)
         store.batch_keys = keys
         store.load(keys)
-        told = _Told([], [], []) if self._emit == "update" else None
+        told = Told([], [], []) if self._emit == "update" else None
         out = self._fold_column(batch, cast("list[bytes]", keys), told)
         if self.cursor is not None:
             self.cursor.batch = None
@@ -121,7 +121,7 @@ class SessionAggregate(Dropping, Closing):
                 )
             )  # fmt: skip
 
-    def _fold_column(self, batch: Batch, keys: list[bytes], told: _Told | None) -> set[int]:
+    def _fold_column(self, batch: Batch, keys: list[bytes], told: Told | None) -> set[int]:
         """Folds each value in. Returns the indices of those that were left out."""
         fold, late = self._fold_over(batch), cast("list[int]", [])
         times: Iterable[int] = task_times(batch, self._time.now)
@@ -148,7 +148,7 @@ class SessionAggregate(Dropping, Closing):
             self._late.write_of(batch, indices, self._time.now, self._wait + 1)
 
     def _fold_rest(
-        self, fold: Fold, rest: Iterator[tuple[int, bytes, Any, int, int]], told: _Told | None, late: list[int]
+        self, fold: Fold, rest: Iterator[tuple[int, bytes, Any, int, int]], told: Told | None, late: list[int]
     ) -> None:
         live, gap, wait, cursor = self.store.live, self._gap, self._wait, self.cursor
         for index, key, value, at, now in rest:
@@ -183,7 +183,7 @@ class SessionAggregate(Dropping, Closing):
 
     def _other(
         self, fold: Fold, key: bytes, sessions: Sessions, value: Any, at: int, oldest: int, index: int,
-        told: _Told | None,
+        told: Told | None,
     ) -> OpenSession[Any] | None:  # fmt: skip
         """The session that the value went into, where that is not simply the last; None: it is too late."""
         gap = self._gap
@@ -192,6 +192,13 @@ class SessionAggregate(Dropping, Closing):
         ]
         if not touched:
             return None if at < oldest else self._begun(key, at, self._result(fold(self.initial(), value)))
+        return self._merged(fold, key, sessions, touched, value, at, index, told)
+
+    def _merged(
+        self, fold: Fold, key: bytes, sessions: Sessions, touched: Sessions, value: Any, at: int, index: int,
+        told: Told | None,
+    ) -> OpenSession[Any]:  # fmt: skip
+        """The session that these become with the value."""
         first, last, value_before = touched[0], touched[-1], touched[0].value
         for other in touched[1:]:
             value_before = self._result(self.merge(value_before, other.value))
@@ -208,14 +215,17 @@ class SessionAggregate(Dropping, Closing):
         return first
 
     def _begun(self, key: bytes, at: int, result: Any) -> OpenSession[Any]:
-        begun, live = OpenSession(at, at, result), self.store.live
+        return self._added(key, OpenSession(at, at, result))
+
+    def _added(self, key: bytes, begun: OpenSession[Any]) -> OpenSession[Any]:
+        live = self.store.live
         sessions = live[key]
         if sessions is None:
             live[key] = [begun]
         else:
             sessions.append(begun)
             sessions.sort(key=attrgetter("start"))
-        self.store.begun(key, at)
+        self.store.begun(key, begun.until)
         return begun
 
     def _result(self, result: Any) -> Any:
@@ -290,19 +300,20 @@ class SessionAggregate(Dropping, Closing):
     def _tell(self, results: Sequence[_Result], origin: Origin | None) -> None:
         if not results:
             return
+        over = self._emit == "close"
         with telling(self.store.name):
             rows = None
             if origin is not None:  # each is caused by the record that moved time there
                 times, beyond = origin.watermarks, self._wait + 1
                 last = len(times) - 1
-                rows = [min(bisect_left(times, session.end + beyond), last) for _, session, _ in results]
+                rows = [min(bisect_left(times, session.until + beyond), last) for _, session, _ in results]
             keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
             self.emit(
                 Batch(
                     len(results), self._key_codec, self._value_codec, origin=behind(origin), rows=rows,
                     raw_keys=cast("list[bytes | None]", keys),
                     raw_values=encode_column(self._value_codec, [value for _, _, value in results], self._check_every),
-                    timestamps=[session.end for _, session, _ in results],
+                    timestamps=[session.until if over else session.end for _, session, _ in results],
                 )
             )  # fmt: skip
 

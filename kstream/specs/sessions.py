@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from kstream.codecs.base import Codec, name_of
+from kstream.errors import TopologyError
 from kstream.specs.windows import length_of
 
 V = TypeVar("V")
@@ -24,25 +26,31 @@ class Session:
     Args:
         gap: how long after its last record a session is over, as a timedelta; or in `days`, `hours`, `minutes`,
             `seconds`, which are added up.
+        gap_of: instead of that, a function that takes a value and returns how long after this record another one may
+            come that is in its session, as a timedelta. (Flink's dynamic gap.)
 
     Attributes:
-        gap: in ms.
+        gap: in ms; 0 with `gap_of`.
 
     Raises:
         TopologyError: there can be no such sessions.
     """
 
     gap: int
+    gap_of: Callable[[Any], timedelta] | None
 
     def __init__(
-        self, gap: timedelta | None = None, *, days: float = 0, hours: float = 0, minutes: float = 0,
-        seconds: float = 0,
+        self, gap: timedelta | None = None, *, gap_of: Callable[[Any], timedelta] | None = None, days: float = 0,
+        hours: float = 0, minutes: float = 0, seconds: float = 0,
     ) -> None:  # fmt: skip
         parts = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        object.__setattr__(self, "gap", length_of(gap, parts, "Session", "gap"))
+        if gap_of is not None and (gap is not None or any(parts.values())):
+            raise TopologyError("Session: give it a gap, or gap_of=, a function that says it of each record: not both")
+        object.__setattr__(self, "gap", 0 if gap_of is not None else length_of(gap, parts, "Session", "gap"))
+        object.__setattr__(self, "gap_of", gap_of)
 
     def __str__(self) -> str:
-        return f"session gap {timedelta(milliseconds=self.gap)}"
+        return f"session gap {'of each record' if self.gap_of is not None else timedelta(milliseconds=self.gap)}"
 
 
 class OpenSession(msgspec.Struct, Generic[V]):
@@ -56,6 +64,21 @@ class OpenSession(msgspec.Struct, Generic[V]):
     start: int
     end: int
     value: V
+
+    @property
+    def until(self) -> int:
+        """What the place of a session goes by: its end, where all have one gap."""
+        return self.end
+
+
+class VaryingSession(OpenSession[V], Generic[V]):
+    """One whose records each said a gap.
+
+    Attributes:
+        until: the latest time of a record that may still come to it, in ms since the epoch.
+    """
+
+    until: int
 
 
 _encode: Final = msgspec.json.Encoder().encode

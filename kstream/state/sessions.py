@@ -29,9 +29,10 @@ Sessions = list[OpenSession[Any]]
 
 
 class _End(msgspec.Struct):
-    """Of an entry, what places need: a field of OpenSession."""
+    """Of an entry, what places need: fields of OpenSession and VaryingSession."""
 
     end: int
+    until: int = 0
 
 
 _ends = msgspec.json.Decoder(list[_End]).decode
@@ -48,7 +49,7 @@ def places_of(spec: StoreSpec, entries: Mapping[bytes, bytes | None]) -> dict[by
         if raw is None:
             continue
         try:
-            first = min(session.end for session in _ends(raw))
+            first = min(session.until or session.end for session in _ends(raw))
         except ValueError as error:
             raise EntryUnreadable(
                 f"table {spec.name!r}: what it has of {key!r} are no sessions: {error}; a store of another kind had "
@@ -61,19 +62,19 @@ def places_of(spec: StoreSpec, entries: Mapping[bytes, bytes | None]) -> dict[by
 class SessionStore(PlacedStore[Sessions]):
     """See the module's text. The sessions of a key are in the order of their starts."""
 
-    def begun(self, key: bytes, end: int) -> None:
+    def begun(self, key: bytes, until: int) -> None:
         """A key has a new session. It is found when it may close."""
-        self.look_at(key, end)
+        self.look_at(key, until)
 
     def over(self, before: int, most: int) -> Iterator[list[tuple[bytes, OpenSession[Any]]]]:
-        """Takes out the sessions that end before this time (ms), with their keys: in the order of their ends, then of
-        their keys, about `most` at a time."""
+        """Takes out the sessions that end before this time (ms; by their `until`), with their keys: in the order of
+        their ends, then of their keys, about `most` at a time."""
         while places := self.due(before, most):
             keys = {place[START:] for place in places}
             self.load(keys)
             # where there may be more places, only as far as these go: sessions of other keys may end in between
             closed = self._taken_out(keys, before, None if len(places) < most else places[-1])
-            closed.sort(key=lambda one: (one[1].end, one[0]))
+            closed.sort(key=lambda one: (one[1].until, one[0]))
             if closed:
                 yield closed
 
@@ -87,7 +88,7 @@ class SessionStore(PlacedStore[Sessions]):
             left = [
                 session
                 for session in sessions
-                if session.end >= before or (last is not None and stored_start(session.end) + key > last)
+                if session.until >= before or (last is not None and stored_start(session.until) + key > last)
             ]
             if not left:
                 closed += [(key, session) for session in sessions]
@@ -98,7 +99,7 @@ class SessionStore(PlacedStore[Sessions]):
                 closed += [(key, session) for session in sessions if id(session) not in kept]
                 live[key] = left
                 part.append(key)
-            self.begun(key, left[0].end if len(left) == 1 else min(map(attrgetter("end"), left)))
+            self.begun(key, left[0].until if len(left) == 1 else min(map(attrgetter("until"), left)))
         self.changed(part)
         for key in gone:
             self.delete(key)

@@ -520,6 +520,8 @@ def sessions(app: kstream.App) -> Case:
     later = group.window(kstream.Session(2 * order), grace=order)
     later.aggregate(Total, fold_in_place, merge_totals, name="each").to(each)
     soon.aggregate(Total, fold, merge_totals, name="last", emit="commit").to(last)
+    said = group.window(kstream.Session(gap_of=lambda n: (1 + (n or 0) % 4) * order), grace=order)
+    said.aggregate(Total, fold, merge_totals, name="said", emit="close").to(out)
     return Case(app, [source], [out, ends, each], coalesced=[last], null_keys=True, null_values=True)
 
 

@@ -22,6 +22,7 @@ MS = timedelta(milliseconds=1)
         (lambda: kstream.Hopping(seconds=1, every=timedelta(milliseconds=500), offset=MS), "close"),
         (lambda: kstream.Session(seconds=1), "close"),
         (lambda: kstream.Session(seconds=1), "commit"),
+        (lambda: kstream.Session(gap_of=lambda _: MS), "commit"),
         (lambda: kstream.KafkaSliding(seconds=1), "close"),
         (lambda: kstream.KafkaSliding(seconds=1), "commit"),
     ],

@@ -96,6 +96,9 @@ USES: dict[str, Use] = {
     "hopping": windowed(kstream.Hopping(seconds=2, every=SECOND)),
     "cumulating": windowed(kstream.Cumulating(seconds=2, step=SECOND)),
     "sessions": windowed(kstream.Session(seconds=1), merge=lambda one, other: one + other),
+    "gap_of": lambda app, source, leave: (
+        grouped(app, source).window(kstream.Session(gap_of=lambda n: leave(n) * SECOND), grace=NONE).count(name="a")
+    ),
     "sliding": windowed(kstream.Sliding(seconds=1)),
     "sliding as Kafka Streams'": windowed(kstream.KafkaSliding(seconds=1)),
     "sliding, told as it closes": windowed(kstream.KafkaSliding(seconds=1), emit="close"),

@@ -137,6 +137,7 @@ REFUSED = [
         "kafka-sliding 1:00:00, and", "kafka-sliding 2:00:00 now",
     ),
     (sliding(Sliding(HOUR)), windowed(KafkaSliding(HOUR)), "'n'", "now"),
+    (windowed(Session(HOUR)), windowed(Session(gap_of=lambda _: HOUR)), "'n'", "now"),
     (joined(HOUR), joined(HOUR * 2), "1:00:00 before to 1:00:00 after, and", "2:00:00 before to 2:00:00 after now"),
     (joined((NONE, HOUR)), joined((HOUR, NONE)), "0:00:00 before to 1:00:00 after", "1:00:00 before to 0:00:00 after"),
     (joined(HOUR), joined(Tumbling(HOUR)), "a join within", "a join in windows of 1:00:00 now"),
@@ -167,6 +168,7 @@ FREE = [
     (windowed(Tumbling(HOUR)), windowed(Tumbling(HOUR, offset=HOUR * 2))),
     (windowed(Tumbling(HOUR)), windowed(Hopping(HOUR, every=HOUR))),
     (windowed(Session(HOUR)), windowed(Session(HOUR * 2), HOUR, "commit", late=True)),
+    (windowed(Session(gap_of=lambda _: HOUR)), windowed(Session(HOUR))),
     (windowed(LocalDays("Europe/Kiev")), windowed(LocalDays("Europe/Kyiv"))),  # names of one zone
     (
         ranked(3, windows=LocalDays("Asia/Kolkata", offset=HOUR)),
