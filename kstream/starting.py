@@ -33,6 +33,7 @@ from kstream.runtime.instance.warming import Warming, both
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.runtime.process.early import beginning, drop
 from kstream.runtime.process.program import Program
+from kstream.runtime.process.report import taken_over
 from kstream.state.choosing import check_durable
 from kstream.topology import Topology
 
@@ -90,7 +91,7 @@ def run_here(app: Any, topology: Topology, settings: Settings) -> int:
     drop()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what user code prints is there at once, as in workers
-    from kstream.runtime.process.making import fenced, make_worker  # half a second, which supervisors do without
+    from kstream.runtime.process.making import make_worker  # half a second, which supervisors do without
 
     groups = groups_of(settings, topology)
     if len(groups) > 1:
@@ -105,7 +106,7 @@ def run_here(app: Any, topology: Topology, settings: Settings) -> int:
                 aside.call(worker.run)
                 log.info("stopped")
             except InstanceFenced as error:
-                raise IdentityInUse(fenced(instance, error)) from error
+                raise IdentityInUse(taken_over(instance, str(error))) from error
             finally:
                 aside.close()
     return 0

@@ -63,6 +63,8 @@ def acls(
         lines = list(kafka_user(rights, user))
     else:
         lines = list(table(rights))
+    if not rights:  # of BESIDES only dlq can come to nothing
+        lines = [f"{'# ' if form == 'kafka-acls' else ''}{on.app.name} has no dead letters: {who} needs no rights"]
     human.write("\n".join(lines))
     return 0
 

@@ -76,6 +76,19 @@ def test_an_alert_is_unit_tested_firing_and_silent(name: str) -> None:
 
 
 @each_alert
+def test_the_text_of_an_alert_holds_for_whatever_threshold(name: str) -> None:
+    """The chart sets the numbers that have a name, and `for`. What is told is what was measured. Of the rule's numbers
+    only windows are told, and for how long it has lasted, which the chart says anew."""
+    alert = ALERTS[name]
+    text = alert["annotations"]["summary"] + " " + alert["annotations"]["description"]
+    minutes = [f"{number}m" for number in re.findall(r"(\d+) minutes", text)]
+    assert set(minutes) <= {alert.get("for"), *re.findall(r"\[(\d+m)", alert["expr"])}
+    assert minutes.count(alert.get("for", "")) <= 1, "which of them the chart has to say anew is not known"
+    if re.search(r" # \w+$", alert["expr"], re.MULTILINE):
+        assert not re.search(r"\b(half|third|twice|double|one minute|a minute|hours|days)\b", text)
+
+
+@each_alert
 def test_an_alert_says_what_an_operator_needs(name: str) -> None:
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("critical", "warning")

@@ -16,6 +16,9 @@ import pytest
 
 import kstream
 from kstream.clock import SystemClock
+from kstream.codecs.buffered import Part
+from kstream.codecs.foreign import Asked, Subscription
+from kstream.codecs.versioned import Versions
 from kstream.config import Settings
 from kstream.errors import KStreamError, SnapshotError, StateDirectoryError, StateError, StoredTypeChanged, UsageError
 from kstream.observe.status import InstanceStatus
@@ -34,6 +37,7 @@ from kstream.runtime.cluster.control import (
     topic_of,
 )  # fmt: skip
 from kstream.runtime.cluster.dead_letters import Place, letter_of
+from kstream.runtime.cluster.directory import is_unread
 from kstream.runtime.cluster.handled import Handled, key_of
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.records import Row
@@ -195,7 +199,9 @@ def handled(path: Path, change: Callable[[bytes], bytes]) -> str:
 def announcements(path: Path, change: Callable[[bytes], bytes]) -> str:
     status = InstanceStatus("shop", "one", "running", 1.0, 1.0, ready=True)
     found = heard("shop", "one", change(encode(status, 5.0)), 1.0, 2.0)
-    assert found is not None and found.said.state == "silent" and not found.said.ready
+    assert found is not None and found.said.state == "silent" and not found.said.ready and is_unread(found.said)
+    known = heard("shop", "one", encode(status, 5.0), 1.0, 2.0)
+    assert known is not None and not is_unread(known.said) and not is_unread(status)
     (line,) = found.said.reasons
     assert "instance one" in line
     return line
@@ -333,6 +339,17 @@ def test_a_later_form_is_refused_in_one_line(form: StoredForm, tmp_path: Path) -
     line = CASES[form.name](tmp_path, later(form))
     said = f"a later version of kstream wrote it ({form.name} of form {form.number + 1}, this one reads up to "
     assert said in line and form.mend in line and "\n" not in line
+
+
+TAGS = {1: {"Versions": 1, "Part": 1, "Subscription": 1, "Asked": 1}}
+"""What joins keep of entries, by the number of the types of a store. An entry of a tag that is not known fails its
+record, and only when it is read; the types are looked at before any task runs. So who raises a tag raises that number,
+and adds a row."""
+
+
+def test_a_tag_of_what_joins_keep_goes_up_with_the_types_of_stores() -> None:
+    kept = {kind.__name__: kind.__struct_config__.tag for kind in (Versions, Part, Subscription, Asked)}
+    assert TAGS[stored.TYPES.number] == kept
 
 
 def test_this_version_reads_what_it_writes_and_what_came_before() -> None:

@@ -39,6 +39,11 @@ for Prometheus. A threshold is the number before its name, `> 3 # restarts`. */}
 {{- $rule := .rule -}}
 {{- $values := .values -}}
 {{- $custom := index $values.customRules $rule.alert | default dict -}}
+{{- if and $custom.for $rule.for -}} {{/* its text says for how long, too */}}
+  {{- $before := printf "\\b%s minutes" (trimSuffix "m" $rule.for) -}}
+  {{- $now := regexReplaceAll "^(\\d+)m$" $custom.for "${1} minutes" -}}
+  {{- $_ := set $rule.annotations "description" (regexReplaceAll $before $rule.annotations.description $now) -}}
+{{- end -}}
 {{- with $custom.for }}{{ $_ := set $rule "for" . }}{{ end -}}
 {{- with $custom.keepFiringFor }}{{ $_ := set $rule "keep_firing_for" . }}{{ end -}}
 {{- $labels := merge (dict) $values.additionalRuleLabels $rule.labels -}}

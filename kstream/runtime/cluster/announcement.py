@@ -60,8 +60,10 @@ def heard(app: str, name: str, value: bytes | None, at: float, taken: float) -> 
         log.debug("an announcement of %d bytes is skipped", len(value))
         return None
     try:
-        if refusal := ANNOUNCEMENTS.refusal(f"instance {name}", number_in(value)):
-            return Heard(Announcement(app, name, "silent", taken, taken, reasons=[refusal]), at, 0.0, len(value))
+        number = number_in(value)
+        if refusal := ANNOUNCEMENTS.refusal(f"instance {name}", number):
+            shown = Announcement(app, name, "silent", taken, taken, reasons=[refusal], v=number)
+            return Heard(shown, at, 0.0, len(value))
         raw = _decode(value)
         said = Announcement(**{name: getattr(raw, name) for name in _STATUS}, interval=_interval(raw.interval))
         return Heard(said, at, taken - said.at, len(value))

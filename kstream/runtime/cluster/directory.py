@@ -32,6 +32,11 @@ class Announcement(InstanceStatus):
     v: int = ANNOUNCEMENTS.number
 
 
+def is_unread(one: InstanceStatus) -> bool:
+    """Whether a later version announced it, in a form that this one does not know: nothing but its name is."""
+    return isinstance(one, Announcement) and one.v > ANNOUNCEMENTS.number
+
+
 class Heard(NamedTuple):
     """The latest word of an instance, and when it was said by the hearer's monotonic clock.
 

@@ -19,7 +19,14 @@ from kstream.config import Settings
 from kstream.errors import TopicError, UsageError
 from kstream.runtime.cluster.covered import lost_changelogs, lost_inputs, newest
 from kstream.runtime.cluster.filling import gather
-from kstream.runtime.cluster.metadata import SET_OR_RESET, changelog_lost, decode, made_anew, state_without_offsets
+from kstream.runtime.cluster.metadata import (
+    SET_OR_RESET,
+    changelog_lost,
+    decode,
+    encode,
+    made_anew,
+    state_without_offsets,
+)
 from kstream.runtime.cluster.naming import consumer_group, directory_name
 from kstream.runtime.cluster.records import TIMEOUT, Reading, bounds, to_end
 from kstream.runtime.cluster.regroup import answer
@@ -154,16 +161,20 @@ class Gathering:
 
     def _trusted(self, offsets: Offsets) -> Offsets:
         """Without those of topics that were deleted and created again since, where the app goes on without them, too.
+        Of one of which nothing was read the new one is read from its start, as the app does.
 
-        Raises TopicError where it would not.
+        Raises TopicError where it would not go on.
         """
         found = dict(offsets)
         for at, entry in offsets.items():
-            was, now = None if entry is None else decode(entry[1], at).topic_id, self._ids.get(at.topic)
-            if was is not None and now is not None and was != now:
-                if self._stops:
-                    raise made_anew(at, was, now)
-                found[at] = None
+            if entry is None or (now := self._ids.get(at.topic)) is None:
+                continue
+            said = decode(entry[1], at)
+            if said.topic_id is None or said.topic_id == now:
+                continue
+            if entry[0] and self._stops:
+                raise made_anew(at, said.topic_id, now)
+            found[at] = None if entry[0] else (0, encode(said._replace(topic_id=now)))
         return found
 
     def _check_offsets(

@@ -342,7 +342,7 @@ class Supervisor:
             worker.end(status, ProcessState.STOPPED)
             self._gone(worker)
         elif worker.report.usage and worker.report.stopped_by and not self._fenced_first(worker, now):
-            self._give_up(worker, status, UsageError(worker.report.stopped_by))
+            self._give_up(worker, status, UsageError(worker.refusal))
         elif worker.report.exhausted:  # one of its tasks
             self._give_up(worker, status, RestartsExhausted(worker.report.stopped_by))
         else:

@@ -167,7 +167,9 @@ def meaning(error: KafkaError, doing: str, servers: str, right: str = "") -> KSt
     if (lacking := may_not(error, right, servers, doing)) is not None:
         return TopicError(lacking) if error.code() in NO_TOPIC else KafkaUnavailable(lacking)
     if is_fenced(error):
-        return InstanceFenced(f"another process runs under the same identity ({text})")
+        return InstanceFenced(
+            f"another process runs under the same identity, or an earlier connection of its own was under way ({text})"
+        )
     if error.code() in NO_TOPIC:
         return TopicError(text)
     if error.code() in DENIED:

@@ -346,7 +346,9 @@ class KafkaProducer:
             age = 0.0 if self._sent is None else time.monotonic() - self._sent
             if age > 0.9 * self._timeout:
                 return ProducerLost(f"{text}; the transaction was open for {age:.1f} s of {self._timeout:g}")
-            return InstanceFenced(f"another process produces as {self._id} ({text})")
+            return InstanceFenced(
+                f"another process produces as {self._id}, or ended what it had open when its group let it go ({text})"
+            )
         return ProducerLost(text)
 
     def _right(self, error: KafkaError, topic: str | None) -> str:

@@ -38,7 +38,7 @@ from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process import allocator
 from kstream.runtime.process.garbage import GarbageCollection
 from kstream.runtime.process.isolation import end_own_group, keep_from_children
-from kstream.runtime.process.making import fenced, make_worker
+from kstream.runtime.process.making import make_worker
 from kstream.runtime.process.program import load
 from kstream.runtime.process.report import Command, Handover, decode_handover, one_line
 from kstream.runtime.process.reporting import Commands, Reporter
@@ -101,7 +101,7 @@ def main() -> int:
         watchdog.stop()
         reporter.last(worker)
     except InstanceFenced as error:
-        reporter.last(worker, stopped_by=fenced(handover.instance, error), usage=True, fenced=True)
+        reporter.last(worker, stopped_by=one_line(error), usage=True, fenced=True)
         return 2
     except KStreamError as error:
         usage = isinstance(error, UsageError) and not isinstance(error, _PASSING)

@@ -15,7 +15,7 @@ from kstream.backoff import Pauses
 from kstream.config import Settings
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.process.liveness import Liveness
-from kstream.runtime.process.report import Command, Handover, Held, Report
+from kstream.runtime.process.report import Command, Handover, Held, Report, taken_over
 from kstream.runtime.process.states import PROCESS_MOVES, ProcessState
 from kstream.runtime.task.states import move
 from kstream.specs.restart import strategy_of
@@ -118,6 +118,12 @@ class WorkerProcess:
     @property
     def runs(self) -> bool:
         return self.state.has_process
+
+    @property
+    def refusal(self) -> str:
+        """What the user is told of its end, where that was not on account of something that passes."""
+        said = self.report.stopped_by or ""
+        return taken_over(self.identity.instance, said) if self.report.fenced else said
 
     @property
     def pid(self) -> int | None:

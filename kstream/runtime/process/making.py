@@ -7,7 +7,6 @@ from typing import Any
 
 from kstream.clock import SystemClock
 from kstream.config import Settings
-from kstream.errors import InstanceFenced
 from kstream.observe import traces
 from kstream.runtime.cluster.naming import Identity
 from kstream.runtime.kafka import KafkaClients, options_from
@@ -54,8 +53,3 @@ def make_worker(
             **more,
         )
     )
-
-
-def fenced(instance: str, error: InstanceFenced) -> str:
-    """What to tell the user when another process took this identity over."""
-    return f"another instance runs as {instance!r}: give each its own --instance ({error})"

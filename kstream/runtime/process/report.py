@@ -158,6 +158,11 @@ def one_line(error: BaseException) -> str:
         return f"{type(error).__name__} (its text cannot be had)"
 
 
+def taken_over(instance: str, why: str) -> str:
+    """What the user is told where another process has taken an identity over."""
+    return f"another instance runs as {instance!r}: give each its own --instance ({why})"
+
+
 class Command(msgspec.Struct):
     """What the supervisor tells a running worker: what is to change. `log_levels` are by logger, "" the root.
 

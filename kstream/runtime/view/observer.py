@@ -35,6 +35,7 @@ from kstream.observe.status import (
     SnapshotStatus,
     Totals,
 )
+from kstream.runtime.cluster.directory import is_unread
 from kstream.runtime.cluster.records import looking
 from kstream.runtime.kafka import KafkaClients
 from kstream.runtime.process.garbage import GarbageCollection, process_name
@@ -183,7 +184,8 @@ class Observer:
         others = [other for other in self.others() if other.state not in ("silent", "stopping")]
         elsewhere = [one for one in others if one.instance != self._instance]
         of_each = [([worker.group for worker in one.workers], one.tasks) for one in elsewhere]
-        hold = held(self._topology.groups, [([worker.group for worker in workers], tasks), *of_each])
+        unread = sum(map(is_unread, self.others()))
+        hold = held(self._topology.groups, [([worker.group for worker in workers], tasks), *of_each], unread)
         own = [
             Series("build_info", labels, 1),
             Series("start_time_seconds", (), self._started),

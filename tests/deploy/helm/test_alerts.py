@@ -92,6 +92,18 @@ def test_one_alert_is_another_and_one_is_left_out(one_helm: Helm) -> None:
     assert found["JobDown"]["for"] == of_project()["JobDown"]["for"]
 
 
+@pytest.mark.parametrize("lasts,words", [("7m", "7 minutes"), ("2h", "2h")])
+def test_an_alert_that_waits_longer_says_so(one_helm: Helm, lasts: str, words: str) -> None:
+    custom = {name: {"for": lasts} for name in of_project()}
+    for name, alert in alerts(rendered(one_helm, customRules=custom)).items():
+        before = of_project()[name]
+        assert alert["for"] == lasts
+        minutes = before.get("for", "none").removesuffix("m")
+        said = re.sub(rf"\b{minutes} minutes", words, before["annotations"]["description"])
+        assert alert["annotations"]["description"] == said
+        assert name != "HighBackpressure" or said.startswith(f"For {words} it has waited")
+
+
 @pytest.mark.parametrize("values", [{"disabled": {"JobsDown": True}}, {"customRules": {"JobsDown": {"for": "1m"}}}])
 def test_an_alert_that_is_not_there_is_refused(one_helm: Helm, values: Values) -> None:
     with pytest.raises(

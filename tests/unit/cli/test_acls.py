@@ -159,6 +159,23 @@ def test_the_command(topology: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["acls", "acls_service:app", "--format", "xml"]) == 2
 
 
+@pytest.mark.parametrize(
+    "form,said",
+    [
+        ("text", "plain has no dead letters: dlq needs no rights\n"),
+        ("kafka-acls", "# plain has no dead letters: dlq needs no rights\n"),
+    ],
+)
+def test_where_there_is_nothing_to_give_a_line_says_so(
+    topology: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, said: str
+) -> None:
+    (tmp_path / "acls_plain.py").write_text(
+        'import kstream\n\napp = kstream.App("plain")\napp.stream(app.topic("in", key=str, value=str)).peek(print)\n'
+    )
+    assert main(["acls", "acls_plain:app", "--for", "dlq", "--format", form]) == 0
+    assert capsys.readouterr().out == said
+
+
 @pytest.mark.parametrize("who", ["reset", "dlq"])
 def test_a_kafka_user_is_whole(topology: Any, capsys: pytest.CaptureFixture[str], who: Who) -> None:
     """Who applies one replaces that user's rights: with nothing but what is taken besides, the app would stop."""

@@ -607,6 +607,21 @@ def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_its_own(bench: 
     bench.check()
 
 
+def test_a_topic_that_was_made_anew_before_anything_was_read_of_it_is_read_from_its_start(bench: Bench) -> None:
+    """As the app does, which goes on there: no offset of the deleted topic says anything."""
+    bench.run(KEYS)
+    offsets = bench.cluster.group("words").offsets
+    for at, (_, said) in [(at, entry) for at, entry in offsets.items() if at.topic == "in"]:
+        offsets[at] = 0, said
+    bench.cluster.delete_topic("in")
+    bench.cluster.create_topic("in", 4)
+    bench.send(KEYS)
+    assert bench.rescale(12, "n") == 0
+    assert {entry[0] for at, entry in offsets.items() if at.topic == "in"} == {0}
+    bench.run([])
+    bench.check()
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_an_app_whose_changelog_was_deleted_is_not_moved(bench: Bench, again: bool) -> None:
     """Its state would be moved without what was in it, and get offsets by that."""

@@ -224,22 +224,24 @@ def test_what_the_user_must_mend_stops_the_instance_with_it() -> None:
     assert len(instance.processes.made) == 2 and instance.process("0").signals == [signal.SIGTERM]
 
 
-def test_a_fenced_one_tries_once_to_take_over() -> None:
+def test_a_fenced_one_tries_once_to_take_over(caplog: pytest.LogCaptureFixture) -> None:
     instance = Instance(1, restart_initial=1.0).start()
-    taken = Report(joined=True, stopped_by="another instance runs as 'a'", usage=True, fenced=True)
+    taken = Report(joined=True, stopped_by="fenced (text)", usage=True, fenced=True)
     instance.process().exit(2, taken)
     instance.poll()
     assert instance.worker().state is ProcessState.RESTARTING and instance.events.ends == [("0", "fenced")]
+    assert "another instance" not in caplog.text, "it may have been a connection of its own"
     instance.poll(1.0)
     instance.process().exit(2, taken)
     instance.poll(FENCED_AGAIN - 2.0)
     assert instance.worker().state is ProcessState.STOPPED and instance.supervisor.stopping
-    assert str(instance.supervisor.failure) == "another instance runs as 'a'"
+    said = str(instance.supervisor.failure)
+    assert said == "another instance runs as 'a': give each its own --instance (fenced (text))"
 
 
 def test_fenced_again_after_a_long_time_is_the_first_time() -> None:
     instance = Instance(1, restart_initial=1.0).start()
-    taken = Report(joined=True, stopped_by="another instance runs as 'a'", usage=True, fenced=True)
+    taken = Report(joined=True, stopped_by="fenced (text)", usage=True, fenced=True)
     for _ in range(3):
         instance.process().exit(2, taken)
         instance.poll()

@@ -32,5 +32,11 @@ def test_one_that_waits_for_its_restore_counts() -> None:
     assert held(["default"], [(["default"], [task("orders/0", "created")])]) == {"default": 1}
 
 
+def test_where_a_later_version_says_what_this_one_cannot_read_all_stay() -> None:
+    """It may restore, for whichever group. While a new version is rolled out an older pod may be who is asked."""
+    instances = [(["default", "cpu"], RUNS), (["default"], [])]
+    assert held(["default", "cpu"], instances, unread=2) == {"default": 4, "cpu": 3}
+
+
 def test_one_that_has_failed_does_not() -> None:
     assert held(["default"], [(["default"], [task("orders/0", "failed")])]) == {"default": 0}
