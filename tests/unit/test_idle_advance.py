@@ -14,6 +14,7 @@ import kstream
 from kstream import Tumbling, Windowed
 from kstream.errors import TopologyError
 from kstream.operators.marks import HEADER
+from kstream.state.windows import WindowStore
 from kstream.testing import TestDriver
 
 S = timedelta(seconds=1)
@@ -333,3 +334,29 @@ def good_results(bad: bool) -> list[Any]:
 def test_after_a_record_that_fails_idle_time_counts_once() -> None:
     assert sum(count for _, count in good_results(bad=False)) == 10
     assert good_results(bad=True) == good_results(bad=False)
+
+
+def test_stores_are_not_asked_at_each_look_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, source, out, _ = app_of()
+    asked = 0
+    first = WindowStore.first
+
+    def counting(store: WindowStore[Any]) -> bytes | None:
+        nonlocal asked
+        asked += 1
+        return first(store)
+
+    with TestDriver(app, partitions=1) as driver:
+        sent(driver, source, 0.5)
+        driver.advance(6)
+        monkeypatch.setattr(WindowStore, "first", counting)
+        for _ in range(6):
+            driver.advance(0.5)
+        assert driver.values(out) == []
+        near, asked = asked, 0
+        driver.advance(2)
+        assert driver.values(out) == [1]
+        asked = 0
+        for _ in range(60):  # nothing is left
+            driver.advance(0.5)
+        assert asked < 8 and near < 16

@@ -8,6 +8,7 @@ from typing import Final
 
 from kstream.operators.marks import Mark
 from kstream.plan import TaskPlan
+from kstream.runtime.task.quiet import Quiet
 from kstream.runtime.task.reading import Reading
 from kstream.specs.ttl import TimeKind
 from kstream.state.watermark import UNKNOWN
@@ -26,6 +27,7 @@ class Ageing:
         self._watermark, self._writer = plan.watermark, plan.time_writer
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
         self._processors = plan.processors
+        self._quiet = Quiet(plan.closes_by)
         self._task, self._told = task, False
 
     @property
@@ -96,8 +98,9 @@ class Ageing:
             return False
         if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
             return False
-        if not (carry and self._writer is not None) and not self._plan.closes_by(then):
-            return mark.wait_is_worth_a_commit and self._plan.waits()
+        if not (carry and self._writer is not None) and not self._quiet.closes_by(then):
+            return mark.wait_is_worth_a_commit and self._quiet.waits()
+        self._quiet.forget()
         mark.go_by_clock()
         return True
 
@@ -145,6 +148,7 @@ class Ageing:
 
     def begin(self) -> None:
         """A batch is pushed next."""
+        self._quiet.forget()
         if self._time is not None:
             self._time.keep()
             self._time.tick()
@@ -153,6 +157,7 @@ class Ageing:
 
     def take_back(self) -> None:
         """It comes again."""
+        self._quiet.forget()
         if self._time is not None:
             self._time.take_back()
         if self._watermark is not None:
@@ -176,6 +181,7 @@ class Ageing:
             store.clean_up(records)
 
     def committed(self) -> None:
+        self._quiet.forget()
         if self._time is not None:
             self._time.committed()
         if self._watermark is not None:
@@ -184,6 +190,7 @@ class Ageing:
             self._writer.committed()
 
     def rewind(self) -> None:
+        self._quiet.forget()
         if self._time is not None:
             self._time.rewind()
         if self._watermark is not None:
