@@ -23,7 +23,7 @@ from kstream.operators.process import Process
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
-from kstream.state.timers import Fired, TimerStore
+from kstream.state.timers import Fired, Order, TimerStore
 from kstream.state.watermark import Watermark
 
 P = ParamSpec("P")
@@ -126,10 +126,15 @@ class AgentTimers(Process):
         assert self._time is not None
         return self._time.now
 
+    @property
+    def events(self) -> Order:
+        """Its timers of event time. None is due before its `next`."""
+        assert self._timers is not None
+        return self._timers.events
+
     def is_due_by(self, time: int) -> bool:
         """Whether a timer of event time fires before a record at this time of the task."""
-        timers = self._timers
-        return timers is not None and time > timers.events.next and self._is_due(time)
+        return time > self.events.next and self._is_due(time)
 
     def fire(self, time: int, origin: Origin | None) -> None:
         """Fires what is due before this event time."""

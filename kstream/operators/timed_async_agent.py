@@ -20,23 +20,29 @@ from kstream.operators.origin import Origin
 from kstream.operators.timed_agent import AgentTimers
 from kstream.operators.turns import turn
 from kstream.specs.timers import Due, TimerClock
+from kstream.state.timers import Order
 
 
 class TimedStream(AgentStream[K, V]):
     """A batch ends for the agent where a timer is due before the next record.
 
     Attributes:
-        is_due: whether one is, before the record at this place.
+        alarms: what knows that. None is due before the `next` of its `order`.
+        times: of the task, at each record of the batch.
         place: of the record that the agent asked for last.
     """
 
-    is_due: Callable[[int], bool]
+    alarms: AgentTimers
+    order: Order
+    times: Sequence[int] = ()
     place = 0
 
     async def _next(self) -> V:
         cursor = self._cursor
         index = cursor.index + 1
-        while index >= len(self._values) or self.is_due(index):
+        while index >= len(self._values) or (
+            self.times[index] > self.order.next and self.alarms.is_due_by(self.times[index])
+        ):
             self.place = index
             await self._next_batch()
             index = 0
@@ -78,16 +84,17 @@ class TimedAsyncAgent(AsyncAgent, Closing):
         is_new = self._task is None
         super().start()
         if is_new:
-            cast("TimedStream[Any, Any]", self._stream).is_due = self._is_due
+            self._timed_stream.alarms, self._timed_stream.order = self.alarms, self.alarms.events
 
-    def _is_due(self, index: int) -> bool:
-        return self.alarms.is_due_by(self._times[index])
+    @property
+    def _timed_stream(self) -> TimedStream[Any, Any]:
+        return cast("TimedStream[Any, Any]", self._stream)
 
     def _give(self, batch: Batch, times: Sequence[int]) -> None:
         """The agent's next batch, after what is due before its first record."""
         if self.alarms.is_due_by(times[0]):
             self.alarms.fire(times[0], batch.origin)
-        self._times = times
+        self._timed_stream.times = self._times = times
         self._feed(batch)
 
     def _go_on(self) -> bool:
@@ -107,7 +114,7 @@ class TimedAsyncAgent(AsyncAgent, Closing):
             return
         self._batch = None
         self._through(batch)
-        place = cast("TimedStream[Any, Any]", self._stream).place
+        place = self._timed_stream.place
         if place < batch.size:
             self._jobs.appendleft(partial(self._give, batch.cut(place, batch.size), times[place:]))
         if self._go_on() and self.when_drained is not None:

@@ -66,7 +66,7 @@ def replayed_timers(spec: StoreSpec, records: Iterable[tuple[bytes, bytes | None
     return {spec.name: entries.items(), index_of(spec.name): places.items()}
 
 
-class _Order:
+class Order:
     """The timers of one clock in the order in which they are due, those aside that do not count.
 
     Attributes:
@@ -152,7 +152,7 @@ class TimerStore(Store[Due]):
         self._most_known = (cache_bytes - own) // ENTRY_BYTES
         self.families = families_of(spec)
         self._index = index_of(spec.name)
-        self._orders = {clock: _Order(clock) for clock in _CLOCKS}
+        self._orders = {clock: Order(clock) for clock in _CLOCKS}
         self.events = self._orders["event"]
         self._known: dict[bytes, Entry | None] = {}  # where committed timers lie in the index
         self._doubtful: set[Entry] = set()  # of the index: they were met, and did not count
@@ -208,7 +208,7 @@ class TimerStore(Store[Due]):
         key, name = key_and_name(both)
         return Fired(entry, key, Timer(name, order.time_of(entry), clock))
 
-    def _first(self, order: _Order, before: int) -> Entry | None:
+    def _first(self, order: Order, before: int) -> Entry | None:
         """The first entry that is due before this time and counts. Those before it, which do not, are dropped."""
         while order.next < before:
             self._read(order, before)
@@ -224,7 +224,7 @@ class TimerStore(Store[Due]):
                 self._doubtful.add(entry)
         return None
 
-    def _read(self, order: _Order, before: int) -> None:
+    def _read(self, order: Order, before: int) -> None:
         """The next piece of the index, where it may have something that is due before."""
         if order.ahead or order.read_to == order.end or order.time_of(order.read_to) >= before:
             return
