@@ -163,6 +163,46 @@ def test_a_task_goes_away_and_back_with_nothing_but_a_timer_fired_in_between(fle
     check(fleet)
 
 
+@pytest.mark.parametrize("how", ["opens", "expires", "crashes"])
+def test_what_an_agent_sets_before_it_waits_is_set_with_its_record(tmp_path: Path, how: str) -> None:
+    """Nothing fires, and nothing is kept, until it is through; then each fires once, wherever that is."""
+    app = kstream.App("rings")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=str)
+    opened: list[bool] = []
+
+    @app.agent(source, to=out, name="p")
+    async def waits(stream: kstream.AgentStream[str, int], ctx: kstream.TimerContext[str]) -> None:
+        async for _ in stream:
+            ctx.timer(after=WAIT, name="before", clock="wall")
+            while not opened:
+                await asyncio.sleep(0.001)
+            ctx.timer(after=WAIT, name="behind", clock="wall")
+
+    @waits.on_timer
+    def rings(timer: kstream.Timer, ctx: kstream.TimerContext[str]) -> str:
+        return timer.name
+
+    fleet = Fleet(app, tmp_path, partitions=1)
+    try:
+        fleet.start("a")
+        fleet.settle()
+        fleet.send(source, ["k"])
+        fleet.step("a", times=60, seconds=0.6)
+        assert fleet.changelog("p-timers") == {}
+        assert fleet.cluster.records("out") == []
+        if how != "opens":
+            fleet.expire("a") if how == "expires" else fleet.crash("a")
+            fleet.start("b" if how == "expires" else "a")
+        opened.append(True)
+        fleet.settle()
+        wait(fleet, seconds=60)
+        assert sorted(record.value or b"" for record in fleet.cluster.records("out")) == [b"before", b"behind"]
+        assert fleet.changelog("p-timers") == {}
+        assert fleet.committed("in") == {0: 1}
+    finally:
+        fleet.close()
+
+
 def test_an_abort_takes_back_what_fired(fleet: Fleet) -> None:
     fleet.start("a")
     send(fleet, *KEYS)
