@@ -230,6 +230,15 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "task_state", "1", "Always 1, for the state that a task is in.", "task", "state", merge="max",
         ),
         _gauge("task_lag_records", "records", "In a task's inputs, due and not yet processed.", "task"),
+        _gauge(
+            "input_held",
+            "1",
+            "Always 1, for an input whose task does not run: what the task does instead (restoring, failed, ...).",
+            "topic",
+            "partition",
+            "state",
+            merge="max",
+        ),
     ),
     "Failures": (
         _counter(

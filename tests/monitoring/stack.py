@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import yaml
 
-from monitoring.shortened import MONITORING, write_shortened
+from monitoring.shortened import MONITORING, SPEED, write_shortened
 from support.tools import tool
 
 T = TypeVar("T")
@@ -62,9 +62,12 @@ class Stack:
     Args:
         targets: host:port of each instance to scrape.
         directory: an empty one for configuration, data and logs.
+        speed, thresholds: as in shortened.py.
     """
 
-    def __init__(self, targets: Iterable[str], directory: Path) -> None:
+    def __init__(
+        self, targets: Iterable[str], directory: Path, speed: float = SPEED, *, thresholds: bool = False
+    ) -> None:
         self._directory = directory
         self._webhook = Webhook()
         self._processes: list[Process] = []
@@ -72,7 +75,7 @@ class Stack:
         manager, prometheus = (int(port.getsockname()[1]) for port in self._ports)
         self.url, self._manager = f"http://127.0.0.1:{prometheus}", f"http://127.0.0.1:{manager}"
         configuration, manager_configuration = write_shortened(
-            directory / "monitoring", f"127.0.0.1:{manager}", self._webhook.url
+            directory / "monitoring", f"127.0.0.1:{manager}", self._webhook.url, speed, thresholds=thresholds
         )
         self.set_targets(targets)
         self._commands = {
@@ -172,9 +175,12 @@ class Stack:
         """All that the webhook was told, oldest first."""
         return list(self._webhook.alerts)
 
+    def active(self) -> list[tuple[str, str]]:
+        """The alerts of Prometheus, with their states: pending or firing."""
+        return [(one["labels"]["alertname"], one["state"]) for one in self._get("alerts")["alerts"]]
+
     def _told(self) -> str:
-        active = [(one["labels"]["alertname"], one["state"]) for one in self._get("alerts")["alerts"]]
-        return f"Prometheus has {active}, the webhook got {[(one.name, one.status) for one in self.alerts]}"
+        return f"Prometheus has {self.active()}, the webhook got {[(one.name, one.status) for one in self.alerts]}"
 
     def _get(self, what: str, **parameters: str) -> Any:
         try:

@@ -167,6 +167,4 @@ def test_a_restore_that_does_not_move_is_told(tmp_path: Path) -> None:
     scraped.minutes(15)
     counting.check(fleet)
     fleet.close()
-    scraped.fires(
-        {9: set(), 12: {"RestoreStuck"}, 19: {"RestoreStuck", "RestoreSlow", "TimeBehind"}, 34: set()}, tmp_path
-    )
+    scraped.fires({9: set(), 12: {"RestoreStuck"}, 19: {"RestoreStuck", "RestoreSlow"}, 34: set()}, tmp_path)

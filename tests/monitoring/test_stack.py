@@ -164,6 +164,11 @@ def test_only_waits_and_addresses_are_changed(tmp_path: Path) -> None:
     waits = {rule["alert"]: rule.get("for") for group in short["groups"] for rule in group["rules"] if "alert" in rule}
     assert (waits["JobDown"], waits["HighBackpressure"], waits["RestoreSlow"]) == ("2000ms", "5000ms", "15000ms")
 
+    slower = shortened_rules(rules, 10, thresholds=True)
+    (behind,) = (rule for group in slower["groups"] for rule in group["rules"] if rule.get("alert") == "TimeBehind")
+    assert (behind["for"], behind["expr"].count(" 1440 # catchUpSeconds")) == ("60000ms", 2)
+    assert "> 30 # timeBehindSeconds" in behind["expr"] and "[30000ms]" in behind["expr"]
+
     prometheus, manager = write_shortened(tmp_path / "short", "here:1", "http://here:2")
     assert yaml.safe_load(prometheus.read_text())["rule_files"] == ["rules/*.yml"]
     assert "http://here:2/pager" in manager.read_text()

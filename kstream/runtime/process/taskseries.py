@@ -25,6 +25,8 @@ def task_series(worker: StreamWorker, tasks: list[TaskStatus]) -> Iterator[Serie
         buffered[task.part] = buffered.get(task.part, 0) + task.buffered
         for one in task.inputs:
             labels = one.topic, str(one.partition)
+            if task.state != TaskState.RUNNING.value:
+                yield Series("input_held", (*labels, task.state), 1)
             if one.lag is not None:  # unknown is not none
                 yield Series("consumer_lag_records", labels, one.lag)
                 yield Series("consumer_lag_seconds", labels, one.behind or 0.0)

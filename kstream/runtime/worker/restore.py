@@ -170,7 +170,7 @@ class Restorer:
                         self._ask_ends(one)
         if self.replay and not self.restraint.seconds_left():
             began, size = self._clock.monotonic(), self.replay.bytes
-            for task in self.replay.step(max_records, timeout):
+            for task in self.replay.step(self.restraint.at_most(max_records, self.replay.records, size), timeout):
                 one = self._restoring[task.name]
                 one.go(RestoreStage.ENDS)
                 one.not_before = self._clock.monotonic() + RETRY_SECONDS

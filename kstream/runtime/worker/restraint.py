@@ -10,7 +10,11 @@ BESIDE_SECONDS: Final = 1.0
 """How long after their last record tasks still count as having some: the next one is not to wait for a long step."""
 
 MOST_PAUSE: Final = 1.0
-"""Seconds that a single step may have to be paid for: a slow disk is no reason to stand still for minutes."""
+"""Seconds that a single step may have to be paid for with its share of time: a slow disk is no reason to stand still
+for minutes."""
+
+FIRST_RECORDS: Final = 100
+"""Taken by the first step under a rate: how large records are is not known yet."""
 
 
 class Restraint:
@@ -37,13 +41,24 @@ class Restraint:
             self._records, self._changed = records, now
         return now - self._changed < BESIDE_SECONDS
 
+    def at_most(self, wanted: int, records: int, size: int) -> int:
+        """How many records the next step may take: of a rate, what a second allows.
+
+        Args:
+            wanted: as many as it would take without one.
+            records, size: that were replayed so far, and their bytes: they say how large a record is.
+        """
+        if self._rate is None:
+            return wanted
+        return min(wanted, max(1, self._rate * records // size) if size else FIRST_RECORDS)
+
     def spent(self, seconds: float, size: int, *, beside: bool) -> None:
         """A step took so long, and brought so many bytes.
 
         Args:
             beside: other tasks have records.
         """
-        pause = seconds * (1 / self._share - 1) if beside else 0.0
+        pause = min(seconds * (1 / self._share - 1), MOST_PAUSE) if beside else 0.0
         if self._rate is not None:
             pause = max(pause, size / self._rate - seconds)
-        self._until = max(self._until, self._clock.monotonic() + min(pause, MOST_PAUSE))
+        self._until = max(self._until, self._clock.monotonic() + pause)

@@ -183,7 +183,8 @@ class Warm:
             self._begin()
             if max_records and self.replay and not self.restraint.seconds_left():
                 began, size, records = self._clock.monotonic(), self.replay.bytes, self.replay.records
-                for copy in self.replay.step(max_records, 0.0):  # a position was no longer in its changelog
+                most = self.restraint.at_most(max_records, records, size)
+                for copy in self.replay.step(most, 0.0):  # a position was no longer in its changelog
                     self._drop(copy.name)
                 self._quiet = self.replay.records == records
                 self.restraint.spent(self._clock.monotonic() - began, self.replay.bytes - size, beside=beside)

@@ -58,6 +58,7 @@ def test_a_task_that_has_failed_is_behind_and_the_one_beside_it_is_not(tmp_path:
     assert found["task_lag_records", "bad/0"] == 1 and found["task_lag_records", "good/0"] == 0
     assert found["task_state", "bad/0", "failed"] == found["task_state", "good/0", "running"] == 1
     assert found["consumer_lag_seconds", "good", "0"] == 0
+    assert [labels for labels in found if labels[0] == "input_held"] == [("input_held", "bad", "0", "failed")]
     # the record came 300 s ago, and was seen at the next look
     assert 300 - 2 * ASK_SECONDS <= found["consumer_lag_seconds", "bad", "0"] <= 301
     assert shown(worker) == {"bad/0": found["consumer_lag_seconds", "bad", "0"], "good/0": None}

@@ -30,6 +30,24 @@ def test_a_rate_holds_at_any_time() -> None:
     assert restraint.seconds_left() == 0.0
 
 
+def test_a_rate_holds_however_large_a_step_was() -> None:
+    """Steps of a hundred seconds' bytes had to be paid for with one."""
+    clock = ManualClock()
+    restraint = Restraint(clock, 0.5, 1_000_000)
+    restraint.spent(0.1, 100_000_000, beside=True)
+    assert restraint.seconds_left() == pytest.approx(99.9)
+
+
+def test_a_step_takes_what_a_second_of_the_rate_allows() -> None:
+    free, bound = (Restraint(ManualClock(), 0.5, rate) for rate in (None, 1_000_000))
+    assert free.at_most(10_000, 0, 0) == free.at_most(10_000, 10, 10_000_000) == 10_000
+    assert bound.at_most(10_000, 0, 0) == 100  # nothing is known
+    assert bound.at_most(10_000, 10, 0) == 100  # all were tombstones
+    assert bound.at_most(10_000, 50, 500_000) == 100
+    assert bound.at_most(10_000, 50, 50) == 10_000
+    assert bound.at_most(10_000, 1, 20_000_000) == 1
+
+
 def test_one_slow_step_is_no_reason_to_stand_still_for_long() -> None:
     restraint = Restraint(ManualClock(), 0.01, None)
     restraint.spent(100.0, 0, beside=True)
