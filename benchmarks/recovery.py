@@ -177,7 +177,7 @@ class Run:
             instance.stop()
             instance = self.anew(snapshots=place)
             found.append(instance.restored())
-            if not instance.lines("its state is that of snapshot"):
+            if not instance.lines("its state comes from snapshot"):
                 raise RuntimeError("no snapshot was used")
         seconds = statistics.median(found)
         self.tell(

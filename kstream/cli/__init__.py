@@ -73,9 +73,11 @@ def _typed(arguments: Sequence[str]) -> int:
     import typer
 
     from kstream.cli.app import commands
+    from kstream.cli.named import named
 
+    command = typer.main.get_command(named(commands, arguments))
     try:
-        result = typer.main.get_command(commands).main(list(arguments), prog_name="kstream", standalone_mode=False)
+        result = command.main(list(arguments), prog_name="kstream", standalone_mode=False)
     except typer.Abort:
         return _INTERRUPTED
     except Exception as error:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from kstream.app import App
 from kstream.cli import main
+from kstream.cli.app import commands
+from kstream.cli.named import named
 from kstream.config import Settings
 from kstream.errors import InstanceFenced, KafkaUnavailable
 
@@ -262,3 +265,17 @@ def test_the_command_itself_is_light() -> None:
     code = "import sys, kstream.cli; print([one for one in ('typer', 'rich', 'pydantic') if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_command_that_is_made_alone_is_the_one_among_all() -> None:
+    whole: Any = typer.main.get_command(commands)
+    for name, command in whole.commands.items():
+        alone: Any = typer.main.get_command(named(commands, [name, "--option"]))
+        one = alone.commands[name]
+        assert [(each.name, each.opts, each.default) for each in one.params] == [
+            (each.name, each.opts, each.default) for each in command.params
+        ]
+        assert one.help == command.help and len(alone.commands) in (1, len(whole.commands))
+        assert [option.name for option in alone.params] == [option.name for option in whole.params]
+    for others in ([], ["--help"], ["runn"], ["--debug", "run"]):
+        assert named(commands, others) is commands
