@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,9 +21,10 @@ cases.load()
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 # Processes of tests that run side by side find no port that another one has found and not opened yet, or whose broker
-# is being restarted: each has a fourth of the ports for itself.
+# is being restarted: each has its part of the ports for itself.
 if number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
-    server.FREE_PORTS = server.FREE_PORTS[int(number) % 4 :: 4]
+    processes = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    server.FREE_PORTS = server.FREE_PORTS[int(number) % processes :: processes]
 
 SLOW_FOLDERS = ("broker", "conformance", "faults", "security")
 """Their tests start processes and brokers, kill them and wait for others, one after the other: where everything takes
@@ -38,19 +41,35 @@ MORE_FOLDERS = ("faults", "security")
 are marked one by one. CI runs both."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected, half a million objects, stays to the end: the collector of garbage need not look at it while
+    it is made, nor ever again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folders = [Path(__file__).parent / name for name in SLOW_FOLDERS]
     _mark_more(items)
     for item in items:
-        if any(folder in item.path.parents for folder in folders) and item.get_closest_marker("timeout") is None:
+        if _folder(item.path) in SLOW_FOLDERS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
+@functools.cache
+def _folder(file: Path) -> str:
+    """The folder of tests/ that the file is in. Asked for each of ten thousand tests, in each process."""
+    return next((folder.name for folder in file.parents if folder.parent == Path(__file__).parent), "")
+
+
 def _mark_more(items: list[pytest.Item]) -> None:
-    folders = [Path(__file__).parent / name for name in MORE_FOLDERS]
     seen: set[str] = set()
     for item in items:
-        if not any(folder in item.path.parents for folder in folders) or item.get_closest_marker("slow") is not None:
+        if _folder(item.path) not in MORE_FOLDERS or item.get_closest_marker("slow") is not None:
             continue
         test = item.nodeid.partition("[")[0]
         if test in seen:

@@ -284,12 +284,12 @@ def test_files_that_docstrings_and_comments_name_exist() -> None:
     there = {called(file) for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file()}
     there |= {called(file) for file in ROOT.iterdir()} | {"kstream.toml"}  # that one is the user's
     ends = {"/".join(file.split("/")[start:]) for file in there for start in range(file.count("/") + 1)}
-    folders = {file[: end.start()] for file in there for end in re.finditer("/", file)}
+    known = ends | {file[: end.start()] for file in there for end in re.finditer("/", file)}
     wrong = [
         f"{said.file}:{said.line}: {name}"
         for said in said_in_code()[0]
         for name in named.findall(said.text)
-        if name not in ends | folders and not any(file.startswith(f"{name}-") for file in there)
+        if name not in known and not any(file.startswith(f"{name}-") for file in there)
     ]
     assert not wrong, "\n".join(wrong)
 
