@@ -158,9 +158,10 @@ class NonRetryable(Exception):
 
 
 class ResultFailed(KStreamError):
-    """What is done with the result of a window that closes, or of a timer, has failed; its cause is what was raised. No
-    record is at fault, so no policy decides: the task stops, or its worker, and the window closes again when it goes
-    on."""
+    """What is done with a result that no record is behind (of a window that closes, a timer, a commit) has failed; its
+    cause is what was raised. No record is at fault: policies decide about the result. `goes_on`: one says so."""
+
+    goes_on = False
 
 
 class ProcessorFailed(ResultFailed):
@@ -174,11 +175,10 @@ class TimerFailed(ResultFailed):
     Attributes:
         processor: the name of that.
         timer: what the timer is called, and `at` when it was due (ms). `entry` is how its store has it.
-        goes_on: a policy says so; without the timer, or with it later.
     """
 
     def __init__(self, of: str, name: str, key: str, timer: str, at: int, entry: bytes, cause: BaseException) -> None:
-        self.processor, self.timer, self.at, self.entry, self.goes_on = name, timer, at, entry, False
+        self.processor, self.timer, self.at, self.entry = name, timer, at, entry
         super().__init__(
             f"on_timer of {of} {name!r} failed for key {key}, timer {timer!r} of {at} (ms): "
             f"{type(cause).__name__}: {text_of(cause)}"

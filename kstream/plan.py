@@ -42,6 +42,7 @@ from kstream.operators.source import Source
 from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
 from kstream.operators.tables import of_tables
 from kstream.operators.timed_agents import processor_of, timed_agent
+from kstream.operators.told import Teller, Telling
 from kstream.operators.upsert import Upsert
 from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
@@ -132,6 +133,8 @@ class TaskPlan:
     """Milliseconds within which it does not matter which input is read first."""
     by_input: bool = False
     """Whether records of several inputs may be pushed by input (`neighbours.by_input`)."""
+    tellers: list[Teller] = field(default_factory=list)
+    """Of the steps that put out results without a record."""
 
     def committed(self) -> None:
         """What was done is committed, and in the stores."""
@@ -143,6 +146,8 @@ class TaskPlan:
         self.cursor.faults.clear()
         for operator in self.operators:  # first: agents run on until they are stopped, and may clear up then
             operator.reset()
+        for teller in self.tellers:
+            teller.reset()
         self.writer.reset()
         for store in self.stores.values():
             store.aborted()
@@ -270,6 +275,9 @@ def plan_task(
                     source.merges.append(operator)
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
+        if isinstance(operator, Telling):
+            plan.tellers.append(operator.teller)
+            operator.teller.writer = writer
         plan.operators.append(operator)
     for source in {id(one): one for one in plan.sources.values()}.values():
         source.windows = [operator for operator in plan.operators if isinstance(operator, Closing)]

@@ -57,6 +57,7 @@ class BuiltIn(Generic[T]):
         side: what it was declared as. Equal keys have equal bytes; values keep the order of their dicts.
         parse: from JSON, where the bytes are something else that people do not write.
         window_of: of keys of windows: the codec of the key in them, and whether they have the form of stores.
+        to_topic: of keys in the form of stores: what makes of one the form that it has in topics.
     """
 
     name: str
@@ -72,6 +73,7 @@ class BuiltIn(Generic[T]):
     plain: bool = False
     parse: Callable[[bytes], T] | None = None
     window_of: tuple[Codec[Any], bool] | None = None
+    to_topic: Callable[[bytes], bytes] | None = None
 
 
 class ColumnError(CodecError):

@@ -86,6 +86,10 @@ def stored_span_codec(
             raise CodecError(f"a key of a window has at least {START} bytes in a store; these are {len(data)}")
         return WindowedSpan(decode_key(data[START:]), *span(start_in(data)))
 
+    def to_topic(data: bytes) -> bytes:
+        start, end = span(start_in(data))
+        return data[START:] + bounds_after(end, start)
+
     return BuiltIn(
         f"WindowedSpan[{name_of(inner)}]",
         encode,
@@ -94,6 +98,7 @@ def stored_span_codec(
         side="key",
         sure=bool(sure_classes(inner)),
         parse=_parser(inner),
+        to_topic=to_topic,
     )
 
 

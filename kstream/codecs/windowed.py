@@ -67,6 +67,7 @@ def windowed_codec(inner: Codec[Any], *, stored: bool = False) -> BuiltIn[Window
         sure=bool(sure_classes(inner)),
         parse=_parser(inner),
         window_of=(inner, stored),
+        to_topic=(lambda data: data[START:] + pack(start_in(data))) if stored else None,
     )
 
 

@@ -253,7 +253,9 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "topic", "reason",
         ),
         _counter(
-            "records_skipped_total", "records", "Records that a policy skipped, by their topic and reason (class).",
+            "records_skipped_total",
+            "records",
+            "Records that a policy skipped, by their topic (of a result: its step) and reason (class).",
             "topic", "reason",
         ),
         _counter(

@@ -11,7 +11,7 @@ class LetterStatus(msgspec.Struct):
     Attributes:
         topic, partition, offset: where it lies.
         time: when its record failed, ms since the epoch.
-        source: where the record lies, topic[partition] offset, or the topic.
+        source: where the record lies, topic[partition] offset, or the topic; or the step whose result it is.
         message, key: cut where they are long.
         handled: "replayed" or "purged", if it is.
     """

@@ -103,8 +103,9 @@ class Results:
                     key = keys[index]
                 timestamp = batch.timestamps[index] if record.timestamp is None else cast("int", record.timestamp)
                 self._writer.one(
-                    self._order, batch.row(index), to.name, record.value, key, timestamp, record.headers, -1
-                )
+                    self._order, batch.place(index), to.name, record.value, key, timestamp, record.headers, -1,
+                    batch.cause(index),
+                )  # fmt: skip
 
     def drop(self, index: int) -> None:
         """What was taken of this record, the last one."""

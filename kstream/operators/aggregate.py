@@ -7,7 +7,7 @@ once more at the commit, each changed key: to hold all those bytes until then co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, ClassVar, cast
 
@@ -16,10 +16,12 @@ from kstream.errors import KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
 from kstream.operators.dropping import NO_KEY, NO_VALUE, Dropping, Lines, refuse_epoch
+from kstream.operators.origin import Origin
+from kstream.operators.told import Teller, Telling
 from kstream.state.store import Store
 
 
-class Aggregate(Dropping):
+class Aggregate(Dropping, Telling):
     """With `every_update` each record emits the accumulator; otherwise each changed key emits once, before the
     commit. Either way an output has the timestamp of the last record that went into it.
 
@@ -29,6 +31,7 @@ class Aggregate(Dropping):
 
     _tells_accumulators: ClassVar[bool] = True
     """Whether that is what it emits with each update."""
+    _what: ClassVar[str] = "the result of"
 
     def __init__(
         self,
@@ -46,6 +49,8 @@ class Aggregate(Dropping):
         self._tells_last = not every_update  # before a commit, with the time of the last record of each key
         self._changed_at: dict[bytes, int] = {}  # since the last commit, by key: what was kept
         self._changed_now: dict[bytes, int] = {}  # the same since then
+        self._flushed: dict[bytes, int] | None = None  # what was kept, where it was told since
+        self.teller = Teller(f"{self._what} {store.name!r}", store.key_codec, by_key=not every_update)
 
     def push(self, batch: Batch) -> None:
         store = self.store
@@ -136,8 +141,8 @@ class Aggregate(Dropping):
 
     def flush(self) -> None:
         super().flush()
-        changed_at = self._changed_at | self._changed_now
-        self._forget()
+        changed_at, self._flushed = self._changed_at | self._changed_now, self._changed_at
+        self._changed_at, self._changed_now = {}, {}
         if not changed_at:
             return
         changes = self.store.encode_changes()
@@ -145,32 +150,40 @@ class Aggregate(Dropping):
         if None in raw_values:  # removed again: it has expired (TTL)
             changed_at = {key: at for key, at in changed_at.items() if changes[key] is not None}
             raw_values = [changes[key] for key in changed_at]
-        self.emit(
-            Batch(
-                len(changed_at),
-                self.store.key_codec,
-                self.store.value_codec,
-                raw_keys=list(changed_at),
-                raw_values=raw_values,
-                timestamps=list(changed_at.values()),
-            )
-        )
+        self._tell(list(changed_at), raw_values, list(changed_at.values()), None, None)
+
+    def _tell(
+        self,
+        keys: Sequence[bytes | None],
+        raw: Sequence[bytes | None],
+        stamps: Sequence[int],
+        origin: Origin | None,
+        rows: Sequence[int] | None,
+    ) -> None:
+        """Results that no record of theirs is behind: of `rows` of the origin, where a batch moved time there."""
+        self.teller.tell_encoded(self.store.value_codec, keys, raw, stamps, origin, rows, self.emit)
 
     def keep(self) -> None:
         super().keep()
         self._changed_at.update(self._changed_now)
-        self._changed_now = {}
+        self._changed_now, self._flushed = {}, None
 
     def take_back(self) -> bool:
         self._changed_now = {}
+        if self._flushed is not None:
+            self._changed_at, self._flushed = self._flushed, None
         return super().take_back()
+
+    def committed(self) -> None:
+        super().committed()
+        self._flushed = None
 
     def reset(self) -> None:
         super().reset()
         self._forget()
 
     def _forget(self) -> None:
-        self._changed_at, self._changed_now = {}, {}
+        self._changed_at, self._changed_now, self._flushed = {}, {}, None
 
     def _fold_over(self, batch: Batch) -> Callable[[Any, Any], Any]:
         if self.cursor is None:

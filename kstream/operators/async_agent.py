@@ -16,6 +16,7 @@ from kstream.errors import AgentTooSlow, KStreamError, TableError, text_of
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
+from kstream.operators.told import of_what
 from kstream.operators.turns import turn
 from kstream.types import Headers
 
@@ -261,7 +262,8 @@ class AsyncAgent(Operator):
         if self.overdue:
             if self._batch is not None and self.cursor.index >= 0:
                 self._batch.blame(self.cursor.index)
-            raise AgentTooSlow(f"agent {self.name!r} has been at one record for more than timeout={self.timeout:g} s")
+            slow = AgentTooSlow(f"agent {self.name!r} has been at one record for more than timeout={self.timeout:g} s")
+            raise of_what(self._batch, slow)
 
     def check(self, task: str) -> None:
         """Called where the agent has been given nothing; `task` is for the message.
@@ -279,21 +281,17 @@ class AsyncAgent(Operator):
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
     def _ended(self) -> NoReturn:
-        if self._batch is not None and self.cursor.index >= 0:
-            self._batch.blame(self.cursor.index)
-        task, refusal = self._task, self._stream.refusal
+        batch, task, refusal = self._batch, self._task, self._stream.refusal
+        if batch is not None and self.cursor.index >= 0:
+            batch.blame(self.cursor.index)
         self.close()  # others that it started may go on
-        if refusal is not None:
-            raise refusal
-        assert task is not None
-        if task.cancelled():
-            raise KStreamError(
-                f"agent {self.name!r} was cancelled by its own code (task.cancel(), or a CancelledError)"
-            )
-        error = task.exception()
-        if error is not None:
-            raise error
-        raise KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")
+        error: BaseException | None = refusal
+        if error is None and task is not None:
+            by_itself = f"agent {self.name!r} was cancelled by its own code (task.cancel(), or a CancelledError)"
+            error = KStreamError(by_itself) if task.cancelled() else task.exception()
+        if error is None:
+            error = KStreamError(f"agent {self.name!r} returned, and an agent must iterate over its stream for ever")
+        raise of_what(batch, error)
 
     def push(self, batch: Batch) -> None:
         prefetch(self.stores, batch)
@@ -374,7 +372,10 @@ class AsyncAgent(Operator):
 
     def _through(self, batch: Batch) -> None:
         self.cursor.batch, self.cursor.stores = None, _BETWEEN_RECORDS  # until the next batch
-        self.results.release(batch)
+        try:
+            self.results.release(batch)
+        except BaseException as error:
+            raise of_what(batch, error) from error.__cause__
         self.emitted = self.results.emitted
 
 

@@ -192,6 +192,16 @@ class Batch:
         """Which record of the origin the element comes from: its ordinal in the input."""
         return index if self.rows is None else self.rows[index]
 
+    def place(self, index: int) -> int:
+        """Where it has its place in the order of what goes out: a record of the fetch, or AFTER_ALL."""
+        row = self.row(index)
+        return row if self.origin is None or not self.origin.of_time else self.origin.places_of((row,))[0]
+
+    def cause(self, index: int) -> tuple[Origin, int] | None:
+        """The result that it is of; None: it is of an input record."""
+        origin = self.origin
+        return (origin, self.row(index)) if origin is not None and origin.of_time else None
+
     # ---- derived batches
 
     def without(self, indices: Sequence[int]) -> Batch:
@@ -326,9 +336,10 @@ class Batch:
     @property
     def form(self) -> tuple[object, ...]:
         """What columns it has, of which codecs: batches of one form can be joined without a trace."""
+        told = self.origin if self.origin is not None and self.origin.of_time else None
         return (
             self.key_codec, self._keys is not None and self._raw_keys is None,
-            self.value_codec, self._raw_values is None, self.json, self.origin is not None and self.origin.of_time,
+            self.value_codec, self._raw_values is None, self.json, id(told),
         )  # fmt: skip
 
     @staticmethod

@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from kstream.errors import text_of
+from kstream.errors import ResultFailed, text_of
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.turns import run
@@ -84,7 +84,13 @@ class SinkWriter(Operator):
         if not users:
             self._wait(self.sink.open())
         users.add(self)
-        self._wait(self.sink.write(records))
+        try:
+            self._wait(self.sink.write(records))
+        except Exception as error:
+            if any(record.offset is None for record in records):  # no record is behind these
+                told = f"sink {self.sink.name} failed with results of no record: {text_of(error, repr)}"
+                raise ResultFailed(told) from error
+            raise
 
     def _wait(self, result: Any) -> None:
         if isawaitable(result):

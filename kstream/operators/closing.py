@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
 
-from kstream.errors import RecordRefused, ResultFailed, StateError, TransactionError, text_of
+from kstream.errors import ResultFailed
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.origin import Origin
-
-AT_ONCE: Final = 10_000
-"""Results that are due together go on in batches of so many."""
+from kstream.operators.told import AT_ONCE
 
 
 class TooManyDue(ResultFailed):
@@ -23,6 +18,8 @@ class TooManyDue(ResultFailed):
     Attributes:
         before: the time that it was to go to, in ms since the epoch.
     """
+
+    goes_on = True
 
     def __init__(self, of: str, processor: str, key: str, timer: str, at: int, before: int) -> None:
         self.before = before
@@ -66,40 +63,5 @@ class Closing(Operator):
 
 def task_times(batch: Batch, now: int) -> list[int]:
     """The time of the task at each record; `now` where nothing was read that the batch comes of."""
-    return [now] * batch.size if batch.origin is None else batch.of_rows(batch.origin.watermarks)
-
-
-class TimeOrigin(Origin):
-    """The batch that moved time to where results are told: they have their places in its order and its times. Its
-    records have nothing to do with them, so they have no topic, no headers and no offset of one."""
-
-    __slots__ = ()
-    of_time = True
-
-    def __init__(self, moved: Origin) -> None:
-        super().__init__(moved.fetch, bounds=moved.bounds, topic="")
-        self.times, self.watermarks = moved.times, moved.watermarks
-        self._headers, self._offsets = [None] * len(moved.fetch), [-1] * len(moved.fetch)
-
-
-def behind(origin: Origin | None) -> Origin | None:
-    """The origin of results that are told because time went on, by the batch of this one."""
-    return origin if origin is None or origin.of_time else TimeOrigin(origin)
-
-
-@contextmanager
-def telling(store: str, what: str = "the result of a window of") -> Iterator[None]:
-    """No record is at fault where this fails: the one that moved time has nothing to do with the results.
-
-    Args:
-        what: they are, for the message.
-
-    Raises:
-        ResultFailed: something is done with them that fails.
-    """
-    try:
-        yield
-    except (TransactionError, StateError, RecordRefused, ResultFailed, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # `sys.exit`, too
-        raise ResultFailed(f"processing {what} {store!r} failed: {text_of(error, repr)}") from error
+    origin = batch.origin
+    return [now] * batch.size if origin is None or origin.timeless else batch.of_rows(origin.watermarks)

@@ -10,10 +10,11 @@ from kstream.codecs import ColumnError, encode_keys, holds_none
 from kstream.codecs.timers import key_with_id
 from kstream.codecs.windowed import start_in, stored_start
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, task_times
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import DUPLICATE, LATE, Dropping, Lines
 from kstream.operators.origin import Origin
 from kstream.operators.stateless import apply
+from kstream.operators.told import AT_ONCE
 from kstream.state.store import Store
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore

@@ -7,9 +7,8 @@ from itertools import islice
 from typing import Any, cast
 
 from kstream.codecs.windowed import START, start_in, stored_start
-from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, telling
 from kstream.operators.origin import Origin
+from kstream.operators.told import AT_ONCE
 from kstream.operators.windowed_aggregate import WindowedAggregate
 from kstream.state.windows import WindowStore
 
@@ -70,19 +69,14 @@ class EarlyAggregate(WindowedAggregate):
     def _tell_open(self, at: int, origin: Origin | None) -> None:
         """What they have, with the last ms before `at` as its time, or that of the window."""
         store, end_of = cast("WindowStore[Any]", self.store), self._windows_of.end_of
-        row = 0 if origin is None else min(bisect_left(origin.watermarks, at), len(origin.watermarks) - 1)
+        times = [] if origin is None else origin.watermarks
+        row = min(bisect_left(times, at), len(times) - 1) if times else None
         began = store.up_to(stored_start(at))
         while entries := list(islice(began, AT_ONCE)):
             last = {start: min(at, end_of(start_in(start))) - 1 for start in {key[:START] for key, _ in entries}}
-            with telling(self.store.name):
-                self.emit(
-                    Batch(
-                        len(entries), self.store.key_codec, self.store.value_codec, origin=origin,
-                        rows=None if origin is None else [row] * len(entries),
-                        raw_keys=[key for key, _ in entries], raw_values=[raw for _, raw in entries],
-                        timestamps=[last[key[:START]] for key, _ in entries],
-                    )
-                )  # fmt: skip
+            keys, raw = [key for key, _ in entries], [raw for _, raw in entries]
+            rows = None if row is None else [row] * len(keys)
+            self._tell(keys, raw, [last[key[:START]] for key in keys], origin, rows)
 
     def closes_by(self, time: int) -> bool:
         at = self._moment(time)[1]

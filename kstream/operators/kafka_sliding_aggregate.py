@@ -11,11 +11,12 @@ from kstream.codecs import ColumnError, copier, encode_column
 from kstream.codecs.windowed import START, StoredKeys, start_in, stored_start
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
+from kstream.operators.told import AT_ONCE, NotEncoded, Teller, Telling, ToldOrigin
 from kstream.specs.kafka_sliding import Recent
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.state.sliding import SlidingStore, Window, ends_between, values_until
@@ -41,7 +42,7 @@ class _Told(NamedTuple):
         self.values.extend(values)
 
 
-class KafkaSlidingAggregate(Dropping, Closing):
+class KafkaSlidingAggregate(Dropping, Closing, Telling):
     """Gives each window of a key a result: of each set of records that are at most so far apart.
 
     A window closes when the time of the task is beyond its end and `grace`. A record is in all open windows around it.
@@ -76,6 +77,9 @@ class KafkaSlidingAggregate(Dropping, Closing):
         self._changed_at: dict[bytes, int] = {}  # since the last commit: what was kept
         self._changed_now: dict[bytes, int] = {}  # the same since then
         self._told: dict[bytes, int] = {}  # of what was kept: what closed since then
+        self._flushed: dict[bytes, int] | None = None  # what was kept, where it was told since
+        what = f"the result of a window of {store.name!r}"
+        self.teller = Teller(what, self._key_codec, by_key=node.emit == "commit")
 
     # ---- records
 
@@ -211,22 +215,44 @@ class KafkaSlidingAggregate(Dropping, Closing):
     def _tell(self, windows: Sequence[Window], stamps: list[int], origin: Origin | None) -> None:
         if not windows:
             return
-        with telling(self.store.name):
-            rows = None
-            if origin is not None:  # each is caused by the record that moved time there
-                times, beyond = origin.watermarks, self._grace + 1
-                last = len(times) - 1
-                rows = [min(bisect_left(times, window.end + beyond), last) for window in windows]
-            results = [self._result(window.values) for window in windows]
+        rows, codec = None, self._value_codec
+        if origin is not None and origin.watermarks:  # each is caused by the record that moved time there
+            times, beyond = origin.watermarks, self._grace + 1
+            last = len(times) - 1
+            rows = [min(bisect_left(times, window.end + beyond), last) for window in windows]
+
+        def keys_of(some: Sequence[Window]) -> StoredKeys:
+            return StoredKeys([window.key for window in some], [window.end - self._apart for window in some])
+
+        def raw(place: int) -> bytes:
+            result: Any = windows[place].values
+            try:
+                result = self._result(result)
+                return codec.encode(result)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # the user's function may be what fails
+                raise NotEncoded(result) from None
+
+        def push(told: ToldOrigin, places: Sequence[int]) -> None:
+            some, results = [windows[place] for place in places], []
+            for place in places:
+                told.at_fault = place
+                results.append(self._result(windows[place].values))
+            told.at_fault = None
+            try:
+                encoded = encode_column(codec, results, self._check_every)
+            except ColumnError as error:
+                told.at_fault = places[error.index]
+                raise
             self.emit(
                 Batch(
-                    len(windows), self._key_codec, self._value_codec, origin=behind(origin), rows=rows,
-                    raw_keys=StoredKeys(
-                        [window.key for window in windows], [window.end - self._apart for window in windows]
-                    ),
-                    raw_values=encode_column(self._value_codec, results, self._check_every), timestamps=stamps,
+                    len(some), self._key_codec, codec, origin=told, rows=places, raw_keys=keys_of(some),
+                    raw_values=encoded, timestamps=[stamps[place] for place in places],
                 )
             )  # fmt: skip
+
+        self.teller.tell(keys_of(windows), raw, stamps, origin, rows, push)
 
     # ---- the end of a batch, and of a transaction
 
@@ -234,7 +260,7 @@ class KafkaSlidingAggregate(Dropping, Closing):
         self.time_passed(None)  # records that were left out moved time too, and idle inputs
         if self._changed_at or self._changed_now:
             changed = iter((self._changed_at | self._changed_now).items())
-            self._forget()
+            self._flushed, self._changed_at, self._changed_now = self._changed_at, {}, {}
             while some := dict(islice(changed, AT_ONCE)):
                 self.store.load({place[START:] for place in some})
                 self._tell([self._window(place) for place in some], list(some.values()), None)
@@ -247,10 +273,12 @@ class KafkaSlidingAggregate(Dropping, Closing):
     def keep(self) -> None:
         super().keep()
         self._changed_at.update(self._changed_now)
-        self._changed_now, self._told = {}, {}
+        self._changed_now, self._told, self._flushed = {}, {}, None
         self._kept_over = self._over
 
     def take_back(self) -> bool:
+        if self._flushed is not None:
+            self._changed_at, self._flushed = self._flushed, None
         self._changed_at |= self._told
         self._changed_now, self._told = {}, {}
         self._over = self._kept_over
@@ -262,7 +290,7 @@ class KafkaSlidingAggregate(Dropping, Closing):
         self._over = self._kept_over = None
 
     def _forget(self) -> None:
-        self._changed_at, self._changed_now, self._told = {}, {}, {}
+        self._changed_at, self._changed_now, self._told, self._flushed = {}, {}, {}, None
 
 
 def _is_within(recent: Recent[Any], at: int, open_from: int, apart: int) -> bool:

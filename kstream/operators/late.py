@@ -52,7 +52,8 @@ class LateTopic:
         if 0 in batch.timestamps:
             refuse_epoch(batch, batch.timestamps.index(0), topic.name)
         for index, (value, key, at, ms) in enumerate(zip(values, keys, batch.timestamps, by, strict=True)):
-            row = AFTER_ALL if origin is None else batch.row(index)
-            own = () if origin is None else origin.headers[row] or ()
+            place = AFTER_ALL if origin is None else batch.place(index)
+            own = () if origin is None else origin.headers[batch.row(index)] or ()
             headers = [*(one for one in own if one[0] != HEADER), (HEADER, str(ms).encode())]
-            self._writer.one(self._order, row, topic.name, value, key, at, headers, -1)
+            cause = batch.cause(index)
+            self._writer.one(self._order, place, topic.name, value, key, at, headers, -1, cause)

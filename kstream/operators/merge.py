@@ -29,7 +29,7 @@ class Merge(Operator):
         return partial(self._take, place)
 
     def _take(self, place: int, batch: Batch) -> None:
-        if self._meets and batch.origin is not None:
+        if self._meets and batch.origin is not None and not batch.origin.timeless:
             self._held.setdefault(place, []).append(batch)
         else:
             self.emit(batch)
@@ -44,7 +44,7 @@ class Merge(Operator):
             self.emit(held[0])
             return
         places = sorted(
-            ((batch.row(index), at, index) for at, batch in enumerate(held) for index in range(batch.size))
+            ((batch.place(index), at, index) for at, batch in enumerate(held) for index in range(batch.size))
         )  # fmt: skip
         forms = [batch.form for batch in held]
         # What is encoded stays so, and what is not is not: a record goes on as it would alone.

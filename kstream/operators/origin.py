@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kstream.errors import RecordTooLarge
 from kstream.operators.bounds import NONE, Bounds, check_headers
@@ -26,7 +26,8 @@ class Origin:
         "times", "topic", "watermarks",
     )  # fmt: skip
 
-    of_time = False  # see `closing.behind`
+    of_time = False  # results that are told without a record (told.py)
+    timeless = False  # of those: no batch moved time to where they are told, so it has no times
 
     def __init__(
         self, fetch: Fetch, timestamps: list[int] | None = None, bounds: Bounds = NONE, topic: str | None = None
@@ -64,6 +65,10 @@ class Origin:
             check_headers(self.fetch, headers, self.bounds.size)
             self._headers = headers
         return self._headers
+
+    def places_of(self, rows: Sequence[int]) -> Sequence[int]:
+        """Where these have their places in the order of what goes out: the records of the fetch."""
+        return rows
 
     def alone(self, row: int) -> Origin:
         """That of this record by itself."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from kstream.codecs import Codec
-from kstream.errors import KStreamError, TimerFailed
+from kstream.errors import KStreamError, ResultFailed, text_of
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, TooManyDue, behind, task_times, telling
+from kstream.operators.closing import Closing, TooManyDue, task_times
 from kstream.operators.dropping import Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.origin import Origin
 from kstream.operators.skips import Skips
+from kstream.operators.told import AT_ONCE, Teller, Telling, TimersOrigin
 from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
 from kstream.specs.timers import Due, TimerClock
 from kstream.specs.ttl import FOREVER
@@ -24,7 +26,7 @@ from kstream.state.timers import Fired, TimerStore
 from kstream.state.watermark import Watermark
 
 
-class Process(Dropping, Closing):
+class Process(Dropping, Closing, Telling):
     """Calls a user's processor for each record, and for each timer that is due.
 
     A timer of event time fires when the time of the task has passed it, before the record that moved time there: a
@@ -61,6 +63,7 @@ class Process(Dropping, Closing):
         self.name, self._make, self._ctx, self._key_codec = name, make, ctx, key_codec
         self._outputs, self._stores, self._timers, self._time, self._wall = outputs, stores, timers, time, wall
         ctx.processor = self
+        self.teller = Teller(f"the result of a timer of {self.kind} {name!r}", key_codec)
         self._user: UserProcessor | None = None
         self._times: Sequence[int] = ()  # of the task, at each record of the batch at hand
         self._place: int | None = None  # of the timer at hand, among those that fire
@@ -280,7 +283,7 @@ class Process(Dropping, Closing):
         assert self._timers is not None
         fired: list[Fired] = []
         rows: list[int] = []
-        last = 0
+        behind, last, count = self._behind(fired, origin, rows), 0, 0
         try:
             while (one := self._timers.pop(clock, before)) is not None:
                 if self.skipped and self.skipped.takes(one.entry):
@@ -292,24 +295,34 @@ class Process(Dropping, Closing):
                     else:
                         last = row
                     rows.append(last)
-                self._call(user, one, len(fired), last if origin is not None else None)
                 fired.append(one)
-                if len(fired) >= (most or AT_ONCE):
+                self._call(user, one, behind, last if origin is not None else None)
+                count += 1
+                if count >= (most or AT_ONCE):
                     if clock == "wall" or most or not self._timers.is_due(clock, before):
                         break
                     if not self.stepwise:
-                        key, timer = self._shown(one.key), one.timer
+                        key, timer = self.teller.shown(one.key), one.timer
                         raise TooManyDue(self.kind, self.name, key, timer.name, timer.at, before)
-                    self._tell(fired, rows, origin)
+                    count = 0
+                if not count or self.teller.singly:
+                    self._tell(fired, behind)
                     fired, rows = [], []
+                    behind = self._behind(fired, origin, rows)
         finally:
             self._place = self._ctx.batch = self._ctx.raw_key = self._ctx.row = None
-        self._tell(fired, rows, origin)
-        return len(fired)
+        self._tell(fired, behind)
+        return count
 
-    def _call(self, user: UserProcessor, one: Fired, place: int, row: int | None) -> None:
-        ctx, at = self._ctx, one.timer.at
-        ctx.batch = Batch(1, self._key_codec, self._outputs[None].codec, raw_keys=[one.key], timestamps=[at])
+    def _behind(self, fired: list[Fired], origin: Origin | None, rows: list[int]) -> TimersOrigin:
+        return TimersOrigin(self.kind, self.name, self.teller, fired, origin, rows)
+
+    def _call(self, user: UserProcessor, one: Fired, behind: TimersOrigin, row: int | None) -> None:
+        ctx, at, place = self._ctx, one.timer.at, len(behind.fired) - 1
+        ctx.batch = Batch(
+            1, self._key_codec, self._outputs[None].codec, origin=behind, rows=(place,), raw_keys=[one.key],
+            timestamps=[at],
+        )  # fmt: skip
         ctx.index, ctx.raw_key, ctx.row, self._place, self._clock = 0, one.key, row, place, one.timer.clock
         try:
             user.on_timer(one.timer, ctx)
@@ -319,29 +332,22 @@ class Process(Dropping, Closing):
             raise
         except BaseException as error:
             self._spoilt = None
-            shown = self._shown(one.key)
-            raise TimerFailed(self.kind, self.name, shown, one.timer.name, at, one.entry, error) from error
+            raise behind.blamed(place, error) from error
 
-    def _shown(self, key: bytes) -> str:
-        try:
-            return repr(self._key_codec.decode(key))
-        except Exception:
-            return repr(key)
-
-    def _tell(self, fired: list[Fired], rows: list[int], origin: Origin | None) -> None:
-        """Passes on what timers have emitted."""
+    def _tell(self, fired: list[Fired], behind: TimersOrigin) -> None:
+        """Passes on what these timers have emitted."""
+        origin, rows = behind.moved, behind.rows
         for output in self._outputs.values():
             if not output.values:
                 continue
-            with telling(self.name, "the result of a timer of processor"):
+            try:
                 raw, places = output.taken()
-                batch = Batch(
-                    len(raw), self._key_codec, output.codec, origin=behind(origin),
-                    rows=None if origin is None else [rows[place] for place in places],
-                    raw_keys=[fired[place].key for place in places], raw_values=raw,
-                    timestamps=[fired[place].timer.at for place in places],
-                )  # fmt: skip
-                self._pass_on(output, batch)
+            except Exception as error:  # no record is at fault, nor is it known which timer is
+                raise ResultFailed(f"processing {self.teller.what} failed: {text_of(error, repr)}") from error
+            keys, stamps = [fired[place].key for place in places], [fired[place].timer.at for place in places]
+            of_rows = None if origin is None else [rows[place] for place in places]
+            emit = partial(self._pass_on, output)
+            self.teller.tell_encoded(output.codec, keys, raw, stamps, origin, of_rows, emit)
 
     # ---- the user's processor
 

@@ -8,16 +8,17 @@ from itertools import count
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from kstream.codecs import encode_column
+from kstream.codecs import ColumnError, encode_column
 from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
+from kstream.operators.told import AT_ONCE, NotEncoded, Teller, Telling, ToldOrigin
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.sessions import OpenSession, Session
 from kstream.state.sessions import Sessions, SessionStore
@@ -50,7 +51,7 @@ class Told(NamedTuple):
                 column.pop()
 
 
-class SessionAggregate(Dropping, Closing):
+class SessionAggregate(Dropping, Closing, Telling):
     """An accumulator for each session of a key.
 
     A record goes into the open session that is within `gap` of it. Where there are several they are merged first, in
@@ -92,6 +93,9 @@ class SessionAggregate(Dropping, Closing):
         self._time, self._late = time, late
         self._told: dict[bytes, bytes | None] = {}  # "commit": what was told last of a key, where not what is committed
         self._told_now: dict[bytes, bytes | None] = {}  # the same, since the last `keep`
+        self._kept_told = self._told  # as it was at that
+        what = f"the result of a session of {store.name!r}"
+        self.teller = Teller(what, self._key_codec, by_key=node.emit == "commit")
 
     # ---- records
 
@@ -300,22 +304,37 @@ class SessionAggregate(Dropping, Closing):
     def _tell(self, results: Sequence[_Result], origin: Origin | None) -> None:
         if not results:
             return
+        rows, codec = None, self._value_codec
+        if origin is not None and origin.watermarks:  # each is caused by the record that moved time there
+            times, beyond = origin.watermarks, self._wait + 1
+            last = len(times) - 1
+            rows = [min(bisect_left(times, session.until + beyond), last) for _, session, _ in results]
+        keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
         over = self._emit == "close"
-        with telling(self.store.name):
-            rows = None
-            if origin is not None:  # each is caused by the record that moved time there
-                times, beyond = origin.watermarks, self._wait + 1
-                last = len(times) - 1
-                rows = [min(bisect_left(times, session.until + beyond), last) for _, session, _ in results]
-            keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
+        stamps = [session.until if over else session.end for _, session, _ in results]
+
+        def raw(place: int) -> bytes | None:
+            value = results[place][2]
+            try:
+                return None if value is None else codec.encode(value)
+            except Exception:
+                raise NotEncoded(value) from None
+
+        def push(told: ToldOrigin, places: Sequence[int]) -> None:
+            try:
+                encoded = encode_column(codec, [results[place][2] for place in places], self._check_every)
+            except ColumnError as error:
+                told.at_fault = places[error.index]
+                raise
             self.emit(
                 Batch(
-                    len(results), self._key_codec, self._value_codec, origin=behind(origin), rows=rows,
-                    raw_keys=cast("list[bytes | None]", keys),
-                    raw_values=encode_column(self._value_codec, [value for _, _, value in results], self._check_every),
-                    timestamps=[session.until if over else session.end for _, session, _ in results],
+                    len(places), self._key_codec, codec, origin=told, rows=places,
+                    raw_keys=[keys[place] for place in places], raw_values=encoded,
+                    timestamps=[stamps[place] for place in places],
                 )
             )  # fmt: skip
+
+        self.teller.tell(keys, raw, stamps, origin, rows, push)
 
     # ---- the end of a batch, and of a transaction
 
@@ -330,22 +349,23 @@ class SessionAggregate(Dropping, Closing):
                 for session in live[key] or ()
                 for result in self._changes(key, session, told[key])
             ]
-            self._told, self._told_now = dict(changed), {}
+            self._told, self._told_now = dict(changed), {}  # `_kept_told` is what it was
             self._tell(results, None)
         super().flush()
 
     def keep(self) -> None:
         super().keep()
         self._told.update(self._told_now)
-        self._told_now = {}
+        self._told_now, self._kept_told = {}, self._told
 
     def take_back(self) -> bool:
-        self._told_now = {}
+        self._told, self._told_now = self._kept_told, {}
         return super().take_back()
 
     def reset(self) -> None:
         super().reset()
         self._told, self._told_now = {}, {}
+        self._kept_told = self._told
 
 
 def _within(one: OpenSession[Any], other: OpenSession[Any]) -> bool:

@@ -11,11 +11,12 @@ from kstream.codecs import ColumnError, copier
 from kstream.codecs.windowed import stored_start
 from kstream.errors import KStreamError
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, task_times
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
+from kstream.operators.told import AT_ONCE
 from kstream.specs.sliding import Kept, Sliding
 from kstream.state.watermark import Watermark
 from kstream.state.windows import WindowStore

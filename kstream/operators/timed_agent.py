@@ -15,11 +15,11 @@ from kstream.codecs import Codec
 from kstream.errors import KStreamError
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.batch import Batch
-from kstream.operators.closing import behind, telling
 from kstream.operators.dropping import Lines
 from kstream.operators.emitting import Output
 from kstream.operators.origin import Origin
 from kstream.operators.process import Process
+from kstream.operators.told import PASSES, TimersOrigin, ToldFailed
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
@@ -98,16 +98,20 @@ class AgentTimers(Process):
             raise KStreamError(f"ctx.{call}: this record has no key, and a timer belongs to one (agent {self.name!r})")
         return super()._timers_of(call)
 
-    def _tell(self, fired: list[Fired], rows: list[int], origin: Origin | None) -> None:
+    def _tell(self, fired: list[Fired], behind: TimersOrigin) -> None:
         if not self.results:
             return
-        with telling(self.name, "the result of a timer of agent"):
-            codec = self._key_codec
-            batch = Batch(
-                len(fired), codec, codec, origin=behind(origin), rows=None if origin is None else rows,
-                raw_keys=[one.key for one in fired], timestamps=[one.timer.at for one in fired],
-            )  # fmt: skip
+        codec = self._key_codec
+        batch = Batch(
+            len(fired), codec, codec, origin=behind, raw_keys=[one.key for one in fired],
+            timestamps=[one.timer.at for one in fired],
+        )  # fmt: skip
+        try:
             self.results.release(batch)
+        except PASSES:
+            raise
+        except BaseException as error:  # of which timer is seen where they fire one at a time
+            raise behind.blamed(0, error) if len(fired) == 1 else ToldFailed(self.teller, None, None, error) from error
         self.emitted = self.results.emitted
 
     def _forget(self) -> None:

@@ -44,7 +44,7 @@ class TimedAggregate(Aggregate):
 
     def _times(self, batch: Batch) -> Sequence[int]:
         """At each record, in event time."""
-        if batch.origin is None:
+        if batch.origin is None or batch.origin.timeless:
             return [self._timed.now] * batch.size
         return batch.of_rows(batch.origin.times)
 

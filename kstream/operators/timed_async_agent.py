@@ -18,6 +18,7 @@ from kstream.operators.batch import Batch
 from kstream.operators.closing import Closing, task_times
 from kstream.operators.origin import Origin
 from kstream.operators.timed_agent import AgentTimers
+from kstream.operators.told import Telling
 from kstream.operators.turns import turn
 from kstream.specs.timers import Due, TimerClock
 from kstream.state.timers import Order
@@ -50,7 +51,7 @@ class TimedStream(AgentStream[K, V]):
         return self._values[index]
 
 
-class TimedAsyncAgent(AsyncAgent, Closing):
+class TimedAsyncAgent(AsyncAgent, Closing, Telling):
     """What comes while the agent is at its batch (batches, and time that goes on) waits, in order.
 
     Args:
@@ -61,7 +62,7 @@ class TimedAsyncAgent(AsyncAgent, Closing):
 
     def __init__(self, *args: Any, alarms: AgentTimers, **named: Any) -> None:
         super().__init__(*args, **named)
-        self.alarms = alarms
+        self.alarms, self.teller = alarms, alarms.teller
         self._times: Sequence[int] = ()  # of the task, at each record of the batch at hand
         self._jobs: deque[Callable[[], None]] = deque()
         self._failure: BaseException | None = None  # of a timer, while the agent asked for a record

@@ -12,10 +12,11 @@ from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
+from kstream.operators.told import AT_ONCE
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.windows import Windows
 from kstream.state.watermark import Watermark
@@ -33,6 +34,8 @@ class WindowedAggregate(Aggregate, Closing):
     The time of the task (state/watermark.py) is told for each record, and a batch is cut where windows close: what
     falls due before a record's time is done before that record, so that how the input was cut does not show.
     """
+
+    _what = "the result of a window of"
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class WindowedAggregate(Aggregate, Closing):
         super().__init__(store, initial, fold, cursor, every_update=emit == "update", lines=lines)
         self._windows_of, self._key_codec, self._grace, self._time = windows, key_codec, grace, time
         self._emit_closed, self._late = emit == "close", late
-        self._tells_last = emit == "commit"
+        self._tells_last = self.teller.by_key = emit == "commit"
         # of a window whose result would have a time that cannot be written, if there is one
         self._refused = next((start for start in windows.starts(0) if windows.end_of(start) == 1), None)
         if not self._emit_closed:
@@ -168,27 +171,24 @@ class WindowedAggregate(Aggregate, Closing):
                 entries = [entry for entry in entries if entry[0] in now or entry[0] in before]
                 stamps = [now[key] if key in now else before[key] for key, _ in entries]
             if entries:
-                with telling(self.store.name):
-                    self.emit(self._results(entries, stamps, origin))
+                keys, raw = [key for key, _ in entries], [raw for _, raw in entries]
+                self._tell(keys, raw, stamps, origin, self._rows(keys, origin))
             for key, _ in () if self._emit_closed else entries:
                 now.pop(key, None)
                 if key in before:
                     self._told[key] = before.pop(key)
 
-    def _results(self, entries: list[tuple[bytes, bytes]], stamps: list[int], origin: Origin | None) -> Batch:
-        rows = None
-        if origin is not None:
-            grace, end_of, times = self._grace, self._windows_of.end_of, origin.watermarks
-            last = len(times) - 1
-            due = {
-                start: min(bisect_left(times, end_of(start_in(start)) + grace), last)
-                for start in {key[:START] for key, _ in entries}
-            }
-            rows = [due[key[:START]] for key, _ in entries]
-        return Batch(
-            len(entries), self.store.key_codec, self.store.value_codec, origin=behind(origin), rows=rows,
-            raw_keys=[key for key, _ in entries], raw_values=[raw for _, raw in entries], timestamps=stamps,
-        )  # fmt: skip
+    def _rows(self, keys: Sequence[bytes], origin: Origin | None) -> list[int] | None:
+        """The record of the origin that moved time to where each is closed."""
+        if origin is None or not origin.watermarks:
+            return None
+        grace, end_of, times = self._grace, self._windows_of.end_of, origin.watermarks
+        last = len(times) - 1
+        due = {
+            start: min(bisect_left(times, end_of(start_in(start)) + grace), last)
+            for start in {key[:START] for key in keys}
+        }
+        return [due[key[:START]] for key in keys]
 
     # ---- the end of a batch, and of a transaction
 

@@ -13,11 +13,13 @@ record that caused it (docs/exactly-once.md: batching is invisible).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from kstream.errors import RecordRefused
 from kstream.operators.base import Outlet, send_all, send_one
 from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 from kstream.operators.refusals import Refusals
 from kstream.types import Headers
 
@@ -29,25 +31,32 @@ Output = tuple[str, bytes | None, int]
 """How an output is told from others when Kafka refuses it: topic, key, bytes of key and value."""
 
 
+Cause = tuple[Origin, int]
+"""What put an output out that no input record did: results, and which of them (told.py)."""
+
+
 class Refused(NamedTuple):
-    """An input record of which Kafka is known to refuse something, and the node that wrote that."""
+    """An input record of which Kafka is known to refuse something, and the node that wrote that. With a `cause` it is a
+    result, and the row only its place in the order."""
 
     row: int
     error: RecordRefused
     order: int
+    cause: Cause | None = None
 
 
 class Writer(Protocol):
     """Takes the outputs of a task's operators to its outlet; `holds` them until `release` where that is set.
 
-    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output. `by` tells
-    which node wrote what Kafka refuses: it has what is written while it is `watched`, in a search for the record at
-    fault.
+    `order` is the writing node's place in the sub-topology, `row` the input record that caused the output, `cause` the
+    result that did. `by` tells which node wrote what Kafka refuses, `causes` the same of results, with the timestamp:
+    they have what is written while it is `watched`, in a search for the record at fault.
     """
 
     holds: bool
     watched: bool
     by: dict[Output, int]
+    causes: dict[tuple[Output, int], Cause]
 
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
@@ -63,6 +72,7 @@ class Writer(Protocol):
         timestamp: int,
         headers: Headers | None,
         partition: int,
+        cause: Cause | None = None,
     ) -> None: ...
 
     def heed(self) -> list[Refused]:
@@ -90,28 +100,41 @@ class _Heeding:
         self._known: Mapping[str, object] = {} if refusals is None else refusals.known
         self.watched = False
         self.by: dict[Output, int] = {}
+        self.causes: dict[tuple[Output, int], Cause] = {}
 
-    def _watch(self, order: int, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None]) -> None:
-        for value, key in zip(values, keys, strict=True):
-            self.by[topic, key, len(value or b"") + len(key or b"")] = order
+    def _watch(
+        self, order: int, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None],
+        stamps: Sequence[int], causes: Sequence[Cause | None],
+    ) -> None:  # fmt: skip
+        for value, key, at, cause in zip(values, keys, stamps, causes, strict=True):
+            output = topic, key, len(value or b"") + len(key or b"")
+            self.by[output] = order
+            if cause is not None:
+                self.causes[output, at] = cause
 
     def heed(self) -> list[Refused]:
         """A record may cause several outputs: the first that is refused counts."""
         refusals = self._refusals
         if refusals is None or not self._known:
             return []
-        found: dict[int, Refused] = {}
-        for topic, values, keys, timestamps, rows, orders in self._columns():
+        found: dict[tuple[int, int], Refused] = {}
+        for topic, values, keys, timestamps, rows, orders, causes in self._columns():
             for index, error in refusals.found(topic, values, keys, timestamps):
-                found.setdefault(rows[index], Refused(rows[index], error, orders[index]))
-        return [found[row] for row in sorted(found)]
+                row, cause = rows[index], causes[index]
+                of = (row, -1) if cause is None else (id(cause[0]), cause[1])
+                found.setdefault(of, Refused(row, error, orders[index], cause))
+        return sorted(found.values(), key=itemgetter(0))
 
     def _columns(self) -> Iterable[_Column]:
-        """What is held for topics of which something is known: topic, values, keys, timestamps, rows, orders."""
+        """What is held for topics of which something is known."""
         raise NotImplementedError
 
 
-_Column = tuple[str, Sequence[bytes | None], Sequence[bytes | None], Sequence[int], Sequence[int], Sequence[int]]
+# topic, values, keys, timestamps, rows, orders, causes
+_Column = tuple[
+    str, Sequence[bytes | None], Sequence[bytes | None], Sequence[int], Sequence[int], Sequence[int],
+    Sequence[Cause | None],
+]  # fmt: skip
 
 
 class DirectWriter(_Heeding):
@@ -129,10 +152,11 @@ class DirectWriter(_Heeding):
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
+        causes = _causes(batch) if self.holds or self.watched else None
         if self.watched:
-            self._watch(order, topic, values, keys)
+            self._watch(order, topic, values, keys, batch.timestamps, causes or _no_causes(batch.size))
         if self.holds:
-            self._held.append(_Held(order, topic, values, keys, batch.timestamps, _rows(batch)))
+            self._held.append(_Held(order, topic, values, keys, batch.timestamps, _rows(batch), causes=causes))
         else:
             send_all(self._outlet, topic, values, keys, batch.timestamps)
 
@@ -146,11 +170,15 @@ class DirectWriter(_Heeding):
         timestamp: int,
         headers: Headers | None,
         partition: int,
+        cause: Cause | None = None,
     ) -> None:
         if self.watched:
-            self._watch(order, topic, (value,), (key,))
+            self._watch(order, topic, (value,), (key,), (timestamp,), (cause,))
         if self.holds:
-            self._held.append(_Held(order, topic, [value], [key], [timestamp], (row,), True, headers, partition))
+            causes = None if cause is None else (cause,)
+            self._held.append(
+                _Held(order, topic, [value], [key], [timestamp], (row,), True, headers, partition, causes)
+            )
         else:
             self._send(topic, value, key, timestamp, headers, partition)
 
@@ -169,7 +197,9 @@ class DirectWriter(_Heeding):
     def _columns(self) -> Iterable[_Column]:
         for one in self._held:
             if one.topic in self._known:
-                yield one.topic, one.values, one.keys, one.timestamps, one.rows, [one.order] * len(one.values)
+                size = len(one.values)
+                causes = one.causes or _no_causes(size)
+                yield one.topic, one.values, one.keys, one.timestamps, one.rows, [one.order] * size, causes
 
     def drop(self, rows: Collection[int]) -> None:
         self._held = [one.without(rows) for one in self._held]
@@ -201,6 +231,7 @@ class _Held(NamedTuple):
     single: bool = False
     headers: Headers | None = None
     partition: int = -1
+    causes: Sequence[Cause] | None = None
 
     def without(self, rows: Collection[int]) -> _Held:
         stay = [index for index, row in enumerate(self.rows) if row not in rows]
@@ -215,10 +246,22 @@ def _rows(batch: Batch) -> Sequence[int]:
     """The input record of each, `AFTER_ALL` where no input caused it."""
     if batch.origin is None:
         return [AFTER_ALL] * batch.size
-    return range(batch.size) if batch.rows is None else batch.rows
+    return batch.origin.places_of(range(batch.size) if batch.rows is None else batch.rows)
 
 
-_Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int]
+def _causes(batch: Batch) -> Sequence[Cause] | None:
+    """The result that caused each; None where input records did."""
+    origin = batch.origin
+    if origin is None or not origin.of_time:
+        return None
+    return [(origin, row) for row in (range(batch.size) if batch.rows is None else batch.rows)]
+
+
+def _no_causes(size: int) -> Sequence[Cause | None]:
+    return [None] * size
+
+
+_Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int, Cause | None]
 
 
 class OrderedWriter(_Heeding):
@@ -232,12 +275,12 @@ class OrderedWriter(_Heeding):
     def column(
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
-        rows = _rows(batch)
+        rows, causes = _rows(batch), _causes(batch) or _no_causes(batch.size)
         if self.watched:
-            self._watch(order, topic, values, keys)
+            self._watch(order, topic, values, keys, batch.timestamps, causes)
         self._staged.extend(
-            (row, order, topic, value, key, timestamp, None, -1)
-            for row, value, key, timestamp in zip(rows, values, keys, batch.timestamps, strict=True)
+            (row, order, topic, value, key, timestamp, None, -1, cause)
+            for row, value, key, timestamp, cause in zip(rows, values, keys, batch.timestamps, causes, strict=True)
         )
 
     def one(
@@ -250,17 +293,18 @@ class OrderedWriter(_Heeding):
         timestamp: int,
         headers: Headers | None,
         partition: int,
+        cause: Cause | None = None,
     ) -> None:
         if self.watched:
-            self._watch(order, topic, (value,), (key,))
-        self._staged.append((row, order, topic, value, key, timestamp, headers, partition))
+            self._watch(order, topic, (value,), (key,), (timestamp,), (cause,))
+        self._staged.append((row, order, topic, value, key, timestamp, headers, partition, cause))
 
     def _columns(self) -> Iterable[_Column]:
         for topic in {one[2] for one in self._staged} & self._known.keys():
-            rows, orders, _, values, keys, timestamps, _, _ = zip(
+            rows, orders, _, values, keys, timestamps, _, _, causes = zip(
                 *[one for one in self._staged if one[2] == topic], strict=True
             )
-            yield topic, values, keys, timestamps, rows, orders
+            yield topic, values, keys, timestamps, rows, orders, causes
 
     def drop(self, rows: Collection[int]) -> None:
         self._staged = [one for one in self._staged if one[0] not in rows]
@@ -274,7 +318,7 @@ class OrderedWriter(_Heeding):
     def release(self) -> None:
         staged, self._staged = self._staged, []
         staged.sort(key=lambda item: item[:2])
-        for _, _, topic, value, key, timestamp, headers, partition in staged:
+        for _, _, topic, value, key, timestamp, headers, partition, _ in staged:
             send_one(self._outlet, topic, value, key, timestamp, headers, partition)
             self._outlet.produced[topic] += 1
 

@@ -34,7 +34,7 @@ from kstream.state.rocksdb import RocksMemory
 from kstream.testing.clients import MemoryClients
 from kstream.testing.clock import ManualClock
 from kstream.testing.cluster import MemoryCluster
-from kstream.testing.resting import is_idle, is_searching, joins_travellers, progress
+from kstream.testing.resting import has_decided, is_idle, is_searching, joins_travellers, progress
 from kstream.testing.tables import TableView, view_of
 
 if TYPE_CHECKING:
@@ -212,10 +212,12 @@ class TestDriver:
         """Processes all that waits and commits, until there is nothing left to commit (internal topics too)."""
         while True:
             self.process()
-            before = [worker.commits for worker in self._workers]
+            before, aborts = ([getattr(worker, of) for worker in self._workers] for of in ("commits", "aborts"))
             for worker in self._workers:
                 worker.commit_now()
-            if [worker.commits for worker in self._workers] == before and not is_searching(self._workers):
+            if [worker.commits for worker in self._workers] != before or is_searching(self._workers):
+                continue
+            if [worker.aborts for worker in self._workers] == aborts or not has_decided(self._workers):
                 return
 
     def advance(self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0) -> None:

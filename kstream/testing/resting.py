@@ -20,8 +20,17 @@ def joins_travellers(topology: Topology) -> bool:
 
 
 def is_searching(workers: Sequence[StreamWorker]) -> bool:
-    """A commit failed, and the record at fault is looked for."""
-    return any(task.search and not _rests(worker, task) for worker in workers for task in worker.tasks.values())
+    """A commit failed, and the record at fault is looked for. What no record is behind is put out again by time."""
+    return any(
+        task.search and not _rests(worker, task) and (task.touched or task.buffered or not task.reading.at_end)
+        for worker in workers
+        for task in worker.tasks.values()
+    )
+
+
+def has_decided(workers: Sequence[StreamWorker]) -> bool:
+    """A result of a commit failed, and the commit is tried again without it."""
+    return any(task.handling.results.pending for worker in workers for task in worker.tasks.values())
 
 
 def progress(workers: Sequence[StreamWorker]) -> list[object]:

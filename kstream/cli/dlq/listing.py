@@ -52,6 +52,7 @@ class Shown(msgspec.Struct, omit_defaults=True):
     message: str | None = None
     stacktrace: str | None = None
     source: dict[str, Any] | None = None
+    result: dict[str, str | None] | None = None
     replays: int = 0
     handled: Mark | None = None
     undecodable: dict[str, str] = {}
@@ -75,7 +76,7 @@ def run(on: Subject, wanted: Wanted, *, count: int | None, everything: bool, as_
                 if mark is not None and not everything:
                     hidden += 1
                     continue
-                reasons[letter.reason, "-" if letter.source is None else letter.source.topic] += 1
+                reasons[letter.reason, _from(letter)] += 1
                 if as_json and count is None:
                     _write(shown(letter, topics, mark))
                     continue
@@ -149,6 +150,7 @@ def shown(letter: Letter, topics: Topics, mark: Mark | None) -> Shown:
         letter.message,
         letter.stacktrace,
         None if letter.source is None else letter.source._asdict(),
+        None if letter.result is None else {"of": letter.result, "step": letter.of_step, "key": letter.of_key},
         letter.replays,
         mark,
         {name: side.error for name, side in sides.items() if side.error is not None},
@@ -212,7 +214,7 @@ def table(found: Found, rows: list[tuple[Letter, Mark | None]], topics: Topics) 
             str(letter.replays or "-"),
             human.cut(escaped(letter.reason), MESSAGE),
             _cut(letter.message or "-", MESSAGE),
-            _cut(key.text, MESSAGE // 2),
+            _cut(letter.of_key or key.text, MESSAGE // 2),
             *([] if not marks else ["-" if mark is None else mark.what]),
         )
     return made
@@ -221,9 +223,18 @@ def table(found: Found, rows: list[tuple[Letter, Mark | None]], topics: Topics) 
 def source_of(letter: Letter) -> str:
     """topic[partition] offset, as error messages have it."""
     source = letter.source
+    if letter.result is not None:
+        return f"a result of {letter.of_step or '?'}"
     if source is None:
         return "?"
     return source.topic if source.offset < 0 else f"{source.at} {source.offset}"
+
+
+def _from(letter: Letter) -> str:
+    """The topic that the record comes from, for the sums."""
+    if letter.result is not None:
+        return source_of(letter)
+    return "-" if letter.source is None else letter.source.topic
 
 
 def _cut(text: str, most: int) -> str:
@@ -239,6 +250,8 @@ def everything_of(letter: Letter, topics: Topics, mark: Mark | None) -> Renderab
         "handled": _handled(mark),
         "failed at": moment(letter.time),
         "from": source_of(letter),
+        "result": letter.result,
+        "result's key": letter.of_key,
         "app": letter.app,
         "task": letter.task,
         "step": letter.agent,

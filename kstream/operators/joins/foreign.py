@@ -16,9 +16,9 @@ from kstream.codecs.foreign import ANSWERS, SUBSCRIPTIONS, Answer, Asked, Subscr
 from kstream.codecs.timers import key_and_name, key_with_id
 from kstream.operators.base import Operator, Push
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE
 from kstream.operators.joins.lookup import Lookup
 from kstream.operators.stateless import apply
+from kstream.operators.told import AT_ONCE
 from kstream.state.store import Store
 
 TOKEN: Final = 16

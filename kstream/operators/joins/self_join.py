@@ -8,10 +8,11 @@ from kstream.codecs import holds_none
 from kstream.codecs.buffered import Kept
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, task_times
+from kstream.operators.closing import task_times
 from kstream.operators.dropping import LATE, NO_VALUE
 from kstream.operators.joins.sides import Results
 from kstream.operators.joins.stream_stream import StreamStreamJoin
+from kstream.operators.told import AT_ONCE
 
 
 class SelfJoin(StreamStreamJoin):

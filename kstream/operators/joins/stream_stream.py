@@ -14,12 +14,13 @@ from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch
-from kstream.operators.closing import AT_ONCE, Closing, behind, task_times, telling
+from kstream.operators.closing import Closing, task_times
 from kstream.operators.dropping import LATE, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.joins.waiting import Entry
 from kstream.operators.origin import Origin
 from kstream.operators.stateless import apply
+from kstream.operators.told import AT_ONCE, Teller, Telling, ToldOrigin
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.within import Within
 from kstream.state.buffers import BufferStore
@@ -32,7 +33,7 @@ REMOVED: Final = 10_000
 """Entries that a commit removes, and two more for each record: so what is over leaves as fast as it came, in pieces."""
 
 
-class StreamStreamJoin(Dropping, Closing):
+class StreamStreamJoin(Dropping, Closing, Telling):
     """Each record finds those of the other stream that came before it, and is found by those that come after it. A
     result has the later of the two times, and comes when both are there.
 
@@ -77,6 +78,7 @@ class StreamStreamJoin(Dropping, Closing):
         self._held: list[Came] = []
         self._held_of: Origin | None = None
         self._prefixes = Prefixes(within.bucket, within.offset)
+        self.teller = Teller(f"a record that found nothing, of join {name!r}", key_codec)
 
     # ---- records
 
@@ -99,7 +101,7 @@ class StreamStreamJoin(Dropping, Closing):
         origin = batch.origin
         times = task_times(batch, self._watermark.now)
         came = self._prepared(side, batch, keys, times)
-        if self._meets and origin is not None:
+        if self._meets and origin is not None and not origin.timeless:
             if not self._held or not origin.of_time:
                 self._held_of = origin
             self._held += came
@@ -290,14 +292,20 @@ class StreamStreamJoin(Dropping, Closing):
         return found
 
     def _tell(self, over: Sequence[Over], origin: Origin | None) -> None:
-        results = Results()
-        times = [] if origin is None else origin.watermarks
-        with telling(self._name, "a record that found nothing, of join"):
-            for one in over:
-                row = min(bisect_left(times, one.due + 1), len(times) - 1)  # the record that moved time beyond it
-                value = self._read(one.side, one.kept.raw)
-                results.add(one.side, row, one.place[PLACE:], value, None, one.kept.at)
-            self._emit(results, behind(origin))
+        keys, stamps = [one.place[PLACE:] for one in over], [one.kept.at for one in over]
+        rows, times = None, [] if origin is None else origin.watermarks
+        if times:  # the record that moved time beyond it
+            rows = [min(bisect_left(times, one.due + 1), len(times) - 1) for one in over]
+
+        def push(told: ToldOrigin, places: Sequence[int]) -> None:
+            results = Results()
+            for place in places:
+                told.at_fault, one = place, over[place]
+                results.add(one.side, place, keys[place], self._read(one.side, one.kept.raw), None, stamps[place])
+            told.at_fault = None
+            self._emit(results, told)
+
+        self.teller.tell(keys, lambda place: over[place].kept.raw, stamps, origin, rows, push)
 
     # ---- the end of a batch, and of a transaction
 

@@ -21,7 +21,13 @@ from kstream.types import AdminClient, Clients, Headers, TopicPartition
 
 STREAMS: Final = "__streams.errors."
 """Before the names of Kafka Streams' headers."""
-OURS: Final = frozenset(f"kstream.{name}" for name in ("letter", "app", "task", "time", "agent", "phase", "attempts"))
+OURS: Final = frozenset(
+    f"kstream.{name}"
+    for name in (
+        "letter", "app", "task", "time", "agent", "phase", "attempts", "result", "result.step", "result.key",
+        "result.value",
+    )
+)  # fmt: skip
 REPLAYED: Final = "kstream.replayed"
 """Of a record that was replayed: which dead letter it was, the last one where there were several."""
 REPLAYS: Final = "kstream.replays"
@@ -90,6 +96,8 @@ class Letter:
         exception: its class, with its module; `message` and `stacktrace` are its own.
         source: where the record lies that failed. Partition and offset are -1 where only the topic is known.
         replays: how often it was replayed before it failed this time.
+        result: what it is, where it is about no record but a result that failed, as in "the result of a window of 'n'".
+        of_step, of_key: the step that put that out, and its key as Python shows it.
         refusal: why it cannot be read, where a later version of kstream wrote it: it is left alone.
     """
 
@@ -106,6 +114,9 @@ class Letter:
     stacktrace: str | None = None
     source: Place | None = None
     replays: int = 0
+    result: str | None = None
+    of_step: str | None = None
+    of_key: str | None = None
     refusal: str | None = None
 
     @property
@@ -155,6 +166,9 @@ def letter_of(row: Row) -> Letter:
         said.get(f"{STREAMS}stacktrace"),
         _source(said),
         (_number(replays.decode("utf-8", "replace")) or 0) if replays else 0,
+        said.get("kstream.result"),
+        said.get("kstream.result.step"),
+        said.get("kstream.result.key"),
     )
 
 

@@ -38,6 +38,11 @@ class Routes:
         """The partition (-1: the one of the key), or why there is none."""
         if letter.refusal is not None:
             return letter.refusal
+        if letter.result is not None:
+            return (
+                f"it is {letter.result}, and no record that was read: it cannot be processed again; write it where it "
+                "belongs by hand (kstream dlq show --json), then purge it"
+            )
         found = self._place(letter)
         return found if isinstance(found, str) else self._too_old(letter, found.topic) or found
 

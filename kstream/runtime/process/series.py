@@ -133,7 +133,7 @@ def _status_of(worker: StreamWorker, task: Task) -> TaskStatus:
         buffered=task.buffered,
         why=_why(worker, task),
         at_end=task.reading.at_end and not task.buffered and not task.busy,
-        retrying=worker.now < task.rests_until or task.handling.timers.rests is not None,
+        retrying=worker.now < task.rests_until or task.handling.waits_for is not None,
         error=None if task.error is None else one_line(task.error),
         inputs=inputs,
         event_time=_seconds(event_time),
@@ -163,6 +163,8 @@ def _why(worker: StreamWorker, task: Task) -> str | None:
         return f"agent {', '.join(map(repr, task.awaiting))} waits for something outside{where}"
     if (timer := task.handling.timers.waits_for) is not None:
         return f"a timer that failed is tried again in {timer[1]:.0f} s: {one_line(timer[0])}"
+    if (result := task.handling.results.waits_for) is not None:
+        return f"a result that failed is tried again in {result[1]:.0f} s: {one_line(result[0])}"
     if (why := worker.tables.why(task)) is not None:
         return why
     left = task.rests_until - worker.now

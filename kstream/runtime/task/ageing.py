@@ -26,7 +26,7 @@ class Ageing:
     def __init__(self, plan: TaskPlan, task: str) -> None:
         self._watermark, self._writer = plan.watermark, plan.time_writer
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
-        self._processors = plan.processors
+        self._processors, self._tellers = plan.processors, plan.tellers
         self._quiet = Quiet(plan.closes_by)
         self._task, self._told = task, False
 
@@ -73,9 +73,13 @@ class Ageing:
 
     @property
     def _stands(self) -> bool:
-        """A timer has failed, and is tried again later. Until then time stands, as no record is taken: what the timer
-        will emit would be late behind it, and after a restart the timer would count as fired."""
-        return any([one.rests for one in self._processors])
+        """A timer or a result has failed, and is tried again later. Until then time stands, as no record is taken: what
+        comes of it would be late behind it, and after a restart the timer would count as fired."""
+        if any([one.rests for one in self._processors]):
+            return True
+        if self._time is None or not (until := max([one.rests_until for one in self._tellers], default=0.0)):
+            return False
+        return self._time.clock.monotonic() < until
 
     def is_idle(self, at: TopicPartition, since: float) -> bool:
         """Nothing comes of this input, since then (monotonic). Returns whether that changes anything."""

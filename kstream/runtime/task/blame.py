@@ -34,7 +34,7 @@ def blame(error: BaseException, part: SubTopology, plan: TaskPlan, topic: str) -
     node = step_of(raised, part, plan)
     if node is None:
         node = plan.operators.index(plan.sources[topic])
-    return Blame(node, _phase(raised))
+    return Blame(node, phase_of(raised))
 
 
 def step_of(raised: BaseException, part: SubTopology, plan: TaskPlan) -> int | None:
@@ -71,7 +71,7 @@ def kind_of(error: BaseException) -> type[BaseException]:
     return CodecError if kind is ColumnError else kind
 
 
-def _phase(error: BaseException) -> Phase:
+def phase_of(error: BaseException) -> Phase:
     if isinstance(error, RecordRefused):
         return "produce"
     if isinstance(error, EntryUnreadable):

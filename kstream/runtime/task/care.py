@@ -58,6 +58,8 @@ class Care:
             store.keep()
         for operator in self._plan.operators:
             operator.keep()
+        for teller in self._plan.tellers:
+            teller.keep()
 
     def passed(self, records: int) -> None:
         """A batch of so many records is through, and has gone out."""
@@ -72,5 +74,7 @@ class Care:
         self._good = 0
         done = [operator.take_back() for operator in self._plan.operators]  # first: agents may clear up
         self._plan.writer.reset()
+        for teller in self._plan.tellers:
+            teller.take_back()
         done += [store.take_back() for store in self._plan.stores.values()]
         return all(done)

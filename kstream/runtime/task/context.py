@@ -135,8 +135,8 @@ class Context(Generic[K]):
         return error
 
     def _row(self, batch: Batch, index: int) -> int:
-        """The input record that causes what is sent now."""
-        return batch.row(index) if batch.origin else AFTER_ALL
+        """Where what is sent now has its place in the order: the input record that causes it."""
+        return batch.place(index) if batch.origin else AFTER_ALL
 
     @property
     def key(self) -> K:
@@ -237,6 +237,7 @@ class Context(Generic[K]):
             batch.timestamps[index] if record.timestamp is None else cast("int", record.timestamp),
             record.headers,
             partition,
+            batch.cause(index),
         )
 
 

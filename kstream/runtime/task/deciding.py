@@ -14,14 +14,15 @@ from kstream.errors import ProcessingError, RecordRefused, TimerFailed, text_of
 from kstream.observe.throttle import Throttle
 from kstream.operators.delayed import Note
 from kstream.operators.refusals import Refusals, Suspected
+from kstream.operators.told import ToldFailed
 from kstream.plan import TaskPlan
-from kstream.runtime.task.blame import Blame, blame, cause_of, kind_of, raised_in
+from kstream.runtime.task.blame import Blame, blame, cause_of, kind_of, phase_of, raised_in, step_of
 from kstream.runtime.task.failures import place_of
 from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
-from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter
+from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter, headers_of
 from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
-from kstream.topology import SubTopology
+from kstream.topology import OutsideNode, SubTopology
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
@@ -220,6 +221,75 @@ class Deciding:
             log.warning("task %s: %s; the timer is skipped", task, error, extra={"task": task})
             return policy
         return None
+
+    def leaves_out_results(self, error: ToldFailed, plan: TaskPlan) -> bool:
+        """Whether there is a policy for this failure of one of several results, by which the task goes on."""
+        raised = raised_in(cause_of(error))
+        node = step_of(raised, self._part, plan)
+        policies = self._part.policies[node] if node is not None and not self._buffers(node) else ()
+        policy = next((one for one in policies if one.fits(cause_of(error), phase_of(raised))), None)
+        return policy is not None and not isinstance(policy, Fail)
+
+    def _buffers(self, node: int) -> bool:
+        """Whether what fails there may be another one, that came before."""
+        return isinstance(self._part.nodes[node], OutsideNode)
+
+    def decide_result(
+        self, error: ToldFailed, plan: TaskPlan, task: str, teller: int, before: LeftOut | None, again: Again
+    ) -> Again | LeftOut | None:
+        """The verdict on a result that no record is behind; None stops the task.
+
+        Args:
+            teller: the place of the step that put it out.
+            before: the verdict by which it was left out, where its dead letter failed.
+        """
+        if before is not None:
+            return before.smaller(error.__cause__)
+        if plan.cursor.faults or lost_topic(error, self._part, plan) is not None:
+            return None
+        cause = cause_of(error)
+        raised = raised_in(cause)
+        node = step_of(raised, self._part, plan)
+        node, phase = teller if node is None else node, phase_of(raised)
+        if self._buffers(node):
+            return None
+        self._measures.parts[self._part.name].failed[node] += 1
+        again.failed += 1
+        for policy in self._part.policies[node]:
+            if isinstance(policy, RetryLater) or not policy.fits(cause, phase):
+                continue
+            if isinstance(policy, Retry):
+                pauses = again.pauses.setdefault(policy, policy.pauses())
+                again.due = pauses.failed(self._clock.monotonic())
+                if pauses.exhausted:
+                    continue
+                what = f"it is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}"
+                self._tell_of_result(error, task, what)
+                return again
+            if isinstance(policy, Fail):
+                return None
+            reason = self._measures.named(kind_of(cause))
+            if isinstance(raised, RecordRefused):
+                self._refusals.learn(raised)
+            self._measures.failed(phase, error)
+            topic = policy.dead_letters(self._app)
+            if topic is None:
+                self._tell_of_result(error, task, "it is skipped")
+                return LeftOut(None, self._names[teller], reason)
+            self._tell_of_result(error, task, f"it is a dead letter now, in {topic}")
+            key = error.teller.shown(None if error.failed is None else error.failed.key)
+            is_of = {"kstream.result": error.teller.what, "kstream.result.step": self._names[teller]}
+            headers = headers_of(
+                cause, is_of | {"kstream.result.key": key}, self._app, task, agent=self._names[node], phase=phase,
+                attempts=again.failed, now=self._clock.time(),
+            )  # fmt: skip
+            return LeftOut(topic, self._names[teller], reason, headers)
+        return None
+
+    def _tell_of_result(self, error: ToldFailed, task: str, what: str) -> None:
+        text = f"task {task}: {error}; {what}"
+        if log.isEnabledFor(logging.WARNING) and not _throttle.holds(text, logging.WARNING):
+            log.warning("%s", text, extra={"task": task})
 
     def taken(self, suspected: Suspected) -> None:
         """Kafka took it."""

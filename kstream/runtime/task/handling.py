@@ -17,12 +17,15 @@ from kstream.operators.closing import DueFirst, TooManyDue
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks
 from kstream.operators.refusals import Suspected
+from kstream.operators.told import ToldFailed
 from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
-from kstream.runtime.task.failures import PASSES, PushFailed, Search
+from kstream.runtime.task.failures import PASSES, PushFailed, Search, TaskFailed
+from kstream.runtime.task.lost_topics import refusal_in
 from kstream.runtime.task.overdue import Overdue
+from kstream.runtime.task.results import FailedResults
 from kstream.runtime.task.timers import FailedTimers
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, Verdicts
 from kstream.types import Clock, Fetch, TopicPartition
@@ -60,11 +63,13 @@ class Handling:
         self._records = 0  # of the transaction, before the fetch
         self.overdue = Overdue(task, plan)
         self.timers = FailedTimers(task, plan, clock, deciding, self.overdue)
+        self.results = FailedResults(task, plan, clock, deciding)
         self.verdicts = Verdicts()
         self.rests_until = 0.0
         self.left_out: list[tuple[LeftOut, Fetch, int]] = []
         self.letters: dict[str, int] = {}
         self._decided: tuple[ProcessingError, bool] | None = None  # about a record of it: whether the task goes on
+        self._whole = False  # all operators emit what they hold
         self._asked: Suspected | None = None  # Kafka is asked whether it takes it
 
     def begin(self, fetch: Fetch, records: int, failed_before: bool) -> None:
@@ -78,6 +83,8 @@ class Handling:
             self.letters.clear()
         self._plan.writer.watched = bool(self.search)
         self._plan.writer.by.clear()
+        if not records:
+            self._plan.writer.causes.clear()
         if failed_before:
             self.care.take()
         elif self.care.advised:
@@ -129,11 +136,12 @@ class Handling:
         Raises:
             RecordRefused: Kafka is known to refuse something of it. Suspected: it may.
         """
-        if not (refused := self._plan.writer.heed()) or isinstance(self.on(fetch), Again):
+        refused = self._heed_results()
+        if not refused or isinstance(self.on(fetch), Again):
             return
         if not sent and self._goes_on_without(fetch, refused):
             return
-        row, error, order = refused[0]
+        row, error, order, _ = refused[0]
         self._plan.writer.by[error.topic, error.key, error.size] = order
         if isinstance(error, Suspected) and (sent or self.search or not self.care or row >= len(fetch)):
             self._asked = error if len(fetch) == 1 else None
@@ -141,6 +149,14 @@ class Handling:
         if (origin := self._plan.sources[fetch.at.topic].origin) is not None:
             origin.at_fault = row if row < len(fetch) else None
         raise error
+
+    def _heed_results(self) -> list[Refused]:
+        """Those of input records, of what is held. Raises ResultFailed where it is known to refuse something else."""
+        if not (found := self._plan.writer.heed()):
+            return found
+        if (failed := self.results.refused(found)) is not None:
+            raise failed
+        return [one for one in found if one.cause is None]
 
     def _goes_on_without(self, fetch: Fetch, refused: list[Refused]) -> bool:
         """Leaves these rows out, where all that is left of them is what they put out: nothing is processed again. False
@@ -163,6 +179,29 @@ class Handling:
             self.verdicts.stands(record.at, record.first_offset, verdict)
             self.write(verdict, record, self._records + row)
         self.left_out = []
+
+    def flushing(self, *, whole: bool) -> None:
+        """Operators emit next what they hold for the commit; all of them, where it is the `whole`."""
+        self._plan.writer.watched, self._whole = bool(self.search), whole
+        if self.care:
+            self.care.keep()
+
+    def flushed(self) -> None:
+        """They have. Raises as `release`, and ResultFailed."""
+        self._heed_results()
+        self.release()
+
+    def flushes_again(self, error: ToldFailed) -> bool:
+        """Whether they emit it anew, without a result that failed, or one at a time.
+
+        Raises:
+            PushFailed: what was decided takes the transaction back.
+        """
+        if not self._whole or not self.care or self._plan.cursor.faults:
+            return False
+        if not self.results.decide(error) or self.results.rests is not None or not self.care.take_back():
+            raise PushFailed(0, self.timers.located(error)) from error
+        return True
 
     def release(self) -> None:
         """All that was given to the operators is through, and goes out.
@@ -192,7 +231,7 @@ class Handling:
         at fault."""
         self._raise_fault(error)
         if isinstance(error, ResultFailed):
-            self.timers.decide(error)
+            self._without_a_record(error)
             return PushFailed(0, self.timers.located(error))
         return KStreamError(
             f"task {self._task}: its operators could not pass on what they held for the commit: {text_of(error, repr)}"
@@ -206,7 +245,7 @@ class Handling:
         """
         if isinstance(fetch, (Marks, Delayed)) and (refusal := fetch.refusal) is not None:
             raise PushFailed(0, KStreamError(f"task {self._task}: {refusal}"))
-        if (rests := self.timers.rests) is not None:
+        if (rests := self.waits_for) is not None:
             return rests
         return self.verdicts.of(fetch.at, fetch.first_offset) if self.verdicts else None
 
@@ -217,10 +256,14 @@ class Handling:
         self.rests_until = verdict.due
         return True
 
-    def waits_for_timer(self) -> bool:
-        """The same of a timer that failed."""
-        rests = self.timers.rests
-        return rests is not None and self.rests(rests)
+    @property
+    def waits_for(self) -> Again | None:
+        """The timer or the result that failed, and that it waits for to try it again."""
+        return self.timers.rests or self.results.rests
+
+    def waits(self) -> bool:
+        """The same as `rests` of that."""
+        return (rests := self.waits_for) is not None and self.rests(rests)
 
     def taken_back(self, fetch: Fetch, error: BaseException, sent: bool, records: int) -> None:
         """What a fetch that failed has done is taken back, by itself. Where it is known which of its records is at
@@ -239,12 +282,8 @@ class Handling:
             return
         self._raise_fault(error)
         if isinstance(error, ResultFailed):  # no record is at fault
-            goes_on = self.timers.decide(error)
-            if not self.care and goes_on:
-                if not isinstance(error, TooManyDue):
-                    self.care.take()  # from the next batch on
-                raise PushFailed(0, self.timers.located(error)) from error
-            if not goes_on or sent or not self.care.take_back():
+            careful, goes_on = bool(self.care), self._without_a_record(error)
+            if not goes_on or not careful or sent or not self.care.take_back():
                 raise PushFailed(0, self.timers.located(error)) from error
             return
         if not self.care or sent or not self.care.take_back():
@@ -261,6 +300,24 @@ class Handling:
                 goes_on = self.decide(found, records + row)
             if not goes_on:
                 raise (PushFailed(1, found) if len(fetch) == 1 else self._failure(fetch, error)) from error
+
+    def _without_a_record(self, error: ResultFailed) -> bool:
+        """Whether the task goes on after the failure of a timer or a result; with care then, from the next batch on."""
+        goes_on = self.results.decide(error) if isinstance(error, ToldFailed) else self.timers.decide(error)
+        if goes_on and not isinstance(error, TooManyDue):
+            self.care.take()
+        return goes_on
+
+    def of_a_result(self, failure: TaskFailed) -> TaskFailed:
+        """That of the result, or timer, whose output Kafka refused, about which it is decided; else it is a record's,
+        as it was."""
+        if (refused := refusal_in(failure.error)) is None:
+            return failure
+        failed = self.results.behind(refused, alone=self.search.alone)
+        if failed is None:
+            return failure
+        self._without_a_record(failed)
+        return TaskFailed(self._task, self.timers.located(failed))
 
     def _is_careless(self, fetch: Fetch, error: BaseException, sent: bool) -> bool:
         """Whether the task would go on if it took care."""
@@ -311,6 +368,7 @@ class Handling:
         """So many records, and everything before these positions."""
         done = self.verdicts.committed(positions) if self.verdicts else ()
         self.timers.committed()
+        self.results.committed()
         if self._deciding is not None:
             self._deciding.committed(self._task, records, done)
             if self._asked is not None:

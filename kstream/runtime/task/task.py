@@ -16,6 +16,7 @@ from kstream.plan import TaskPlan
 from kstream.runtime.task.ageing import Ageing
 from kstream.runtime.task.context import Context, activate, deactivate
 from kstream.runtime.task.deciding import Deciding
+from kstream.runtime.task.emitting import emit
 from kstream.runtime.task.failures import PASSES, PushFailed, Search
 from kstream.runtime.task.handling import Handling
 from kstream.runtime.task.measures import PartMeasures
@@ -221,7 +222,7 @@ class Task:
 
     def _time_first(self, fetch: Fetch | None) -> Fetch | None:
         """What may be processed of it now. None: event time went on by a piece, and the loop is to turn."""
-        waits = self.handling.waits_for_timer()
+        waits = self.handling.waits()
         size = 1 if waits else self.handling.overdue.aim(fetch)
         if fetch is not None:
             if size and not waits:
@@ -334,18 +335,14 @@ class Task:
     def flush(self, by: Sequence[Operator | Overdue] | None = None) -> None:
         """Before a commit: operators emit what they hold back. Agents behind them may then be busy with it."""
         self._emitting = self._released = True
+        self.handling.flushing(whole=by is None)
         self._finish_emitting(self.plan.operators if by is None else by)
 
     def _finish_emitting(self, operators: Sequence[Operator | Overdue]) -> None:
         activate(self._context)
         try:
-            for operator in operators:
-                operator.flush()
-            if any([agent.busy for agent in self.plan.agents]):
-                return
-            self._emitting = False
-            self.handling.release()
-        except PASSES:
+            self._emitting = not emit(self.plan, self.handling, operators)
+        except (*PASSES, PushFailed):
             raise
         except BaseException as error:
             raise self.handling.held_back(error) from error

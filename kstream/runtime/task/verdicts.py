@@ -19,6 +19,7 @@ from msgspec import structs
 from kstream.backoff import Pauses
 from kstream.errors import ProcessingError, RecordRefused, text_of
 from kstream.operators.delayed import Note
+from kstream.operators.origin import Origin
 from kstream.operators.writer import Writer
 from kstream.runtime.task.blame import cause_of, kind_of
 from kstream.specs.policy import Retry
@@ -27,7 +28,13 @@ from kstream.types import Fetch, TopicPartition
 
 PREFIX = "__streams.errors."
 """Of the headers that Kafka Streams gives a dead letter (KIP-1034)."""
-OWN = tuple(f"kstream.{name}" for name in ("letter", "app", "task", "agent", "phase", "attempts", "time"))
+OWN = tuple(
+    f"kstream.{name}"
+    for name in (
+        "letter", "app", "task", "agent", "phase", "attempts", "time", "result", "result.step", "result.key",
+        "result.value",
+    )
+)  # fmt: skip
 LONGEST = 32_768
 """Characters of a message or stack trace: a header counts towards the size that Kafka takes."""
 SHORTENED: Final = (f"{PREFIX}stacktrace", f"{PREFIX}message")
@@ -47,6 +54,8 @@ class LeftOut:
     reason: str
     headers: tuple[tuple[str, bytes], ...] = ()
     note: Note | None = None
+    result: tuple[bytes | None, bytes | None, int] | None = None
+    """Of a result (told.py): key, value and time of its letter."""
 
     def write(self, record: Fetch, writer: Writer) -> None:
         """A fetch of one record, to its topic: key, value, timestamp and headers as they are, and why."""
@@ -65,6 +74,15 @@ class LeftOut:
             headers, partition = [*of_others, *self.headers], -1
         writer.one(0, 0, self.topic, value, key, timestamp, headers, partition)
         writer.release()
+
+    def write_result(self, origin: Origin, row: int, writer: Writer) -> None:
+        """A result that nothing was done with: its dead letter, where there is one, in its place."""
+        if self.topic is None or self.result is None:
+            return
+        key, value, timestamp = self.result
+        (place,) = origin.places_of((row,))
+        cause = origin, row
+        writer.one(0, place, self.topic, value, key, max(timestamp, 1), list(self.headers), -1, cause)
 
     def smaller(self, refusal: BaseException | None) -> LeftOut | None:
         """With one header less, where the letter was refused because it was too large; None where that is not why, or
@@ -113,25 +131,42 @@ def dead_letter(
         attempts: how often it has failed.
         now: the wall clock.
     """
-    cause = cause_of(error)
+    lies = {
+        f"{PREFIX}topic": where.topic,
+        f"{PREFIX}partition": str(where.partition),
+        f"{PREFIX}offset": str(where.offset),
+    }
+    headers = headers_of(cause_of(error), lies, app, error.task, agent=agent, phase=phase, attempts=attempts, now=now)
+    return LeftOut(topic, error.topic, reason, headers)
+
+
+def headers_of(
+    cause: BaseException,
+    lies: Mapping[str, str],
+    app: str,
+    task: str,
+    *,
+    agent: str,
+    phase: str,
+    attempts: int,
+    now: float,
+) -> tuple[tuple[str, bytes], ...]:
+    """Of a dead letter; `lies` are those that say what it is about."""
     kind = kind_of(cause)
     said = {
         f"{PREFIX}exception": f"{kind.__module__}.{kind.__qualname__}",
         f"{PREFIX}message": text_of(cause)[:LONGEST],
         f"{PREFIX}stacktrace": stack_of(cause)[-LONGEST:],
-        f"{PREFIX}topic": where.topic,
-        f"{PREFIX}partition": str(where.partition),
-        f"{PREFIX}offset": str(where.offset),
+        **lies,
         "kstream.letter": str(LETTERS.number),
         "kstream.app": app,
-        "kstream.task": error.task,
+        "kstream.task": task,
         "kstream.agent": agent,
         "kstream.phase": phase,
         "kstream.attempts": str(attempts),
         "kstream.time": str(int(now * 1000)),
     }
-    headers = tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items())
-    return LeftOut(topic, error.topic, reason, headers)
+    return tuple((name, text.encode(errors="backslashreplace")) for name, text in said.items())
 
 
 def stack_of(error: BaseException) -> str:

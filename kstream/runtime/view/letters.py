@@ -187,6 +187,8 @@ class LetterView:
     def _status(self, letter: Letter, span: Span, handled: Handled) -> LetterStatus:
         source, mark = letter.source, handled.of(letter, span)
         where = None if source is None else source.topic if source.offset < 0 else f"{source.at} {source.offset}"
+        if letter.result is not None:
+            where = f"a result of {letter.of_step or '?'}"[:SHORT]
         return LetterStatus(
             *letter.place,
             letter.time,
@@ -196,7 +198,7 @@ class LetterView:
             letter.attempts,
             None if letter.exception is None else letter.reason[:SHORT],
             _cut(letter.message, SHORT),
-            self._sides(letter)[0].text[:SHORT],
+            (letter.of_key or self._sides(letter)[0].text)[:SHORT],
             letter.replays,
             None if mark is None else mark.what,
         )

@@ -121,8 +121,13 @@ class Committer:
         for task in running:
             with attributed(task):
                 task.touched = task.touched or task.ageing.is_due()
-        if any(task.touched for task in running):
-            self._commit(running, last=last)
+        alone = [task for task in running if task.search and task.touched and not task.uncommitted]
+        others = [task for task in running if task not in alone] if alone else running
+        if any(task.touched for task in others):
+            self._commit(others, last=last)
+        for task in alone:  # Kafka refused something that it puts out without a record
+            with self._transaction.watching():
+                self._commit([task], last=last)
         self.start_anew()
         self._measures.committed_at = self._clock.time()
 

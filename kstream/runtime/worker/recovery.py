@@ -16,13 +16,13 @@ from kstream.errors import (
     ProducerLost,
     RecordRefused,
     RestartsExhausted,
+    ResultFailed,
     SnapshotsFailed,
     StateError,
     TimerFailed,
     TopicError,
     TransactionError,
 )
-from kstream.operators.closing import TooManyDue
 from kstream.runtime.task.blame import raised_in
 from kstream.runtime.task.failures import StateDamaged, TaskFailed, place_of, without_frames
 from kstream.runtime.task.lost_topics import LOST, lost_topic, refusal_in
@@ -137,16 +137,19 @@ class Recovery:
         """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that
         were in it. False when none was. A search that began in the middle of the transaction, which nobody watched, has
         its record alone the next time."""
-        tasks = [task for task in self._tasks.running if task.uncommitted and not task.waits]
+        tasks = [one for one in self._tasks.running if one.takes_part and (one.uncommitted or one.plan.tellers)]
         if not tasks:
             return False
-        if len(tasks) == 1 and (self._transaction.watched or not tasks[0].search):
+        searched = any(
+            task.search or not task.uncommitted for task in tasks
+        )  # the first time a record may be looked at
+        if len(tasks) == 1 and (self._transaction.watched or not searched):
             (task,) = tasks
             refused = self._transaction.named(error) if task.search else error
             self._task_failed(task, TaskFailed(task.name, refused, 0, task.uncommitted, singly=False), refused)
             return True
         for task in tasks:
-            task.search.suspect(task.uncommitted)
+            task.search.suspect(max(1, task.uncommitted))
         if isinstance(error, ProducerLost):
             self._start_over(error)
         else:
@@ -228,6 +231,7 @@ class Recovery:
             if self._letter_goes_apart(task, failure.error):
                 return
             failure = TaskFailed(task.name, lost)
+        failure = task.handling.of_a_result(failure)
         if failure.careless:
             self._abort(failure.error, task)
             task.handling.care.take()
@@ -241,9 +245,7 @@ class Recovery:
             about_a_record and isinstance(error, ProcessingError) and task.handling.decide_late(error, task.uncommitted)
         )
         self._abort(error, task, told=found)  # a line about the record, the timer or the task says it
-        if isinstance(error.__cause__, TimerFailed) and error.__cause__.goes_on:
-            return
-        if isinstance(error.__cause__, TooManyDue):
+        if isinstance(error.__cause__, ResultFailed) and error.__cause__.goes_on:
             return
         if goes_on:
             task.search.suspect(1)  # it comes first, and stays apart until it is committed

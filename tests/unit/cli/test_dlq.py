@@ -224,6 +224,28 @@ class TestHandling:
             handling.purge(subject(), Wanted(letters=["1:5"]), dry_run=False, yes=True)
 
 
+def test_the_letter_of_a_result_is_shown_and_not_replayed(
+    cluster: MemoryCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where somebody wrote into its headers where it comes from."""
+    result = {"kstream.result": "the result of a window of 'sums'", "kstream.result.step": "aggregate sums"}
+    add(cluster, 0, **result, **{"kstream.result.key": "Windowed(key='k', start=0)"})
+    out = listed(capsys)
+    assert "a result of aggregate sums" in out and "Windowed(key='k', start" in out
+    assert listing.show(subject(), "0:0", None, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)["result"]
+    assert told == {
+        "of": "the result of a window of 'sums'",
+        "step": "aggregate sums",
+        "key": "Windowed(key='k', start=0)",
+    }
+    for to in (None, "orders"):
+        assert handling.replay(subject(), Wanted(), to, dry_run=False) == 1
+        said = "".join(capsys.readouterr())
+        assert "it is the result of a window of 'sums', and no record that was read" in said
+    assert cluster.records("orders") == []
+
+
 class _Terminal:
     def __init__(self, line: str) -> None:
         self._lines: Iterator[str] = iter([line])

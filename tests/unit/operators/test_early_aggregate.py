@@ -185,7 +185,7 @@ def test_on_a_quiet_topic_it_is_told_by_the_clock() -> None:
 
 
 def test_what_is_done_with_it_and_fails_blames_no_record_and_is_told_again() -> None:
-    app = kstream.App("early", on_error=[kstream.DeadLetter()])
+    app = kstream.App("early", on_error=[kstream.DeadLetter(on=(KeyError,))])
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=Windowed[str], value=int)
     group = app.stream(source).group_by_key().window(Tumbling(MINUTE), grace=0 * MS, early=MINUTE / 3)
     broken = [True]

@@ -177,21 +177,25 @@ def test_what_time_alone_makes_due_is_tried_again() -> None:
 
 
 def test_what_is_done_with_a_timers_result_blames_no_record() -> None:
-    app = kstream.App("failing", on_error=[kstream.Skip()])
-    source = app.topic("in", key=str, value=int)
+    app = kstream.App("failing", on_error=[kstream.Skip(phase="timer"), kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
 
     class Sets(kstream.Processor[str, int, int]):
         def process(self, value: int, ctx: Any) -> None:
             ctx.timer(after=MS)
 
         def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            ctx.emit(1)
             ctx.emit(0)
 
-    app.stream(source).process(Sets, name="p").map(lambda n: 1 // n)
+    app.stream(source).process(Sets, name="p").map(lambda n: 1 // n, value=int).to(out)
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, 1, key="a", timestamp=1000)
-        with pytest.raises(KStreamError, match=r"the result of a timer of processor 'p' failed: ZeroDivisionError"):
-            driver.send(source, 1, key="a", timestamp=1010)
+        driver.send(source, 1, key="a", timestamp=1010)
+        driver.commit()
+        (letter,) = driver.cluster.records("failing-dead-letters")
+        assert (letter.key, letter.value, letter.timestamp) == (b"a", b"0", 1001)
+        assert driver.values(out) == [1]
 
 
 def test_a_record_that_fails_is_taken_back_with_the_timers_it_made_due() -> None:

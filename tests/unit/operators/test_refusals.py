@@ -10,6 +10,7 @@ import pytest
 from kstream.codecs import resolve
 from kstream.errors import RecordRefused
 from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 from kstream.operators.refusals import SECONDS, Refusals, Suspected
 from kstream.operators.writer import DirectWriter, OrderedWriter
 from kstream.testing import ManualClock
@@ -150,7 +151,8 @@ def test_writers_tell_the_records_of_a_batch_and_go_on_without_them(known: Known
         return [one.row for one in writer.heed()]
 
     values: list[bytes | None] = [b"a", b"b", b"c"]
-    batch = Batch(3, BYTES, BYTES, origin=object(), rows=[2, 7, 9], timestamps=[1, 1, 1])  # type: ignore[arg-type]
+    origin: Any = Origin(None, topic="in")  # type: ignore[arg-type]
+    batch = Batch(3, BYTES, BYTES, origin=origin, rows=[2, 7, 9], timestamps=[1, 1, 1])
     writer.column(3, batch, "t", values, [b"k", None, None])
     assert rows() == [7, 9]
     writer.one(1, 5, "t", b"v", None, 1, None, -1)

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from kstream.codecs import resolve
 from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 from kstream.operators.writer import AFTER_ALL, DirectWriter, OrderedWriter
+
+ORIGIN: Any = Origin(None, topic="in")  # type: ignore[arg-type]
 
 BYTES = resolve(bytes, what="bytes")
 
@@ -50,7 +53,7 @@ def test_by_input_and_then_by_node(branches: list[list[int]], every: int) -> Non
     for order in reversed(range(len(branches))):
         places = branches[order]
         values = [b"%d.%d.%d" % (row, order, n) for n, row in enumerate(places)]
-        writer.column(order, column(values, origin=object(), rows=places), "t", list(values), [b"k"] * len(values))
+        writer.column(order, column(values, origin=ORIGIN, rows=places), "t", list(values), [b"k"] * len(values))
     assert outlet.records == []
     writer.release()
     expected = sorted((row, order, n) for order, places in enumerate(branches) for n, row in enumerate(places))
@@ -65,7 +68,7 @@ def test_single_records_and_columns_are_put_in_one_order_and_what_no_input_cause
     writer = OrderedWriter(outlet)
     writer.column(1, column([b"last"]), "t", [b"last"], [None])
     writer.one(2, 1, "t", b"second", b"k", 7, [("h", b"1")], 3)
-    writer.column(3, column([b"first"], origin=object(), rows=[0]), "t", [b"first"], [b"k"])
+    writer.column(3, column([b"first"], origin=ORIGIN, rows=[0]), "t", [b"first"], [b"k"])
     writer.one(0, AFTER_ALL, "t", b"nearly last", None, 1, None, -1)
     writer.release()
     assert [record[1] for record in outlet.records] == [b"first", b"second", b"nearly last", b"last"]

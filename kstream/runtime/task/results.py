@@ -1,0 +1,155 @@
+"""Results that no record is behind (operators/told.py) and that failed, and what policies make of them: tried again,
+left out, or the task stops."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from kstream.errors import RecordRefused, ResultFailed
+from kstream.operators.refusals import Suspected
+from kstream.operators.told import NotEncoded, Teller, ToldFailed, ToldOrigin
+from kstream.operators.writer import Refused
+from kstream.plan import TaskPlan
+from kstream.runtime.task.deciding import Deciding
+from kstream.runtime.task.verdicts import TOO_LARGE, Again, LeftOut
+from kstream.types import Clock
+
+VALUE: Final = "kstream.result.value"
+"""Of a letter whose value is no more than a text about it."""
+
+
+class FailedResults:
+    """Of one task. What was decided is remembered until the result is committed; a restart forgets it."""
+
+    def __init__(self, task: str, plan: TaskPlan, clock: Clock, deciding: Deciding | None) -> None:
+        self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
+        self._again: dict[tuple[int, Hashable], Again] = {}
+        self._failed: dict[tuple[int, Hashable], ToldFailed] = {}  # those
+
+    # ---- those that are tried again
+
+    @property
+    def rests(self) -> Again | None:
+        """What the task waits for, to try a result again: it takes no record before."""
+        last = self._last
+        return None if last is None else self._again[last]
+
+    @property
+    def waits_for(self) -> tuple[ToldFailed, float] | None:
+        """What became of that result, and in how many seconds it is tried again."""
+        if (last := self._last) is None:
+            return None
+        return self._failed[last], self._again[last].due - self._clock.monotonic()
+
+    @property
+    def _last(self) -> tuple[int, Hashable] | None:
+        if not self._again:
+            return None
+        last = max(self._again, key=lambda one: self._again[one].due)
+        return last if self._clock.monotonic() < self._again[last].due else None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was decided about a result that is to be put out again."""
+        return any([teller.pending for teller in self._plan.tellers])
+
+    # ---- what is decided
+
+    def decide(self, error: ToldFailed) -> bool:
+        """Whether the task goes on after this: where it is known which result failed, as the policies say; else what
+        is told comes one at a time, and it will be."""
+        if self._deciding is None:
+            return False
+        error.goes_on = self._decide(error, self._deciding)
+        return error.goes_on
+
+    def _decide(self, error: ToldFailed, deciding: Deciding) -> bool:
+        teller, result = error.teller, error.failed
+        if result is None or error.origin is None or error.row is None:
+            known = teller.singly or not deciding.leaves_out_results(error, self._plan)
+            teller.singly = True
+            return not known
+        one = self._place(teller), teller.alike(result)
+        before, again = teller.before(result), self._again.get(one) or Again()
+        if again.due > self._clock.monotonic():  # a commit came meanwhile
+            return True
+        self._again.pop(one, None), self._failed.pop(one, None)
+        verdict = deciding.decide_result(
+            error, self._plan, self._task, self._place(teller), before if isinstance(before, LeftOut) else None, again
+        )
+        if before is not None:
+            teller.forget(result)
+        if verdict is None:
+            return False
+        if isinstance(verdict, Again):
+            self._again[one], self._failed[one] = verdict, error
+            teller.rests_until = verdict.due
+        else:
+            teller.leaves_out(result, _with_letter(verdict, error.origin, error.row))
+        return True
+
+    def _place(self, teller: Teller) -> int:
+        """Of its step in the sub-topology."""
+        return next(n for n, one in enumerate(self._plan.operators) if getattr(one, "teller", None) is teller)
+
+    # ---- what Kafka refuses
+
+    def refused(self, found: Iterable[Refused]) -> ResultFailed | None:
+        """The failure of the first result, or timer, of which Kafka is known to refuse what came of it. Where that is
+        tried again it is Kafka's to say."""
+        for one in found:
+            if one.cause is None or isinstance(one.error, Suspected):
+                continue
+            failed = self._blamed(one.cause, one.error)
+            if isinstance(failed, ToldFailed) and self._is_tried_again(failed):
+                continue
+            self._plan.writer.by[one.error.topic, one.error.key, one.error.size] = one.order
+            return failed
+        return None
+
+    def _is_tried_again(self, failed: ToldFailed) -> bool:
+        result, teller = failed.failed, failed.teller
+        return result is not None and (self._place(teller), teller.alike(result)) in self._again
+
+    def behind(self, refused: RecordRefused, *, alone: bool) -> ResultFailed | None:
+        """The same of what Kafka has refused; None where it is a record's, or not certain.
+
+        Args:
+            alone: the record that may be at fault instead was alone in its transaction.
+        """
+        output = refused.topic, refused.key, refused.size
+        cause = self._plan.writer.causes.get((output, refused.timestamp))
+        in_doubt = refused.code in TOO_LARGE or (refused.code == "INVALID_RECORD" and refused.key is not None)
+        if cause is None or (in_doubt and not alone):
+            return None
+        return self._blamed(cause, refused)
+
+    def _blamed(self, cause: tuple[object, int], refused: RecordRefused) -> ResultFailed:
+        origin, row = cause
+        failed: ResultFailed = origin.blamed(row, refused)  # type: ignore[attr-defined]
+        failed.__cause__ = refused
+        return failed
+
+    def committed(self) -> None:
+        """All that was due has been told, unless the task rests."""
+        for teller in self._plan.tellers:
+            done = teller.committed()
+            if done and self._deciding is not None:
+                self._deciding.committed(self._task, 0, [one for one in done if isinstance(one, LeftOut)])
+        if self._again and self.rests is None:
+            self._again, self._failed = {}, {}
+
+
+def _with_letter(verdict: LeftOut, origin: ToldOrigin, row: int) -> LeftOut:
+    """With what is in its letter: key and value as they would have been written."""
+    if verdict.topic is None or verdict.result is not None:
+        return verdict
+    more: tuple[tuple[str, bytes], ...] = ()
+    try:
+        value = origin.raw(row)
+    except NotEncoded as error:
+        value, more = str(error).encode(errors="backslashreplace"), ((VALUE, b"repr"),)
+    key = origin.teller.key_in_topics(origin.keys[row])
+    return replace(verdict, headers=(*verdict.headers, *more), result=(key, value, origin.stamps[row]))

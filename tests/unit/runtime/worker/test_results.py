@@ -1,0 +1,345 @@
+"""Results that no record is behind, of every step that puts such out, that fail in every form and phase behind it,
+under every policy. How the input is cut is in unit/runtime/task/test_taking_back_results.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kstream
+from kstream.errors import KStreamError
+from kstream.operators.told import ToldFailed
+from kstream.testing import TestDriver
+from kstream.types import TopicPartition
+
+NOW = 1_700_000_000_000
+SECOND = timedelta(seconds=1)
+BAD, ALL = (2, 3), range(6)
+GOOD = [n for n in ALL if n not in BAD]
+LATER = 99
+"""The value of the record that moves time."""
+
+# ---- what puts them out
+
+
+def last(_: int, n: int) -> int:
+    return n
+
+
+def windows(app: kstream.App, source: Any, windows: Any = None, **how: Any) -> Any:
+    emit = how.pop("emit", "close")
+    group = app.stream(source).group_by_key().window(windows or kstream.Tumbling(SECOND * 10), grace=0 * SECOND, **how)
+    made = group.aggregate(int, last, name="t", emit=emit)
+    return made if isinstance(made, kstream.Stream) else made.stream()
+
+
+def early(app: kstream.App, source: Any) -> Any:
+    return windows(app, source, kstream.Tumbling(SECOND * 60), early=SECOND * 20)
+
+
+def sessions(app: kstream.App, source: Any) -> Any:
+    group = app.stream(source).group_by_key().window(kstream.Session(gap=SECOND), grace=0 * SECOND)
+    return group.aggregate(int, last, merge=lambda one, other: other, name="t", emit="close").stream()
+
+
+def commits(app: kstream.App, source: Any) -> Any:
+    return app.stream(source).group_by_key().aggregate(int, last, name="t", emit="commit").stream()
+
+
+def expiring(app: kstream.App, source: Any) -> Any:
+    ttl = kstream.TTL(SECOND * 1000, time="event")
+    return app.stream(source).group_by_key().aggregate(int, last, name="t", emit="commit", ttl=ttl).stream()
+
+
+def lone(app: kstream.App, source: Any) -> Any:
+    other = app.stream(app.topic("other", key=str, value=int, partitions=1))
+    return app.stream(source).join(
+        other, lambda n, _: n, value=int, within=SECOND, grace=0 * SECOND, how="left", name="t"
+    )
+
+
+def timers(app: kstream.App, source: Any) -> Any:
+    class Timed(kstream.Processor[str, int, int]):
+        kept = kstream.ValueState(int, default=0)
+
+        def process(self, value: int, ctx: Any) -> None:
+            self.kept.value = value
+            ctx.timer(after=SECOND)
+
+        def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            ctx.emit(self.kept.value)
+
+    return app.stream(source).process(Timed, name="t")
+
+
+def suppressed(app: kstream.App, source: Any) -> Any:
+    table = app.stream(source).group_by_key().aggregate(int, last, name="u")
+    return table.suppress(SECOND, name="t").stream()
+
+
+TELLERS: dict[str, tuple[Callable[..., Any], str]] = {
+    "windows": (windows, "the result of a window of 't'"),
+    "hopping": (
+        lambda app, source: windows(app, source, kstream.Hopping(SECOND * 20, every=SECOND * 20)),
+        "the result of a window of 't'",
+    ),
+    "windows at commits": (
+        lambda app, source: windows(app, source, kstream.Tumbling(SECOND * 9000), emit="commit"),
+        "the result of a window of 't'",
+    ),
+    "early": (early, "the result of a window of 't'"),
+    "sliding as Kafka Streams": (
+        lambda app, source: windows(app, source, kstream.KafkaSliding(SECOND * 10)),
+        "the result of a window of 't'",
+    ),
+    "sessions": (sessions, "the result of a session of 't'"),
+    "commits": (commits, "the result of 't'"),
+    "expiring": (expiring, "the result of 't'"),
+    "lone records of a join": (lone, "a record that found nothing, of join 't'"),
+    "timers": (timers, "the result of a timer of processor 't'"),
+    "suppressed": (suppressed, "the result of a timer of processor 't-held'"),
+}
+
+# ---- what is done with them
+
+
+def failing(phase: str, n: int) -> Any:
+    if n in BAD and phase == "process":
+        raise ValueError(n)
+    return "no number" if n in BAD and phase == "encode" else n
+
+
+def by_map(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    results.map(lambda n: failing(phase, n), value=int).rekey(str, key=str).to(out)
+
+
+def by_context(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    def mapped(n: int, ctx: kstream.Context[Any]) -> int:
+        assert (ctx.topic, ctx.offset, ctx.headers) == ("", -1, None) and ctx.timestamp > 0
+        return failing(phase, n)  # type: ignore[no-any-return]
+
+    results.map(mapped, value=int).rekey(lambda n, ctx: str(n), key=str).to(out)
+
+
+def record(phase: str, n: int) -> Any:
+    return kstream.Record(None if n in BAD and phase == "produce" else str(n), failing(phase, n))
+
+
+def by_function(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    @app.agent(results, to=out)
+    def agent(n: int) -> Any:
+        return record(phase, n)
+
+
+def by_generator(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    @app.agent(results, to=out)
+    def agent(n: int, ctx: kstream.Context[Any]) -> Iterator[Any]:
+        yield record(phase, n)
+
+
+def by_sending(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    @app.agent(results)
+    def agent(n: int, ctx: kstream.Context[Any]) -> None:
+        one = record(phase, n)
+        ctx.send(out, one.value, key=one.key)
+
+
+def by_async(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    @app.agent(results, to=out)
+    async def agent(stream: kstream.AgentStream[Any, int]) -> AsyncIterator[Any]:
+        async for n in stream:
+            yield record(phase, n)
+
+
+def by_waiting(results: Any, out: Any, phase: str, app: kstream.App) -> None:
+    @app.agent(results, to=out)
+    async def agent(stream: kstream.AgentStream[Any, int]) -> AsyncIterator[Any]:
+        async for n in stream:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            yield record(phase, n)
+
+
+FORMS = [by_map, by_context, by_function, by_generator, by_sending, by_async, by_waiting]
+WAYS = [(form, phase) for form in FORMS for phase in ("process", "encode")]
+WAYS += [(form, "produce") for form in FORMS if form not in (by_map, by_context)]  # these give no record without a key
+POLICIES: dict[str, list[Any]] = {
+    "none": [],
+    "fail": [kstream.Fail()],
+    "skip": [kstream.Skip()],
+    "dead letter": [kstream.DeadLetter()],
+    "retry": [kstream.Retry(1, base=5.0, jitter=0.0, on=(Exception,)), kstream.DeadLetter()],
+    "set aside": [kstream.RetryLater([5]), kstream.DeadLetter()],
+}
+
+
+def put_out(driver: TestDriver) -> list[int]:
+    return [n for one in driver.cluster.records("out") if (n := int(one.value or b"")) != LATER]
+
+
+def check(teller: str, form: Callable[..., None], phase: str, policy: str) -> None:
+    declare, what = TELLERS[teller]
+    app = kstream.App("failing", on_error=POLICIES[policy])
+    source = app.topic("in", key=str, value=int, partitions=1)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    form(declare(app, source), out, phase, app)
+    driver = TestDriver(app, partitions=1, idle_timeout=1e9)
+    cluster = driver.cluster
+    try:
+        for n in ALL:
+            cluster.append("in", b"k%d" % n, b"%d" % n, NOW + n)
+        for topic in {"in", "other"} & set(cluster.topics()):
+            cluster.append(topic, b"later", b"%d" % LATER, NOW + (25_000 if teller == "early" else 3_600_000))
+        if policy in ("none", "fail"):
+            with pytest.raises(KStreamError, match=rf"^task in(\+other)?/0: processing {what} failed: ") as caught:
+                driver.commit()
+            assert isinstance(caught.value.__cause__, ToldFailed)
+            assert set(put_out(driver)) <= {0, 1}
+            driver.close(commit=False)
+            return
+        driver.commit()
+        if policy == "retry":
+            for _ in range(4):
+                driver.advance(5.0)
+                driver.commit()
+        assert sorted(put_out(driver)) == GOOD
+        assert cluster.group("failing").offsets[TopicPartition("in", 0)][0] == len(ALL) + 1
+        driver.crash()
+        driver.commit()
+        assert sorted(put_out(driver)) == GOOD, "told once"
+        if policy == "skip":
+            if driver.worker.measures.skipped:
+                assert driver.worker.measures.skipped.total() == len(BAD)
+            return
+        letters = cluster.records("failing-dead-letters")
+        assert sorted(int(one.value or b"") for one in letters) == list(BAD)
+        for n, letter in zip(BAD, sorted(letters, key=lambda one: one.value or b""), strict=True):
+            headers = dict(letter.headers or ())
+            assert headers["kstream.result"] == what.encode()
+            assert headers["kstream.phase"] == phase.encode()
+            assert headers["kstream.attempts"] == (b"2" if policy == "retry" else b"1")
+            assert f"k{n}".encode() in (headers["kstream.result.key"] or b"")
+            assert (letter.key or b"").startswith(b"k%d" % n)
+            assert "__streams.errors.topic" not in headers
+    finally:
+        driver.close(commit=False)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("teller", TELLERS)
+def test_every_step_that_puts_out_results(teller: str, policy: str) -> None:
+    check(teller, by_map, "process", policy)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip", "dead letter", pytest.param("retry", marks=pytest.mark.more)])
+@pytest.mark.parametrize(("form", "phase"), WAYS)
+@pytest.mark.parametrize("teller", ["windows", "commits", pytest.param("timers", marks=pytest.mark.more)])
+def test_every_form_behind_them(teller: str, form: Callable[..., None], phase: str, policy: str) -> None:
+    check(teller, form, phase, policy)
+
+
+def test_what_time_alone_puts_out_and_kafka_refuses() -> None:
+    """An input is idle, so a window closes with a commit of no record."""
+    app = kstream.App("refused", on_error=[kstream.DeadLetter()])
+    source, other = (app.topic(name, key=str, value=int) for name in ("in", "other"))
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    group = (
+        app.stream(source).merge(app.stream(other)).group_by_key().window(kstream.Tumbling(SECOND), grace=0 * SECOND)
+    )
+    results = group.aggregate(int, last, name="t", emit="close").stream()
+    by_function(results, out, "produce", app)
+    with TestDriver(app, partitions=1, idle_timeout=5.0) as driver:
+        for n in ALL:
+            driver.send(source, n, key=f"k{n}", timestamp=NOW + n)
+        driver.send(source, LATER, key="later", timestamp=NOW + 60_000)
+        driver.commit()
+        assert put_out(driver) == []
+        for _ in range(4):  # it is found out what is refused; each time the input has to be idle again
+            driver.advance(6)
+        assert sorted(put_out(driver)) == GOOD
+        assert [one.value for one in driver.cluster.records("refused-dead-letters")] == [b"2", b"3"]
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_what_a_timer_sends_and_kafka_refuses_is_the_timers_failure(knows: bool) -> None:
+    app = kstream.App("refused", on_error=[kstream.DeadLetter(), kstream.Skip(phase="timer")])
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+
+    class Sends(kstream.Processor[str, int, int]):
+        kept = kstream.ValueState(int, default=0)
+
+        def process(self, value: int, ctx: Any) -> None:
+            self.kept.value = value
+            ctx.timer(after=SECOND)
+
+        def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            ctx.send(out, self.kept.value, key=None if self.kept.value in BAD else ctx.key)
+
+    app.stream(source).process(Sends, name="p")
+    with TestDriver(app, partitions=1) as driver:
+        for n in ALL if knows else ALL[:3]:
+            driver.send(source, n, key=f"k{n}", timestamp=NOW + n)
+        driver.send(source, LATER, key="later", timestamp=NOW + 60_000)
+        driver.commit()
+        assert sorted(put_out(driver)) == [n for n in GOOD if knows or n < 3]
+        assert driver.cluster.records("refused-dead-letters") == []
+
+
+@pytest.mark.parametrize("form", ["function", "async"])
+def test_what_a_timer_of_an_agent_puts_out_and_kafka_refuses_is_the_timers_failure(form: str) -> None:
+    app = kstream.App("refused", on_error=[kstream.DeadLetter(), kstream.Skip(phase="timer")])
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    agent: Any
+    if form == "function":
+
+        @app.agent(source, to=out)
+        def function(n: int, ctx: kstream.TimerContext[str]) -> None:
+            ctx.timer(after=SECOND, name=str(n))
+
+        agent = function
+    else:
+
+        @app.agent(source, to=out)
+        async def waits(stream: kstream.AgentStream[str, int], ctx: kstream.TimerContext[str]) -> AsyncIterator[int]:
+            async for n in stream:
+                ctx.timer(after=SECOND, name=str(n))
+                await asyncio.sleep(0)
+                if n < 0:
+                    yield n
+
+        agent = waits
+
+    @agent.on_timer
+    def due(timer: kstream.Timer, ctx: kstream.TimerContext[str]) -> Any:
+        n = int(timer.name)
+        return kstream.Record(None if n in BAD else ctx.key, n)
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in ALL:
+            driver.send(source, n, key=f"k{n}", timestamp=NOW + n)
+        driver.send(source, LATER, key="later", timestamp=NOW + 60_000)
+        driver.commit()
+        assert sorted(put_out(driver)) == GOOD
+        assert driver.cluster.records("refused-dead-letters") == []
+
+
+def test_a_sink_outside_that_fails_at_results_blames_no_record() -> None:
+    class Down(kstream.BatchingSink):
+        def write(self, records: Any) -> None:
+            raise OSError("down")
+
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source = app.topic("in", key=str, value=int)
+    windows(app, source).sink(Down(size=2, timeout=1.0))
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 1, key="k", timestamp=NOW)
+        with pytest.raises(KStreamError, match="with results of no record: OSError"):
+            driver.send(source, 1, key="k", timestamp=NOW + 60_000)
+            driver.commit()
+        driver.close(commit=False)
