@@ -29,13 +29,11 @@ from kstream.runtime.kafka.problems import (
     unreadable,
 )
 from kstream.runtime.kafka.pulse import Pulse
+from kstream.runtime.kafka.waking import Waking
 from kstream.types import BEGINNING, Polled, RebalanceListener, TopicPartition
 
 SEEK_SECONDS: Final = 5.0
 """How long `seek` tries: a partition cannot be sought until librdkafka's own thread has taken up an assignment."""
-
-WAKE_SECONDS: Final = 0.1
-"""How often `poll` wakes librdkafka's main thread, which sends the heartbeats and sleeps 0.5 s at a time otherwise."""
 
 FILL_SECONDS: Final = 0.01
 """How long a reader waits for a batch to fill, where it may wait: a replay by small batches takes twice the time."""
@@ -69,7 +67,7 @@ class KafkaConsumer:
         self._group = group
         self._listener: RebalanceListener | None = None
         self._topics = 1
-        self._woken = 0.0
+        self._waking = None if group is None else Waking(self._consumer)
         self._pulse = Pulse(options.session_timeout)
         self._rebalanced = False
         self._fresh: dict[TopicPartition, int] = {}
@@ -118,9 +116,8 @@ class KafkaConsumer:
         self._rebalanced = False
         self._pulse.beat()
         with self._errors("consumer"):
-            self._keep_awake()
             # `consume` would wait for the number of records, not for the first one.
-            first = self._consumer.poll(timeout)
+            first = (self._waking or self._consumer).poll(timeout)
             if first is None:
                 messages = []
             else:
@@ -139,14 +136,6 @@ class KafkaConsumer:
         if not fetches and not ends:
             self._raise_later()
         return Polled(fetches, ends)
-
-    def _keep_awake(self) -> None:
-        """A rebalance stops everybody until the last member has heard of it, in the answer to a heartbeat. Without this
-        they go out every 0.5 s, whatever the setting says. Costs 60 us."""
-        now = time.monotonic()
-        if self._group is not None and now - self._woken >= WAKE_SECONDS:
-            self._woken = now
-            self._consumer.memberid()
 
     def _raise_later(self) -> None:
         if self._later is not None:
@@ -244,18 +233,25 @@ class KafkaConsumer:
         # Else the listener failed: assigned all the same, paused, so that nothing is read.
         consumer.assign(found)
         consumer.pause(found)
+        self._joins(False)
 
     def _on_revoke(self, consumer: confluent_kafka.Consumer, found: list[confluent_kafka.TopicPartition]) -> None:
         partitions = tuple(TopicPartition(each.topic, each.partition) for each in found)
         if partitions:
             self._tell(lambda listener: listener.revoked(partitions))
         consumer.unassign()
+        self._joins(True)
 
     def _on_lost(self, consumer: confluent_kafka.Consumer, found: list[confluent_kafka.TopicPartition]) -> None:
         partitions = tuple(TopicPartition(each.topic, each.partition) for each in found)
         if partitions:
             self._tell(lambda listener: listener.lost(partitions))
         consumer.unassign()
+        self._joins(True)
+
+    def _joins(self, joins: bool) -> None:
+        if self._waking is not None:
+            self._waking.joining = joins
 
     def _tell(self, tell: Callable[[RebalanceListener], None]) -> None:
         self._rebalanced = True

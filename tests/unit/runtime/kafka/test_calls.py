@@ -31,6 +31,8 @@ RAW = {
     "producer.py: self._use().produce": "the fast path: who calls it asks `meaning` (see test_records_...)",
     "asking.py: one.client.poll in listed": "an admin client's: it serves callbacks, and ours do not raise",
     "inspection.py: self._client.poll": "the same",
+    "waking.py: self._client.poll": "part of the consumer's `poll`, where it is guarded",
+    "waking.py: self._client.memberid": "the same",
 }
 """Calls that are not guarded, and why."""
 
