@@ -112,7 +112,8 @@ class Backend(Reads, Protocol):
         ...
 
     def count(self, store: str, most: int) -> int | None:
-        """Exactly how many entries the store has; None when they are more than `most` and would have to be counted."""
+        """Exactly how many entries the store has; None when they are more than `most` and would have to be counted,
+        or when a look at them takes long: much is written, or was and is not merged yet."""
         ...
 
     def entries(self, store: str) -> int:

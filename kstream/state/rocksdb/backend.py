@@ -288,7 +288,9 @@ class RocksBackend:
             self._open_again()
 
     def count(self, store: str, most: int) -> int | None:
-        """Exactly how many entries, a microsecond each; None when they are more than `most`."""
+        """Exactly how many entries, a microsecond each; None when they are more than `most`, or not merged yet."""
+        if self._bulk.gathers(store):
+            return None
         counted = sum(1 for _ in islice(self.scan(store), most + 1))
         return None if counted > most else counted
 

@@ -65,6 +65,11 @@ class BulkLoads:
             self._to_merge.add(store)
             family.set_options(_UNBOUNDED)
 
+    def gathers(self, store: str) -> bool:
+        """It is loaded, or its files are still to be merged. A scan of it sorts what is in memory and opens each file:
+        0.1 to 0.4 s until its first entry."""
+        return store in self.loaded or store in self._to_merge
+
     def look(self, store: str, family: Rdict) -> None:
         """Ends what was left unbounded, where its files are merged."""
         if store in self._to_merge and _files(family) < int(self._usual[_SLOWDOWN]):

@@ -478,6 +478,19 @@ def test_files_gather_while_a_store_is_loaded_and_are_merged_afterwards(tmp_path
     backend.close()
 
 
+def test_a_store_is_not_counted_until_its_files_are_merged(tmp_path: Path) -> None:
+    """Each look would open all of them, and those who run beside it wait for that."""
+    backend = rocks(tmp_path)
+    load(backend, 40)
+    assert backend.count("counts", 1000) is None and backend.entries("counts")
+    backend.bulk(["counts"], on=False)
+    assert backend.count("counts", 1000) is None
+    until(lambda: level0(backend) < 4)
+    backend.flush()
+    assert backend.count("counts", 1000) == 100
+    backend.close()
+
+
 @pytest.mark.parametrize("files", [3, 40])
 def test_the_users_own_options_are_back_afterwards(tmp_path: Path, files: int) -> None:
     raw = {"level0_slowdown_writes_trigger": "31", "level0_stop_writes_trigger": "41"}
