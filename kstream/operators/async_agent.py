@@ -16,6 +16,7 @@ from kstream.errors import AgentTooSlow, KStreamError, TableError, text_of
 from kstream.operators.agent import Results, prefetch
 from kstream.operators.base import Cursor, Operator
 from kstream.operators.batch import Batch
+from kstream.operators.raised import fair
 from kstream.operators.told import of_what
 from kstream.operators.turns import turn
 from kstream.types import Headers
@@ -276,7 +277,8 @@ class AsyncAgent(Operator):
                 self._ended()
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:
+            except BaseException as raised:
+                error = fair(raised)
                 told = f"{type(error).__name__}: {text_of(error)}"
                 raise KStreamError(f"task {task}: agent {self.name!r} failed between records: {told}") from error
 
@@ -375,7 +377,8 @@ class AsyncAgent(Operator):
         try:
             self.results.release(batch)
         except BaseException as error:
-            raise of_what(batch, error) from error.__cause__
+            found = of_what(batch, error)
+            raise found from found.__cause__
         self.emitted = self.results.emitted
 
 

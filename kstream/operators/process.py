@@ -15,6 +15,7 @@ from kstream.operators.closing import Closing, TooManyDue, task_times
 from kstream.operators.dropping import Dropping, Lines
 from kstream.operators.emitting import Output
 from kstream.operators.origin import Origin
+from kstream.operators.raised import fair
 from kstream.operators.skips import Skips
 from kstream.operators.told import AT_ONCE, Teller, Telling, TimersOrigin
 from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
@@ -328,15 +329,15 @@ class Process(Dropping, Closing, Telling):
             user.on_timer(one.timer, ctx)
             if self._spoilt is not None:
                 raise self._spoilt[1]
-        except PASSES:
-            raise
-        except BaseException as error:
+        except BaseException as raised:
+            if isinstance(error := fair(raised), PASSES):
+                raise
             self._spoilt = None
             raise behind.blamed(place, error) from error
 
     def _tell(self, fired: list[Fired], behind: TimersOrigin) -> None:
         """Passes on what these timers have emitted."""
-        origin, rows = behind.moved, behind.rows
+        origin = behind.moved
         for output in self._outputs.values():
             if not output.values:
                 continue
@@ -345,9 +346,8 @@ class Process(Dropping, Closing, Telling):
             except Exception as error:  # no record is at fault, nor is it known which timer is
                 raise ResultFailed(f"processing {self.teller.what} failed: {text_of(error, repr)}") from error
             keys, stamps = [fired[place].key for place in places], [fired[place].timer.at for place in places]
-            of_rows = None if origin is None else [rows[place] for place in places]
-            emit = partial(self._pass_on, output)
-            self.teller.tell_encoded(output.codec, keys, raw, stamps, origin, of_rows, emit)
+            rows = None if origin is None else [behind.rows[place] for place in places]
+            self.teller.tell_encoded(output.codec, keys, raw, stamps, origin, rows, partial(self._pass_on, output))
 
     # ---- the user's processor
 

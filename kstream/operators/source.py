@@ -17,6 +17,7 @@ from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.operators.closing import Closing
 from kstream.operators.marks import Marks
 from kstream.operators.origin import Origin
+from kstream.operators.raised import readable
 from kstream.specs.topic import Topic
 from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
@@ -161,6 +162,7 @@ class Source(Operator):
         except BaseException as error:  # whatever the function raises, `sys.exit` too
             index = len(values) - length_hint(left) - 1
             text = f"timestamp= of topic {self.topic.name!r}: {type(error).__name__}: {text_of(error)}"
+            error = readable(error)
             raise ColumnError(text, index, reading=True) from (error.__cause__ or error)
         if times and not (min(times) >= 0 and max(times) < FOREVER):
             index = next(index for index, at in enumerate(times) if not 0 <= at < FOREVER)

@@ -19,6 +19,7 @@ from kstream.operators.dropping import Lines
 from kstream.operators.emitting import Output
 from kstream.operators.origin import Origin
 from kstream.operators.process import Process
+from kstream.operators.raised import fair
 from kstream.operators.told import PASSES, TimersOrigin, ToldFailed
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
 from kstream.state.store import Store
@@ -108,9 +109,9 @@ class AgentTimers(Process):
         )  # fmt: skip
         try:
             self.results.release(batch)
-        except PASSES:
-            raise
-        except BaseException as error:  # of which timer is seen where they fire one at a time
+        except BaseException as raised:  # of which timer is seen where they fire one at a time
+            if isinstance(error := fair(raised), PASSES):
+                raise
             raise behind.blamed(0, error) if len(fired) == 1 else ToldFailed(self.teller, None, None, error) from error
         self.emitted = self.results.emitted
 

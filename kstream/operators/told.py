@@ -18,6 +18,7 @@ from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.bounds import NONE
 from kstream.operators.origin import Origin
+from kstream.operators.raised import fair
 from kstream.operators.writer import AFTER_ALL, Writer
 from kstream.state.timers import Fired
 from kstream.types import Headers
@@ -273,9 +274,9 @@ class Teller:
     def _push(self, origin: ToldOrigin, places: Sequence[int], push: Push) -> None:
         try:
             push(origin, places)
-        except PASSES:
-            raise
-        except BaseException as error:  # `sys.exit`, too
+        except BaseException as raised:  # `sys.exit`, too
+            if isinstance(error := fair(raised), PASSES):
+                raise
             raise origin.failed(error) from error
 
     def _left(self, origin: ToldOrigin) -> Sequence[int]:
@@ -387,7 +388,7 @@ class Teller:
 
 def of_what(batch: Batch | None, error: BaseException) -> BaseException:
     """What to raise where something fails with a batch later than it was pushed: of results, their failure."""
-    origin = None if batch is None else batch.origin
+    origin, error = None if batch is None else batch.origin, fair(error)
     if not isinstance(origin, ToldOrigin) or isinstance(error, PASSES):
         return error
     failed = origin.failed(error)

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from kstream.errors import ProcessorFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Cursor
+from kstream.operators.raised import fair
 from kstream.specs.timers import Due, Timer, TimerClock
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,9 @@ def opened(make: Callable[[], UserProcessor], ctx: ProcessorCursor, name: str) -
     try:
         user = make()
         user.open(ctx)
-    except PASSES:
-        raise
-    except BaseException as error:
+    except BaseException as raised:
+        if isinstance(error := fair(raised), PASSES):
+            raise
         text = f"open of processor {name!r} failed: {type(error).__name__}: {text_of(error)}"
         raise ProcessorFailed(text) from error
     return user

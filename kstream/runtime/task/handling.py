@@ -16,6 +16,7 @@ from kstream.errors import (
 from kstream.operators.closing import DueFirst, TooManyDue
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks
+from kstream.operators.raised import fair
 from kstream.operators.refusals import Suspected
 from kstream.operators.told import ToldFailed
 from kstream.operators.writer import Refused
@@ -101,7 +102,7 @@ class Handling:
     def _leave_out(self, fetch: Fetch, records: int, row: int, error: BaseException) -> bool:
         """Whether the policies leave out a record of which nothing was done yet. Without care nothing else can be done
         about it now, so nothing else is decided."""
-        if isinstance(error, PASSES):
+        if isinstance(error := fair(error), PASSES):
             return False
         record = fetch.cut(row, row + 1)
         found = self.located(error, fetch.at, record.first_offset)

@@ -12,6 +12,7 @@ from typing import Any
 
 from kstream.errors import KStreamError, ProcessingError
 from kstream.operators.base import Operator
+from kstream.operators.raised import fair
 from kstream.plan import TaskPlan
 from kstream.runtime.task.ageing import Ageing
 from kstream.runtime.task.context import Context, activate, deactivate
@@ -261,9 +262,9 @@ class Task:
         self._started = self._clock.monotonic()
         try:
             self.plan.sources[fetch.at.topic].push_fetch(fetch)
-        except PASSES:
-            raise
-        except BaseException as error:
+        except BaseException as raised:
+            if isinstance(error := fair(raised), PASSES):
+                raise
             self._failed(fetch, error)
 
     def _finished(self, fetch: Fetch) -> bool:
@@ -283,9 +284,9 @@ class Task:
             self._released = self._sent = True
             self.handling.finish()
             self.handling.release()
-        except (*PASSES, PushFailed):
-            raise
-        except BaseException as error:
+        except BaseException as raised:
+            if isinstance(error := fair(raised), (*PASSES, PushFailed)):
+                raise
             self._failed(fetch, error)
             return True
         self._working, self._emitting = None, False
@@ -342,9 +343,9 @@ class Task:
         activate(self._context)
         try:
             self._emitting = not emit(self.plan, self.handling, operators)
-        except (*PASSES, PushFailed):
-            raise
-        except BaseException as error:
+        except BaseException as raised:
+            if isinstance(error := fair(raised), (*PASSES, PushFailed)):
+                raise
             raise self.handling.held_back(error) from error
         finally:
             deactivate()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from kstream.operators.pieces import Pieces
+from kstream.operators.raised import fair
 from kstream.operators.writer import OrderedWriter
 from kstream.plan import TaskPlan
 from kstream.runtime.task.context import Context
@@ -75,9 +76,9 @@ class Together:
             if refused := self._writer.heed():
                 raise refused[0].error
             self._handling.release()
-        except PASSES:
-            raise
-        except BaseException as error:
+        except BaseException as raised:
+            if isinstance(error := fair(raised), PASSES):
+                raise
             try:
                 self._handling.taken_back(fetch, error, False, uncommitted)
             except PushFailed as failed:
