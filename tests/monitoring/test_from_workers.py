@@ -21,6 +21,7 @@ from kstream.observe.catalogue import CATALOGUE, PREFIX, Series
 from kstream.observe.merging import Merged
 from kstream.runtime.process.series import report_of
 from kstream.runtime.process.sizes import StoreSizes
+from kstream.runtime.worker.restraint import Restraint
 from support.tools import tool
 from unit.runtime.harness import Counting, Fleet
 
@@ -140,6 +141,29 @@ def test_a_replay_of_old_data_is_not(tmp_path: Path) -> None:
     assert worker.records > 18_000
     fleet.close()
     scraped.fires({minute: set() for minute in range(1, 45)}, tmp_path)
+
+
+@pytest.mark.more
+def test_a_restore_that_moves_is_a_warning_and_no_page(tmp_path: Path) -> None:
+    """For 22 minutes, while records come: they wait for long, and they are more and more."""
+    counting = Counting()
+    fleet = Fleet(counting.app, tmp_path / "state", partitions=1, backend="rocksdb")
+    fleet.start("z")
+    fleet.send(counting.source, [f"k{n}" for n in range(1500)])
+    fleet.settle()
+    fleet.leave("z")
+    shutil.rmtree(tmp_path / "state")
+    worker = fleet.start("a")
+    worker.restorer.restraint = Restraint(fleet.clock, 1.0, 1)  # a byte a second
+    scraped = Scraped(fleet)
+    scraped.minutes(22, lambda: fleet.send(counting.source, ["k"]))
+    assert worker.restorer.stages(), "it was too short"
+    worker.restorer.restraint = Restraint(fleet.clock, 1.0, None)
+    scraped.minutes(16, lambda: fleet.send(counting.source, ["k"]))
+    assert not worker.restorer.stages()
+    fleet.close()
+    slow = {"RestoreSlow"}
+    scraped.fires({9: set(), 14: set(), 17: slow, 21: slow, 28: set(), 37: set()}, tmp_path)
 
 
 class Killed(BaseException):
