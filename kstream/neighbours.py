@@ -26,7 +26,8 @@ BY_INPUT: Final = (SourceNode, StatelessNode, BranchNode, WayNode, MergeNode, Si
 
 def leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     """Whether a step may leave out a record that fails there: nothing was done with it before but by functions of its
-    value alone, on a way without a branch. One that uses a table may have changed it."""
+    value alone, on a way without a branch. One that uses a table may have changed it. So it is with a result that is
+    put out without a record, behind a step that puts out no others."""
     if not isinstance(node, StatelessNode | AggregateNode | AgentNode) or not _of_values(node):
         return False
     if isinstance(node, AgentNode) and node.agent in ASYNC:
@@ -34,7 +35,9 @@ def leaves_out(node: Node, built: dict[Node, Operator]) -> bool:
     (parent,) = node.parents
     while isinstance(parent, StatelessNode) and _of_values(parent) and len(built[parent].children) == 1:
         (parent,) = parent.parents
-    return isinstance(parent, SourceNode) and len(built[parent].children) == 1
+    if isinstance(parent, AggregateNode) and parent.emit == "update":
+        return False
+    return isinstance(parent, SourceNode | AggregateNode) and len(built[parent].children) == 1
 
 
 def _of_values(node: StatelessNode | AggregateNode | AgentNode) -> bool:

@@ -235,13 +235,15 @@ class Deciding:
         return isinstance(self._part.nodes[node], OutsideNode)
 
     def decide_result(
-        self, error: ToldFailed, plan: TaskPlan, task: str, teller: int, before: LeftOut | None, again: Again
-    ) -> Again | LeftOut | None:
+        self, error: ToldFailed, plan: TaskPlan, task: str, teller: int, before: LeftOut | None, again: Again, *,
+        or_not: bool = False,
+    ) -> Again | LeftOut | None:  # fmt: skip
         """The verdict on a result that no record is behind; None stops the task.
 
         Args:
             teller: the place of the step that put it out.
             before: the verdict by which it was left out, where its dead letter failed.
+            or_not: only where it is left out. Else nothing is decided, and the verdict is None.
         """
         if before is not None:
             return before.smaller(error.__cause__)
@@ -253,11 +255,13 @@ class Deciding:
         node, phase = teller if node is None else node, phase_of(raised)
         if self._buffers(node):
             return None
+        policies = [one for one in self._part.policies[node] if not isinstance(one, RetryLater)]
+        policies = [one for one in policies if one.fits(cause, phase)]
+        if or_not and not (policies and isinstance(policies[0], LEAVE_OUT)):
+            return None
         self._measures.parts[self._part.name].failed[node] += 1
         again.failed += 1
-        for policy in self._part.policies[node]:
-            if isinstance(policy, RetryLater) or not policy.fits(cause, phase):
-                continue
+        for policy in policies:
             if isinstance(policy, Retry):
                 pauses = again.pauses.setdefault(policy, policy.pauses())
                 again.due = pauses.failed(self._clock.monotonic())

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from kstream.errors import RecordRefused, ResultFailed
+from kstream.operators.raised import fair
 from kstream.operators.refusals import Suspected
-from kstream.operators.told import NotEncoded, Teller, ToldFailed, ToldOrigin
+from kstream.operators.told import PASSES, NotEncoded, Teller, ToldFailed, ToldOrigin
 from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
 from kstream.runtime.task.deciding import Deciding
@@ -27,6 +28,9 @@ class FailedResults:
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self._again: dict[tuple[int, Hashable], Again] = {}
         self._failed: dict[tuple[int, Hashable], ToldFailed] = {}  # those
+        if deciding is not None and deciding.leaves_out:
+            for teller in plan.tellers:
+                teller.leave_out = self._leave_out
 
     # ---- those that are tried again
 
@@ -88,6 +92,25 @@ class FailedResults:
             teller.rests_until = verdict.due
         else:
             teller.leaves_out(result, _with_letter(verdict, error.origin, error.row))
+        return True
+
+    def _leave_out(self, origin: ToldOrigin, row: int, error: BaseException) -> bool:
+        """Whether a result with which nothing was done before it failed is left out at once."""
+        if self._deciding is None or isinstance(error := fair(error), PASSES):
+            return False
+        failed = origin.blamed(row, error)
+        failed.__cause__ = error
+        teller, result = failed.teller, failed.failed
+        if result is None or self._is_tried_again(failed) or teller.before(result) is not None:
+            return False
+        verdict = self._deciding.decide_result(
+            failed, self._plan, self._task, self._place(teller), None, Again(), or_not=True
+        )
+        if not isinstance(verdict, LeftOut):
+            return False
+        verdict = _with_letter(verdict, origin, row)
+        teller.leaves_out(result, verdict, now=True)
+        verdict.write_result(origin, row, self._plan.writer)
         return True
 
     def _place(self, teller: Teller) -> int:

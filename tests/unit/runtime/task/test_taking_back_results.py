@@ -155,6 +155,24 @@ def timers(app: kstream.App, sound: Sound) -> Case:
     return Case(app, [source], [out, *behind(app, results, out, str)])
 
 
+@case
+def in_a_row(app: kstream.App, sound: Sound) -> Case:
+    """Where they are left out at once; what fails in the fold behind has changed its accumulator."""
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=kstream.Windowed[str], value=list[list[int]])
+    group = app.stream(source).group_by_key().window(kstream.Tumbling(3 * MS), grace=MS)
+    results = sound(group.aggregate(list, appended, name="n", value=list[int], emit="close").stream())
+
+    def fold(seen: list[list[int]], one: list[int]) -> list[list[int]]:
+        seen.append(one)
+        fail(one)
+        return seen
+
+    kept = results.filter(lambda seen: len(seen) != 2 or fail(seen)).group_by_key()
+    kept.aggregate(list, fold, name="seen", value=list[list[int]]).to(out)
+    return Case(app, [source], [out])
+
+
 rows = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from(["a", "a", "b", "c"]), st.integers(0, 9), st.integers(0, 4)),
     min_size=1,

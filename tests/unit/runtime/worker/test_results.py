@@ -242,6 +242,38 @@ def test_every_form_behind_them(teller: str, form: Callable[..., None], phase: s
     check(teller, form, phase, policy)
 
 
+@pytest.mark.parametrize("policy", [kstream.Skip(), kstream.DeadLetter()], ids=["skip", "dead letter"])
+@pytest.mark.parametrize("teller", ["windows", "commits", "sessions", "sliding as Kafka Streams"])
+def test_where_nothing_was_done_with_them_many_that_fail_cost_no_more_than_one_call_each(
+    teller: str, policy: Any
+) -> None:
+    app = kstream.App("failing", on_error=[policy])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    called = []
+
+    def mapped(n: int) -> int:
+        called.append(n)
+        if n % 3 == 1:
+            raise ValueError(n)
+        return n
+
+    declare, _ = TELLERS[teller]
+    declare(app, source).map(mapped, value=int).rekey(str, key=str).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(90):
+            driver.cluster.append("in", b"k%d" % n, b"%d" % n, NOW)
+        driver.cluster.append("in", b"later", b"%d" % LATER, NOW + 3_600_000)
+        driver.commit()
+        assert sorted(put_out(driver)) == [n for n in range(90) if n % 3 != 1]
+        assert sorted(set(called) - {LATER}) == list(range(90)) and len(called) <= 91
+        assert driver.worker.aborts == 0
+        if isinstance(policy, kstream.DeadLetter):
+            letters = driver.cluster.records("failing-dead-letters")
+            assert sorted(int(one.value or b"") for one in letters) == [n for n in range(90) if n % 3 == 1]
+        else:
+            assert driver.worker.measures.skipped.total() == 30
+
+
 def test_what_time_alone_puts_out_and_kafka_refuses() -> None:
     """An input is idle, so a window closes with a commit of no record."""
     app = kstream.App("refused", on_error=[kstream.DeadLetter()])
