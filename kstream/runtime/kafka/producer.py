@@ -79,6 +79,10 @@ class KafkaProducer:
         if transactional_id is None:
             config["on_delivery"] = self._failures.setdefault  # (None, message) for those that were delivered
         self._producer: confluent_kafka.Producer | None = make(confluent_kafka.Producer, config)
+        # Who is asked for something connects. Left to itself librdkafka does so when a timer comes round, and where
+        # `init_transactions` comes before that it looks again after half a second (11 of 60 on an idle machine).
+        with suppress(KafkaException):
+            self._producer.list_topics(timeout=0)
 
     # ---- records
 
