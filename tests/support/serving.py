@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -96,9 +97,10 @@ class Metrics:
         self._text = text
 
     @property
-    def values(self) -> dict[str, dict[Labels, float]]:
-        """All of it."""
-        return self._read(self._text)
+    def names(self) -> set[str]:
+        """Of all series, read from the lines themselves: the parser takes twenty times as long, of the processor on
+        which the instance runs too."""
+        return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in self._text.splitlines() if line[:1] not in ("", "#")}
 
     def _read(self, text: str) -> dict[str, dict[Labels, float]]:
         found: dict[str, dict[Labels, float]] = {}
