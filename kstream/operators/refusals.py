@@ -22,6 +22,10 @@ SECONDS: Final = 60.0
 """After which Kafka is asked again: a topic's settings may have been changed."""
 
 
+AROUND: Final = 36
+"""Bytes that librdkafka adds to key, value and headers of a record before it compares them with `message.max.bytes`."""
+
+
 class Suspected(RecordRefused):
     """It is as large as one that a broker refused a short while ago. Internal: never reaches a user."""
 
@@ -47,11 +51,12 @@ class Refusals:
         largest: bytes of a record that the client takes.
 
     Attributes:
-        known: by topic. Empty while nothing is: then nobody asks.
+        known: by topic. Empty while nothing is: then nobody asks but about records that are `large`.
+        large: bytes of a value from which on a record may be larger than the client takes.
     """
 
     def __init__(self, clock: Clock, largest: int) -> None:
-        self._clock, self._largest = clock, largest
+        self._clock, self._largest, self.large = clock, largest - AROUND, largest // 2
         self.known: dict[str, _Known] = {}
 
     def learn(self, refused: RecordRefused) -> None:
@@ -89,11 +94,11 @@ class Refusals:
     ) -> list[tuple[int, RecordRefused]]:
         """Those of these records that are refused or `Suspected`, in their order, and why."""
         known = self.known.get(topic)
-        if known is None:
-            return []
-        if self._clock.monotonic() >= known.until:
+        if known is not None and self._clock.monotonic() >= known.until:
             del self.known[topic]
-            return []
+            known = None
+        if known is None:
+            known = _NOTHING
         codes: dict[int, str] = {}
         if known.keyless and None in keys:
             codes = {index: "INVALID_RECORD" for index, key in enumerate(keys) if key is None}
@@ -102,12 +107,10 @@ class Refusals:
             early = -1 if known.behind is None else wall - known.behind
             late = math.inf if known.ahead is None else wall + known.ahead
             codes |= {index: "INVALID_TIMESTAMP" for index, at in enumerate(timestamps) if at >= late or at <= early}
-        if known.too_large or known.large is not None:
-            large = self._largest + 1 if known.large is None else known.large
-            for index, (value, key) in enumerate(zip(values, keys, strict=True)):
-                size = len(value or b"") + len(key or b"")
-                if size >= large or (known.too_large and size > self._largest):
-                    codes.setdefault(index, "MSG_SIZE_TOO_LARGE")
+        large = self._largest + 1 if known.large is None else min(known.large, self._largest + 1)
+        for index, (value, key) in enumerate(zip(values, keys, strict=True)):
+            if len(value or b"") + len(key or b"") >= large:
+                codes.setdefault(index, "MSG_SIZE_TOO_LARGE")
         return [
             (index, self._refused(known, topic, values[index], keys[index], timestamps[index], codes[index]))
             for index in sorted(codes)
@@ -117,6 +120,10 @@ class Refusals:
         self, known: _Known, topic: str, value: bytes | None, key: bytes | None, timestamp: int, code: str
     ) -> RecordRefused:
         size = len(value or b"") + len(key or b"")
-        if code == "MSG_SIZE_TOO_LARGE" and not (known.too_large and size > self._largest):
+        if code == "MSG_SIZE_TOO_LARGE" and size <= self._largest:
             return Suspected(code, topic, -1, key, size, timestamp=timestamp)
-        return RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=True)
+        is_known = code != "MSG_SIZE_TOO_LARGE" or known.too_large
+        return RecordRefused(code, topic, -1, key, size, timestamp=timestamp, known=is_known)
+
+
+_NOTHING: Final = _Known(math.inf)

@@ -99,6 +99,7 @@ class _Heeding:
         self._outlet, self._refusals = outlet, refusals
         self._known: Mapping[str, object] = {} if refusals is None else refusals.known
         self.watched = False
+        self._longest = 0  # of the values that are held, in bytes
         self.by: dict[Output, int] = {}
         self.causes: dict[tuple[Output, int], Cause] = {}
 
@@ -115,7 +116,7 @@ class _Heeding:
     def heed(self) -> list[Refused]:
         """A record may cause several outputs: the first that is refused counts."""
         refusals = self._refusals
-        if refusals is None or not self._known:
+        if refusals is None or not (self._known or self._has_large):
             return []
         found: dict[tuple[int, int], Refused] = {}
         for topic, values, keys, timestamps, rows, orders, causes in self._columns():
@@ -125,8 +126,19 @@ class _Heeding:
                 found.setdefault(of, Refused(row, error, orders[index], cause))
         return sorted(found.values(), key=itemgetter(0))
 
+    @property
+    def _has_large(self) -> bool:
+        """Whether a record may be larger than the client takes."""
+        return self._refusals is not None and self._longest > self._refusals.large
+
+    def _look_at(self, values: Sequence[bytes | None]) -> None:
+        """These are held."""
+        longest = max(map(len, filter(None, values)), default=0)
+        if longest > self._longest:
+            self._longest = longest
+
     def _columns(self) -> Iterable[_Column]:
-        """What is held for topics of which something is known."""
+        """What is held for topics of which something is known, or of all where a record may be too large."""
         raise NotImplementedError
 
 
@@ -156,6 +168,7 @@ class DirectWriter(_Heeding):
         if self.watched:
             self._watch(order, topic, values, keys, batch.timestamps, causes or _no_causes(batch.size))
         if self.holds:
+            self._look_at(values)
             self._held.append(_Held(order, topic, values, keys, batch.timestamps, _rows(batch), causes=causes))
         else:
             send_all(self._outlet, topic, values, keys, batch.timestamps)
@@ -175,6 +188,7 @@ class DirectWriter(_Heeding):
         if self.watched:
             self._watch(order, topic, (value,), (key,), (timestamp,), (cause,))
         if self.holds:
+            self._look_at((value,))
             causes = None if cause is None else (cause,)
             self._held.append(
                 _Held(order, topic, [value], [key], [timestamp], (row,), True, headers, partition, causes)
@@ -196,7 +210,7 @@ class DirectWriter(_Heeding):
 
     def _columns(self) -> Iterable[_Column]:
         for one in self._held:
-            if one.topic in self._known:
+            if self._has_large or one.topic in self._known:
                 size = len(one.values)
                 causes = one.causes or _no_causes(size)
                 yield one.topic, one.values, one.keys, one.timestamps, one.rows, [one.order] * size, causes
@@ -207,7 +221,7 @@ class DirectWriter(_Heeding):
     def release(self) -> None:
         if not self._held:
             return
-        held, self._held = self._held, []
+        held, self._held, self._longest = self._held, [], 0
         for one in held:
             if not one.single:
                 send_all(self._outlet, one.topic, one.values, one.keys, one.timestamps)
@@ -217,6 +231,7 @@ class DirectWriter(_Heeding):
 
     def reset(self) -> None:
         self._held.clear()
+        self._longest = 0
 
 
 class _Held(NamedTuple):
@@ -276,6 +291,7 @@ class OrderedWriter(_Heeding):
         self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
     ) -> None:
         rows, causes = _rows(batch), _causes(batch) or _no_causes(batch.size)
+        self._look_at(values)
         if self.watched:
             self._watch(order, topic, values, keys, batch.timestamps, causes)
         self._staged.extend(
@@ -297,10 +313,12 @@ class OrderedWriter(_Heeding):
     ) -> None:
         if self.watched:
             self._watch(order, topic, (value,), (key,), (timestamp,), (cause,))
+        self._look_at((value,))
         self._staged.append((row, order, topic, value, key, timestamp, headers, partition, cause))
 
     def _columns(self) -> Iterable[_Column]:
-        for topic in {one[2] for one in self._staged} & self._known.keys():
+        topics = {one[2] for one in self._staged}
+        for topic in topics if self._has_large else topics & self._known.keys():
             rows, orders, _, values, keys, timestamps, _, _, causes = zip(
                 *[one for one in self._staged if one[2] == topic], strict=True
             )
@@ -316,7 +334,7 @@ class OrderedWriter(_Heeding):
         return len(self._staged)
 
     def release(self) -> None:
-        staged, self._staged = self._staged, []
+        staged, self._staged, self._longest = self._staged, [], 0
         staged.sort(key=lambda item: item[:2])
         for _, _, topic, value, key, timestamp, headers, partition, _ in staged:
             send_one(self._outlet, topic, value, key, timestamp, headers, partition)
@@ -324,3 +342,4 @@ class OrderedWriter(_Heeding):
 
     def reset(self) -> None:
         self._staged.clear()
+        self._longest = 0

@@ -10,6 +10,7 @@ from typing import Final
 
 from kstream.config import Settings
 from kstream.errors import KStreamError
+from kstream.operators.refusals import AROUND
 from kstream.runtime.cluster.sizes import SETTING
 from kstream.runtime.kafka import largest_sent
 from kstream.runtime.task.lost_topics import refusal_in
@@ -33,7 +34,7 @@ class SizeLimits:
         refused = refusal_in(error)
         if refused is None or refused.code not in TOO_LARGE:
             return
-        if refused.size > self._sent:
+        if refused.size + AROUND > self._sent:
             limit = f"the producer takes {self._sent:,} bytes (kafka.message.max.bytes)"
         else:
             try:

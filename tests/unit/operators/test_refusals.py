@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+import kstream
 from kstream.codecs import resolve
 from kstream.errors import RecordRefused
 from kstream.operators.batch import Batch
 from kstream.operators.origin import Origin
-from kstream.operators.refusals import SECONDS, Refusals, Suspected
+from kstream.operators.refusals import AROUND, SECONDS, Refusals, Suspected
 from kstream.operators.writer import DirectWriter, OrderedWriter
-from kstream.testing import ManualClock
+from kstream.testing import ManualClock, TestDriver
 
 BYTES = resolve(bytes, what="bytes")
 HOUR = 3_600_000
@@ -83,9 +85,26 @@ def test_time_goes_on(known: Known) -> None:
 
 
 def test_larger_than_the_client_takes(known: Known) -> None:
-    known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST + 1)
-    assert known.refuses(value=b"v" * LARGEST) == "MSG_SIZE_TOO_LARGE"
-    assert known.refuses(value=b"v" * (LARGEST - 1)) is None, "headers and the like are the client's to count"
+    """That needs no refusal before. Headers are the client's to count."""
+    for _ in range(2):
+        assert known.refuses(value=b"v" * (LARGEST - AROUND)) == "MSG_SIZE_TOO_LARGE"
+        assert known.refuses(value=b"v" * (LARGEST - AROUND - 1)) is None
+        known.learn("MSG_SIZE_TOO_LARGE", size=LARGEST + 1)
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_a_writer_that_holds_what_is_too_large_for_the_client_says_so(known: Known, ordered: bool) -> None:
+    outlet: Any = Outlet()
+    writer = OrderedWriter(outlet, known.refusals) if ordered else DirectWriter(outlet, known.refusals, holds=True)
+    writer.one(1, 4, "t", b"v" * (LARGEST - AROUND - 1), b"k", 1, None, -1)
+    assert writer.heed() == []
+    origin: Any = Origin(None, topic="in")  # type: ignore[arg-type]
+    batch = Batch(2, BYTES, BYTES, origin=origin, rows=[2, 7], timestamps=[1, 1])
+    writer.column(3, batch, "t", [None, b"v" * LARGEST], [b"k", b"k"])
+    ((row, error, order, cause),) = writer.heed()
+    assert (row, error.code, error.known, order, cause) == (7, "MSG_SIZE_TOO_LARGE", False, 3, None)
+    writer.reset()
+    assert writer.heed() == []
 
 
 def test_what_is_as_large_as_one_that_a_broker_refused_is_suspected(known: Known) -> None:
@@ -106,7 +125,7 @@ def test_what_is_as_large_as_one_that_a_broker_refused_is_suspected(known: Known
     known.refusals.taken(innocent)
     assert suspected(520) is None and suspected(521) is not None
     known.clock.advance(SECONDS)
-    assert suspected(5000) is None
+    assert suspected(900) is None
 
 
 @pytest.mark.parametrize("code", ["TOPIC_AUTHORIZATION_FAILED", "INVALID_RECORD", "INVALID_TIMESTAMP", "TypeError"])
@@ -173,3 +192,24 @@ def test_writers_tell_the_records_of_a_batch_and_go_on_without_them(known: Known
     writer.one(1, 5, "t", b"v", None, 1, None, -1)  # Kafka is asked all the same
     writer.release()
     assert rows() == [] and outlet.records[-1] == (None, b"v")
+
+
+@pytest.mark.parametrize("size", [999_990, 1_200_000])
+def test_what_is_too_large_for_the_client_takes_back_no_more_than_one_transaction(size: int) -> None:
+    app = kstream.App("large", on_error=[kstream.Skip()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=bytes)
+    seen = app.table("seen", key=str, value=int, default=0)
+
+    @app.agent(source, to=out)
+    async def agent(stream: kstream.AgentStream[str, int], ctx: kstream.Context[str]) -> AsyncIterator[bytes]:
+        async for n in stream:
+            seen[ctx.key] += 1
+            yield b"x" * (size if n % 10 == 3 else 3)
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(40):
+            driver.cluster.append("in", b"k", b"%d" % n)
+            if n % 20 == 19:
+                driver.commit()
+        assert len(driver.cluster.records("out")) == 36 and driver.worker.measures.skipped.total() == 4
+        assert driver.worker.aborts <= 1

@@ -555,7 +555,9 @@ def test_many_that_kafka_refuses_cost_the_search_for_one(tmp_path: Path, case: s
     fleet.step(seconds=61)
     again = worker.aborts
     feed(1001)
-    assert 0 < worker.aborts - again <= 16, "Kafka is asked again"
+    assert worker.aborts - again <= 16
+    if case != "larger than the client takes":  # that is known without asking
+        assert worker.aborts > again, "Kafka is asked again"
     good = [n for n in range(1, 1501) if n % 10 != 3]
     assert [n for n in fleet.outputs(sink)["k"] if n] == good
     letters = fleet.cluster.records("svc-dead-letters")
