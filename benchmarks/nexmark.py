@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -32,13 +32,15 @@ from kstream.types import AdminClient, TopicPartition
 from services.nexmark.app import make_app
 from services.nexmark.feed import feed, make_topics
 from services.nexmark.generator import Events
-from services.nexmark.model import topic_of
+from services.nexmark.model import TOPICS, topic_of
 from services.nexmark.queries import QUERIES
 
 RESULTS = Path(__file__).parent / "NEXMARK.md"
 PREFIX = f"bench-{os.getpid()}"
 PATIENCE = 60.0
 """Seconds without progress after which a run has failed."""
+FEW = 500
+"""Records that may be left in repartition topics: marks of transactions, and of time, which idle tasks go on with."""
 
 
 @contextmanager
@@ -75,61 +77,104 @@ class Measured(NamedTuple):
         return self.timed / self.seconds
 
 
+class Started(NamedTuple):
+    """A program that reads the topics.
+
+    Attributes:
+        query: which it does.
+        application: what the names of its own topics begin with, before a `-`.
+        group: what it commits as.
+        partitions: how many each topic has that it reads.
+        failure: lets it go on, and says how it failed, if it did.
+    """
+
+    query: str
+    application: str
+    group: str
+    partitions: dict[str, int]
+    failure: Callable[[], str | None]
+
+
+@contextmanager
+def started(servers: str, query: str, workers: int, prefix: str = PREFIX) -> Iterator[Started]:
+    """One run of kstream. It is stopped in the end, and what it made is deleted."""
+    os.environ["NEXMARK_PREFIX"] = prefix
+    app = make_app(query, prefix)
+    with tempfile.TemporaryDirectory(prefix="kstream-bench-") as folder:
+        settings = Settings(
+            bootstrap_servers=servers, state_dir=f"{folder}/state", instance="bench", log_level="WARNING", web_port=0
+        )
+        target = f"services.nexmark.app:{query}"
+        with app.supervisor(settings=settings, workers=workers, target=target) as supervisor:
+            inputs = {topic_of(kind, prefix) for kind in TOPICS}
+            partitions = {topic: n for topic, n in supervisor.partitions.items() if topic in inputs}
+            supervisor.start()
+
+            def failure() -> str | None:
+                supervisor.poll(0.05)
+                return None if supervisor.failure is None else str(supervisor.failure)
+
+            yield Started(query, app.name, consumer_group(app.name, "default"), partitions, failure)
+            supervisor.stop()
+            supervisor.wait()
+    delete_topics(servers, f"{app.name}-")
+
+
 def measure(servers: str, query: str, counts: Counter[str], workers: int) -> Measured:
     """One run over all that lies in the topics.
 
     Raises:
         RunFailed: it stopped, or stands still.
     """
-    app = make_app(query, PREFIX)
-    with tempfile.TemporaryDirectory(prefix="kstream-bench-") as folder:
-        settings = Settings(
-            bootstrap_servers=servers, state_dir=f"{folder}/state", instance="bench", log_level="WARNING", web_port=0
-        )
-        target = f"services.nexmark.app:{query}"
-        with (
-            app.supervisor(settings=settings, workers=workers, target=target) as supervisor,
-            closing(KafkaClients(servers).admin()) as admin,
-        ):
-            partitions = {topic: n for topic, n in supervisor.partitions.items() if topic in counts}
-            supervisor.start()
-
-            def failure() -> str | None:
-                supervisor.poll(0.05)
-                return supervisor.failure
-
-            measured = watch(query, admin, consumer_group(app.name, "default"), partitions, counts, failure)
-            supervisor.stop()
-            supervisor.wait()
-    delete_topics(servers, f"{app.name}-")
-    return measured
+    with started(servers, query, workers) as one, closing(KafkaClients(servers).admin()) as admin:
+        return watch(admin, one, counts)
 
 
-def watch(
-    query: str, admin: AdminClient, group: str, partitions: Mapping[str, int], counts: Counter[str],
-    failure: Callable[[], str | None],
-) -> Measured:  # fmt: skip
-    """Times what a group commits, until it has committed all that lies in the topics.
+def watch(admin: AdminClient, one: Started, counts: Counter[str], since: float = 0.0) -> Measured:
+    """Times what a group commits, until it has committed all that lies in the topics, and what it has written into
+    repartition topics of its own, but for what those that have nothing to do go on writing there.
 
     Args:
-        partitions, counts: of the topics that the query reads.
-        failure: called before each look; says how it failed, if it did.
+        counts: records by topic.
+        since: which share of the records is to be committed first, before the clock starts.
+
+    Raises:
+        RunFailed: it stopped, or stands still.
     """
-    total = sum(counts[topic] for topic in partitions)
-    places = [TopicPartition(topic, n) for topic, count in partitions.items() for n in range(count)]
-    done, first, began, moved = 0, 0, 0.0, time.monotonic()
-    while done < total:
-        failed = failure()
-        found = admin.committed(group, places)
+    total = sum(counts[topic] for topic in one.partitions)
+    places = [TopicPartition(topic, n) for topic, count in one.partitions.items() for n in range(count)]
+    done, left, first, began, moved = 0, 0, 0, 0.0, time.monotonic()
+    while done < total or left > FEW:
+        failed = one.failure()
+        before = done, left
+        done = max(done, sum(committed(admin, one.group, places).values()))
+        left = unread(admin, one) if done >= total else 0
         now = time.monotonic()
-        if found.exception(30) is None:  # else a transaction is under way: at the next look
-            before, done = done, sum(at[0] for at in found.result().values() if at is not None)
-            moved = now if done > before else moved
-            if done and not first:
-                first, began = done, now
+        moved = now if (done, left) != before else moved
+        if done and done >= since * total and not first:
+            first, began = done, now
         if failed is not None or now - moved > PATIENCE:
-            raise RunFailed(f"{query}: {failed or f'nothing was committed for {PATIENCE:.0f} s'}")
-    return Measured(query, total, total - first, moved - began)
+            raise RunFailed(f"{one.query}: {failed or f'nothing was committed for {PATIENCE:.0f} s'}")
+    return Measured(one.query, total, total - first, moved - began)
+
+
+def unread(admin: AdminClient, one: Started) -> int:
+    """How many records of its repartition topics it has not committed."""
+    inner = [
+        topic for name, topic in admin.topics(30).items()
+        if name.startswith(f"{one.application}-") and name.endswith("-repartition")
+    ]  # fmt: skip
+    places = [TopicPartition(topic.name, n) for topic in inner for n in range(topic.partitions)]
+    ends, done = admin.end_offsets(places).result(30), committed(admin, one.group, places)
+    return sum(ends[place] - done.get(place, 0) for place in places)
+
+
+def committed(admin: AdminClient, group: str, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """The offsets that a group has committed; none where the question failed: it is asked again soon."""
+    found = admin.committed(group, places, stable=False)
+    if found.exception(30) is not None:
+        return {}
+    return {place: at[0] for place, at in found.result().items() if at is not None}
 
 
 def cells(one: Measured) -> tuple[str, ...]:

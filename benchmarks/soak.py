@@ -118,6 +118,16 @@ def size_of(*folders: Path) -> int:
     return total
 
 
+def configure(bootstrap: str, topic: str, values: dict[str, str]) -> None:
+    """Sets these settings of a topic."""
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in values.items()]
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
+    for future in admin.incremental_alter_configs(
+        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)]
+    ).values():
+        future.result()
+
+
 class Soak:
     def __init__(self, broker: DevBroker, folder: Path, keys: int, alive: int) -> None:
         self.bootstrap, self.folder, self.keys, self.alive = broker.bootstrap_servers, folder, keys, alive
@@ -134,20 +144,10 @@ class Soak:
         partitions = prepare_topics(app.topology(), admin, settings)
         admin.close()
         self.changelog = f"{NAME}-{STORE}-changelog"
-        self._configure(self.changelog, CLEANED)
+        configure(self.bootstrap, self.changelog, CLEANED)
         self.worker: StreamWorker = make_worker(app, Identity(NAME, NAME, 0), settings, partitions)
         self.rows: list[tuple[str, ...]] = []
         self._began = 0.0
-
-    def _configure(self, topic: str, values: dict[str, str]) -> None:
-        entries = [
-            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in values.items()
-        ]
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 3})
-        for future in admin.incremental_alter_configs(
-            [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)]
-        ).values():
-            future.result()
 
     def run(self, every: int) -> None:
         """Processes all there is, and notes how things stand after each `every` records."""
