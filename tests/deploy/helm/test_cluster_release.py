@@ -114,6 +114,33 @@ def test_the_namespace_is_strict(release: Release) -> None:
     assert not release.cluster.pods(release.namespace)
 
 
+def test_topics_are_made_before_anything_is_installed_or_upgraded(release: Release) -> None:
+    """The Job of `topicsJob`: while it fails nothing else is touched, and when it is done it is gone."""
+    cluster, namespace = release.cluster, release.namespace
+    job, fails = {"topicsJob": {"enabled": True, "backoffLimit": 0}, "replicas": 2}, {"podLabels": {"fails": "yes"}}
+
+    def done() -> int:
+        told = cluster.all("events", namespace)
+        return sum(one["reason"] == "Completed" and one["involvedObject"]["kind"] == "Job" for one in told)
+
+    with pytest.raises(Refused, match="pre-install"):
+        release.install(job, fails)
+    assert not cluster.all("statefulset", namespace) and not cluster.all("configmap", namespace)[1:] and done() == 0
+    release.upgrade(job, more=("--install",))
+    release.settled(2)
+    assert done() == 1 and not cluster.all("job", namespace)
+    release.upgrade(job, {"image": {"tag": "1.5.0"}})
+    release.settled(2)
+    assert done() == 2 and release.images() == {"1.5.0"}
+    with pytest.raises(Refused, match="pre-upgrade"):
+        release.upgrade(job, fails, {"image": {"tag": "1.6.0"}})
+    (container,) = release.statefulset()["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith(":1.5.0") and done() == 2
+    release.upgrade(job, {"image": {"tag": "1.6.0"}})
+    release.settled(2)
+    assert done() == 3 and release.images() == {"1.6.0"}
+
+
 def test_a_group_that_comes_later_renames_nothing(release: Release) -> None:
     release.install({"replicas": 2})
     before = release.statefulset()["metadata"]["uid"]
