@@ -103,6 +103,11 @@ class Watermark:
         """Whether it waits for nothing."""
         return len(self._idle) == len(self._times)
 
+    @property
+    def asleep(self) -> Collection[str]:
+        """The inputs that are idle, or a part of them."""
+        return {channel.topic for channel in self._idle}
+
     def of_input(self, topic: str) -> int:
         return min((time for channel, time in self._times.items() if channel.topic == topic), default=UNKNOWN)
 

@@ -95,8 +95,12 @@ class Together:
 
     def _taken(self, first: Fetch) -> tuple[dict[TopicPartition, list[Fetch]], dict[TopicPartition, list[int]], int]:
         """What comes next, by input: as much as the task manages at a time; which place each of its records has among
-        all of them; and how many there are."""
+        all of them; and how many there are.
+
+        A record by which an idle input holds time back again is the last of them: of the others, what comes behind it
+        must not move time on as if there were none."""
         size, fetch = self._chunk.size, first
+        asleep = () if self._plan.watermark is None else self._plan.watermark.asleep
         pieces: dict[TopicPartition, list[Fetch]] = {}
         places: dict[TopicPartition, list[int]] = {}
         total = 0
@@ -105,6 +109,6 @@ class Together:
             pieces.setdefault(fetch.at, []).append(fetch)
             places.setdefault(fetch.at, []).extend(range(total, total + count))
             total += count
-            if total >= size or (following := self._reading.take(size - total)) is None:
+            if total >= size or fetch.at.topic in asleep or (following := self._reading.take(size - total)) is None:
                 return pieces, places, total
             fetch = following

@@ -361,7 +361,7 @@ class TracedTask(Task):
     def __init__(self, traces: TaskTraces, *args: Any, **more: Any) -> None:
         self._traces = traces
         super().__init__(*args, **more)
-        self.handling.traceless = False  # spans
+        self.handling.traceless, self._together = False, None  # spans
 
     def add(self, fetch: Fetch) -> None:
         super().add(fetch)

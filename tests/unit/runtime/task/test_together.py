@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -97,3 +98,32 @@ def test_a_peek_sees_them_in_their_order() -> None:
             driver.cluster.append(topic.name, b"k", b"%d" % number, timestamp=START + number)
         driver.process()
     assert seen == list(range(20))
+
+
+def test_an_idle_input_that_wakes_holds_time_back_again() -> None:
+    """What comes of the other input behind it does not move time on before it."""
+    app = kstream.App("waking")
+    left, right = (app.topic(name, key=str, value=int, partitions=1) for name in ("left", "right"))
+    out = app.topic("out", key=kstream.Windowed[str], value=int, partitions=1)
+    both = app.stream(left).merge(app.stream(right)).group_by(lambda n: "k", key=str, name="by")
+    both.window(kstream.Tumbling(timedelta(milliseconds=5)), grace=timedelta(0)).count(name="n", emit="close").to(out)
+    with TestDriver(app) as driver:
+
+        def come(topic: kstream.Topic[str, int], *after: int) -> None:
+            for later in after:
+                driver.cluster.append(topic.name, b"k", b"1", timestamp=START + later)
+
+        come(left, 0)
+        come(right, 0)
+        driver.process()
+        driver.advance(60)
+        driver.process()
+        come(left, *range(1, 21))
+        come(right, 6)
+        driver.process()
+        assert [record.value for record in driver.records(out)] == [6]
+        come(right, 7)  # not late
+        come(left, 100)
+        come(right, 100)
+        driver.process()
+        assert [record.value for record in driver.records(out)] == [6, 7, 5, 5, 1]

@@ -87,6 +87,21 @@ def plus_one(value: int) -> int:
 # ---- trees
 
 
+def test_records_of_two_inputs_are_traced(spans: Spans) -> None:
+    """In a part that takes them by input, too (runtime/task/together.py)."""
+    app = kstream.App("a")
+    left, right = (app.topic(name, key=str, value=int) for name in ("left", "right"))
+    out = app.topic("out", key=str, value=int)
+    app.stream(left).merge(app.stream(right)).to(out)
+    with driver(app, spans) as d:
+        for number in range(4):
+            d.cluster.append((left, right)[number % 2].name, b"k", b"1", timestamp=1_000 + number)
+        d.process()
+        d.commit()
+        assert [record.headers[0][0] for record in d.records(out) if record.headers] == ["traceparent"] * 4
+    assert [name for name, _ in spans.trees()] == ["process left", "process right"] * 2
+
+
 def test_a_record_through_two_sub_topologies_is_one_trace(spans: Spans) -> None:
     app = kstream.App("a")
     source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
