@@ -123,7 +123,7 @@ class KafkaSlidingAggregate(Dropping, Closing, Telling):
             recent, open_from = live[key], max(now - grace, over)
             if recent is None:
                 recent = Recent()
-            elif recent.since > open_from:
+            elif recent.since and recent.since > open_from:
                 open_from = recent.since
             if at < open_from and not _is_within(recent, at, open_from, apart):
                 late.append(index)

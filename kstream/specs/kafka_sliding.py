@@ -59,7 +59,7 @@ class Recent(msgspec.Struct, Generic[T]):
         values: what is kept of each, in the same order.
         late: by how many ms each came too late for the window that ends with it: it is in those only that end so much
             later. Empty where none did.
-        since: windows that end before (ms) are closed, and some of their records are gone.
+        since: windows that end before (ms) are closed, and some of their records are gone; 0: not known of any.
     """
 
     times: list[int] = []

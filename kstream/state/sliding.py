@@ -115,7 +115,7 @@ class SlidingStore(PlacedStore[Recent[Any]]):
                 if recent is None:
                     continue
                 stop = before if last is None else start_in(last) + (key <= last[START:])
-                for end in ends_between(recent, max(low, floor, recent.since), stop, apart):
+                for end in ends_between(recent, max(low, floor, recent.since or low), stop, apart):
                     if values := values_until(recent, end, apart):
                         over.append(Window(end, key, values))
                 gone = bisect_left(recent.times, stop - apart - 1)

@@ -313,6 +313,21 @@ def test_a_window_ends_with_each_record_and_one_begins_behind_it() -> None:
         ]
 
 
+@pytest.mark.parametrize("emit", ["close", "update", "commit"])
+def test_windows_that_end_before_1970_are_windows_like_others(emit: str) -> None:
+    """Kafka's own times may be so early."""
+    app, source, out = declared(10, 0, 0, emit)
+    with TestDriver(app, partitions=1) as driver:
+        for n, at in ((1, -1000), (2, -992), (3, -1)):
+            driver.cluster.append("in", b"a", str(n).encode(), at, None, 0)
+        driver.commit()
+        driver.send(source, 4, key="b", timestamp=1000)
+        driver.commit()
+        last = {(record.key.key, record.key.start): record.value for record in driver.records(out)}
+        last.pop(("b", 990), None)
+        assert last == {("a", -1010): [1], ("a", -1002): [1, 2], ("a", -999): [2], ("a", -11): [3]}
+
+
 def test_each_window_that_changed_is_told_once_a_commit() -> None:
     app, _, out = declared(10, 5, 0, "commit")
     with TestDriver(app, partitions=1) as driver:
