@@ -14,10 +14,11 @@ from kstream.operators.batch import Batch
 from kstream.operators.closing import Closing, TooManyDue, task_times
 from kstream.operators.dropping import Dropping, Lines
 from kstream.operators.emitting import Output
+from kstream.operators.fired import TimersOrigin
 from kstream.operators.origin import Origin
 from kstream.operators.raised import fair
 from kstream.operators.skips import Skips
-from kstream.operators.told import AT_ONCE, Teller, Telling, TimersOrigin
+from kstream.operators.told import AT_ONCE, Teller, Telling
 from kstream.operators.user_processor import PASSES, ProcessorCursor, UserProcessor, closed, opened
 from kstream.specs.timers import Due, TimerClock
 from kstream.specs.ttl import FOREVER
@@ -212,8 +213,7 @@ class Process(Dropping, Closing, Telling):
         return self._time.committed_now if self._reached is None else self._reached
 
     def _is_due(self, time: int) -> bool:
-        due = time > self.reached and self._timers is not None and self._timers.is_due("event", time)
-        return due and not self.rests
+        return time > self.reached and self.due_by(time) is not None and not self.rests
 
     def is_due(self) -> bool:
         """Whether a timer is, without a record, so that a commit is worth while."""
@@ -228,8 +228,9 @@ class Process(Dropping, Closing, Telling):
 
     @property
     def rests(self) -> bool:
-        """A timer has failed, and none fires until it is tried again."""
-        return self.rests_until > 0 and self._wall is not None and self._wall.clock.monotonic() < self.rests_until
+        """A timer or what one put out has failed, and none fires until it is tried again."""
+        until, wall = max(self.rests_until, self.teller.rests_until), self._wall
+        return until > 0 and wall is not None and wall.clock.monotonic() < until
 
     @property
     def has_timers(self) -> bool:
@@ -308,8 +309,7 @@ class Process(Dropping, Closing, Telling):
                     count = 0
                 if not count or self.teller.singly:
                     self._tell(fired, behind)
-                    fired, rows = [], []
-                    behind = self._behind(fired, origin, rows)
+                    behind = self._behind(fired := [], origin, rows := [])
         finally:
             self._place = self._ctx.batch = self._ctx.raw_key = self._ctx.row = None
         self._tell(fired, behind)

@@ -17,10 +17,11 @@ from kstream.operators.agent import Results, prefetch
 from kstream.operators.batch import Batch
 from kstream.operators.dropping import Lines
 from kstream.operators.emitting import Output
+from kstream.operators.fired import TimersOrigin
 from kstream.operators.origin import Origin
 from kstream.operators.process import Process
 from kstream.operators.raised import fair
-from kstream.operators.told import PASSES, TimersOrigin, ToldFailed
+from kstream.operators.told import PASSES, ToldFailed
 from kstream.operators.user_processor import ProcessorCursor, UserProcessor
 from kstream.state.store import Store
 from kstream.state.time import TaskTime

@@ -13,15 +13,13 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from kstream.codecs import Codec
-from kstream.errors import ResultFailed, StateError, TimerFailed, TransactionError, text_of
+from kstream.errors import ResultFailed, StateError, TransactionError, text_of
 from kstream.operators.base import Operator
 from kstream.operators.batch import Batch
 from kstream.operators.bounds import NONE
 from kstream.operators.origin import Origin
 from kstream.operators.raised import fair
 from kstream.operators.writer import AFTER_ALL, Writer
-from kstream.state.timers import Fired
-from kstream.types import Headers
 
 AT_ONCE: Final = 10_000
 """Results that are due together go on in batches of so many."""
@@ -29,7 +27,8 @@ SHOWN: Final = 32_768
 """Characters of a value that is shown at most."""
 SEVERAL: Final = 3
 """Of one key, after so many decisions since the last commit the last one holds whatever its value is: a commit that
-comes at another record each time would tell another value, and the task would not get on."""
+comes at another record each time would tell another value, and the task would not get on. So it is with a value that is
+another each time: one with the wall clock in it, or of a random number."""
 
 PASSES: Final = (TransactionError, StateError, ResultFailed, KeyboardInterrupt)
 """What is no failure of the result at hand."""
@@ -42,7 +41,8 @@ class Result(NamedTuple):
     """What it is told by from others.
 
     Attributes:
-        key, value: encoded, as the step has them; a value that cannot be encoded is None.
+        key, value: encoded, as the step has them; a value that cannot be encoded is None. Where it is another each time
+            the result is put out, the value is its place among those of this key and time.
         at: its time, in ms since the epoch.
     """
 
@@ -146,45 +146,6 @@ class ToldOrigin(Origin):
         return ToldFailed(self.teller, self, row, error)
 
 
-class TimersOrigin(Origin):
-    """What on_timer of a processor, or of an agent (`of`), is given: timers have no topic, no headers and no offset.
-
-    Args:
-        name: of that.
-        fired: the timers, the one at hand the last of them.
-        rows: the record of `moved` that each has its place at; nothing where that is None.
-    """
-
-    __slots__ = ("fired", "moved", "name", "of", "rows", "teller")
-    of_time = timeless = True
-
-    def __init__(
-        self, of: str, name: str, teller: Teller, fired: list[Fired], moved: Origin | None, rows: list[int]
-    ) -> None:
-        self.of, self.name, self.teller = of, name, teller
-        self.fired, self.moved, self.rows = fired, moved, rows
-        self.topic, self.bounds, self.event_time = "", NONE, True
-        self.at_fault, self.singly, self.leave_out = None, False, None
-        self.times, self.watermarks = [], []
-        self._timestamps, self._headers, self._offsets = None, _NO_HEADERS, _NO_OFFSETS
-
-    def places_of(self, rows: Sequence[int]) -> Sequence[int]:
-        if self.moved is None:
-            return [AFTER_ALL] * len(rows)
-        return self.moved.places_of([self.rows[row] for row in rows])
-
-    def blamed(self, row: int, error: BaseException) -> TimerFailed:
-        """The failure of the timer at this place."""
-        one = self.fired[row]
-        return TimerFailed(
-            self.of, self.name, self.teller.shown(one.key), one.timer.name, one.timer.at, one.entry, error
-        )
-
-
-_NO_HEADERS: Final[list[Headers | None]] = [None] * (AT_ONCE + 1)
-_NO_OFFSETS: Final = [-1] * (AT_ONCE + 1)
-
-
 class Telling(Operator):
     """Puts out such results."""
 
@@ -217,6 +178,7 @@ class Teller:
         self._decided: Counter[bytes | None] = Counter()  # how often since the last commit, by key
         self._used: list[tuple[Result, LeavesOut]] = []  # since the last commit
         self._kept = 0  # of these, by `keep`
+        self._varying: set[tuple[bytes | None, int]] = set()  # keys and times of those with another value each time
 
     def tell(
         self,
@@ -307,17 +269,40 @@ class Teller:
         return verdict
 
     def result(self, origin: ToldOrigin, row: int) -> Result:
+        key, at = origin.keys[row], origin.stamps[row]
+        if (key, at) in self._varying:
+            return Result(key, at, b"%d" % self._nth(origin, row))
         try:
             raw = origin.raw(row)
         except NotEncoded:
             raw = None
-        return Result(origin.keys[row], origin.stamps[row], raw)
+        return Result(key, at, raw)
+
+    def _nth(self, origin: ToldOrigin, row: int) -> int:
+        """Of those of its key and time."""
+        keys, stamps = origin.keys, origin.stamps
+        return sum(keys[one] == keys[row] and stamps[one] == stamps[row] for one in range(row))
 
     # ---- what was decided
 
-    def alike(self, result: Result) -> Hashable:
-        """By which it is known when it is put out again, to be tried once more."""
-        return result.key if self.by_key else result
+    def alike(self, origin: ToldOrigin, row: int) -> Hashable:
+        """By which it is known when it is put out again, to be tried once more. Its value may be another then."""
+        key = origin.keys[row]
+        return key if self.by_key else (key, origin.stamps[row], self._nth(origin, row))
+
+    def varies(self, result: Result) -> bool:
+        """Whether what was decided about it is about another value each time, and is never heard of again. From now on
+        it is told by its place."""
+        of = result[:2]
+        if self.by_key or of in self._varying:
+            return False
+        stale = [one for one in self._out if one[:2] == of]  # all that were put out with it are taken
+        if len(stale) < SEVERAL:
+            return False
+        for one in stale:
+            del self._out[one]
+        self._varying.add(of)
+        return True
 
     def leaves_out(self, result: Result, verdict: LeavesOut, *, now: bool = False) -> None:
         """The result is left out when it is put out again; or was `now`."""
@@ -361,14 +346,18 @@ class Teller:
                 self._out.setdefault(result, []).append(verdict)
             del self._used[kept:]
 
-    def committed(self) -> list[LeavesOut]:
-        """Everything is. Returns what was left out of it."""
+    def committed(self, *, rests: bool = False) -> list[LeavesOut]:
+        """Everything is; where the task `rests` for a result, not those that come again with it. Returns what was left
+        out of it."""
         self.singly = False
         if not self._decided:
             return []
         done = [verdict for _, verdict in self._used]
-        self._out, self._used, self._kept = {}, [], 0
-        self._decided.clear()
+        self._used, self._kept = [], 0
+        if not rests:
+            self._out = {}
+            self._decided.clear()
+            self._varying.clear()
         return done
 
     # ---- how they are shown

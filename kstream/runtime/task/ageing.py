@@ -75,8 +75,10 @@ class Ageing:
     def _stands(self) -> bool:
         """A timer or a result has failed, and is tried again later. Until then time stands, as no record is taken: what
         comes of it would be late behind it, and after a restart the timer would count as fired."""
-        if any([one.rests for one in self._processors]):
-            return True
+        return any([one.rests for one in self._processors]) or self._result_rests
+
+    @property
+    def _result_rests(self) -> bool:
         if self._time is None or not (until := max([one.rests_until for one in self._tellers], default=0.0)):
             return False
         return self._time.clock.monotonic() < until
@@ -177,6 +179,8 @@ class Ageing:
         if self._time is None:
             return False
         self._time.tick()
+        if self._result_rests:  # it would be put out again too early, and fail the commit of all tasks
+            return False
         return any([store.is_due() for store in self._stores]) or any([one.is_due() for one in self._processors])
 
     def clean_up(self, records: int) -> None:

@@ -184,6 +184,7 @@ class Handling:
     def flushing(self, *, whole: bool) -> None:
         """Operators emit next what they hold for the commit; all of them, where it is the `whole`."""
         self._plan.writer.watched, self._whole = bool(self.search), whole
+        self.results.flushing()
         if self.care:
             self.care.keep()
 
@@ -314,7 +315,8 @@ class Handling:
         as it was."""
         if (refused := refusal_in(failure.error)) is None:
             return failure
-        failed = self.results.behind(refused, alone=self.search.alone)
+        alone = self.search.alone or (bool(self.search) and failure.good + failure.bad == 1)
+        failed = self.results.behind(refused, alone=alone)
         if failed is None:
             return failure
         self._without_a_record(failed)

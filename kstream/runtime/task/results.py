@@ -10,9 +10,10 @@ from typing import Final
 from kstream.errors import RecordRefused, ResultFailed
 from kstream.operators.raised import fair
 from kstream.operators.refusals import Suspected
-from kstream.operators.told import PASSES, NotEncoded, Teller, ToldFailed, ToldOrigin
+from kstream.operators.told import PASSES, LeavesOut, NotEncoded, Teller, ToldFailed, ToldOrigin
 from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
+from kstream.runtime.task.blame import cause_of, raised_in
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.verdicts import TOO_LARGE, Again, LeftOut
 from kstream.types import Clock
@@ -28,6 +29,7 @@ class FailedResults:
         self._task, self._plan, self._clock, self._deciding = task, plan, clock, deciding
         self._again: dict[tuple[int, Hashable], Again] = {}
         self._failed: dict[tuple[int, Hashable], ToldFailed] = {}  # those
+        self._rested = False  # when what is held began to be put out for the commit
         if deciding is not None and deciding.leaves_out:
             for teller in plan.tellers:
                 teller.leave_out = self._leave_out
@@ -75,14 +77,12 @@ class FailedResults:
             known = teller.singly or not deciding.leaves_out_results(error, self._plan)
             teller.singly = True
             return not known
-        one = self._place(teller), teller.alike(result)
-        before, again = teller.before(result), self._again.get(one) or Again()
+        one = self._place(teller), teller.alike(error.origin, error.row)
+        before, again = _whose_letter_failed(error, teller.before(result)), self._again.get(one) or Again()
         if again.due > self._clock.monotonic():  # a commit came meanwhile
             return True
         self._again.pop(one, None), self._failed.pop(one, None)
-        verdict = deciding.decide_result(
-            error, self._plan, self._task, self._place(teller), before if isinstance(before, LeftOut) else None, again
-        )
+        verdict = deciding.decide_result(error, self._plan, self._task, self._place(teller), before, again)
         if before is not None:
             teller.forget(result)
         if verdict is None:
@@ -91,6 +91,8 @@ class FailedResults:
             self._again[one], self._failed[one] = verdict, error
             teller.rests_until = verdict.due
         else:
+            if teller.varies(result):
+                result = teller.result(error.origin, error.row)
             teller.leaves_out(result, _with_letter(verdict, error.origin, error.row))
         return True
 
@@ -133,8 +135,10 @@ class FailedResults:
         return None
 
     def _is_tried_again(self, failed: ToldFailed) -> bool:
-        result, teller = failed.failed, failed.teller
-        return result is not None and (self._place(teller), teller.alike(result)) in self._again
+        origin, row, teller = failed.origin, failed.row, failed.teller
+        if not self._again or origin is None or row is None:
+            return False
+        return (self._place(teller), teller.alike(origin, row)) in self._again
 
     def behind(self, refused: RecordRefused, *, alone: bool) -> ResultFailed | None:
         """The same of what Kafka has refused; None where it is a record's, or not certain.
@@ -143,7 +147,10 @@ class FailedResults:
             alone: the record that may be at fault instead was alone in its transaction.
         """
         output = refused.topic, refused.key, refused.size
-        cause = self._plan.writer.causes.get((output, refused.timestamp))
+        causes = self._plan.writer.causes
+        cause = causes.get((output, refused.timestamp))
+        if cause is None and not refused.timestamp:  # Kafka's client, before it sends, does not say which time it had
+            cause = next((cause for (one, _), cause in causes.items() if one == output), None)
         in_doubt = refused.code in TOO_LARGE or (refused.code == "INVALID_RECORD" and refused.key is not None)
         if cause is None or (in_doubt and not alone):
             return None
@@ -155,14 +162,28 @@ class FailedResults:
         failed.__cause__ = refused
         return failed
 
+    def flushing(self) -> None:
+        """What is held is put out for a commit next."""
+        self._rested = self.rests is not None
+
     def committed(self) -> None:
-        """All that was due has been told, unless the task rests."""
+        """All that was due has been told, unless the task rested; it may be time by now."""
+        rests = self._rested or self.rests is not None
         for teller in self._plan.tellers:
-            done = teller.committed()
+            done = teller.committed(rests=rests)
             if done and self._deciding is not None:
                 self._deciding.committed(self._task, 0, [one for one in done if isinstance(one, LeftOut)])
-        if self._again and self.rests is None:
+        if self._again and not rests:
             self._again, self._failed = {}, {}
+
+
+def _whose_letter_failed(error: ToldFailed, before: LeavesOut | None) -> LeftOut | None:
+    """The verdict by which the result was left out, where it is the letter that Kafka refuses. Else another result
+    fails, of the same key, time and value."""
+    refused = raised_in(cause_of(error))
+    if isinstance(before, LeftOut) and isinstance(refused, RecordRefused) and refused.topic == before.topic:
+        return before
+    return None
 
 
 def _with_letter(verdict: LeftOut, origin: ToldOrigin, row: int) -> LeftOut:

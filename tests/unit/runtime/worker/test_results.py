@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -272,6 +273,123 @@ def test_where_nothing_was_done_with_them_many_that_fail_cost_no_more_than_one_c
             assert sorted(int(one.value or b"") for one in letters) == [n for n in range(90) if n % 3 == 1]
         else:
             assert driver.worker.measures.skipped.total() == 30
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name not in ("none", "fail")])
+@pytest.mark.parametrize("teller", ["lone records of a join", "timers"])
+def test_results_that_are_equal_fail_each_for_itself(teller: str, policy: str) -> None:
+    """Key, time and value are the same: a record that was sent twice, a timer that emits twice."""
+    app = kstream.App("failing", on_error=POLICIES[policy])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+
+    class Twice(kstream.Processor[str, int, int]):
+        def process(self, value: int, ctx: Any) -> None:
+            ctx.timer(after=SECOND, name=str(value))
+
+        def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            ctx.emit(int(timer.name))
+            ctx.emit(int(timer.name))
+
+    results = lone(app, source) if teller != "timers" else app.stream(source).process(Twice, name="t")
+    by_map(results, out, "process", app)
+    with TestDriver(app, partitions=1, idle_timeout=1e9) as driver:
+        for n in (0, 2, 2, 2, 1):
+            driver.cluster.append("in", b"k", b"%d" % n, NOW)
+        for topic in {"in", "other"} & set(driver.cluster.topics()):
+            driver.cluster.append(topic, b"later", b"%d" % LATER, NOW + 3_600_000)
+        driver.commit()
+        for _ in range(8 if policy == "retry" else 0):
+            driver.advance(5.0)
+            driver.commit()
+        assert sorted(put_out(driver)) == ([0, 1] if teller != "timers" else [0, 0, 1, 1])
+        if policy != "skip":
+            letters = driver.cluster.records("failing-dead-letters")
+            assert [one.value for one in letters] == [b"2"] * (3 if teller != "timers" else 2)
+
+
+@pytest.mark.parametrize("teller", ["windows", "commits", "sessions", "lone records of a join", "timers"])
+def test_each_of_many_results_that_are_tried_again_takes_one_pause(teller: str) -> None:
+    """What was decided about those before it holds while the task rests, though commits come meanwhile."""
+    app = kstream.App("failing", on_error=POLICIES["retry"])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    declare, _ = TELLERS[teller]
+
+    def mapped(n: int) -> int:
+        if n >= 1000:
+            raise ValueError(n)
+        return n
+
+    declare(app, source).map(mapped, value=int).rekey(str, key=str).to(out)
+    with TestDriver(app, partitions=1, idle_timeout=1e9) as driver:
+        for n in range(1000, 1006):
+            driver.cluster.append("in", b"k%d" % n, b"%d" % n, NOW)
+        for topic in {"in", "other"} & set(driver.cluster.topics()):
+            driver.cluster.append(topic, b"later", b"%d" % LATER, NOW + 3_600_000)
+        driver.commit()
+        for _ in range(6):
+            assert driver.cluster.records("failing-dead-letters") == []
+            driver.advance(5.0)
+            driver.commit()
+        assert len(driver.cluster.records("failing-dead-letters")) == 6
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name not in ("none", "fail")])
+@pytest.mark.parametrize("clock", ["event", "wall"])
+def test_a_result_with_another_value_each_time_it_is_put_out(clock: Any, policy: str) -> None:
+    """A timer that emits a random number, or what time it is."""
+    app = kstream.App("failing", on_error=POLICIES[policy])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+    tries = count(1000)
+
+    class Varying(kstream.Processor[str, int, int]):
+        def process(self, value: int, ctx: Any) -> None:
+            if value != LATER:
+                ctx.timer(after=SECOND, clock=clock)
+
+        def on_timer(self, timer: kstream.Timer, ctx: Any) -> None:
+            for n in (next(tries), 0, next(tries), 1):
+                ctx.emit(n)
+
+    def mapped(n: int) -> int:
+        if n >= 1000:
+            raise ValueError(n)
+        return n
+
+    app.stream(source).process(Varying, name="t").map(mapped, value=int).rekey(str, key=str).to(out)
+    with TestDriver(app, partitions=1, idle_timeout=1e9) as driver:
+        driver.send(source, 1, key="k", timestamp=NOW)
+        driver.send(source, LATER, key="k", timestamp=NOW + 60_000)
+        for _ in range(40 if policy == "retry" else 1):
+            driver.advance(5.0)
+            driver.commit()
+        assert put_out(driver) == [0, 1]
+        if policy != "skip":
+            assert len(driver.cluster.records("failing-dead-letters")) == 2
+
+
+def test_a_letter_of_a_window_that_the_client_refuses_as_too_large_is_made_smaller() -> None:
+    """It does not say of which time the record was. The record that moved time is not at fault."""
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=str)
+    out = app.topic("out", key=kstream.Windowed[str], value=str)
+
+    def mapped(text: str) -> str:
+        if text.startswith("bad"):
+            raise ValueError(text)
+        return text
+
+    group = app.stream(source).group_by_key().window(kstream.Tumbling(SECOND * 10), grace=0 * SECOND)
+    group.aggregate(str, lambda _, text: text, name="t", emit="close").stream().map(mapped, value=str).to(out)
+    with TestDriver(app, partitions=1, idle_timeout=1e9) as driver:
+        driver.cluster.append("in", b"k", b"bad" + b"x" * 990_000, NOW)
+        for n in range(2):
+            driver.cluster.append("in", b"later", b"good", NOW + 60_000 * (n + 1))
+        driver.commit()
+        assert [one.value for one in driver.cluster.records("out")] == [b"good"]
+        (letter,) = driver.cluster.records("failing-dead-letters")
+        headers = dict(letter.headers or ())
+        assert len(letter.value or b"") == 990_003 and headers["kstream.result.step"] == b"aggregate t"
+        assert "__streams.errors.stacktrace" not in headers
 
 
 def test_what_time_alone_puts_out_and_kafka_refuses() -> None:
