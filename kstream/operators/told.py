@@ -258,7 +258,7 @@ class Teller:
         if result not in self._out:
             if not self.by_key or self._decided[result.key] < SEVERAL:
                 return None
-            found = next((one for one in self._out if one.key == result.key), result)
+            found = next((one for one in reversed(self._out) if one.key == result.key), result)
         verdicts = self._out.get(found)
         if not verdicts:
             return None
@@ -306,7 +306,7 @@ class Teller:
 
     def leaves_out(self, result: Result, verdict: LeavesOut, *, now: bool = False) -> None:
         """The result is left out when it is put out again; or was `now`."""
-        self._decided[result.key] += 1
+        self._decided[result.key] += not now  # that has held nothing up
         if now:
             self._used.append((result, verdict))
         else:

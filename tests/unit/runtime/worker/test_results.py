@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import kstream
-from kstream.errors import KStreamError
+from kstream.errors import AbortRequired, KStreamError
 from kstream.operators.told import ToldFailed
 from kstream.testing import TestDriver
 from kstream.types import TopicPartition
@@ -365,6 +365,29 @@ def test_a_result_with_another_value_each_time_it_is_put_out(clock: Any, policy:
         assert put_out(driver) == [0, 1]
         if policy != "skip":
             assert len(driver.cluster.records("failing-dead-letters")) == 2
+
+
+def test_a_value_that_was_not_tried_is_not_left_out() -> None:
+    """The transaction is taken back for other reasons, and each time the commit tells another value of the key."""
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+
+    def mapped(n: int) -> int:
+        if n < 5:
+            raise ValueError(n)
+        return n
+
+    counts = app.stream(source).group_by_key().count(name="c", emit="commit").stream()
+    counts.map(mapped, value=int).rekey(str, key=str).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        for n in range(4):
+            driver.cluster.fail_next("commit", AbortRequired("try again"))
+            driver.send(source, n, key="k", timestamp=NOW)
+            driver.worker.commit_now()
+        driver.send(source, 4, key="k", timestamp=NOW)
+        driver.commit()
+        assert driver.worker.aborts == 4 and put_out(driver) == [5]
+        assert driver.cluster.records("failing-dead-letters") == []
 
 
 def test_a_letter_of_a_window_that_the_client_refuses_as_too_large_is_made_smaller() -> None:
