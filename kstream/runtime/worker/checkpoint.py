@@ -59,6 +59,8 @@ def checkpoint(
         return 0
     flush_operators(touched, drain)
     tell_time(touched, transaction, clock)
+    if not transaction.exactly_once:
+        transaction.deliver()
     write_changelogs(touched, changelogs, transaction)
     if transaction.exactly_once:
         send_offsets(touched, transaction, group)

@@ -225,6 +225,11 @@ class Transaction:
     ) -> None:
         self._guarded(lambda producer: producer.send_offsets(offsets, metadata, group))
 
+    def deliver(self) -> None:
+        """Waits until what was sent is delivered. With at-least-once: changes of state must not be there without what
+        came of them. Raises as `commit`."""
+        self._guarded(lambda producer: producer.flush(self._timeout))
+
     def commit(self) -> None:
         """Ends the transaction; with at-least-once waits until all is delivered.
 
@@ -233,7 +238,7 @@ class Transaction:
             ProducerLost: the outcome is unknown; `start` is next, then restore.
         """
         if self._id is None:
-            self._guarded(lambda producer: producer.flush(self._timeout))
+            self.deliver()
         else:
             self._guarded(lambda producer: producer.commit(self._timeout))
         self._go(TransactionState.IDLE)

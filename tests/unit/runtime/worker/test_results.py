@@ -390,6 +390,22 @@ def test_a_value_that_was_not_tried_is_not_left_out() -> None:
         assert driver.cluster.records("failing-dead-letters") == []
 
 
+def test_at_least_once_a_window_does_not_close_without_its_result() -> None:
+    """Kafka refuses one of them, when the changes of state have been sent, too."""
+    app = kstream.App("failing", on_error=[kstream.DeadLetter()])
+    source = app.topic("in", key=str, value=int)
+    out = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+    by_function(windows(app, source), out, "produce", app)
+    with TestDriver(app, partitions=1, idle_timeout=1e9, processing_guarantee="at_least_once") as driver:
+        for n in ALL:
+            driver.cluster.append("in", b"k%d" % n, b"%d" % n, NOW)
+        for later in (60_000, 120_000):
+            driver.cluster.append("in", b"later", b"%d" % LATER, NOW + later)
+        driver.commit()
+        assert set(put_out(driver)) == set(GOOD)
+        assert {one.value for one in driver.cluster.records("failing-dead-letters")} == {b"%d" % n for n in BAD}
+
+
 def test_a_letter_of_a_window_that_the_client_refuses_as_too_large_is_made_smaller() -> None:
     """It does not say of which time the record was. The record that moved time is not at fault."""
     app = kstream.App("failing", on_error=[kstream.DeadLetter()])
