@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import kstream
 from monitoring.expressions import problems
 from support.tools import tool
 
@@ -156,3 +157,13 @@ def test_recorded_series_are_used() -> None:
     expressions = "\n".join(rule["expr"] for rule in rules())
     for rule in rules():
         assert "alert" in rule or rule["record"] in expressions
+
+
+def test_delay_topics_are_named_as_the_rules_expect() -> None:
+    """LagGrowing leaves them out by their names."""
+    (found,) = set(re.findall(r'topic!~"(.+?)"', RULES.read_text()))
+    app = kstream.App("app", on_error=[kstream.RetryLater([0.5, 5, 3600])])
+    stream = app.stream(app.topic("in", key=str, value=int))
+    stream.group_by(str, key=str, name="by").count(name="n").to(app.topic("out", key=str, value=int))
+    topics = [delay.topic for part in app.topology().parts for delay in part.delays]
+    assert len(topics) == 6 and all(re.fullmatch(found, topic) for topic in topics)
