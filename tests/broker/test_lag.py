@@ -117,8 +117,8 @@ def test_what_waits_is_what_the_broker_says(
         return found if still == standing and sum(found.values()) > 60 * len(standing) else None
 
     found = until(settled, "the records to wait", 60, each=lambda: time.sleep(0.2))
-    assert until(lambda: by_metric(one, served, "consumer_lag_records") == found, "the metric to follow", 30)
-    assert until(lambda: by_page(one, served) == found, "the page to follow", 30)
+    assert until(lambda: by_metric(one, served, "consumer_lag_records") == found, "the metric to follow", 90)
+    assert until(lambda: by_page(one, served) == found, "the page to follow", 90)
 
     def said() -> dict[int, tuple[int, float | None, float | None]]:
         # workers load the app by its module; so does the command

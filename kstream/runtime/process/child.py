@@ -88,7 +88,7 @@ def main() -> int:
         sys.path[:0] = [entry for entry in handover.path if entry not in sys.path]
         app: Any = load(handover.program)
         logs.hold_on()  # whatever the app's modules did to logging
-        give_back = allocator.give_back if bounded else None
+        give_back = allocator.GiveBack() if bounded else None
         worker = make_worker(app, identity, settings, handover.partitions, give_back=give_back)
         worker.paused = bool(handover.command.paused)
         for descriptor in queries if settings.state_queries else ():

@@ -52,7 +52,7 @@ for block in blocks:
 for block in blocks[:-1]:  # the last one is still in use: the heap does not shrink
     libc.free(block)
 kept = resident() - begun
-allocator.give_back()
+allocator.GiveBack()()
 print(kept >> 20, resident() - begun >> 20)
 """
 """What memtables do: 40 MiB in blocks, free all at once."""
@@ -82,3 +82,19 @@ def test_who_has_decided_otherwise_is_left_alone() -> None:
 def test_what_is_free_behind_something_that_is_used_goes_back() -> None:
     done, kept, left = run(FREED)
     assert done == "True" and int(kept) >= 30 and int(left) <= 5
+
+
+def test_after_one_that_took_long_the_next_are_left_out() -> None:
+    taken, read = iter([0.5, *[0.001] * 10]), []
+
+    def clock() -> float:  # read twice by each that is not left out
+        read.append(0.0 if len(read) % 2 == 0 else next(taken))
+        return read[-1]
+
+    give_back = allocator.GiveBack(clock)
+    for _ in range(1 + allocator.LEFT_OUT):
+        give_back()
+    assert len(read) == 2, "the first alone"
+    for _ in range(3):
+        give_back()
+    assert len(read) == 8, "short ones go on"
