@@ -179,8 +179,8 @@ class Task:
 
     @property
     def _is_full(self) -> bool:
-        most = self.search.limit if self.search else 1 if self.pace.cautious else math.inf
-        return self.uncommitted >= most
+        most = self.search.limit if self.search else math.inf
+        return self.uncommitted >= (min(most, 1) if self.pace.cautious else most)
 
     def run(self, until: float = math.inf) -> None:
         """Processes what is buffered, until an agent has to wait or a commit must come first.
