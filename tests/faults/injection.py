@@ -3,6 +3,7 @@ engine; the service that a worker loads installs it, when the environment asks f
 
     KSTREAM_TEST_DIR   a directory shared with the test
     KSTREAM_TEST_KILL  "<step>:<before|after>:<n>[@<instance>]": kill around the n-th call of the step
+    KSTREAM_TEST_WITH  a topic: only calls count of a transaction that has records for it
     KSTREAM_TEST_MUCH  so many changelog records, instead of 100,000, are a bulk load
 
 Calls are counted from when the file `armed` is there. A fault strikes once over all processes; what was going on then
@@ -20,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -73,7 +75,7 @@ STORED = {"snapshot_note": "/uploads/", "snapshot_file": "/files/", "snapshot_ma
 REBALANCE = ("assigned", "revoked")
 
 _worker: Any = None
-_produced_before = 0
+_produced_before: Counter[str] = Counter()
 _fault: _Fault | None = None
 
 
@@ -83,10 +85,13 @@ class _Fault:
         self.step, self.when, count = order.split(":")
         self.left = int(count)
         self.directory = directory
+        self._topic = os.environ.get("KSTREAM_TEST_WITH")
         self._armed = False
 
     def passes(self, step: str, when: str) -> None:
         if step != self.step or when != self.when or not self.is_armed():
+            return
+        if self._topic and not _produced()[self._topic]:
             return
         self.left -= 1
         if self.left == 0:
@@ -105,7 +110,7 @@ class _Fault:
             "instance": _worker.worker.instance,
             "worker": _worker.worker.index,
             "transaction": transaction.state.value,
-            "records": sum(transaction.produced.values()) - _produced_before,
+            "records": sum(_produced().values()),
             "restoring": len(_worker.restorer),
             "loaded": sum(len(bulk.loaded) for bulk in map(_bulk_of, _worker.tasks.values()) if bulk is not None),
         }
@@ -119,6 +124,11 @@ class _Fault:
         os.write(mark, json.dumps(told).encode())
         os.close(mark)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _produced() -> Counter[str]:
+    """Records in the open transaction, or in the last one, by topic."""
+    return Counter(_worker.transaction.produced) - _produced_before
 
 
 def _bulk_of(task: Any) -> Any:
@@ -225,7 +235,7 @@ def _remember_worker(worker: Any, transaction: Any) -> None:
     def counting(self: Any) -> None:
         global _produced_before
         if self.state.value == "idle":
-            _produced_before = sum(self.produced.values())
+            _produced_before = Counter(self.produced)
         begin(self)
 
     worker.start, transaction.begin = remembering, counting

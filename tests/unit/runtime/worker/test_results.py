@@ -4,6 +4,7 @@ under every policy. How the input is cut is in unit/runtime/task/test_taking_bac
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from itertools import count
@@ -451,6 +452,42 @@ def test_what_time_alone_puts_out_and_kafka_refuses() -> None:
             driver.advance(6)
         assert sorted(put_out(driver)) == GOOD
         assert [one.value for one in driver.cluster.records("refused-dead-letters")] == [b"2", b"3"]
+
+
+@pytest.mark.parametrize("behind", range(4))
+@pytest.mark.parametrize("before", [0, 1, 2, 5])
+def test_what_is_too_large_is_the_results_failure_whatever_records_came_with_it(before: int, behind: int) -> None:
+    """It is in doubt which of several outputs Kafka refuses, so it is looked for among the records, by halves: none of
+    them is left out."""
+    app = kstream.App("refused", on_error=[kstream.DeadLetter()])
+    source, seen = app.topic("in", key=str, value=int), app.topic("seen", key=str, value=int)
+    out = app.topic("out", key=str, value=bytes, config={"max.message.bytes": "10000"})
+    app.stream(source).to(seen)
+    results = windows(app, source)
+
+    @app.agent(results, to=out)
+    def sized(n: int, ctx: kstream.Context[Any]) -> kstream.Record[str, bytes]:
+        return kstream.Record(ctx.key.key, random.Random(n).randbytes(20_000 if n in BAD else 1_000))
+
+    with TestDriver(app, partitions=1) as driver:
+        for n in ALL:
+            driver.cluster.append("in", b"k%d" % n, b"%d" % n, NOW)
+        driver.commit()
+        for n in range(before):
+            driver.cluster.append("in", b"before", b"%d" % (100 + n), NOW)
+        for n in range(1 + behind):
+            driver.cluster.append("in", b"later", b"%d" % (200 + n), NOW + 60_000)
+        driver.commit()
+        sent = [*ALL, *(100 + n for n in range(before)), *(200 + n for n in range(1 + behind))]
+        assert [int(one.value or b"") for one in driver.cluster.records("seen")] == sent
+        letters = driver.cluster.records("refused-dead-letters")
+        assert [dict(one.headers).get("kstream.result.key") for one in letters] == [
+            repr(kstream.Windowed(f"k{n}", NOW)).encode() for n in BAD
+        ]
+        assert {one.key for one in driver.cluster.records("out")} == {
+            *(b"k%d" % n for n in GOOD),
+            *([b"before"] if before else []),
+        }
 
 
 @pytest.mark.parametrize("knows", [False, True])
