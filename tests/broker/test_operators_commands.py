@@ -81,10 +81,10 @@ class Place:
         self.commands.append(command)
         return command
 
-    def feed(self, count: int, at: float | None = None) -> None:
+    def feed(self, count: int, at: float | None = None, prefix: str = "") -> None:
         stamp = int((at or time.time()) * 1000)
         records = [(f"k{n}", json.dumps(f"line {n % 50}").encode(), stamp) for n in range(count)]
-        write(self.servers, f"{self.app}.lines", records)
+        write(self.servers, f"{prefix}{self.app}.lines", records)
 
     def check(self, name: str, *arguments: object, **more: Any) -> dict[str, str]:
         """One finding of the doctor."""
@@ -244,6 +244,54 @@ def test_lag_before_the_first_commit(place: Place) -> None:
     assert found["total"] == 40 and {row["committed"] for row in found["partitions"]} == {None}
     latest = place.kstream("lag", "service:app", "--json", "--set", "auto_offset_reset=latest").json
     assert latest["total"] == 0
+
+
+@pytest.mark.more
+def test_one_code_deployed_three_times_on_a_cluster(place: Place) -> None:
+    """Staging by a prefix, and a second run beside production by a name: none sees, disturbs or deletes what is
+    another's, though all have one instance name."""
+    staging, second = {"KSTREAM_TOPIC_PREFIX": "staging."}, {"KSTREAM_APP_NAME": f"{place.app}-b"}
+
+    def counted(prefix: str = "") -> list[int]:
+        topic = f"{prefix}{place.app}.counts"
+        return sorted(json.loads(row.value or b"") for row in read(place.servers, [topic])[topic])
+
+    def is_through(**environment: str) -> Any:
+        found = place.kstream("lag", "service:app", "--json", "--max", "0", **environment)
+        return found.status == 0 and found.json
+
+    def start(**environment: str) -> Command:
+        command = place.command(
+            "run", "service:app", "--bootstrap-servers", place.servers, "--instance", "one",
+            "--state-dir", "-".join(("state", *environment)), *QUICK, **environment,
+        )  # fmt: skip
+        until(lambda: "all of them run" in command.err.read_text(), "the tasks to run", 60)
+        return command
+
+    production, staged = start(), start(**staging)
+    place.feed(40)
+    place.feed(25, prefix="staging.")
+    until(lambda: len(counted()) == 40 and len(counted("staging.")) == 25, "each to count its own", 60)
+    assert until(is_through, "production to have committed", 60)["groups"] == [place.app]
+    assert until(lambda: is_through(**staging), "staging to have committed", 60)["groups"] == [f"staging.{place.app}"]
+
+    beside = start(**second)  # it reads what production reads, whole, and writes to the same output
+    until(lambda: counted() == [1] * 80, "the second run to count all again", 60)
+    assert until(lambda: is_through(**second), "it to have committed", 60)["groups"] == [f"{place.app}-b"]
+
+    staged.process.send_signal(signal.SIGTERM)
+    assert staged.wait(60) == 0
+    place.feed(10, prefix="staging.")
+    assert place.kstream("lag", "service:app", "--json", **staging).json["total"] == 10
+    until(is_through, "production to go on", 60)
+    reset = place.kstream("reset", "service:app", "--yes", "--state-dir", "-".join(("state", *staging)), **staging)
+    assert reset.status == 0, reset.err
+    again = start(**staging)
+    until(lambda: len(counted("staging.")) == 60, "staging to begin anew: 25 once more, and 10 more", 60)
+    place.feed(40)
+    until(lambda: counted() == [1] * 80 + [2] * 80, "the others to go on with their state", 60)
+    for command in (production, beside, again):
+        assert command.process.poll() is None and "started again" not in command.err.read_text()
 
 
 def test_bad_input(place: Place) -> None:
