@@ -193,29 +193,32 @@ def tell(rows: Sequence[PartitionLag], groups: Mapping[str, str], instances: Seq
 
 
 def screen(found: Lag, servers: str) -> RenderableType:
-    table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", ">BEHIND", ">WAITING", "OWNER")
+    owned = any(row.owner or row.behind is not None for row in found.partitions)  # else two columns say nothing
+    names = ">BEHIND", ">WAITING", "OWNER"
+    table = human.table("TOPIC", ">PARTITION", ">COMMITTED", ">END", ">LAG", *(names if owned else names[1:2]))
     for part in dict.fromkeys((row.group, row.topic) for row in found.partitions):
         for row in found.partitions:
             if (row.group, row.topic) == part:
-                _row(table, row, found)
+                _row(table, row, found, owned=owned)
     internal = Text("* internal: made and purged by the app", style="dim")
     waiting = f", the oldest for {human.span(found.seconds)}" if found.seconds else ""
     behind = f", {human.behind(found.behind)} behind" if found.behind is not None else ""
     total = Text(f"{human.plural(found.total, 'record')} wait{waiting}{behind}", style="bold")
     title = Text.assemble((f"{found.app} on {servers}", "bold"), (f"  group {', '.join(found.groups)}", "dim"))
     notes = [internal] if any(row.internal for row in found.partitions) else []
+    if found.partitions and not owned:
+        notes.append(Text("no instance has them: none was heard of", style="dim"))
     return Group(title, "", table, *notes, "", total)
 
 
-def _row(table: Table, row: PartitionLag, found: Lag) -> None:
+def _row(table: Table, row: PartitionLag, found: Lag, *, owned: bool) -> None:
     group = "" if row.group == found.app else f" ({row.group})"
+    waiting = "-" if row.waiting is None else human.span(max(found.at - row.waiting, 0.0))
     table.add_row(
         row.topic + ("*" if row.internal else "") + group,
         str(row.partition),
         "never" if row.committed is None else f"{row.committed:,}",
         f"{row.end:,}",
         Text(f"{row.lag:,}", style="yellow" if row.lag else ""),
-        human.behind(row.behind),
-        "-" if row.waiting is None else human.span(max(found.at - row.waiting, 0.0)),
-        row.owner or "-",
+        *((human.behind(row.behind), waiting, row.owner or "-") if owned else (waiting,)),
     )

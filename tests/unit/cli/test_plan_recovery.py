@@ -90,7 +90,8 @@ def test_what_is_to_recover_in_time_does(
     assert all(limit.state != "binds" for limit in limits("app", measured, target, plan) if limit.name == "recovery")
     assert any(line.what == "recovers" for line in lines(measured, target, plan))
     without = make_plan(measured, Target(rate, cores))
-    assert plan.workers >= without.workers and plan.capacity >= without.capacity * (1 - 1e-9)
+    # more instances may do with fewer workers in all, where these share cores
+    assert plan.capacity >= without.capacity * (1 - 1e-9)
 
 
 def test_recovery_by_hand() -> None:
