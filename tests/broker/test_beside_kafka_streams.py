@@ -16,7 +16,7 @@ from kstream.errors import BrokerError
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.more
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_both_write_what_sql_says(bootstrap_servers: str) -> None:
     try:

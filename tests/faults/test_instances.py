@@ -141,7 +141,8 @@ def test_those_who_are_left_end_the_transaction_of_an_instance_that_died(scenari
     assert service.struck is not None and service.struck["transaction"] == "open"
     service.feed(PHASE)
     service.processed()
-    assert len(second.tasks()) == 8 and first.restarts == 1, "it is not to come back meanwhile"
+    service.until(lambda: len(second.tasks()) == 8, "all tasks, as the other instance reports them")
+    assert first.restarts == 1, "it is not to come back meanwhile"
     service.stop()
     service.check()
 
