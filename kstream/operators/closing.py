@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable
 
 from kstream.errors import ResultFailed
 from kstream.operators.base import Operator
@@ -65,3 +67,13 @@ def task_times(batch: Batch, now: int) -> list[int]:
     """The time of the task at each record; `now` where nothing was read that the batch comes of."""
     origin = batch.origin
     return [now] * batch.size if origin is None or origin.timeless else batch.of_rows(origin.watermarks)
+
+
+def rows_at(origin: Origin | None, due: Iterable[int]) -> list[int] | None:
+    """For each of these times (ms) the record of the origin that moved time there, the last one where none did. None
+    where no batch moved time."""
+    if origin is None or not origin.watermarks:
+        return None
+    times = origin.watermarks
+    last = len(times) - 1
+    return [min(bisect_left(times, at), last) for at in due]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from kstream.codecs import Codec, ColumnError, holds_none
@@ -87,6 +87,30 @@ class Dropping(Operator):
             batch = self._without(batch, batch.values, NO_VALUE)
             keys = batch.encoded_keys(key_codec)
         return batch, keys
+
+    def _without_failed(self, batch: Batch, values: Iterator[Any], take: Callable[[], None]) -> list[int]:
+        """Takes the rest of the values, of which one that fails leaves nothing behind, until they are through.
+
+        Args:
+            values: over the batch's column.
+            take: goes on where it was.
+
+        Returns:
+            The indices of those that failed and were left out.
+
+        Raises:
+            What failed, where it may not be left out.
+        """
+        failed: list[int] = []
+        while True:
+            try:
+                take()
+                return failed
+            except BaseException as error:
+                index = batch.blame_last(values)
+                if not (self.leaves_out and batch.leaves_out(index, error)):
+                    raise
+                failed.append(index)
 
     def _left_out(self, reason: str, count: int) -> None:
         if count:

@@ -11,7 +11,7 @@ from kstream.codecs import ColumnError, copier, encode_column
 from kstream.codecs.windowed import START, StoredKeys, start_in, stored_start
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
-from kstream.operators.closing import Closing, task_times
+from kstream.operators.closing import Closing, rows_at, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
@@ -99,17 +99,9 @@ class KafkaSlidingAggregate(Dropping, Closing, Telling):
     def _take_all(self, batch: Batch, keys: list[bytes], told: _Told | None) -> set[int]:
         """Keeps the records. Returns the indices of those that were left out."""
         times: Iterable[int] = task_times(batch, self._time.now)
-        late, failed, values = cast("list[int]", []), cast("list[int]", []), iter(batch.values)
+        late, values = cast("list[int]", []), iter(batch.values)
         rows = zip(count(), keys, values, batch.timestamps, times)  # `count` has no end
-        while True:
-            try:
-                self._take(rows, told, late)
-                break
-            except BaseException as error:
-                index = batch.blame_last(values)
-                if not (self.leaves_out and batch.leaves_out(index, error)):  # nothing was kept of it
-                    raise
-                failed.append(index)
+        failed = self._without_failed(batch, values, lambda: self._take(rows, told, late))
         if late:
             self._left_out(LATE, len(late))
             if self._late is not None:
@@ -215,11 +207,8 @@ class KafkaSlidingAggregate(Dropping, Closing, Telling):
     def _tell(self, windows: Sequence[Window], stamps: list[int], origin: Origin | None) -> None:
         if not windows:
             return
-        rows, codec = None, self._value_codec
-        if origin is not None and origin.watermarks:  # each is caused by the record that moved time there
-            times, beyond = origin.watermarks, self._grace + 1
-            last = len(times) - 1
-            rows = [min(bisect_left(times, window.end + beyond), last) for window in windows]
+        codec, beyond = self._value_codec, self._grace + 1
+        rows = rows_at(origin, (window.end + beyond for window in windows))
 
         def keys_of(some: Sequence[Window]) -> StoredKeys:
             return StoredKeys([window.key for window in some], [window.end - self._apart for window in some])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from operator import attrgetter
@@ -13,7 +12,7 @@ from kstream.codecs.spans import bounds_after
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.closing import Closing, task_times
+from kstream.operators.closing import Closing, rows_at, task_times
 from kstream.operators.dropping import LATE, Dropping, Lines
 from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
@@ -304,11 +303,8 @@ class SessionAggregate(Dropping, Closing, Telling):
     def _tell(self, results: Sequence[_Result], origin: Origin | None) -> None:
         if not results:
             return
-        rows, codec = None, self._value_codec
-        if origin is not None and origin.watermarks:  # each is caused by the record that moved time there
-            times, beyond = origin.watermarks, self._wait + 1
-            last = len(times) - 1
-            rows = [min(bisect_left(times, session.until + beyond), last) for _, session, _ in results]
+        codec, beyond = self._value_codec, self._wait + 1
+        rows = rows_at(origin, (session.until + beyond for _, session, _ in results))
         keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
         over = self._emit == "close"
         stamps = [session.until if over else session.end for _, session, _ in results]

@@ -108,17 +108,9 @@ class SlidingAggregate(Dropping, Closing):
         """The results, encoded, and the indices of records that were left out."""
         times: Iterable[int] = task_times(batch, self._time.now)
         results: list[bytes | None] = []
-        late, failed, values = cast("list[int]", []), cast("list[int]", []), iter(batch.values)
+        late, values = cast("list[int]", []), iter(batch.values)
         rest = zip(count(), keys, values, batch.timestamps, times)  # `count` has no end
-        while True:
-            try:
-                self._rest(rest, begins, results, late)
-                break
-            except BaseException as error:
-                index = batch.blame_last(values)
-                if not (self.leaves_out and batch.leaves_out(index, error)):  # nothing was kept of it
-                    raise
-                failed.append(index)
+        failed = self._without_failed(batch, values, lambda: self._rest(rest, begins, results, late))
         if late:
             self._too_late(batch, late)
         return results, {*late, *failed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, cast
@@ -12,7 +11,7 @@ from kstream.errors import CodecError
 from kstream.operators.aggregate import Aggregate
 from kstream.operators.base import Cursor
 from kstream.operators.batch import Batch
-from kstream.operators.closing import Closing, task_times
+from kstream.operators.closing import Closing, rows_at, task_times
 from kstream.operators.dropping import LATE, Lines
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
@@ -180,15 +179,13 @@ class WindowedAggregate(Aggregate, Closing):
 
     def _rows(self, keys: Sequence[bytes], origin: Origin | None) -> list[int] | None:
         """The record of the origin that moved time to where each is closed."""
-        if origin is None or not origin.watermarks:
+        grace, end_of = self._grace, self._windows_of.end_of
+        starts = {key[:START] for key in keys}
+        rows = rows_at(origin, (end_of(start_in(start)) + grace for start in starts))
+        if rows is None:
             return None
-        grace, end_of, times = self._grace, self._windows_of.end_of, origin.watermarks
-        last = len(times) - 1
-        due = {
-            start: min(bisect_left(times, end_of(start_in(start)) + grace), last)
-            for start in {key[:START] for key in keys}
-        }
-        return [due[key[:START]] for key in keys]
+        row_of = dict(zip(starts, rows, strict=True))
+        return [row_of[key[:START]] for key in keys]
 
     # ---- the end of a batch, and of a transaction
 

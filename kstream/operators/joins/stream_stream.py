@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
@@ -14,7 +13,7 @@ from kstream.codecs.windowed import start_in, stored_start
 from kstream.errors import CodecError, EntryUnreadable
 from kstream.operators.base import Cursor, Push
 from kstream.operators.batch import Batch
-from kstream.operators.closing import Closing, task_times
+from kstream.operators.closing import Closing, rows_at, task_times
 from kstream.operators.dropping import LATE, NO_VALUE, Dropping, Lines
 from kstream.operators.joins.sides import Came, Over, Prefixes, Results, Side
 from kstream.operators.joins.waiting import Entry
@@ -293,9 +292,7 @@ class StreamStreamJoin(Dropping, Closing, Telling):
 
     def _tell(self, over: Sequence[Over], origin: Origin | None) -> None:
         keys, stamps = [one.place[PLACE:] for one in over], [one.kept.at for one in over]
-        rows, times = None, [] if origin is None else origin.watermarks
-        if times:  # the record that moved time beyond it
-            rows = [min(bisect_left(times, one.due + 1), len(times) - 1) for one in over]
+        rows = rows_at(origin, (one.due + 1 for one in over))
 
         def push(told: ToldOrigin, places: Sequence[int]) -> None:
             results = Results()

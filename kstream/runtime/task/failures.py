@@ -125,12 +125,16 @@ class Search:
         """The record behind so many is to be alone in its transaction: Kafka may refuse something of it."""
         self._good, self._suspects, self._how = good, 1, _How.HALVES
 
+    def was_alone(self, failure: TaskFailed) -> bool:
+        """Whether one record was alone in the transaction that failed."""
+        return bool(self) and failure.good + failure.bad == 1
+
     def failed(self, failure: TaskFailed) -> bool:
         """The task failed. True when the record at fault was alone in its transaction, or there is none: its policy
         decides. A task that is tried again begins with that record, still apart."""
         if failure.bad == 0:
             return True
-        if self and failure.good + failure.bad == 1:
+        if self.was_alone(failure):
             return True
         self._good, self._suspects = failure.good, failure.bad
         self._how = _How.SINGLY if failure.singly else _How.HALVES

@@ -315,7 +315,7 @@ class Handling:
         as it was."""
         if (refused := refusal_in(failure.error)) is None:
             return failure
-        alone = self.search.alone or (bool(self.search) and failure.good + failure.bad == 1)
+        alone = self.search.alone or self.search.was_alone(failure)
         failed = self.results.behind(refused, alone=alone)
         if failed is None:
             return failure

@@ -20,6 +20,7 @@ from kstream.state.expiry import ends_of
 from kstream.state.sliding import places_of_records
 from kstream.testing import TestDriver
 from support.cases import cases, examples
+from support.feeding import feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -109,17 +110,7 @@ def test_windows_are_what_their_definition_says(
         oracle.record(key, value, at, latest - out_of_order)
     with TestDriver(app, partitions=1, backend=backend) as driver, pytest.MonkeyPatch.context() as patch:
         patch.setattr("kstream.operators.kafka_sliding_aggregate.AT_ONCE", at_once)
-        for number, (key, value, at) in enumerate(records):
-            driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
-            step = between[number % len(between)]
-            if step in ("process", "commit"):
-                driver.process()
-            if step == "commit":
-                driver.commit()
-            if step == "crash":
-                driver.crash()
-        driver.process()
-        driver.commit()
+        feed_between(driver, records, between)
         found = [(record.key, record.value, record.timestamp) for record in driver.records(out)]
         if emit == "close":
             assert found == oracle.closed

@@ -20,6 +20,7 @@ from kstream.state.expiry import ends_of
 from kstream.state.sessions import places_of
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -108,17 +109,7 @@ def check(
         oracle.record(key, value, at, latest - out_of_order)
     with TestDriver(app, partitions=1, backend=backend) as driver, pytest.MonkeyPatch.context() as patch:
         patch.setattr("kstream.operators.session_aggregate.AT_ONCE", at_once)
-        for number, (key, value, at) in enumerate(given_):
-            driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
-            step = between[number % len(between)]
-            if step in ("process", "commit"):
-                driver.process()
-            if step == "commit":
-                driver.commit()
-            if step == "crash":
-                driver.crash()
-        driver.process()
-        driver.commit()
+        feed_between(driver, given_, between)
         found = [(record.key, ordered(record.value)) for record in driver.records(out)]
         if emit == "close":
             assert found == oracle.closed

@@ -16,6 +16,7 @@ from kstream.errors import KStreamError, TopologyError
 from kstream.state.expiry import ends_of
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -112,17 +113,7 @@ def test_sessions_are_what_their_definition_says(
         oracle.record(key, value, at, latest - out_of_order)
     with TestDriver(app, partitions=1, backend=backend) as driver, pytest.MonkeyPatch.context() as patch:
         patch.setattr("kstream.operators.session_aggregate.AT_ONCE", at_once)
-        for number, (key, value, at) in enumerate(records):
-            driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
-            step = between[number % len(between)]
-            if step in ("process", "commit"):
-                driver.process()
-            if step == "commit":
-                driver.commit()
-            if step == "crash":
-                driver.crash()
-        driver.process()
-        driver.commit()
+        feed_between(driver, records, between)
         told = driver.records(out)
         found = [(one.key, None if one.value is None else sorted(one.value)) for one in told]
         if emit == "close":
