@@ -31,7 +31,7 @@ $(SYNCED): uv.lock pyproject.toml $(UV_MADE)
 	@echo "packages of uv.lock into .venv"
 	@test -x $(BIN)/python || $(UV) venv --quiet --clear --python .uv/bin/python .venv
 	@$(UV) export --quiet --frozen --all-extras --all-groups --no-emit-project --no-header --output-file .uv/requirements.txt
-	@$(UV) pip sync --quiet --python .venv --require-hashes .uv/requirements.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv --require-hashes .uv/requirements.txt
 	@$(UV) pip install --quiet --python .venv --no-deps --editable .
 	@touch $(SYNCED)
 
@@ -44,10 +44,14 @@ demo: setup ## the main job on real data, with a worker killed half-way, audited
 # Broker tests wait more than they compute: four of their processes left a third of two processors idle. Each takes about
 # a gigabyte with its broker and what it starts.
 TEST_PROCESSES ?= 5
+# Tests start some thousand processes. Where Python may write no bytecode each of them would compile all that it imports.
+COMPILED = $(BIN)/python -m compileall -q kstream tests services
 test: setup ## unit, broker and fault tests (ARGS=... for pytest; TEST_PROCESSES=... side by side)
+	@$(COMPILED)
 	$(BIN)/python -m pytest -m "not slow and not more" -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
 
 test-more: setup ## the further cases of tests that have one in `make test` (ARGS=... for pytest)
+	@$(COMPILED)
 	$(BIN)/python -m pytest -m more -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --ignore tests/deploy tests $(ARGS)
 
 test-pythons: setup ## unit and typing tests on the machine's other supported Pythons

@@ -1,6 +1,7 @@
 """How many cases Hypothesis generates: this is said here and nowhere else.
 
-The profile decides, which HYPOTHESIS_PROFILE names: `ci` for every run; `long` for `make test-long` and whoever has
+The profile decides, which HYPOTHESIS_PROFILE names: `random` for every run of a developer; `ci` for `.ci/run`, with the
+same cases each time, so that what CI says of a change is of the change; `long` for `make test-long` and whoever has
 time; `short` for the further Pythons of `make test-pythons`, where the interpreter is what is new and not the
 interleaving.
 """
@@ -20,7 +21,7 @@ OF_AN_OPERATOR: Final = 50
 MANY: Final = 2000
 SHORT: Final = 5
 
-PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE", "random")
 
 MANY_SECONDS: Final = 7200
 """Of a test with so many cases, on a machine that does other things too."""
@@ -31,7 +32,8 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 def load() -> None:
     """Makes the profiles and loads the one of this run."""
     slow = [HealthCheck.too_slow]
-    settings.register_profile("ci", max_examples=FEW, deadline=None, suppress_health_check=slow)
+    settings.register_profile("random", max_examples=FEW, deadline=None, suppress_health_check=slow)
+    settings.register_profile("ci", settings.get_profile("random"), derandomize=True)
     settings.register_profile("short", settings.get_profile("ci"), max_examples=SHORT)
     settings.register_profile("long", max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
     settings.load_profile(PROFILE)
