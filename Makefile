@@ -61,6 +61,7 @@ test-long: setup ## the long forms of the tests, and 2,000 generated cases of ea
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "slow or cases" --ignore tests/deploy tests $(ARGS)
 
 day: setup ## a day in the life of a service, with its alerts and what mends them, into monitoring/DAY.md (8 minutes)
+	@sh scripts/tools.sh check prometheus prometheus-alertmanager
 	KSTREAM_TEST_DAY=$(CURDIR)/monitoring/DAY.md $(BIN)/python -m pytest -s tests/monitoring/test_day.py $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter

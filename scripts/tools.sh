@@ -1,12 +1,22 @@
 #!/bin/sh
 # Makes sure that the programs which some tests need are there, beside Python: Debian's packages, by apt-get.
 # Their services are not started. One line and status 2 when it cannot.
+# `tools.sh check PACKAGE...` installs nothing: one line and status 2 where one of these is missing.
 set -eu
 
+only=""
+if [ "${1:-}" = check ]; then
+    shift
+    only=" $* "
+fi
 missing=""
 need() { # package, then its programs
     package=$1
     shift
+    case "${only:-" $package "}" in
+    *" $package "*) ;;
+    *) return ;;
+    esac
     for program in "$@"; do
         command -v "$program" >/dev/null || { missing="$missing $package" && return; }
     done
@@ -15,8 +25,12 @@ need chromium chromium
 need prometheus prometheus promtool
 need prometheus-alertmanager prometheus-alertmanager amtool
 if [ -z "$missing" ]; then
-    echo "tools: all there"
+    [ -n "$only" ] || echo "tools: all there"
     exit 0
+fi
+if [ -n "$only" ]; then
+    echo "tools: missing:$missing; run \`make tools\` first" >&2
+    exit 2
 fi
 
 cannot() {

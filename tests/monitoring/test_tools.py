@@ -15,11 +15,11 @@ SCRIPT = Path(__file__).parents[2] / "scripts/tools.sh"
 PROGRAMS = ("chromium", "prometheus", "promtool", "prometheus-alertmanager", "amtool")
 
 
-def run(path: Path) -> subprocess.CompletedProcess[str]:
+def run(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     shell = shutil.which("sh")
     assert shell is not None
     return subprocess.run(
-        [shell, SCRIPT], env={"PATH": str(path)}, capture_output=True, text=True, timeout=110, check=False
+        [shell, SCRIPT, *arguments], env={"PATH": str(path)}, capture_output=True, text=True, timeout=110, check=False
     )
 
 
@@ -74,6 +74,25 @@ def test_sudo_installs_what_is_missing_without_starting_it(tmp_path: Path) -> No
     policy = "/usr/sbin/policy-rc.d"
     if not os.path.exists(policy):
         assert asked.index(f"tee {policy}") < asked.index("apt-get install") < asked.index(f"rm -f {policy}")
+
+
+def test_a_check_installs_nothing(tmp_path: Path) -> None:
+    everything(tmp_path)
+    programs(tmp_path, apt_get="exit 1", id="echo 0")
+    (tmp_path / "chromium").unlink()
+    wanted = ("check", "prometheus", "prometheus-alertmanager")
+    done = run(tmp_path, *wanted)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (tmp_path / "amtool").unlink()
+    done = run(tmp_path, *wanted)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "tools: missing: prometheus-alertmanager; run `make tools` first\n"
+
+
+def test_a_day_asks_for_its_programs_before_it_begins() -> None:
+    """Its test would be skipped, and the command would end well."""
+    lines = SCRIPT.parents[1].joinpath("Makefile").read_text().partition("\nday: ")[2].split("\n\n")[0].splitlines()
+    assert "tools.sh check prometheus prometheus-alertmanager" in lines[1] and "test_day.py" in lines[2]
 
 
 def test_a_test_without_its_tool_is_skipped_but_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
