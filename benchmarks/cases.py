@@ -6,11 +6,13 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Protocol
 
 from benchmarks.child import Watch
 from benchmarks.data import Data, delete_topics
+from benchmarks.resident import early_and_late
 from benchmarks.runs import Outcome, Service, outcome_of, run_restore_yardstick, run_yardstick
 from kstream.config import Settings
 
@@ -28,13 +30,13 @@ class Sizes:
     many: Data
     """Over 64 partitions."""
     memory_from: int
-    """Where in `long` the memory is first looked at."""
+    """In `long`: from here on the memory is looked at."""
 
 
 FULL = Sizes(
     Data(5_000_000, 20_000),
     Data(2_000_000, 2_000_000),
-    Data(20_000_000, 20_000),
+    Data(30_000_000, 20_000),
     Data(5_000_000, 20_000, 64),
     5_000_000,
 )
@@ -177,7 +179,7 @@ class Bench:
             self._with_changelog = None
 
     def memory(self) -> None:
-        """One run: resident memory after so many records and after four times as many."""
+        """One run: resident memory in a cycle of flushes after so many records, and in the last one."""
         if "memory" in self.rows:
             self._guarded((MEMORY,), self._memory)
 
@@ -257,9 +259,14 @@ class Bench:
         service.remove()
         row = self.rows["memory"]
         outcome = outcome_of(result)
-        first, last = (resident(result.rss, at) for at in (self.sizes.memory_from, data.records))
+        cycle = Settings().flush_interval if self.sizes is FULL else result.seconds / 8  # a tooth is not seen
+        first, last = early_and_late(result.rss, self.sizes.memory_from, cycle)
         row.yardstick.append(Outcome(first, 0.0))
-        way = [resident(result.rss, data.records * eighth // 8) for eighth in range(1, 9)]
+        most = [each * result.seconds / 8 for each in range(9)]
+        way = [
+            max((one.size for one in result.rss if since <= one.seconds <= until), default=0)
+            for since, until in pairwise(most)
+        ]
         row.kstream.append(Outcome(last, outcome.cpu, {**outcome.details, "rate": outcome.rate, "way": way}))
 
     def _make(self, kind: str, data: Data, interval: float | None) -> Service:
@@ -281,9 +288,3 @@ class Bench:
 def observing_of(stages: list[tuple[str, int, float, float]]) -> float:
     """Seconds of processor time in the stages that only observe."""
     return sum(cpu for name, _, _, cpu in stages if name.startswith("observing"))
-
-
-def resident(samples: list[tuple[int, int]], records: int) -> float:
-    """Bytes around that many records: the median over the last tenth before."""
-    near = [size for done, size in samples if 0.9 * records <= done <= records]
-    return median(near or [size for done, size in samples if done <= records] or [samples[0][1]])

@@ -45,7 +45,7 @@ class Result(msgspec.Struct):
     """Of one run. Seconds of wall clock and of processor time of the whole process, bytes of memory.
 
     `records` are those that the seconds were measured over: the first turn that had any only starts the clock.
-    `rss` are pairs of (records done, resident bytes), four times a second.
+    `rss` are taken four times a second.
     """
 
     records: int
@@ -54,7 +54,7 @@ class Result(msgspec.Struct):
     commits: int = 0
     aborts: int = 0
     peak_rss: int = 0
-    rss: list[tuple[int, int]] = []
+    rss: list[resident.Sample] = []
     stages: list[tuple[str, int, float, float]] = []
     started_after: float = 0.0
 
@@ -70,7 +70,7 @@ class TimingReporter(Reporter):
         self._born = time.monotonic()
         self._began = self._cpu = self._sample_at = 0.0
         self._first = 0
-        self._rss: list[tuple[int, int]] = []
+        self._rss: list[resident.Sample] = []
         self._done = False
 
     def __call__(self, worker: StreamWorker) -> None:
@@ -88,7 +88,7 @@ class TimingReporter(Reporter):
             return
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_SECONDS
-            self._rss.append((count, resident.now()))
+            self._rss.append(resident.Sample(now - self._began, count, resident.now()))
         if count >= self._watch.records and self._is_through(worker):
             self._finish(worker, count)
 

@@ -287,7 +287,7 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "state_large_entries_total", "entries",
             "Entries with more than large_entry bytes that were stored, each time one was.", "store",
         ),
-        _counter("state_cache_hits_total", "keys", "Keys looked up for a batch and found live.", "store"),
+        _counter("state_cache_hits_total", "keys", "Keys of records that needed no fetch, each time.", "store"),
         _counter("state_cache_misses_total", "keys", "Keys that had to be fetched from the backend.", "store"),
         _counter("state_expired_total", "entries", "Removed because they had expired (TTL).", "store"),
         _gauge("state_overlay_bytes", "bytes", "Uncommitted changes, about.", "store"),

@@ -78,7 +78,7 @@ class Store(Guarded[V]):
         self._before = None
         self.large = Large()
         self.batch_keys: Sequence[bytes | None] = ()  # of the last batch, until the commit
-        self.hits = self.misses = 0  # keys of batches that were live, and those that were fetched from the backend
+        self.hits = self.misses = 0  # keys of records that needed no fetch from the backend, and those that did
         self.expired = 0  # entries that were removed because they had expired
 
     # ---- reading
@@ -91,16 +91,18 @@ class Store(Guarded[V]):
             return NOTHING
         distinct = set(keys)
         missing = distinct.difference(self.live)
-        self.hits += len(distinct) - len(missing)
+        self.hits += len(keys)
         if missing:
             wanted = [key for key in missing if key is not None]
+            if len(wanted) < len(missing):
+                self.hits -= sum(key is None for key in keys)
             if self._older:
                 older = self._older
                 for key in wanted:
                     if key in older:
                         self.live[key] = older.pop(key)
-                asked, wanted = len(wanted), [key for key in wanted if key not in self.live]
-                self.hits += asked - len(wanted)
+                wanted = [key for key in wanted if key not in self.live]
+            self.hits -= len(wanted)
             self.misses += len(wanted)
             self._fetch(wanted)
         if self._before is not None:

@@ -8,7 +8,7 @@ checkpoint: either way its tombstone goes to the changelog in the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import add
 from typing import Any, TypeVar, cast
@@ -64,7 +64,7 @@ class TimedStore(ExpiringStore[V]):
         self._loaded: tuple[Iterable[bytes | None], set[bytes | None]] = (), set()
         self._stored: dict[bytes, bytes | None] | None = None  # what the next commit stores, once that is known
         self._scanned = 0  # the time of the entry that a scan has just decoded
-        # for the incremental clean-up: reads since a commit, keys of batches until then
+        # for the incremental clean-up: reads since a commit, and what was counted that it leaves out
         self._looked = self._counted = 0
 
     def _stamp(self, key: bytes) -> int | None:
@@ -76,9 +76,15 @@ class TimedStore(ExpiringStore[V]):
 
     # ---- reading
 
-    def load(self, keys: Iterable[bytes | None]) -> Set[bytes | None]:
-        self._loaded = keys, set(keys)
-        return super().load(self._loaded[1])
+    def load(self, keys: Collection[bytes | None]) -> Set[bytes | None]:
+        distinct = set(keys)
+        self._loaded = keys, distinct
+        again = len(keys) - len(distinct)
+        if again and None in distinct:
+            again -= sum(key is None for key in keys) - 1
+        self.hits += again
+        self._counted += again  # the clean-up goes by keys
+        return super().load(distinct)
 
     def _distinct(self, keys: Sequence[bytes | None]) -> set[bytes | None]:
         """Each of the keys once. Those of a batch were loaded just now."""

@@ -55,6 +55,8 @@ class Asking:
                 return await self._ask(url.rstrip("/"), target, body, headers or {})
         except TimeoutError:
             raise StateUnavailable(f"{url} did not answer within {seconds:g} s") from None
+        except ssl.SSLCertVerificationError:
+            raise StateUnavailable(f"{url} has a certificate that is not trusted: set web_tls_ca") from None
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise StateUnavailable(f"{url} cannot be asked: {str(error) or type(error).__name__}") from None
 
@@ -92,8 +94,9 @@ class Asking:
     async def _connect(self, scheme: str, host: str, port: int | None) -> _Connection:
         if scheme == "http":
             return await asyncio.open_connection(host, port or 80)
-        context = self._tls or ssl.create_default_context()
-        return await asyncio.open_connection(host, port or 443, ssl=context, server_hostname=host)
+        if self._tls is None:  # once: it reads some hundred certificates, and the loop waits
+            self._tls = ssl.create_default_context()
+        return await asyncio.open_connection(host, port or 443, ssl=self._tls, server_hostname=host)
 
     def close(self) -> None:
         for connections in self._idle.values():

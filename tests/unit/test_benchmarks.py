@@ -15,6 +15,7 @@ import kstream
 from benchmarks.catchup import compare, windows_of, written
 from benchmarks.given import is_of_closing
 from benchmarks.micro import BATCH, Engine, messages
+from benchmarks.resident import Sample, early_and_late
 from benchmarks.soak_queries import LEFT, SOAKED, kinds_of, records_of
 from benchmarks.unchecked import Unchecked
 from kstream.testing import TestDriver
@@ -116,3 +117,27 @@ def test_so_many_records_are_read_as_are_made() -> None:
         kinds = Counter(type(event) for event in events)
         for query in SOAKED:
             assert records_of(query, size) == sum(kinds[kind] + PARTITIONS for kind in kinds_of(query))
+
+
+def saw_tooth(seconds: float, *, start: float = 0.0, growth: float = 0.0) -> list[Sample]:
+    """100 MiB and 30 more within 30 s, again and again; `growth`: MiB a second. 1,000 records a second."""
+    times = [number / 4 for number in range(round(seconds * 4) + 1)]
+    sizes = [100 + (at + start) % 30 + growth * at for at in times]
+    return [Sample(at, round(at * 1000), round(size * 2**20)) for at, size in zip(times, sizes, strict=True)]
+
+
+def test_memory_that_only_goes_up_and_down_is_level_wherever_the_run_begins_and_ends() -> None:
+    for start in range(0, 30, 7):
+        for seconds in (70, 77.5, 101):
+            early, late = early_and_late(saw_tooth(seconds, start=start), 5_000, 30)
+            assert early == pytest.approx(late, rel=0.01)
+
+
+def test_memory_that_grows_is_seen_to() -> None:
+    early, late = early_and_late(saw_tooth(125, growth=0.5), 5_000, 30)
+    assert late - early == pytest.approx(45 << 20, rel=0.1)
+
+
+def test_a_run_of_less_than_two_cycles_says_nothing_of_memory() -> None:
+    with pytest.raises(ValueError, match="within 30 s, and after 5,000 records the run took 55 s only"):
+        early_and_late(saw_tooth(60), 5_000, 30)

@@ -12,14 +12,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from kstream.errors import FileMissing, SnapshotError
 from kstream.state.snapshots.manifest import FILES, UPLOADS, Draft, Manifest, StoredFile, packed
-from kstream.state.snapshots.storage import Storage, chunks_of
+from kstream.state.snapshots.storage import Storage, chunks_of, views_of
 from kstream.types import Clock
+
+Piece = TypeVar("Piece", bytes, memoryview)
 
 UNCHANGING: Final = ".sst"
 """What the names of files end with that no backend ever writes into again: RocksDB makes them and deletes them."""
@@ -60,9 +62,9 @@ class Hashes:
 
 def _digest(path: Path, go_on: Callable[[], None]) -> str:
     digest = sha256()
-    for chunk in chunks_of(path):
+    for piece in views_of(path):
         go_on()
-        digest.update(chunk)
+        digest.update(piece)
     return digest.hexdigest()
 
 
@@ -182,8 +184,8 @@ def read_snapshot(
     def bring(file: StoredFile) -> None:
         path, where = directory / file.name, f"{storage.url}: {place}/{file.at}"
         if link and file.name.endswith(UNCHANGING) and _linked(storage, place, file, path):
-            for piece in _checked(chunks_of(path), file, where, go_on):
-                fetched(len(piece))
+            for view in _checked(views_of(path), file, where, go_on):
+                fetched(len(view))
             return
         pieces = _checked(_pieces(storage, place, file), file, where, go_on)
         with path.open("xb") as out:
@@ -239,7 +241,7 @@ def _missing(storage: Storage, place: str, file: StoredFile) -> SnapshotError:
     return SnapshotError(f"{storage.url}: {place}/{file.at} ({file.name}) is missing")
 
 
-def _checked(pieces: Iterable[bytes], file: StoredFile, where: str, go_on: Callable[[], None]) -> Iterator[bytes]:
+def _checked(pieces: Iterable[Piece], file: StoredFile, where: str, go_on: Callable[[], None]) -> Iterator[Piece]:
     """The pieces as they are. Raises SnapshotError where they are not what they should be, at the latest before the
     last one would be followed by the end."""
     digest, size = sha256(), 0

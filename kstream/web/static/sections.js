@@ -165,7 +165,7 @@ export class Stores {
           show: (cell, row) => number(child(cell, () => h("data", {})), row.entries, row.estimated ? `~${count(row.entries)}` : exact(row.entries)) },
         numeric("size", "Size", (size) => `~${bytes(size)}`, (row) => row.size, "estimated"),
         numeric("growth", "Growth/s", growth, (row) => row.growth, "bytes a second, over the last five minutes"),
-        numeric("hits", "Cache hits", percent, ratio, "keys of batches found live"),
+        numeric("hits", "Cache hits", percent, ratio, "keys of records that needed no fetch"),
         { id: "largest", label: "Largest entries written", class: "largest", value: (row) => row.largest[0]?.[1] ?? null,
           show: (cell, row) => showKeys(cell, row.largest, bytes) },
         { id: "hottest", label: "Keys used most", class: "largest", value: (row) => row.hottest[0]?.[1] ?? null, title: "share of the records, sampled",

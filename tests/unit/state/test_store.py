@@ -227,6 +227,17 @@ def test_missing_keys_of_a_column_are_fetched_at_once() -> None:
     assert backend.calls == [[b"a", b"b"], [b"c"]]
 
 
+LOOKED_UP = [b"a", b"b", b"a", None, b"a", b"c", b"b", None, b"c", b"a"]
+
+
+@pytest.mark.parametrize("size", range(1, len(LOOKED_UP) + 1))
+def test_a_key_is_counted_for_each_record_however_the_records_are_cut(size: int) -> None:
+    store = a_store()
+    for start in range(0, len(LOOKED_UP), size):
+        store.load(LOOKED_UP[start : start + size])
+    assert (store.hits, store.misses) == (5, 3)
+
+
 def test_what_fell_out_of_the_newest_generation_is_found_in_the_one_before_without_a_fetch() -> None:
     backend = Counted(["boxes"])
     store = a_store(backend, cache=8 * (ENTRY_OVERHEAD + 64))

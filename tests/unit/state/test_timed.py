@@ -466,6 +466,18 @@ def test_what_was_written_since_the_commit_expires_too() -> None:
     assert held.store.live[b"a"] is None
 
 
+def test_a_key_is_counted_for_each_record_and_cleaned_up_after_once_a_batch() -> None:
+    held = Held(TTL(seconds=10, cleanup=(Incremental(1),)))
+    for key in (b"x", b"y", b"z"):
+        held.put(key)
+    held.commit()
+    held.at(11)
+    held.store.load([b"a", b"a", None, b"b", None, b"a"])
+    assert (held.store.hits, held.store.misses) == (2, 2)
+    held.commit()
+    assert len(held.on_disk()) == 1
+
+
 def test_the_incremental_clean_up_goes_round_and_counts_records_where_told() -> None:
     held = Held(TTL(seconds=10, cleanup=(Incremental(1, every_record=True),)))
     held.put(b"a")

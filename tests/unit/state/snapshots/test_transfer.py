@@ -182,6 +182,20 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("at", [0, 700_000, (3 << 20) - 1])
+def test_a_single_flipped_bit_of_a_large_shared_file_is_noticed(
+    storage: Recording, checkpoint: Path, tmp_path: Path, at: int
+) -> None:
+    manifest = write(storage, checkpoint)
+    file = next(file for file in manifest.files if file.name == "000001.sst")
+    path = Path(storage.url, PLACE, file.at)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SnapshotError, match="its checksum does not fit"):
+        read_snapshot(storage, PLACE, manifest, tmp_path / "back", link=True)
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 @pytest.mark.parametrize("link", [True, False], ids=["shared", "copied"])
 def test_damage_is_noticed(storage: Recording, checkpoint: Path, tmp_path: Path, kind: str, link: bool) -> None:
