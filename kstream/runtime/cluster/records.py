@@ -13,6 +13,7 @@ from typing import Final
 from kstream.config import Settings
 from kstream.errors import KafkaUnavailable, StateError
 from kstream.runtime.cluster.announce import quiet
+from kstream.runtime.cluster.regroup import answer
 from kstream.runtime.kafka import KafkaClients, options_from
 from kstream.types import AdminClient, Clients, Fetch, Headers, TopicPartition
 
@@ -49,12 +50,15 @@ def looking(settings: Settings, client_id: str) -> KafkaClients:
 def bounds(
     admin: AdminClient, at: Sequence[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """The first offset and the end of each partition."""
-    starts, ends = admin.start_offsets(at), admin.end_offsets(at)
-    try:
-        return starts.result(TIMEOUT), ends.result(TIMEOUT)
-    except TimeoutError:
-        raise KafkaUnavailable(f"the start and end offsets of topic {at[0].topic} cannot be read: try again") from None
+    """The first offset and the end of each partition. They are asked for again where a broker has just died: the next
+    question goes out through a new client, which knows of another one.
+
+    Raises:
+        KafkaUnavailable: they cannot be read in time.
+    """
+    topic = at[0].topic
+    starts = answer(lambda: admin.start_offsets(at), f"the start offsets of topic {topic}")
+    return starts, answer(lambda: admin.end_offsets(at), f"the end offsets of topic {topic}")
 
 
 class Reading:

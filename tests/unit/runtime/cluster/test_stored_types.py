@@ -11,7 +11,7 @@ import pytest
 import kstream
 from kstream.clock import SystemClock
 from kstream.config import Settings
-from kstream.errors import KafkaUnavailable, StoredTypeChanged
+from kstream.errors import StoredTypeChanged, TopicError
 from kstream.runtime.cluster.prepare import prepare_topics
 from kstream.runtime.cluster.stored_types import check_types, misfits_of, read_types, topic_of
 from kstream.testing import ManualClock, MemoryCluster
@@ -155,7 +155,7 @@ def test_continue_warns_once_and_forgets_what_was(kafka: Kafka, caplog: pytest.L
 
 def test_where_the_topic_cannot_be_read_the_app_starts(kafka: Kafka, caplog: pytest.LogCaptureFixture) -> None:
     kafka.start(Bid)
-    kafka.cluster.faults.plan("admin.end_offsets", KafkaUnavailable("gone"))
+    kafka.cluster.faults.plan("admin.end_offsets", TopicError("gone"))
     kafka.start(Text)
     assert "cannot be compared, or not be kept: gone" in caplog.text
 
