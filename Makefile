@@ -1,6 +1,6 @@
 # Everything works from a fresh clone with git, make and Python >= 3.11: each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test test-more test-pythons test-long day lint bench tools deploy-lint deploy-check chart images clean
+.PHONY: help setup lock demo test test-more test-pythons test-long verify day lint bench tools deploy-lint deploy-check chart images clean
 
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
@@ -59,6 +59,9 @@ test-pythons: setup ## unit and typing tests on the machine's other supported Py
 
 test-long: setup ## the long forms of the tests, and 2,000 generated cases of each operator
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -m "slow or cases" --ignore tests/deploy tests $(ARGS)
+
+verify: setup ## kills by seed on three brokers, all that was committed audited (SEEDS="1 2 3"; 5 minutes each)
+	KSTREAM_TEST_SEEDS="$(or $(SEEDS),1 2 3)" $(BIN)/python -m pytest -s -m slow tests/faults/test_verification.py $(ARGS)
 
 day: setup ## a day in the life of a service, with its alerts and what mends them, into monitoring/DAY.md (8 minutes)
 	@sh scripts/tools.sh check prometheus prometheus-alertmanager

@@ -90,14 +90,26 @@ def _check_groups(demand: Demand, rows: Iterable[Row]) -> None:
     assert found.keys() == demand.groups.keys()
     assert all(len(home) == 1 for home in homes.values()), f"groups in several partitions: {homes}"
     for group, values in found.items():
-        left = {partition: list(reversed(events)) for partition, events in demand.groups[group].items()}
-        total = 0
-        for index, value in enumerate(values):
-            source = next((events for events in left.values() if events and events[-1][0] == value["last"]), None)
-            assert source is not None, f"groups {group!r}, record {index}: event {value['last']} is not next: {value}"
-            total += source.pop()[1]
-            assert value == {"count": index + 1, "total": total, "last": value["last"]}, f"groups {group!r}: {value}"
-        assert not any(left.values()), f"groups {group!r}: events are missing: {left}"
+        check_mixture(f"groups {group!r}", values, demand.groups[group])
+
+
+def check_mixture(
+    what: str, values: Iterable[Mapping[str, int]], sources: Mapping[int, Sequence[tuple[int, int]]]
+) -> None:
+    """Counts and totals as events of several partitions were folded in, each partition's in their order, each once.
+
+    Args:
+        sources: number and amount of each event, by partition.
+    """
+    left = {partition: list(reversed(events)) for partition, events in sources.items()}
+    total = 0
+    for index, value in enumerate(values):
+        source = next((events for events in left.values() if events and events[-1][0] == value["last"]), None)
+        assert source is not None, f"{what}, record {index}: event {value['last']} is not next: {value}"
+        total += source.pop()[1]
+        assert value == {"count": index + 1, "total": total, "last": value["last"]}, f"{what}: {value}"
+    missing = sum(map(len, left.values()))
+    assert not missing, f"{what}: {missing} events are missing"
 
 
 def _check_latest(demand: Demand, rows: Iterable[Row]) -> None:
