@@ -34,7 +34,8 @@ class WindowedSpan(Windowed[K]):
     Attributes:
         key: of the records in the window.
         start, end: in ms since the epoch. Both are in it: those of a session are the times of its first and its last
-            record, the end of another window is its last millisecond.
+            record (with `gap_of=` its end is the last time at which a record could come to it), the end of another
+            window is its last millisecond.
     """
 
     end: int

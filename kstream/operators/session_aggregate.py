@@ -40,7 +40,7 @@ class Told(NamedTuple):
 
     def add(self, index: int, key: bytes, session: OpenSession[Any], value: bytes | None) -> None:
         self.indices.append(index)
-        self.keys.append(key + bounds_after(session.end, session.start))
+        self.keys.append(key + bounds_after(session.until, session.start))
         self.values.append(value)
 
     def drop(self, index: int) -> None:
@@ -61,9 +61,9 @@ class SessionAggregate(Dropping, Closing, Telling):
     those of its key that are closed at its time are not there, and what has closed is taken out when the batch is
     through, in the order in which it closed. So how the input was cut does not show.
 
-    Results have the bounds of their session in their keys. One whose bounds were told before and have changed is taken
-    back by None, with "update" and "commit". Their times are those of the record, with "close" and "commit" the end of
-    the session.
+    Results have the bounds of their session in their keys: its start, and `until`, by which no two sessions of a key
+    have both. One whose bounds were told before and have changed is taken back by None, with "update" and "commit".
+    Their times are those of the record, with "close" and "commit" the end of the session.
     """
 
     def __init__(
@@ -195,13 +195,14 @@ class SessionAggregate(Dropping, Closing, Telling):
         ]
         if not touched:
             return None if at < oldest else self._begun(key, at, self._result(fold(self.initial(), value)))
-        return self._merged(fold, key, sessions, touched, value, at, index, told)
+        until = max(at, touched[-1].end)
+        return self._merged(fold, key, sessions, touched, value, at, until, index, told)
 
     def _merged(
-        self, fold: Fold, key: bytes, sessions: Sessions, touched: Sessions, value: Any, at: int, index: int,
-        told: Told | None,
+        self, fold: Fold, key: bytes, sessions: Sessions, touched: Sessions, value: Any, at: int, until: int,
+        index: int, told: Told | None,
     ) -> OpenSession[Any]:  # fmt: skip
-        """The session that these become with the value."""
+        """The session that these become with the value; `until` is then its own."""
         first, last, value_before = touched[0], touched[-1], touched[0].value
         for other in touched[1:]:
             value_before = self._result(self.merge(value_before, other.value))
@@ -209,7 +210,7 @@ class SessionAggregate(Dropping, Closing, Telling):
         start, end = min(first.start, at), max(last.end, at)
         if told is not None:
             for session in touched:
-                if (session.start, session.end) != (start, end):
+                if _bounds(session) != (start, until):
                     told.add(index, key, session, None)
         first.start, first.end, first.value = start, end, result
         if len(touched) > 1:
@@ -285,7 +286,7 @@ class SessionAggregate(Dropping, Closing, Telling):
         """What is to be told of a session, where this was told of its key."""
         encode = self._value_codec.encode
         merged = [one for one in told if _within(one, session)]
-        same = next((one for one in merged if (one.start, one.end) == (session.start, session.end)), None)
+        same = next((one for one in merged if _bounds(one) == _bounds(session)), None)
         if same is None or encode(same.value) != encode(session.value):
             yield from ((key, one, None) for one in merged if one is not same)
             yield key, session, session.value
@@ -305,7 +306,7 @@ class SessionAggregate(Dropping, Closing, Telling):
             return
         codec, beyond = self._value_codec, self._wait + 1
         rows = rows_at(origin, (session.until + beyond for _, session, _ in results))
-        keys = [key + bounds_after(session.end, session.start) for key, session, _ in results]
+        keys = [key + bounds_after(session.until, session.start) for key, session, _ in results]
         over = self._emit == "close"
         stamps = [session.until if over else session.end for _, session, _ in results]
 
@@ -366,4 +367,8 @@ class SessionAggregate(Dropping, Closing, Telling):
 
 def _within(one: OpenSession[Any], other: OpenSession[Any]) -> bool:
     """Whether one session is a part of the other, or became it."""
-    return other.start <= one.start and one.end <= other.end
+    return other.start <= one.start and one.until <= other.until
+
+
+def _bounds(session: OpenSession[Any]) -> tuple[int, int]:
+    return session.start, session.until

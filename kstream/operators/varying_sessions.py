@@ -11,6 +11,7 @@ from kstream.operators.batch import Batch
 from kstream.operators.closing import task_times
 from kstream.operators.dropping import LATE
 from kstream.operators.session_aggregate import Fold, SessionAggregate, Told
+from kstream.specs.fields import LONGEST
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.specs.sessions import Session, VaryingSession
 from kstream.topology import AggregateNode
@@ -22,8 +23,9 @@ class VaryingSessions(SessionAggregate):
     """A `SessionAggregate` whose records are each in a session from their time on for as long as they say (Flink's
     dynamic gap). Those that overlap or touch are one.
 
-    A result that is told when a session closes has as its time the last at which a record could come to it: the end of
-    a session may lie any time before that.
+    Their bounds go to the last time at which a record could come to them, as those of Flink's windows have the gap in
+    them: a session may be closed when a record of the same time and a longer gap comes, which begins another one. That
+    is the time of a result that is told when a session closes, too. The last record may lie any time before.
     """
 
     def __init__(self, node: AggregateNode, *others: Any) -> None:
@@ -42,7 +44,8 @@ class VaryingSessions(SessionAggregate):
             touched = [one for one in sessions if one.start <= until and at <= one.until and one.until >= oldest]
             if touched:
                 until = max(until, *(one.until for one in touched))
-                found = cast("VaryingSession[Any]", self._merged(fold, key, sessions, touched, value, at, index, told))
+                merged = self._merged(fold, key, sessions, touched, value, at, until, index, told)
+                found = cast("VaryingSession[Any]", merged)
                 found.until = until
             elif until < oldest:
                 late.append(index)
@@ -56,11 +59,12 @@ class VaryingSessions(SessionAggregate):
                 told.add(index, key, found, self._value_codec.encode(found.value))
 
     def _gap_at(self, value: Any) -> int:
-        """In ms. Raises KStreamError where the function returns none."""
+        """In ms. Raises KStreamError where the function returns none that ends."""
         found: Any = self._gap_of(value)
-        if not isinstance(found, timedelta) or found < _MS:
+        if not isinstance(found, timedelta) or not _MS <= found <= LONGEST:
             raise KStreamError(
-                f"gap_of= of the sessions {self.store.name!r} returned {found!r}: it returns a timedelta, 1 ms at least"
+                f"gap_of= of the sessions {self.store.name!r} returned {found!r}: it returns a timedelta, from 1 ms to "
+                "10,000 years"
             )
         return found // _MS
 

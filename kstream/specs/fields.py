@@ -6,9 +6,13 @@ import inspect
 from collections.abc import Iterator
 from datetime import timedelta
 from types import NoneType, UnionType
-from typing import Annotated, Any, NewType, Union, get_args, get_origin
+from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin
 
 from kstream.errors import TopologyError
+
+LONGEST: Final = timedelta(days=3_652_500)
+"""10,000 years. A length beyond is `timedelta.max` or some other "for ever": a window, a wait or a history of which
+nothing is ever over grows without end."""
 
 
 def check_field(kind: Any, name: str, what: str) -> None:
@@ -51,12 +55,22 @@ def whole_milliseconds(length: Any, what: str, *, least: int | None = 0) -> int:
     """A timedelta in ms.
 
     Raises:
-        TopologyError: it is none, is less than `least` ms (None: any will do), or has parts of a millisecond.
+        TopologyError: it is none, is less than `least` ms (None: any will do), is longer than `LONGEST`, or has parts
+            of a millisecond.
     """
     if not isinstance(length, timedelta):
         raise TopologyError(f"{what}{length!r} is not a timedelta: say it with its unit, as in timedelta(seconds=10)")
+    check_end(length, what)
     found, rest = divmod(length, timedelta(milliseconds=1))
     if rest or (least is not None and found < least):
         bound = "" if least is None else f", {least} at least"
         raise TopologyError(f"{what}{length!r}: it is a whole number of milliseconds{bound}")
     return found
+
+
+def check_end(length: timedelta, what: str) -> None:
+    """Raises TopologyError where a length of time, either way, is longer than `LONGEST`."""
+    if not -LONGEST <= length <= LONGEST:
+        raise TopologyError(
+            f"{what}{length!r} is longer than 10,000 years: nothing would ever be over; say how long it is to be"
+        )

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from kstream.errors import TopologyError
-from kstream.specs.fields import whole_milliseconds
+from kstream.specs.fields import check_end, whole_milliseconds
 from kstream.specs.windows import Tumbling
 
 Apart: TypeAlias = timedelta | tuple[timedelta, timedelta] | Tumbling
@@ -93,6 +93,8 @@ def within_of(within: Any, grace: Any, call: str) -> Within:
         raise TopologyError(
             f"{call}: within={within!r} is neither a timedelta, nor a pair of them, (before, after), nor a Tumbling"
         )
+    for one in both:
+        check_end(one, f"{call}: within=")
     if any(one % MS for one in both):
         raise TopologyError(f"{call}: within={within!r}: these are whole numbers of milliseconds")
     before, after = (one // MS for one in both)

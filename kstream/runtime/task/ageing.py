@@ -8,7 +8,7 @@ from typing import Final
 
 from kstream.operators.marks import Mark
 from kstream.plan import TaskPlan
-from kstream.runtime.task.quiet import Quiet
+from kstream.runtime.task.nothing_due import NothingDue
 from kstream.runtime.task.reading import Reading
 from kstream.specs.ttl import TimeKind
 from kstream.state.watermark import UNKNOWN
@@ -27,7 +27,7 @@ class Ageing:
         self._watermark, self._writer = plan.watermark, plan.time_writer
         self._plan, self._time, self._stores = plan, plan.time, plan.timed
         self._processors, self._tellers = plan.processors, plan.tellers
-        self._quiet = Quiet(plan.closes_by)
+        self._nothing_due = NothingDue(plan.closes_by)
         self._task, self._told = task, False
 
     @property
@@ -104,9 +104,9 @@ class Ageing:
             return False
         if not {at.topic for at in quiet}.issuperset(mark.own_inputs):
             return False
-        if not (carry and self._writer is not None) and not self._quiet.closes_by(then):
-            return mark.wait_is_worth_a_commit and self._quiet.waits()
-        self._quiet.forget()
+        if not (carry and self._writer is not None) and not self._nothing_due.closes_by(then):
+            return mark.wait_is_worth_a_commit and self._nothing_due.waits()
+        self._nothing_due.forget()
         mark.go_by_clock()
         return True
 
@@ -154,7 +154,7 @@ class Ageing:
 
     def begin(self) -> None:
         """A batch is pushed next."""
-        self._quiet.forget()
+        self._nothing_due.forget()
         if self._time is not None:
             self._time.keep()
             self._time.tick()
@@ -163,7 +163,7 @@ class Ageing:
 
     def take_back(self) -> None:
         """It comes again."""
-        self._quiet.forget()
+        self._nothing_due.forget()
         if self._time is not None:
             self._time.take_back()
         if self._watermark is not None:
@@ -189,7 +189,7 @@ class Ageing:
             store.clean_up(records)
 
     def committed(self) -> None:
-        self._quiet.forget()
+        self._nothing_due.forget()
         if self._time is not None:
             self._time.committed()
         if self._watermark is not None:
@@ -198,7 +198,7 @@ class Ageing:
             self._writer.committed()
 
     def rewind(self) -> None:
-        self._quiet.forget()
+        self._nothing_due.forget()
         if self._time is not None:
             self._time.rewind()
         if self._watermark is not None:

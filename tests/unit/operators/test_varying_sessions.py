@@ -39,7 +39,7 @@ def collect(values: list[int], n: int) -> list[int]:
 
 
 def span(key: str, records: Records) -> WindowedSpan[str]:
-    return WindowedSpan(key, min(records)[0], max(records)[0])
+    return WindowedSpan(key, min(records)[0], until(records))
 
 
 def until(records: Records) -> int:
@@ -146,9 +146,28 @@ def test_a_long_record_holds_its_session_open_for_short_ones() -> None:
         for n, at in ((500, 1000), (10, 1100), (10, 1500), (10, 1511), (5, 1502), (1, 3000), (9, 1000)):
             driver.send(source, n, key="a", timestamp=at)
         assert [(one.key.start, one.key.end, one.value, one.timestamp) for one in driver.records(out)] == [
-            (1000, 1502, 4, 1510), (1511, 1511, 1, 1521),
+            (1000, 1510, 4, 1510), (1511, 1521, 1, 1521),
         ]  # fmt: skip
         assert [(one.value, one.headers) for one in driver.records(late)] == [(9, [("kstream.late.by", b"1980")])]
+
+
+@pytest.mark.parametrize("emit", ["close", "update", "commit"])
+def test_two_sessions_that_begin_at_one_time_are_two(emit: Any) -> None:
+    app = kstream.App("sessions")
+    source, out = app.topic("in", key=str, value=int), app.topic("out", key=WindowedSpan[str], value=int | None)
+    group: Any = app.stream(source).group_by_key().window(Session(gap_of=gap), grace=0 * MS)
+    group.sum(lambda n: n, name="sum", emit=emit).to(out)
+    with TestDriver(app, partitions=1) as driver:
+        driver.send(source, 5, key="a", timestamp=1000)
+        driver.send(source, 1, key="b", timestamp=1006)  # the session of a is over
+        driver.send(source, 50, key="a", timestamp=1000)  # of a longer gap: another one
+        driver.send(source, 40, key="a", timestamp=1050)  # that grows
+        driver.send(source, 1, key="b", timestamp=2000)
+        told = dict((one.key, one.value) for one in driver.records(out) if one.key.key == "a")
+        assert {key: value for key, value in told.items() if value is not None} == {
+            WindowedSpan("a", 1000, 1005): 5,
+            WindowedSpan("a", 1000, 1090): 90,
+        }
 
 
 def test_a_record_whose_gap_is_none_fails_itself() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kstream.runtime.task.quiet import Quiet
+from kstream.runtime.task.nothing_due import NothingDue
 from kstream.specs.ttl import FOREVER
 
 DAY = 86_400_000
@@ -34,23 +34,23 @@ class Stores:
 def test_it_says_what_the_stores_would(start: list[int], steps: list[tuple[int, list[int] | None]]) -> None:
     """Time goes on, and now and then something is processed."""
     stores, now = Stores(start), 0
-    quiet = Quiet(stores.closes_by)
+    nothing = NothingDue(stores.closes_by)
     for passed, changed in steps:
         now += passed
         if changed is not None:
             stores.due = changed
-            quiet.forget()
-        assert quiet.closes_by(now) == any(each <= now for each in stores.due)
-        assert quiet.waits() == bool(stores.due)
+            nothing.forget()
+        assert nothing.closes_by(now) == any(each <= now for each in stores.due)
+        assert nothing.waits() == bool(stores.due)
 
 
 def asked(due: list[int], seconds: float) -> int:
     """How often the stores are asked by a task that looks twice a second."""
     stores = Stores(due)
-    quiet = Quiet(stores.closes_by)
+    nothing = NothingDue(stores.closes_by)
     for look in range(round(2 * seconds)):
-        assert not quiet.closes_by(500 * look)
-        quiet.waits()
+        assert not nothing.closes_by(500 * look)
+        nothing.waits()
     return stores.asked
 
 

@@ -13,7 +13,7 @@ FIRST_STEP: Final = 1000
 LAST_STEP: Final = 3_600_000
 
 
-class Quiet:
+class NothingDue:
     """What is due by a time is due by each later one, and where nothing is processed nothing else becomes due. So one
     answer holds for a while: how far is found by looking ahead.
 
