@@ -194,8 +194,10 @@ class Batch:
 
     def place(self, index: int) -> int:
         """Where it has its place in the order of what goes out: a record of the fetch, or AFTER_ALL."""
-        row = self.row(index)
-        return row if self.origin is None or not self.origin.of_time else self.origin.places_of((row,))[0]
+        row, origin = self.row(index), self.origin
+        if origin is None or (origin.places is None and not origin.of_time):
+            return row
+        return origin.places_of((row,))[0]
 
     def cause(self, index: int) -> tuple[Origin, int] | None:
         """The result that it is of; None: it is of an input record."""

@@ -33,7 +33,7 @@ class TimersOrigin(Origin):
         self.fired, self.moved, self.rows = fired, moved, rows
         self.topic, self.bounds, self.event_time = "", NONE, True
         self.at_fault, self.singly, self.leave_out = None, False, None
-        self.times, self.watermarks = [], []
+        self.places, self.times, self.watermarks = None, [], []
         self._timestamps, self._headers, self._offsets = None, _NO_HEADERS, _NO_OFFSETS
 
     def places_of(self, rows: Sequence[int]) -> Sequence[int]:

@@ -17,13 +17,14 @@ class Origin:
     headers of one cannot be read, so those of each are read by themselves: only that one fails.
     `times` are the largest event times that the task had seen at each record, where somebody wants them; `watermarks`
     the time of the task, as windows have it.
-    `leave_out` is asked about a row that failed: whether the batch goes on without it. `topic` is that of the source,
-    wherever the records waited meanwhile.
+    `leave_out` is asked about a row that failed: whether the batch goes on without it. `places` are those of its
+    records in the order of what goes out, where they come with records of other inputs; None: as they are.
+    `topic` is that of the source, wherever the records waited meanwhile.
     """
 
     __slots__ = (
-        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "singly",
-        "times", "topic", "watermarks",
+        "_headers", "_offsets", "_timestamps", "at_fault", "bounds", "event_time", "fetch", "leave_out", "places",
+        "singly", "times", "topic", "watermarks",
     )  # fmt: skip
 
     of_time = False  # results that are told without a record (told.py)
@@ -37,6 +38,7 @@ class Origin:
         self.at_fault: int | None = None
         self.singly = False
         self.leave_out: Callable[[int, BaseException], bool] | None = None
+        self.places: Sequence[int] | None = None
         self.times: list[int] = []
         self.watermarks: list[int] = []
         self.event_time = timestamps is not None
@@ -68,7 +70,7 @@ class Origin:
 
     def places_of(self, rows: Sequence[int]) -> Sequence[int]:
         """Where these have their places in the order of what goes out: the records of the fetch."""
-        return rows
+        return rows if self.places is None else [self.places[row] for row in rows]
 
     def alone(self, row: int) -> Origin:
         """That of this record by itself."""

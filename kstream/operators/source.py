@@ -63,7 +63,8 @@ class Source(Operator):
     def _plausible(self, times: list[int]) -> list[int]:
         return times if self._ordered is None else self._ordered.plausible(times)
 
-    def push_fetch(self, fetch: Fetch) -> None:
+    def push_fetch(self, fetch: Fetch, places: Sequence[int] | None = None) -> None:
+        """See Origin for the places: `leave_out` is asked by them."""
         if isinstance(fetch, Marks):
             self._heard(fetch)
             return
@@ -79,7 +80,10 @@ class Source(Operator):
                 batch.blame(error.index)
                 raise
             self.origin = batch.origin = origin = Origin(fetch, times, self._bounds, topic.name)
-        origin.leave_out = self.leave_out
+        origin.leave_out = leave_out = self.leave_out
+        if places is not None:
+            origin.places = places
+            origin.leave_out = leave_out and (lambda row, error: leave_out(places[row], error))
         if self._time is not None:
             try:
                 origin.times = self._time.running(origin.timestamps)

@@ -102,7 +102,7 @@ class ToldOrigin(Origin):
         places: in the order of what goes out.
     """
 
-    __slots__ = ("keys", "places", "raw", "stamps", "teller", "timeless")
+    __slots__ = ("keys", "raw", "stamps", "teller", "timeless")
     of_time = True
 
     def __init__(
@@ -119,7 +119,7 @@ class ToldOrigin(Origin):
         self.times, self.watermarks = [], []
         self.timeless = moved is None or moved.timeless
         if moved is None or rows is None:
-            self.places: Sequence[int] = [AFTER_ALL] * count
+            self.places = [AFTER_ALL] * count
         else:
             self.fetch, self.places = moved.fetch, moved.places_of(rows)
             if moved.times:
@@ -130,9 +130,6 @@ class ToldOrigin(Origin):
         self.at_fault, self.singly, self.leave_out = None, False, None
         self._timestamps = list(stamps)
         self._headers, self._offsets = [None] * count, [-1] * count
-
-    def places_of(self, rows: Sequence[int]) -> Sequence[int]:
-        return [self.places[row] for row in rows]
 
     def failed(self, error: BaseException) -> ToldFailed:
         """What to raise where something is done with them that raises this."""

@@ -6,14 +6,15 @@ may have to be taken back by itself (runtime/task/care.py). What is held is comp
 (refusals.py).
 
 Where two nodes may write to one topic, pushing whole batches through one branch after the other would make the order
-of outputs depend on how the input was cut. `OrderedWriter` stages what a batch causes and releases it sorted by the
-record that caused it (docs/exactly-once.md: batching is invisible).
+of outputs depend on how the input was cut. So it is where a batch has records of several inputs, which are pushed one
+input after the other. `OrderedWriter` holds what a batch causes and releases it sorted by the record that caused it
+(docs/exactly-once.md: batching is invisible).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 
 from kstream.errors import RecordRefused
@@ -222,6 +223,9 @@ class DirectWriter(_Heeding):
         if not self._held:
             return
         held, self._held, self._longest = self._held, [], 0
+        self._out(held)
+
+    def _out(self, held: list[_Held]) -> None:
         for one in held:
             if not one.single:
                 send_all(self._outlet, one.topic, one.values, one.keys, one.timestamps)
@@ -248,13 +252,19 @@ class _Held(NamedTuple):
     partition: int = -1
     causes: Sequence[Cause] | None = None
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether no record comes before one that an earlier record caused."""
+        return self.single or isinstance(self.rows, range) or sorted(self.rows) == self.rows
+
     def without(self, rows: Collection[int]) -> _Held:
         stay = [index for index, row in enumerate(self.rows) if row not in rows]
         if len(stay) == len(self.values):
             return self
         values, keys = [self.values[index] for index in stay], [self.keys[index] for index in stay]
         timestamps, left = [self.timestamps[index] for index in stay], [self.rows[index] for index in stay]
-        return self._replace(values=values, keys=keys, timestamps=timestamps, rows=left)
+        causes = None if self.causes is None else [self.causes[index] for index in stay]
+        return self._replace(values=values, keys=keys, timestamps=timestamps, rows=left, causes=causes)
 
 
 def _rows(batch: Batch) -> Sequence[int]:
@@ -276,70 +286,39 @@ def _no_causes(size: int) -> Sequence[Cause | None]:
     return [None] * size
 
 
-_Staged = tuple[int, int, str, bytes | None, bytes | None, int, Headers | None, int, Cause | None]
-
-
-class OrderedWriter(_Heeding):
-    """Stages outputs and sorts them, stably, by input record and then by node. It holds them always."""
+class OrderedWriter(DirectWriter):
+    """Sends the outputs for each topic in the order of the input records that caused them, and of the nodes within one
+    record. It holds them always. A column that came alone for its topic, and in order, goes out as it is."""
 
     def __init__(self, outlet: Outlet, refusals: Refusals | None = None) -> None:
-        super().__init__(outlet, refusals)
-        self.holds = True
-        self._staged: list[_Staged] = []
+        super().__init__(outlet, refusals, holds=True)
 
-    def column(
-        self, order: int, batch: Batch, topic: str, values: list[bytes | None], keys: list[bytes | None]
-    ) -> None:
-        rows, causes = _rows(batch), _causes(batch) or _no_causes(batch.size)
-        self._look_at(values)
-        if self.watched:
-            self._watch(order, topic, values, keys, batch.timestamps, causes)
-        self._staged.extend(
-            (row, order, topic, value, key, timestamp, None, -1, cause)
-            for row, value, key, timestamp, cause in zip(rows, values, keys, batch.timestamps, causes, strict=True)
-        )
+    def _out(self, held: list[_Held]) -> None:
+        of: dict[str, list[_Held]] = {}
+        for one in held:
+            of.setdefault(one.topic, []).append(one)
+        for topic, some in of.items():
+            if len(some) == 1 and some[0].is_in_order:
+                super()._out(some)
+            else:
+                self._merged(topic, some)
 
-    def one(
-        self,
-        order: int,
-        row: int,
-        topic: str,
-        value: bytes | None,
-        key: bytes | None,
-        timestamp: int,
-        headers: Headers | None,
-        partition: int,
-        cause: Cause | None = None,
-    ) -> None:
-        if self.watched:
-            self._watch(order, topic, (value,), (key,), (timestamp,), (cause,))
-        self._look_at((value,))
-        self._staged.append((row, order, topic, value, key, timestamp, headers, partition, cause))
-
-    def _columns(self) -> Iterable[_Column]:
-        topics = {one[2] for one in self._staged}
-        for topic in topics if self._has_large else topics & self._known.keys():
-            rows, orders, _, values, keys, timestamps, _, _, causes = zip(
-                *[one for one in self._staged if one[2] == topic], strict=True
-            )
-            yield topic, values, keys, timestamps, rows, orders, causes
-
-    def drop(self, rows: Collection[int]) -> None:
-        self._staged = [one for one in self._staged if one[0] not in rows]
-
-    def moved(self, since: int, places: Sequence[int]) -> int:
-        """What was staged since so much was is of one of several inputs: its records have these places among all that
-        go together. Returns how much is staged."""
-        self._staged[since:] = [(places[row], *rest) for row, *rest in self._staged[since:]]  # type: ignore[misc]
-        return len(self._staged)
-
-    def release(self) -> None:
-        staged, self._staged, self._longest = self._staged, [], 0
-        staged.sort(key=lambda item: item[:2])
-        for _, _, topic, value, key, timestamp, headers, partition, _ in staged:
-            send_one(self._outlet, topic, value, key, timestamp, headers, partition)
-            self._outlet.produced[topic] += 1
-
-    def reset(self) -> None:
-        self._staged.clear()
-        self._longest = 0
+    def _merged(self, topic: str, held: list[_Held]) -> None:
+        held.sort(key=attrgetter("order"))
+        rows: list[int] = []
+        values: list[bytes | None] = []
+        keys: list[bytes | None] = []
+        timestamps: list[int] = []
+        for one in held:
+            rows += one.rows
+            values += one.values
+            keys += one.keys
+            timestamps += one.timestamps
+        places = sorted(range(len(rows)), key=rows.__getitem__)  # stable, as the sort before
+        if any(one.single for one in held):
+            more = [(one.headers, one.partition) for one in held for _ in one.rows]
+            for at in places:
+                self._send(topic, values[at], keys[at], timestamps[at], *more[at])
+        else:
+            columns = [values[at] for at in places], [keys[at] for at in places], [timestamps[at] for at in places]
+            send_all(self._outlet, topic, *columns)

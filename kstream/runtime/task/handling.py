@@ -25,6 +25,7 @@ from kstream.runtime.task.care import Care
 from kstream.runtime.task.deciding import Deciding
 from kstream.runtime.task.failures import PASSES, PushFailed, Search, TaskFailed
 from kstream.runtime.task.lost_topics import refusal_in
+from kstream.runtime.task.mixed import at_fault, is_at_fault, parts_of, where
 from kstream.runtime.task.overdue import Overdue
 from kstream.runtime.task.results import FailedResults
 from kstream.runtime.task.timers import FailedTimers
@@ -97,7 +98,8 @@ class Handling:
             leave_out = partial(self._leave_out, fetch, records)
         else:
             leave_out = None
-        self._plan.sources[fetch.at.topic].leave_out = leave_out
+        for part in parts_of(fetch):
+            self._plan.sources[part.at.topic].leave_out = leave_out
 
     def _leave_out(self, fetch: Fetch, records: int, row: int, error: BaseException) -> bool:
         """Whether the policies leave out a record of which nothing was done yet. Without care nothing else can be done
@@ -105,11 +107,11 @@ class Handling:
         if isinstance(error := fair(error), PASSES):
             return False
         record = fetch.cut(row, row + 1)
-        found = self.located(error, fetch.at, record.first_offset)
+        found = self.located(error, record.at, record.first_offset)
         if not self.care:
             return self._leave_out_only(found, record, row, records)
         goes_on = self.decide(found, records + row)
-        verdict = self.verdicts.of(fetch.at, found.offset)
+        verdict = self.verdicts.of(record.at, found.offset)
         if goes_on and isinstance(verdict, LeftOut):
             self.left_out.append((verdict, record, row))
             return True
@@ -147,8 +149,7 @@ class Handling:
         if isinstance(error, Suspected) and (sent or self.search or not self.care or row >= len(fetch)):
             self._asked = error if len(fetch) == 1 else None
             return
-        if (origin := self._plan.sources[fetch.at.topic].origin) is not None:
-            origin.at_fault = row if row < len(fetch) else None
+        is_at_fault(fetch, self._plan.sources, row if row < len(fetch) else None)
         raise error
 
     def _heed_results(self) -> list[Refused]:
@@ -290,13 +291,14 @@ class Handling:
             return
         if not self.care or sent or not self.care.take_back():
             raise self._failure(fetch, error, careless=self._is_careless(fetch, error, sent)) from error
-        row = 0 if len(fetch) == 1 else self._plan.sources[fetch.at.topic].at_fault
+        row = 0 if len(fetch) == 1 else at_fault(fetch, self._plan.sources)
         if isinstance(error, Suspected):
             self.search.apart(records + (row or 0))
         elif row is not None:
-            found = self.located(error, fetch.at, fetch.offsets()[row])
+            record = fetch.cut(row, row + 1)
+            found = self.located(error, record.at, record.first_offset)
             decided, self._decided = self._decided, None
-            if decided and decided[0].offset == found.offset:
+            if decided and (decided[0].topic, decided[0].offset) == (found.topic, found.offset):
                 found, goes_on = decided
             else:
                 goes_on = self.decide(found, records + row)
@@ -381,8 +383,8 @@ class Handling:
     def _failure(self, fetch: Fetch, error: BaseException, *, careless: bool = False) -> PushFailed:
         if len(fetch) > 1:
             found = KStreamError(
-                f"task {self._task}: {text_of(error, repr)} in a batch of {fetch.at}, offsets {fetch.first_offset} to "
-                f"{fetch.last_offset}; looking for the record that failed"
+                f"task {self._task}: {text_of(error, repr)} in a batch of {where(fetch)}; looking for the record that "
+                "failed"
             )
             found.__cause__ = error
         else:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks, apart
+from kstream.operators.pieces import Pieces
 from kstream.runtime.task.ahead import Ahead
 from kstream.runtime.task.arrivals import Arrivals
 from kstream.runtime.task.measures import Runs
@@ -272,7 +273,8 @@ class Reading:
 
     def put_back(self, fetch: Fetch) -> None:
         """It was taken, and comes next again."""
-        self._buffers[fetch.at].appendleft(fetch)
+        for piece in reversed(fetch.pieces) if isinstance(fetch, Pieces) else (fetch,):
+            self._buffers[piece.at].appendleft(piece)
 
     def cut(self, fetch: Fetch, size: int) -> Fetch:
         """The first `size` records of a fetch that was taken; the rest is the next to come of its input."""

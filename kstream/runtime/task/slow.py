@@ -7,6 +7,7 @@ import math
 
 from kstream.observe.logs import PERFORMANCE
 from kstream.observe.throttle import Throttle
+from kstream.runtime.task.mixed import parts_of, where
 from kstream.types import Fetch
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,13 @@ class SlowRecords:
             self._usual = usual + _WEIGHT * (each - usual)
 
     def _warn(self, fetch: Fetch, seconds: float) -> None:
-        at, first, last = fetch.at, fetch.first_offset, fetch.last_offset
-        fields = PERFORMANCE | {
-            "task": self._task, "topic": at.topic, "partition": at.partition, "records": len(fetch), "seconds": seconds
-        }  # fmt: skip
+        fields = PERFORMANCE | {"task": self._task, "records": len(fetch), "seconds": seconds}
+        first, last = fetch.first_offset, fetch.last_offset
+        if len(parts_of(fetch)) == 1:
+            fields |= {"topic": fetch.at.topic, "partition": fetch.at.partition}
+            fields |= {"offset": first} if len(fetch) == 1 else {"first_offset": first, "last_offset": last}
         if len(fetch) == 1:
-            log.warning("slow record: %s offset %d took %.2f s", at, first, seconds, extra=fields | {"offset": first})
+            log.warning("slow record: %s took %.2f s", where(fetch), seconds, extra=fields)
             return
         usual = "" if self._usual is None else f", where as many usually take {self._usual * len(fetch):.2g} s"
-        log.warning(
-            "slow records: %d of %s, offsets %d to %d, took %.2f s%s", len(fetch), at, first, last, seconds, usual,
-            extra=fields | {"first_offset": first, "last_offset": last},
-        )  # fmt: skip
+        log.warning("slow records: %d of %s, took %.2f s%s", len(fetch), where(fetch), seconds, usual, extra=fields)

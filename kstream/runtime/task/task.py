@@ -21,6 +21,7 @@ from kstream.runtime.task.emitting import emit
 from kstream.runtime.task.failures import PASSES, PushFailed, Search
 from kstream.runtime.task.handling import Handling
 from kstream.runtime.task.measures import PartMeasures
+from kstream.runtime.task.mixed import Mixed, parts_of, where
 from kstream.runtime.task.overdue import Overdue
 from kstream.runtime.task.pace import Chunk, Pace
 from kstream.runtime.task.reading import Reading
@@ -87,9 +88,7 @@ class Task:
         self._released = False  # whether anything since the last commit went into the transaction
         self.slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
-        self._together = None if not plan.by_input else Together(
-            plan, self.reading, self.handling, clock, self.measures, self.slow, self._chunk, self.search
-        )  # fmt: skip
+        self._together = Together(plan, self.reading, self.handling.verdicts) if plan.by_input else None
 
     # ---- state
 
@@ -159,10 +158,7 @@ class Task:
     @property
     def working_on(self) -> str | None:
         """The records it was given last, for a message; another thread may ask."""
-        if (fetch := self._working) is None:
-            return None
-        first, last = fetch.first_offset, fetch.last_offset
-        return f"{fetch.at} offset {first}" if first == last else f"{fetch.at} offsets {first} to {last}"
+        return None if (fetch := self._working) is None else where(fetch)
 
     def add(self, fetch: Fetch) -> None:
         self.reading.add(fetch, self._working)
@@ -213,9 +209,6 @@ class Task:
                 elif verdict is not None and self.handling.rests(verdict):
                     self.reading.put_back(fetch)
                     return
-                elif self._together is not None and self._together.goes:
-                    self.touched = self._released = True
-                    self.records += self._together.push(fetch, self.uncommitted)
                 else:
                     self._push(fetch)
         finally:
@@ -261,7 +254,10 @@ class Task:
         self._context.works_on(fetch)
         self._started = self._clock.monotonic()
         try:
-            self.plan.sources[fetch.at.topic].push_fetch(fetch)
+            if isinstance(fetch, Mixed):
+                fetch.push(self.plan.sources, self._context.works_on)
+            else:
+                self.plan.sources[fetch.at.topic].push_fetch(fetch)
         except BaseException as raised:
             if isinstance(error := fair(raised), PASSES):
                 raise
@@ -292,9 +288,12 @@ class Task:
         self._working, self._emitting = None, False
         self.pace.finished(self._waited)
         self._context.works_on(None)
-        records, seconds = self.reading.processed(fetch), self._clock.monotonic() - self._started
+        records, seconds = 0, self._clock.monotonic() - self._started
+        for part in parts_of(fetch):
+            count = self.reading.processed(part)
+            self.measures.processed(part.at.topic, count, seconds * (len(part) / len(fetch)))
+            records += count
         self.records += records
-        self.measures.processed(fetch.at.topic, records, seconds)
         self.slow.look(fetch, seconds)
         self._chunk.managed(records, seconds, care=bool(self.handling.care))
         if self.handling.care:
@@ -319,9 +318,9 @@ class Task:
         if self.search:
             size = 1 if self.search.singly else min(size, self.search.limit - self.uncommitted)
         fetch, verdicts = self.reading.take(size), self.handling.verdicts
-        if fetch is None or not verdicts:
-            return fetch
-        return self.reading.cut(fetch, max(1, verdicts.sound(fetch)))
+        if fetch is not None and verdicts:
+            fetch = self.reading.cut(fetch, max(1, verdicts.sound(fetch)))
+        return fetch if fetch is None or self._together is None else self._together.with_next(fetch, size)
 
     def _leave_out(self, fetch: Fetch, verdict: LeftOut) -> None:
         self.touched = self._released = True
