@@ -259,7 +259,8 @@ SECTIONS: Final[Mapping[str, tuple[Metric, ...]]] = {
             "topic", "reason",
         ),
         _counter(
-            "records_retried_total", "attempts", "Failed records that were tried again, by their topic and reason.",
+            "records_retried_total", "attempts",
+            "Failed records that were tried again, by their topic (of a result: its step) and reason.",
             "topic", "reason",
         ),
         _counter("task_retries_total", "retries", "Failed tasks that were tried again.", "part"),

@@ -8,6 +8,7 @@ from typing import Any
 from kstream.codecs import SAMPLE, BuiltIn, Codec, ColumnError, check_column, encode_value
 from kstream.errors import CodecError
 from kstream.operators.base import Operator
+from kstream.operators.batch import Batch
 from kstream.state.containers import plain_of
 
 
@@ -46,19 +47,24 @@ class Output(Operator):
         return raw
 
     def taken(self) -> tuple[list[bytes | None], list[int]]:
-        """What was emitted since it was asked last, and where.
-
-        Raises:
-            CodecError: some of it cannot be read back (seen of a sample).
-        """
+        """What was emitted since it was asked last, and where."""
         values, places = self.values, self.places
         self.forget()
-        if not self._each:
-            try:
-                check_column(self.codec, values, self._check_every)
-            except CodecError as error:
-                raise CodecError(f"ctx.emit of {self._name}: {error}") from error
         return values, places
+
+    def check(self, batch: Batch) -> None:
+        """Whether what was emitted can be read back.
+
+        Raises:
+            CodecError: one of it cannot (seen of a sample).
+        """
+        if self._each:
+            return
+        try:
+            check_column(self.codec, batch.encoded_values(self.codec), self._check_every)
+        except ColumnError as error:
+            batch.blame(error.index)
+            raise CodecError(f"ctx.emit of {self._name}: {error}") from error
 
     def forget(self) -> None:
         self.values, self.places = [], []

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 from kstream.codecs import Codec
-from kstream.errors import KStreamError, ResultFailed, text_of
+from kstream.errors import KStreamError
 from kstream.operators.base import Push
 from kstream.operators.batch import Batch
 from kstream.operators.closing import Closing, TooManyDue, task_times
@@ -140,6 +140,7 @@ class Process(Dropping, Closing, Telling):
         return KStreamError(f"process of processor {self.name!r} returned a value, which goes nowhere: ctx.emit(value)")
 
     def _pass_on(self, output: Output, batch: Batch) -> None:
+        output.check(batch)
         if output is self._outputs[None]:
             self.emit(batch)
         else:
@@ -341,10 +342,7 @@ class Process(Dropping, Closing, Telling):
         for output in self._outputs.values():
             if not output.values:
                 continue
-            try:
-                raw, places = output.taken()
-            except Exception as error:  # no record is at fault, nor is it known which timer is
-                raise ResultFailed(f"processing {self.teller.what} failed: {text_of(error, repr)}") from error
+            raw, places = output.taken()
             keys, stamps = [fired[place].key for place in places], [fired[place].timer.at for place in places]
             rows = None if origin is None else [behind.rows[place] for place in places]
             self.teller.tell_encoded(output.codec, keys, raw, stamps, origin, rows, partial(self._pass_on, output))

@@ -30,7 +30,12 @@ SEVERAL: Final = 3
 comes at another record each time would tell another value, and the task would not get on. So it is with a value that is
 another each time: one with the wall clock in it, or of a random number."""
 
-PASSES: Final = (TransactionError, StateError, ResultFailed, KeyboardInterrupt)
+
+class OthersFailed(Exception):
+    """What waited before a result was passed on has failed, as the cause says: records, which are looked for."""
+
+
+PASSES: Final = (TransactionError, StateError, ResultFailed, OthersFailed, KeyboardInterrupt)
 """What is no failure of the result at hand."""
 
 Push = Callable[["ToldOrigin", Sequence[int]], None]
@@ -370,6 +375,11 @@ class Teller:
         """As it would be written."""
         form: Any = getattr(self._key_codec, "to_topic", None)
         return key if key is None or form is None else form(key)
+
+
+def of_others(error: BaseException) -> BaseException:
+    """The same; of what waited before a result, its own failure."""
+    return error.__cause__ if isinstance(error, OthersFailed) and error.__cause__ is not None else error
 
 
 def of_what(batch: Batch | None, error: BaseException) -> BaseException:

@@ -22,7 +22,7 @@ from kstream.runtime.task.lost_topics import lost_topic
 from kstream.runtime.task.measures import Measures
 from kstream.runtime.task.verdicts import Again, LeftOut, Verdict, dead_letter, headers_of
 from kstream.specs.policy import DeadLetter, Fail, Retry, RetryLater, Skip
-from kstream.topology import OutsideNode, SubTopology
+from kstream.topology import SubTopology
 from kstream.types import Clock
 
 log = logging.getLogger(__name__)
@@ -226,13 +226,9 @@ class Deciding:
         """Whether there is a policy for this failure of one of several results, by which the task goes on."""
         raised = raised_in(cause_of(error))
         node = step_of(raised, self._part, plan)
-        policies = self._part.policies[node] if node is not None and not self._buffers(node) else ()
+        policies = () if node is None else self._part.policies[node]
         policy = next((one for one in policies if one.fits(cause_of(error), phase_of(raised))), None)
         return policy is not None and not isinstance(policy, Fail)
-
-    def _buffers(self, node: int) -> bool:
-        """Whether what fails there may be another one, that came before."""
-        return isinstance(self._part.nodes[node], OutsideNode)
 
     def decide_result(
         self, error: ToldFailed, plan: TaskPlan, task: str, teller: int, before: LeftOut | None, again: Again, *,
@@ -253,8 +249,6 @@ class Deciding:
         raised = raised_in(cause)
         node = step_of(raised, self._part, plan)
         node, phase = teller if node is None else node, phase_of(raised)
-        if self._buffers(node):
-            return None
         policies = [one for one in self._part.policies[node] if not isinstance(one, RetryLater)]
         policies = [one for one in policies if one.fits(cause, phase)]
         if or_not and not (policies and isinstance(policies[0], LEAVE_OUT)):
@@ -267,6 +261,7 @@ class Deciding:
                 again.due = pauses.failed(self._clock.monotonic())
                 if pauses.exhausted:
                     continue
+                self._measures.retried[self._names[teller], self._measures.named(kind_of(cause))] += 1
                 what = f"it is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}"
                 self._tell_of_result(error, task, what)
                 return again

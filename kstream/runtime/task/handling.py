@@ -18,7 +18,7 @@ from kstream.operators.delayed import Delayed, Note
 from kstream.operators.marks import Marks
 from kstream.operators.raised import fair
 from kstream.operators.refusals import Suspected
-from kstream.operators.told import ToldFailed
+from kstream.operators.told import ToldFailed, of_others
 from kstream.operators.writer import Refused
 from kstream.plan import TaskPlan
 from kstream.runtime.task.care import Care
@@ -280,6 +280,7 @@ class Handling:
         Raises:
             PushFailed: it cannot be taken back by itself, or its task is to stop.
         """
+        error = of_others(error)
         if isinstance(error, DueFirst):  # nothing was done yet
             self.overdue.start(error.before, error.rows)
             return

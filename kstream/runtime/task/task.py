@@ -13,6 +13,7 @@ from typing import Any
 from kstream.errors import KStreamError, ProcessingError
 from kstream.operators.base import Operator
 from kstream.operators.raised import fair
+from kstream.operators.told import of_others
 from kstream.plan import TaskPlan
 from kstream.runtime.task.ageing import Ageing
 from kstream.runtime.task.context import Context, activate, deactivate
@@ -343,7 +344,7 @@ class Task:
         try:
             self._emitting = not emit(self.plan, self.handling, operators)
         except BaseException as raised:
-            if isinstance(error := fair(raised), (*PASSES, PushFailed)):
+            if isinstance(error := of_others(fair(raised)), (*PASSES, PushFailed)):
                 raise
             raise self.handling.held_back(error) from error
         finally:

@@ -332,6 +332,7 @@ def test_each_of_many_results_that_are_tried_again_takes_one_pause(teller: str) 
             driver.advance(5.0)
             driver.commit()
         assert len(driver.cluster.records("failing-dead-letters")) == 6
+        assert driver.worker.measures.retried.total() == 6
 
 
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name not in ("none", "fail")])
@@ -553,19 +554,3 @@ def test_what_a_timer_of_an_agent_puts_out_and_kafka_refuses_is_the_timers_failu
         driver.commit()
         assert sorted(put_out(driver)) == GOOD
         assert driver.cluster.records("refused-dead-letters") == []
-
-
-def test_a_sink_outside_that_fails_at_results_blames_no_record() -> None:
-    class Down(kstream.BatchingSink):
-        def write(self, records: Any) -> None:
-            raise OSError("down")
-
-    app = kstream.App("failing", on_error=[kstream.Skip()])
-    source = app.topic("in", key=str, value=int)
-    windows(app, source).sink(Down(size=2, timeout=1.0))
-    with TestDriver(app, partitions=1) as driver:
-        driver.send(source, 1, key="k", timestamp=NOW)
-        with pytest.raises(KStreamError, match="with results of no record: OSError"):
-            driver.send(source, 1, key="k", timestamp=NOW + 60_000)
-            driver.commit()
-        driver.close(commit=False)
