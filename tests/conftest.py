@@ -20,6 +20,9 @@ cases.load()
 # takes two fifths of the processor time of their start.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
+# What dies here is a process at most, never the machine: nobody has to wait for the disk, which all tests share.
+os.fsync = lambda fd: None
+
 # Processes of tests that run side by side find no port that another one has found and not opened yet, or whose broker
 # is being restarted: each has its part of the ports for itself.
 if number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):

@@ -121,7 +121,7 @@ def test_a_record_that_waits_is_told_of_costs_nothing_and_holds_up_nobody(retryi
     before, began = processor_seconds(pid), time.monotonic()
     time.sleep(3.0)  # longer than `stall_timeout`
     assert (processor_seconds(pid) - before) / (time.monotonic() - began) < 0.3
-    assert served.probe("ready") == (True, [])
+    until(lambda: served.probe("ready") == (True, []), "/ready to be green")  # one that waits for the processor is red
     for command, said in (("status", "tried again in"), ("lag", "87")):
         asked = Command(
             retrying.directory / command, command, "broker.retrying_service:app", "--json", "--bootstrap-servers",
@@ -188,7 +188,7 @@ def test_a_record_that_is_set_aside_holds_up_nothing_and_is_seen(retrying: Retry
     before, began = processor_seconds(pid), time.monotonic()
     time.sleep(3.0)  # longer than `stall_timeout`
     assert (processor_seconds(pid) - before) / (time.monotonic() - began) < 0.3
-    assert served.probe("ready") == (True, [])
+    until(lambda: served.probe("ready") == (True, []), "/ready to be green")  # one that waits for the processor is red
     for command, said in (("lag", delayed), ("topics", delayed), ("doctor", "rights to topics")):
         asked = Command(
             retrying.directory / command, command, "broker.retrying_service:app", "--bootstrap-servers",

@@ -55,7 +55,11 @@ def test_amtool_accepts_the_configuration() -> None:
     assert "2 receivers" in run(tool("amtool"), "check-config", MONITORING / "alertmanager.yml")
 
 
-@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=pytest.mark.more if file.stem == "days" else ()) for file in UNIT_TESTS],
+    ids=lambda file: file.stem,
+)
 def test_the_rules_pass_their_unit_tests(file: Path) -> None:
     assert "SUCCESS" in run(tool("promtool"), "test", "rules", file.name, cwd=file.parent)
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 FEW: Final = 20
 """Of a property that says nothing else."""
@@ -30,13 +31,19 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 def load() -> None:
-    """Makes the profiles and loads the one of this run."""
+    """Makes the profiles and loads the one of this run.
+
+    Hypothesis favours constants of the code that it finds loaded. But for the long form it is to find none: which they
+    are hangs on what else ran in the process, and with them what is generated; and to find them takes seconds in each.
+    """
     slow = [HealthCheck.too_slow]
     settings.register_profile("random", max_examples=FEW, deadline=None, suppress_health_check=slow)
     settings.register_profile("ci", settings.get_profile("random"), derandomize=True)
     settings.register_profile("short", settings.get_profile("ci"), max_examples=SHORT)
     settings.register_profile("long", max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck))
     settings.load_profile(PROFILE)
+    if PROFILE != "long":
+        providers.is_local_module_file = lambda path: False  # type: ignore[assignment]
 
 
 def examples(few: int, **others: Any) -> settings:

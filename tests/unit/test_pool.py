@@ -95,7 +95,7 @@ def test_another_thread_waits_for_it() -> None:
         thread = threading.Thread(target=borrow)
         thread.start()
         assert not got.is_set()
-    thread.join(10)
+    thread.join(60)
     assert got.is_set()
 
 

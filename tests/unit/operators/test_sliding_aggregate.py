@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from kstream import Sliding
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database, fill
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -105,9 +105,9 @@ def test_results_are_those_of_sql(steps: list[tuple[str, int, int]], size: int) 
             driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
         driver.process()
         found = list(zip(*(driver.values(topic) for topic in outs.values()), strict=True))
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute("create table t (k varchar, v bigint, ts bigint)")
-        sql.executemany("insert into t values (?, ?, ?)", rows)
+        fill(sql, "t", rows)
         over = f"over (partition by k order by ts range between {size} preceding and current row)"
         called = [f"{name}(v) {over}" for name in ("count", "sum", "min", "max", "avg")]
         called += [f"quantile_disc(v, [0.3, 1, 0.5]) {over}", f"count(distinct v) {over}"]

@@ -12,7 +12,6 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any, Final
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from kstream import Cumulating, Hopping, Session, Tumbling, Windowed, WindowedSp
 from kstream.errors import AbortRequired
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database
 
 MS = timedelta(milliseconds=1)
 Row = tuple[str, int, int]
@@ -119,7 +119,7 @@ def asked(rows: list[Row], aggregations: dict[str, Aggregation], query: str) -> 
     """The results of each aggregation, by key, start and end. `query` selects key, start, stop, value and place."""
     given_ = ", ".join(f"({place}, '{key}', {value}, {ERA + at})" for place, (key, value, at) in enumerate(rows))
     columns = ", ".join(one.sql for one in aggregations.values())
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute(f"CREATE TABLE given AS SELECT * FROM (VALUES {given_}) t(place, key, value, ms)")
         sql.execute("CREATE TABLE timed AS SELECT *, max(ms) OVER (ORDER BY place) AS latest FROM given")
         found = sql.execute(f"SELECT key, start, stop, {columns} FROM ({query}) GROUP BY key, start, stop").fetchall()

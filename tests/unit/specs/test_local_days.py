@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import duckdb
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from kstream import LocalDays
 from kstream.errors import TopologyError
 from kstream.specs.local_days import zone_named
 from kstream.state.watermark import UNKNOWN
+from support.sql import database, fill
 
 DAY = 86_400_000
 MINUTE = 60_000
@@ -62,12 +62,12 @@ def test_a_day_begins_when_clocks_reach_midnight(name: str, minute: int, days: i
 def test_days_are_those_of_sql(name: str, at: list[int]) -> None:
     """But where clocks go back from behind midnight to before it: there SQL is in the old day for a while again."""
     windows = LocalDays(name)
-    sql: Any = duckdb.connect()
-    sql.execute("create table t (n int, ms bigint)")
-    sql.executemany("insert into t values (?, ?)", [(n, one * MINUTE) for n, one in enumerate(at)])
-    found = sql.execute(
-        f"select ms, date_trunc('day', make_timestamptz(ms * 1000) at time zone '{name}') from t order by n"
-    ).fetchall()
+    with database() as sql:
+        sql.execute("create table t (n int, ms bigint)")
+        fill(sql, "t", [(n, one * MINUTE) for n, one in enumerate(at)])
+        found = sql.execute(
+            f"select ms, date_trunc('day', make_timestamptz(ms * 1000) at time zone '{name}') from t order by n"
+        ).fetchall()
     zone = zone_named(name)
     for one, day in found:
         start = windows.last_start(one)

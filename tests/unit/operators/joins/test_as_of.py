@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, Literal
 from unittest import mock
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from kstream.state.memory import MemoryBackend
 from kstream.state.versions import VersionStore
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database, fill
 
 How = Literal["inner", "left"]
 LEFT, RIGHT = "orders", "rates"
@@ -80,10 +80,9 @@ def test_what_sql_says_whatever_the_order(
 ) -> None:
     """The rates come in any order, before the orders: only times count. Parts are of three versions, or 100 bytes."""
     joined = Joined(how, 1000, view=view)
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute("CREATE TABLE rows (place INTEGER, side TEXT, key TEXT, value TEXT, ms INTEGER)")
-        for place, row in enumerate(rows):
-            sql.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", [place, *row])
+        fill(sql, "rows", [(place, *row) for place, row in enumerate(rows)])
         rates = f"(SELECT key, ms, arg_max([value], place) AS newest FROM rows WHERE side = '{RIGHT}' GROUP BY key, ms)"
         wanted = sql.execute(
             f"""SELECT l.ms, l.key, l.value || '-' || coalesce(nullif(r.value, '{"b" if view else ""}'), 'null') AS said

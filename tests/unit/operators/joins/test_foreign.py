@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ import kstream
 from kstream.errors import AbortRequired, TopologyError
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database, fill
 
 How = Literal["inner", "left"]
 LEFT, RIGHT = "left", "right"
@@ -135,9 +135,9 @@ def test_what_sql_says_of_the_last_rows(
     """With crashes and aborts in between, between a question and its answer, too; and what was passed on is the
     table."""
     joined = Joined(how, partitions)
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute("CREATE TABLE rows (place INTEGER, side TEXT, key TEXT, value TEXT)")
-        sql.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", [(at, *row) for at, row in enumerate(rows)])
+        fill(sql, "rows", [(at, *row) for at, row in enumerate(rows)])
         wanted = dict(sql.execute(SQL.format(how=how)).fetchall())
     with TestDriver(joined.app) as driver:
         for at, (side, key, value) in enumerate(rows):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Literal
 
-import duckdb
 import msgspec
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database, fill
 
 LEFT, RIGHT = "left", "right"
 INPUT: list[tuple[str, str | None, int]] = [
@@ -153,9 +153,9 @@ def test_what_sql_says_whatever_arrives_first(
 ) -> None:
     """Both inputs are there before anything is processed: their times decide, not the order of arrival."""
     joined = Joined(how, partitions=2)
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute("CREATE TABLE rows (place INTEGER, side TEXT, key TEXT, value TEXT)")
-        sql.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", [(at, *row) for at, row in enumerate(rows)])
+        fill(sql, "rows", [(at, *row) for at, row in enumerate(rows)])
         wanted = sql.execute(
             f"""SELECT l.place, l.key, l.value || '-' || coalesce(r.value, 'null')
             FROM (SELECT * FROM rows WHERE side = 'left' AND value IS NOT NULL) l

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 import kstream
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.sql import database, fill
 
 LEFT, RIGHT = "left", "right"
 INPUT: list[tuple[str, str | None, int]] = [
@@ -101,9 +101,9 @@ FROM l {how} JOIN r ON l.key = r.key
 def test_what_sql_says_of_the_last_rows(how: str, rows: list[tuple[str, str, str | None]], cuts: list[int]) -> None:
     """With crashes in between; and the changes that were passed on are the table."""
     joined = Joined(how, partitions=2)
-    with duckdb.connect() as sql:
+    with database() as sql:
         sql.execute("CREATE TABLE rows (place INTEGER, side TEXT, key TEXT, value TEXT)")
-        sql.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", [(at, *row) for at, row in enumerate(rows)])
+        fill(sql, "rows", [(at, *row) for at, row in enumerate(rows)])
         wanted = dict(sql.execute(SQL.format(how="FULL OUTER" if how == "outer" else how)).fetchall())
     with TestDriver(joined.app) as driver:
         for at, (side, key, value) in enumerate(rows):

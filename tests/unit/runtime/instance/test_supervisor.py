@@ -375,7 +375,7 @@ def test_the_instance_stops_while_one_retires() -> None:
 
 def test_a_name_is_taken_until_its_member_has_left() -> None:
     instance, leaves = Instance(2), threading.Event()
-    instance.supervisor._leaving._remove = lambda *_: leaves.wait(10)
+    instance.supervisor._leaving._remove = lambda *_: leaves.wait(60)
     instance.start()
     instance.supervisor.retire("default")
     instance.poll()

@@ -114,7 +114,7 @@ os.rename("pids.tmp", "pids")
 
 def ended(pids: Sequence[int]) -> None:
     try:
-        until(lambda: not any(map(alive, pids)), "the children's end", 20)
+        until(lambda: not any(map(alive, pids)), "the children's end")
     finally:
         for pid in pids:
             kill(pid)
