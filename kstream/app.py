@@ -327,7 +327,7 @@ class App(Topics):
                     return run_here(self, topology, settings)
                 with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
                     return supervisor.run()
-        except ONE_LINE:
+        except (*ONE_LINE, KeyboardInterrupt):
             end_in_one_line()
             raise
 

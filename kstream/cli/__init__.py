@@ -1,6 +1,6 @@
 """The `kstream` command: `main` runs it and turns errors into one line; app.py lists the commands, a file for each.
 
-Importing this imports nothing else: worker processes come through here when they are spawned from the command.
+What a command needs is imported when it is run: the least of them should not wait for what others need.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from kstream.ending import ending_with
-
-_INTERRUPTED = 130
+from kstream.interrupt import STATUS as INTERRUPTED
+from kstream.interrupt import raise_again
 
 
 def command() -> int:
@@ -26,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With `--debug`, anywhere, they keep their traceback. What nobody expected always does.
     """
     try:
+        raise_again()
         return _told(list(sys.argv[1:] if arguments is None else arguments))
-    except KeyboardInterrupt:  # while it is imported, too
-        return _INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _told(given: list[str]) -> int:
@@ -79,7 +80,7 @@ def _typed(arguments: Sequence[str]) -> int:
     try:
         result = command.main(list(arguments), prog_name="kstream", standalone_mode=False)
     except typer.Abort:
-        return _INTERRUPTED
+        return INTERRUPTED
     except Exception as error:
         # what typer itself finds wrong: a missing argument, an option it does not know
         message, status = getattr(error, "format_message", None), getattr(error, "exit_code", None)

@@ -13,6 +13,7 @@ from typing import Final
 
 from kstream.errors import RestartsExhausted, UsageError
 from kstream.escape import escaped
+from kstream.interrupt import STATUS as INTERRUPTED
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,8 @@ def main_thread_needed() -> Iterator[None]:
 
 def end_in_one_line() -> None:
     """An error that is one line for `kstream run` (ONE_LINE) and that nobody catches ends this program, or the thread
-    that it is raised in, in the same way: that line, no traceback, and for the program its exit status.
+    that it is raised in, in the same way: that line, no traceback, and for the program its exit status. A Ctrl-C that
+    came before the workers ran ends the program with 130 and without a word.
     A program that has an excepthook of its own keeps it."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _said
@@ -81,6 +83,8 @@ def end_in_one_line() -> None:
 
 
 def _said(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED)
     if not isinstance(error, ONE_LINE):
         sys.__excepthook__(kind, error, trace)
         return
