@@ -21,14 +21,17 @@ BESIDES = ("reset", "dlq")
 def acls(
     target: Target,
     form: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="A table, commands, or a KafkaUser of Strimzi's.")
+        str,
+        typer.Option(
+            "--format", metavar="|".join(FORMATS), help="As a table, as commands, or as a KafkaUser of Strimzi's."
+        ),
     ] = "text",
     who: Annotated[
         str,
         typer.Option(
             "--for",
             metavar="|".join(get_args(Who)),
-            help="app: to run; reset, dlq: what these take besides; topics: who makes them; autoscaler: its own.",
+            help="app: to run; topics: to make them; reset, dlq: what these need besides; autoscaler: to see lags.",
         ),
     ] = "app",
     principal: Annotated[
@@ -36,7 +39,7 @@ def acls(
         typer.Option(
             "--principal",
             metavar="USER",
-            help="Who is given them (default: APP, APP-topics or APP-autoscaler).",
+            help="User that gets them (default: APP, APP-topics or APP-autoscaler).",
         ),
     ] = None,
     bootstrap_servers: Servers = None,

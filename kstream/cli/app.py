@@ -8,8 +8,23 @@ from typing import Annotated
 import typer
 
 from kstream.cli.acls import acls
+from kstream.cli.data.app import send, table, tail
 from kstream.cli.dlq.app import dlq
-from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target, Topic
+from kstream.cli.options import (
+    AsJson,
+    Assignments,
+    Config,
+    DataDir,
+    DryRun,
+    Fresh,
+    LogLevel,
+    OptionalTarget,
+    Servers,
+    StateDir,
+    Target,
+    Token,
+    Yes,
+)
 from kstream.cli.savepoint.app import rescale, savepoint
 from kstream.cli.snapshots.app import snapshots
 from kstream.cli.state.app import state
@@ -55,19 +70,22 @@ def run(
         str | None,
         typer.Option(
             metavar="N|MIN..MAX",
-            help="Worker processes, or as many as the load asks; 0: in this process (default: cores).",
+            help="Worker processes (default: one for each core); MIN..MAX follows the load, 0 runs in this process.",
         ),
     ] = None,
     group: Annotated[
         list[str] | None,
         typer.Option("--group", metavar="NAME", help="Run this isolation group only. May be repeated (default: all)."),
     ] = None,
-    instance: Annotated[str | None, typer.Option(metavar="NAME", help="Stable name of this instance.")] = None,
-    state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Stable name of this instance (default: one kept in the state directory)."),
+    ] = None,
+    state_dir: StateDir = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
-    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_level: LogLevel = None,
 ) -> int:
     """Run an app until it is told to stop (Ctrl-C or SIGTERM; a second time: at once)."""
     from kstream.cli import run as command
@@ -95,11 +113,15 @@ def topology(target: Target) -> None:
 @commands.command()
 def status(
     target: OptionalTarget = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="NAME", help="The app's name, without its code.")] = None,
+    app: Annotated[
+        str | None, typer.Option("--app", metavar="NAME", help="Name of the app, where its code is not here.")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print once; status 0 only if all instances are ready.")] = False,
     as_json: AsJson = False,
-    url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Ask an instance's page, not Kafka.")] = None,
-    token: Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Ask the page of this instance, not Kafka.")
+    ] = None,
+    token: Token = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
@@ -115,7 +137,9 @@ def status(
 @commands.command()
 def lag(
     target: Target,
-    most: Annotated[int | None, typer.Option("--max", min=0, metavar="N", help="Status 1 when more wait.")] = None,
+    most: Annotated[
+        int | None, typer.Option("--max", min=0, metavar="N", help="End with status 1 when more than N records wait.")
+    ] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -131,9 +155,9 @@ def lag(
 @commands.command()
 def topics(
     target: Target,
-    create: Annotated[bool, typer.Option("--create", help="Make those that are missing, as a start does.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create those that are missing, as a start does.")] = False,
     within: Annotated[
-        float | None, typer.Option("--within", min=1, metavar="SECONDS", help="Then it ends with status 2.")
+        float | None, typer.Option("--within", min=1, metavar="SECONDS", help="End with status 2 after so long.")
     ] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
@@ -152,9 +176,11 @@ def topics(
 
 @commands.command()
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of project and app: small letters, digits, '-', '_'.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of project and app: small letters, digits, '-', '_'.")
+    ],
     directory: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where to make it (default: a directory of its name).")
+        Path | None, typer.Option(metavar="PATH", help="Directory to make it in (default: one of its name).")
     ] = None,
 ) -> int:
     """Make a service project: app, test, settings, README, and a compose file with a Kafka."""
@@ -166,16 +192,17 @@ def init(
 @commands.command()
 def dev(
     target: Target,
-    workers: Annotated[str, typer.Option(metavar="N|MIN..MAX", help="Worker processes; 0: in one process.")] = "1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the development broker.")] = 9092,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where its data lie (default: in the user's data directory).")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier broker left there.")] = False,
+    workers: Annotated[
+        str,
+        typer.Option(metavar="N|MIN..MAX", help="Worker processes; MIN..MAX follows the load, 0 runs in one process."),
+    ] = "1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the development broker.")] = 9092,
+    data_dir: DataDir = None,
+    fresh: Fresh = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
-    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_level: LogLevel = None,
 ) -> int:
     """Run an app on a development broker, and anew whenever a file of the project changes, until Ctrl-C."""
     from kstream.cli import dev as command
@@ -190,111 +217,39 @@ def dev(
     return command.run(on, target, arguments, port=port, data_dir=data_dir, fresh=fresh)
 
 
-@commands.command()
-def send(
-    target: Target,
-    topic: Topic,
-    values: Annotated[
-        list[str] | None, typer.Argument(metavar="[VALUE]...", help="JSON; of a topic of text or bytes, just that.")
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="FILE", help="JSON lines, a value each (-: standard input, the default)."),
-    ] = None,
-    records: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="JSON lines, each with key, value, timestamp, headers (-: standard input)."),
-    ] = None,
-    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Key of all of them.")] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="May be repeated.")] = None,
-    timestamp: Annotated[
-        str | None, typer.Option(metavar="TIME", help="ISO 8601, or ms since the epoch (default: now).")
-    ] = None,
-    partition: Annotated[int | None, typer.Option(min=0, metavar="N", help="(default: that of the key).")] = None,
-    bootstrap_servers: Servers = None,
-    config: Config = None,
-    set_: Assignments = None,
-) -> int:
-    """Send records to a topic, in the types that the app declares for it."""
-    from kstream.cli import send as command
-    from kstream.cli.operate import subject
-
-    return command.run(
-        subject(target, bootstrap_servers, set_ or [], config), target, topic, values or [],
-        file=file, records=records, key=key, headers=header or [], timestamp=timestamp, partition=partition,
-    )  # fmt: skip
-
-
-@commands.command()
-def tail(
-    target: Target,
-    topic: Topic,
-    start: Annotated[
-        str, typer.Option("--from", metavar="PLACE", help="beginning, end, an offset or a time (ISO 8601).")
-    ] = "end",
-    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N records.")] = None,
-    grep: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Only those with this in key, value or headers.")
-    ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Stop at the end, as it is now.")] = False,
-    as_json: AsJson = False,
-    bootstrap_servers: Servers = None,
-    config: Config = None,
-    set_: Assignments = None,
-) -> int:
-    """Show the committed records of a topic as they come, in the types that the app declares for it."""
-    from kstream.cli import tail as command
-    from kstream.cli.operate import subject
-
-    on = subject(target, bootstrap_servers, set_ or [], config)
-    return command.run(on, target, topic, start=start, count=count, grep=grep, once=once, as_json=as_json)
-
-
-@commands.command()
-def table(
-    target: Target,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A table, or the name= of an aggregation.")],
-    key: Annotated[
-        str | None,
-        typer.Argument(metavar="[KEY]", help="Only its value; status 1 if there is none.", show_default=False),
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Ask an instance's page for KEY, not Kafka.")
-    ] = None,
-    token: Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")] = None,
-    as_json: AsJson = False,
-    bootstrap_servers: Servers = None,
-    config: Config = None,
-    set_: Assignments = None,
-) -> int:
-    """Show what a table of an app holds, whether it runs or not."""
-    from kstream.cli import table as command
-    from kstream.cli.operate import subject
-
-    on = subject(target, bootstrap_servers, set_ or [], config)
-    return command.run(on, target, name, key, url=url, token=token, as_json=as_json)
+for one in (send, tail, table):
+    commands.command()(one)
 
 
 @commands.command()
 def plan(
     target: Target,
-    rate: Annotated[str, typer.Option("--rate", metavar="N", help="Records a second, such as 50k or 1.5M.")],
+    rate: Annotated[str, typer.Option("--rate", metavar="N", help="Input records a second, such as 50k or 1.5M.")],
     records: Annotated[
         Path | None,
-        typer.Option("--records", metavar="FILE", help="A sample, JSON lines (default: the latest of its topics)."),
+        typer.Option(
+            "--records",
+            metavar="FILE",
+            help="File with a sample, JSON lines (default: the latest records of the inputs).",
+        ),
     ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Of an instance (default: this machine's).")] = None,
-    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Of an instance, such as 4GiB.")] = None,
-    partitions: Annotated[int | None, typer.Option(min=1, help="That the input topics have.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores of an instance (default: this machine's).")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of an instance, such as 4GiB.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Partitions of the inputs, where they cannot be changed.")
+    ] = None,
     keys: Annotated[
-        list[str] | None, typer.Option(metavar="[STORE=]N", help="Entries that stores will have. May be repeated.")
+        list[str] | None,
+        typer.Option(metavar="[STORE=]N", help="Entries that all stores, or one, will have. May be repeated."),
     ] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Of each isolation group, at least.")] = 2,
+    instances: Annotated[int, typer.Option(min=1, help="Instances of each isolation group, at least.")] = 2,
     recover_within: Annotated[
-        str | None, typer.Option(metavar="TIME", help="To restore and catch up after an hour down, such as 30m.")
+        str | None, typer.Option(metavar="TIME", help="Time to restore and catch up after an hour down, such as 30m.")
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Of work to measure.")] = 5.0,
-    form: Annotated[str | None, typer.Option("--format", metavar="text|json|helm-values")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Seconds of work to measure.")] = 5.0,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="text|json|helm-values", help="Form of the answer.")
+    ] = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -318,13 +273,13 @@ def reset(
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="earliest|latest", help="Where inputs are read from (default: auto_offset_reset)."
+            "--to", metavar="earliest|latest", help="Where to begin in the inputs (default: auto_offset_reset)."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    keep_snapshots: Annotated[bool, typer.Option("--keep-snapshots", help="Leave its snapshots alone.")] = False,
-    state_dir: Annotated[str | None, typer.Option(metavar="PATH", help="Where local state lies.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    keep_snapshots: Annotated[bool, typer.Option("--keep-snapshots", help="Keep its snapshots.")] = False,
+    state_dir: StateDir = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
     set_: Assignments = None,
@@ -341,7 +296,9 @@ def reset(
 @commands.command("config")
 def config_(
     target: OptionalTarget = None,
-    changed: Annotated[bool, typer.Option("--changed", help="Only those that are not at their defaults.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Show only settings that are not at their defaults.")
+    ] = False,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,

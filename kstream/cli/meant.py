@@ -12,9 +12,11 @@ _PLACES: Final[dict[str, Place]] = {"earliest": "earliest", "latest": "latest"}
 
 
 def agreed(question: str) -> bool:
-    """Raises ConfigError where nobody is there to say it."""
+    """Raises ConfigError where standard input is no terminal, so that nobody can answer."""
     if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to say whether this is meant: --yes says it")
+        raise ConfigError(
+            "this is asked before it is done, and standard input is no terminal: add --yes to do it without asking"
+        )
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kstream.cli.options import DataDir, Fresh
+
 
 def broker(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of 127.0.0.1 (default: a free one).")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Where its data lie (default: in the user's data directory).")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what an earlier broker left there.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1 (default: a free one).")] = None,
+    data_dir: DataDir = None,
+    fresh: Fresh = False,
 ) -> None:
     """Run a development broker, a real Apache Kafka, until Ctrl-C. The first time it is downloaded."""
     from kstream.cli import broker as command
@@ -24,14 +23,18 @@ def broker(
 def demo(
     kill: Annotated[bool, typer.Option("--kill/--no-kill", help="Kill a worker half-way.")] = True,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    rate: Annotated[float | None, typer.Option(min=1, help="Records a second (default: as fast as it goes).")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Send so many records a second (default: as fast as it goes).")
+    ] = None,
     bootstrap: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="A cluster of your own (default: a development broker).")
+        str | None, typer.Option(metavar="HOST:PORT", help="Use this cluster (default: a development broker).")
     ] = None,
     nexmark: Annotated[
-        str | None, typer.Option(metavar="QUERY", help="A query of the Nexmark benchmark, such as q5, instead.")
+        str | None, typer.Option(metavar="QUERY", help="Run this query of the Nexmark benchmark instead, such as q5.")
     ] = None,
-    events: Annotated[int | None, typer.Option(min=1, help="With --nexmark: records (default: 300,000).")] = None,
+    events: Annotated[
+        int | None, typer.Option(min=1, help="With --nexmark: so many records (default: 300,000).")
+    ] = None,
 ) -> int:
     """Replay all 336,776 flights of New York 2013 through a service, kill a worker, and audit every record."""
     from kstream.cli import demo as command

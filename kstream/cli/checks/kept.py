@@ -129,4 +129,5 @@ def running(on: Subject, app: str) -> Check:
     if len(found) == 1 and version("kstream") in found and not later:
         return Check("running versions", "ok", text)
     here = f"this command is of {version('kstream')}"
-    return Check("running versions", "warning", f"{text}; {here}", "end the roll: what is said here is of one version")
+    advice = "finish the rolling upgrade: what this command reports is by its own version"
+    return Check("running versions", "warning", f"{text}; {here}", advice)

@@ -1,4 +1,4 @@
-"""The list of the commands. Each one's module is imported when it runs."""
+"""The commands of `kstream dlq`. Each one's module is imported when it runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kstream.cli.options import AsJson, Assignments, Config, Servers, Target
+from kstream.cli.options import AsJson, Assignments, Config, DryRun, Servers, Target, Yes
 
 dlq = typer.Typer(
     name="dlq", help="Dead letters: records that failed and were set aside.", no_args_is_help=True
@@ -14,29 +14,40 @@ dlq = typer.Typer(
 
 Letters = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PARTITION:OFFSET", help="Just these (default: all that fit).", show_default=False),
+    typer.Argument(metavar="PARTITION:OFFSET", help="Only these letters (default: all that fit).", show_default=False),
 ]
 Topic = Annotated[
-    str | None, typer.Option("--topic", metavar="TOPIC", help="Of dead letters (default: those of the app's policies).")
+    str | None,
+    typer.Option("--topic", metavar="TOPIC", help="Topic of dead letters (default: those of the app's policies)."),
 ]
 Reason = Annotated[
-    list[str] | None, typer.Option("--reason", metavar="CLASS", help="Of this exception. May be repeated: of any.")
+    list[str] | None,
+    typer.Option(
+        "--reason", metavar="CLASS", help="Only letters with this exception. May be repeated: with any of them."
+    ),
 ]
 Agent = Annotated[
     list[str] | None,
-    typer.Option("--agent", metavar="NAME", help="That failed in this step or agent. May be repeated."),
+    typer.Option("--agent", metavar="NAME", help="Only letters that failed in this step or agent. May be repeated."),
 ]
 Phase = Annotated[
     list[str] | None,
-    typer.Option("--phase", metavar="PHASE", help="decode, process, encode, produce or restore. May be repeated."),
+    typer.Option(
+        "--phase",
+        metavar="PHASE",
+        help="Only of this phase: decode, process, encode, produce or restore. May be repeated.",
+    ),
 ]
 Source = Annotated[
     list[str] | None,
-    typer.Option("--source", metavar="TOPIC", help="Whose records come from this topic. May be repeated."),
+    typer.Option("--source", metavar="TOPIC", help="Only letters whose records come from this topic. May be repeated."),
 ]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="That failed at this time or later.")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="That failed before this time.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Only letters that failed at this time or later.")
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Only letters that failed before this time.")
+]
 
 
 @dlq.command("list")
@@ -50,9 +61,10 @@ def list_(
     since: Since = None,
     until: Until = None,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, metavar="N", help="The latest N (default: 50; with --json all).")
+        int | None,
+        typer.Option("--count", min=1, metavar="N", help="Show the latest N (default: 50; with --json all)."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Those that are handled too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show those that are handled already, too.")] = False,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -71,7 +83,9 @@ def list_(
 @dlq.command()
 def show(
     target: Target,
-    letter: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="As kstream dlq list shows it.")],
+    letter: Annotated[
+        str, typer.Argument(metavar="PARTITION:OFFSET", help="The letter, as kstream dlq list names it.")
+    ],
     topic: Topic = None,
     as_json: AsJson = False,
     bootstrap_servers: Servers = None,
@@ -90,7 +104,8 @@ def replay(
     target: Target,
     letters: Letters = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="TOPIC", help="Write to this topic (default: where they come from).")
+        str | None,
+        typer.Option("--to", metavar="TOPIC", help="Write the records to this topic (default: where they come from)."),
     ] = None,
     dry_run: DryRun = False,
     topic: Topic = None,
@@ -119,7 +134,7 @@ def purge(
     target: Target,
     letters: Letters = None,
     dry_run: DryRun = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     topic: Topic = None,
     reason: Reason = None,
     agent: Agent = None,

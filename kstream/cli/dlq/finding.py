@@ -72,7 +72,9 @@ class Found:
             return
         missing = self.filter.places - {letter.place for _, letter in self.letters()}
         if self.skipped:
-            raise UsageError(f"a dead letter of app {next(iter(self.skipped))} is among them: name that app")
+            raise UsageError(
+                f"a dead letter of app {next(iter(self.skipped))} is among them: give the command that app"
+            )
         if missing:
             raise UsageError(f"there is no dead letter {', '.join(map(self.name, sorted(missing)))}")
 

@@ -52,7 +52,7 @@ def limits(app: str, cost: Cost, target: Target, plan: Plan) -> list[Limit]:
         *_capacity(target, plan),
         *_hot_key(cost, target),
         *(each for group in plan.groups for each in _members(app, cost, group)),
-        _partitions(app, cost, plan),
+        _partitions(cost, plan),
         *_commits(cost, target, plan),
         *_restore(plan),
         *_recovery(target, plan),
@@ -131,7 +131,7 @@ def group_record(app: str, cost: Cost, group: GroupPlan) -> int:
     return group.workers * member + 4 * group.partitions * len(topics)
 
 
-def _partitions(app: str, cost: Cost, plan: Plan) -> Limit:
+def _partitions(cost: Cost, plan: Plan) -> Limit:
     total = partitions_in_all(cost, plan)
     replicas = total * REPLICATION
     brokers = max(REPLICATION, ceil(replicas / PARTITIONS_PER_BROKER))

@@ -1,4 +1,5 @@
-"""The list of the commands. Each one's module is imported when it runs."""
+"""The commands of `kstream savepoint`, and others that move state: rescale, export, import. Each one's module is
+imported when it runs."""
 
 from __future__ import annotations
 
@@ -7,19 +8,18 @@ from typing import Annotated
 
 import typer
 
-from kstream.cli.options import AsJson, Assignments, Config, OptionalTarget, Servers, Target
+from kstream.cli.options import AsJson, Assignments, Config, DryRun, OptionalTarget, Servers, Store, Target, Yes
 from kstream.cli.state.app import state
 
 savepoint = typer.Typer(
     name="savepoint", help="Savepoints: all of an app's state at one moment, kept for good.", no_args_is_help=True
 )  # fmt: skip
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the savepoint is called.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the savepoint.")]
 Place = Annotated[
     str | None,
-    typer.Option("--in", metavar="URL", help="Where it lies: a path, s3://... (default: the setting savepoints)."),
+    typer.Option("--in", metavar="URL", help="Where it lies: a path or s3://... (default: the setting savepoints)."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @savepoint.command()
@@ -29,15 +29,21 @@ def create(
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", metavar="URL", help="Where it goes: a path, s3://... that all share (default: setting savepoints)."
+            "--to",
+            metavar="URL",
+            help="Where it goes: a path or s3://... that all share (default: the setting savepoints).",
         ),
     ] = None,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the app, with nothing processed after it.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the app with it: nothing is processed after it.")] = False,
     form: Annotated[
-        str, typer.Option("--format", metavar="native|canonical", help="canonical: Parquet, readable by anything.")
+        str,
+        typer.Option("--format", metavar="native|canonical", help="canonical is Parquet, which other programs read."),
     ] = "native",
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, max=3600, metavar="SECONDS", help="Then the app goes on without.")
+        float,
+        typer.Option(
+            "--timeout", min=1, max=3600, metavar="SECONDS", help="Give it up after so long; the app goes on then."
+        ),
     ] = 60.0,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -115,18 +121,19 @@ def restore(
     name: Name,
     place: Place = None,
     as_app: Annotated[
-        str | None, typer.Option("--as", metavar="APP", help="The app's name, where the savepoint is of another app.")
+        str | None, typer.Option("--as", metavar="APP", help="Name of this app, where the savepoint is of another one.")
     ] = None,
     rename: Annotated[
-        list[str] | None, typer.Option("--rename", metavar="OLD=NEW", help="A store that has another name now.")
+        list[str] | None,
+        typer.Option("--rename", metavar="OLD=NEW", help="Give the state of store OLD to store NEW. May be repeated."),
     ] = None,
     allow_dropped: Annotated[
-        bool, typer.Option("--allow-dropped", help="State that the app has no store for is given up.")
+        bool, typer.Option("--allow-dropped", help="Give up state that the app has no store for.")
     ] = False,
     claim: Annotated[
         bool, typer.Option("--claim/--no-claim", help="Delete the savepoint once it is restored (default: keep it).")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -144,26 +151,39 @@ def restore(
 
 def rescale(
     target: Target,
-    partitions: Annotated[int, typer.Option("--partitions", min=1, metavar="N", help="That its state will have.")],
+    partitions: Annotated[int, typer.Option("--partitions", min=1, metavar="N", help="Move to so many partitions.")],
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Only what has this store or input. May be repeated."),
+        typer.Option("--only", metavar="NAME", help="Move only what has this store or input. May be repeated."),
     ] = None,
     grow_inputs: Annotated[
-        bool, typer.Option("--grow-inputs", help="Add partitions to inputs that are not the app's own, too.")
+        bool, typer.Option("--grow-inputs", help="Add partitions also to inputs that are not the app's own.")
     ] = False,
     inputs: Annotated[
         str | None,
-        typer.Option("--inputs", metavar="earliest|latest", help="Where inputs begin that the app has never read."),
+        typer.Option(
+            "--inputs", metavar="earliest|latest", help="Where to begin in inputs that the app has never read."
+        ),
     ] = None,
     place: Annotated[
         str | None,
-        typer.Option("--in", metavar="URL", help="Where the savepoint goes: a path, s3://... (setting savepoints)."),
+        typer.Option(
+            "--in",
+            metavar="URL",
+            help="Where the savepoint goes: a path or s3://... (default: the setting savepoints).",
+        ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, max=3600, metavar="SECONDS", help="Of the savepoint; then it goes on.")
+        float,
+        typer.Option(
+            "--timeout",
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="Give the savepoint up after so long; the app goes on then.",
+        ),
     ] = 60.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -186,14 +206,19 @@ def rescale(
 def export(
     target: Target,
     stores: Annotated[
-        list[str] | None, typer.Argument(metavar="[STORE]...", help="(default: all of them).", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[STORE]...", help="Write these stores only (default: all of them).", show_default=False
+        ),
     ] = None,
-    to: Annotated[Path, typer.Option("--to", metavar="PATH", help="A directory; each store gets one in it.")] = Path(
-        "state"
-    ),
+    to: Annotated[
+        Path, typer.Option("--to", metavar="PATH", help="Directory to write to; each store gets one in it.")
+    ] = Path("state"),
     state_dir: Annotated[
         str | None,
-        typer.Option("--state-dir", metavar="PATH", help="Of stopped instances, in place of the changelogs."),
+        typer.Option(
+            "--state-dir", metavar="PATH", help="Read this state directory of stopped instances, not the changelogs."
+        ),
     ] = None,
     bootstrap_servers: Servers = None,
     config: Config = None,
@@ -212,15 +237,20 @@ def export(
 @state.command("import")
 def import_(
     target: Target,
-    store: Annotated[str, typer.Argument(metavar="STORE", help="A table, or the name= of an aggregation.")],
+    store: Store,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Parquet, or directories of such; columns key and value.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Parquet files, or directories of them, with the columns key and value."
+        ),
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Give up the entries that the store has.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Give up the entries that the store has now.")] = False,
     inputs: Annotated[
         str | None,
         typer.Option(
-            "--inputs", metavar="earliest|latest", help="Where inputs begin that were never read (auto_offset_reset)."
+            "--inputs",
+            metavar="earliest|latest",
+            help="Where to begin in inputs that were never read (default: auto_offset_reset).",
         ),
     ] = None,
     yes: Yes = False,

@@ -1,4 +1,4 @@
-"""The list of the commands. Each one's module is imported when it runs."""
+"""The commands of `kstream snapshots`. Each one's module is imported when it runs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import Annotated
 
 import typer
 
-from kstream.cli.options import AsJson, Assignments, Config, Target
+from kstream.cli.options import AsJson, Assignments, Config, DryRun, Target
 
 snapshots = typer.Typer(
     name="snapshots", help="Snapshots of an app's state, where they are kept.", no_args_is_help=True
 )  # fmt: skip
 
-Task = Annotated[str | None, typer.Option("--task", metavar="PART/N", help="Only of this task.")]
+Task = Annotated[
+    str | None, typer.Option("--task", metavar="PART/N", help="Only snapshots of this task, such as clicks/3.")
+]
 Ids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ID]...", help="As kstream snapshots list shows them, or how they begin.", show_default=False
+        metavar="[ID]...", help="Ids as kstream snapshots list shows them, or how they begin.", show_default=False
     ),
 ]
 
@@ -35,7 +37,7 @@ def list_(
 @snapshots.command()
 def show(
     target: Target,
-    id: Annotated[str, typer.Argument(metavar="ID", help="As kstream snapshots list shows it, or how it begins.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="Id as kstream snapshots list shows it, or how it begins.")],
     as_json: AsJson = False,
     config: Config = None,
     set_: Assignments = None,
@@ -52,7 +54,7 @@ def verify(
     target: Target,
     ids: Ids = None,
     task: Task = None,
-    newest: Annotated[bool, typer.Option("--newest", help="Only the newest of each task.")] = False,
+    newest: Annotated[bool, typer.Option("--newest", help="Look at the newest of each task only.")] = False,
     as_json: AsJson = False,
     config: Config = None,
     set_: Assignments = None,
@@ -70,13 +72,15 @@ def prune(
     target: Target,
     retain: Annotated[
         int | None,
-        typer.Option("--retain", min=0, metavar="N", help="Of each task (default: the setting snapshots_retained)."),
+        typer.Option(
+            "--retain", min=0, metavar="N", help="Keep N of each task (default: the setting snapshots_retained)."
+        ),
     ] = None,
     task: Task = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file, and delete snapshots that are damaged too.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,
     set_: Assignments = None,

@@ -1,4 +1,5 @@
-"""The list of the commands. Each one's module is imported when it runs."""
+"""The commands of `kstream state`; `export` and `import` are with those of savepoints. Each one's module is imported
+when it runs."""
 
 from __future__ import annotations
 
@@ -6,19 +7,18 @@ from typing import Annotated
 
 import typer
 
-from kstream.cli.options import AsJson, Assignments, Config, Servers, Target
+from kstream.cli.options import AsJson, Assignments, Config, Key, Servers, StateDir, Store, Target, Token
 
 state = typer.Typer(
     name="state", help="What an app's stores hold: in a running instance, or on disk.", no_args_is_help=True
 )  # fmt: skip
 
-Store = Annotated[str, typer.Argument(metavar="STORE", help="A table, or the name= of an aggregation.")]
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Of a running instance (default: a stopped one's state directory)."),
+    typer.Option(
+        "--url", metavar="URL", help="Ask this running instance (default: the state directory of stopped ones)."
+    ),
 ]
-Token = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="For --url (web_token).")]
-StateDir = Annotated[str | None, typer.Option("--state-dir", metavar="PATH", help="Where local state lies.")]
 
 
 @state.command("ls")
@@ -44,14 +44,13 @@ def ls(
 def get(
     target: Target,
     store: Store,
-    key: Annotated[
-        str | None,
-        typer.Argument(metavar="[KEY]", help="Only its value; status 1 if there is none.", show_default=False),
+    key: Key = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="KEY", help="Show entries whose keys begin with this.")
     ] = None,
-    prefix: Annotated[str | None, typer.Option("--prefix", metavar="KEY", help="Keys that begin so.")] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="KEY", help="This key and those behind it.")] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="KEY", help="Keys before this one.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Entries at most.")] = 100,
+    first: Annotated[str | None, typer.Option("--from", metavar="KEY", help="Show entries from this key on.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="KEY", help="Show entries before this key.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show so many entries at most.")] = 100,
     url: Url = None,
     token: Token = None,
     state_dir: StateDir = None,
@@ -74,9 +73,10 @@ def get(
 def top(
     target: Target,
     store: Annotated[
-        str | None, typer.Argument(metavar="[STORE]", help="(default: all of them).", show_default=False)
+        str | None,
+        typer.Argument(metavar="[STORE]", help="Show this store only (default: all of them).", show_default=False),
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, metavar="N", help="Entries that are shown of each.")] = 10,
+    count: Annotated[int, typer.Option("--count", min=1, metavar="N", help="Show so many entries of each store.")] = 10,
     url: Url = None,
     token: Token = None,
     state_dir: StateDir = None,
@@ -96,13 +96,16 @@ def top(
 @state.command("sql")
 def sql(
     target: Target,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="SQL; each store is a table: key, value, partition.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="SQL; each store is a table with the columns key, value, partition.")
+    ],
     snapshots: Annotated[
-        bool, typer.Option("--snapshots", help="Ask the newest snapshots (default: the state directory).")
+        bool, typer.Option("--snapshots", help="Ask the newest snapshot of each task (default: the state directory).")
     ] = False,
-    savepoint: Annotated[str | None, typer.Option("--savepoint", metavar="NAME", help="Ask a savepoint.")] = None,
+    savepoint: Annotated[str | None, typer.Option("--savepoint", metavar="NAME", help="Ask this savepoint.")] = None,
     place: Annotated[
-        str | None, typer.Option("--place", metavar="URL", help="Where the savepoint lies (default: savepoints).")
+        str | None,
+        typer.Option("--place", metavar="URL", help="Where the savepoint lies (default: the setting savepoints)."),
     ] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,

@@ -44,7 +44,7 @@ def sql(
     """
     assert on.app is not None
     if snapshots and savepoint is not None:
-        raise UsageError("--snapshots or --savepoint? one of them can be asked at a time")
+        raise UsageError("--snapshots and --savepoint: give one of them")
     specs = stores_of(on.app.topology())
     named = [name for name in specs if name in query]
     if savepoint is not None:
