@@ -32,7 +32,7 @@ Every setting has one name, and five places where it may be given. The first tha
 `app_name`, `topic_prefix` and `shared_topics` make names, which are needed when the app is declared: they are taken
 from the environment alone ([many tenants](tenants.md)), and given elsewhere they are refused.
 
-Durations are numbers of seconds or text with a unit (`200ms`, `10s`, `5m`, `1h`), sizes numbers of bytes or text
+Durations are numbers of seconds or text with a unit (`200ms`, `10s`, `5m`, `1h`, `1d`), sizes numbers of bytes or text
 (`512MiB`, `1GiB`). A bad value, an unknown name and a bad combination are one line that says what is accepted, and
 exit status 2.
 
@@ -68,9 +68,12 @@ name, and so are those on which exactly-once or the memory budget rests ([state]
 
 - `transaction_timeout` is more than twice `commit_interval`: the broker would abort open transactions otherwise.
 - `max_poll_interval` is at least `session_timeout`, `restart_max` at least `restart_initial`.
+- `autoscale_down` is less than half of `autoscale_up`: a worker that is taken away would be added again at once.
+- `warm` asks for an `announce_interval`: instances that do not know each other cannot choose who follows what.
+- A `bootstrap_servers` with a protocol before the address has the protocol of `kafka.security.protocol`.
 - `restart_strategy` is one of Flink's: see [restarts.md](restarts.md) for which of `restart_*` belong to which.
 - `backend = "file"` asks for `snapshots`.
-- The fractions of `memory` are 1 together at most.
+- The fractions of `memory` are 1 together at most, and what `memory_<share>_min` asks for fits into `memory`.
 
 ## A sample kstream.toml
 
@@ -95,10 +98,12 @@ def render() -> str:
 
 
 def _default(value: Any, unit: str) -> str:
-    if value is None or isinstance(value, Mapping):
+    if value is None or value == "" or isinstance(value, Mapping):
         return ""
     if unit == "bytes":
-        return f"{value // 2**20} MiB"
+        return f"{value // 2**20} MiB" if value else "0"
+    if unit == "seconds" and value and not value % 86_400:
+        return f"{value / 86_400:g} d"
     if unit == "seconds":
         return f"{value * 1000:g} ms" if 0 < value < 1 else f"{value:g} s"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
