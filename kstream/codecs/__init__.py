@@ -3,8 +3,8 @@
 base.py: the protocol and what the built-in codecs share; resolving.py: from a type to its codec;
 columns.py: whole columns, with the index of what failed; checking.py: whether what is written comes back as it was;
 copying.py: deep copies by a round trip; bounding.py: how deep the JSON of an input record may be; shapes.py: what the
-bytes of a type look like; windowed.py, spans.py, timers.py: keys of windows and of timers; evolution.py: whether a type
-reads what another one wrote.
+bytes of a type look like; windowed.py, spans.py, timers.py: keys of windows and of timers, by way of composite.py;
+evolution.py: whether a type reads what another one wrote.
 """
 
 from kstream.codecs.base import (

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
+from kstream.codecs.base import BuiltIn, Codec
+from kstream.codecs.composite import composite_codec
 from kstream.codecs.windowed import START, Windowed, start_in, stored_start
 from kstream.errors import CodecError
 
@@ -57,15 +58,7 @@ def span_codec(inner: Codec[Any]) -> BuiltIn[WindowedSpan[Any]]:
         end, start = unpack(data[-BOUNDS:])
         return WindowedSpan(decode_key(data[:-BOUNDS]), start, end)
 
-    return BuiltIn(
-        f"WindowedSpan[{name_of(inner)}]",
-        encode,
-        decode,
-        accepts=frozenset({WindowedSpan}),
-        side="key",
-        sure=bool(sure_classes(inner)),
-        parse=_parser(inner),
-    )
+    return composite_codec(WindowedSpan, inner, encode, decode, _Shown)
 
 
 def stored_span_codec(
@@ -91,31 +84,12 @@ def stored_span_codec(
         start, end = span(start_in(data))
         return data[START:] + bounds_after(end, start)
 
-    return BuiltIn(
-        f"WindowedSpan[{name_of(inner)}]",
-        encode,
-        decode,
-        accepts=frozenset({WindowedSpan}),
-        side="key",
-        sure=bool(sure_classes(inner)),
-        parse=_parser(inner),
-        to_topic=to_topic,
-    )
-
-
-def _parser(inner: Codec[Any]) -> Callable[[bytes], WindowedSpan[Any]]:
-    """From JSON: {"key": ..., "start": ..., "end": ...}, as such keys are shown."""
-
-    def parse(data: bytes) -> WindowedSpan[Any]:
-        from kstream.codecs.text import key_from_json
-
-        read = msgspec.json.decode(data, type=_Shown)
-        return WindowedSpan(key_from_json(inner, read.key), read.start, read.end)
-
-    return parse
+    return composite_codec(WindowedSpan, inner, encode, decode, _Shown, to_topic=to_topic)
 
 
 class _Shown(msgspec.Struct):
+    """Such a key as it is written in JSON."""
+
     key: msgspec.Raw
     start: int
     end: int

@@ -6,13 +6,13 @@ and a zero ends it. A name, which is UTF-8, never begins with FF.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
+from kstream.codecs.base import BuiltIn, Codec
+from kstream.codecs.composite import composite_codec
 from kstream.errors import CodecError
 
 K = TypeVar("K")
@@ -70,29 +70,11 @@ def timer_codec(inner: Codec[Any]) -> BuiltIn[TimerKey[Any]]:
         key, name = key_and_name(data)
         return TimerKey(inner.decode(key), name)
 
-    return BuiltIn(
-        f"TimerKey[{name_of(inner)}]",
-        encode,
-        decode,
-        accepts=frozenset({TimerKey}),
-        side="key",
-        sure=bool(sure_classes(inner)),
-        parse=_parser(inner),
-    )
-
-
-def _parser(inner: Codec[Any]) -> Callable[[bytes], TimerKey[Any]]:
-    """From JSON: {"key": ..., "name": ...}, as such keys are shown."""
-
-    def parse(data: bytes) -> TimerKey[Any]:
-        from kstream.codecs.text import key_from_json
-
-        read = msgspec.json.decode(data, type=_Shown)
-        return TimerKey(key_from_json(inner, read.key), read.name)
-
-    return parse
+    return composite_codec(TimerKey, inner, encode, decode, _Shown)
 
 
 class _Shown(msgspec.Struct):
+    """Such a key as it is written in JSON."""
+
     key: msgspec.Raw
     name: str

@@ -7,14 +7,15 @@ are a range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
-from kstream.codecs.base import BuiltIn, Codec, name_of, sure_classes
+from kstream.codecs.base import BuiltIn, Codec
+from kstream.codecs.composite import composite_codec
 from kstream.errors import CodecError
 
 K = TypeVar("K")
@@ -58,14 +59,12 @@ def windowed_codec(inner: Codec[Any], *, stored: bool = False) -> BuiltIn[Window
         _check(data)
         return Windowed(decode_key(data[START:]), start_in(data))
 
-    return BuiltIn(
-        f"Windowed[{name_of(inner)}]",
+    return composite_codec(
+        Windowed,
+        inner,
         encode_stored if stored else encode,
         decode_stored if stored else decode,
-        accepts=frozenset({Windowed}),
-        side="key",
-        sure=bool(sure_classes(inner)),
-        parse=_parser(inner),
+        _Shown,
         window_of=(inner, stored),
         to_topic=(lambda data: data[START:] + pack(start_in(data))) if stored else None,
     )
@@ -138,18 +137,8 @@ def _check(data: bytes) -> None:
         raise CodecError(f"a key of a window has at least {START} bytes, for when it starts; these are {len(data)}")
 
 
-def _parser(inner: Codec[Any]) -> Callable[[bytes], Windowed[Any]]:
-    """From JSON: {"key": ..., "start": ...}, as such keys are shown."""
-
-    def parse(data: bytes) -> Windowed[Any]:
-        from kstream.codecs.text import key_from_json
-
-        read = msgspec.json.decode(data, type=_Shown)
-        return Windowed(key_from_json(inner, read.key), read.start)
-
-    return parse
-
-
 class _Shown(msgspec.Struct):
+    """Such a key as it is written in JSON."""
+
     key: msgspec.Raw
     start: int
