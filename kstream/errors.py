@@ -23,11 +23,15 @@ KStreamError
 │   ├── EntryUnreadable         an entry of a table that cannot be decoded any more
 │   └── JsonOutOfBounds         JSON of an input record that is deeper than max_json_depth, or has too long a number
 ├── AgentTooSlow                an async agent was longer at a record than its timeout
+├── ResultFailed                what is done with a result that no record is behind
+│   ├── ProcessorFailed         `open` of a processor
+│   └── TimerFailed             `on_timer` of a processor or an agent
 ├── RecordRefused               a record to be written that Kafka does not take: topic, key, size, why
 ├── RecordTooLarge              an input record is over max_record_bytes
 ├── PartitionUnreadable         what lies in a partition at an offset is corrupt, or cannot be unpacked
 ├── TableError                  a table used outside its task, or a key of another partition
-│   └── TableUndeclared         nothing says that the function which uses a table does: no record's fault
+│   ├── TableUndeclared         nothing says that the function which uses a table does: no record's fault
+│   └── MutatedWithoutAssignment  a value was changed in place and not assigned back (in the TestDriver)
 ├── ProcessingError             user code or a codec failed on one record: task, topic, partition, offset, cause
 ├── StateError                  local state is damaged (it is rebuilt from the changelog)
 ├── StorageError                where snapshots lie cannot be read or written
@@ -75,8 +79,7 @@ class TopologyError(UsageError):
 
 
 class StoredTypeChanged(UsageError):
-    """The type of a store was changed so that it cannot read what the store may hold. It names the store, both types
-    and what does not fit."""
+    """The type of a store cannot read what the store may hold. It names the store, both types and the difference."""
 
 
 class TopicError(UsageError):
@@ -120,8 +123,7 @@ class BrokerError(UsageError):
 
 
 class RestartsExhausted(KStreamError):
-    """A worker or a task failed more often than its restart strategy allows: the instance stops. The message is one
-    line: which of them, its last error, the strategy."""
+    """A worker or a task failed more often than its restart strategy allows: the instance stops. It says which one."""
 
 
 class CheckpointsFailed(KStreamError):
@@ -275,8 +277,7 @@ class TableError(KStreamError):
 
 
 class TableUndeclared(TableError):
-    """A function used a table that its task has not, because nothing says that it uses it. That is no record's fault:
-    no policy decides, the task stops."""
+    """A function used a table that its task has not, for nothing says so. No policy decides: the task stops."""
 
 
 class MutatedWithoutAssignment(TableError):

@@ -125,7 +125,7 @@ def ranging(function: Callable[[Any], Any], error: float) -> Callable[[Ranges | 
 
 
 def _no_place(found: Any) -> KStreamError:
-    return KStreamError(f"quantiles got {found!r}, which lies between no others: {_ADVICE}")
+    return KStreamError(f"quantiles got {found!r}, which has no place among numbers: {_ADVICE}")
 
 
 _ADVICE: Final = "filter such records out before it"

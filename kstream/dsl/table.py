@@ -214,6 +214,7 @@ class Table(Hinted, ReadableTable[K, V]):
             raise
 
     def pop(self, key: K, default: D | None = None) -> V | D | None:
+        """Removes the key and returns its value; `default`, and no error, where it is not there."""
         value = self.get(key)
         if value is None:
             return default

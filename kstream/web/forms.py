@@ -24,4 +24,4 @@ def place_of(cursor: str) -> tuple[int, bytes | None]:
     try:
         return msgspec.msgpack.decode(binary(cursor, "base64url", "cursor"), type=tuple[int, bytes | None])
     except (msgspec.MsgspecError, UsageError):
-        raise UsageError("cursor is none that a page said") from None
+        raise UsageError("cursor is not one that a page gave: take that of the page before, or leave it out") from None

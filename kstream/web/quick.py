@@ -56,7 +56,7 @@ class QuickConnection(Limits, HttpToolsProtocol):
         self._head += len(data)
         super().data_received(data)
         if self._head > connections.HEADER_BYTES and not self.transport.is_closing():
-            self.logger.warning("a header has more than %d bytes", connections.HEADER_BYTES)
+            self.logger.warning("a request was refused: its header has more than %d bytes", connections.HEADER_BYTES)
             self.send_400_response("Invalid HTTP request received.")
 
     def on_headers_complete(self) -> None:

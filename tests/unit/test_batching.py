@@ -136,7 +136,7 @@ def reductions_that_mutate_what_others_see(app: kstream.App) -> Case:
     outs = [app.topic(f"out{i}", key=str, value=Named) for i in range(3)]
     named.reduce(merge_into_the_old, name="a").to(outs[0])
     named.stream().map(lambda named: Named(named.name, named.n), value=Named).to(outs[1])
-    named.reduce(merge_into_the_old, name="b").to(outs[2])
+    named.reduce(merge_into_the_new, name="b").to(outs[2])
     return Case(app, [source], outs)
 
 

@@ -280,7 +280,7 @@ def global_rows(path: Path, change: Callable[[bytes], bytes]) -> str:
         driver.send(customers, "B", key="a")
         driver.crash()
         assert driver.worker.tables.copies["customers"].applied == 2, "it was read anew"
-    (line,) = (one for one in lines.said if "of no use" in one)
+    (line,) = (one for one in lines.said if "the local copy is not used" in one)
     assert "global table customers" in line
     return line
 

@@ -131,7 +131,7 @@ class Participant:
         if request.phase == "hold":
             self._known = {id: one for id, one in self._known.items() if now < one.until}
             self._known[request.id] = _Known(request, now + min(request.timeout, LONGEST_TIMEOUT))
-            log.info("savepoint %s is asked for, within %.0f s", request.name, request.timeout)
+            log.info("savepoint %s was requested, it has %.0f s", request.name, request.timeout)
         elif (known := self._known.get(request.id)) is None:
             return  # of a savepoint that began before this instance listened
         else:
@@ -139,7 +139,7 @@ class Participant:
         if request.phase == "abort":
             log.warning("there is no savepoint %s: %s", request.name, request.why)
         if request.phase == "stop":
-            log.info("savepoint %s is there: this instance stops, as was asked for", request.name)
+            log.info("savepoint %s is there: this instance stops, as was requested", request.name)
             self._supervisor.stop(for_good=True)  # all instances do, and a restore waits for their groups to be empty
         else:
             self._supervisor.tell(Command(savepoint=request))

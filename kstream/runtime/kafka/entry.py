@@ -78,7 +78,7 @@ class Tokens:
             if last is None or last[1] - now <= SOON_SECONDS:
                 Tokens.failed = error
                 raise
-            logger.warning("%s; the token before is used on, it ends in %.0f s", error, last[1] - now)
+            logger.warning("%s; the previous token stays in use, it ends in %.0f s", error, last[1] - now)
             return last[0], min(last[1], now + AGAIN_SECONDS)
         return self._last
 

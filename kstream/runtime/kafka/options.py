@@ -71,7 +71,7 @@ class KafkaOptions:
     def __post_init__(self) -> None:
         for name in self.raw:
             if client_key(name) in OURS:
-                raise ConfigError(f"the Kafka setting {name} is made by kstream: {OURS[client_key(name)]}")
+                raise ConfigError(f"kafka.{name} is set by kstream itself: {OURS[client_key(name)]}")
 
     def common(self, servers: str, kind: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
         """What all clients have, and the raw settings for this kind."""

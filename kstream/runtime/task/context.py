@@ -140,27 +140,31 @@ class Context(Generic[K]):
 
     @property
     def key(self) -> K:
+        """That of the record or timer at hand; None where a record has none."""
         batch, index = self._at()
         return cast("K", batch.key_of(index))
 
     @property
     def timestamp(self) -> int:
-        """Milliseconds since the epoch."""
+        """The event time of the record or timer at hand, in ms since the epoch; -1 where a record has none."""
         batch, index = self._at()
         return batch.timestamps[index]
 
     @property
     def headers(self) -> Headers | None:
+        """Those of the input record; None where it has none, and for a change that no single record caused."""
         batch, index = self._at()
         return batch.origin.headers_of(batch.row(index)) if batch.origin else None
 
     @property
     def topic(self) -> str:
+        """The topic that the input record was read from; "" for a change that no single record caused."""
         batch, _ = self._at()
         return batch.origin.topic if batch.origin else ""
 
     @property
     def partition(self) -> int:
+        """That of the task, and of the input record."""
         return int(self.task.rpartition("/")[2])
 
     @property

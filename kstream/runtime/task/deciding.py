@@ -150,12 +150,10 @@ class Deciding:
             if not policy.fits(cause, found.phase):
                 continue
             if isinstance(policy, Retry):
-                pauses = again.pauses.setdefault(policy, policy.pauses())
-                again.due = pauses.failed(self._clock.monotonic())
-                if pauses.exhausted:
+                if (pause := again.after(policy, self._clock.monotonic())) is None:
                     continue
                 self._measures.retried[where.topic, self._measures.named(kind_of(cause))] += 1
-                self._tell(error, where, raised, f"is tried again in {pauses.pause:.1f} s, attempt {failed + 1}")
+                self._tell(error, where, raised, f"is tried again in {pause:.1f} s, attempt {failed + 1}")
                 return again
             if isinstance(policy, RetryLater) and where.moved >= len(policy.delays):
                 continue
@@ -208,12 +206,10 @@ class Deciding:
             if not policy.fits(cause, "timer"):
                 continue
             if isinstance(policy, Retry):
-                pauses = again.pauses.setdefault(policy, policy.pauses())
-                again.due = pauses.failed(self._clock.monotonic())
-                if pauses.exhausted:
+                if (pause := again.after(policy, self._clock.monotonic())) is None:
                     continue
-                pause = f"is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}"
-                log.warning("task %s: %s; it %s", task, error, pause, extra={"task": task})
+                what = f"is tried again in {pause:.1f} s, attempt {again.failed + 1}"
+                log.warning("task %s: %s; it %s", task, error, what, extra={"task": task})
                 return again
             if not isinstance(policy, Skip):
                 return None
@@ -257,12 +253,10 @@ class Deciding:
         again.failed += 1
         for policy in policies:
             if isinstance(policy, Retry):
-                pauses = again.pauses.setdefault(policy, policy.pauses())
-                again.due = pauses.failed(self._clock.monotonic())
-                if pauses.exhausted:
+                if (pause := again.after(policy, self._clock.monotonic())) is None:
                     continue
                 self._measures.retried[self._names[teller], self._measures.named(kind_of(cause))] += 1
-                what = f"it is tried again in {pauses.pause:.1f} s, attempt {again.failed + 1}"
+                what = f"it is tried again in {pause:.1f} s, attempt {again.failed + 1}"
                 self._tell_of_result(error, task, what)
                 return again
             if isinstance(policy, Fail):

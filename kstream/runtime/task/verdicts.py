@@ -106,6 +106,12 @@ class Again:
     failed: int = 0
     pauses: dict[Retry, Pauses] = field(default_factory=dict)
 
+    def after(self, policy: Retry, now: float) -> float | None:
+        """The pause before the next try that this policy makes (s), from now on (monotonic); None: it makes no more."""
+        pauses = self.pauses.setdefault(policy, policy.pauses())
+        self.due = pauses.failed(now)
+        return None if pauses.exhausted else pauses.pause
+
 
 Verdict = LeftOut | Again
 

@@ -62,7 +62,7 @@ class Savepoints:
                 raise SavepointFailed(name, f"savepoint {self._known[-1].name} is being made")
             self._known.append(SavepointStatus(name, self._settings.savepoint_place, now))
             told = self._told(self._known[-1])
-        log.warning("savepoint %s is asked for by request", name)
+        log.warning("savepoint %s was requested on the page or by the API", name)
         threading.Thread(target=self._make, args=(name, timeout), name="savepoint", daemon=True).start()
         return told
 

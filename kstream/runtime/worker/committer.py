@@ -124,10 +124,10 @@ class Committer:
         alone = [task for task in running if task.search and task.touched and not task.uncommitted]
         others = [task for task in running if task not in alone] if alone else running
         if any(task.touched for task in others):
-            self._commit(others, last=last)
+            self._commit(others)
         for task in alone:  # Kafka refused something that it puts out without a record
             with self._transaction.watching():
-                self._commit([task], last=last)
+                self._commit([task])
         self.start_anew()
         self._measures.committed_at = self._clock.time()
 
@@ -146,7 +146,7 @@ class Committer:
             if task.touched and not task.busy:
                 self.commit()
 
-    def _commit(self, running: Sequence[Task], *, last: bool) -> None:
+    def _commit(self, running: Sequence[Task]) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured
         told = CheckpointStatus(self._clock.time(), self._name, 0.0, id=f"{self._life}-{next(self._attempts)}")
         try:

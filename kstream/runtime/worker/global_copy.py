@@ -263,7 +263,7 @@ class GlobalCopy:
         self.go(CopyState.LOADING)
         log.info(
             "global table %s: about %d records of topic %s are read%s",
-            self.name, self.remaining(), self.topic, "; tasks have it as it was meanwhile" if self.serves else "",
+            self.name, self.remaining(), self.topic, "; tasks see the old rows until then" if self.serves else "",
         )  # fmt: skip
         self._look()
 
@@ -278,7 +278,7 @@ class GlobalCopy:
             if mark is None:
                 continue
             if (why := self._misfit(mark, topic, starts, ends, keeps)) is not None:
-                log.info("global table %s: the local copy is of no use: %s", self.name, why)
+                log.info("global table %s: the local copy is not used: %s", self.name, why)
                 continue
             reached = _reached(mark)
             assert reached is not None

@@ -121,11 +121,14 @@ class Lingering:
                 self._ending.pop(one).result()
             except KStreamError as error:
                 log.warning(
-                    "what %s may have left open cannot be ended, and is waited for until Kafka gives it up: %s",
+                    "the open transaction of %s, if it has one, cannot be ended: %s; until Kafka ends it, restores and "
+                    "readers of committed records may wait for it",
                     one, error,
                 )  # fmt: skip
             else:
-                log.info("%s is not in group %s any more: what it may have left open was ended", one, self._group)
+                log.info(
+                    "%s is not in group %s any more: its open transaction, if it had one, was ended", one, self._group
+                )
 
 
 def _chosen(left: Iterable[str], gone: str) -> list[str]:

@@ -56,7 +56,6 @@ class Recovery:
 
     Args:
         raise_failures: a failed task ends the worker with its error, instead of being tried again after a pause.
-        aborts: transactions that were taken back so far.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class Recovery:
         self._restart = strategy_of(settings)
         self._pauses: dict[str, Pauses] = {}  # of tasks that failed
         self._commits = self._failed_commits = 0  # when one failed last; those that failed since a commit
-        self.aborts = 0
+        self.aborts = 0  # transactions that were taken back so far
 
     def handling(self, call: Callable[[], None]) -> None:
         """Makes the call; each failure of it leads to what mends it.
@@ -140,9 +139,7 @@ class Recovery:
         tasks = [one for one in self._tasks.running if one.takes_part and (one.uncommitted or one.plan.tellers)]
         if not tasks:
             return False
-        searched = any(
-            task.search or not task.uncommitted for task in tasks
-        )  # the first time a record may be looked at
+        searched = any(task.search or not task.uncommitted for task in tasks)  # not so: it may be looked at right away
         if len(tasks) == 1 and (self._transaction.watched or not searched):
             (task,) = tasks
             refused = self._transaction.named(error) if task.search else error

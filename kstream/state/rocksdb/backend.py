@@ -204,7 +204,7 @@ class RocksBackend:
             (self._bulk.loaded.update if on else self._bulk.loaded.difference_update)(changed)
             self._open_again()
         if {name: self.mark(name) for name in self._names} != before:
-            raise StateError(f"the state in {self._directory} is another than a moment ago")
+            raise StateError(f"the state in {self._directory} was changed by another process while it was opened again")
 
     def mark(self, store: str) -> Mark | None:
         """None for a store that was never written. Raises StateError when it cannot be read."""

@@ -196,7 +196,7 @@ class TestHandling:
     ) -> None:
         add(cluster, 0)
         monkeypatch.setattr("sys.stdin", _NoTerminal())
-        with pytest.raises(ConfigError, match="--yes says it"):
+        with pytest.raises(ConfigError, match="add --yes"):
             handling.purge(subject(), Wanted(), dry_run=False, yes=False)
         monkeypatch.setattr("sys.stdin", _Terminal("n\n"))
         assert handling.purge(subject(), Wanted(), dry_run=False, yes=False) == 1
@@ -218,7 +218,7 @@ class TestHandling:
 
     def test_letters_of_another_app_are_not_handled(self, cluster: MemoryCluster) -> None:
         add(cluster, 0, app="mill")
-        with pytest.raises(UsageError, match="a dead letter of app mill is among them: name that app"):
+        with pytest.raises(UsageError, match="a dead letter of app mill is among them: give the command that app"):
             handling.replay(subject(), Wanted(letters=["0:0"]), None, dry_run=False)
         with pytest.raises(UsageError, match="there is no dead letter 1:5"):
             handling.purge(subject(), Wanted(letters=["1:5"]), dry_run=False, yes=True)

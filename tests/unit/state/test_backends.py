@@ -515,7 +515,7 @@ def test_files_that_somebody_takes_in_between_are_noticed(tmp_path: Path, monkey
         (tmp_path / "task").rename(tmp_path / "elsewhere")
 
     monkeypatch.setattr(backend, "_let_go", taken)
-    with pytest.raises(StateError, match="is another than a moment ago"):
+    with pytest.raises(StateError, match="was changed by another process"):
         backend.bulk(["counts"], on=False)
     monkeypatch.undo()
     backend.close()

@@ -228,7 +228,7 @@ def test_a_table_of_partitions_is_asked_for_one_of_them(served: Client) -> None:
         ("GET", "of-words?limit=1001", None, 400, "limit is a number from 1 to 1000"),
         ("GET", "of-words?limit=%D9%A3", None, 400, "limit is a number"),
         ("GET", "of-words?partition=4", None, 400, "partition is a number from 0 to 3"),
-        ("GET", "of-words?cursor=nonsense", None, 400, "cursor is none that a page said"),
+        ("GET", "of-words?cursor=nonsense", None, 400, "cursor is not one that a page gave"),
         ("GET", f"of-words?cursor={b64(bytes([0x92, 9, 0xC0]))}", None, 400, "another partition"),
         ("GET", "of-words?form=xml", None, 400, "form is one of json, raw"),
         ("GET", "of-words?encoding=rot13", None, 400, "encoding one of base64url, hex, text"),

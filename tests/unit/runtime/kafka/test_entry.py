@@ -71,7 +71,7 @@ def test_a_function_that_fails_for_a_while_ends_nothing_that_has_a_token(
     assert tokens(None) == ("two", ends + 60)
     assert not left
     lines = [record.getMessage() for record in caplog.records]
-    assert lines and all("here:function" in line and "the token before is used on" in line for line in lines)
+    assert lines and all("here:function" in line and "the previous token stays in use" in line for line in lines)
     assert not any("one" in line.split() for line in lines)
 
 
