@@ -43,7 +43,7 @@ ENDED, STARTED, WAITED, SET_ASIDE, GIVEN_UP = STEPS = (
     Step("RestoreSlow", "If it moves, wait;"),
     Step(
         "TaskFailed",
-        "If the record is wrong, give the app a [policy](failures.md#getting-past-a-record) and start it again: "
+        "The record is wrong: give the app a [policy](failures.md#getting-past-a-record) and start it again. "
         "`on_error=[kstream.DeadLetter()]` sets it aside, and those behind it are processed.",
     ),
     Step(
