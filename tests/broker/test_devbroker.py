@@ -148,6 +148,7 @@ def mapped(broker: DevBroker) -> list[str]:
     return sorted({line.split()[-1] for line in lines if line.endswith(".jsa") and "/classes-" in line})
 
 
+@pytest.mark.more  # tests/unit/test_devbroker.py has the same with a JVM that is none
 def test_the_first_broker_leaves_its_classes_to_those_that_follow(tmp_path: Path) -> None:
     for jar in jars.install():
         (tmp_path / jar.name).symlink_to(jar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.server
 import os
@@ -238,7 +239,14 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 
 JAVA = """#!{python}
-import pathlib, socket, struct, sys
+import os, pathlib, signal, socket, struct, sys
+
+pathlib.Path(__file__).with_name("called").write_text(" ".join(sys.argv))
+for option, _, file in [one.partition("=") for one in sys.argv]:
+    if option == "-XX:SharedArchiveFile" and pathlib.Path(file).read_text() != "classes":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if option == "-XX:ArchiveClassesAtExit":
+        signal.signal(signal.SIGTERM, lambda *_, to=file: (pathlib.Path(to).write_text("classes"), os._exit(143)))
 
 settings = dict(line.split("=", 1) for line in pathlib.Path(sys.argv[-1]).read_text().splitlines())
 ports = [int(one.rpartition(":")[2]) for one in settings["listeners"].split(",")]
@@ -258,7 +266,7 @@ while True:
     connection.sendall(struct.pack(">i", len(body)) + body)
     connection.close()
 """
-"""As much of a broker as a start needs: a log directory, two ports, an answer."""
+"""As much of a broker as a start needs: a log directory, two ports, an answer; and an archive of classes."""
 
 
 @pytest.fixture
@@ -291,6 +299,25 @@ def test_a_port_that_was_given_and_is_taken_after_the_look(tmp_path: Path, monke
         monkeypatch.setattr(server, "is_free", lambda at: told.pop() if at == port and told else look(at))
         with pytest.raises(BrokerError, match=f"port {port} .* in use"):
             DevBroker(port=port, data_dir=tmp_path / "data", cache_dir=tmp_path, start_timeout=60).start()
+
+
+@pytest.mark.usefixtures("pretended")
+def test_the_first_that_ends_in_good_order_leaves_its_classes_to_those_that_follow(tmp_path: Path) -> None:
+    made = functools.partial(DevBroker, data_dir=tmp_path / "data", cache_dir=tmp_path, start_timeout=60)
+    called = tmp_path / "called"
+    with made() as broker:
+        broker.kill()
+    assert not list(tmp_path.glob("*classes*"))  # one that was killed leaves none
+    with made():
+        assert "SharedArchiveFile" not in called.read_text()
+    (archive,) = tmp_path.glob("*classes*")
+    with made():
+        assert f"-XX:SharedArchiveFile={archive} " in called.read_text()
+    archive.write_text("damaged")  # a JVM may die of it
+    with pytest.raises(BrokerError):
+        made().start()
+    with made():
+        assert "SharedArchiveFile" not in called.read_text()
 
 
 @pytest.mark.usefixtures("installed")
