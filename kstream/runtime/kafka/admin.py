@@ -12,18 +12,17 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaE
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are exported, in a way mypy does not see
     AdminClient,
-    ConfigResource,
     NewPartitions,
     OffsetSpec,
-    ResourceType,
 )
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from kstream.errors import AbortRequired, KafkaUnavailable, KStreamError, TopicError
 from kstream.runtime.kafka.asking import FAR_SECONDS, Asked, AskedClient, NoAnswer, NoTopics, answers, describe_group
+from kstream.runtime.kafka.configs import configs_of
 from kstream.runtime.kafka.entry import no_answer, refused
 from kstream.runtime.kafka.options import KafkaOptions
-from kstream.runtime.kafka.problems import NO_TOPIC, as_ours, describe, may_not, meaning, of
+from kstream.runtime.kafka.problems import NO_TOPIC, as_ours, describe, meaning, of
 from kstream.types import DescribedTopic, NewTopic, TopicInfo, TopicPartition
 
 T = TypeVar("T")
@@ -77,31 +76,7 @@ class KafkaAdmin:
 
         The topics are there: a broker that does not know one has not heard of it yet, and is asked again.
         """
-        if not names:
-            return {}
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return self._topic_configs(names, max(deadline - time.monotonic(), 1.0))
-            except KafkaException as error:
-                inner = of(error)
-                if inner.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
-                    raise meaning(inner, f"settings of topics {', '.join(names)}", self._servers) from error
-            time.sleep(0.02)
-
-    def _topic_configs(self, names: Sequence[str], timeout: float) -> dict[str, dict[str, str]]:
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        found = {}
-        for resource, future in self._asked.client.describe_configs(resources, request_timeout=timeout).items():
-            try:
-                entries = future.result()
-            except KafkaException as error:
-                inner, right = of(error), f"DESCRIBE_CONFIGS topic {resource.name}"
-                if may_not(inner, right, self._servers, "") is None:
-                    raise
-                raise meaning(inner, "settings of topics", self._servers, right) from None
-            found[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
-        return found
+        return configs_of(self._asked, self._servers, names, timeout) if names else {}
 
     def create_topics(self, topics: Sequence[NewTopic], timeout: float) -> None:
         """Creates those that are missing and waits, `timeout` seconds at most, until every partition has a leader.
