@@ -1,5 +1,5 @@
-"""The status page over a real app on a real Kafka: its numbers against what was sent and against /metrics, under load,
-through a kill, a restore and a second instance, with 64 partitions."""
+"""The status page over a real app on a real Kafka: its numbers against what was sent and against /metrics, under load;
+and through a kill, a restore and a second instance, with 64 partitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from support.observing import Service, fed, services
+from support.observing import Service, Services, fed, services
 from support.page import Page
 from support.running import alive, kill, until
 from support.serving import Served
@@ -22,9 +22,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    for make in services(bootstrap_servers, tmp_path, monkeypatch):
-        yield make(64)
+def make_service(bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    yield from services(bootstrap_servers, tmp_path, monkeypatch)
 
 
 def opened(page: Page, served: Served) -> Page:
@@ -37,7 +36,8 @@ def ready(served: Served) -> None:
     until(lambda: served.probe("ready")[0], f"instance {served.name} to be ready", 90, each=lambda: time.sleep(0.05))
 
 
-def test_its_numbers_are_what_was_sent_and_what_prometheus_gets(service: Service, page: Page) -> None:
+def test_its_numbers_are_what_was_sent_and_what_prometheus_gets(make_service: Services, page: Page) -> None:
+    service = make_service(8)
     served = service.start(workers=2, session_timeout=30.0)  # nobody dies here; shorter, a busy machine might seem to
     opened(page, served)  # while it starts
     ready(served)
@@ -59,7 +59,8 @@ def test_its_numbers_are_what_was_sent_and_what_prometheus_gets(service: Service
     assert page.hosts == {served.url.removeprefix("http://")}
 
 
-def test_a_kill_a_restore_and_a_second_instance(service: Service, page: Page) -> None:
+def test_a_kill_a_restore_and_a_second_instance(make_service: Services, page: Page) -> None:
+    service = make_service(64)
     first = service.start("a")
     ready(first)
     opened(page, first)
