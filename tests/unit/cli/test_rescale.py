@@ -392,7 +392,7 @@ def test_where_the_note_cannot_be_looked_for_it_is_asked_again(bench: Bench, cap
     assert bench.rescale(12, "n") == 0  # there is something to look at
     bench.send(KEYS)
     bench.start()
-    bench.cluster.fail_next("end_offsets", KafkaUnavailable("no answer"))
+    bench.cluster.fail_next("topics", KafkaUnavailable("no answer"))
     bench.fleet.settle()
     bench.fleet.leave("a")
     assert "it cannot be read whether the app's state is being replaced; asking again: no answer" in caplog.text
