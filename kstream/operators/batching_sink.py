@@ -110,14 +110,14 @@ class SinkWriter(Operator):
 
     def _look_for(self, records: list[SinkRecord[Any, Any]]) -> None:
         """Writes them anew: the first, for a sink that is down fails at once, then more at a time, and fewer where that
-        fails.
+        fails. The outputs of one input record stay together.
 
         Raises:
             ToldFailed: the result at fault. Of a record, what the sink raises.
         """
         start, count, results = 0, 1, 0
         while start < len(records):
-            piece = records[start : start + count]
+            piece = records[start : _end_of_record(records, min(start + count, len(records)))]
             try:
                 self._give(piece)
             except BaseException as raised:

@@ -208,6 +208,29 @@ def test_where_fewer_at_a_time_pass_nothing_has_failed(caplog: pytest.LogCapture
         assert "took the same records in smaller batches: OSError: too many" in caplog.text
 
 
+def test_the_outputs_of_a_record_are_not_parted_where_a_result_among_them_is_refused() -> None:
+    """A sink that keeps offsets would drop those behind the first."""
+    app = kstream.App("failing", on_error=[kstream.Skip()])
+    source, sink = app.topic("in", key=str, value=int), Refuses()
+    written: list[list[int]] = []
+    write = sink.write
+
+    def seen(batch: Any) -> None:
+        write(batch)
+        written.append([one.offset for one in batch if one.offset is not None])
+
+    sink.write = seen  # type: ignore[method-assign]
+    thrice = app.stream(source).flat_map(lambda n: [n + 100] * 3)
+    thrice.merge(windows(app, source).rekey(str, key=str)).sink(sink)
+    with TestDriver(app, partitions=1, idle_timeout=1e9) as driver:
+        feed(driver, ALL)
+        move(driver)
+        driver.commit()
+        assert {n for n in sink.values if n < 100} == set(GOOD)
+        assert all(offsets.count(offset) == 3 for offsets in written for offset in offsets)
+        assert {offset for offsets in written for offset in offsets} == set(range(len(ALL) + 1))
+
+
 def test_of_what_commits_tell_into_a_sink() -> None:
     app = kstream.App("failing", on_error=[kstream.DeadLetter()])
     source, sink = app.topic("in", key=str, value=int), Refuses()
