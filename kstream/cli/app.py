@@ -40,8 +40,6 @@ commands.add_typer(dlq)
 commands.add_typer(snapshots)
 commands.add_typer(state)
 commands.add_typer(savepoint)
-commands.command()(rescale)
-commands.command()(acls)
 
 
 def _version(wanted: bool) -> None:
@@ -340,5 +338,7 @@ def doctor(
     return command.run(subject(target, bootstrap_servers, set_ or [], config), as_json=as_json)
 
 
+commands.command()(rescale)
+commands.command()(acls)
 commands.command()(broker)
 commands.command()(demo)

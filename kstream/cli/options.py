@@ -43,7 +43,7 @@ Token = Annotated[
 Key = Annotated[
     str | None,
     typer.Argument(
-        metavar="[KEY]", help="Show only the value of this key; status 1 if there is none.", show_default=False
+        metavar="KEY", help="Show only the value of this key; status 1 if there is none.", show_default=False
     ),
 ]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="Name of a table, or name= of an aggregation.")]
@@ -52,7 +52,7 @@ StateDir = Annotated[
 ]
 LogLevel = Annotated[
     str | None,
-    typer.Option("--log-level", metavar="LEVEL", help="Lowest level that is logged: DEBUG, INFO, WARNING or ERROR."),
+    typer.Option("--log-level", metavar="LEVEL", help="Lowest level to log: DEBUG, INFO, WARNING, ERROR or CRITICAL."),
 ]
 DataDir = Annotated[
     Path | None,

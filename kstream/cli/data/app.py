@@ -15,7 +15,7 @@ def send(
     topic: Topic,
     values: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[VALUE]...", help="Values as JSON; for topics of text or bytes as they are."),
+        typer.Argument(metavar="VALUE", help="Values as JSON; for topics of text or bytes as they are."),
     ] = None,
     file: Annotated[
         Path | None,

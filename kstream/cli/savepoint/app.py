@@ -207,9 +207,7 @@ def export(
     target: Target,
     stores: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[STORE]...", help="Write these stores only (default: all of them).", show_default=False
-        ),
+        typer.Argument(metavar="STORE", help="Write these stores only (default: all of them).", show_default=False),
     ] = None,
     to: Annotated[
         Path, typer.Option("--to", metavar="PATH", help="Directory to write to; each store gets one in it.")
@@ -224,7 +222,7 @@ def export(
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Write stores as Parquet files, one for each partition, whether the app runs or not (kstream[parquet])."""
+    """Write stores as Parquet files, one for each partition, whether the app runs or not (the extra parquet)."""
     from kstream.cli.operate import subject
     from kstream.cli.savepoint import state as command
 
@@ -240,9 +238,7 @@ def import_(
     store: Store,
     files: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FILE...", help="Parquet files, or directories of them, with the columns key and value."
-        ),
+        typer.Argument(metavar="FILE", help="Parquet files, or directories of them, with the columns key and value."),
     ],
     replace: Annotated[bool, typer.Option("--replace", help="Give up the entries that the store has now.")] = False,
     inputs: Annotated[
@@ -258,7 +254,7 @@ def import_(
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Fill a store of a stopped app from Parquet files, whoever wrote them (kstream[parquet])."""
+    """Fill a store of a stopped app from Parquet files, whoever wrote them (the extra parquet)."""
     from kstream.cli.operate import subject
     from kstream.cli.savepoint import state as command
 

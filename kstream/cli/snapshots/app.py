@@ -18,7 +18,7 @@ Task = Annotated[
 Ids = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ID]...", help="Ids as kstream snapshots list shows them, or how they begin.", show_default=False
+        metavar="ID", help="Ids as kstream snapshots list shows them, or how they begin.", show_default=False
     ),
 ]
 

@@ -74,7 +74,7 @@ def top(
     target: Target,
     store: Annotated[
         str | None,
-        typer.Argument(metavar="[STORE]", help="Show this store only (default: all of them).", show_default=False),
+        typer.Argument(metavar="STORE", help="Show this store only (default: all of them).", show_default=False),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, metavar="N", help="Show so many entries of each store.")] = 10,
     url: Url = None,
@@ -113,7 +113,7 @@ def sql(
     config: Config = None,
     set_: Assignments = None,
 ) -> int:
-    """Ask state in SQL: of a stopped instance, of snapshots or a savepoint (DuckDB; the extra kstream[sql])."""
+    """Ask state in SQL: of a stopped instance, of snapshots or a savepoint (DuckDB; the extra sql)."""
     from kstream.cli.operate import subject
     from kstream.cli.state import sql as command
 

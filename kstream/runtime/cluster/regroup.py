@@ -101,5 +101,5 @@ def answer(ask: Callable[[], Future[T]], what: str) -> T:
             return ask().result(TIMEOUT)
         except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
             if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"{what} cannot be read: {error}") from error
+                raise KafkaUnavailable(f"{what} cannot be read: {str(error) or 'no answer in time'}") from error
         time.sleep(RETRY_SECONDS)

@@ -75,8 +75,9 @@ def end_in_one_line() -> None:
     """An error that is one line for `kstream run` (ONE_LINE) and that nobody catches ends this program, or the thread
     that it is raised in, in the same way: that line, no traceback, and for the program its exit status. A Ctrl-C that
     came before the workers ran ends the program with 130 and without a word.
-    A program that has an excepthook of its own keeps it."""
-    if sys.excepthook is sys.__excepthook__:
+    A program that has an excepthook of its own keeps it. Where somebody types at Python's prompt it stays Python's: an
+    error is no end there."""
+    if sys.excepthook is sys.__excepthook__ and not hasattr(sys, "ps1"):
         sys.excepthook = _said
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _said_in_thread

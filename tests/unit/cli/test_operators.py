@@ -14,9 +14,12 @@ from typing import Any, cast
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
+from typer.main import get_command
 
 import kstream
 from kstream.cli import human, lag, main
+from kstream.cli.app import commands
 from kstream.cli.checks import cluster, machine
 from kstream.cli.checks.topics import Topics
 from kstream.cli.status import run, screen
@@ -366,3 +369,12 @@ class TestCompletion:
     def test_help_is_tidy(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--help"]) == 0
         assert "--install-completion" in capsys.readouterr().out
+
+    def test_no_help_has_what_the_terminal_takes_for_markup(self) -> None:
+        """`kstream state sql --help` asked for "the extra kstream": [sql] was taken for a style."""
+        above: list[Any] = [get_command(commands)]
+        while above:
+            command = above.pop()
+            for text in (command.help, *(getattr(one, "help", None) for one in command.params)):
+                assert text is None or Text.from_markup(text).plain == text
+            above += getattr(command, "commands", {}).values()

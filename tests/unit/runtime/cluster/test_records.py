@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
+
 from kstream.errors import KafkaUnavailable
+from kstream.runtime.cluster import regroup
 from kstream.runtime.cluster.records import bounds
 from kstream.types import TopicPartition
 
@@ -40,3 +43,12 @@ def test_a_broker_that_has_just_died_does_not_end_a_start() -> None:
     cluster: Any = Cluster()
     assert bounds(cluster, [AT]) == ({AT: 3}, {AT: 7})
     assert sorted(cluster.asked) == ["end", "end", "start", "start"]
+
+
+def test_no_answer_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TimeoutError of Python's has no text: the line ended with a colon."""
+    monkeypatch.setattr(regroup, "TIMEOUT", 0.0)
+    silent: Any = Cluster()
+    silent.start_offsets = lambda partitions: Future()
+    with pytest.raises(KafkaUnavailable, match="the start offsets of topic shop-control cannot be read: no answer"):
+        bounds(silent, [AT])
