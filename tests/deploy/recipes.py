@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -145,7 +146,8 @@ class GoWrapper:
 
 @dataclass(frozen=True)
 class GoCopy:
-    """A command of a module that only builds from its own folder: the folder is copied and built in place."""
+    """A command of a module that only builds from its own folder: the folder is copied and built in place, after `edit`
+    where there is one."""
 
     module: str
     version: str
@@ -153,10 +155,13 @@ class GoCopy:
     result: str
     takes: str
     ldflags: str = ""
+    edit: Callable[[Path], None] | None = None
 
     def install(self, into: Path) -> None:
         source = into / "source"
         copy_of_module(self.module, self.version, ".", source)
+        if self.edit is not None:
+            self.edit(source)
         go(["build", *go_flags(self.ldflags), "-o", str(into / self.result), self.package], source)
         shutil.rmtree(source)
 

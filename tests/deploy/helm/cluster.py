@@ -17,12 +17,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import trustme
 import yaml
 
 from deploy.helm.chart import Object
 
 STAGES = Path(__file__).with_name("stages.yaml")
 NODES = [f"node-{letter}" for letter in "abc"]
+FRONT = "front-proxy"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
 
@@ -54,6 +56,10 @@ class Cluster:
         token = secrets.token_hex(16)
         self.folder.joinpath("tokens").write_text(f'{token},admin,admin,"system:masters"\n')
         self._write_kubeconfig(api, token)
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.folder / "front.ca")
+        front = authority.issue_cert("localhost", common_name=FRONT)
+        front.private_key_and_cert_chain_pem.write_to_path(self.folder / "front.pem")
         self._run(
             "etcd",
             self.programs["etcd"],
@@ -77,6 +83,14 @@ class Cluster:
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
             "--service-cluster-ip-range=10.0.0.0/16",
+            # it asks others in its callers' names, such as a server of metrics: they know it by its certificate
+            f"--proxy-client-cert-file={self.folder / 'front.pem'}",
+            f"--proxy-client-key-file={self.folder / 'front.pem'}",
+            f"--requestheader-client-ca-file={self.folder / 'front.ca'}",
+            f"--requestheader-allowed-names={FRONT}",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         )
         self.until(
             lambda: self.kubectl("get", "--raw=/readyz", check=False) == "ok", "the API server is not ready", 120
@@ -89,6 +103,7 @@ class Cluster:
             f"--secure-port={controllers}",
             f"--service-account-private-key-file={key}",
             "--pvclaimbinder-sync-period=1s",
+            "--horizontal-pod-autoscaler-sync-period=1s",
         )
         self._run("kube-scheduler", kubernetes / "kube-scheduler", *common, f"--secure-port={scheduler}")
         self._run(
@@ -119,11 +134,21 @@ class Cluster:
         self.kubeconfig.chmod(0o600)  # helm warns otherwise
 
     def _run(self, name: str, *command: object) -> None:
-        """Start a part; it ends with the cluster, and with this process however that ends."""
-        log = self._stack.enter_context(self.folder.joinpath(f"{name}.log").open("w"))
+        """Start a part, which ends with the cluster."""
+        self._stack.enter_context(self.program(name, *command))
+
+    @contextmanager
+    def program(self, name: str, *command: object, **environment: str) -> Iterator[None]:
+        """A program beside it, with a log; it ends with the block, and with this process however that ends."""
         whole = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
-        process = subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._stack.callback(stop, process)
+        with self.folder.joinpath(f"{name}.log").open("w") as log:
+            process = subprocess.Popen(
+                whole, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+            try:
+                yield
+            finally:
+                stop(process)
 
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
         """Standard output; with `check` a failure is an error with what kubectl said."""
