@@ -80,7 +80,6 @@ from kstream.topology import (
     StatelessNode,
     SubTopology,
     WayNode,
-    with_all_before,
 )
 
 if TYPE_CHECKING:
@@ -269,10 +268,6 @@ def plan_task(
         if isinstance(operator, Source):
             plan.sources[operator.topic.name] = operator
             plan.sources |= {one.topic: operator for one in part.delays if one.source == operator.topic.name}
-        if isinstance(operator, Merge | StreamStreamJoin) and meets(node):
-            for before in with_all_before(node):
-                if isinstance(source := built[before], Source):
-                    source.merges.append(operator)
         if isinstance(operator, AsyncAgent):
             plan.agents.append(operator)
         if isinstance(operator, Telling):
@@ -281,6 +276,7 @@ def plan_task(
         plan.operators.append(operator)
     for source in {id(one): one for one in plan.sources.values()}.values():
         source.windows = [operator for operator in plan.operators if isinstance(operator, Closing)]
+        source.waiting = [operator for operator in plan.operators if isinstance(operator, Merge | Closing)]
     for node, operator in built.items():
         operator.leaves_out = leaves_out(node, built)
         operator.isolates = len(operator.children) > 1 and leads_to_keeping(node, part)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from kstream.errors import CodecError, KStreamError
 from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.types import Headers, Produce
 
@@ -63,10 +64,13 @@ def with_tables(shared: Cursor, tables: dict[str, Any], push: Push) -> Push:
     return pushed
 
 
-class Meeting(Protocol):
-    """An operator to which records of one source come by several ways, and which holds them until all are through."""
+class Waiting(Protocol):
+    """An operator that has something to do when a batch is through all ways before it: it goes by time, or records of
+    one source come to it by several ways, and it holds them until then."""
 
-    def release(self) -> None: ...
+    def through(self, origin: Origin | None) -> None:
+        """None: no batch is, but time went on."""
+        ...
 
 
 class Operator:

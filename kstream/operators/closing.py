@@ -53,6 +53,10 @@ class Closing(Operator):
     def time_passed(self, origin: Origin | None) -> None:
         """A batch is through, whether or not some of it came here; or time went on by itself."""
 
+    def through(self, origin: Origin | None) -> None:
+        """See Waiting."""
+        self.time_passed(origin)
+
     def left_out(self, time: int) -> None:
         """A record that was left out, before anything was done with it, has moved time there. What is due by then is
         done before the next record."""

@@ -7,6 +7,8 @@ from itertools import groupby
 
 from kstream.operators.base import Operator, Push
 from kstream.operators.batch import Batch
+from kstream.operators.origin import Origin
+from kstream.operators.told import ToldOrigin, of_what
 
 
 class Merge(Operator):
@@ -34,14 +36,14 @@ class Merge(Operator):
         else:
             self.emit(batch)
 
-    def release(self) -> None:
-        """The source's batch is through all ways."""
+    def through(self, origin: Origin | None) -> None:
+        """See Waiting."""
         if not self._held:
             return
         held = [batch for _, batches in sorted(self._held.items()) for batch in batches]
         self._held = {}
         if len(held) == 1:
-            self.emit(held[0])
+            self._pass_on(held[0])
             return
         places = sorted(
             ((batch.place(index), at, index) for at, batch in enumerate(held) for index in range(batch.size))
@@ -49,7 +51,23 @@ class Merge(Operator):
         forms = [batch.form for batch in held]
         # What is encoded stays so, and what is not is not: a record goes on as it would alone.
         for _, run in groupby(places, lambda place: forms[place[1]]):
-            self.emit(Batch.joined([(held[at], index) for _, at, index in run]))
+            self._pass_on(Batch.joined([(held[at], index) for _, at, index in run]))
+
+    def _pass_on(self, batch: Batch) -> None:
+        """What fails with results that no record is behind is their failure, as where they were put out."""
+        told = batch.origin if isinstance(batch.origin, ToldOrigin) else None
+        if told is None:
+            self.emit(batch)
+            return
+        size = 1 if told.teller.singly else batch.size
+        for start in range(0, batch.size, size):
+            told.at_fault = batch.row(start) if size == 1 else None
+            try:
+                self.emit(batch.cut(start, start + size))
+            except BaseException as error:
+                if (found := of_what(batch, error)) is error:
+                    raise
+                raise found from found.__cause__
 
     def take_back(self) -> bool:
         self._held = {}

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from kstream.codecs import ColumnError, JsonBounds, decode_column, is_nullable
 from kstream.errors import text_of
-from kstream.operators.base import Meeting, Operator
+from kstream.operators.base import Operator, Waiting
 from kstream.operators.batch import Batch
 from kstream.operators.bounds import NONE, Bounds, check_values
 from kstream.operators.closing import Closing
@@ -39,7 +39,7 @@ class Source(Operator):
         super().__init__()
         self._ordered = ordered
         self.topic, self._bounds, self._time, self._watermark = topic, bounds, time, watermark
-        self.merges: list[Meeting] = []  # where what it gives meets again, parents first
+        self.waiting: list[Waiting] = []  # for the end of a batch, parents first
         self.windows: list[Closing] = []  # those that go by its time
         self.origin: Origin | None = None  # of the fetch that was pushed last
         self.due_first: Callable[[Sequence[int]], None] | None = None  # raises DueFirst (see runtime/task/overdue.py)
@@ -123,11 +123,10 @@ class Source(Operator):
         self._through(None)
 
     def _through(self, origin: Origin | None) -> None:
-        """A batch is through all ways. What was held where ways meet goes on first: windows are to close behind it."""
-        for meeting in self.merges:
-            meeting.release()
-        for windows in self.windows:
-            windows.time_passed(origin)
+        """A batch is through all ways. Where ways meet windows close behind what was held there, and what those put out
+        that lie before is held there, too."""
+        for one in self.waiting:
+            one.through(origin)
 
     def _hear(self, marks: Marks) -> None:
         if self._watermark is None:

@@ -240,6 +240,10 @@ class StreamStreamJoin(Dropping, Closing, Telling):
 
     # ---- time
 
+    def through(self, origin: Origin | None) -> None:
+        self.release()
+        super().through(origin)
+
     def time_passed(self, origin: Origin | None) -> None:
         self._let_go(self._watermark.now, origin, Results())
 
