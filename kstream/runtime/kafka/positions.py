@@ -46,7 +46,9 @@ def absolute(
         except KafkaException as error:
             trouble.note(of(error))
             continue
-        found[at] = low if positions[at] == BEGINNING else high  # read committed: the last stable offset
+        told = low if positions[at] == BEGINNING else high  # read committed: the last stable offset
+        if told >= 0:  # -1001 is no answer, and as a position it would stand for `auto.offset.reset`
+            found[at] = told
     return found
 
 
