@@ -55,8 +55,10 @@ class Asking:
                 return await self._ask(url.rstrip("/"), target, body, headers or {})
         except TimeoutError:
             raise StateUnavailable(f"{url} did not answer within {seconds:g} s") from None
-        except ssl.SSLCertVerificationError:
-            raise StateUnavailable(f"{url} has a certificate that is not trusted: set web_tls_ca") from None
+        except ssl.SSLCertVerificationError as error:  # of an authority that is not known, or of another host, or old
+            raise StateUnavailable(
+                f"{url} has a certificate that is not trusted: set web_tls_ca ({error.verify_message})"
+            ) from None
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise StateUnavailable(f"{url} cannot be asked: {str(error) or type(error).__name__}") from None
 
