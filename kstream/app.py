@@ -313,7 +313,7 @@ class App(Topics):
             ProcessingError: a record failed (in this process only).
         """
         from kstream.config.loading import refuse_while_loading
-        from kstream.runtime.instance.caller import ONE_LINE, end_in_one_line, main_thread_needed
+        from kstream.runtime.instance.caller import ONE_LINE, Interrupted, end_in_one_line, main_thread_needed
 
         refuse_while_loading("app.run()")
         try:
@@ -327,9 +327,12 @@ class App(Topics):
                     return run_here(self, topology, settings)
                 with self.supervisor(settings=settings, target=target, sources=sources) as supervisor:
                     return supervisor.run()
-        except (*ONE_LINE, KeyboardInterrupt):
+        except ONE_LINE:
             end_in_one_line()
             raise
+        except KeyboardInterrupt as error:
+            end_in_one_line()
+            raise Interrupted from error
 
     @contextmanager
     def supervisor(

@@ -28,6 +28,10 @@ LEAVING_SECONDS: Final = 5.0
 """How long a main thread that ends may still be seen as alive."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C before the workers ran. One that comes when a program has caught this and goes on is Python's own."""
+
+
 @contextmanager
 def signals_to(asked: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and SIGINT call `asked` meanwhile. Only a main thread can have that: in another one, signals do to the
@@ -84,7 +88,7 @@ def end_in_one_line() -> None:
 
 
 def _said(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, Interrupted):
         raise SystemExit(INTERRUPTED)
     if not isinstance(error, ONE_LINE):
         sys.__excepthook__(kind, error, trace)

@@ -94,6 +94,8 @@ def test_what_is_caught_and_what_is_a_defect_is_as_ever() -> None:
     assert (caught.returncode, caught.stderr) == (7, "")
     defect = ended("end_in_one_line()\nraise ValueError('a')")
     assert defect.returncode == 1 and defect.stderr.startswith("Traceback")
+    interrupted = ended("end_in_one_line()\nraise KeyboardInterrupt('in other code, later')")
+    assert "in other code, later" in interrupted.stderr
     own = ended("sys.excepthook = lambda *_: print('mine')\nend_in_one_line()\nraise ConfigError('a')")
     assert (own.returncode, own.stdout) == (1, "mine\n")
 
@@ -101,9 +103,9 @@ def test_what_is_caught_and_what_is_a_defect_is_as_ever() -> None:
 def test_at_pythons_prompt_no_error_is_an_end() -> None:
     """Ctrl-C while app.run() looked for its brokers ended the session with all that had been typed, and so did each
     Ctrl-C after it."""
-    begun = "from kstream.runtime.instance.caller import end_in_one_line\nend_in_one_line()\n"
+    begun = "from kstream.runtime.instance.caller import Interrupted, end_in_one_line\nend_in_one_line()\n"
     found = subprocess.run(
-        [sys.executable, "-i"], input=f"{begun}raise KeyboardInterrupt\nprint('goes on')\n",
+        [sys.executable, "-i"], input=f"{begun}raise Interrupted\nprint('goes on')\n",
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (found.returncode, found.stdout) == (0, "goes on\n")
