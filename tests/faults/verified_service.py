@@ -17,7 +17,7 @@ import kstream
 
 PARTITIONS, GROUP_PARTITIONS = 6, 4
 WINDOW_MS, OUT_OF_ORDER_MS = 5_000, 2_000
-WAITS_AT, ALERT_EVERY = 97, 3
+WAITS_AT, ALERT_EVERY = 997, 3
 
 
 class Reading(msgspec.Struct):
