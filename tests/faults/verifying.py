@@ -138,7 +138,7 @@ class Fleet:
     def _rolling(self, name: str) -> None:
         """SIGTERM of one instance after the other; each is back before the next one goes."""
         for one in (name, *(other for other in self.NAMES if other != name)):
-            self.workers(one)
+            until(self._began, "the instances to have begun", LONG, self.check)  # before that they heed no signal
             self.stop(one)
             self._running[one] = self._start(one)
             self.workers(one)

@@ -288,7 +288,13 @@ class KafkaAdmin:
             ),
         )
         answers = self._answers(client, asked, doing, f"DESCRIBE topic {_topics(partitions)}")
-        return {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
+        found = {TopicPartition(at.topic, at.partition): each.offset for at, each in zip(asked, answers, strict=True)}
+        least = 0 if which in (_LATEST, _EARLIEST) else -1  # of a time: there is no such record
+        for at, offset in found.items():
+            if offset < least:  # without an error: so librdkafka answers now and then while a leader moves
+                self._asked.drop()
+                raise KafkaUnavailable(f"Kafka at {self._servers} ({doing}: that of {at} is not told)")
+        return found
 
     def describe(self, names: Sequence[str]) -> Future[dict[str, DescribedTopic]]:
         """Those that exist, as they are now."""
