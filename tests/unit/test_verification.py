@@ -79,10 +79,10 @@ def twice(rows: list[Row], at: int) -> list[Row]:
 
 
 def another(rows: list[Row], at: int) -> list[Row]:
-    """One of its digits is the next one."""
+    """Its first digit is another one: the last one of a fraction may say nothing."""
     value = (rows[at].value or b"").decode()
-    place = max(n for n, letter in enumerate(value) if letter.isdigit())
-    digit = str((int(value[place]) + 1) % 10)
+    place = min(n for n, letter in enumerate(value) if letter.isdigit())
+    digit = "8" if value[place] == "9" else str(int(value[place]) + 1)
     changed = value[:place] + digit + value[place + 1 :]
     return [*rows[:at], rows[at]._replace(value=changed.encode()), *rows[at + 1 :]]
 
