@@ -26,6 +26,8 @@ Offsets = dict[TopicPartition, tuple[int, str] | None]
 
 TIMEOUT: Final = 15.0
 RETRY_SECONDS: Final = 0.05
+LAST_SECONDS: Final = 1.0
+"""For a question that is asked just before the time is up."""
 """Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
 
 
@@ -98,7 +100,7 @@ def answer(ask: Callable[[], Future[T]], what: str) -> T:
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            return ask().result(TIMEOUT)
+            return ask().result(max(deadline - time.monotonic(), LAST_SECONDS))
         except (AbortRequired, KafkaUnavailable, FutureTimeout) as error:
             if time.monotonic() > deadline:
                 raise KafkaUnavailable(f"{what} cannot be read: {str(error) or 'no answer in time'}") from error
