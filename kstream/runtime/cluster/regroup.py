@@ -26,9 +26,9 @@ Offsets = dict[TopicPartition, tuple[int, str] | None]
 
 TIMEOUT: Final = 15.0
 RETRY_SECONDS: Final = 0.05
+"""Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
 LAST_SECONDS: Final = 1.0
 """For a question that is asked just before the time is up."""
-"""Between two questions for offsets on which a transaction is pending: a commit takes about so long."""
 
 
 class GroupAdmin(Protocol):
