@@ -349,18 +349,21 @@ class Batch:
         """A batch of these elements of batches, which are of one origin and form."""
         first = places[0][0]
         _, decoded_keys, _, decoded_values, *_ = first.form
-        columns: dict[int, tuple[Any, Any]] = {}
+        columns: dict[int, tuple[Any, Any, list[int]]] = {}
         for batch, _ in places:
             if id(batch) not in columns:
                 keys = batch._keys if decoded_keys else batch.encoded_keys(batch.key_codec)
-                columns[id(batch)] = keys, batch._values if decoded_values else batch._raw_values
+                values = batch._values if decoded_values else batch._raw_values
+                columns[id(batch)] = keys, values, batch.timestamps
         keys = [columns[id(batch)][0][index] for batch, index in places]
         values = [columns[id(batch)][1][index] for batch, index in places]
+        stamps = [columns[id(batch)][2][index] for batch, index in places]
         return Batch(
             len(places), first.key_codec, first.value_codec, origin=first.origin,
             rows=[batch.row(index) for batch, index in places], json=first.json,
             keys=keys if decoded_keys else None, raw_keys=None if decoded_keys else keys,
             values=values if decoded_values else None, raw_values=None if decoded_values else values,
+            timestamps=stamps,
         )  # fmt: skip
 
     def repeat(self, counts: Sequence[int], values: list[Any], codec: Codec[Any]) -> Batch:

@@ -99,3 +99,21 @@ def test_what_fails_behind_is_the_failure_of_the_record_or_of_the_result(told: s
             good.remove(102)
         assert (sorted(written), len(letters)) == (good, 1)
         assert letters[0] == (2 if told == "lone records" else bad)  # its letter is the record that found nothing
+
+
+def test_results_of_a_join_keep_their_times_in_company() -> None:
+    """That of the later one of both, not of the record that found the other."""
+    for size in (1, 100):
+        app = kstream.App("meeting")
+        source, out = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
+        records = app.stream(source)
+        odd = records.filter(lambda value: value % 2 == 1)
+        joined = records.join(odd, lambda one, other: 10 * one + other, within=STEP, grace=STEP, name="pairs")
+        records.merge(joined).to(out)
+        with TestDriver(app, partitions=1) as driver:
+            driver.cluster.batch_sizes = iter([size] * 1000)
+            for value, at in ((1, NOW + 50), (2, NOW)):
+                driver.cluster.append("in", b"k", b"%d" % value, at)
+            driver.commit()
+            found = [(one.value, one.timestamp - NOW) for one in driver.records(out)]
+        assert found == [(1, 50), (11, 50), (2, 0), (21, 50)]
