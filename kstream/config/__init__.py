@@ -128,8 +128,9 @@ class Settings(DeploymentSettings, MeasuringSettings, SnapshotSettings, RestartS
     lost_offsets: Literal["stop", "continue"] = _setting(
         "stop",
         kinds.choice("stop", "continue"),
-        "What a task does that has state and lost committed offsets, or an input or changelog that was deleted and "
-        "created again: stop with a message, or continue (records may count twice, or their counts be lost).",
+        "What a task does that has state and lost committed offsets, an input that lost records it had processed, or "
+        "an input or changelog that was deleted and created again: stop with a message, or continue (records may count "
+        "twice, or their counts be lost).",
     )
     changed_types: Literal["stop", "continue"] = _setting(
         "stop",

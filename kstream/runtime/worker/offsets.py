@@ -73,7 +73,8 @@ class CommittedOffsets:
             start, end: the bounds of the input's log.
 
         Raises:
-            TaskFailed: the log does not have it, and `auto_offset_reset` is "error".
+            TaskFailed: the log does not have it, and `auto_offset_reset` is "error"; or it has lost records that were
+                processed, and that stops the task.
         """
         if committed is not None and start <= committed <= end:
             return committed
@@ -82,16 +83,17 @@ class CommittedOffsets:
         elif committed < start:
             problem = f"{at}: {start - committed} records after the committed offset {committed} were deleted"
         else:
-            problem = f"{at}: the committed offset {committed} lies beyond the end {end}: was the topic created again?"
+            problem = f"{at}: the committed offset {committed} lies beyond the end {end}: records that were processed"
+            problem += " are gone (a broker that had them died, and one without them took its place)"
+            if self._stop:  # what the log has from its start on was processed, too
+                raise TaskFailed(task.name, TopicError(f"{problem}: {SET_OR_RESET}"))
         if self._reset == "error":
             text = f"{problem}, and auto_offset_reset is 'error': set it to earliest or latest, or reset the app"
             raise TaskFailed(task.name, TopicError(text))
         if committed is not None:
-            log.error(
-                "task %s: %s; reading continues with the first record that is there, at offset %d",
-                task.name, problem, start,
-            )  # fmt: skip
-            return start
+            to = end if committed > end and self._reset == "latest" else start
+            log.error("task %s: %s; reading continues at offset %d", task.name, problem, to)
+            return to
         if self._reset == "latest":
             task.touched = True  # committed soon, so that a restart does not skip what comes until then
             return end

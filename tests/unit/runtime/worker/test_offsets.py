@@ -104,6 +104,27 @@ def test_with_the_setting_the_new_topic_is_read_from_its_start(make: Any) -> Non
     assert fleet.outputs(counting.by_dsl) == after
 
 
+@pytest.mark.parametrize("lost", ["stop", "continue"])
+def test_a_log_that_lost_what_was_processed_stops_the_tasks(make: Any, lost: str) -> None:
+    """To read what it has from its start on counts all of it twice. Found by `make verify`."""
+    counting, fleet = make(lost_offsets=lost)
+    fleet.start("a")
+    fleet.send(counting.source, KEYS)
+    fleet.settle()
+    fleet.leave("a")
+    offsets = fleet.cluster.group(fleet.app.name).offsets
+    for at, (offset, text) in list(offsets.items()):
+        offsets[at] = (offset + 5, text)
+    fleet.start("a")
+    for _ in range(20):
+        fleet.step(seconds=0.3)
+    counts = [1] if lost == "stop" else [1, 2]
+    assert fleet.outputs(counting.by_dsl) == {key: counts for key in KEYS}
+    said = errors(fleet, "a")
+    assert len(said) == (2 if lost == "stop" else 0)
+    assert all("lies beyond the end" in text and "lost_offsets" in text for text in said), said
+
+
 def test_state_without_offsets_stops_the_task(make: Any) -> None:
     counting, fleet = make()
     fleet.start("a")
