@@ -80,6 +80,7 @@ from kstream.topology import (
     StatelessNode,
     SubTopology,
     WayNode,
+    with_all_before,
 )
 
 if TYPE_CHECKING:
@@ -341,7 +342,8 @@ def _build(
         case WayNode():
             return Pass()
         case MergeNode():
-            return Merge(meets=meets(node))
+            # a record of any topic may move time to what comes late
+            return Merge(meets=meets(node) or any(one.timing.late for one in with_all_before(node)))
         case DebugNode():
             return Debug(_WATCHED.setdefault(node, Watched(node.name)))
         case SampleNode():

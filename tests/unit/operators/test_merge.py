@@ -101,6 +101,26 @@ def test_what_fails_behind_is_the_failure_of_the_record_or_of_the_result(told: s
         assert letters[0] == (2 if told == "lone records" else bad)  # its letter is the record that found nothing
 
 
+@pytest.mark.parametrize("told", TOLD)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_record_of_another_topic_that_moves_time_to_them_comes_behind_them(told: str, first: bool) -> None:
+    def run(size: int) -> list[int]:
+        app = kstream.App("meeting")
+        one, other, out = (app.topic(name, key=str, value=int) for name in ("one", "other", "out"))
+        results, others = TOLD[told](app.stream(one)), app.stream(other)
+        (results.merge(others) if first else others.merge(results)).to(out)
+        with TestDriver(app, partitions=1) as driver:
+            driver.cluster.batch_sizes = iter([size] * 1000)
+            for topic, number, at in (("one", 1, 0), ("one", 2, 590), *(("other", n, 592 + n) for n in range(3, 9))):
+                driver.cluster.append(topic, b"k%d" % number, b"%d" % number, NOW + at)
+            driver.commit()
+            return driver.values(out)
+
+    written = run(1)
+    assert 101 in written and written[-1] == 8
+    assert [run(size) for size in (2, 100)] == [written] * 2
+
+
 def test_results_of_a_join_keep_their_times_in_company() -> None:
     """That of the later one of both, not of the record that found the other."""
     for size in (1, 100):
