@@ -56,6 +56,8 @@ def bounds(
     Raises:
         KafkaUnavailable: they cannot be read in time.
     """
+    if not at:
+        return {}, {}
     topic = at[0].topic
     starts = answer(lambda: admin.start_offsets(at), f"the start offsets of topic {topic}")
     return starts, answer(lambda: admin.end_offsets(at), f"the end offsets of topic {topic}")

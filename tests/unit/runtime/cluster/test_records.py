@@ -52,3 +52,9 @@ def test_no_answer_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
     silent.start_offsets = lambda partitions: Future()
     with pytest.raises(KafkaUnavailable, match="the start offsets of topic shop-control cannot be read: no answer"):
         bounds(silent, [AT])
+
+
+def test_of_no_partitions_nobody_is_asked() -> None:
+    cluster: Any = Cluster()
+    assert bounds(cluster, []) == ({}, {})
+    assert cluster.asked == []
