@@ -85,8 +85,7 @@ class Task:
         self._started, self._sent = 0.0, False  # whether anything of the batch left the task
         self._emitting = False  # agents are still at what operators emitted for the commit
         self._chunk = Chunk(target_seconds, agents=bool(plan.agents))
-        self._waited = False  # whether agents were not through with `_working` in the turn in which it was pushed
-        self._released = False  # whether anything since the last commit went into the transaction
+        self._waited = self._released = False  # agents took more than a turn for `_working`; see `has_put_out`
         self.slow = SlowRecords(self.name, slow_record)
         self._context: Context[Any] = plan.cursor  # type: ignore[assignment]
         self._together = Together(plan, self.reading, self.handling.verdicts) if plan.by_input else None
@@ -112,8 +111,7 @@ class Task:
 
     @property
     def waits(self) -> bool:
-        """Its agents wait for something outside, and nothing of it is in the transaction: a commit leaves it out, an
-        abort leaves it alone."""
+        """Agents wait, and nothing of it is in the transaction: a commit leaves it out, an abort leaves it alone."""
         return bool(self.plan.agents) and self.busy and not self._released
 
     @property
@@ -138,6 +136,11 @@ class Task:
     def takes_part(self) -> bool:
         """Whether something of it is, or may be, in the open transaction."""
         return self.touched and not self.waits
+
+    @property
+    def has_put_out(self) -> bool:
+        """Whether anything since the last commit is in the transaction, or may be."""
+        return self._released or self._working is not None
 
     @property
     def working(self) -> Fetch | None:

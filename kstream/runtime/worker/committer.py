@@ -118,24 +118,19 @@ class Committer:
             self._transaction.begin()
             self._drain(running, self._settings.transaction_timeout / 3)
         running = [task for task in running if not task.waits]
-        due = [task for task in running if not task.touched and self._is_due(task)]
-        alone = [task for task in due if task.search]  # Kafka refused something that it puts out without a record
+        for task in running:
+            with attributed(task):
+                task.touched = task.touched or task.ageing.is_due()
+        # Kafka refused something that these put out without a record
+        alone = [task for task in running if task.search and task.touched and not task.has_put_out]
         others = [task for task in running if task not in alone] if alone else running
-        for task in others:
-            task.touched = task.touched or task in due
         if any(task.touched for task in others):
             self._commit(others)
-        for task in alone:  # nothing of it was in a transaction before, so it takes no part in what the others' meets
-            task.touched = True
+        for task in alone:
             with self._transaction.watching():
                 self._commit([task])
         self.start_anew()
         self._measures.committed_at = self._clock.time()
-
-    @staticmethod
-    def _is_due(task: Task) -> bool:
-        with attributed(task):
-            return task.ageing.is_due()
 
     def commit_apart(self, task: Task, run: Callable[[], None]) -> None:
         """Runs a task in which a record at fault is looked for, in a transaction of its own, as far as it may go.

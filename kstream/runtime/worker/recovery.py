@@ -136,7 +136,8 @@ class Recovery:
         """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that
         were in it. False when none was. A search that began in the middle of the transaction, which nobody watched, has
         its record alone the next time."""
-        tasks = [one for one in self._tasks.running if one.takes_part and (one.uncommitted or one.plan.tellers)]
+        able = [one for one in self._tasks.running if one.takes_part and (one.uncommitted or one.plan.tellers)]
+        tasks = [one for one in able if one.has_put_out]  # others are to be committed next
         if not tasks:
             return False
         searched = any(task.search or not task.uncommitted for task in tasks)  # not so: it may be looked at right away
