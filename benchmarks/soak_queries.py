@@ -49,6 +49,10 @@ RESULTS: Final = Path(__file__).parent / "SOAK_QUERIES.md"
 PREFIX: Final = "soak"
 AHEAD: Final = 2_000_000
 """Records of the topics that are read that may be written and not committed."""
+PURGED: Final = {"segment.bytes": str(4 << 20)}
+"""Of repartition topics: brokers delete whole segments, and those of 50 MiB would not be full within the run."""
+MEMORY: Final = 128 << 20
+"""The worker's budget, in bytes: caches grow until theirs is taken, which with the default one takes hours here."""
 LOOKS: Final = 8
 LEFT: Final = 200
 """Entries that the records that close all windows may have themselves."""
@@ -128,13 +132,15 @@ def records_of(query: str, count: int) -> int:
 
 
 class Look(NamedTuple):
-    """How things stand. Sizes in bytes; `entries`: by what a store keeps."""
+    """How things stand. Sizes in bytes; `entries`: by what a store keeps; `rocksdb`, `objects`: of what is resident."""
 
     events: int
     seconds: float
     entries: Counter[str]
     state: int
     resident: int
+    rocksdb: int
+    objects: int
     changelogs: int
     repartition: int
 
@@ -145,7 +151,7 @@ class Soak:
         self._logs = broker.data_dir / "logs"
         settings = Settings(
             bootstrap_servers=self.servers, state_dir=str(folder / f"state-{query}"), workers=0, announce_interval=0,
-            commit_interval=1.0,
+            commit_interval=1.0, memory=MEMORY,
         )  # fmt: skip
         n = Nexmark(query, PREFIX)
         SOAKED[query](n)
@@ -156,6 +162,8 @@ class Soak:
         for topic in partitions:
             if topic.endswith("-changelog"):
                 configure(self.servers, topic, CLEANED)
+            elif topic.endswith("-repartition"):
+                configure(self.servers, topic, PURGED)
         inputs = {topic_of(kind, PREFIX) for kind in kinds_of(query)}
         self._inputs = [TopicPartition(topic, n) for topic in inputs for n in range(PARTITIONS)]
         self.worker: StreamWorker = make_worker(n.app, Identity(self._app, self._app, 0), settings, partitions)
@@ -212,9 +220,11 @@ class Soak:
         def on_broker(kind: str) -> int:
             return size_of(*self._logs.glob(f"{self._app}-*-{kind}-*"))
 
+        rocksdb = sum(self.worker.parts.memory_use().values())
+        objects = sum(store.cached_bytes for task in self.worker.tasks.values() for store in task.stores.values())
         look = Look(
-            events, seconds, self.entries(), size_of(self.folder / f"state-{self.query}"), rss, on_broker("changelog"),
-            on_broker("repartition"),
+            events, seconds, self.entries(), size_of(self.folder / f"state-{self.query}"), rss, rocksdb, objects,
+            on_broker("changelog"), on_broker("repartition"),
         )  # fmt: skip
         self.looks.append(look)
         print(self.query, *cells(look), sep=" | ", flush=True)
@@ -225,7 +235,7 @@ class Soak:
 
 
 def cells(look: Look) -> tuple[str, ...]:
-    sizes = look.state, look.resident, look.changelogs, look.repartition
+    sizes = look.state, look.resident, look.rocksdb, look.objects, look.changelogs, look.repartition
     return (
         f"{look.events / 1e6:g}", f"{look.seconds:.0f}", *(f"{n:,}" for _, n in sorted(look.entries.items())),
         *(f"{size / 2**20:.0f}" for size in sizes),
@@ -233,7 +243,9 @@ def cells(look: Look) -> tuple[str, ...]:
 
 
 def head(look: Look) -> tuple[str, ...]:
-    sizes = "local state, MiB", "resident, MiB", "changelogs, MiB", "repartition, MiB"
+    sizes = (
+        "local state, MiB", "resident, MiB", "RocksDB's of it", "live objects", "changelogs, MiB", "repartition, MiB",
+    )  # fmt: skip
     return ("million events", "seconds", *(f"in `{name}`" for name in sorted(look.entries)), *sizes)
 
 
@@ -266,10 +278,15 @@ HOW: Final = """\
 Entries are counted, all of them, in the backend: keys of open windows, buckets of a join's buffers and records that
 have found nobody yet, timers and what they are for, and indexes by time. Local state, changelogs and repartition
 topics are what their files take on disk; resident is the process's memory, in which the worker runs with default
-settings but for a commit a second; queries come one after the other in one process, whose memory begins where the one
-before left it. The last row is after records of an hour later, which close all windows but their own. The changelogs'
-settings are such that their broker compacts within the run: {cleaned}.
+settings but for a commit a second and a budget of {memory} MiB, whose caches are full early; queries come one after
+the other in one process, whose memory begins where the one before left it. The last row is after records of an hour
+later, which close all windows but their own. The changelogs' settings are such that their broker compacts within the
+run: {cleaned}; and those of repartition topics such that it deletes what is purged: {purged}.
 """
+
+
+def said(config: dict[str, str]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in config.items())
 
 
 def page(found: dict[str, list[Look]], count: int, facts: dict[str, str]) -> str:
@@ -278,8 +295,13 @@ def page(found: dict[str, list[Look]], count: int, facts: dict[str, str]) -> str
         names = head(looks[-1])
         what = (SOAKED[query].__doc__ or "").strip()
         lines += [f"## {query}", "", what, "", *table(names, map(cells, looks), "r" * len(names)), ""]
-    cleaned = ", ".join(f"`{name}={value}`" for name, value in CLEANED.items())
-    lines += [HOW.format(cleaned=cleaned), "## The machine", "", *table(("", ""), facts.items(), "ll"), ""]
+    lines += [
+        HOW.format(memory=MEMORY >> 20, cleaned=said(CLEANED), purged=said(PURGED)),
+        "## The machine",
+        "",
+        *table(("", ""), facts.items(), "ll"),
+        "",
+    ]
     return "\n".join(lines)
 
 

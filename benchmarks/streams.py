@@ -1,10 +1,11 @@
 """`python -m benchmarks.streams`: queries of Nexmark beside the same as programs of Kafka Streams (java/Nexmark.java).
 
 The same records, topics, guarantee (exactly once) and commit interval (200 ms); one worker here, one stream thread
-there, each started alone, in turns. Timed is what their groups commit of the topics and of their own repartition topics
-(benchmarks/nexmark.py), from a fifth of the records on: until then a JVM compiles what it runs. The results of each run
-are compared with what DuckDB says (benchmarks/answers.py). Needs a JDK. Exit status 1 when a run failed or its results
-are not those; then nothing is written.
+there, each started alone, in turns; q0, q1 and q2 beside a loop written by hand, too (by_hand.py). Timed is what their
+groups commit of the topics and of their own repartition topics (benchmarks/nexmark.py), from a fifth of the records
+on: until then a JVM compiles what it runs. The results of each run are compared with what DuckDB says
+(benchmarks/answers.py). Needs a JDK. Exit status 1 when a run failed or its results are not those; then nothing is
+written.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.__main__ import broker
 from benchmarks.answers import Answers, Results
+from benchmarks.by_hand import STEPS
 from benchmarks.data import delete_topics
 from benchmarks.given import Given
 from benchmarks.jdk import KAFKA_STREAMS, fetched, jdk
@@ -42,9 +44,12 @@ from services.nexmark.model import PARTITIONS, Auction, Bid, Event, Person, topi
 from services.nexmark.queries import QUERIES
 
 RESULTS: Final = Path(__file__).parent / "STREAMS.md"
+ROOT: Final = Path(__file__).parent.parent
 SOURCE: Final = Path(__file__).parent / "java" / "Nexmark.java"
 BARS: Final = {"q0": 2.0, "q1": 2.0, "q2": 2.0, "q5": 1.2, "q7": 1.2, "q8": 1.2, "q11": 1.2, "q12": 1.2}
 """What kstream is to be of Kafka Streams' speed, by query."""
+BY_HAND: Final = 0.8
+"""What kstream is to be of the speed of a loop written by hand, where there is one."""
 READS: Final[dict[str, tuple[type[Event], ...]]] = {"q8": (Person, Auction)}
 """What a query reads, but for bids."""
 ON_CLOSE: Final = {"q5", "q7", "q8", "q11"}
@@ -86,48 +91,45 @@ def compiled(folder: Path, source: Path = SOURCE) -> Java:
     return Java(str(programs / "java"), class_path)
 
 
-class Dropped:
-    """How many records a run of Kafka Streams dropped as late, known when it has ended."""
+class Log:
+    """What a program had said, known when it has ended."""
 
-    records = 0
+    text = ""
 
 
 @contextmanager
-def started_java(
-    servers: str, query: str, given: Given, java: Java, dropped: Dropped, flags: Sequence[str] = ()
+def started_beside(
+    servers: str, query: str, given: Given, kind: str, command: Callable[[str, Path], list[str]], log: Log
 ) -> Iterator[Started]:
-    """One run of Kafka Streams. It is stopped in the end, and what it made is deleted.
+    """One run of a program that is not kstream. It is stopped in the end, and what it made is deleted.
 
-    Raises:
-        RunFailed: it did not say what it dropped.
+    Args:
+        kind: in the name of what it is to Kafka.
+        command: what starts it, by that name and a folder of its own.
     """
-    application = f"{given.prefix}-java-{query}"
+    application = f"{given.prefix}-{kind}-{query}"
     with (
-        tempfile.TemporaryDirectory(prefix="kstream-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="kstream-bench-") as name,
         closing(KafkaClients(servers).admin()) as admin,
     ):
         admin.create_topics([NewTopic(f"{application}-results", PARTITIONS, config={"retention.ms": "-1"})], 30)
-        command = [
-            java.program, *flags, "-cp", java.class_path, "Nexmark", servers, given.prefix, application, query
-        ]  # fmt: skip
-        log = Path(folder) / "log"
-        with log.open("wb") as out:
-            process = subprocess.Popen([*command, f"{folder}/state"], stdin=subprocess.PIPE, stdout=out, stderr=out)
+        said = Path(name) / "log"
+        with said.open("wb") as out:
+            process = subprocess.Popen(
+                command(application, Path(name)), cwd=ROOT, stdin=subprocess.PIPE, stdout=out, stderr=out
+            )
 
         def failure() -> str | None:
             time.sleep(0.05)
-            return None if process.poll() is None else f"Kafka Streams ended: {log.read_text()[-1000:]}"
+            return None if process.poll() is None else f"{kind} ended: {said.read_text()[-1000:]}"
 
         try:
-            partitions = {topic_of(kind, given.prefix): PARTITIONS for kind in READS.get(query, (Bid,))}
+            partitions = {topic_of(read, given.prefix): PARTITIONS for read in READS.get(query, (Bid,))}
             yield Started(query, application, application, partitions, failure)
         finally:
             process.communicate(b"stop", timeout=60)
             delete_topics(servers, f"{application}-")
-        said = re.search(r"^dropped (\d+)$", log.read_text(), re.MULTILINE)
-        if said is None:
-            raise RunFailed(f"{query}: Kafka Streams did not say what it dropped")
-        dropped.records = int(said[1])
+        log.text = said.read_text()
 
 
 class Turn(NamedTuple):
@@ -139,10 +141,15 @@ class Turn(NamedTuple):
     wrote: Results
     they_wrote: Results
     dropped: int
+    by_hand: Measured | None
 
     @property
     def ratio(self) -> float:
         return self.ours.speed / self.theirs.speed
+
+    @property
+    def of_by_hand(self) -> float | None:
+        return None if self.by_hand is None else self.ours.speed / self.by_hand.speed
 
 
 class Bench:
@@ -165,12 +172,28 @@ class Bench:
             RunFailed: one ended, or stands still.
         """
         self._given.anew(*READS.get(query, (Bid,)))
-        dropped = Dropped()
-        theirs = started_java(self._servers, query, self._given, self._java, dropped, self._flags)
+        log = Log()
+        theirs = started_beside(self._servers, query, self._given, "java", self._java_for(query), log)
         measured, they_wrote = self._run(theirs, self._given.close if query in ON_CLOSE else nothing)
+        dropped = re.search(r"^dropped (\d+)$", log.text, re.MULTILINE)
+        if dropped is None:
+            raise RunFailed(f"{query}: Kafka Streams did not say what it dropped")
         self._given.end()
         ours, wrote = self._run(started(self._servers, query, 1, self._given.prefix), nothing)
-        return Turn(query, ours, measured, wrote, they_wrote, dropped.records)
+        by_hand = None
+        if query in STEPS:
+            loop = started_beside(self._servers, query, self._given, "by-hand", self._loop_for(query), Log())
+            by_hand, _ = self._run(loop, nothing)
+        return Turn(query, ours, measured, wrote, they_wrote, int(dropped[1]), by_hand)
+
+    def _java_for(self, query: str) -> Callable[[str, Path], list[str]]:
+        program, class_path = self._java
+        begin = [program, *self._flags, "-cp", class_path, "Nexmark", self._servers, self._given.prefix]
+        return lambda application, folder: [*begin, application, query, f"{folder}/state"]
+
+    def _loop_for(self, query: str) -> Callable[[str, Path], list[str]]:
+        begin = [sys.executable, "-m", "benchmarks.by_hand", self._servers, topic_of(Bid, self._given.prefix)]
+        return lambda application, _: [*begin, f"{application}-results", application, query]
 
     def _run(self, begun: AbstractContextManager[Started], further: Callable[[], None]) -> tuple[Measured, Results]:
         with begun as one:
@@ -183,7 +206,7 @@ def nothing() -> None:
     """Where no further records are needed."""
 
 
-HEAD: Final = ("query", "Kafka Streams", "kstream", "ratio", "bar", "met?")
+HEAD: Final = ("query", "Kafka Streams", "kstream", "ratio", "bar", "met?", "by hand", "ratio", "bar", "met?")
 WROTE: Final = ("query", "what", "rows", "written by Kafka Streams", "by kstream", "dropped by Kafka Streams")
 
 
@@ -192,12 +215,19 @@ def rows(found: Sequence[Turn]) -> list[tuple[str, ...]]:
     for query, bar in BARS.items():
         turns = [turn for turn in found if turn.query == query]
         if turns:
-            ratio = median(turn.ratio for turn in turns)
             ours, theirs = median(turn.ours.speed for turn in turns), median(turn.theirs.speed for turn in turns)
-            each = ", ".join(f"{turn.ratio:.1f}" for turn in turns)
-            met = "yes" if ratio >= bar else "NO"
-            made.append((query, f"{theirs:,.0f}", f"{ours:,.0f}", f"{ratio:.2f} ({each})", f"{bar:g}", met))
+            cells = [query, f"{theirs:,.0f}", f"{ours:,.0f}", *judged([turn.ratio for turn in turns], bar)]
+            loops = [turn.by_hand.speed for turn in turns if turn.by_hand is not None]
+            if loops:
+                cells += [f"{median(loops):,.0f}", *judged([turn.of_by_hand or 0.0 for turn in turns], BY_HAND)]
+            made.append((*cells, *[""] * (len(HEAD) - len(cells))))
     return made
+
+
+def judged(ratios: Sequence[float], bar: float) -> tuple[str, str, str]:
+    """The median and each, the bar, and whether it is met."""
+    ratio, each = median(ratios), ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    return f"{ratio:.2f} ({each})", f"{bar:g}", "yes" if ratio >= bar else "NO"
 
 
 def results(found: Sequence[Turn]) -> list[tuple[str, ...]]:
@@ -218,10 +248,10 @@ def page(found: Sequence[Turn], given: argparse.Namespace, facts: dict[str, str]
         f"Made by `python -m benchmarks.streams`: {given.events:,} events of "
         f"[services/nexmark](../services/nexmark/README.md) over {PARTITIONS} partitions, exactly once, a commit each "
         "200 ms, one worker beside one stream thread of Kafka Streams 4.3.1 ([java/Nexmark.java](java/Nexmark.java)), "
-        f"in turns. Records a second, from a fifth of the records on, medians of {given.repeat}; the ratio is the "
-        "median of the turns' own.",
+        "in turns; q0, q1 and q2 beside a loop by hand, too ([by_hand.py](by_hand.py)). Records a second, from a fifth "
+        f"of the records on, medians of {given.repeat}; the ratios are the medians of the turns' own.",
         "",
-        *table(HEAD, rows(found), "lrrrrl"),
+        *table(HEAD, rows(found), "lrrrrlrrrl"),
         "",
         "## What they wrote",
         "",

@@ -44,6 +44,11 @@ INTERNAL: Final[Mapping[str, Mapping[str, str]]] = {
     "control": {"cleanup.policy": "compact", "retention.ms": "-1", "retention.bytes": "-1"},
 }
 """Settings of internal topics, by kind."""
+_PURGED: Final = {"segment.bytes": str(50 << 20)}
+_MADE_WITH: Final[Mapping[str, Mapping[str, str]]] = {"repartition": _PURGED, "delay": _PURGED}
+"""What they are made with besides, where nothing is declared. Brokers delete whole segments: with their gigabyte each
+partition would take that much of the disk, however little of it is still to be read. Fifty MiB are Kafka Streams' (its
+`RepartitionTopicConfig`)."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def _new(topic: WantedTopic, replication: int, default_partitions: int) -> NewTo
     partitions = topic.partitions or topic.made_with
     if topic.kind in INTERNAL and partitions is None:
         raise ValueError(f"internal topic {topic} needs a partition count")
-    config = {**topic.config, **INTERNAL.get(topic.kind, {})}
+    config = {**_MADE_WITH.get(topic.kind, {}), **topic.config, **INTERNAL.get(topic.kind, {})}
     return NewTopic(topic.name, partitions or default_partitions, replication, config)
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 import pytest
 
 from kstream.errors import KafkaUnavailable, TopicError
-from kstream.runtime.cluster.topics import DELETE_RETENTION_MS, FOREVER, INTERNAL, WantedTopic, ensure_topics
+from kstream.runtime.cluster.topics import DELETE_RETENTION_MS, FOREVER, INTERNAL, Kind, WantedTopic, ensure_topics
 from kstream.types import NewTopic, TopicInfo, TopicPartition
 
 DEFAULTS = {
@@ -89,18 +89,34 @@ def test_missing_topics_are_created_as_declared_or_with_the_defaults() -> None:
     assert all(topic.replication == 3 for topic in admin.made)
     assert made["in"].config == {}
     assert made["out"].config == {"retention.ms": "1000"}
-    assert made["app-by-user"].config == {
+    kept = {
         "retention.ms": "-1",
         "retention.bytes": "-1",
-        "cleanup.policy": "delete",
         "message.timestamp.type": "CreateTime",
         "message.timestamp.after.max.ms": FOREVER,
     }
+    assert made["app-by-user"].config == {**kept, "cleanup.policy": "delete", "segment.bytes": str(50 << 20)}
     assert made["app-counts-changelog"].config == {
-        **made["app-by-user"].config,
+        **kept,
         "cleanup.policy": "compact",
         "delete.retention.ms": str(DELETE_RETENTION_MS),
     }
+
+
+@pytest.mark.parametrize("kind", ["repartition", "delay"])
+def test_the_segments_of_what_is_purged_are_small_where_nobody_says(kind: Kind) -> None:
+    """Brokers delete whole segments: a gigabyte of what is done would stay on the disk."""
+    admin = Admin()
+    ensure_topics(
+        admin, [WantedTopic("a", kind, 1), WantedTopic("b", kind, 1, {"segment.bytes": "1"})], auto_create=False
+    )
+    assert [topic.config["segment.bytes"] for topic in admin.made] == [str(50 << 20), "1"]
+
+
+@pytest.mark.parametrize("kind", ["repartition", "delay"])
+def test_those_made_with_larger_segments_go_on(kind: Kind) -> None:
+    admin = Admin(good("a", kind, 1, segment_bytes=str(1 << 30)))
+    assert ensure_topics(admin, [WantedTopic("a", kind, 1)], auto_create=False) == {"a": 1}
 
 
 def test_settings_of_internal_topics_win_over_the_declared_ones() -> None:
