@@ -48,7 +48,7 @@ _PURGED: Final = {"segment.bytes": str(50 << 20)}
 _MADE_WITH: Final[Mapping[str, Mapping[str, str]]] = {"repartition": _PURGED, "delay": _PURGED}
 """What they are made with besides, where nothing is declared. Brokers delete whole segments: with their gigabyte each
 partition would take that much of the disk, however little of it is still to be read. Fifty MiB are Kafka Streams' (its
-`RepartitionTopicConfig`)."""
+internal topics for repartitioning)."""
 
 
 @dataclass(frozen=True)
