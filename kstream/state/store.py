@@ -258,7 +258,8 @@ class Store(Guarded[V]):
         if self.check is not None and not self.check(key):
             raise TableError(
                 f"key {self.key_codec.decode(key)!r} of table {self.name!r} belongs to another partition: group_by "
-                f"that key before the agent, or declare the table scope='partition'"
+                "that key before the agent, declare the table scope='partition', or, where it is the record's own key, "
+                "let what writes the input use partitioner=murmur2_random"
             )
 
     # ---- the end of a transaction

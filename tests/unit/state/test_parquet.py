@@ -127,6 +127,36 @@ class PointKey:
     y: float = 0.0
 
 
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (float, [b"1", b"1.0"]),
+        (PointKey, [b'{"x": 1, "y": 0.0}', b'{"x":1,"y":0.0}', b'{"x":1}']),
+        (datetime, [b"2026-01-02T03:04:05+00:00", b"2026-01-02T03:04:05Z"]),
+        (dict[str, Any], [b'{"x": 1}', b'{"x":1}']),
+    ],
+    ids=str,
+)
+def test_keys_keep_their_bytes_however_others_have_written_them(tmp_path: Path, kind: Any, keys: list[bytes]) -> None:
+    """An aggregation has an entry for the bytes of a record's key: written otherwise it would be another key's."""
+    store, path = spec(kind, int), tmp_path / "table.parquet"
+    rows = [(key, b"%d" % number) for number, key in enumerate(keys)]
+    write_table(path, store, lambda: rows, {})
+    assert [(key, value) for key, value, _ in read_table(path, store)] == rows
+
+
+@dataclass
+class Tree:
+    name: str
+    below: list[Tree] = field(default_factory=list)
+    first: Tree | None = None
+
+
+def test_a_type_that_has_itself_inside_is_json(tmp_path: Path) -> None:
+    path = written(tmp_path, spec(str, Tree), {"a": Tree("a", [Tree("b")], Tree("c"))})
+    assert pyarrow.parquet.read_schema(path).field("value").metadata[FORM] == b"json"
+
+
 def test_a_store_of_many_rows_is_written_in_groups(tmp_path: Path) -> None:
     path = written(tmp_path, spec(int, int), {number: number for number in range(50_001)})
     assert pyarrow.parquet.ParquetFile(path).num_row_groups == 3
