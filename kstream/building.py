@@ -10,15 +10,18 @@ from kstream.errors import TopologyError
 from kstream.specs.delay import Delay
 from kstream.specs.names import check_derived, metric_name, own_topics
 from kstream.specs.schema import UNKNOWN, told_apart
+from kstream.specs.steps import Step
 from kstream.specs.topic import Topic
 from kstream.topology import (
     DEFAULT_GROUP,
     AgentNode,
     AggregateNode,
+    MergeNode,
     Node,
     OutsideNode,
     SinkNode,
     SourceNode,
+    StatelessNode,
     SubTopology,
     Topology,
     changelog_of,
@@ -30,6 +33,9 @@ if TYPE_CHECKING:  # most apps do without them
     from kstream.specs.policy import Policy
 
 log = logging.getLogger(__name__)
+
+LEAVE_OUT = (Step.FILTER, Step.FLAT_MAP)
+"""The steps that may give nothing of a record."""
 
 
 def build(
@@ -54,6 +60,7 @@ def build(
     for node in nodes:
         if isinstance(node, SinkNode):
             _check_fits(node.parents[0], node.topic)
+            _check_ends(node)
         elif isinstance(node, AggregateNode) and node.late is not None:
             _check_fits(node.parents[0], node.late)
         elif isinstance(node, AgentNode):
@@ -114,6 +121,19 @@ def _check_fits(node: Node, topic: Topic[Any, Any]) -> None:
             raise TopologyError(
                 f"{node.describe()} has {side}s of type {one}, but topic {topic.name!r} is declared {side}={other}"
             )
+
+
+def _check_ends(sink: SinkNode) -> None:
+    """A loop is for records that leave it some time: by a filter, a branch, an agent."""
+    before: list[Node] = [sink]
+    for node in before:  # it grows
+        if isinstance(node, SourceNode) and node.topic is sink.topic:
+            raise TopologyError(
+                f"topic {sink.topic.name!r} is written with each record that is read of it, without end: write to "
+                "another topic, or leave records out before (filter, branch)"
+            )
+        if isinstance(node, SinkNode | MergeNode | StatelessNode) and getattr(node, "step", None) not in LEAVE_OUT:
+            before += [one for one in node.parents if one not in before]
 
 
 def _check_windows(node: AgentNode) -> None:

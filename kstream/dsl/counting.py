@@ -10,7 +10,7 @@ from kstream.dsl import folds, keeping
 from kstream.dsl.functions import check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
-from kstream.dsl.hints import FOLDS, STEPS, Hinted
+from kstream.dsl.hints import FOLDS, OF_WINDOWS, Hinted
 from kstream.dsl.stream import Stream
 from kstream.errors import TopologyError
 from kstream.runtime.task.context import Context
@@ -36,7 +36,7 @@ class CountingGroup(Hinted, Generic[K, V]):
     """
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: sum(function), aggregate(...)"),
+        **dict.fromkeys(OF_WINDOWS, "aggregate it first: sum(function), aggregate(...)"),
         **dict.fromkeys(
             (fold for fold in FOLDS if fold in ("count", "first", "last", "collect", "top_n")),
             "windows of so many records have sum, min, max, mean, count_distinct, quantiles, reduce and aggregate",

@@ -14,6 +14,9 @@ STEPS = (
 OTHER_STEPS = tuple(step for step in STEPS if step not in ("filter", "join", "group_by"))
 """Those that tables do not have."""
 
+OF_WINDOWS = (*STEPS, "to", "stream", "window")
+"""Those that groups with windows do not have."""
+
 FOLDS = (
     "count", "sum", "min", "max", "reduce", "aggregate", "first", "last", "collect", "top_n", "mean", "count_distinct",
     "quantiles",

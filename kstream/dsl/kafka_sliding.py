@@ -11,7 +11,7 @@ from kstream.codecs.base import is_codec
 from kstream.dsl import folds, refolding
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
-from kstream.dsl.hints import STEPS, Hinted
+from kstream.dsl.hints import OF_WINDOWS, Hinted
 from kstream.dsl.stream import Stream
 from kstream.dsl.windowed import check_emit_of_windows
 from kstream.specs.fields import whole_milliseconds
@@ -39,7 +39,7 @@ class KafkaSlidingGroup(Hinted, Generic[K, V]):
     """
 
     INSTEAD: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        (*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"
+        OF_WINDOWS, "aggregate it first: count(), sum(function), aggregate(...)"
     )
 
     def __init__(

@@ -206,6 +206,23 @@ def _check(kind: type[Processor[Any, Any, Any]], name: str) -> None:
             )
         if inspect.isgeneratorfunction(method):
             raise TopologyError(f"processor {name!r}: {method.__qualname__} yields: write ctx.emit(value) instead")
+        wanted = inspect.signature(getattr(Processor, method.__name__, method))
+        if not _can_be_called(method, len(wanted.parameters)):
+            raise TopologyError(
+                f"processor {name!r} cannot be made: {method.__qualname__}() takes other arguments than it is given: "
+                f"write def {method.__name__}({', '.join(wanted.parameters)})"
+            )
+
+
+def _can_be_called(method: Any, values: int) -> bool:
+    """Whether a function of a class takes so many positional arguments, `self` among them."""
+    if not inspect.isfunction(method):
+        return True  # a static method, or one in C: it shows when it is called
+    try:
+        inspect.signature(method).bind(*range(values))
+    except TypeError:
+        return False
+    return True
 
 
 def _check_fits(name: str, what: str, declared: Any, have: Schema) -> None:

@@ -12,7 +12,7 @@ from kstream.dsl import folds
 from kstream.dsl.functions import called, check_called, check_takes, wants_context
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
-from kstream.dsl.hints import FOLDS, OTHER_STEPS, STEPS, Hinted
+from kstream.dsl.hints import FOLDS, OF_WINDOWS, OTHER_STEPS, Hinted
 from kstream.dsl.session_summaries import HAS, AtEnd, Before, SessionSummaries
 from kstream.dsl.stream import Stream
 from kstream.dsl.summaries import list_of
@@ -46,7 +46,7 @@ class SessionGroup(Hinted, SessionSummaries[K, V]):
     """
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
+        **dict.fromkeys(OF_WINDOWS, "aggregate it first: count(), sum(function), aggregate(...)"),
         **dict.fromkeys(
             (fold for fold in FOLDS if fold not in HAS),
             "sessions have count, sum, min, max, mean, count_distinct, quantiles, reduce, collect and "

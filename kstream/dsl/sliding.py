@@ -11,7 +11,7 @@ from kstream.codecs.base import is_codec
 from kstream.dsl import folds, refolding
 from kstream.dsl.graph import advice
 from kstream.dsl.grouping import Grouping
-from kstream.dsl.hints import FOLDS, STEPS, Hinted
+from kstream.dsl.hints import FOLDS, OF_WINDOWS, Hinted
 from kstream.dsl.stream import Stream
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, schema
@@ -36,7 +36,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
     """
 
     INSTEAD: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)"),
+        **dict.fromkeys(OF_WINDOWS, "aggregate it first: count(), sum(function), aggregate(...)"),
         **dict.fromkeys(
             (fold for fold in FOLDS if fold in ("first", "last", "collect", "top_n")),
             "sliding windows have count, sum, min, max, mean, count_distinct, quantiles, reduce and aggregate",

@@ -182,7 +182,7 @@ class ValueState(State, Generic[T]):
         if found is None and self._make is not None:
             found = self._make()
             if store.verify:
-                store.mutations.defaults[key] = found, self._make
+                store.mutations.default(key, found, self._make)
         return found  # type: ignore[no-any-return]
 
     @value.setter

@@ -5,9 +5,9 @@ They make each other, so they share a module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from kstream.dsl import folds
 from kstream.dsl.functions import called, check_takes, wants_context
@@ -54,7 +54,10 @@ class Stream(Hinted, Processing[K, V]):
     it (`kstream.uses`).
     """
 
-    INSTEAD = dict.fromkeys(FOLDS, "group first, with group_by_key() or group_by(function)")
+    INSTEAD: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys((*FOLDS, "window"), "group first, with group_by_key() or group_by(function)"),
+        "suppress": "a table has it: to_table(name).suppress(...)",
+    }
 
     def __repr__(self) -> str:
         return f"Stream({self.node.name!r}, key={self.node.key}, value={self.node.value})"

@@ -189,7 +189,7 @@ class Table(Hinted, ReadableTable[K, V]):
                 raise KeyError(key)
             value = self._default()
             if store.verify:
-                store.mutations.defaults[self._encode_key(key)] = value, self._default
+                store.mutations.default(self._encode_key(key), value, self._default)
         return value
 
     def __setitem__(self, key: K, value: V) -> None:

@@ -9,7 +9,7 @@ from kstream.codecs import Codec, Windowed, WindowedSpan, windowed_codec
 from kstream.codecs.base import is_codec
 from kstream.codecs.spans import stored_span_codec
 from kstream.dsl.grouping import Grouping
-from kstream.dsl.hints import STEPS
+from kstream.dsl.hints import OF_WINDOWS
 from kstream.dsl.stream import Grouped
 from kstream.errors import TopologyError
 from kstream.specs.fields import whole_milliseconds
@@ -36,7 +36,7 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
     per window, when it closes. Closed windows are removed from the store and its changelog.
     """
 
-    INSTEAD = dict.fromkeys((*STEPS, "to", "stream"), "aggregate it first: count(), sum(function), aggregate(...)")
+    INSTEAD = dict.fromkeys(OF_WINDOWS, "aggregate it first: count(), sum(function), aggregate(...)")
 
     def __init__(
         self, records: Grouping, windows: Windows, grace: timedelta, late: Topic[Any, V] | None = None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from operator import length_hint
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
@@ -23,6 +25,24 @@ from kstream.specs.ttl import FOREVER
 from kstream.state.time import TaskTime
 from kstream.state.watermark import UNKNOWN, Watermark
 from kstream.types import Fetch
+
+log = logging.getLogger(__name__)
+
+SECONDS: Final = 10**9, 10**10
+"""Times from 2001 to 2286 in seconds; as ms they are of the first months of 1970."""
+
+_told: set[str] = set()  # topics
+
+
+def _warn_of_seconds(topic: str, at: int) -> None:
+    """Windows would be of a thousand times as much time as they say, and nothing else would show it."""
+    if topic not in _told:
+        _told.add(topic)
+        log.warning(
+            "timestamp= of topic %r gives %d, which as ms since the epoch is %s: if these are seconds, give it a "
+            "function that multiplies them by 1000",
+            topic, at, datetime.fromtimestamp(at // 1000, UTC).date(),
+        )  # fmt: skip
 
 
 class Source(Operator):
@@ -167,6 +187,8 @@ class Source(Operator):
             text = f"timestamp= of topic {self.topic.name!r}: {type(error).__name__}: {text_of(error)}"
             error = readable(error)
             raise ColumnError(text, index, reading=True) from (error.__cause__ or error)
+        if times and SECONDS[0] <= times[0] < SECONDS[1]:
+            _warn_of_seconds(self.topic.name, times[0])
         if times and not (min(times) >= 0 and max(times) < FOREVER):
             index = next(index for index, at in enumerate(times) if not 0 <= at < FOREVER)
             raise ColumnError(

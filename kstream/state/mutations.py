@@ -28,7 +28,7 @@ class Mutations(Generic[V]):
     def __init__(self) -> None:
         self.assigned: dict[bytes, bytes] = {}
         self.given: dict[bytes, V] = {}
-        self.defaults: dict[bytes, tuple[V, Callable[[], V]]] = {}
+        self.defaults: dict[bytes, list[tuple[V, Callable[[], V]]]] = {}
         self.read: set[bytes] = set()
         self.scanned: list[tuple[bytes, V, bytes]] = []
 
@@ -54,6 +54,10 @@ class Mutations(Generic[V]):
             self.assigned[key] = raw
             self.given.pop(key, None)
 
+    def default(self, key: bytes, value: V, make: Callable[[], V]) -> None:
+        """One was made for an absent key."""
+        self.defaults.setdefault(key, []).append((value, make))
+
     def handed_out(self, store: Store[V], key: bytes, value: V) -> V:
         """One of all entries, a copy, goes to user code."""
         self.scanned.append((key, value, store.encode(value)))
@@ -75,8 +79,8 @@ class Mutations(Generic[V]):
                     _refuse(store, key)
         self.assigned.clear()
         self.given.clear()
-        for key, (value, make) in self.defaults.items():
-            if key not in changed and _differs(store, encode(value), encode(make())):
+        for key, made in self.defaults.items():
+            if key not in changed and any(_differs(store, encode(value), encode(make())) for value, make in made):
                 _refuse(store, key)
         self.defaults.clear()
         for key, value, then in self.scanned:

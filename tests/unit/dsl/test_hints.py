@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,26 @@ table = app.table("t", key=str, value=int)
         (lambda: stream.aggregate(int, max), "group first"),
         (lambda: stream.group_by_key().map(str), r"stream\(\) gives the grouped records"),
         (lambda: stream.group_by_key().to(topic), r"stream\(\) gives the grouped records"),
+        (lambda: stream.window(kstream.Tumbling(minutes=1), grace=timedelta(0)), "group first"),
+        (lambda: stream.suppress, r"a table has it: to_table\(name\)\.suppress"),
+        *(
+            (lambda group=group: group.window, r"no attribute 'window': aggregate it first: count\(\)")
+            for group in (
+                stream.group_by_key().window(windows, grace=timedelta(0))
+                for windows in (
+                    kstream.Tumbling(minutes=1),
+                    kstream.Cumulating(hours=1, step=timedelta(minutes=1)),
+                    kstream.LocalDays("UTC"),
+                    kstream.Session(minutes=1),
+                    kstream.Sliding(minutes=1),
+                    kstream.KafkaSliding(minutes=1),
+                )
+            )
+        ),
+        (
+            lambda: stream.group_by_key().window(kstream.Counting(2)).window,
+            "no attribute 'window': aggregate it first: sum",
+        ),
         (lambda: counted.map(str), r"stream\(\) gives the changes as a stream"),
         (lambda: counted.sink, "stream() gives the changes as a stream".replace("()", r"\(\)")),
         (lambda: table.stream, "a table that agents write emits no changes: only aggregations do"),

@@ -20,6 +20,28 @@ class Named(kstream.Processor[str, str, str]):
         ctx.emit(self.prefix + value)
 
 
+class Short(kstream.Processor[str, str, str]):
+    def process(self, value: str) -> None: ...  # type: ignore[override]
+
+
+class ShortTimer(kstream.Processor[str, str, str]):
+    def process(self, value: str, ctx: Any) -> None: ...
+
+    def on_timer(self, ctx: Any) -> None: ...  # type: ignore[override]
+
+
+class ShortOpen(kstream.Processor[str, str, str]):
+    def open(self) -> None: ...  # type: ignore[override]
+
+    def process(self, value: str, ctx: Any) -> None: ...
+
+
+class LongClose(kstream.Processor[str, str, str]):
+    def process(self, value: str, ctx: Any) -> None: ...
+
+    def close(self, ctx: Any) -> None: ...  # type: ignore[override]
+
+
 class Abstract(kstream.Processor[str, str, str], abc.ABC):
     @abc.abstractmethod
     def missing(self) -> None: ...
@@ -32,6 +54,10 @@ class Abstract(kstream.Processor[str, str, str], abc.ABC):
     [
         (Named, "Named: missing a required argument: 'prefix'.*functools.partial"),
         (functools.partial(Named, wrong=1), "Named: .*argument.*functools.partial"),
+        (Short, r"Short\.process\(\) takes other arguments than it is given: write def process\(self, value, ctx\)"),
+        (ShortTimer, r".*write def on_timer\(self, timer, ctx\)"),
+        (ShortOpen, r".*write def open\(self, ctx\)"),
+        (LongClose, r".*write def close\(self\)"),
         (Abstract, "Abstract is abstract, define missing in it"),
     ],
 )

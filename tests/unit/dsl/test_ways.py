@@ -259,3 +259,29 @@ def test_streams_and_topics_of_another_app() -> None:
         driver.send(source, 1, key="k")
         driver.send(source, 0, key="k")
         assert driver.values(out) == [0]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda stream: stream.to(stream.node.topic),
+        lambda stream: stream.through(stream.node.topic),
+        lambda stream: stream.map(lambda n: n + 1, value=int).peek(print).merge(stream).to(stream.node.topic),
+    ],
+)
+def test_a_loop_that_no_record_leaves_is_refused(write: Any) -> None:
+    app, source, _ = app_with()
+    write(app.stream(source))
+    with pytest.raises(TopologyError, match=r"topic 'in' is written with each record .* leave records out before"):
+        app.topology()
+
+
+def test_one_that_records_leave_is_not() -> None:
+    app, source, (out,) = app_with("out")
+    stream = app.stream(source)
+    stream.filter(lambda n: n > 0).map(lambda n: n - 1, value=int).to(source)
+    stream.branch(more=lambda n: n > 99)["more"].to(source)
+    stream.filter(lambda n: n == 0).to(out)
+    with TestDriver(app) as driver:
+        driver.send(source, 2, key="k")
+        assert (driver.values(source), driver.values(out)) == ([2, 1, 0], [0])

@@ -164,3 +164,17 @@ def test_outputs_carry_the_event_time(timestamp: Any) -> None:
         assert [record.timestamp for record in driver.records(out)] == [MS, MS + 1]
         assert [record.value for record in driver.records(sent)] == [MS, MS + 1]
         assert [record.timestamp for record in driver.records(counts)] == [MS + 1]
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(1_767_225_600, 1), (1_767_225_600.5, 1), (1_767_225_600_000, 0), (60_000, 0)]
+)
+def test_times_that_look_like_seconds_are_told_once(at: float, told: int, caplog: pytest.LogCaptureFixture) -> None:
+    app = kstream.App("seconds")
+    topic = app.topic(f"in-{at}", key=str, value=dict, timestamp="at")
+    app.stream(topic).peek(lambda value: None)
+    with TestDriver(app, partitions=1) as driver:
+        for _ in range(2):
+            driver.send(topic, {"at": at}, key="a")
+    lines = [line for line in caplog.messages if "if these are seconds" in line]
+    assert len(lines) == told and all("is 1970-01-21" in line for line in lines)

@@ -410,7 +410,7 @@ def test_verifying_finds_what_was_changed_and_not_assigned(how: str, assigned: b
         box = store.get(b"a")
     elif how == "default":
         box = Box()
-        store.mutations.defaults[b"a"] = box, Box
+        store.mutations.default(b"a", box, Box)
     elif how == "after assignment":
         box = Box(5)
         store.put(b"a", box)

@@ -91,3 +91,32 @@ def test_a_change_that_was_not_assigned_fails_at_the_end_too() -> None:
     with pytest.raises(ZeroDivisionError), TestDriver(app, partitions=1) as driver:
         driver.send(adds, "apple", key="a")
         raise ZeroDivisionError  # the test's own failure is told
+
+
+def test_a_changed_default_is_found_where_another_is_made_after_it() -> None:
+    """`table[key].append(...)`, and a look at what is there then: that is a new default."""
+    app = kstream.App("defaults")
+    adds, sizes = app.topic("adds", key=str, value=str), app.topic("sizes", key=str, value=int)
+    carts = app.table("carts", key=str, value=list[str], default=list)
+
+    @app.agent(adds, to=sizes)
+    def put(item: str, ctx: kstream.Context[str]) -> int:
+        carts[ctx.key].append(item)
+        return len(carts[ctx.key])
+
+    class Put(kstream.Processor[str, str, int]):
+        cart = kstream.ValueState(list[str], default=list)
+
+        def process(self, value: str, ctx: kstream.ProcessorContext[str, int]) -> None:
+            self.cart.value.append(value)
+            ctx.emit(len(self.cart.value))
+
+    other = kstream.App("states")
+    items = other.topic("adds", key=str, value=str)
+    other.stream(items).process(Put, name="put")
+    for one, topic in ((app, adds), (other, items)):
+        with TestDriver(one, partitions=1) as driver:
+            driver.send(topic, "apple", key="a")
+            with pytest.raises(ProcessingError, match="changed in place and not assigned"):
+                driver.commit()
+            driver.close(commit=False)
