@@ -140,7 +140,7 @@ def _check_windows(node: AgentNode) -> None:
     """Raises TopologyError where an agent has a table of windows, which it looks up by the keys of its records, and
     these are of no windows."""
     for store in node.stores:
-        if store.windows is not None and not store.key.accepts(node.key):
+        if store.holds == "windows" and not store.key.accepts(node.key):
             raise TopologyError(
                 f"agent {node.name!r} reads {store.name!r}, whose keys are {store.key}, and its records have keys of "
                 f"type {node.key}: a table of windows is read by agents over results of windows, and by app.query()"
@@ -174,7 +174,7 @@ def _part(nodes: list[Node]) -> SubTopology:
     stores = list({store.name: store for node in nodes for store in node.stores}.values())
     for node in nodes:  # what their objects hold joins no parts, and is theirs where it is here anyway
         here = (one for one in node.held if one in stores and one not in node.stores)
-        node.stores += tuple(one for one in here if one.windows is None or one.key.accepts(node.key))
+        node.stores += tuple(one for one in here if one.holds != "windows" or one.key.accepts(node.key))
     return SubTopology(nodes, sources, stores)
 
 

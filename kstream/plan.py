@@ -53,9 +53,9 @@ from kstream.state.backend import Backend
 from kstream.state.buffers import BufferStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
+from kstream.state.making import make_store
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
-from kstream.state.timed import make_store
 from kstream.state.watermark import Watermark
 from kstream.table_nodes import (
     DeduplicateNode,

@@ -14,7 +14,6 @@ from kstream.dsl.joins import Joining
 from kstream.specs.fields import whole_milliseconds
 from kstream.specs.schema import UNKNOWN, Kind, Schema, returned_by, schema
 from kstream.specs.store import BackendKind, StoreSpec, check_backend
-from kstream.specs.windows import Tumbling
 from kstream.table_nodes import DeduplicateNode
 
 K = TypeVar("K")
@@ -61,7 +60,7 @@ class Deduplicating(Joining[K, V]):
         before = self.at_home(made)
         spec = StoreSpec(
             made, _places(before.key, with_ids=by is not None), schema(int, made), backend=backend,
-            windows=Tumbling(within), with_ids=by is not None,
+            holds="windows" if by is None else "windowed ids",
             layout=f"deduplicate within {within}{'' if by is None else ', by id'}",
         )  # fmt: skip
         self._graph.store(spec, "deduplicate", advice(name))

@@ -53,7 +53,7 @@ def join_foreign(
     asked = StoreSpec(f"{made}-asked", keys, Schema(bytes, ASKED), backend=backend)
     subscribed = StoreSpec(
         f"{made}-subscriptions", Schema(asked_for.kind, timer_codec(asked_for.codec)), schema(bytes, "tokens"),
-        backend=backend, subscriptions=True,
+        backend=backend, holds="subscriptions",
     )  # fmt: skip
     spec = StoreSpec(made, keys, results, backend=backend)
     for one in (asked, subscribed, spec):

@@ -81,4 +81,4 @@ def _kept(name: str, node: Node, within: Within, *, noted: bool) -> StoreSpec:
     """
     keys = Schema(node.key.kind, place_codec(node.key.codec))
     layout = within.layout + (NOTED if noted else "")
-    return StoreSpec(name, keys, Schema(node.value.kind, part_codec(node.value.codec)), buffered=True, layout=layout)
+    return StoreSpec(name, keys, Schema(node.value.kind, part_codec(node.value.codec)), holds="buffers", layout=layout)

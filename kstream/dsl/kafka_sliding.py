@@ -171,7 +171,7 @@ class KafkaSlidingGroup(Hinted, Generic[K, V]):
         graph, source, step, windows = self._records.graph, self.node(), folding.step, self._windows
         made = graph.aggregation(source, step, name, backend, folding.users)
         spec = StoreSpec(
-            made, source.key, folding.schema_of(Recent, made), backend=backend, sliding=windows.difference,
+            made, source.key, folding.schema_of(Recent, made), backend=backend, holds="recent",
             layout=windows.layout,
         )  # fmt: skip
         graph.store(spec, step, advice(name))

@@ -158,7 +158,7 @@ class Processing(Deduplicating[K, V]):
 def timer_store(name: str, key: Schema) -> StoreSpec:
     """The store of the timers of a processor or agent, whose records have such keys."""
     codec = timer_codec(key.codec)
-    return StoreSpec(f"{name}-{TIMERS}", Schema(codec, codec), schema(Due, "timers"), timers=True)
+    return StoreSpec(f"{name}-{TIMERS}", Schema(codec, codec), schema(Due, "timers"), holds="timers")
 
 
 def _class_of(processor: Any, name: str) -> type[Processor[Any, Any, Any]]:

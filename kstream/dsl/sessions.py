@@ -255,7 +255,7 @@ class SessionGroup(Hinted, SessionSummaries[K, V]):
         struct: Any = OpenSession if gap_of is None else VaryingSession
         session: Any = None if is_codec(kind) else struct[Any if kind is UNKNOWN else kind]
         sessions: Any = OpenSessions(value.codec) if session is None else list[session]
-        spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, sessions=True, layout=layout)
+        spec = StoreSpec(made, source.key, schema(sessions, what), backend=backend, holds="sessions", layout=layout)
         graph.store(spec, step, advice(name))
         node = AggregateNode(
             name=made,

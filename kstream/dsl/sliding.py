@@ -138,7 +138,7 @@ class SlidingGroup(Hinted, Generic[K, V]):
         keys: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else cast("Any", Windowed)[inner]
         spec = StoreSpec(
             made, Schema(keys, windowed_codec(source.key.codec, stored=True)), folding.schema_of(Kept, made),
-            backend=backend, windows=self._windows, layout=self._windows.layout,
+            backend=backend, holds="windows", layout=self._windows.layout,
         )  # fmt: skip
         graph.store(spec, step, advice(name))
         node = SlidingNode(

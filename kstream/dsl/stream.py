@@ -32,6 +32,7 @@ from kstream.topology import AggregateNode, Emit, Node
 if TYPE_CHECKING:
     from kstream.specs.sink import BatchingSink
     from kstream.specs.ttl import TTL
+    from kstream.specs.windows import Windows
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -336,7 +337,7 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
             fold=fold,
             wants_context=wants_context(fold, 2),
             emit=emit,
-            windows=spec.windows,
+            windows=self._windows,
             grace=self._grace,
             late=self._late,
             early=self._early,
@@ -344,6 +345,7 @@ class Grouped(Hinted, Windowing[K, V], Summaries[K, V]):
         self._graph.add(node)
         return AggregateTable(self._graph, node)
 
+    _windows: Windows | None = None
     _grace = 0  # ms that windows stay open
     _late: Topic[Any, Any] | None = None
     _early = 0  # ms of event time after which open windows are told again

@@ -305,7 +305,7 @@ class StreamTable(Hinted, Tabular[K, V], ReadableTable[K, V]):
 
 def check_lasting(rows: StoreSpec, call: str) -> None:
     """Raises TopologyError where rows go without a change, as those of windows do."""
-    if rows.windows is not None or rows.sessions:
+    if rows.holds != "rows":
         raise TopologyError(
             f"{call}: {rows.name!r} has a row for each window, which goes when it closes; join a table of its changes, "
             "by a key of their own: stream().rekey(...).to_table(name)"

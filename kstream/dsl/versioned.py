@@ -14,5 +14,5 @@ def versions_of(table: StoreSpec) -> StoreSpec:
     keys = Schema(table.key.kind, place_codec(table.key.codec))
     values = Schema(table.value.kind, versions_codec(table.value.codec))
     return StoreSpec(
-        f"{table.name}-versions", keys, values, changelog=table.changelog, backend=table.backend, versions=True
+        f"{table.name}-versions", keys, values, changelog=table.changelog, backend=table.backend, holds="versions"
     )

@@ -68,10 +68,9 @@ class OfWindows(Grouped[W, V], Generic[W, V]):
             raise TopologyError(f"{name!r}: ttl= has no meaning for windows: they are removed when they close")
         inner: Any = key.kind
         kind: Any = UNKNOWN if inner is UNKNOWN or is_codec(inner) else self._key_class[inner]
-        windows = self._windows
-        return StoreSpec(
-            name, Schema(kind, self._stored(key)), value, backend=backend, windows=windows, layout=windows.layout
-        )
+        assert self._windows is not None
+        keys = Schema(kind, self._stored(key))
+        return StoreSpec(name, keys, value, backend=backend, holds="windows", layout=self._windows.layout)
 
     _key_class: ClassVar[Any]
 

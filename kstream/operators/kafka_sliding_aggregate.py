@@ -17,7 +17,7 @@ from kstream.operators.emitting import check_results
 from kstream.operators.late import LateTopic
 from kstream.operators.origin import Origin
 from kstream.operators.told import AT_ONCE, NotEncoded, Teller, Telling, ToldOrigin
-from kstream.specs.kafka_sliding import Recent
+from kstream.specs.kafka_sliding import KafkaSliding, Recent
 from kstream.specs.record import EPOCH_IS_NOW
 from kstream.state.sliding import SlidingStore, Window, ends_between, values_until
 from kstream.state.watermark import Watermark
@@ -67,7 +67,8 @@ class KafkaSlidingAggregate(Dropping, Closing, Telling):
         """`late`: where records go that are too late."""
         super().__init__(lines)
         self.store, self._result_of, self._keep = store, node.fold, node.keep
-        self._emit, self._grace, self._apart = node.emit, node.grace, store.spec.sliding
+        assert isinstance(node.windows, KafkaSliding)
+        self._emit, self._grace, self._apart = node.emit, node.grace, node.windows.difference
         self._key_codec, self._value_codec, self._check_every = node.key.codec, node.value.codec, check_every
         self._copy = copier(node.kept.codec)
         self._time, self._late = time, late
@@ -181,7 +182,7 @@ class KafkaSlidingAggregate(Dropping, Closing, Telling):
         over, before = self._is_over(), self._time.now - self._grace
         if before <= over:
             return
-        for windows in self.store.over(before, AT_ONCE, over):
+        for windows in self.store.over(before, AT_ONCE, over, self._apart):
             if self._emit == "close":
                 self._tell(windows, [window.end for window in windows], origin)
             elif self._emit == "commit":

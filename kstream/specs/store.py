@@ -14,10 +14,24 @@ from kstream.specs.schema import Schema
 
 if TYPE_CHECKING:  # most stores have none
     from kstream.specs.ttl import TTL
-    from kstream.specs.windows import Windows
 
 Scope = Literal["keyed", "partition"]
 BackendKind = Literal["rocksdb", "memory", "file"]
+Holds = Literal[
+    "rows", "windows", "windowed ids", "sessions", "recent", "timers", "buffers", "versions", "subscriptions"
+]  # fmt: skip
+"""What a store has. It decides its class (state/making.py), and what of a key decides about its partition.
+
+- `rows`: whatever, by key.
+- `windows`: results, by `Windowed` or `WindowedSpan`. `windowed ids`: the same, by `Windowed` of a `TimerKey`: a key
+  and an id.
+- `sessions`: of each key the list of its `OpenSession`.
+- `recent`: of each key the `Recent` records of Kafka Streams' sliding windows.
+- `timers`: those of a processor or agent, by `TimerKey`.
+- `buffers`: records of a stream that is joined by time (codecs/buffered.py).
+- `versions`: those of the rows of a table (codecs/versioned.py).
+- `subscriptions`: by `TimerKey`, whose ids are keys of another table (codecs/foreign.py).
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,13 +42,8 @@ class StoreSpec:
     `partition`: any key, private to the partition that wrote it.
 
     `changelog` has Kafka's settings of that topic, used when it is created. `backend` is where what is committed lies;
-    None: where the app's setting says. `ttl`: how long entries are kept. `on_large` may trim entries that are large.
-    `windows`: its keys are `Windowed`, of these windows. `sessions`: its values are lists of `OpenSession`. `sliding`:
-    they are the `Recent` records of Kafka Streams' sliding windows, which are so many ms apart. `timers`: it has those
-    of a processor, by `TimerKey`. `buffered`: it has records of a stream that is joined by time
-    (codecs/buffered.py). `versions`: it has those of the rows of a table (codecs/versioned.py). `with_ids`: the keys of
-    its windows are `TimerKey`, a key and an id. `subscriptions`: so are its keys, and the ids are keys of another table
-    (codecs/foreign.py). `layout`: what besides the types decides what its entries mean, as the size of its windows
+    None: where the app's setting says. `ttl`: how long entries are kept, which only rows can have. `on_large` may trim
+    entries that are large. `layout`: what besides the types decides what its entries mean, as the size of its windows
     (specs/layout.py); "": nothing does.
     """
 
@@ -46,14 +55,7 @@ class StoreSpec:
     backend: BackendKind | None = None
     ttl: TTL | None = None
     on_large: Callable[[Any, Any], Any] | None = None
-    windows: Windows | None = None
-    sessions: bool = False
-    sliding: int = 0
-    timers: bool = False
-    buffered: bool = False
-    versions: bool = False
-    subscriptions: bool = False
-    with_ids: bool = False
+    holds: Holds = "rows"
     layout: str = ""
 
     def __post_init__(self) -> None:
@@ -71,13 +73,17 @@ class StoreSpec:
     def home_key(self, key: bytes) -> bytes:
         """What of an encoded key decides about its partition: that of a window, a timer or a buffer lies where its
         records do."""
-        if self.timers or self.subscriptions:
-            return key_and_name(key)[0]
-        if self.buffered or self.versions:
-            return key[PLACE:]
-        if self.windows is None:
-            return key
-        return key_and_name(key[START:])[0] if self.with_ids else key[START:]
+        match self.holds:
+            case "rows" | "sessions" | "recent":
+                return key
+            case "windows":
+                return key[START:]
+            case "windowed ids":
+                return key_and_name(key[START:])[0]
+            case "timers" | "subscriptions":
+                return key_and_name(key)[0]
+            case "buffers" | "versions":
+                return key[PLACE:]
 
     @property
     def form(self) -> str:

@@ -39,9 +39,9 @@ def ends_of(store: str) -> str:
 
 def families_of(spec: StoreSpec) -> tuple[str, ...]:
     """What the backend keeps of a store, by name: its entries, and its index where it has one (timers have, too)."""
-    if spec.sessions or spec.sliding:
+    if spec.holds in ("sessions", "recent"):
         return spec.name, ends_of(spec.name)
-    if spec.timers:
+    if spec.holds == "timers":
         return spec.name, index_of(spec.name)
     if spec.ttl is None or spec.ttl.sweep is None:
         return (spec.name,)

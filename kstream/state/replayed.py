@@ -25,11 +25,11 @@ def replayed(spec: StoreSpec, keys: Sequence[bytes], fetch: Fetch, now: int) -> 
     Raises:
         KStreamError: a later version wrote a record.
     """
-    if spec.timers:
+    if spec.holds == "timers":
         return replayed_timers(spec, zip(keys, fetch.values(), strict=True))
-    if spec.sessions or spec.sliding:
+    if spec.holds in ("sessions", "recent"):
         entries = dict(zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True))
-        places = places_of(spec, entries) if spec.sessions else places_of_records(spec, entries)
+        places = places_of(spec, entries) if spec.holds == "sessions" else places_of_records(spec, entries)
         return {spec.name: entries.items(), ends_of(spec.name): places.items()}
     if spec.ttl is None:
         return {spec.name: zip(keys, plain_values(fetch.values(), fetch.headers()), strict=True)}

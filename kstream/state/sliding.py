@@ -93,14 +93,15 @@ def ends_between(recent: Recent[Any], first: int, stop: int, apart: int) -> list
 class SlidingStore(PlacedStore[Recent[Any]]):
     """See the module's text. Each key has a place no later than the first end of its open windows."""
 
-    def over(self, before: int, most: int, floor: int) -> Iterator[list[Window]]:
+    def over(self, before: int, most: int, floor: int, apart: int) -> Iterator[list[Window]]:
         """The windows that end before this time (ms), in the order of their ends, then of their keys, of about `most`
         keys at a time. What no other window has is gone from the store.
 
         Args:
             floor: windows that end before were over already.
+            apart: by how many ms the records of a window are at most.
         """
-        apart, live = self.spec.sliding, self.live
+        live = self.live
         while places := self.due(before, most):
             lows: dict[bytes, int] = {}
             for place in places:

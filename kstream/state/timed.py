@@ -11,24 +11,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import add
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Reads
-from kstream.state.buffers import BufferStore
-from kstream.state.entries import EntriesStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
-from kstream.state.sessions import SessionStore
-from kstream.state.sliding import SlidingStore
-from kstream.state.store import Store
 from kstream.state.time import TaskTime
-from kstream.state.timers import TimerStore
-from kstream.state.versions import VersionStore
-from kstream.state.windows import WindowStore
 
 V = TypeVar("V")
 
@@ -349,20 +341,3 @@ class TimedStore(ExpiringStore[V]):
         self._stamps, self._new, self._newer, self._stored = {}, {}, {}, None
         self._blind.clear()
         self._floor = self._first = FOREVER
-
-
-def make_store(
-    spec: StoreSpec, backend: Reads, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
-) -> Store[Any]:
-    """The store of a declaration."""
-    if spec.timers:
-        return TimerStore(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
-    if spec.ttl is None:
-        plain: type[Store[Any]] = WindowStore if spec.windows is not None else Store
-        plain = SessionStore if spec.sessions else SlidingStore if spec.sliding else plain
-        plain = BufferStore if spec.buffered else plain
-        plain = VersionStore if spec.versions else plain
-        return plain(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
-    assert time is not None
-    kind = EntriesStore if spec.ttl.per == "entry" else TimedStore
-    return kind(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)

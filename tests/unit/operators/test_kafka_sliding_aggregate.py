@@ -483,7 +483,7 @@ def test_what_has_no_method_says_what_to_do() -> None:
 
 
 def test_entries_of_another_store_are_named() -> None:
-    spec = StoreSpec("windows", schema(str, "key"), schema(Any, "value"), sliding=5)
+    spec = StoreSpec("windows", schema(str, "key"), schema(Any, "value"), holds="recent")
     for raw in (b"7", b'{"times":[]}', b"[]"):
         with pytest.raises(EntryUnreadable, match="'windows': what it has of b'k' are no records of sliding windows"):
             places_of_records(spec, {b"k": raw})

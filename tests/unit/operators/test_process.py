@@ -703,7 +703,7 @@ def test_sinks_with_offsets_of_their_own_do_not_stand_behind_timers() -> None:
 
 def test_timers_that_wait_can_be_looked_at() -> None:
     app, source, _ = app_of()
-    (spec,) = (one for one in app.topology().parts[0].stores if one.timers)
+    (spec,) = (one for one in app.topology().parts[0].stores if one.holds == "timers")
     with TestDriver(app, partitions=1) as driver:
         driver.send(source, ["set", "a", 5], key="k\0", timestamp=1000)
         driver.commit()

@@ -374,7 +374,7 @@ def test_sessions_behind_a_repartition_and_windows_behind_sessions() -> None:
 
 
 def test_the_store_of_another_kind_of_the_same_name_is_refused_by_name() -> None:
-    spec = StoreSpec("n", schema(str, "k", key=True), schema(list[OpenSession[int]], "v"), sessions=True)
+    spec = StoreSpec("n", schema(str, "k", key=True), schema(list[OpenSession[int]], "v"), holds="sessions")
     with pytest.raises(KStreamError, match=r"are no sessions: .*give the sessions another name="):
         places_of(spec, {b"k": b"5"})
 

@@ -549,7 +549,7 @@ def test_an_agent_and_a_processor_may_have_one_name() -> None:
 def test_the_topology_says_which_agents_have_timers() -> None:
     app, _, _ = alarm("function")
     assert "-> agent p (function)  tables=rang  timers  to out" in app.topology().describe()
-    (spec,) = (one for one in app.topology().parts[0].stores if one.timers)
+    (spec,) = (one for one in app.topology().parts[0].stores if one.holds == "timers")
     assert spec.name == "p-timers"
 
 

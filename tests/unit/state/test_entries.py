@@ -22,12 +22,12 @@ from kstream.state.entries import EntriesStore
 from kstream.state.expiry import families_of, index_of
 from kstream.state.forms import NEVER, headers_of, packed, plain_in, stamp_of, timed_in
 from kstream.state.large import Large
+from kstream.state.making import make_store
 from kstream.state.memory import MemoryBackend
 from kstream.state.replayed import replayed
 from kstream.state.rocksdb import RocksBackend, RocksMemory
 from kstream.state.store import ENTRY_OVERHEAD
 from kstream.state.time import TaskTime
-from kstream.state.timed import make_store
 from kstream.testing.fetch import MemoryFetch
 from kstream.testing.log import MemoryRecord
 from support.cases import examples

@@ -48,7 +48,9 @@ def pair(left: str, right: str | None) -> str:
 
 
 def store_of(driver: TestDriver) -> VersionStore:
-    (store,) = (one for one in driver.worker.tasks.values() for one in one.plan.stores.values() if one.spec.versions)
+    (store,) = (
+        one for one in driver.worker.tasks.values() for one in one.plan.stores.values() if one.spec.holds == "versions"
+    )
     assert isinstance(store, VersionStore)
     return store
 

@@ -153,7 +153,7 @@ def test_what_sql_says_of_the_last_rows(
         assert {key: value for key, value in changes.items() if value is not None} == wanted
         assert dict(driver.table(joined.joined)) == wanted
         stores = [one for task in driver.worker.tasks.values() for one in task.plan.stores.values()]
-        subscribed = sum(1 for one in stores if one.spec.subscriptions for _ in one.scan())
+        subscribed = sum(1 for one in stores if one.spec.holds == "subscriptions" for _ in one.scan())
         asked = sum(1 for one in stores if one.spec.name == "joined-asked" for _ in one.scan())
         assert subscribed == asked  # nothing is left of what was asked before
 
