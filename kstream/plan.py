@@ -1,129 +1,62 @@
-"""Topology to operators: the only place that makes the operators and stores of a task."""
+"""What one task runs: its stores and operators, made from its sub-topology and put together. `making.py` makes each
+operator."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
-from contextvars import Context as ContextVars
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
 from kstream.codecs import SAMPLE
-from kstream.foreign_nodes import AloneNode, ForeignNode
-from kstream.global_nodes import GlobalJoinNode
-from kstream.looking_nodes import DebugNode, SampleNode
+from kstream.foreign_nodes import AloneNode
+from kstream.making import Contexts, Maker
 from kstream.neighbours import by_input, leads_to_keeping, leaves_out
-from kstream.operators.agent import FunctionAgent, Results
-from kstream.operators.aggregations import aggregation
 from kstream.operators.async_agent import AsyncAgent
 from kstream.operators.base import Cursor, Operator, Outlet, Push, with_tables
-from kstream.operators.batching_sink import SinkWriter
 from kstream.operators.bounds import NONE, Bounds
-from kstream.operators.branch import Branch, Pass
 from kstream.operators.closing import Closing
-from kstream.operators.deduplicate import Deduplicate
-from kstream.operators.dropping import Lines
 from kstream.operators.joins.foreign import Subscribe
-from kstream.operators.joins.global_table import global_join
-from kstream.operators.joins.self_join import SelfJoin
-from kstream.operators.joins.stream_stream import StreamStreamJoin
-from kstream.operators.late import LateTopic
-from kstream.operators.looking import Debug, Sample, Watched
 from kstream.operators.marks import TimeWriter
 from kstream.operators.merge import Merge
 from kstream.operators.process import Process
-from kstream.operators.processors import processor
 from kstream.operators.refusals import Refusals
-from kstream.operators.route import Route
-from kstream.operators.sink import Sink
 from kstream.operators.source import Source
-from kstream.operators.stateless import Filter, FlatMap, Map, Peek, Rekey, Stateless
-from kstream.operators.tables import of_tables
-from kstream.operators.timed_agents import processor_of, timed_agent
+from kstream.operators.timed_agents import processor_of
 from kstream.operators.told import Teller, Telling
 from kstream.operators.upsert import Upsert
-from kstream.operators.user_processor import ProcessorCursor
 from kstream.operators.writer import DirectWriter, OrderedWriter, Writer
-from kstream.processor_nodes import ProcessNode, SideNode
-from kstream.specs.steps import ASYNC, AgentKind, Step
+from kstream.processor_nodes import SideNode
+from kstream.specs.steps import ASYNC
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Backend
-from kstream.state.buffers import BufferStore
 from kstream.state.expiring import ExpiringStore
 from kstream.state.large import Large
 from kstream.state.making import make_store
 from kstream.state.store import Store
 from kstream.state.time import TaskTime
 from kstream.state.watermark import Watermark
-from kstream.table_nodes import (
-    DeduplicateNode,
-    RetractNode,
-    StreamJoinNode,
-    TableChangeNode,
-    TableJoinNode,
-    TableNode,
-    meets,
-    step_of,
-)
-from kstream.topology import (
-    AgentNode,
-    AggregateNode,
-    BranchNode,
-    MergeNode,
-    Node,
-    OutsideNode,
-    RouteNode,
-    SinkNode,
-    SourceNode,
-    StatelessNode,
-    SubTopology,
-    WayNode,
-    with_all_before,
-)
+from kstream.table_nodes import RetractNode, step_of
+from kstream.topology import AgentNode, Node, SubTopology
 
 if TYPE_CHECKING:
     import asyncio
-import sys
-
-_STATELESS: dict[Step, type[Stateless]] = {
-    Step.MAP: Map,
-    Step.FILTER: Filter,
-    Step.FLAT_MAP: FlatMap,
-    Step.PEEK: Peek,
-    Step.REKEY: Rekey,
-}
-
-_LINES: WeakKeyDictionary[Node, Lines] = WeakKeyDictionary()
-"""Of each aggregation, table and join: its tasks log together."""
-
-_WATCHED: WeakKeyDictionary[Node, Watched] = WeakKeyDictionary()
-"""Of each `debug`: the same."""
 
 _NONE: Mapping[str, Store[Any]] = {}
-
-
-class Contexts(Protocol):
-    """Makes the contexts of a task (the runtime's own; operators only move them)."""
-
-    def new(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> Cursor: ...
-    def processing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor: ...
-    def timing(self, stores: dict[str, Store[Any]], writer: Writer, order: int) -> ProcessorCursor: ...
-    def variables(self, cursor: Cursor) -> ContextVars: ...
 
 
 @dataclass(slots=True)
 class TaskPlan:
     """What one task runs: operators in topological order, entered by topic."""
 
-    sources: dict[str, Source]
     stores: dict[str, Store[Any]]
-    operators: list[Operator]
-    agents: list[AsyncAgent]
     writer: Writer
     one_at_a_time: bool
     cursor: Cursor = field(repr=False)
+    sources: dict[str, Source] = field(default_factory=dict)
+    operators: list[Operator] = field(default_factory=list)
+    agents: list[AsyncAgent] = field(default_factory=list)
     time: TaskTime | None = None
     """Where some of its state has a TTL, or it keeps event time."""
     watermark: Watermark | None = None
@@ -225,41 +158,26 @@ def plan_task(
     # of others nothing would take care that they are used one record at a time
     whole = {spec.name: tables[spec.name] for spec in part.tables}
     visible = whole | {spec.name: stores[spec.name] for node in part.nodes for spec in node.stores[node.own :]}
-    at_hand = {**tables, **stores}
     shared = contexts.new(visible, writer, 0)
-    plan = TaskPlan({}, stores, [], [], writer, part.one_at_a_time, shared, time, watermark, step=step_of(part))
-    plan.by_input = by_input(part)
+    plan = TaskPlan(
+        stores, writer, part.one_at_a_time, shared, time=time, watermark=watermark, step=step_of(part),
+        by_input=by_input(part),
+    )  # fmt: skip
     if part.carries:
         assert watermark is not None and counts is not None
         held = max((node.timing.held for node in part.by_time), default=0)
         topics = {topic: counts[topic] for topic in part.carries}
         plan.time_writer = TimeWriter(topics, partition, held, watermark, plan.waits)
+    maker = Maker(
+        {**tables, **stores}, visible, writer, contexts, loop, check_every, bounds, clock, ordered, watermark, time
+    )
     built: dict[Node, Operator] = {}
     for order, node in enumerate(part.nodes):
         # one that it does not declare would show it what others did with a whole batch
         mine = (
             visible if part.one_at_a_time else {one.name: stores[one.name] for one in node.stores[node.own :]} | whole
         )
-
-        def cursor(order: int = order, mine: dict[str, Store[Any]] = mine) -> Cursor:
-            return contexts.new(mine, writer, order)
-
-        operator = built[node] = (
-            processor(
-                node, stores, contexts.processing(visible, writer, order), watermark, time,
-                _LINES.setdefault(node, Lines(node.name)), check_every,
-            )
-            if isinstance(node, ProcessNode)
-            else timed_agent(
-                node, stores, Results(node.to, writer, order, node.name, check_every),
-                partial(contexts.timing, mine, writer, order), contexts.variables, loop, watermark, time,
-                _LINES.setdefault(node, Lines(node.name)),
-            )
-            if isinstance(node, AgentNode) and node.on_timer is not None
-            else _build(
-                node, order, at_hand, writer, cursor, contexts, loop, check_every, bounds, clock, ordered, watermark
-            )
-        )  # fmt: skip
+        operator = built[node] = maker.operator(node, order, mine)
         for place, parent in enumerate(node.parents):
             push = operator.input(place)
             if node.users and visible and not part.one_at_a_time:
@@ -309,86 +227,3 @@ def _watermark(part: SubTopology, counts: Mapping[str, int], time: TaskTime | No
     upstream = {topic: counts[before] for topic, before in part.upstream.items()}
     by_clock = [one.topic.name for one in part.sources if one.topic.idle_advance]
     return Watermark(bounds, upstream, lease, time.clock.monotonic, by_clock)
-
-
-def _build(
-    node: Node,
-    order: int,
-    stores: dict[str, Store[Any]],
-    writer: Writer,
-    cursor: Callable[[], Cursor],
-    contexts: Contexts,
-    loop: asyncio.AbstractEventLoop,
-    check_every: int,
-    bounds: Bounds,
-    time: TaskTime | None,
-    ordered: TaskTime | None,
-    watermark: Watermark | None,
-) -> Operator:
-    match node:
-        case SourceNode():
-            return Source(node.topic, bounds, time, watermark, ordered)
-        case SinkNode():
-            return Sink(node.topic, writer, order, check_every)
-        case OutsideNode():
-            return SinkWriter(node.sink, loop)
-        case StatelessNode():
-            kind = _STATELESS[node.step]
-            return kind(
-                node.function, cursor() if node.wants_context else None, node.key.codec, node.value.codec
-            )  # fmt: skip
-        case BranchNode():
-            return Branch([(function, cursor() if context else None) for function, context in node.predicates])
-        case WayNode():
-            return Pass()
-        case MergeNode():
-            # a record of any topic may move time to what comes late
-            return Merge(meets=meets(node) or any(one.timing.late for one in with_all_before(node)))
-        case DebugNode():
-            return Debug(_WATCHED.setdefault(node, Watched(node.name)))
-        case SampleNode():
-            return Sample(node.name, node.rate)
-        case RouteNode():
-            chooser = cursor() if node.wants_context else None
-            return Route(node, chooser, writer, order, check_every)
-        case AggregateNode():
-            late = None if node.late is None else LateTopic(node.late, writer, order, check_every)
-            return aggregation(
-                node, stores[node.stores[0].name], cursor() if node.wants_context else None,
-                _LINES.setdefault(node, Lines(node.name)), watermark, late, check_every,
-            )  # fmt: skip
-        case DeduplicateNode():
-            lines = _LINES.setdefault(node, Lines(node.name))
-            return Deduplicate(node, stores[node.stores[0].name], watermark, lines)
-        case GlobalJoinNode():
-            lines = _LINES.setdefault(node, Lines(node.name))
-            return global_join(node, stores[node.table.name], cursor, lines)
-        case TableNode() | RetractNode() | TableChangeNode() | TableJoinNode() | ForeignNode():
-            lines = _LINES.setdefault(node, Lines(node.name))
-            own = cursor() if node.may_send else None
-            return of_tables(node, stores, own, lines, watermark, check_every)
-        case StreamJoinNode():
-            left, right = (stores[one.name] for one in (node.stores[0], node.stores[len(node.parents) - 1]))
-            assert isinstance(left, BufferStore) and isinstance(right, BufferStore)
-            assert watermark is not None and time is not None
-            join = SelfJoin if len(node.parents) == 1 else StreamStreamJoin
-            return join(
-                node.name, (left, right), (node.parents[0].value.codec, node.parents[-1].value.codec), node.key.codec,
-                node.value.codec, node.within, node.joiner, cursor() if node.wants_context else None,
-                _LINES.setdefault(node, Lines(node.name)), keeps=(node.how != "inner", node.how == "outer"),
-                meets=meets(node), watermark=watermark, time=time, every=check_every,
-            )  # fmt: skip
-        case AgentNode():
-            results = Results(node.to, writer, order, node.name, check_every)
-            used = [stores[spec.name] for spec in node.stores[node.own :]]
-            if node.agent in (AgentKind.FUNCTION, AgentKind.GENERATOR):
-                own = cursor() if node.wants_context else None
-                return FunctionAgent(
-                    node.function, own, results, used, many=node.agent is AgentKind.GENERATOR
-                )  # fmt: skip
-            mine = cursor()
-            return AsyncAgent(
-                node.name, node.function, mine, results, used, loop, contexts.variables(mine),
-                wants_context=node.wants_context, timeout=node.timeout,
-            )  # fmt: skip
-    raise AssertionError(node)

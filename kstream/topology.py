@@ -1,7 +1,7 @@
 """The graph an app becomes: nodes, cut at topics into sub-topologies, validated and described.
 
 A sub-topology is what one task runs for one partition: all nodes that hang together by edges or by a shared store.
-Nodes hold declarations only; `building.py` cuts them, `plan.py` turns them into operators.
+Nodes hold declarations only; `building.py` cuts them, `making.py` turns them into operators.
 """
 
 from __future__ import annotations
