@@ -136,8 +136,9 @@ class Recovery:
         """The broker refused a record of the transaction, for good: what caused it is looked for among the tasks that
         were in it. False when none was. A search that began in the middle of the transaction, which nobody watched, has
         its record alone the next time."""
-        able = [one for one in self._tasks.running if one.takes_part and (one.uncommitted or one.plan.tellers)]
-        tasks = [one for one in able if one.has_put_out]  # others are to be committed next
+        # one that has put out nothing is to be committed next
+        inside = (one for one in self._tasks.running if one.takes_part and one.has_put_out)
+        tasks = [one for one in inside if one.uncommitted or one.plan.tellers]
         if not tasks:
             return False
         searched = any(task.search or not task.uncommitted for task in tasks)  # not so: it may be looked at right away
