@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Generic, TypeVar, cast, get_origin
+from typing import Any, Generic, TypeVar, Unpack, cast, get_origin
 
-from kstream.codecs import SAMPLE, Codec, ColumnError, check_entries, encode_value
+from kstream.codecs import Codec, ColumnError, check_entries, encode_value
 from kstream.specs.store import StoreSpec
 from kstream.state.backend import Reads
 from kstream.state.containers import KINDS, PAST, Timed
@@ -19,6 +19,7 @@ from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, entries_packed, plain_in, stamp_of, stamps_in
 from kstream.state.guarded import UNENCODED
+from kstream.state.store import StoreOptions
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")
@@ -68,17 +69,8 @@ class EntriesStore(ExpiringStore[V]):
 
     CACHE = 1 / 2
 
-    def __init__(
-        self,
-        spec: StoreSpec,
-        backend: Reads,
-        time: TaskTime,
-        *,
-        cache_bytes: int,
-        check_every: int = SAMPLE,
-        verify: bool = False,
-    ) -> None:
-        super().__init__(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+    def __init__(self, spec: StoreSpec, backend: Reads, time: TaskTime, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(spec, backend, time, **options)
         kind = get_origin(spec.value.kind) or spec.value.kind
         self._timed = EntriesCodec(spec.value.codec, kind, spec.form, lambda: self.now)
         self.value_codec = self._timed

@@ -4,14 +4,13 @@ commit. When an entry expires, and what is removed then, each of them knows for 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, Unpack
 
-from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import TTL
 from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import LOOKED_AT, ExpiryIndex, families_of
-from kstream.state.store import Store
+from kstream.state.store import Store, StoreOptions
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")
@@ -30,18 +29,9 @@ class ExpiringStore(Store[V]):
 
     CACHE: ClassVar[float]
 
-    def __init__(
-        self,
-        spec: StoreSpec,
-        backend: Reads,
-        time: TaskTime,
-        *,
-        cache_bytes: int,
-        check_every: int = SAMPLE,
-        verify: bool = False,
-    ) -> None:
-        own = int(cache_bytes * self.CACHE)
-        super().__init__(spec, backend, cache_bytes=own, check_every=check_every, verify=verify)
+    def __init__(self, spec: StoreSpec, backend: Reads, time: TaskTime, **options: Unpack[StoreOptions]) -> None:
+        options["cache_bytes"] = int(options["cache_bytes"] * self.CACHE)
+        super().__init__(spec, backend, **options)
         assert spec.ttl is not None
         self.ttl: TTL = spec.ttl
         self._time, self._by_event = time, spec.ttl.time == "event"

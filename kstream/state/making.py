@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from kstream.specs.store import Holds, StoreSpec
 from kstream.state.backend import Reads
@@ -10,7 +10,7 @@ from kstream.state.buffers import BufferStore
 from kstream.state.entries import EntriesStore
 from kstream.state.sessions import SessionStore
 from kstream.state.sliding import SlidingStore
-from kstream.state.store import Store
+from kstream.state.store import Store, StoreOptions
 from kstream.state.time import TaskTime
 from kstream.state.timed import TimedStore
 from kstream.state.timers import TimerStore
@@ -30,13 +30,10 @@ _CLASSES: Final[dict[Holds, type[Store[Any]]]] = {
 }
 
 
-def make_store(
-    spec: StoreSpec, backend: Reads, time: TaskTime | None, *, cache_bytes: int, check_every: int, verify: bool
-) -> Store[Any]:
+def make_store(spec: StoreSpec, backend: Reads, time: TaskTime | None, **options: Unpack[StoreOptions]) -> Store[Any]:
     """`time`: of the task; only rows that expire ask for it."""
     if spec.ttl is None:
-        kind = _CLASSES[spec.holds]
-        return kind(spec, backend, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+        return _CLASSES[spec.holds](spec, backend, **options)
     assert time is not None and spec.holds == "rows"
     expiring = EntriesStore if spec.ttl.per == "entry" else TimedStore
-    return expiring(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+    return expiring(spec, backend, time, **options)

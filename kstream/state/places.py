@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, Unpack
 
 from kstream.codecs.windowed import START, start_in, stored_start
+from kstream.specs.store import StoreSpec
 from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import ends_of, families_of
-from kstream.state.store import Store
+from kstream.state.store import Store, StoreOptions
 
 V = TypeVar("V")
 
@@ -95,8 +96,8 @@ class Places:
 class PlacedStore(Store[V]):
     """See the module's text."""
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(self, spec: StoreSpec, backend: Reads, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(spec, backend, **options)
         self.places = Places(ends_of(self.name))
         self.families = families_of(self.spec)
 

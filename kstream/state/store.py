@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from itertools import islice
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, NotRequired, TypedDict, TypeVar, cast
 
 from kstream.codecs import SAMPLE, Codec, ColumnError, check_column, check_entries, encode_value
 from kstream.errors import CodecError, EntryUnreadable, TableError
@@ -39,6 +39,14 @@ SPREAD = 2_654_435_761
 
 NO_KEY = frozenset((None,))
 NOTHING: Set[bytes | None] = frozenset()
+
+
+class StoreOptions(TypedDict):
+    """What each store is made with besides: see `Store`."""
+
+    cache_bytes: int
+    check_every: NotRequired[int]
+    verify: NotRequired[bool]
 
 
 class Store(Guarded[V]):

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from operator import add
-from typing import TypeVar, cast
+from typing import TypeVar, Unpack, cast
 
-from kstream.codecs import SAMPLE
 from kstream.specs.store import StoreSpec
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Reads
 from kstream.state.expiring import ExpiringStore
 from kstream.state.expiry import ExpiryIndex
 from kstream.state.forms import NEVER, STAMP, Prefixes, stamp_of, unpack
+from kstream.state.store import StoreOptions
 from kstream.state.time import TaskTime
 
 V = TypeVar("V")
@@ -34,17 +34,8 @@ class TimedStore(ExpiringStore[V]):
 
     CACHE = 3 / 4
 
-    def __init__(
-        self,
-        spec: StoreSpec,
-        backend: Reads,
-        time: TaskTime,
-        *,
-        cache_bytes: int,
-        check_every: int = SAMPLE,
-        verify: bool = False,
-    ) -> None:
-        super().__init__(spec, backend, time, cache_bytes=cache_bytes, check_every=check_every, verify=verify)
+    def __init__(self, spec: StoreSpec, backend: Reads, time: TaskTime, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(spec, backend, time, **options)
         self._refreshes = self.ttl.update == "read_and_write"
         self._shows = self.ttl.visibility == "return_expired_if_not_cleaned_up"
         self._stamps: dict[bytes, int] = {}

@@ -15,9 +15,8 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, Unpack
 
-from kstream.codecs import SAMPLE
 from kstream.codecs.timers import key_and_name, timer_key
 from kstream.errors import KStreamError
 from kstream.specs.store import StoreSpec
@@ -25,7 +24,7 @@ from kstream.specs.timers import Due, Timer, TimerClock
 from kstream.specs.ttl import FOREVER
 from kstream.state.backend import Changes, Reads
 from kstream.state.expiry import families_of, index_of
-from kstream.state.store import Store
+from kstream.state.store import Store, StoreOptions
 
 READ_AHEAD: Final = 1000
 """Entries of the index that are read at a time."""
@@ -144,12 +143,11 @@ class Order:
 class TimerStore(Store[Due]):
     """See the module's text. Each timer is there once: setting it again moves it."""
 
-    def __init__(
-        self, spec: StoreSpec, backend: Reads, *, cache_bytes: int, check_every: int = SAMPLE, verify: bool = False
-    ) -> None:
-        own = cache_bytes * 3 // 4  # the rest is for where timers lie in the index
-        super().__init__(spec, backend, cache_bytes=own, check_every=check_every, verify=verify)
-        self._most_known = (cache_bytes - own) // ENTRY_BYTES
+    def __init__(self, spec: StoreSpec, backend: Reads, **options: Unpack[StoreOptions]) -> None:
+        both = options["cache_bytes"]
+        options["cache_bytes"] = own = both * 3 // 4  # the rest is for where timers lie in the index
+        super().__init__(spec, backend, **options)
+        self._most_known = (both - own) // ENTRY_BYTES
         self.families = families_of(spec)
         self._index = index_of(spec.name)
         self._orders = {clock: Order(clock) for clock in _CLOCKS}

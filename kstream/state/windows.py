@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Unpack, cast
 
 from kstream.codecs.windowed import START
+from kstream.specs.store import StoreSpec
+from kstream.state.backend import Reads
 from kstream.state.scanning import overlaid
-from kstream.state.store import Store
+from kstream.state.store import Store, StoreOptions
 
 V = TypeVar("V")
 
@@ -77,8 +79,8 @@ class WindowStore(Store[V]):
 
     _floor = _kept_floor = b""
 
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(self, spec: StoreSpec, backend: Reads, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(spec, backend, **options)
         self._by_start = _ByStart()
 
     def before(self, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
