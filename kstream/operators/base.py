@@ -87,7 +87,7 @@ class Operator:
         self.emitted = 0  # records
         self.dropped: Counter[str] = Counter()  # records left out on purpose, by reason, with commits that succeeded
         self._kept = 0  # of `emitted`, by `keep`
-        self.leaves_out = False  # whether it may leave out a record that fails (see plan.py)
+        self.leaves_out = False  # whether it may leave out a record that fails (see neighbours.py)
         self.isolates = False  # children after the first get values of their own: state may keep those of another
 
     def push(self, batch: Batch) -> None:
