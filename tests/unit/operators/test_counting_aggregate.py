@@ -17,6 +17,7 @@ from kstream.errors import TopologyError
 from kstream.specs.counting import Counted
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import CUTS, cut
 
 
 def collect(values: list[int], n: int) -> list[int]:
@@ -28,7 +29,7 @@ def collect(values: list[int], n: int) -> list[int]:
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), min_size=1, max_size=40),
     st.integers(1, 5), st.sampled_from(["memory", "rocksdb"]),
-    st.lists(st.sampled_from(["", "", "process", "commit", "crash"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["", "", *CUTS]), min_size=1, max_size=8),
 )  # fmt: skip
 def test_a_result_with_each_nth_record_of_a_key(
     given_: list[tuple[str, int]], n: int, backend: str, between: list[str]
@@ -46,8 +47,7 @@ def test_a_result_with_each_nth_record_of_a_key(
     with TestDriver(app, partitions=1, backend=backend) as driver:
         for at, (key, value) in enumerate(given_):
             driver.cluster.append("in", key.encode(), str(value).encode(), 1000 + at, None, 0)
-            if what := between[at % len(between)]:
-                getattr(driver, what)()
+            cut(driver, between[at % len(between)])
         driver.process()
         assert [(record.key, record.value, record.timestamp) for record in driver.records(out)] == results
         (task,) = driver.worker.tasks.values()

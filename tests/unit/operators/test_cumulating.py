@@ -15,6 +15,7 @@ from kstream import Cumulating, WindowedSpan
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import CUTS, cut
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -56,7 +57,7 @@ def collect(values: list[int], n: int) -> list[int]:
         max_size=30,
     ),
     st.integers(1, 6), st.integers(1, 4), st.integers(-9, 9), st.integers(0, 6), st.integers(0, 6),
-    st.lists(st.sampled_from(["", "", "process", "commit", "crash"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["", "", *CUTS]), min_size=1, max_size=8),
 )  # fmt: skip
 def test_windows_are_what_their_definition_says(
     given_: list[Input], step: int, steps: int, offset: int, grace: int, out_of_order: int, between: list[str]
@@ -72,9 +73,7 @@ def test_windows_are_what_their_definition_says(
     with TestDriver(app, partitions=1) as driver:
         for number, (key, value, at) in enumerate(given_):
             driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
-            what = between[number % len(between)]
-            if what:
-                getattr(driver, what)()
+            cut(driver, between[number % len(between)])
         driver.process()
         assert [(record.key, record.value) for record in driver.records(out)] == closed
         assert all(record.timestamp == record.key.end for record in driver.records(out))

@@ -20,7 +20,7 @@ from kstream.state.expiry import ends_of
 from kstream.state.sliding import places_of_records
 from kstream.testing import TestDriver
 from support.cases import cases, examples
-from support.feeding import feed_between
+from support.feeding import CUTS, feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -96,7 +96,7 @@ def declared(apart: int, grace: int, out_of_order: int, emit: Any) -> tuple[kstr
     ),
     apart=st.integers(1, 20), grace=st.integers(0, 8), out_of_order=st.integers(0, 8),
     backend=st.sampled_from(["memory", "rocksdb"]),
-    between=st.lists(st.sampled_from(["", "", "", "process", "commit", "crash"]), min_size=1, max_size=12),
+    between=st.lists(st.sampled_from(["", "", "", *CUTS]), min_size=1, max_size=12),
     at_once=st.sampled_from([1, 2, 10_000]),
 )  # fmt: skip
 def test_windows_are_what_their_definition_says(

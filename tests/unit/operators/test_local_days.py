@@ -14,6 +14,7 @@ import kstream
 from kstream import LocalDays, WindowedSpan
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import CUTS, cut
 
 MINUTE = 60_000
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -36,7 +37,7 @@ def day_of(at: int) -> tuple[int, int]:
         st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 4 * 24 * 4)), min_size=1, max_size=30
     ),
     st.sampled_from([0, 30, 600]),
-    st.lists(st.sampled_from(["", "", "process", "commit", "crash"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["", "", *CUTS]), min_size=1, max_size=8),
 )  # fmt: skip
 def test_windows_are_days(season: str, given_: list[tuple[str, int, int]], grace: int, between: list[str]) -> None:
     app = kstream.App("windows")
@@ -63,9 +64,7 @@ def test_windows_are_days(season: str, given_: list[tuple[str, int, int]], grace
                 too_late.append(time - end - 1 - grace * MINUTE)
             else:
                 open_[WindowedSpan(key, start, end)].append(value)
-            what = between[number % len(between)]
-            if what:
-                getattr(driver, what)()
+            cut(driver, between[number % len(between)])
         assert [(record.key, record.value) for record in driver.records(out)] == closed
         assert all(record.timestamp == record.key.end for record in driver.records(out))
         assert dict(driver.table(table).items()) == open_

@@ -20,7 +20,7 @@ from kstream.state.expiry import ends_of
 from kstream.state.sessions import places_of
 from kstream.testing import TestDriver
 from support.cases import cases
-from support.feeding import feed_between
+from support.feeding import CUTS, feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -91,7 +91,7 @@ records = st.lists(
     min_size=1,
     max_size=40,
 )
-steps = st.lists(st.sampled_from(["", "", "", "process", "commit", "crash"]), min_size=1, max_size=12)
+steps = st.lists(st.sampled_from(["", "", "", *CUTS]), min_size=1, max_size=12)
 
 
 def ordered(value: list[int] | None) -> list[int] | None:

@@ -15,6 +15,7 @@ from kstream import Sliding
 from kstream.errors import TopologyError
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import CUTS, cut
 from support.sql import database, fill
 
 MS = timedelta(milliseconds=1)
@@ -52,7 +53,7 @@ def by_definition(
         max_size=40,
     ),
     st.integers(1, 20), st.integers(0, 8), st.integers(0, 8), st.sampled_from(["memory", "rocksdb"]),
-    st.lists(st.sampled_from(["", "", "process", "commit", "crash"]), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["", "", *CUTS]), min_size=1, max_size=8),
 )  # fmt: skip
 def test_windows_are_what_their_definition_says(
     given_: list[Input], size: int, grace: int, out_of_order: int, backend: str, between: list[str]
@@ -66,8 +67,7 @@ def test_windows_are_what_their_definition_says(
     with TestDriver(app, partitions=1, backend=backend) as driver:
         for number, (key, value, at) in enumerate(given_):
             driver.cluster.append("in", key.encode(), str(value).encode(), at, None, 0)
-            if what := between[number % len(between)]:
-                getattr(driver, what)()
+            cut(driver, between[number % len(between)])
         driver.process()
         assert [(record.key, record.value, record.timestamp) for record in driver.records(out)] == results
         (task,) = driver.worker.tasks.values()

@@ -16,7 +16,7 @@ from kstream.errors import KStreamError, TopologyError
 from kstream.state.expiry import ends_of
 from kstream.testing import TestDriver
 from support.cases import cases
-from support.feeding import feed_between
+from support.feeding import CUTS, feed_between
 
 MS = timedelta(milliseconds=1)
 Input = tuple[str, int, int]
@@ -94,7 +94,7 @@ class Oracle:
         min_size=1, max_size=40,
     ),
     grace=st.integers(0, 8), out_of_order=st.integers(0, 8), backend=st.sampled_from(["memory", "rocksdb"]),
-    between=st.lists(st.sampled_from(["", "", "", "process", "commit", "crash"]), min_size=1, max_size=12),
+    between=st.lists(st.sampled_from(["", "", "", *CUTS]), min_size=1, max_size=12),
     at_once=st.sampled_from([1, 2, 10_000]),
 )  # fmt: skip
 def test_sessions_are_what_their_definition_says(

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import kstream
 from kstream import Cumulating, Hopping, Session, Tumbling, Windowed, WindowedSpan
-from kstream.errors import AbortRequired
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import CUTS, cut
 from support.sql import database
 
 MS = timedelta(milliseconds=1)
@@ -93,7 +93,7 @@ ROWS: Final = st.lists(
 HOW: Final = {
     "rows": ROWS,
     "out_of_order": st.integers(0, 8),
-    "cuts": st.lists(st.sampled_from(["", "", "process", "commit", "crash", "abort"]), min_size=1, max_size=8),
+    "cuts": st.lists(st.sampled_from(["", "", *CUTS]), min_size=1, max_size=8),
     "emit": st.sampled_from(["close", "update", "commit"]),
 }
 ERA: Final = 1000  # of the times of rows, in ms
@@ -145,15 +145,7 @@ def told(
     with TestDriver(app, partitions=1, backend="memory") as driver:
         for number, (key, value, at) in enumerate(rows):
             driver.cluster.append("in", key.encode(), str(value).encode(), ERA + at, None, 0)
-            match cuts[number % len(cuts)]:
-                case "abort":
-                    driver.process()
-                    driver.cluster.fail_next("producer.commit", AbortRequired("planned"))
-                    driver.commit()
-                case "":
-                    pass
-                case other:
-                    getattr(driver, other)()
+            cut(driver, cuts[number % len(cuts)])
         driver.send(source, 0, key="end", timestamp=100_000)
         driver.commit()
         found: dict[str, dict[Any, Any]] = {}
