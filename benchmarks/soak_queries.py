@@ -281,7 +281,8 @@ topics are what their files take on disk; resident is the process's memory, in w
 settings but for a commit a second and a budget of {memory} MiB, whose caches are full early; queries come one after
 the other in one process, whose memory begins where the one before left it. The last row is after records of an hour
 later, which close all windows but their own. The changelogs' settings are such that their broker compacts within the
-run: {cleaned}; and those of repartition topics such that it deletes what is purged: {purged}.
+run: {cleaned}; and those of repartition topics such that it deletes what is purged: {purged}, looked at each ten
+seconds (brokers look each five minutes by default).
 """
 
 
@@ -322,7 +323,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends then, too
     folder = given.folder or Path(tempfile.mkdtemp(prefix="kstream-soak-"))
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"log.cleaner.dedupe.buffer.size": str(64 << 20), "log.cleaner.backoff.ms": "1000"}
+    config = {
+        "log.cleaner.dedupe.buffer.size": str(64 << 20), "log.cleaner.backoff.ms": "1000",
+        "log.retention.check.interval.ms": "10000",
+    }  # fmt: skip
     found = dict[str, list[Look]]()
     facts = machine.facts(machine.development_broker())
     try:
