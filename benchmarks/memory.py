@@ -70,7 +70,7 @@ def fill(servers: str, topic: str, keys: int) -> int:
 
 def work(servers: str, name: str, state: str, memory: str, records: int) -> None:
     """The worker's process: a line of JSON for each sample."""
-    give_back = allocator.give_back if allocator.bound() else None
+    give_back = allocator.GiveBack() if allocator.bound() else None
     app = app_of(name)
     settings = Settings(bootstrap_servers=servers, state_dir=state, memory=memory, commit_interval=1.0)  # type: ignore[arg-type]
     admin = KafkaClients(servers, options_from(settings, name)).admin()

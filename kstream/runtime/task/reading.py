@@ -156,6 +156,11 @@ class Reading:
         """Whether records of this input are buffered."""
         return bool(self._buffers[at])
 
+    def reach(self, at: TopicPartition) -> int:
+        """The offset behind the last record of this input that was fetched."""
+        buffer = self._buffers[at]
+        return buffer[-1].last_offset + 1 if buffer else self.inputs[at].position
+
     def lying(self, at: TopicPartition) -> int:
         """How many records of this input are buffered."""
         return sum(map(len, self._buffers[at]))

@@ -238,7 +238,7 @@ class StreamWorker:
             began = time.monotonic()
             seconds = self.events.patience(max(0.0, until - began))
             try:
-                polled = self._consumer.poll(self._settings.poll_batch, seconds)
+                polled = self._consumer.poll(self.registry.turns.size, seconds)
             except PartitionUnreadable as error:
                 self._unreadable.tell(error)
                 return Polled()

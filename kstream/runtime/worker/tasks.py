@@ -13,6 +13,7 @@ from kstream.runtime.task.task import Task
 from kstream.runtime.worker.assembly import TaskMaker, WorkerParts
 from kstream.runtime.worker.ends import Ends
 from kstream.runtime.worker.opening import Opening
+from kstream.runtime.worker.turns import Turns
 from kstream.state.changelog import Changelog
 from kstream.topology import SubTopology
 from kstream.types import AdminClient, ConsumerClient, TopicPartition
@@ -29,6 +30,7 @@ class Tasks:
         owned: the partitions that the group gave to this worker.
         assigned: whether it has ever given any; partitions of a topic that does not exist are none.
         ends: where these end.
+        turns: which of them step aside for others.
     """
 
     def __init__(
@@ -50,14 +52,17 @@ class Tasks:
         self.assigned = False
         self._by_input: dict[TopicPartition, Task] = {}
         self._paused: set[TopicPartition] = set()
+        self._aside: set[TopicPartition] = set()  # of these: paused so that others are read
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._turn = 0
+        self.turns = Turns(parts.clock, self._poll_batch, self._behind, self._set_aside, self._let_in)
         self.ends = Ends(admin, consumer, parts.clock, owned=lambda: self.owned, quiet=lambda: self._paused)
         self._looked = float("-inf")
 
     def step(self) -> None:
         """Hears of the ends of the inputs, and notes now and then how far they go."""
         self.ends.step()
+        self.turns.step()
         now = self._clock.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
@@ -115,7 +120,8 @@ class Tasks:
         """Takes the partitions, all of them paused. Returns the tasks that can run; others wait, visibly."""
         self.owned = frozenset(partitions)
         self.assigned = self.assigned or bool(partitions)
-        self._paused = set(partitions)
+        self._paused, self._aside = set(partitions), set()
+        self.turns.begin_anew()
         self.elsewhere = {}
         wanted: dict[str, tuple[SubTopology, int]] = {}
         for part in self._topology.parts:
@@ -141,6 +147,7 @@ class Tasks:
     def pause(self, task: Task) -> None:
         """It does not run any more: its inputs are paused."""
         self._measures.times[task.name].rests(self._clock.monotonic())
+        self._aside.difference_update(task.inputs)
         self._pause([at for at in task.inputs if at in self.owned and at not in self._paused])
 
     def seek(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -167,6 +174,8 @@ class Tasks:
         if self._paused:  # one that is empty is always read: the others may wait for it
             held, few = task.reading.held, buffered < batch
             free = [at for at in task.inputs if at in self._paused and at not in delays and at not in held]
+            if self._aside and len(task.inputs) == 1:
+                free = [at for at in free if at not in self._aside]
             self._resume([at for at in free if few or not task.reading.has(at)])
         for at in delays:  # what lies behind records that wait is not due either
             if task.reading.has(at) != (at in self._paused):
@@ -175,6 +184,7 @@ class Tasks:
     def hold(self, task: Task, partitions: Sequence[TopicPartition]) -> None:
         """Nothing more is taken of these inputs of the task, until `release`."""
         task.reading.hold(partitions)
+        self._aside.difference_update(partitions)
         self._pause([at for at in partitions if at in self.owned and at not in self._paused])
 
     def release(self, task: Task) -> None:
@@ -185,6 +195,31 @@ class Tasks:
             self._consumer.seek(mine)
             self._resume(list(mine))
 
+    def _behind(self) -> dict[TopicPartition, int] | None:
+        """The inputs that may be read and that have a backlog, and how far they are read. Not those that wait until
+        their records are due, or of which an agent has records. None where there is no room for all that is fetched."""
+        tasks = self.running
+        if sum(task.buffered for task in tasks) > 2 * self._poll_batch:
+            return None
+        found: dict[TopicPartition, int] = {}
+        for task in tasks:
+            reading = task.reading
+            for at, one in () if task.busy else reading.inputs.items():
+                if at not in self.owned or at in reading.delays or (at in self._paused and at not in self._aside):
+                    continue
+                end, reach = self.ends.of(at), reading.reach(at)
+                if end is not None and end > max(reach, one.end if one.at_end else 0):
+                    found[at] = reach
+        return found
+
+    def _set_aside(self, partitions: Sequence[TopicPartition]) -> None:
+        leaving = [at for at in partitions if at in self.owned and at not in self._paused]
+        self._pause(leaving)
+        self._aside.update(leaving)
+
+    def _let_in(self) -> None:
+        self._resume(list(self._aside))
+
     def _pause(self, partitions: Sequence[TopicPartition]) -> None:
         if partitions:
             self._consumer.pause(partitions)
@@ -194,6 +229,7 @@ class Tasks:
         if partitions:
             self._consumer.resume(partitions)
             self._paused.difference_update(partitions)
+            self._aside.difference_update(partitions)
 
     # ---- opening and closing them
 
