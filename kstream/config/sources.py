@@ -33,6 +33,11 @@ PREFIX: Final = "KSTREAM_"
 FILE: Final = "kstream.toml"
 # Kubernetes puts such variables into every pod beside a Service named "kstream".
 _NOT_OURS: Final = re.compile(r"SERVICE_|PORT(_|$)|TEST_")
+# A key of librdkafka by its first word, with one underscore where two part it from its table. Not any word: a Service
+# named "kstream-kafka" has variables of its own, too.
+_ONE_UNDERSCORE: Final = re.compile(
+    r"(kafka|changelog)_(sasl|ssl|security|password|username|consumer|producer|socket|client)(_|$)"
+)
 
 
 class _Base(BaseSettings):
@@ -124,7 +129,13 @@ def _environment() -> Iterator[Given]:
             if target in found:
                 raise ConfigError(f"{target}: both {PREFIX}{target.upper()} and {variable} are set; use one")
             yield Given(target, _content(target, variable), f"file of {variable}")
-        elif near := difflib.get_close_matches(name, about(), n=1, cutoff=0.85):
+        elif slip := _ONE_UNDERSCORE.match(name):
+            table, rest = slip[1], variable[len(PREFIX) + len(slip[1]) + 1 :]
+            raise ConfigError(
+                f"{name}: there is no such setting (from environment {variable}); keys of {table} have two underscores "
+                f"before them: {PREFIX}{table.upper()}__{rest}"
+            )
+        elif near := difflib.get_close_matches(name.removesuffix("_file"), about(), n=1, cutoff=0.85):
             # Other variables with our prefix may be anybody's; one that is nearly a setting is a slip.
             raise ConfigError(
                 f"{name}: there is no such setting (from environment {variable}); did you mean {near[0]}?"

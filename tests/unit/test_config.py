@@ -209,6 +209,26 @@ def test_unknown_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
 
 
+def test_keys_of_a_table_with_one_underscore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were passed over, as variables of anybody: the app spoke to Kafka without its password."""
+    for end in ("", "_FILE"):
+        monkeypatch.setenv(f"KSTREAM_KAFKA_SASL_PASSWORD{end}", "p")
+        answer = fails()
+        assert f"from environment KSTREAM_KAFKA_SASL_PASSWORD{end}" in answer
+        assert answer.endswith(f"two underscores before them: KSTREAM_KAFKA__SASL_PASSWORD{end}")
+        monkeypatch.delenv(f"KSTREAM_KAFKA_SASL_PASSWORD{end}")
+    # what Kubernetes sets for a Service that is called kstream-kafka is not ours
+    monkeypatch.setenv("KSTREAM_KAFKA_PORT", "tcp://10.0.0.1:9092")
+    monkeypatch.setenv("KSTREAM_KAFKA_PORT_9092_TCP_ADDR", "10.0.0.1")
+    monkeypatch.setenv("KSTREAM_KAFKA_SERVICE_HOST", "10.0.0.1")
+    resolve()
+
+
+def test_a_slip_in_the_name_of_a_secrets_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KSTREAM_WEB_TOKN_FILE", "/run/secrets/token")
+    assert fails().endswith("(from environment KSTREAM_WEB_TOKN_FILE); did you mean web_token?")
+
+
 def test_policies_are_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Said so: the variable was passed over, as one of anybody, and nothing was skipped."""
     declared = "policies are declared in the code, as in App(on_error=[kstream.DeadLetter()])"

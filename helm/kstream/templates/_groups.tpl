@@ -54,6 +54,11 @@
 {{- if not (hasPrefix $prefix $.root.Values.appName) -}}
   {{- fail (printf "%s: appName is %s, without settings.topic_prefix: the consumer group is %s%s; call it so, and the topics by their names in Kafka" $of $.root.Values.appName $prefix $.root.Values.appName) -}}
 {{- end -}}
+{{- with $.root.Values.settings.app_name -}}
+  {{- if ne $.root.Values.appName (print $prefix .) -}}
+    {{- fail (printf "%s: appName is %s, but settings.app_name makes the consumer group %s%s; call it so" $of $.root.Values.appName $prefix .) -}}
+  {{- end -}}
+{{- end -}}
 {{- if not .topics -}}
   {{- fail (printf "%s needs topics: the inputs and repartition topics of the group, as `kstream topics` lists them" $of) -}}
 {{- end -}}
@@ -75,6 +80,30 @@
 {{- if and (eq .kind "hpa") (lt (int .minReplicas) 1) -}}
   {{- fail (printf "%s: minReplicas 0 needs kind keda" $of) -}}
 {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Fails where workers have a range without sense. */}}
+{{- define "kstream.checkWorkers" -}}
+{{- $range := splitList ".." (toString .values.workers) -}}
+{{- if gt (first $range | int) (last $range | int) -}}
+  {{- fail (printf "groups.%s: workers is %v, whose end is less than its beginning; turn it round" .group .values.workers) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Fails where a variable of `extraEnv` is one that the chart makes: the container would have it twice. Kubernetes refuses that,
+or takes the last, of which the checks of this file know nothing.
+*/}}
+{{- define "kstream.checkEnv" -}}
+{{- $made := list -}}
+{{- range include "kstream.env" (dict "root" .root "group" .group "values" (omit .values "extraEnv")) | fromYamlArray -}}
+  {{- $made = append $made .name -}}
+{{- end -}}
+{{- range .values.extraEnv -}}
+  {{- if has .name $made -}}
+    {{- fail (printf "groups.%s: extraEnv: %s is made of the chart's other values (workers, onStop, secrets, settings of the group); set it there" $.group .name) -}}
+  {{- end -}}
 {{- end -}}
 {{- end -}}
 

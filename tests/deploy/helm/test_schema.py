@@ -91,6 +91,25 @@ CONFLICTS: list[tuple[str, Values, str]] = [
         {**KEDA, "settings": {"topic_prefix": "staging."}},
         "the consumer group is staging.flights; call it so",
     ),
+    (
+        "autoscaling by another name than the app's",
+        {**KEDA, "settings": {"app_name": "second"}},
+        "settings.app_name makes the consumer group second; call it so",
+    ),
+    ("workers from many to few", {"workers": "4..1"}, "workers is 4..1, whose end is less"),
+    (
+        "a variable twice",
+        {"extraEnv": [{"name": "KSTREAM_WORKERS", "value": "3"}]},
+        "KSTREAM_WORKERS is made of the chart's other values",
+    ),
+    (
+        "a secret twice",
+        {
+            "secrets": [{"name": "a", "keys": {"web_token": "t"}}],
+            "groups": {"b": {"extraEnv": [{"name": "KSTREAM_WEB_TOKEN_FILE", "value": "/x"}]}},
+        },
+        "groups.b: extraEnv: KSTREAM_WEB_TOKEN_FILE is made",
+    ),
     ("autoscaling without topics", merged(KEDA, {"autoscaling": {"topics": []}}), "needs topics"),
     ("autoscaling without partitions", merged(KEDA, {"autoscaling": {"partitions": 0}}), "needs partitions"),
     ("more pods than partitions", merged(KEDA, {"autoscaling": {"maxReplicas": 13}}), "maxReplicas is 13, but 12"),
