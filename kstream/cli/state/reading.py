@@ -18,7 +18,7 @@ from kstream.cli.state.stopped import stopped
 from kstream.codecs.keys import after_prefix, binary, check_ordered
 from kstream.codecs.text import decoded, from_text
 from kstream.errors import UsageError
-from kstream.observe.queried import StateEntries, StateEntry, StatePage
+from kstream.observe.queried import StateEntries, StateEntry, StateOverview, StatePage
 from kstream.specs.store import StoreSpec
 
 
@@ -125,13 +125,14 @@ def _of_instance(
     token, ca = token or on.settings.web_token, on.settings.web_tls_ca
     path = f"/state/{quote(spec.name, safe='')}"
     if only is not None:
-        answer = ask(url, f"{path}?form=raw", token, StateEntries, ca=ca, body={"keys": [_text(only)]})
-        for one in answer.entries:
-            if one.too_large is not None:
-                raise UsageError(_too_large(one, "stop the instance and look at its state directory"))
-            yield _binary(one.key), _binary(one.value), one.partition
-        for lost in answer.unavailable:
-            raise UsageError(lost.why)
+        for part in _parts(url, spec, token, ca):
+            answer = ask(url, f"{path}?form=raw{part}", token, StateEntries, ca=ca, body={"keys": [_text(only)]})
+            for one in answer.entries:
+                if one.too_large is not None:
+                    raise UsageError(_too_large(one, "stop the instance and look at its state directory"))
+                yield _binary(one.key), _binary(one.value), one.partition
+            for lost in answer.unavailable:
+                raise UsageError(lost.why)
         return
     asked = {"form": "raw", **{name: _text(key) for name, key in given.items()}}
     while True:
@@ -145,6 +146,14 @@ def _of_instance(
         if page.cursor is None:
             return
         asked["cursor"] = page.cursor
+
+
+def _parts(url: str, spec: StoreSpec, token: str | None, ca: str | None) -> list[str]:
+    """What is added to the question for a key, for each time it is asked: one of scope "partition" may be in all."""
+    if spec.scope != "partition":
+        return [""]
+    stores = ask(url, "/state", token, StateOverview, ca=ca).stores
+    return [f"&partition={number}" for one in stores if one.name == spec.name for number in range(one.partitions)]
 
 
 def _too_large(entry: StateEntry, what: str) -> str:

@@ -110,7 +110,9 @@ class SavepointPart:
             return
         if self.active:
             assert self._request is not None
-            why: str | None = f"savepoint {self._request.name} is being made"
+            why: str | None = (
+                f"savepoint {self._request.name} is being made: wait, if its command was killed for its --timeout"
+            )
         elif paused:
             why = "it is paused, so what is on its way in the app's topics stays there"
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from urllib.parse import quote
 import pytest
 
 import kstream
+from kstream.cli.operate import Subject
+from kstream.cli.state.reading import get
+from kstream.config import Settings
 from kstream.errors import ValueTooLarge
 from kstream.observe.status import InstanceStatus, TaskStatus
 from kstream.partitioning import partition_of
@@ -213,6 +217,15 @@ def test_a_table_of_partitions_is_asked_for_one_of_them(served: Client) -> None:
     assert answer.status == 400 and "?partition=NUMBER" in answer.json["error"]
     found = [served.ask(f"/state/local/last?partition={n}") for n in range(PARTITIONS)]
     assert [(one.status, one.json["partition"]) for one in found] == [(200, n) for n in range(PARTITIONS)]
+
+
+def test_the_command_asks_for_all_of_them(served: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it does of a state directory."""
+    on = Subject(app, Settings(web_token=TOKEN), {})
+    assert get(on, "local", "last", {}, 100, served.server.url, None, None, as_json=True) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["key"], one["partition"]) for one in found] == [("last", n) for n in range(PARTITIONS)]
+    assert get(on, "local", "none", {}, 100, served.server.url, None, None, as_json=True) == 1
 
 
 @pytest.mark.parametrize(
