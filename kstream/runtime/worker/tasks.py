@@ -197,14 +197,16 @@ class Tasks:
 
     def _behind(self) -> dict[TopicPartition, int] | None:
         """The inputs that may be read and that have a backlog, and how far they are read. Not those that wait until
-        their records are due, or of which an agent has records. None where there is no room for all that is fetched."""
-        tasks = self.running
+        their records are due, or whose task has records in work or rests. None where there is no room for all that is
+        fetched."""
+        now = self._clock.monotonic()
+        tasks = [task for task in self.running if not task.busy and task.rests_until <= now]
         if sum(task.buffered for task in tasks) > 2 * self._poll_batch:
             return None
         found: dict[TopicPartition, int] = {}
         for task in tasks:
             reading = task.reading
-            for at, one in () if task.busy else reading.inputs.items():
+            for at, one in reading.inputs.items():
                 if at not in self.owned or at in reading.delays or (at in self._paused and at not in self._aside):
                     continue
                 end, reach = self.ends.of(at), reading.reach(at)

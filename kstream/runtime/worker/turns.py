@@ -18,8 +18,12 @@ from kstream.types import Clock, TopicPartition
 
 TURN_SECONDS: Final = 0.5
 """How long a turn takes, and how long an input waits before there are turns: a fetch is lost with each."""
+LONGEST_TURN: Final = 2.0
+"""Seconds after which a turn ends whatever is buffered: what is may wait for those that have stepped aside."""
 STUCK_SECONDS: Final = 30.0
-"""How long nobody steps aside for an input once a turn has brought it nothing: its broker may be down."""
+LONGEST_STUCK: Final = 32 * STUCK_SECONDS
+"""How long nobody steps aside for an input once a turn has brought it nothing, and twice as long each time, up to that.
+Its broker may be down, or what lies there is of a transaction that is open: the client does not tell."""
 ALL: Final = 100_000
 """More records than librdkafka has fetched: it stops at 20,000 (`queued.min.messages`) and what one fetch brings."""
 
@@ -48,7 +52,7 @@ class Turns:
         self._clock, self._batch = clock, batch
         self._find, self._leave, self._enter = behind, leave, enter
         self._next = float("-inf")
-        self._stuck: dict[TopicPartition, float] = {}  # those that a turn of their own brought nothing, and until when
+        self._stuck: dict[TopicPartition, tuple[float, float]] = {}  # a turn brought them nothing: until when, how long
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -65,34 +69,47 @@ class Turns:
             self._leaving, self.size = [], self._batch
             return
         now = self._clock.monotonic()
-        if now < self._next or (behind := self._find()) is None:
+        if now < self._next:
+            return
+        if (behind := self._find()) is None:
+            if self._queue and now >= self._next - TURN_SECONDS + LONGEST_TURN:
+                self._end()
             return
         self._next = now + TURN_SECONDS
-        self._stuck = {at: until for at, until in self._stuck.items() if until > now}
         if self._queue:
-            self._go_on(behind)
+            self._go_on(behind, now)
         else:
-            self._begin(behind)
+            self._begin(behind, now)
         self._before = behind
 
-    def _begin(self, behind: Mapping[TopicPartition, int]) -> None:
+    def _begin(self, behind: Mapping[TopicPartition, int], now: float) -> None:
         """A round begins where some were read since the last look, and others were not."""
         unread = {at: reach for at, reach in behind.items() if self._before.get(at) == reach}
-        waiting = {at: reach for at, reach in unread.items() if at not in self._stuck}
+        self._stuck = {at: stuck for at, stuck in self._stuck.items() if at in unread}
+        stuck = [at for at, (until, _) in self._stuck.items() if until > now]
+        waiting = {at: reach for at, reach in unread.items() if at not in stuck}
         read = [at for at in behind if at in self._before and at not in unread]
         if waiting and read:
             self._queue = waiting
             self._make_way(read)
 
-    def _go_on(self, behind: Mapping[TopicPartition, int]) -> None:
+    def _go_on(self, behind: Mapping[TopicPartition, int], now: float) -> None:
         """Those that were read step aside, too. The round ends when all have had a turn; and when a turn brought
         nobody anything: the others do not wait for what cannot be read."""
         left = {at: reach for at, reach in self._queue.items() if behind.get(at) == reach}
+        for at in self._queue.keys() - left:
+            self._stuck.pop(at, None)
         if left and len(left) < len(self._queue):
             self._queue = left
             self._make_way([at for at in behind if at not in left])
             return
-        self._stuck |= dict.fromkeys(left, self._next + STUCK_SECONDS)
+        for at in left:
+            _, seconds = self._stuck.get(at, (now, STUCK_SECONDS / 2))
+            seconds = min(2 * seconds, LONGEST_STUCK)
+            self._stuck[at] = now + seconds, seconds
+        self._end()
+
+    def _end(self) -> None:
         self._queue = {}
         self._enter()
 

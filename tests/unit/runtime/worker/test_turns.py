@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kstream.errors import AbortRequired
-from kstream.runtime.worker.turns import ALL, STUCK_SECONDS, TURN_SECONDS, Turns
+from kstream.runtime.worker.turns import ALL, LONGEST_TURN, STUCK_SECONDS, TURN_SECONDS, Turns
 from kstream.testing import ManualClock
 from kstream.testing.consumer import MemoryConsumer
 from kstream.types import TopicPartition
@@ -90,13 +90,27 @@ def test_an_input_that_is_behind_for_less_than_a_turn_does_not_wait() -> None:
     assert client.turns.size == BATCH and not client.aside
 
 
-def test_what_cannot_be_read_holds_the_others_up_for_one_turn_in_thirty_seconds() -> None:
+def test_what_cannot_be_read_holds_the_others_up_for_a_turn_and_ever_more_seldom() -> None:
+    """Its broker is down, or what lies there is of a transaction that is open."""
     client = Client(3, dead=[2])
-    held = 0
-    for _ in range(round(2.5 * STUCK_SECONDS / 0.1)):
-        client.poll()
-        held += bool(client.aside)
-    assert 0 < held * 0.1 <= 3 * (TURN_SECONDS + 0.1)
+    held = [0, 0, 0]
+    for n in range(3):
+        for _ in range(round(2 * STUCK_SECONDS / 0.1)):
+            client.poll()
+            held[n] += bool(client.aside)
+    assert held[0] * 0.1 <= 2 * (TURN_SECONDS + 0.1) and held[0] > 0
+    assert held[1] * 0.1 <= TURN_SECONDS + 0.1
+    assert held[2] * 0.1 <= TURN_SECONDS + 0.1
+
+
+def test_what_can_be_read_again_has_its_turns_as_the_others_have() -> None:
+    client = Client(4, dead=[3])
+    client.polls(3 * STUCK_SECONDS)
+    client.dead.clear()
+    client.polls(5 * STUCK_SECONDS)
+    before = client.at[TopicPartition("in", 3)]
+    client.polls(4 * TURN_SECONDS)
+    assert client.at[TopicPartition("in", 3)] > before > 0
 
 
 def test_those_beside_one_that_cannot_be_read_have_their_turns() -> None:
@@ -110,6 +124,15 @@ def test_nothing_more_is_taken_where_there_is_no_room() -> None:
     client.room = False
     client.polls(5.0)
     assert client.read() == [0, 1] and not client.aside
+
+
+def test_a_turn_ends_where_what_is_buffered_waits_for_those_that_stepped_aside() -> None:
+    client = Client(6)
+    while not client.aside:
+        client.poll()
+    client.room = False
+    client.polls(LONGEST_TURN)
+    assert not client.aside
 
 
 @pytest.fixture
