@@ -181,7 +181,8 @@ def _part(nodes: list[Node]) -> SubTopology:
 def _assign_times(parts: Sequence[SubTopology]) -> None:
     """Where something goes by time, or several inputs are read in the order of their times, the repartition topics
     before it carry time, and so do those before these. What a part writes to itself, by other parts too, holds nothing
-    back: it would wait for what it says itself.
+    back: it would wait for what it says itself. A part within such a loop that has no other time is told that of those
+    which lie before it on the way from users' topics, or its windows would never close.
 
     Raises:
         TopologyError: windows take the results of others that come later than their times.
@@ -209,13 +210,21 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
                 f"windows of {node.name!r}: late={node.late.name!r} is the topic that their records come from, so they "
                 "would come again, late again, for ever: take another topic"
             )
+    ways = _ways(parts, writers)
+
+    def in_a_loop(source: SourceNode, part: SubTopology) -> bool:
+        return source.topic.internal and (
+            writers[source.topic.name] is part or part.name in before(writers[source.topic.name])
+        )
+
     open_ends = [part for part in parts if part.by_time or len(part.sources) > 1]  # several are read by their times
     while open_ends:
         part = open_ends.pop()
+        timeless = all(in_a_loop(source, part) for source in part.sources)
         for source in part.sources:
             if source.topic.internal and source.topic.name not in part.upstream:
                 writer = writers[source.topic.name]
-                if writer is part or part.name in before(writer):
+                if in_a_loop(source, part) and not (timeless and ways[writer.name] < ways[part.name]):
                     continue
                 part.upstream[source.topic.name] = writer.topics[0]
                 writer.carries.append(source.topic.name)
@@ -225,6 +234,17 @@ def _assign_times(parts: Sequence[SubTopology]) -> None:
         part = open_ends.pop()
         part.by_event = True
         open_ends += [writers[topic] for topic in part.upstream if not writers[topic].by_event]
+
+
+def _ways(parts: Sequence[SubTopology], writers: dict[str, SubTopology]) -> dict[str, int]:
+    """How many repartition topics lie between each part and the nearest topic of users, by the part's name."""
+    found = {part.name: 0 for part in parts if not all(source.topic.internal for source in part.sources)}
+    left = [part for part in parts if part.name not in found]
+    for steps in range(1, len(parts) + 1):
+        near = [part for part in left if any(writers[source.topic.name].name in found for source in part.sources)]
+        found |= {part.name: steps for part in near}
+        left = [part for part in left if part not in near]
+    return found
 
 
 def _read_for(node: Node, parts: Sequence[SubTopology]) -> set[str]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -337,3 +338,30 @@ def test_timers_wait_for_records_of_slower_partitions(script: list[Any], out_of_
         assert found == {
             key: [[at, sum(one <= at for one in some)] for at in sorted(set(some))] for key, some in of_key.items()
         }
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize("stages", [2, 3])
+def test_windows_behind_windows_that_are_joined_with_their_own_input_close(partitions: int, stages: int) -> None:
+    """The part that reads the input is before and behind that of the second windows, which has no other time: its
+    windows never closed."""
+    app = kstream.App("loop")
+    source, both = app.topic("in", key=str, value=int), app.topic("both", key=str, value=str)
+    stream = app.stream(source)
+    summed = stream
+    for stage in range(stages):
+        group = (summed.repartition(name=f"again-{stage}") if stage else summed).group_by_key()
+        sums = group.window(kstream.Tumbling(seconds=1), grace=timedelta(0)).sum(
+            lambda n: n, name=f"sums-{stage}", value=int, emit="close"
+        )
+        summed = sums.stream().rekey(lambda _, ctx: ctx.key.key, key=str)
+    table = stream.to_table("last")
+    summed.join(table, lambda total, last: f"{total} {last}", value=str).to(both)
+    with TestDriver(app, partitions=partitions) as driver:
+        for second in range(4):
+            for key in ("a", "b", "c"):
+                driver.send(source, second, key=key, timestamp=1_700_000_000_000 + 1000 * second)
+            driver.commit()
+        for partition in range(partitions):
+            driver.send(source, 0, key=None, timestamp=1_700_000_009_000, partition=partition)
+        assert sorted(record.key for record in driver.records(both)) == sorted(["a", "b", "c"] * 4)
