@@ -146,6 +146,8 @@ class Committer:
             run()
             if task.touched and not task.busy:
                 self.commit()
+        if not task.takes_part:
+            self._transaction.watched = False  # what others put into it is not
 
     def _commit(self, running: Sequence[Task]) -> None:
         began, worked, waited = time.monotonic(), time.thread_time(), self.backpressured

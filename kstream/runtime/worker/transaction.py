@@ -35,7 +35,7 @@ class Transaction:
 
     Attributes:
         produce: the current producer's method; read it anew for each batch, it changes with producer and transaction.
-        watched: whether the open transaction, or the last one, was watched from its beginning.
+        watched: whether all that is in the open transaction, or was in the last one, was watched.
         produced: records handed to producers since the worker started, by topic.
         blocked: seconds that were spent waiting for room in the producer's queue.
         refused: of a watched transaction, the first record that the broker did not take; the largest where they are
@@ -116,8 +116,9 @@ class Transaction:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Inside, each record's delivery is watched: where the broker refuses one, `refused` says which. That costs a
-        call of Python a record, so it is for the search of the record at fault (`runtime/task/failures.py`)."""
-        self.refused, self._watched = None, True
+        call of Python a record, so it is for the search of the record at fault (`runtime/task/failures.py`).
+        Nothing is in the transaction yet, though it may be open: a task that waits for an input may have begun it."""
+        self.refused, self._watched, self.watched = None, True, True
         self._written.clear()
         self._choose_produce()
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kstream
 from kstream.testing import TestDriver
+from kstream.testing.consumer import MemoryConsumer
+from kstream.types import Polled, TopicPartition
+from unit.runtime.harness import Fleet
 
 NOW = 1_700_000_000_000
 KEYS = "k3", "k0"
@@ -60,3 +65,46 @@ def test_timers_that_are_due_in_two_tasks_do_not_keep_what_is_refused_from_being
         good = [n for n in range(WINDOWS - 1) if (NOW // 1000 + n) % 3]
         assert len(driver.cluster.records("out")) == 2 * len(good)
         assert len(driver.cluster.records("apart-dead-letters")) == 2 * (WINDOWS - 1 - len(good))
+
+
+def test_a_task_that_waits_for_an_input_does_not_keep_what_is_refused_from_being_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its turn opened the transaction, and put nothing into it. It counted as one that nobody had watched from its
+    beginning, so the other task was looked at apart again, without end: after a seek records come a turn later."""
+    app = kstream.App("apart", on_error=[kstream.DeadLetter()])
+    source, left, right = (app.topic(name, key=str, value=int) for name in ("in", "left", "right"))
+    compact = app.topic("out", key=str, value=int, config={"cleanup.policy": "compact"})
+
+    @app.agent(source, to=compact)
+    def keyless(value: int, ctx: kstream.Context[Any]) -> kstream.Record[str, int]:
+        return kstream.Record(None if value == 7 else ctx.key, value)  # type: ignore[arg-type]
+
+    app.stream(left).merge(app.stream(right)).to(app.topic("both", key=str, value=int))
+    sought: list[Mapping[TopicPartition, int]] = []
+    seek, poll = MemoryConsumer.seek, MemoryConsumer.poll
+
+    def seeks(self: MemoryConsumer, positions: Mapping[TopicPartition, int]) -> None:
+        sought.append(positions)
+        seek(self, positions)
+
+    def polls(self: MemoryConsumer, *args: Any) -> Polled:
+        if sought:
+            sought.clear()
+            return Polled()
+        return poll(self, *args)
+
+    monkeypatch.setattr(MemoryConsumer, "seek", seeks)
+    monkeypatch.setattr(MemoryConsumer, "poll", polls)
+    fleet = Fleet(app, tmp_path, partitions=1, max_task_idle=3600.0)
+    worker = fleet.start("a")
+    fleet.step(times=10)
+    for topic in ("left", "in"):
+        for value in range(20):
+            fleet.cluster.append(topic, b"k", b"%d" % value)
+    fleet.step(times=200)
+    assert fleet.outputs(compact) == {"k": [value for value in range(20) if value != 7]}
+    assert len(fleet.cluster.records("apart-dead-letters")) == 1
+    assert worker.aborts < 10
+    assert not fleet.cluster.records("both"), "the other task waits all the time"
+    fleet.close()
