@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 from math import ceil
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec import structs
 
@@ -39,19 +39,23 @@ LEAVE_OUT: Final = (Skip, DeadLetter, RetryLater)
 """Policies under which a record is left out."""
 
 
+_Place: TypeAlias = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
+
+
 class ErrorRate:
     """The share of a task's records that failed at each of its steps within the last minute. Times are monotonic."""
 
     def __init__(self) -> None:
-        self._failed: dict[int, deque[tuple[float, int]]] = {}
+        self._failed: dict[int, dict[_Place, float]] = {}
         self._committed: deque[tuple[float, int]] = deque()
 
-    def failed(self, node: int, offset: int, now: float) -> int:
-        """The record at this offset failed. Returns how many did."""
-        failed = self._failed.setdefault(node, deque())
-        if not failed or failed[-1][1] != offset:
-            failed.append((now, offset))
-        _drop_old(failed, now)
+    def failed(self, node: int, record: _Place, now: float) -> int:
+        """This record failed, perhaps once more: after an abort it is tried again. Returns how many did."""
+        failed = self._failed.setdefault(node, {})
+        failed.setdefault(record, now)
+        while failed and failed[first := next(iter(failed))] < now - SECONDS:
+            del failed[first]
         return len(failed)
 
     def committed(self, records: int, now: float) -> None:
@@ -60,17 +64,16 @@ class ErrorRate:
             now, before = self._committed.pop()
             records += before
         self._committed.append((now, records))
-        _drop_old(self._committed, now)
+        self._drop_old(now)
 
     def records(self, now: float) -> int:
         """How many were committed."""
-        _drop_old(self._committed, now)
+        self._drop_old(now)
         return sum(count for _, count in self._committed)
 
-
-def _drop_old(times: deque[tuple[float, int]], now: float) -> None:
-    while times and times[0][0] < now - SECONDS:
-        times.popleft()
+    def _drop_old(self, now: float) -> None:
+        while self._committed and self._committed[0][0] < now - SECONDS:
+            self._committed.popleft()
 
 
 class Deciding:
@@ -292,7 +295,8 @@ class Deciding:
         if self._most is None:
             return False
         rate, now = self._rates.setdefault(error.task, ErrorRate()), self._clock.monotonic()
-        failed, among = rate.failed(node, error.offset, now), max(1, rate.records(now) + records)
+        failed = rate.failed(node, (error.topic, error.partition, error.offset), now)
+        among = max(1, rate.records(now) + records)
         if failed < FEWEST or failed <= self._most * among:
             return False
         text = str(error).partition(KEPT)[0]  # it is decided more than once
