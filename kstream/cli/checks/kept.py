@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Final
 
 from kstream.cli import human
 from kstream.cli.checks import Check, attempt
+from kstream.cli.checks.uncounted import uncounted
 from kstream.cli.operate import Subject
 from kstream.errors import KafkaUnavailable, KStreamError, TopicError
 from kstream.runtime.cluster.announce import read_instances
@@ -35,7 +36,10 @@ def kept(on: Subject, topology: Topology) -> Iterator[Check]:
         yield attempt("restore", partial(restored, topology, clients, admin), "")
         try:
             comparing = Comparing(topology, clients, admin)
-            yield from compared(comparing, topology, stops=on.settings.lost_offsets == "stop")
+            lost: list[str] = []
+            with suppress(TopicError):  # a group that this user may not look at says nothing, as at the start
+                lost = uncounted(topology, admin)
+            yield from compared(comparing, topology, stops=on.settings.lost_offsets == "stop", lost=lost)
         except KStreamError as error:
             yield Check("state and offsets", "unknown", " ".join(str(error).split()))
     yield attempt("running versions", lambda: running(on, topology.app), "")
@@ -52,18 +56,21 @@ def restored(topology: Topology, clients: Clients, admin: AdminClient) -> Check:
     return Check("restore", "ok", "none is under way")
 
 
-def compared(comparing: Comparing, topology: Topology, *, stops: bool = True) -> Iterator[Check]:
+def compared(
+    comparing: Comparing, topology: Topology, *, stops: bool = True, lost: Sequence[str] = ()
+) -> Iterator[Check]:
     """Of topics that are left, stores, and offsets.
 
     Args:
         stops: tasks do, where offsets are lost (`lost_offsets`).
+        lost: what `uncounted` says.
     """
     left = comparing.left()
     renamed = comparing.renamed(left)
     yield nobodys(left, {one.old for one in renamed})
     if any(part.stores for part in topology.parts):
         yield names(renamed, comparing.new())
-    yield belongings(comparing, stops=stops)
+    yield belongings(comparing, stops=stops, lost=lost)
 
 
 def nobodys(left: Sequence[Left], renamed: set[str]) -> Check:
@@ -102,10 +109,10 @@ def names(renamed: Sequence[Renamed], new: Sequence[str]) -> Check:
     return Check("names of stores", "ok", "no store was renamed, none begins empty behind what was read")
 
 
-def belongings(comparing: Comparing, *, stops: bool) -> Check:
-    """Offsets without their state, and state without its offsets."""
+def belongings(comparing: Comparing, *, stops: bool, lost: Sequence[str] = ()) -> Check:
+    """Offsets without their state, and state without its offsets; offsets that were lost where there is no state."""
     try:
-        lines = comparing.torn()
+        lines = [*comparing.torn(), *lost]
     except TopicError as error:  # a later version committed them
         return Check("state and offsets", "error", " ".join(str(error).split()), "its tasks stop at the start")
     if not lines:

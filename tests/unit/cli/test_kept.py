@@ -15,6 +15,7 @@ import pytest
 import kstream
 from kstream.cli.checks import Check
 from kstream.cli.checks.kept import compared, restored, running
+from kstream.cli.checks.uncounted import uncounted
 from kstream.clock import SystemClock
 from kstream.observe.status import InstanceStatus
 from kstream.runtime.cluster.announcement import encode
@@ -121,6 +122,20 @@ def test_a_store_that_came_and_one_that_went(kafka: Make) -> None:
     gone = one.checks(make("kept"))["left topics"]
     assert gone.state == "warning" and "shop-seen-changelog (about " in gone.text
     assert "kafka-topics.sh --delete --topic shop-seen-changelog" in gone.advice
+
+
+def test_offsets_that_are_lost_before_a_repartition(kafka: Make) -> None:
+    """Its tasks stopped at the start, and doctor had nothing to say: they have no state themselves."""
+    one = kafka(by="by")
+    topology, admin = one.app.topology(), one.clients.admin()
+    assert uncounted(topology, admin) == []
+    kept = one.cluster.group("shop").offsets
+    for at in [at for at in kept if at.topic == "in"]:
+        del kept[at]
+    lines = uncounted(topology, admin)
+    assert len(lines) == 2 and all("wrote to shop-by-repartition was counted" in line for line in lines)
+    check = {each.name: each for each in compared(Comparing(topology, one.clients, admin), topology, lost=lines)}
+    assert check["state and offsets"].state == "error" and lines[0] in check["state and offsets"].text
 
 
 def test_a_group_of_another_name_leaves_its_topic(kafka: Make) -> None:
