@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from kstream.observe.metrics import Metrics
 from kstream.runtime.task.arrivals import LOOK_SECONDS
@@ -19,6 +20,9 @@ from kstream.topology import SubTopology
 from kstream.types import AdminClient, ConsumerClient, TopicPartition
 
 log = logging.getLogger(__name__)
+
+OPEN_SECONDS: Final = 2.0
+"""For so long at least what lies behind an input's end is taken to be of a transaction that is open."""
 
 
 class Tasks:
@@ -53,6 +57,8 @@ class Tasks:
         self._by_input: dict[TopicPartition, Task] = {}
         self._paused: set[TopicPartition] = set()
         self._aside: set[TopicPartition] = set()  # of these: paused so that others are read
+        self._open_seconds = max(OPEN_SECONDS, 3 * parts.settings.commit_interval)
+        self._at_end: dict[TopicPartition, tuple[int, float]] = {}  # with a backlog all the same: where, and since when
         self._changelogs: dict[tuple[str, str], Changelog] = {}
         self._turn = 0
         self.turns = Turns(parts.clock, self._poll_batch, self._behind, self._set_aside, self._let_in)
@@ -121,6 +127,7 @@ class Tasks:
         self.owned = frozenset(partitions)
         self.assigned = self.assigned or bool(partitions)
         self._paused, self._aside = set(partitions), set()
+        self._at_end.clear()
         self.turns.begin_anew()
         self.elsewhere = {}
         wanted: dict[str, tuple[SubTopology, int]] = {}
@@ -174,7 +181,7 @@ class Tasks:
         if self._paused:  # one that is empty is always read: the others may wait for it
             held, few = task.reading.held, buffered < batch
             free = [at for at in task.inputs if at in self._paused and at not in delays and at not in held]
-            if self._aside and len(task.inputs) == 1:
+            if self._aside and len(task.inputs) - len(delays) == 1:
                 free = [at for at in free if at not in self._aside]
             self._resume([at for at in free if few or not task.reading.has(at)])
         for at in delays:  # what lies behind records that wait is not due either
@@ -197,8 +204,8 @@ class Tasks:
 
     def _behind(self) -> dict[TopicPartition, int] | None:
         """The inputs that may be read and that have a backlog, and how far they are read. Not those that wait until
-        their records are due, or whose task has records in work or rests. None where there is no room for all that is
-        fetched."""
+        their records are due, or whose task has records in work or rests; nor those at whose end a transaction has
+        not been open for longer than one of ours takes. None where there is no room for all that is fetched."""
         now = self._clock.monotonic()
         tasks = [task for task in self.running if not task.busy and task.rests_until <= now]
         if sum(task.buffered for task in tasks) > 2 * self._poll_batch:
@@ -210,8 +217,15 @@ class Tasks:
                 if at not in self.owned or at in reading.delays or (at in self._paused and at not in self._aside):
                     continue
                 end, reach = self.ends.of(at), reading.reach(at)
-                if end is not None and end > max(reach, one.end if one.at_end else 0):
-                    found[at] = reach
+                if end is None or end <= max(reach, one.end if one.at_end else 0):
+                    continue
+                if one.at_end:
+                    where, since = self._at_end.get(at, (-1, now))
+                    since = now if where != one.end else since
+                    self._at_end[at] = one.end, since
+                    if now - since < self._open_seconds:
+                        continue
+                found[at] = reach
         return found
 
     def _set_aside(self, partitions: Sequence[TopicPartition]) -> None:
