@@ -219,7 +219,7 @@ def _can_be_called(method: Any, values: int) -> bool:
     if not inspect.isfunction(method):
         return True  # a static method, or one in C: it shows when it is called
     try:
-        inspect.signature(method).bind(*range(values))
+        inspect.signature(method, follow_wrapped=False).bind(*range(values))  # a decorator may give more
     except TypeError:
         return False
     return True

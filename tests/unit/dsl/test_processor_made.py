@@ -49,6 +49,22 @@ class Abstract(kstream.Processor[str, str, str], abc.ABC):
     def process(self, value: str, ctx: Any) -> None: ...
 
 
+def with_suffix(method: Any) -> Any:
+    @functools.wraps(method)
+    def process(self: Any, value: str, ctx: Any) -> None:
+        method(self, value, ctx, "!")
+
+    return process
+
+
+class Decorated(kstream.Processor[str, str, str]):
+    """Its decorator gives what `process` takes besides."""
+
+    @with_suffix
+    def process(self, value: str, ctx: Any, suffix: str) -> None:  # type: ignore[override]
+        ctx.emit(value + suffix)
+
+
 @pytest.mark.parametrize(
     ("processor", "said"),
     [
@@ -73,3 +89,4 @@ def test_what_can_be_made_is_not() -> None:
     source = app.stream(app.topic("in", key=str, value=str))
     source.process(functools.partial(Named, "a"), name="p")
     source.process(functools.partial(Named, prefix="a"), name="q")
+    source.process(Decorated, name="r")
