@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_no_partition_waits_until_others_are_through(bootstrap_servers: str, tmp
     topic = app.topic(f"{app.name}-in", key=bytes, value=bytes, partitions=PARTITIONS)
 
     def takes_time(value: bytes) -> int:
-        return sum(value)  # some microseconds: all of it would be read within a turn
+        return sum(map(sum, repeat(value, 16)))  # else all of it is read before a turn is over
 
     app.stream(topic).map(takes_time, value=int).group_by_key().count(name="n")
     settings = Settings(

@@ -221,7 +221,7 @@ def test_killed_around_a_commit_with_results_that_failed(
         assert stored["tells"] == {key: tells.count(key) for key in tells}
         still_open = [sum(value is not None for value in latest(changelog).values()) for changelog in open_ones]
         assert still_open == [PARTITIONS, 2 * PARTITIONS, PARTITIONS]  # those of the last records
-        assert instance.restarts == 1
+        assert 1 <= instance.restarts <= 2  # fenced by what the dead one had under way, it is started once more
     finally:
         output.close()
         instance.kill()

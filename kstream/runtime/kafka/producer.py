@@ -69,8 +69,7 @@ class KafkaProducer:
     ) -> None:
         self._servers, self._id = servers, transactional_id
         self._timeout = options.transaction_timeout
-        self._sent: float | None = None  # when the first of a transaction was sent
-        self._aborted: float | None = None  # the same of the first that was aborted since the last commit
+        self._sent: float | None = None  # when the first of a transaction was sent, aborted ones too, since a commit
         self._in_transaction = False
         self._trouble = Trouble(f"producer {transactional_id or ''}".rstrip(), options.passing_level)
         self._failures: dict[KafkaError | None, Message | None] = {}
@@ -252,8 +251,8 @@ class KafkaProducer:
         self._in_transaction = True
 
     def _anew(self) -> None:
-        """No transaction is open of which the broker could know."""
-        self._in_transaction, self._sent = False, None
+        """No transaction is open."""
+        self._in_transaction = False
         self.__dict__.pop("produce", None)
 
     def send_offsets(
@@ -292,22 +291,17 @@ class KafkaProducer:
         """
         self._check_deliveries()
         self._call("commit", self._use().commit_transaction, timeout)
-        self._aborted = None
         self._anew()
+        self._sent = None
         self._check_deliveries()
 
     def abort(self, timeout: float) -> None:
-        """Aborts; what is queued is thrown away. Raises as `commit`, never AbortRequired.
-
-        Soon after the first record it may stay open at the broker, with nothing in it: where the answer comes just
-        then that the partition was added, librdkafka takes it for one of nothing, and ends nothing (three times in 200;
-        `rd_kafka_txn_handle_AddPartitionsToTxn`, up to 2.16 at least). The next one goes on with it, in its time.
-        """
+        """Aborts; what is queued is thrown away. Raises as `commit`, never AbortRequired. It may stay open at the
+        broker, empty, where that just answers that a partition was added (librdkafka 2.16)."""
         try:
             self._call("abort", self._use().abort_transaction, timeout)
         except AbortRequired as error:
             raise ProducerLost(f"the transaction cannot be aborted: {error}") from error
-        self._aborted = self._aborted or self._sent
         self._anew()
         self._failures.clear()
 
@@ -335,9 +329,8 @@ class KafkaProducer:
     def _meaning(self, error: KafkaError, name: str) -> KStreamError:
         """By flags: abortable, or the producer is lost. A fencing is told apart from the broker's own time-out, which
         looks the same (librdkafka lacks KIP-588): when the transaction was open for that long, it need not be another
-        process. The broker counts from the first that is sent in it, not from `begin`, of which it does not hear; and
-        from that of one before, where that was not ended (see `abort`). If it is one, the next `init_transactions`
-        takes over, and group membership decides."""
+        process. The broker counts from the first that is sent in it (or in one that was aborted: see there), not from
+        `begin`. If it is one, the next `init_transactions` takes over, and group membership decides."""
         if is_fatal(error):
             if error.code() == KafkaError._FATAL and self._trouble.last is not None:
                 error = self._trouble.last  # what was fatal before
@@ -356,11 +349,9 @@ class KafkaProducer:
                 lacking or f"Kafka at {self._servers} denies access: check the credentials and the ACLs ({text})"
             )
         if is_fenced(error):
-            first = self._aborted or self._sent
-            which = "one that was aborted may have been" if self._aborted else "the transaction was"
-            age = 0.0 if first is None else time.monotonic() - first
+            age = 0.0 if self._sent is None else time.monotonic() - self._sent
             if age > 0.9 * self._timeout:
-                return ProducerLost(f"{text}; {which} open for {age:.1f} s of {self._timeout:g}")
+                return ProducerLost(f"{text}; the transaction may have been open for {age:.1f} s of {self._timeout:g}")
             return InstanceFenced(
                 f"another process produces as {self._id}, or ended what it had open when its group let it go ({text})"
             )

@@ -6,7 +6,7 @@ others stand still, for as long as it lasts: their lag grows, windows behind a r
 cannot be purged. The Java client asks so that each partition comes first in its turn (KIP-74).
 
 Here those that were read step aside, until each that waits has had a turn; then all are read again. What is fetched of
-one that steps aside would be thrown away, so all of it is taken first; only a fetch under way is lost.
+one that steps aside is thrown away, so some of it is taken first.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import Final
 from kstream.types import Clock, TopicPartition
 
 TURN_SECONDS: Final = 0.5
-"""How long a turn takes, and how long an input waits before there are turns: a fetch is lost with each."""
+"""How long a turn takes, and how long an input waits before there are turns: what was fetched is lost with each."""
 LONGEST_TURN: Final = 2.0
 """Seconds after which a turn ends whatever is buffered: what is may wait for those that have stepped aside."""
 STUCK_SECONDS: Final = 30.0
 LONGEST_STUCK: Final = 32 * STUCK_SECONDS
 """How long nobody steps aside for an input once a turn has brought it nothing, and twice as long each time, up to that.
 Its broker may be down, or what lies there is of a transaction that is open: the client does not tell."""
-ALL: Final = 100_000
-"""More records than librdkafka has fetched: it stops at 20,000 (`queued.min.messages`) and what one fetch brings."""
+POLLS: Final = 5
+"""So many polls' records are taken of what is fetched, before an input steps aside. All of it would be more, and lie in
+memory beside what is fetched of the others then (twice the share for that, measured with 256 partitions)."""
 
 
 class Turns:
@@ -114,4 +115,4 @@ class Turns:
         self._enter()
 
     def _make_way(self, read: list[TopicPartition]) -> None:
-        self._leaving, self.size = read, max(ALL, self._batch)
+        self._leaving, self.size = read, POLLS * self._batch

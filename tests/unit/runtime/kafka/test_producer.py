@@ -30,7 +30,7 @@ class Client(confluent_kafka.Producer):
 
 @pytest.mark.parametrize(
     ("first", "kind", "text"),
-    [("abort", ProducerLost, "one that was aborted may have been open for"), ("commit", InstanceFenced, "as me")],
+    [("abort", ProducerLost, "the transaction may have been open for"), ("commit", InstanceFenced, "as me")],
 )
 def test_after_an_abort_the_age_is_that_of_what_was_aborted(
     monkeypatch: pytest.MonkeyPatch, first: str, kind: type[Exception], text: str
