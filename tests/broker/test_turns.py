@@ -41,8 +41,9 @@ def test_no_partition_waits_until_others_are_through(bootstrap_servers: str, tmp
     partitions = prepare_topics(app.topology(), admin, settings)
     admin.close()
     producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "linger.ms": 50, "queue.buffering.max.kbytes": 500_000}
-    )
+        {"bootstrap.servers": bootstrap_servers, "linger.ms": 50, "queue.buffering.max.kbytes": 500_000,
+         "queue.buffering.max.messages": PARTITIONS * EACH + 1}
+    )  # fmt: skip
     noise = random.Random(1).randbytes(1 << 20)  # it does not compress
     for n in range(EACH):
         for partition in range(PARTITIONS):
