@@ -174,7 +174,7 @@ class Reading:
             fetch = Delayed(fetch)
             pairs = zip(fetch.offsets(), fetch.notes, strict=True)
             waiting.notes |= {offset: note for offset, note in pairs if note is not None}
-        expected = buffer[-1].last_offset + 1 if buffer else one.position
+        expected = self.reach(fetch.at)
         if in_work is not None and in_work.at == fetch.at:
             expected = max(expected, in_work.last_offset + 1)
         if fetch.first_offset < expected:

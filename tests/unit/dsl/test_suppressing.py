@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kstream
-from kstream.errors import AbortRequired, ProcessingError, TopologyError
+from kstream.errors import ProcessingError, TopologyError
 from kstream.operators import process
 from kstream.runtime.task import overdue
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import cut
 
 ERA = 10_000
 
@@ -69,13 +70,7 @@ def _told_when_due(rows: list[tuple[str, str | None, int]], after: int, cuts: di
                     wanted.append((one, row, when))
             last[key] = value
             due.setdefault(key, at + after)
-            what = cuts.get(place, "")  # one at most, so that an abort has something to take back
-            if what == "abort":
-                driver.process()
-                driver.cluster.fail_next("producer.commit", AbortRequired("planned"))
-                driver.commit()
-            elif what:
-                getattr(driver, what)()
+            cut(driver, cuts.get(place, ""))  # one at most, so that an abort has something to take back
         assert [(one.key, one.value, one.timestamp - ERA) for one in driver.records(out)] == wanted
         assert dict(driver.table(told)) == table
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 import kstream
 from kstream.codecs.buffered import PLACE, before_key
 from kstream.codecs.versioned import HEAD
-from kstream.errors import AbortRequired, StateError, TopologyError
+from kstream.errors import StateError, TopologyError
 from kstream.state import versions
 from kstream.state.memory import MemoryBackend
 from kstream.state.versions import VersionStore
 from kstream.testing import TestDriver
 from support.cases import cases
+from support.feeding import cut
 from support.sql import database, fill
 
 How = Literal["inner", "left"]
@@ -101,15 +102,6 @@ def test_what_sql_says_whatever_the_order(
             if what := dict(cuts).get(place):  # one at most, so that an abort has something to take back
                 cut(driver, what)
         assert joined.found(driver) == wanted
-
-
-def cut(driver: TestDriver, what: str) -> None:
-    if what == "abort":
-        driver.process()
-        driver.cluster.fail_next("producer.commit", AbortRequired("planned"))
-        driver.commit()
-    else:
-        getattr(driver, what)()
 
 
 @cases

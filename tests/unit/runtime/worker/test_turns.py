@@ -147,14 +147,19 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryConsumer, "_cut", lambda self, most, active: min(most, BATCH))
 
 
+def begun(app: kstream.App, source: kstream.Topic[str, int], folder: Path) -> Fleet:
+    """Worker "a" before a backlog of 2,000 records."""
+    fleet = Fleet(app, folder, poll_batch=BATCH)
+    fleet.send(source, [f"k{n % 50}" for n in range(2_000)])
+    fleet.start("a")
+    return fleet
+
+
 @pytest.mark.usefixtures("greedy")
 class TestWorkers:
     def test_each_input_is_read_while_the_first_has_a_backlog(self, tmp_path: Path) -> None:
         counting = Counting()
-        fleet = Fleet(counting.app, tmp_path, poll_batch=BATCH)
-        keys = [f"k{n % 50}" for n in range(2_000)]
-        fleet.send(counting.source, keys)
-        fleet.start("a")
+        fleet = begun(counting.app, counting.source, tmp_path)
         while fleet.workers["a"].records < 1_000:
             fleet.step()
         assert all(task.records > 50 for task in fleet.workers["a"].tasks.values())
@@ -167,9 +172,7 @@ class TestWorkers:
         app = kstream.App("later", on_error=[kstream.RetryLater([60.0]), kstream.DeadLetter()])
         source, target = app.topic("in", key=str, value=int), app.topic("out", key=str, value=int)
         app.stream(source).map(lambda n: n).to(target)
-        fleet = Fleet(app, tmp_path, poll_batch=BATCH)
-        fleet.send(source, [f"k{n % 50}" for n in range(2_000)])
-        fleet.start("a")
+        fleet = begun(app, source, tmp_path)
         while fleet.workers["a"].records < 1_000:
             fleet.step()
         assert all(task.records > 50 for task in fleet.workers["a"].tasks.values())
@@ -178,10 +181,7 @@ class TestWorkers:
     def test_whatever_happens_to_those_that_have_stepped_aside(self, tmp_path: Path) -> None:
         """Aborts, a crash and a rebalance: what is read then is what is to be read."""
         counting = Counting()
-        fleet = Fleet(counting.app, tmp_path, poll_batch=BATCH)
-        keys = [f"k{n % 50}" for n in range(2_000)]
-        fleet.send(counting.source, keys)
-        fleet.start("a")
+        fleet = begun(counting.app, counting.source, tmp_path)
         for n in range(30):
             fleet.step(times=3)
             if n % 4 == 1:
