@@ -376,4 +376,4 @@ def test_few_are_fetched_at_a_time_and_the_others_wait(snapped: Make, monkeypatc
     waiting.may.set()
     one.settle()
     one.counting.check(one.fleet)
-    assert worker.snapshot_counts.restored in (1, 2)  # the one that was given up may have begun anew by then
+    assert worker.snapshot_counts.restored in (1, 2)  # 1, but 2 once on a busy machine: not understood yet
